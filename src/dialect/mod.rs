@@ -1,0 +1,72 @@
+//! Client protocols: a request on its way in, events on their way out.
+//!
+//! A dialect is one file and one line in [`ALL`]. Dialects know [`crate::model`] and never an
+//! upstream's wire. An [`Encoder`] is a plain state machine that cannot fail: one per stream, no
+//! I/O, no clock.
+
+use bytes::BytesMut;
+use http::HeaderMap;
+
+use crate::model::{Error, Event, FinishReason, Request, RequestId, StreamId, Usage};
+
+/// One client protocol.
+pub trait Dialect: Send + Sync + 'static {
+    /// The name in logs and metrics.
+    fn name(&self) -> &'static str;
+
+    /// Reads a request's body.
+    ///
+    /// # Errors
+    /// [`crate::model::ErrorCode::InvalidRequest`], naming the field.
+    fn parse(&self, body: &[u8]) -> Result<Request, Error>;
+
+    /// A fresh encoder for one answer.
+    fn encoder(&self, opening: Opening) -> Box<dyn Encoder>;
+
+    /// The headers of a streamed answer.
+    fn headers(&self) -> HeaderMap;
+
+    /// The body of a refusal, where no stream has begun.
+    fn refusal(&self, error: &Error, request: &RequestId) -> Vec<u8>;
+}
+
+/// What is known of an answer when its request comes in.
+#[derive(Debug, Clone)]
+pub struct Opening {
+    pub stream: StreamId,
+    /// The model in the client's words.
+    pub model: String,
+    /// RFC 3339, in seconds.
+    pub created: String,
+}
+
+/// Who gives the answer: known when the first event came.
+#[derive(Debug, Clone, Copy)]
+pub struct Answering<'a> {
+    /// The upstream's name in the config.
+    pub upstream: &'a str,
+    /// The model in the upstream's words.
+    pub model: &'a str,
+}
+
+/// A whole answer's last words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Completion {
+    pub finish: FinishReason,
+    pub usage: Option<Usage>,
+    /// From the request's arrival to its first content, in milliseconds.
+    pub first_token_ms: u64,
+    /// From the request's arrival to its end, in milliseconds.
+    pub total_ms: u64,
+}
+
+/// Events to bytes, for one answer: `start`, then events, then one of `complete` and `error`.
+/// Every method appends to `out` and each event's bytes are whole.
+pub trait Encoder: Send {
+    fn start(&mut self, answering: &Answering<'_>, out: &mut BytesMut);
+    fn event(&mut self, event: &Event<'_>, out: &mut BytesMut);
+    fn complete(&mut self, completion: &Completion, out: &mut BytesMut);
+    fn error(&mut self, error: &Error, usage: Option<Usage>, out: &mut BytesMut);
+    /// Says that the connection lives. May come at any time, `start` not needed.
+    fn heartbeat(&mut self, out: &mut BytesMut);
+}

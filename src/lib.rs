@@ -1,0 +1,19 @@
+//! Sluicegate, the streaming front door for AI apps.
+//!
+//! A prompt request comes in over HTTP; an upstream model API answers with a stream in its own
+//! protocol; the gateway reparses that stream and re-emits it as one normalized stream of
+//! Server-Sent Events. The rooms, in the order in which a byte passes them on its way back:
+//!
+//! | room | does |
+//! |---|---|
+//! | [`model`] | the vocabulary: requests, events, errors, ids |
+//! | [`framing`] | bytes to frames |
+//! | [`wire`] | frames to events, one file per upstream protocol |
+//! | [`dialect`] | events to bytes, one file per client protocol |
+//!
+//! Modules import downwards only. `docs/architecture.md` tells the whole journey.
+
+pub mod dialect;
+pub mod framing;
+pub mod model;
+pub mod wire;

@@ -1,0 +1,206 @@
+//! Errors that know where they come from, whether another try can help, and what the client reads.
+
+use std::fmt;
+use std::time::Duration;
+
+use http::StatusCode;
+
+/// The contract's error codes, section 5.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorCode {
+    InvalidRequest,
+    Unauthenticated,
+    Forbidden,
+    NotFound,
+    MethodNotAllowed,
+    RequestTimeout,
+    Gone,
+    PayloadTooLarge,
+    RateLimited,
+    Overloaded,
+    Draining,
+    UpstreamRejected,
+    UpstreamRateLimited,
+    UpstreamAuth,
+    UpstreamUnavailable,
+    UpstreamTimeout,
+    UpstreamError,
+    BadUpstreamData,
+    StreamInterrupted,
+    StreamStalled,
+    StreamTooLong,
+    Internal,
+}
+
+/// Whose doing an error is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    Client,
+    Gateway,
+    Upstream,
+}
+
+/// What went wrong, in the words that the client gets. A message never carries a credential and
+/// never more of an upstream's body than its own error message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    code: ErrorCode,
+    message: String,
+    status: StatusCode,
+    retry_after: Option<Duration>,
+}
+
+impl ErrorCode {
+    pub fn as_str(self) -> &'static str {
+        self.row().0
+    }
+
+    /// Whether the same request may succeed when it is sent again later.
+    pub fn retryable(self) -> bool {
+        self.row().3
+    }
+
+    pub fn origin(self) -> Origin {
+        self.row().2
+    }
+
+    /// The status that the code has before the stream began.
+    pub fn status(self) -> StatusCode {
+        self.row().1
+    }
+
+    /// Name, status, origin, retryable.
+    fn row(self) -> (&'static str, StatusCode, Origin, bool) {
+        use Origin::{Client, Gateway, Upstream};
+        match self {
+            Self::InvalidRequest => ("invalid_request", StatusCode::BAD_REQUEST, Client, false),
+            Self::Unauthenticated => ("unauthenticated", StatusCode::UNAUTHORIZED, Client, false),
+            Self::Forbidden => ("forbidden", StatusCode::FORBIDDEN, Client, false),
+            Self::NotFound => ("not_found", StatusCode::NOT_FOUND, Client, false),
+            Self::MethodNotAllowed => (
+                "method_not_allowed",
+                StatusCode::METHOD_NOT_ALLOWED,
+                Client,
+                false,
+            ),
+            Self::RequestTimeout => ("request_timeout", StatusCode::REQUEST_TIMEOUT, Client, true),
+            Self::Gone => ("gone", StatusCode::GONE, Client, false),
+            Self::PayloadTooLarge => (
+                "payload_too_large",
+                StatusCode::PAYLOAD_TOO_LARGE,
+                Client,
+                false,
+            ),
+            Self::RateLimited => ("rate_limited", StatusCode::TOO_MANY_REQUESTS, Gateway, true),
+            Self::Overloaded => ("overloaded", StatusCode::SERVICE_UNAVAILABLE, Gateway, true),
+            Self::Draining => ("draining", StatusCode::SERVICE_UNAVAILABLE, Gateway, true),
+            Self::UpstreamRejected => (
+                "upstream_rejected",
+                StatusCode::BAD_REQUEST,
+                Upstream,
+                false,
+            ),
+            Self::UpstreamRateLimited => (
+                "upstream_rate_limited",
+                StatusCode::TOO_MANY_REQUESTS,
+                Upstream,
+                true,
+            ),
+            Self::UpstreamAuth => ("upstream_auth", StatusCode::BAD_GATEWAY, Upstream, false),
+            Self::UpstreamUnavailable => (
+                "upstream_unavailable",
+                StatusCode::BAD_GATEWAY,
+                Upstream,
+                true,
+            ),
+            Self::UpstreamTimeout => (
+                "upstream_timeout",
+                StatusCode::GATEWAY_TIMEOUT,
+                Upstream,
+                true,
+            ),
+            Self::UpstreamError => ("upstream_error", StatusCode::BAD_GATEWAY, Upstream, true),
+            Self::BadUpstreamData => ("bad_upstream_data", StatusCode::BAD_GATEWAY, Upstream, true),
+            Self::StreamInterrupted => (
+                "stream_interrupted",
+                StatusCode::BAD_GATEWAY,
+                Upstream,
+                true,
+            ),
+            Self::StreamStalled => ("stream_stalled", StatusCode::BAD_GATEWAY, Upstream, true),
+            Self::StreamTooLong => ("stream_too_long", StatusCode::BAD_GATEWAY, Gateway, false),
+            Self::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR, Gateway, true),
+        }
+    }
+}
+
+impl Origin {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Gateway => "gateway",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
+impl Error {
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            status: code.status(),
+            retry_after: None,
+        }
+    }
+
+    /// A 400 that names the field: `messages[2].content: expected …`.
+    pub fn invalid(field: &str, problem: impl fmt::Display) -> Self {
+        Self::new(ErrorCode::InvalidRequest, format!("{field}: {problem}"))
+    }
+
+    /// How long to wait before another try, where somebody said so.
+    #[must_use]
+    pub fn with_retry_after(mut self, after: Option<Duration>) -> Self {
+        self.retry_after = after;
+        self
+    }
+
+    /// The upstream's own status, for [`ErrorCode::UpstreamRejected`].
+    #[must_use]
+    pub fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    pub fn code(&self) -> ErrorCode {
+        self.code
+    }
+
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The HTTP status, where the stream has not begun.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// [`Error::retry_after`] in whole seconds, rounded up, as headers and bodies carry it.
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        self.retry_after
+            .map(|after| after.as_secs() + u64::from(after.subsec_nanos() > 0))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code.as_str(), self.message)
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,114 @@
+//! What an upstream says, once its wire protocol has been taken off.
+
+/// One normalized happening in an answer. Texts are borrowed from the upstream's frame, so that a
+/// token costs no allocation on its way through.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Event<'a> {
+    /// The upstream's own name for this answer and for the model that gives it. It is no content:
+    /// it commits nothing, and may come late or never.
+    Identity { id: &'a str, model: &'a str },
+    /// The next piece of the answer's text.
+    Text(&'a str),
+    /// The next piece of the model's reasoning; never part of the text.
+    Reasoning(&'a str),
+    /// The next piece of a call that the client must answer.
+    ToolCall(ToolCallDelta<'a>),
+    /// A source that the answer leans on.
+    Citation(Citation<'a>),
+    /// Token counts so far: cumulative, the last one holds.
+    Usage(Usage),
+    /// The upstream's own end of the answer. Exactly one, and nothing follows it.
+    Finish(FinishReason),
+}
+
+/// A piece of one tool call. The first piece of an `index` names it; the `arguments` of all its
+/// pieces, joined, are one JSON text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ToolCallDelta<'a> {
+    /// Position among the answer's tool calls, from 0, in order of appearance.
+    pub index: u32,
+    /// Set on the first piece only.
+    pub id: Option<&'a str>,
+    /// Set on the first piece only.
+    pub name: Option<&'a str>,
+    /// The next piece of the arguments; may be empty on the first piece.
+    pub arguments: &'a str,
+}
+
+/// A source of the answer. Every field is as the vendor gave it; at least one is set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Citation<'a> {
+    pub url: Option<&'a str>,
+    pub title: Option<&'a str>,
+    /// The cited words of the source.
+    pub text: Option<&'a str>,
+    /// Where in the answer's text the cited claim begins and ends, in the vendor's own units.
+    pub start: Option<u64>,
+    pub end: Option<u64>,
+}
+
+/// Token counts in the gateway's meaning: `input` counts all input, cached included; `output`
+/// counts all output, reasoning included. `None` is what the upstream did not say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub input: Option<u64>,
+    pub output: Option<u64>,
+    /// Part of `input` that was read from the vendor's prompt cache.
+    pub cached_input: Option<u64>,
+    /// Part of `input` that was written to the vendor's prompt cache.
+    pub cache_write: Option<u64>,
+    /// Part of `output` that was reasoning.
+    pub reasoning: Option<u64>,
+}
+
+impl Usage {
+    /// Takes over every count that `later` states: counts are cumulative, so the last one holds.
+    pub fn update(&mut self, later: Self) {
+        self.input = later.input.or(self.input);
+        self.output = later.output.or(self.output);
+        self.cached_input = later.cached_input.or(self.cached_input);
+        self.cache_write = later.cache_write.or(self.cache_write);
+        self.reasoning = later.reasoning.or(self.reasoning);
+    }
+}
+
+/// Why an answer ended. [`FinishReason::Cancelled`] is the gateway's own; the rest is what an
+/// upstream said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FinishReason {
+    Stop,
+    Length,
+    ToolCalls,
+    ContentFilter,
+    Refusal,
+    Pause,
+    Cancelled,
+    Other,
+}
+
+impl FinishReason {
+    /// The contract's word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::ToolCalls => "tool_calls",
+            Self::ContentFilter => "content_filter",
+            Self::Refusal => "refusal",
+            Self::Pause => "pause",
+            Self::Cancelled => "cancelled",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// Takes events one at a time, as soon as they are known.
+pub trait Sink {
+    fn event(&mut self, event: Event<'_>);
+}
+
+impl<F: FnMut(Event<'_>)> Sink for F {
+    fn event(&mut self, event: Event<'_>) {
+        self(event);
+    }
+}

@@ -1,0 +1,22 @@
+//! The vocabulary of the house: requests, events, usage, errors and ids.
+//!
+//! Everything above this folder speaks these types; nothing in here knows a protocol, does I/O or
+//! imports another room. None of the types is a wire format, so none of them is serializable.
+
+mod error;
+mod event;
+mod grammar;
+mod ids;
+mod rate;
+mod request;
+mod vendor;
+
+pub use error::{Error, ErrorCode, Origin};
+pub use event::{Citation, Event, FinishReason, Sink, ToolCallDelta, Usage};
+pub use grammar::Grammar;
+pub use ids::{RequestId, StreamId};
+pub use rate::Rate;
+pub use request::{
+    Media, MediaSource, Message, Part, Reasoning, Request, ResponseFormat, Role, Tool, ToolChoice,
+};
+pub use vendor::{CredentialScheme, Vendor};

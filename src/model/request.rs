@@ -1,0 +1,126 @@
+//! What a client asks for, whatever dialect it asked in.
+
+use serde_json::{Map, Value};
+
+/// One prompt request. Only what is set is sent upstream.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Request {
+    /// The name the client used; the route maps it to upstream models.
+    pub model: String,
+    /// At least one. System messages come where the client put them.
+    pub messages: Vec<Message>,
+    pub max_tokens: Option<u64>,
+    pub temperature: Option<f64>,
+    pub top_p: Option<f64>,
+    pub stop: Vec<String>,
+    pub seed: Option<i64>,
+    pub tools: Vec<Tool>,
+    pub tool_choice: Option<ToolChoice>,
+    pub response_format: Option<ResponseFormat>,
+    pub reasoning: Option<Reasoning>,
+    /// The app's own name for its user.
+    pub user: Option<String>,
+    pub metadata: Option<Map<String, Value>>,
+    /// Merged into the upstream's request body as it is.
+    pub extra: Map<String, Value>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    System,
+    User,
+    Assistant,
+    Tool,
+}
+
+/// One turn. `System` holds texts; `User` texts, images and files; `Assistant` texts, reasoning
+/// and tool calls; `Tool` tool results.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Message {
+    pub role: Role,
+    pub content: Vec<Part>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Part {
+    Text(String),
+    Image(Media),
+    File(Media),
+    Reasoning {
+        text: String,
+        /// The vendor's seal on the reasoning, needed to send it back.
+        signature: Option<String>,
+    },
+    ToolCall {
+        id: String,
+        name: String,
+        /// A JSON text.
+        arguments: String,
+    },
+    ToolResult {
+        /// The id of the call that this answers.
+        id: String,
+        content: Vec<Part>,
+    },
+}
+
+/// An image or a file in a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Media {
+    pub source: MediaSource,
+    pub name: Option<String>,
+    /// OpenAI's `detail` hint for images.
+    pub detail: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MediaSource {
+    Url(String),
+    /// Inline bytes: a media type such as `image/png`, and base64.
+    Inline {
+        media_type: String,
+        base64: String,
+    },
+    /// A file that was uploaded to the vendor before.
+    Id(String),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tool {
+    pub name: String,
+    pub description: Option<String>,
+    /// A JSON schema of the arguments.
+    pub parameters: Option<Value>,
+    pub strict: Option<bool>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToolChoice {
+    Auto,
+    None,
+    Required,
+    Function(String),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum ResponseFormat {
+    Text,
+    /// Any JSON object.
+    Json,
+    /// JSON that fits a schema.
+    Schema {
+        name: String,
+        description: Option<String>,
+        schema: Value,
+        strict: Option<bool>,
+    },
+}
+
+/// How much a model may think before it answers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reasoning {
+    /// `none`, `minimal`, `low`, `medium`, `high` or a vendor's own word.
+    pub effort: Option<String>,
+    /// A bound on the reasoning, in tokens.
+    pub max_tokens: Option<u64>,
+}

@@ -1,0 +1,30 @@
+//! How a vendor differs from the protocol that it speaks. Data, so that a vendor is one row.
+
+/// A vendor's deviations from its wire's own documentation. The default is no deviation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vendor {
+    /// The request field that bounds the output (`openai-chat`): `max_tokens` almost everywhere,
+    /// `max_completion_tokens` at OpenAI itself.
+    pub max_tokens_field: &'static str,
+    /// Whether `stream_options: {"include_usage": true}` may be sent. Some vendors reject fields
+    /// that they do not know and send usage without being asked.
+    pub stream_options: bool,
+}
+
+impl Default for Vendor {
+    fn default() -> Self {
+        Self {
+            max_tokens_field: "max_tokens",
+            stream_options: true,
+        }
+    }
+}
+
+/// Where a credential goes in a request to an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CredentialScheme {
+    /// `authorization: Bearer …`
+    Bearer,
+    /// A header of its own, such as `x-api-key`.
+    Header(&'static str),
+}

@@ -1,0 +1,123 @@
+//! Upstream protocols: a request on its way out, frames on their way in.
+//!
+//! A wire is one file and one line in [`ALL`]. Wires know [`crate::model`] and
+//! [`crate::framing`] and never a client's dialect. A [`Decoder`] is a plain state machine: one
+//! per stream, no I/O, no clock.
+
+use http::HeaderMap;
+use serde_json::{Map, Value};
+
+use crate::framing::{Frame, Framing};
+use crate::model::{CredentialScheme, Error, ErrorCode, Request, Sink, Vendor};
+
+/// Every wire that the gateway speaks.
+pub static ALL: &[&dyn Wire] = &[];
+
+/// The wire of that name.
+pub fn by_name(name: &str) -> Option<&'static dyn Wire> {
+    ALL.iter().copied().find(|wire| wire.name() == name)
+}
+
+/// One upstream protocol.
+pub trait Wire: Send + Sync + 'static {
+    /// The contract's name, such as `openai-chat`.
+    fn name(&self) -> &'static str;
+
+    /// How the answer's stream is cut into frames.
+    fn framing(&self) -> Framing;
+
+    /// How the wire's own vendor takes its credential; presets and configs may say otherwise.
+    fn credential(&self) -> CredentialScheme;
+
+    /// The request for `model`, without host or credential, asking for a stream.
+    ///
+    /// # Errors
+    /// [`ErrorCode::InvalidRequest`] naming the field that the wire cannot express.
+    fn request(&self, request: &Request, model: &str, vendor: &Vendor) -> Result<Outgoing, Error>;
+
+    /// A fresh decoder for one answer.
+    fn decoder(&self) -> Box<dyn Decoder>;
+
+    /// What the body of a non-2xx answer says. Only the message is read; whether it is the
+    /// client's or the gateway's fault is decided by status, in one place for all wires.
+    fn refusal(&self, body: &[u8]) -> Option<Refusal>;
+
+    /// The other end's view, for the fixture server: if `path` is this wire's, the model that
+    /// `body` asks for.
+    fn asked_model(&self, path: &str, body: &Value) -> Option<String>;
+}
+
+/// A request on its way out: `POST {base_url}{path}`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outgoing {
+    /// Begins with `/`; appended to the upstream's base URL.
+    pub path: String,
+    /// Headers that the protocol itself demands, such as `anthropic-version`.
+    pub headers: HeaderMap,
+    pub body: Value,
+}
+
+/// An upstream's reason for refusing a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub message: String,
+    /// The vendor's own error type or code.
+    pub kind: Option<String>,
+}
+
+/// Frames to events, for one answer. It sees the frames of a stream in order; a whole JSON answer
+/// (not a stream) comes as one frame.
+pub trait Decoder: Send {
+    /// Reads one frame and hands its events on at once.
+    ///
+    /// # Errors
+    /// [`ErrorCode::BadUpstreamData`] for what does not parse, [`ErrorCode::UpstreamError`] for the
+    /// upstream's own in-band error. The stream is over with the first one.
+    fn frame(&mut self, frame: &Frame<'_>, sink: &mut dyn Sink) -> Result<(), Error>;
+
+    /// Whether `frame` is this wire's end of the answer, so that it counts although the body ended
+    /// before the frame did. Half a frame never is.
+    fn is_terminal(&self, frame: &Frame<'_>) -> bool;
+
+    /// The body ended cleanly, and no finish has been seen. Wires whose vendors leave their
+    /// terminal marker out may finish here.
+    ///
+    /// # Errors
+    /// [`ErrorCode::StreamInterrupted`] where the answer is not whole.
+    fn end(&mut self, _sink: &mut dyn Sink) -> Result<(), Error> {
+        Err(interrupted())
+    }
+}
+
+/// The body ended before the answer did.
+pub fn interrupted() -> Error {
+    Error::new(
+        ErrorCode::StreamInterrupted,
+        "the upstream's stream ended before its answer did",
+    )
+}
+
+/// A frame that is not what the wire says it must be. The data itself stays out of the message: it
+/// may be anything, the user's own words included.
+fn unparsable(error: &serde_json::Error) -> Error {
+    Error::new(
+        ErrorCode::BadUpstreamData,
+        format!(
+            "the upstream sent data that does not parse (line {}, column {})",
+            error.line(),
+            error.column()
+        ),
+    )
+}
+
+/// Merges a request's `extra` into the upstream's body: objects are merged, all else is replaced.
+fn merge(body: &mut Map<String, Value>, extra: &Map<String, Value>) {
+    for (name, value) in extra {
+        match (body.get_mut(name), value) {
+            (Some(Value::Object(into)), Value::Object(from)) => merge(into, from),
+            _ => {
+                body.insert(name.clone(), value.clone());
+            }
+        }
+    }
+}
