@@ -16,4 +16,5 @@
 pub mod dialect;
 pub mod framing;
 pub mod model;
+pub mod upstream;
 pub mod wire;

@@ -30,6 +30,13 @@ pub struct Checked<'a> {
     sink: &'a mut dyn Sink,
 }
 
+impl Checked<'_> {
+    /// See [`Grammar::finished`].
+    pub fn finished(&self) -> bool {
+        self.grammar.finished
+    }
+}
+
 impl Sink for Checked<'_> {
     fn event(&mut self, event: Event<'_>) {
         if self.grammar.finished {

@@ -4,6 +4,9 @@
 //! [`crate::framing`] and never a client's dialect. A [`Decoder`] is a plain state machine: one
 //! per stream, no I/O, no clock.
 
+mod json;
+mod openai_chat;
+
 use http::HeaderMap;
 use serde_json::{Map, Value};
 
@@ -11,7 +14,7 @@ use crate::framing::{Frame, Framing};
 use crate::model::{CredentialScheme, Error, ErrorCode, Request, Sink, Vendor};
 
 /// Every wire that the gateway speaks.
-pub static ALL: &[&dyn Wire] = &[];
+pub static ALL: &[&dyn Wire] = &[&openai_chat::OpenaiChat];
 
 /// The wire of that name.
 pub fn by_name(name: &str) -> Option<&'static dyn Wire> {
@@ -38,9 +41,11 @@ pub trait Wire: Send + Sync + 'static {
     /// A fresh decoder for one answer.
     fn decoder(&self) -> Box<dyn Decoder>;
 
-    /// What the body of a non-2xx answer says. Only the message is read; whether it is the
-    /// client's or the gateway's fault is decided by status, in one place for all wires.
-    fn refusal(&self, body: &[u8]) -> Option<Refusal>;
+    /// What the body of a non-2xx answer says. Only the words are read; whose fault it is is
+    /// decided by status, in one place for all wires.
+    fn refusal(&self, body: &[u8]) -> Option<Refusal> {
+        refusal_of(body)
+    }
 
     /// The other end's view, for the fixture server: if `path` is this wire's, the model that
     /// `body` asks for.
@@ -65,8 +70,7 @@ pub struct Refusal {
     pub kind: Option<String>,
 }
 
-/// Frames to events, for one answer. It sees the frames of a stream in order; a whole JSON answer
-/// (not a stream) comes as one frame.
+/// Frames to events, for one answer.
 pub trait Decoder: Send {
     /// Reads one frame and hands its events on at once.
     ///
@@ -74,6 +78,12 @@ pub trait Decoder: Send {
     /// [`ErrorCode::BadUpstreamData`] for what does not parse, [`ErrorCode::UpstreamError`] for the
     /// upstream's own in-band error. The stream is over with the first one.
     fn frame(&mut self, frame: &Frame<'_>, sink: &mut dyn Sink) -> Result<(), Error>;
+
+    /// Reads a whole answer that came as one JSON document instead of a stream, to its finish.
+    ///
+    /// # Errors
+    /// As [`Decoder::frame`]; and [`ErrorCode::BadUpstreamData`] for a document that is no answer.
+    fn document(&mut self, document: &str, sink: &mut dyn Sink) -> Result<(), Error>;
 
     /// Whether `frame` is this wire's end of the answer, so that it counts although the body ended
     /// before the frame did. Half a frame never is.
@@ -120,4 +130,37 @@ fn merge(body: &mut Map<String, Value>, extra: &Map<String, Value>) {
             }
         }
     }
+}
+
+/// The words of an error body, in the shapes that vendors use: `{"error":{"message":…}}`,
+/// `{"error":"…"}`, `{"message":…}`, `{"detail":"…"}`, `{"detail":[{"msg":…}]}`, and a list of one of
+/// these (Gemini).
+fn refusal_of(body: &[u8]) -> Option<Refusal> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    let body = body.get(0).unwrap_or(&body);
+    let error = match &body["error"] {
+        Value::Object(_) => &body["error"],
+        _ => body,
+    };
+    let message = [
+        &error["message"],
+        &body["error"],
+        &body["message"],
+        &body["detail"],
+        &body["detail"][0]["msg"],
+    ]
+    .into_iter()
+    .find_map(Value::as_str)?;
+    let kind = [
+        &error["type"],
+        &error["status"],
+        &error["code"],
+        &body["code"],
+    ]
+    .into_iter()
+    .find_map(Value::as_str);
+    Some(Refusal {
+        message: message.trim().to_owned(),
+        kind: kind.map(str::to_owned),
+    })
 }

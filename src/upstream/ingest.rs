@@ -1,0 +1,89 @@
+//! An upstream's bytes to events: framing, decoder and grammar in a row.
+
+use crate::framing::{Frame, Framer, Remainder};
+use crate::model::{Error, Grammar, Sink};
+use crate::wire::{Decoder, Wire, interrupted};
+
+/// Reads one answer's body. Pure: bytes in, events out; the same events for every way of cutting
+/// the bytes.
+pub struct Ingest {
+    framer: Framer,
+    decoder: Box<dyn Decoder>,
+    grammar: Grammar,
+}
+
+impl Ingest {
+    /// `cap` bounds one frame, in bytes.
+    pub fn new(wire: &dyn Wire, cap: usize) -> Self {
+        Self {
+            framer: Framer::new(wire.framing(), cap),
+            decoder: wire.decoder(),
+            grammar: Grammar::default(),
+        }
+    }
+
+    /// Hands the events that `bytes` completes to `sink`. What comes behind the finish is not read.
+    ///
+    /// # Errors
+    /// What the framer or the decoder says; the events before it have been handed over. The answer
+    /// is over with the first error.
+    pub fn push(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> Result<(), Error> {
+        let Self {
+            framer,
+            decoder,
+            grammar,
+        } = self;
+        framer.push(bytes, &mut |frame| {
+            if grammar.finished() {
+                return Ok(());
+            }
+            decoder.frame(frame, &mut grammar.check(sink))
+        })
+    }
+
+    /// The body ended cleanly: finishes the answer, or says that it is not whole.
+    ///
+    /// # Errors
+    /// [`crate::model::ErrorCode::StreamInterrupted`] and, for a body that is no stream,
+    /// [`crate::model::ErrorCode::BadUpstreamData`].
+    pub fn end(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
+        if self.grammar.finished() {
+            return Ok(());
+        }
+        let remainder = self.framer.end()?;
+        let mut sink = self.grammar.check(sink);
+        match remainder {
+            Remainder::Nothing => self.decoder.end(&mut sink)?,
+            Remainder::Document(document) => self.decoder.document(&document, &mut sink)?,
+            Remainder::Unended { name, data } => {
+                let frame = Frame {
+                    name: &name,
+                    data: &data,
+                };
+                if !self.decoder.is_terminal(&frame) {
+                    return Err(interrupted());
+                }
+                self.decoder.frame(&frame, &mut sink)?;
+                // A finish reason whose marker never comes.
+                if !sink.finished() {
+                    self.decoder.end(&mut sink)?;
+                }
+            }
+        }
+        if self.grammar.finished() {
+            Ok(())
+        } else {
+            Err(interrupted())
+        }
+    }
+
+    /// Whether the upstream's own end has been seen.
+    pub fn finished(&self) -> bool {
+        self.grammar.finished()
+    }
+
+    /// How many lines had invalid UTF-8 that became U+FFFD.
+    pub fn repaired_lines(&self) -> u64 {
+        self.framer.repaired_lines()
+    }
+}

@@ -1,0 +1,3 @@
+//! Model APIs as the gateway sees them: sending a request, reading the answer.
+
+pub mod ingest;

@@ -1,0 +1,50 @@
+//! `openai-chat`: OpenAI's Chat Completions and the many servers that look like it.
+//!
+//! <https://platform.openai.com/docs/api-reference/chat/create>; the look-alikes' habits are told
+//! beside the code that bears with them.
+
+mod chunk;
+mod decode;
+mod request;
+
+use http::HeaderMap;
+use serde_json::Value;
+
+use super::{Decoder, Outgoing, Wire};
+use crate::framing::Framing;
+use crate::model::{CredentialScheme, Error, Request, Vendor};
+
+pub(super) struct OpenaiChat;
+
+impl Wire for OpenaiChat {
+    fn name(&self) -> &'static str {
+        "openai-chat"
+    }
+
+    fn framing(&self) -> Framing {
+        Framing::Sse
+    }
+
+    fn credential(&self) -> CredentialScheme {
+        CredentialScheme::Bearer
+    }
+
+    fn request(&self, request: &Request, model: &str, vendor: &Vendor) -> Result<Outgoing, Error> {
+        Ok(Outgoing {
+            path: "/chat/completions".to_owned(),
+            headers: HeaderMap::new(),
+            body: request::body(request, model, vendor),
+        })
+    }
+
+    fn decoder(&self) -> Box<dyn Decoder> {
+        Box::new(decode::ChatDecoder::default())
+    }
+
+    fn asked_model(&self, path: &str, body: &Value) -> Option<String> {
+        if !path.ends_with("/chat/completions") {
+            return None;
+        }
+        Some(body["model"].as_str().unwrap_or_default().to_owned())
+    }
+}

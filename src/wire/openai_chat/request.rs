@@ -1,0 +1,200 @@
+//! The request's body.
+
+use serde_json::{Map, Value, json};
+
+use crate::model::{
+    Media, MediaSource, Message, Part, Request, ResponseFormat, Role, Tool, ToolChoice, Vendor,
+};
+use crate::wire::merge;
+
+/// Everything that a normalized request can say has a place here but two hints, which are dropped:
+/// a budget of reasoning tokens (only an effort can be said) and metadata.
+pub(super) fn body(request: &Request, model: &str, vendor: &Vendor) -> Value {
+    let mut body = Map::new();
+    body.insert("model".into(), model.into());
+    body.insert("messages".into(), messages(&request.messages));
+    body.insert("stream".into(), true.into());
+    if vendor.stream_options {
+        body.insert("stream_options".into(), json!({"include_usage": true}));
+    }
+    let mut set = |name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            body.insert(name.into(), value);
+        }
+    };
+    set(vendor.max_tokens_field, request.max_tokens.map(Value::from));
+    set("temperature", request.temperature.map(Value::from));
+    set("top_p", request.top_p.map(Value::from));
+    set("stop", some(&request.stop).map(Value::from));
+    set("seed", request.seed.map(Value::from));
+    set(
+        "tools",
+        some(&request.tools).map(|tools| tools.iter().map(tool).collect()),
+    );
+    set("tool_choice", request.tool_choice.as_ref().map(tool_choice));
+    set(
+        "response_format",
+        request.response_format.as_ref().map(response_format),
+    );
+    let effort = request.reasoning.as_ref();
+    let effort = effort.and_then(|reasoning| reasoning.effort.as_deref());
+    set("reasoning_effort", effort.map(Value::from));
+    set("user", request.user.as_deref().map(Value::from));
+    merge(&mut body, &request.extra);
+    Value::Object(body)
+}
+
+fn some<T>(list: &[T]) -> Option<&[T]> {
+    (!list.is_empty()).then_some(list)
+}
+
+fn messages(messages: &[Message]) -> Value {
+    let mut out = Vec::with_capacity(messages.len());
+    for message in messages {
+        match message.role {
+            Role::System => out.push(json!({"role": "system", "content": parts(&message.content)})),
+            Role::User => out.push(json!({"role": "user", "content": parts(&message.content)})),
+            Role::Assistant => out.push(assistant(message)),
+            // One message a result.
+            Role::Tool => out.extend(message.content.iter().filter_map(tool_result)),
+        }
+    }
+    Value::Array(out)
+}
+
+/// A lone text stays a string: some look-alikes know nothing else.
+fn parts(list: &[Part]) -> Value {
+    match list {
+        [Part::Text(text)] => text.as_str().into(),
+        list => list.iter().filter_map(part).collect(),
+    }
+}
+
+fn part(part: &Part) -> Option<Value> {
+    Some(match part {
+        Part::Text(text) => json!({"type": "text", "text": text}),
+        Part::Image(media) => image(media),
+        Part::File(media) => file(media),
+        Part::Reasoning { .. } | Part::ToolCall { .. } | Part::ToolResult { .. } => return None,
+    })
+}
+
+fn image(media: &Media) -> Value {
+    let mut image = Map::new();
+    image.insert("url".into(), url(media).into());
+    if let Some(detail) = &media.detail {
+        image.insert("detail".into(), detail.as_str().into());
+    }
+    json!({"type": "image_url", "image_url": image})
+}
+
+fn file(media: &Media) -> Value {
+    let mut file = Map::new();
+    match &media.source {
+        MediaSource::Id(id) => file.insert("file_id".into(), id.as_str().into()),
+        MediaSource::Inline { .. } | MediaSource::Url(_) => {
+            file.insert("file_data".into(), url(media).into())
+        }
+    };
+    if let Some(name) = &media.name {
+        file.insert("filename".into(), name.as_str().into());
+    }
+    json!({"type": "file", "file": file})
+}
+
+fn url(media: &Media) -> String {
+    match &media.source {
+        MediaSource::Url(url) => url.clone(),
+        MediaSource::Id(id) => id.clone(),
+        MediaSource::Inline { media_type, base64 } => {
+            format!("data:{media_type};base64,{base64}")
+        }
+    }
+}
+
+fn assistant(message: &Message) -> Value {
+    let mut calls = Vec::new();
+    let mut said = Vec::new();
+    for part in &message.content {
+        match part {
+            Part::ToolCall {
+                id,
+                name,
+                arguments,
+            } => calls.push(json!({
+                "id": id,
+                "type": "function",
+                "function": {"name": name, "arguments": arguments},
+            })),
+            Part::Text(_) => said.push(part.clone()),
+            _ => {}
+        }
+    }
+    let mut out = Map::new();
+    out.insert("role".into(), "assistant".into());
+    let content = if said.is_empty() {
+        Value::Null
+    } else {
+        parts(&said)
+    };
+    out.insert("content".into(), content);
+    if !calls.is_empty() {
+        out.insert("tool_calls".into(), calls.into());
+    }
+    Value::Object(out)
+}
+
+fn tool_result(part: &Part) -> Option<Value> {
+    let Part::ToolResult { id, content } = part else {
+        return None;
+    };
+    Some(json!({"role": "tool", "tool_call_id": id, "content": parts(content)}))
+}
+
+fn tool(tool: &Tool) -> Value {
+    let mut function = Map::new();
+    function.insert("name".into(), tool.name.as_str().into());
+    if let Some(description) = &tool.description {
+        function.insert("description".into(), description.as_str().into());
+    }
+    if let Some(parameters) = &tool.parameters {
+        function.insert("parameters".into(), parameters.clone());
+    }
+    if let Some(strict) = tool.strict {
+        function.insert("strict".into(), strict.into());
+    }
+    json!({"type": "function", "function": function})
+}
+
+fn tool_choice(choice: &ToolChoice) -> Value {
+    match choice {
+        ToolChoice::Auto => "auto".into(),
+        ToolChoice::None => "none".into(),
+        ToolChoice::Required => "required".into(),
+        ToolChoice::Function(name) => json!({"type": "function", "function": {"name": name}}),
+    }
+}
+
+fn response_format(format: &ResponseFormat) -> Value {
+    match format {
+        ResponseFormat::Text => json!({"type": "text"}),
+        ResponseFormat::Json => json!({"type": "json_object"}),
+        ResponseFormat::Schema {
+            name,
+            description,
+            schema,
+            strict,
+        } => {
+            let mut inner = Map::new();
+            inner.insert("name".into(), name.as_str().into());
+            if let Some(description) = description {
+                inner.insert("description".into(), description.as_str().into());
+            }
+            inner.insert("schema".into(), schema.clone());
+            if let Some(strict) = strict {
+                inner.insert("strict".into(), (*strict).into());
+            }
+            json!({"type": "json_schema", "json_schema": inner})
+        }
+    }
+}
