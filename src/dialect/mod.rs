@@ -4,10 +4,19 @@
 //! upstream's wire. An [`Encoder`] is a plain state machine that cannot fail: one per stream, no
 //! I/O, no clock.
 
+mod chat_form;
+pub mod native;
+
 use bytes::BytesMut;
 use http::HeaderMap;
 
 use crate::model::{Error, Event, FinishReason, Request, RequestId, StreamId, Usage};
+
+/// Every dialect that the gateway speaks, with the path it is spoken on.
+pub static ALL: &[(&str, &dyn Dialect)] = &[("/v1/streams", NATIVE)];
+
+/// The gateway's own dialect, in which everything is answered that no other dialect claims.
+pub static NATIVE: &dyn Dialect = &native::Native;
 
 /// One client protocol.
 pub trait Dialect: Send + Sync + 'static {

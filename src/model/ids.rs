@@ -2,26 +2,65 @@
 
 use std::fmt;
 
-/// Names one stream: `st_` and 160 random bits. The id is the capability to read the stream.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct StreamId(String);
+/// Names one stream: 128 random bits, written `st_` and 26 characters of 5 bits. The id is the
+/// capability to read the stream.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StreamId(u128);
 
-/// Names one request in logs and answers: `req_` and 160 random bits, or what the client sent.
+/// One event of one stream, as `Last-Event-ID` names it: `st_….17`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventId {
+    pub stream: StreamId,
+    /// Counts up by one from 0 within a stream.
+    pub number: u64,
+}
+
+/// Names one request in logs and answers: `req_` and 128 random bits, or what the client sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestId(String);
 
+/// No characters that are mistaken for one another.
+const ALPHABET: &[u8; 32] = b"abcdefghijkmnopqrstuvwxyz2345678";
+const CHARACTERS: usize = 26;
+
 impl StreamId {
     pub fn random() -> Self {
-        Self(random("st_"))
+        Self(random())
     }
 
-    /// An id of the caller's choosing, for tests and goldens.
-    pub fn fixed(id: &str) -> Self {
-        Self(id.to_owned())
+    /// An id of the caller's choosing, for goldens.
+    pub fn fixed(bits: u128) -> Self {
+        Self(bits)
     }
 
-    pub fn as_str(&self) -> &str {
-        &self.0
+    /// Reads `st_…`; only what [`fmt::Display`] writes is read back.
+    pub fn parse(text: &str) -> Option<Self> {
+        let characters = text.strip_prefix("st_")?.as_bytes();
+        if characters.len() != CHARACTERS {
+            return None;
+        }
+        let mut bits = 0_u128;
+        for (place, character) in characters.iter().enumerate() {
+            let value = ALPHABET.iter().position(|letter| letter == character)?;
+            // 26 characters hold 130 bits; the first has room for only 3.
+            if place == 0 && value > 7 {
+                return None;
+            }
+            bits = bits << 5 | value as u128;
+        }
+        Some(Self(bits))
+    }
+}
+
+impl EventId {
+    /// Reads `st_….17`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (stream, number) = text.split_once('.')?;
+        let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+        Some(Self {
+            stream: StreamId::parse(stream)?,
+            number: number.parse().ok().filter(|_| digits)?,
+        })
     }
 }
 
@@ -30,7 +69,7 @@ impl RequestId {
     const LONGEST: usize = 128;
 
     pub fn random() -> Self {
-        Self(random("req_"))
+        Self(format!("req_{}", encoded(random())))
     }
 
     /// Takes over a client's `x-request-id` if it is short, printable ASCII without spaces: it goes
@@ -49,7 +88,13 @@ impl RequestId {
 
 impl fmt::Display for StreamId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        write!(f, "st_{}", encoded(self.0))
+    }
+}
+
+impl fmt::Debug for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -59,22 +104,56 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// `prefix` and 32 characters of 5 random bits each.
-///
+fn encoded(bits: u128) -> String {
+    (0..CHARACTERS)
+        .rev()
+        .map(|place| char::from(ALPHABET[(bits >> (5 * place)) as usize & 31]))
+        .collect()
+}
+
 /// # Panics
 /// If the operating system has no randomness: an id that can be guessed is worse than no answer.
-fn random(prefix: &str) -> String {
-    const ALPHABET: &[u8; 32] = b"abcdefghijkmnopqrstuvwxyz2345678";
-    let mut bytes = [0_u8; 32];
+fn random() -> u128 {
+    let mut bytes = [0_u8; 16];
     if getrandom::fill(&mut bytes).is_err() {
         panic!("the operating system gave no random bytes");
     }
-    let mut id = String::with_capacity(prefix.len() + bytes.len());
-    id.push_str(prefix);
-    id.extend(
-        bytes
-            .iter()
-            .map(|b| char::from(ALPHABET[usize::from(b & 31)])),
-    );
-    id
+    u128::from_ne_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_id_reads_back_what_it_writes_and_nothing_else() {
+        for id in [
+            StreamId::fixed(0),
+            StreamId::fixed(u128::MAX),
+            StreamId::random(),
+        ] {
+            assert_eq!(StreamId::parse(&id.to_string()), Some(id));
+        }
+        let text = StreamId::random().to_string();
+        for other in [
+            text.to_uppercase(),
+            format!("{text}a"),
+            text[1..].to_owned(),
+            "st_888888888888888888888888888".to_owned(),
+            "st_".to_owned(),
+            String::new(),
+        ] {
+            assert_eq!(StreamId::parse(&other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn an_event_id_has_a_plain_number() {
+        let stream = StreamId::fixed(7);
+        let id = EventId { stream, number: 12 };
+        assert_eq!(EventId::parse(&format!("{stream}.12")), Some(id));
+        for tail in ["", ".", ".-1", ".+1", ".1.2", ".99999999999999999999", "12"] {
+            assert_eq!(EventId::parse(&format!("{stream}{tail}")), None, "{tail}");
+        }
+    }
 }

@@ -14,7 +14,7 @@ mod vendor;
 pub use error::{Error, ErrorCode, Origin};
 pub use event::{Citation, Event, FinishReason, Sink, ToolCallDelta, Usage};
 pub use grammar::Grammar;
-pub use ids::{RequestId, StreamId};
+pub use ids::{EventId, RequestId, StreamId};
 pub use rate::Rate;
 pub use request::{
     Media, MediaSource, Message, Part, Reasoning, Request, ResponseFormat, Role, Tool, ToolChoice,

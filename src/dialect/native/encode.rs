@@ -1,0 +1,183 @@
+//! Events to `id:`, `event:`, `data:` lines.
+
+use bytes::{BufMut, BytesMut};
+use serde::Serialize;
+use serde_json::json;
+
+use super::described;
+use crate::dialect::{Answering, Completion, Encoder, Opening};
+use crate::model::{Citation, Error, Event, ToolCallDelta, Usage};
+
+/// What an `EventSource` waits before it reconnects, in milliseconds.
+const RETRY: u32 = 2000;
+
+pub(super) struct NativeEncoder {
+    opening: Opening,
+    /// `id: st_….`, to which each event adds its number.
+    id: String,
+    number: u64,
+}
+
+#[derive(Serialize)]
+struct TextData<'a> {
+    text: &'a str,
+}
+
+#[derive(Serialize)]
+struct ToolCallData<'a> {
+    index: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    arguments: &'a str,
+}
+
+#[derive(Serialize)]
+struct CitationData<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    title: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<u64>,
+}
+
+/// Counts that the upstream left out are null; details that it left out are none.
+#[derive(Serialize)]
+struct UsageData {
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    cached_input_tokens: u64,
+    reasoning_tokens: u64,
+}
+
+impl NativeEncoder {
+    pub(super) fn new(opening: Opening) -> Self {
+        let id = format!("id: {}.", opening.stream);
+        Self {
+            opening,
+            id,
+            number: 0,
+        }
+    }
+
+    fn write(&mut self, event: &str, data: &impl Serialize, out: &mut BytesMut) {
+        out.put_slice(self.id.as_bytes());
+        put_number(self.number, out);
+        out.put_slice(b"\nevent: ");
+        out.put_slice(event.as_bytes());
+        out.put_slice(b"\ndata: ");
+        // JSON escapes line ends, so the data is one line whatever the texts hold.
+        let written = serde_json::to_writer(out.writer(), data);
+        debug_assert!(written.is_ok(), "a BytesMut takes any write");
+        out.put_slice(b"\n\n");
+        self.number += 1;
+    }
+}
+
+impl Encoder for NativeEncoder {
+    fn start(&mut self, answering: &Answering<'_>, out: &mut BytesMut) {
+        out.put_slice(b"retry: ");
+        put_number(u64::from(RETRY), out);
+        out.put_u8(b'\n');
+        let data = json!({
+            "stream": self.opening.stream.to_string(),
+            "model": self.opening.model,
+            "upstream": answering.upstream,
+            "upstream_model": answering.model,
+            "created": self.opening.created,
+        });
+        self.write("start", &data, out);
+    }
+
+    fn event(&mut self, event: &Event<'_>, out: &mut BytesMut) {
+        match *event {
+            Event::Text(text) => self.write("token", &TextData { text }, out),
+            Event::Reasoning(text) => self.write("reasoning", &TextData { text }, out),
+            Event::ToolCall(call) => self.write("tool_call", &ToolCallData::from(call), out),
+            Event::Citation(citation) => {
+                self.write("citation", &CitationData::from(citation), out);
+            }
+            Event::Identity { .. } | Event::Usage(_) | Event::Finish(_) => {}
+        }
+    }
+
+    fn complete(&mut self, completion: &Completion, out: &mut BytesMut) {
+        let data = json!({
+            "finish_reason": completion.finish.as_str(),
+            "usage": completion.usage.map(UsageData::from),
+            "timing": {
+                "first_token_ms": completion.first_token_ms,
+                "total_ms": completion.total_ms,
+            },
+        });
+        self.write("complete", &data, out);
+    }
+
+    fn error(&mut self, error: &Error, usage: Option<Usage>, out: &mut BytesMut) {
+        let mut data = json!({ "error": described(error) });
+        if let Some(usage) = usage {
+            data["usage"] = json!(UsageData::from(usage));
+        }
+        self.write("error", &data, out);
+    }
+
+    fn heartbeat(&mut self, out: &mut BytesMut) {
+        out.put_slice(b": keep-alive\n\n");
+    }
+}
+
+impl<'a> From<ToolCallDelta<'a>> for ToolCallData<'a> {
+    fn from(call: ToolCallDelta<'a>) -> Self {
+        Self {
+            index: call.index,
+            id: call.id,
+            name: call.name,
+            arguments: call.arguments,
+        }
+    }
+}
+
+impl<'a> From<Citation<'a>> for CitationData<'a> {
+    fn from(citation: Citation<'a>) -> Self {
+        Self {
+            url: citation.url,
+            title: citation.title,
+            text: citation.text,
+            start: citation.start,
+            end: citation.end,
+        }
+    }
+}
+
+impl From<Usage> for UsageData {
+    fn from(usage: Usage) -> Self {
+        Self {
+            input_tokens: usage.input,
+            output_tokens: usage.output,
+            cached_input_tokens: usage.cached_input.unwrap_or(0),
+            reasoning_tokens: usage.reasoning.unwrap_or(0),
+        }
+    }
+}
+
+/// `number` in decimal.
+fn put_number(number: u64, out: &mut BytesMut) {
+    let mut digits = [0_u8; 20];
+    let mut start = digits.len();
+    let mut rest = number;
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.put_slice(&digits[start..]);
+}

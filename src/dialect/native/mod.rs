@@ -1,0 +1,77 @@
+//! `native`: the gateway's own `POST /v1/streams` and its `start`, `token`, `complete` events.
+
+mod encode;
+mod parse;
+
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::{Map, Value, json};
+
+use super::{Dialect, Encoder, Opening};
+use crate::model::{Error, Message, Part, Request, RequestId, Role};
+
+pub(super) struct Native;
+
+impl Dialect for Native {
+    fn name(&self) -> &'static str {
+        "native"
+    }
+
+    fn parse(&self, body: &[u8]) -> Result<Request, Error> {
+        parse::request(body)
+    }
+
+    fn encoder(&self, opening: Opening) -> Box<dyn Encoder> {
+        Box::new(encode::NativeEncoder::new(opening))
+    }
+
+    fn headers(&self) -> HeaderMap {
+        HeaderMap::from_iter([
+            (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+            (
+                CACHE_CONTROL,
+                HeaderValue::from_static("no-cache, no-transform"),
+            ),
+            // Keeps nginx and its like from collecting the stream.
+            (
+                HeaderName::from_static("x-accel-buffering"),
+                HeaderValue::from_static("no"),
+            ),
+        ])
+    }
+
+    fn refusal(&self, error: &Error, request: &RequestId) -> Vec<u8> {
+        let mut body = described(error);
+        body.insert("request_id".into(), request.as_str().into());
+        json!({ "error": body }).to_string().into_bytes()
+    }
+}
+
+/// The request of `GET /v1/streams?model=&prompt=`, which a browser's `EventSource` can make.
+///
+/// # Errors
+/// [`crate::model::ErrorCode::InvalidRequest`] where one of the two is missing or empty.
+pub fn from_query(model: Option<String>, prompt: Option<String>) -> Result<Request, Error> {
+    Ok(Request {
+        model: parse::required("model", model)?,
+        messages: vec![Message {
+            role: Role::User,
+            content: vec![Part::Text(parse::required("prompt", prompt)?)],
+        }],
+        ..Request::default()
+    })
+}
+
+/// The fields that an error has both in an `error` event and in a refusal's body.
+fn described(error: &Error) -> Map<String, Value> {
+    let code = error.code();
+    let mut out = Map::new();
+    out.insert("code".into(), code.as_str().into());
+    out.insert("message".into(), error.message().into());
+    out.insert("retryable".into(), code.retryable().into());
+    out.insert("origin".into(), code.origin().as_str().into());
+    if let Some(seconds) = error.retry_after_seconds() {
+        out.insert("retry_after".into(), seconds.into());
+    }
+    out
+}

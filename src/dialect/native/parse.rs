@@ -1,0 +1,166 @@
+//! The body of `POST /v1/streams`.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::dialect::chat_form::{ChatFormat, ChatMessage, ChatTool, ChatToolChoice};
+use crate::model::{Error, ErrorCode, Message, Part, Reasoning, Request, Role};
+
+/// Unknown fields are refused: a misspelt one would be lost without a word, and what only the
+/// upstream knows goes into `extra`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body {
+    model: Option<String>,
+    prompt: Option<String>,
+    messages: Option<Vec<ChatMessage>>,
+    system: Option<String>,
+    max_tokens: Option<u64>,
+    temperature: Option<f64>,
+    top_p: Option<f64>,
+    stop: Option<Stop>,
+    seed: Option<i64>,
+    tools: Option<Vec<ChatTool>>,
+    tool_choice: Option<ChatToolChoice>,
+    response_format: Option<ChatFormat>,
+    reasoning: Option<ReasoningField>,
+    user: Option<String>,
+    metadata: Option<Map<String, Value>>,
+    extra: Option<Map<String, Value>>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a string or a list of strings")]
+enum Stop {
+    One(String),
+    Many(Vec<String>),
+}
+
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "an effort such as `low`, or {\"effort\"?, \"max_tokens\"?}"
+)]
+enum ReasoningField {
+    Effort(String),
+    Settings(ReasoningSettings),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReasoningSettings {
+    effort: Option<String>,
+    max_tokens: Option<u64>,
+}
+
+pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
+    let body = read(body)?;
+    let model = required("model", body.model)?;
+    let mut messages = Vec::new();
+    if let Some(system) = body.system {
+        messages.push(said(Role::System, system));
+    }
+    match (body.prompt, body.messages) {
+        (Some(_), Some(_)) => {
+            return Err(Error::invalid(
+                "prompt",
+                "give either `prompt` or `messages`, not both",
+            ));
+        }
+        (None, Some(list)) if list.is_empty() => {
+            return Err(Error::invalid("messages", "must not be empty"));
+        }
+        (None, Some(list)) => {
+            for (at, message) in list.into_iter().enumerate() {
+                messages.push(message.into_message(&format!("messages[{at}]"))?);
+            }
+        }
+        (prompt, None) => messages.push(said(Role::User, required("prompt", prompt)?)),
+    }
+    let extra = body.extra.unwrap_or_default();
+    check_extra(&extra)?;
+    if body.max_tokens == Some(0) {
+        return Err(Error::invalid("max_tokens", "must be at least 1"));
+    }
+    Ok(Request {
+        model,
+        messages,
+        max_tokens: body.max_tokens,
+        temperature: body.temperature,
+        top_p: body.top_p,
+        stop: match body.stop {
+            None => Vec::new(),
+            Some(Stop::One(one)) => vec![one],
+            Some(Stop::Many(many)) => many,
+        },
+        seed: body.seed,
+        tools: body.tools.into_iter().flatten().map(Into::into).collect(),
+        tool_choice: body.tool_choice.map(Into::into),
+        response_format: body.response_format.map(Into::into),
+        reasoning: body.reasoning.map(|reasoning| match reasoning {
+            ReasoningField::Effort(effort) => Reasoning {
+                effort: Some(effort),
+                max_tokens: None,
+            },
+            ReasoningField::Settings(settings) => Reasoning {
+                effort: settings.effort,
+                max_tokens: settings.max_tokens,
+            },
+        }),
+        user: body.user,
+        metadata: body.metadata,
+        extra,
+    })
+}
+
+/// The text of a field that must be there and must not be empty.
+pub(super) fn required(field: &str, value: Option<String>) -> Result<String, Error> {
+    match value {
+        None => Err(Error::invalid(field, "required")),
+        Some(value) if value.is_empty() => Err(Error::invalid(field, "must not be empty")),
+        Some(value) => Ok(value),
+    }
+}
+
+fn read(body: &[u8]) -> Result<Body, Error> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let read: Body = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        let inner = error.into_inner();
+        match (inner.classify(), path.as_str()) {
+            (serde_json::error::Category::Data, "." | "") => {
+                Error::new(ErrorCode::InvalidRequest, inner.to_string())
+            }
+            (serde_json::error::Category::Data, path) => Error::invalid(path, inner),
+            _ => Error::new(ErrorCode::InvalidRequest, format!("not JSON: {inner}")),
+        }
+    })?;
+    json.end()
+        .map_err(|error| Error::new(ErrorCode::InvalidRequest, format!("not JSON: {error}")))?;
+    Ok(read)
+}
+
+fn said(role: Role, text: String) -> Message {
+    Message {
+        role,
+        content: vec![Part::Text(text)],
+    }
+}
+
+/// `extra` goes upstream as it is, but for what is the gateway's to decide: which model answers (a
+/// key may use only some), and that there is one answer.
+fn check_extra(extra: &Map<String, Value>) -> Result<(), Error> {
+    for (field, why) in [
+        ("model", "the model is chosen by the route"),
+        ("stream", "the gateway always streams"),
+        ("n", "there is one answer a stream"),
+    ] {
+        if extra.contains_key(field) {
+            return Err(Error::invalid(
+                &format!("extra.{field}"),
+                format_args!("cannot be set: {why}"),
+            ));
+        }
+    }
+    Ok(())
+}
