@@ -15,6 +15,9 @@
 
 pub mod dialect;
 pub mod framing;
+pub mod metrics;
 pub mod model;
+pub mod route;
+pub mod stream;
 pub mod upstream;
 pub mod wire;
