@@ -10,11 +10,13 @@
 //! | [`framing`] | bytes to frames |
 //! | [`wire`] | frames to events, one file per upstream protocol |
 //! | [`dialect`] | events to bytes, one file per client protocol |
+//! | [`limit`] | who may pass: requests per key and per address, open streams |
 //!
 //! Modules import downwards only. `docs/architecture.md` tells the whole journey.
 
 pub mod dialect;
 pub mod framing;
+pub mod limit;
 pub mod metrics;
 pub mod model;
 pub mod route;
