@@ -1,0 +1,6 @@
+//! Everything that is tested from outside a module, one file per concern.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod recordings;
+mod requests;
