@@ -10,10 +10,14 @@
 //! | [`framing`] | bytes to frames |
 //! | [`wire`] | frames to events, one file per upstream protocol |
 //! | [`dialect`] | events to bytes, one file per client protocol |
+//! | [`fixture`] | canned upstream answers, and a server that gives them |
+//! | [`command`] | what the program's commands do |
 //!
 //! Modules import downwards only. `docs/architecture.md` tells the whole journey.
 
+pub mod command;
 pub mod dialect;
+pub mod fixture;
 pub mod framing;
 pub mod model;
 pub mod upstream;
