@@ -11,10 +11,14 @@
 //! | [`wire`] | frames to events, one file per upstream protocol |
 //! | [`dialect`] | events to bytes, one file per client protocol |
 //! | [`limit`] | who may pass: requests per key and per address, open streams |
+//! | [`fixture`] | canned upstream answers, and a server that gives them |
+//! | [`command`] | what the program's commands do |
 //!
 //! Modules import downwards only. `docs/architecture.md` tells the whole journey.
 
+pub mod command;
 pub mod dialect;
+pub mod fixture;
 pub mod framing;
 pub mod limit;
 pub mod metrics;
