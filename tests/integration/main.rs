@@ -4,3 +4,5 @@
 
 mod layering;
 mod limits;
+mod recordings;
+mod requests;

@@ -7,6 +7,8 @@
 mod decode;
 mod request;
 mod shape;
+#[cfg(test)]
+mod tests;
 
 use http::{HeaderMap, HeaderValue};
 use serde_json::Value;
