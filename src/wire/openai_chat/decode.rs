@@ -48,15 +48,19 @@ impl Decoder for ChatDecoder {
         let chunk: Chunk<'_> = serde_json::from_str(data).map_err(|error| unparsable(&error))?;
         self.identify(&chunk, sink);
         self.sources(&chunk, sink);
+        let mut broken = None;
         for choice in chunk.choices.iter().flatten() {
-            self.choice(choice, sink)?;
+            if let Err(error) = self.choice(choice, sink) {
+                broken = Some(error);
+            }
         }
         let usage = chunk.usage.as_ref();
         let usage = usage.or_else(|| chunk.x_groq.as_ref()?.usage.as_ref());
         if let Some(usage) = usage {
             self.count(usage, sink);
         }
-        match in_band_error(&chunk, frame.name, data) {
+        // Its own words are better than a finish reason that says that it failed.
+        match in_band_error(&chunk, frame.name, data).or(broken) {
             Some(error) => Err(error),
             None => Ok(()),
         }
