@@ -10,6 +10,7 @@
 //! | [`framing`] | bytes to frames |
 //! | [`wire`] | frames to events, one file per upstream protocol |
 //! | [`dialect`] | events to bytes, one file per client protocol |
+//! | [`limit`] | who may pass: requests per key and per address, open streams |
 //! | [`fixture`] | canned upstream answers, and a server that gives them |
 //! | [`command`] | what the program's commands do |
 //!
@@ -19,6 +20,10 @@ pub mod command;
 pub mod dialect;
 pub mod fixture;
 pub mod framing;
+pub mod limit;
+pub mod metrics;
 pub mod model;
+pub mod route;
+pub mod stream;
 pub mod upstream;
 pub mod wire;

@@ -32,6 +32,9 @@ pub trait Dialect: Send + Sync + 'static {
     /// A fresh encoder for one answer.
     fn encoder(&self, opening: Opening) -> Box<dyn Encoder>;
 
+    /// What says that the connection lives; may stand between any two events and before the first.
+    fn heartbeat(&self) -> &'static [u8];
+
     /// The headers of a streamed answer.
     fn headers(&self) -> HeaderMap;
 
@@ -49,13 +52,13 @@ pub struct Opening {
     pub created: String,
 }
 
-/// Who gives the answer: known when the first event came.
+/// Who gives the answer: known when the first content came; nobody where no target gave any.
 #[derive(Debug, Clone, Copy)]
 pub struct Answering<'a> {
     /// The upstream's name in the config.
-    pub upstream: &'a str,
+    pub upstream: Option<&'a str>,
     /// The model in the upstream's words.
-    pub model: &'a str,
+    pub model: Option<&'a str>,
 }
 
 /// A whole answer's last words.
@@ -76,6 +79,4 @@ pub trait Encoder: Send {
     fn event(&mut self, event: &Event<'_>, out: &mut BytesMut);
     fn complete(&mut self, completion: &Completion, out: &mut BytesMut);
     fn error(&mut self, error: &Error, usage: Option<Usage>, out: &mut BytesMut);
-    /// Says that the connection lives. May come at any time, `start` not needed.
-    fn heartbeat(&mut self, out: &mut BytesMut);
 }

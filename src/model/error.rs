@@ -166,6 +166,13 @@ impl Error {
         self
     }
 
+    /// The same error in other words.
+    #[must_use]
+    pub fn map_message(mut self, change: impl FnOnce(&str) -> String) -> Self {
+        self.message = change(&self.message);
+        self
+    }
+
     /// The upstream's own status, for [`ErrorCode::UpstreamRejected`].
     #[must_use]
     pub fn with_status(mut self, status: StatusCode) -> Self {

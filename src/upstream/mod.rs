@@ -1,3 +1,18 @@
 //! Model APIs as the gateway sees them: sending a request, reading the answer.
+//!
+//! | file | does |
+//! |---|---|
+//! | `client` | one upstream: its address, credential and connections; a request out, an answer back |
+//! | `recycle` | reads a finished answer's last bytes, so that its connection can be used again |
+//! | `refusal` | what a non-2xx answer means, for every wire in one place |
+//! | `scrub` | keeps credentials out of messages |
+//! | `ingest` | an answer's bytes to events |
 
+mod client;
 pub mod ingest;
+mod recycle;
+mod refusal;
+mod scrub;
+
+pub use client::{Answer, Trace, Upstream, connections};
+pub use recycle::Recycler;

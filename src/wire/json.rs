@@ -17,6 +17,14 @@ impl Text<'_> {
     }
 }
 
+/// What a field says; nothing for one that is absent, null or empty.
+pub(super) fn said<'a>(field: &'a Option<Text<'_>>) -> Option<&'a str> {
+    field
+        .as_ref()
+        .map(Text::as_str)
+        .filter(|text| !text.is_empty())
+}
+
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_any(TextVisitor)

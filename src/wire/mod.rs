@@ -4,7 +4,9 @@
 //! [`crate::framing`] and never a client's dialect. A [`Decoder`] is a plain state machine: one
 //! per stream, no I/O, no clock.
 
+mod anthropic_messages;
 mod json;
+mod ollama_chat;
 mod openai_chat;
 
 use http::HeaderMap;
@@ -14,7 +16,11 @@ use crate::framing::{Frame, Framing};
 use crate::model::{CredentialScheme, Error, ErrorCode, Request, Sink, Vendor};
 
 /// Every wire that the gateway speaks.
-pub static ALL: &[&dyn Wire] = &[&openai_chat::OpenaiChat];
+pub static ALL: &[&dyn Wire] = &[
+    &anthropic_messages::AnthropicMessages,
+    &ollama_chat::OllamaChat,
+    &openai_chat::OpenaiChat,
+];
 
 /// The wire of that name.
 pub fn by_name(name: &str) -> Option<&'static dyn Wire> {

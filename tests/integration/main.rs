@@ -1,7 +1,13 @@
-//! Everything that is tested from outside a module, by concern.
+//! Everything that is tested from outside a module, one file per concern.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod fixture_faults;
 mod fixture_library;
 mod fixture_server;
+mod layering;
+mod limits;
 mod raw_client;
+mod recordings;
 mod replay_command;
+mod requests;

@@ -126,10 +126,6 @@ impl Encoder for NativeEncoder {
         }
         self.write("error", &data, out);
     }
-
-    fn heartbeat(&mut self, out: &mut BytesMut) {
-        out.put_slice(b": keep-alive\n\n");
-    }
 }
 
 impl<'a> From<ToolCallDelta<'a>> for ToolCallData<'a> {

@@ -25,6 +25,10 @@ impl Dialect for Native {
         Box::new(encode::NativeEncoder::new(opening))
     }
 
+    fn heartbeat(&self) -> &'static [u8] {
+        b": keep-alive\n\n"
+    }
+
     fn headers(&self) -> HeaderMap {
         HeaderMap::from_iter([
             (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),

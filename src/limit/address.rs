@@ -1,0 +1,24 @@
+//! Whom an IP address counts for.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+/// One address as the limits count it. An IPv6 customer is given a whole /64 at least, so single
+/// IPv6 addresses would be no limit at all; an IPv4 address counts the same however it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Address {
+    V4(Ipv4Addr),
+    /// The upper 64 bits.
+    V6Network(u64),
+}
+
+impl From<IpAddr> for Address {
+    fn from(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self::V4(address),
+            IpAddr::V6(address) => {
+                let [a, b, c, d, ..] = address.segments().map(u64::from);
+                Self::V6Network(a << 48 | b << 32 | c << 16 | d)
+            }
+        }
+    }
+}

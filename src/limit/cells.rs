@@ -1,0 +1,224 @@
+//! What is remembered of requests: one cell per key of a limit, in memory of a bounded size.
+//!
+//! These are state stores for `governor`, and do what its own do not: give a request back, and
+//! forget keys before there are too many of them.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use governor::nanos::Nanos;
+use governor::state::StateStore;
+
+use super::address::Address;
+
+/// What is remembered of one key. The default is a key that never came.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Cell {
+    /// When everything taken will have come back: the algorithm's theoretical arrival time.
+    pub(super) full_at: Nanos,
+    /// Changes with each request that finds nothing missing. What was taken before has come back
+    /// by itself, so that it must not be given back.
+    pub(super) busy_since: Nanos,
+}
+
+/// A store of cells. Clones share them.
+pub(super) trait Cells: StateStore<Key: Hash + Eq + Clone> + Clone {
+    /// The cell that would answer for `key`, if there is one.
+    fn look(&self, key: &Self::Key) -> Option<Cell>;
+
+    /// Gives back `weight` that was taken when the key's cell was busy since `busy_since`.
+    fn give_back(&self, key: &Self::Key, busy_since: Nanos, weight: Nanos);
+
+    /// How many keys have a cell.
+    fn kept(&self) -> usize;
+}
+
+/// The cell of a limit that has but one key.
+#[derive(Debug, Clone, Default)]
+pub(super) struct OneCell(Arc<Mutex<Option<Cell>>>);
+
+/// The cells of all addresses, in shards with a lock each.
+#[derive(Debug, Clone)]
+pub(super) struct AddressCells(Arc<Shards>);
+
+#[derive(Debug)]
+struct Shards {
+    shards: Box<[Mutex<Shard>]>,
+    /// Keyed at random, so that nobody can choose addresses that meet in one shard.
+    hasher: RandomState,
+    /// Cells a shard may have.
+    capacity: usize,
+    /// How long one request takes to come back.
+    weight: Nanos,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    cells: HashMap<Address, Cell>,
+    /// Answers for every address that came when there was no room.
+    shared: Option<Cell>,
+    /// Addresses without a cell that came since the shard was last swept.
+    newcomers: usize,
+    swept_at: Nanos,
+}
+
+/// Enough that a few dozen threads seldom meet, and few enough that one is swept in microseconds:
+/// a hundred thousand addresses are 1,600 a shard.
+const SHARDS: usize = 64;
+
+/// A full shard is swept after so many-th part of its size in newcomers, so that a newcomer costs
+/// no more than looking at this many cells, …
+const SWEEP_SHARE: usize = 16;
+
+/// … or after this time, so that the first newcomer after a flood finds room.
+const SWEEP_TIME: Nanos = Nanos::new(1_000_000_000);
+
+impl Cell {
+    /// Lets `governor` decide on a cell: its answer, and the cell after it.
+    fn step<T, F, E>(cell: Option<Self>, decide: F) -> Result<(T, Self), E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let (answer, full_at) = decide(cell.map(|cell| cell.full_at))?;
+        // Where a key without a past would stand now.
+        let (_, fresh) = decide(None)?;
+        let busy_since = match cell {
+            Some(cell) if full_at != fresh => cell.busy_since,
+            _ => fresh,
+        };
+        Ok((
+            answer,
+            Self {
+                full_at,
+                busy_since,
+            },
+        ))
+    }
+
+    fn give_back(&mut self, busy_since: Nanos, weight: Nanos) {
+        if self.busy_since == busy_since {
+            self.full_at = self.full_at.saturating_sub(weight);
+        }
+    }
+}
+
+impl StateStore for OneCell {
+    type Key = ();
+
+    fn measure_and_replace<T, F, E>(&self, _key: &(), decide: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let mut cell = lock(&self.0);
+        let (answer, next) = Cell::step(*cell, decide)?;
+        *cell = Some(next);
+        Ok(answer)
+    }
+}
+
+impl Cells for OneCell {
+    fn look(&self, _key: &()) -> Option<Cell> {
+        *lock(&self.0)
+    }
+
+    fn give_back(&self, _key: &(), busy_since: Nanos, weight: Nanos) {
+        if let Some(cell) = lock(&self.0).as_mut() {
+            cell.give_back(busy_since, weight);
+        }
+    }
+
+    fn kept(&self) -> usize {
+        usize::from(lock(&self.0).is_some())
+    }
+}
+
+impl AddressCells {
+    /// Room for `capacity` addresses. `weight` is how long one request takes to come back.
+    pub(super) fn new(capacity: usize, weight: Nanos) -> Self {
+        let shards = capacity.clamp(1, SHARDS);
+        Self(Arc::new(Shards {
+            shards: (0..shards).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            capacity: capacity / shards,
+            weight,
+        }))
+    }
+
+    fn shard(&self, address: Address) -> MutexGuard<'_, Shard> {
+        let shards = &self.0.shards;
+        let index = self.0.hasher.hash_one(address) as usize % shards.len();
+        lock(&shards[index])
+    }
+}
+
+impl StateStore for AddressCells {
+    type Key = Address;
+
+    fn measure_and_replace<T, F, E>(&self, address: &Address, decide: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let mut shard = self.shard(*address);
+        if let Some(cell) = shard.cells.get_mut(address) {
+            let (answer, next) = Cell::step(Some(*cell), decide)?;
+            *cell = next;
+            return Ok(answer);
+        }
+        let (_, fresh) = decide(None)?;
+        let now = fresh.saturating_sub(self.0.weight);
+        if shard.has_room(self.0.capacity, now) {
+            let (answer, cell) = Cell::step(None, decide)?;
+            shard.cells.insert(*address, cell);
+            Ok(answer)
+        } else {
+            let (answer, cell) = Cell::step(shard.shared, decide)?;
+            shard.shared = Some(cell);
+            Ok(answer)
+        }
+    }
+}
+
+impl Cells for AddressCells {
+    fn look(&self, address: &Address) -> Option<Cell> {
+        let shard = self.shard(*address);
+        let own = shard.cells.get(address).copied();
+        own.or(if shard.cells.len() < self.0.capacity {
+            None
+        } else {
+            shard.shared
+        })
+    }
+
+    /// Only to a cell of the address's own: what was taken from the shared one stays taken.
+    fn give_back(&self, address: &Address, busy_since: Nanos, weight: Nanos) {
+        if let Some(cell) = self.shard(*address).cells.get_mut(address) {
+            cell.give_back(busy_since, weight);
+        }
+    }
+
+    fn kept(&self) -> usize {
+        let shards = self.0.shards.iter();
+        shards.map(|shard| lock(shard).cells.len()).sum()
+    }
+}
+
+impl Shard {
+    /// Whether another address may have a cell. When there is no room, makes some by forgetting
+    /// addresses to which everything has come back.
+    fn has_room(&mut self, capacity: usize, now: Nanos) -> bool {
+        self.newcomers += 1;
+        let due = self.newcomers > capacity / SWEEP_SHARE || now >= self.swept_at + SWEEP_TIME;
+        if due && self.cells.len() >= capacity {
+            self.newcomers = 0;
+            self.swept_at = now;
+            self.cells.retain(|_, cell| cell.full_at > now);
+        }
+        self.cells.len() < capacity
+    }
+}
+
+/// A panic elsewhere leaves no cell half written: each is replaced as a whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

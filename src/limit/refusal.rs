@@ -1,0 +1,89 @@
+//! What somebody reads who may not pass.
+
+use std::time::Duration;
+
+use crate::model::{Error, ErrorCode, Rate};
+
+use super::RateLimits;
+
+/// A refusal by one policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Names the policy and its number, and when to come again.
+    pub error: Error,
+    /// Where the sender stands, for the headers.
+    pub limits: RateLimits,
+}
+
+/// Whose limit it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Policy {
+    Replica,
+    Caller,
+    Address,
+}
+
+/// When a stream ends is not known, so a stream limit can only say: soon.
+const STREAM_RETRY: Duration = Duration::from_secs(1);
+
+impl Refused {
+    pub(super) fn requests(
+        policy: Policy,
+        rate: Rate,
+        after: Duration,
+        limits: RateLimits,
+    ) -> Self {
+        let requests = if rate.amount == 1 {
+            "request"
+        } else {
+            "requests"
+        };
+        let message = format!(
+            "{} may make {} {requests} {}",
+            policy.who(),
+            rate.amount,
+            period(rate.per)
+        );
+        Self {
+            error: Error::new(ErrorCode::RateLimited, message).with_retry_after(Some(after)),
+            limits,
+        }
+    }
+
+    pub(super) fn streams(policy: Policy, limit: u64, limits: RateLimits) -> Self {
+        let code = match policy {
+            Policy::Replica => ErrorCode::Overloaded,
+            Policy::Caller | Policy::Address => ErrorCode::RateLimited,
+        };
+        let streams = if limit == 1 { "stream" } else { "streams" };
+        let message = format!("{} may have {limit} {streams} open at once", policy.who());
+        Self {
+            error: Error::new(code, message).with_retry_after(Some(STREAM_RETRY)),
+            limits,
+        }
+    }
+}
+
+impl Policy {
+    fn who(self) -> &'static str {
+        match self {
+            Self::Replica => "this gateway",
+            Self::Caller => "this key",
+            Self::Address => "this address",
+        }
+    }
+}
+
+/// `a minute`, or `in 5m` for what has no word of its own.
+fn period(per: Duration) -> String {
+    if per.subsec_nanos() == 0 {
+        match per.as_secs() {
+            1 => return "a second".to_owned(),
+            60 => return "a minute".to_owned(),
+            3_600 => return "an hour".to_owned(),
+            86_400 => return "a day".to_owned(),
+            _ => {}
+        }
+    }
+    format!("in {}", humantime::format_duration(per))
+}

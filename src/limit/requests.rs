@@ -1,0 +1,150 @@
+//! Requests per time: `governor` decides, the cells remember.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use governor::clock::{Clock, Reference};
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::{Quota, RateLimiter};
+
+use crate::model::Rate;
+
+use super::RateLimitStatus;
+use super::cells::{Cell, Cells};
+
+/// One limit on requests, for every key of `S`.
+pub(super) struct Requests<S: Cells, C: Clock> {
+    rate: Rate,
+    pace: Pace,
+    cells: S,
+    limiter: RateLimiter<S::Key, S, Elapsed<C>, NoOpMiddleware<Nanos>>,
+}
+
+/// A rate as the algorithm wants it: how long one request takes to come back, and how many may
+/// come at once.
+///
+/// Both are bounded so that no sum of them leaves 64 bits of nanoseconds: a rate is looked at over
+/// a century at most, at most 2³² - 1 requests may come at once, and none comes back in less than
+/// a nanosecond. Cells are whole nanoseconds, so a rate is met within 0.1 % up to a million
+/// requests a second.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    weight: u64,
+    burst: NonZeroU32,
+}
+
+const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// Time since the limit was made, on any clock.
+#[derive(Debug, Clone)]
+struct Elapsed<C: Clock> {
+    clock: C,
+    start: C::Instant,
+}
+
+impl<S: Cells, C: Clock> Requests<S, C> {
+    /// `cells` makes the memory, given how long one request takes to come back.
+    pub(super) fn new(rate: Rate, cells: impl FnOnce(Nanos) -> S, clock: C) -> Self {
+        let pace = Pace::from(rate);
+        let cells = cells(Nanos::new(pace.weight));
+        let start = clock.now();
+        Self {
+            rate,
+            pace,
+            cells: cells.clone(),
+            limiter: RateLimiter::new(pace.quota(), cells, Elapsed { clock, start }),
+        }
+    }
+
+    pub(super) fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    /// Takes one request: what [`Requests::give_back`] wants to know, and what is left.
+    ///
+    /// # Errors
+    /// How long until there will be one, if nobody else takes it.
+    pub(super) fn take(
+        &self,
+        key: &S::Key,
+    ) -> Result<(Nanos, RateLimitStatus), (Duration, RateLimitStatus)> {
+        match self.limiter.check_key(key) {
+            Ok(()) => {
+                let cell = self.cells.look(key).unwrap_or_default();
+                Ok((cell.busy_since, self.status_of(cell)))
+            }
+            Err(until) => {
+                let mut status = self.status(key);
+                // Another one may have come back since, but this sender was told no.
+                status.remaining = 0;
+                Err((until.wait_time_from(self.limiter.clock().now()), status))
+            }
+        }
+    }
+
+    /// Gives back what was taken when the cell was busy since `busy_since`.
+    ///
+    /// That is exact if it is done at once. If others took some meanwhile from a cell that was
+    /// nearly full, at most the time that went by is given too much, and never a whole request.
+    pub(super) fn give_back(&self, key: &S::Key, busy_since: Nanos) {
+        self.cells
+            .give_back(key, busy_since, Nanos::new(self.pace.weight));
+    }
+
+    pub(super) fn status(&self, key: &S::Key) -> RateLimitStatus {
+        self.status_of(self.cells.look(key).unwrap_or_default())
+    }
+
+    /// Keys that are remembered now.
+    pub(super) fn kept(&self) -> usize {
+        self.cells.kept()
+    }
+
+    fn status_of(&self, cell: Cell) -> RateLimitStatus {
+        let now = self.limiter.clock().now();
+        let missing = cell.full_at.saturating_sub(now).as_u64();
+        let capacity = self.pace.weight * u64::from(self.pace.burst.get());
+        RateLimitStatus {
+            limit: self.rate.amount,
+            remaining: capacity.saturating_sub(missing) / self.pace.weight,
+            reset: Duration::from_nanos(missing),
+        }
+    }
+}
+
+impl<S: Cells, C: Clock> std::fmt::Debug for Requests<S, C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Requests")
+            .field("rate", &self.rate)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Pace {
+    fn quota(self) -> Quota {
+        Quota::with_period(Duration::from_nanos(self.weight))
+            .unwrap_or(Quota::per_second(NonZeroU32::MIN)) // `weight` is at least 1.
+            .allow_burst(self.burst)
+    }
+}
+
+impl From<Rate> for Pace {
+    fn from(rate: Rate) -> Self {
+        let burst = u32::try_from(rate.amount).unwrap_or(u32::MAX);
+        let weight = rate.per.min(CENTURY).as_nanos() / u128::from(rate.amount.max(1));
+        Self {
+            // A century is 3.2 × 10¹⁸ ns and fits.
+            weight: u64::try_from(weight).unwrap_or(u64::MAX).max(1),
+            burst: NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN),
+        }
+    }
+}
+
+impl<C: Clock> Clock for Elapsed<C> {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        self.clock.now().duration_since(self.start)
+    }
+}

@@ -1,0 +1,207 @@
+//! What the gateway counts, by name. Labels come from the configuration alone, so the number of
+//! series is bounded: never a key, a user, or a word of a client's.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::model::Usage;
+
+/// Seconds to the first content: OpenTelemetry's buckets for generative AI servers.
+const FIRST_TOKEN: [f64; 16] = [
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+];
+/// Seconds a whole answer takes.
+const DURATION: [f64; 14] = [
+    0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
+];
+
+/// Every metric of the process. Cheap to count into; one registry writes them out.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    refusals: Family<CodeLabels, Counter>,
+    upstream_failures: Family<UpstreamLabels, Counter>,
+    tokens: Family<TokenLabels, Counter>,
+    open_streams: Gauge,
+    first_token: Histogram,
+    duration: Histogram,
+    repaired_lines: Counter,
+    reloads: Family<ReloadLabels, Counter>,
+}
+
+/// How one stream ended, for [`Metrics::stream_ended`].
+#[derive(Debug)]
+pub struct StreamEnd<'a> {
+    pub dialect: &'static str,
+    /// The model's name in the configuration.
+    pub model: &'a str,
+    /// `complete`, `cancelled` or an error's code.
+    pub outcome: &'static str,
+    pub first_token: Option<Duration>,
+    pub duration: Duration,
+    pub usage: Option<Usage>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    dialect: &'static str,
+    model: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CodeLabels {
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UpstreamLabels {
+    upstream: String,
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TokenLabels {
+    direction: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    outcome: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("sluicegate");
+        let metrics = Self {
+            requests: Family::default(),
+            refusals: Family::default(),
+            upstream_failures: Family::default(),
+            tokens: Family::default(),
+            open_streams: Gauge::default(),
+            first_token: Histogram::new(FIRST_TOKEN),
+            duration: Histogram::new(DURATION),
+            repaired_lines: Counter::default(),
+            reloads: Family::default(),
+            registry: Registry::default(),
+        };
+        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The running version", version);
+        registry.register(
+            "streams",
+            "Streams that ended, by how: complete, cancelled or an error's code",
+            metrics.requests.clone(),
+        );
+        registry.register(
+            "refusals",
+            "Requests that were refused before a stream was asked for, by the error's code",
+            metrics.refusals.clone(),
+        );
+        registry.register(
+            "upstream_failures",
+            "Targets that failed before their first content, by the error's code",
+            metrics.upstream_failures.clone(),
+        );
+        registry.register(
+            "tokens",
+            "Tokens as the upstreams counted them",
+            metrics.tokens.clone(),
+        );
+        registry.register(
+            "open_streams",
+            "Streams that are open now",
+            metrics.open_streams.clone(),
+        );
+        registry.register_with_unit(
+            "first_token",
+            "From a request's arrival to its answer's first content",
+            Unit::Seconds,
+            metrics.first_token.clone(),
+        );
+        registry.register_with_unit(
+            "stream_duration",
+            "From a request's arrival to its answer's end",
+            Unit::Seconds,
+            metrics.duration.clone(),
+        );
+        registry.register(
+            "repaired_lines",
+            "Upstream lines whose invalid UTF-8 was replaced",
+            metrics.repaired_lines.clone(),
+        );
+        registry.register(
+            "config_reloads",
+            "Reloads of the configuration: accepted or refused",
+            metrics.reloads.clone(),
+        );
+        Self {
+            registry,
+            ..metrics
+        }
+    }
+}
+
+impl Metrics {
+    /// All metrics in the OpenMetrics text format, which Prometheus reads.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        let written = encode(&mut text, &self.registry);
+        debug_assert!(written.is_ok(), "a String takes any write");
+        text
+    }
+
+    pub fn stream_began(&self) {
+        self.open_streams.inc();
+    }
+
+    pub fn stream_ended(&self, end: &StreamEnd<'_>) {
+        self.open_streams.dec();
+        self.requests
+            .get_or_create(&RequestLabels {
+                dialect: end.dialect,
+                model: end.model.to_owned(),
+                outcome: end.outcome,
+            })
+            .inc();
+        self.duration.observe(end.duration.as_secs_f64());
+        if let Some(first) = end.first_token {
+            self.first_token.observe(first.as_secs_f64());
+        }
+        if let Some(usage) = end.usage {
+            for (direction, count) in [("input", usage.input), ("output", usage.output)] {
+                let labels = TokenLabels { direction };
+                self.tokens
+                    .get_or_create(&labels)
+                    .inc_by(count.unwrap_or(0));
+            }
+        }
+    }
+
+    pub fn refused(&self, code: &'static str) {
+        self.refusals.get_or_create(&CodeLabels { code }).inc();
+    }
+
+    pub fn upstream_failed(&self, upstream: &str, code: &'static str) {
+        let upstream = upstream.to_owned();
+        self.upstream_failures
+            .get_or_create(&UpstreamLabels { upstream, code })
+            .inc();
+    }
+
+    pub fn lines_repaired(&self, lines: u64) {
+        self.repaired_lines.inc_by(lines);
+    }
+
+    pub fn reloaded(&self, accepted: bool) {
+        let outcome = if accepted { "accepted" } else { "refused" };
+        self.reloads.get_or_create(&ReloadLabels { outcome }).inc();
+    }
+}

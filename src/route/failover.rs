@@ -1,0 +1,161 @@
+//! One target after another, until the first content commits to one.
+
+use std::future::poll_fn;
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::time::{Instant, timeout_at};
+
+use super::{Receiver, Route, Target};
+use crate::metrics::Metrics;
+use crate::model::{Error, ErrorCode, Event, Request, Sink, Usage};
+use crate::upstream::{Answer, Trace};
+
+impl Route {
+    /// Asks the targets in order and returns the answer whose first content `receiver` has. An
+    /// answer that is over already is returned too.
+    ///
+    /// A request is never sent twice to the same target.
+    ///
+    /// # Errors
+    /// If `receiver` was told who answers, the break of that answer. Otherwise why no target
+    /// answered: the last target's reason; where every target is rate limiting, that, with the
+    /// longest of the waits they asked for.
+    pub async fn open(
+        &self,
+        request: &Request,
+        trace: &Trace,
+        receiver: &mut dyn Receiver,
+        metrics: &Metrics,
+    ) -> Result<Answer, Error> {
+        let mut failure = None;
+        for target in &self.targets {
+            let mut commit = Commit::new(target, receiver);
+            let error = match self.attempt(target, request, trace, &mut commit).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) if commit.committed => return Err(error),
+                Err(error) => error,
+            };
+            metrics.upstream_failed(&target.upstream.name, error.code().as_str());
+            tracing::warn!(
+                upstream = target.upstream.name,
+                model = target.model,
+                code = error.code().as_str(),
+                message = error.message(),
+                "target failed"
+            );
+            if !fails_over(&error) {
+                return Err(error);
+            }
+            failure = Some(worse(failure, error));
+        }
+        Err(failure.unwrap_or_else(|| Error::new(ErrorCode::Internal, "the model has no target")))
+    }
+
+    async fn attempt(
+        &self,
+        target: &Target,
+        request: &Request,
+        trace: &Trace,
+        commit: &mut Commit<'_>,
+    ) -> Result<Answer, Error> {
+        let limit = self.timeouts.first_token;
+        let deadline = Instant::now() + limit;
+        let asked = target.upstream.ask(request, &target.model, trace);
+        let mut answer = timeout_at(deadline, asked)
+            .await
+            .map_err(|_| too_late(limit))??;
+        loop {
+            let read = poll_fn(|context| answer.poll_read(context, commit));
+            let finished = timeout_at(deadline, read)
+                .await
+                .map_err(|_| too_late(limit))??;
+            if finished || commit.committed {
+                return Ok(answer);
+            }
+        }
+    }
+}
+
+fn too_late(limit: Duration) -> Error {
+    Error::new(
+        ErrorCode::UpstreamTimeout,
+        format!("the upstream gave no token within {limit:?}"),
+    )
+}
+
+/// Whether another target may do better. One that refuses the request itself speaks for all, unless
+/// it only lacks the model.
+fn fails_over(error: &Error) -> bool {
+    match error.code() {
+        ErrorCode::UpstreamRejected => error.status() == StatusCode::NOT_FOUND,
+        _ => true,
+    }
+}
+
+/// The error to report after two targets failed. Everybody rate limiting is worth telling only if
+/// it was everybody.
+fn worse(before: Option<Error>, now: Error) -> Error {
+    let limited = |error: &Error| error.code() == ErrorCode::UpstreamRateLimited;
+    match before {
+        Some(before) if limited(&before) && limited(&now) => {
+            let longest = before.retry_after().max(now.retry_after());
+            now.with_retry_after(longest)
+        }
+        Some(before) if limited(&now) => before,
+        _ => now,
+    }
+}
+
+/// Holds back what a target says before its first content, so that a target that fails there leaves
+/// no trace.
+struct Commit<'a> {
+    target: &'a Target,
+    receiver: &'a mut dyn Receiver,
+    committed: bool,
+    identity: Option<(String, String)>,
+    usage: Option<Usage>,
+}
+
+impl<'a> Commit<'a> {
+    fn new(target: &'a Target, receiver: &'a mut dyn Receiver) -> Self {
+        Self {
+            target,
+            receiver,
+            committed: false,
+            identity: None,
+            usage: None,
+        }
+    }
+
+    fn commit(&mut self) {
+        self.committed = true;
+        self.receiver
+            .answering(&self.target.upstream.name, &self.target.model);
+        if let Some((id, model)) = &self.identity {
+            self.receiver.event(Event::Identity { id, model });
+        }
+        if let Some(usage) = self.usage {
+            self.receiver.event(Event::Usage(usage));
+        }
+    }
+}
+
+impl Sink for Commit<'_> {
+    fn event(&mut self, event: Event<'_>) {
+        if !self.committed {
+            match event {
+                Event::Identity { id, model } => {
+                    self.identity = Some((id.to_owned(), model.to_owned()));
+                    return;
+                }
+                Event::Usage(usage) => {
+                    self.usage = Some(usage);
+                    return;
+                }
+                _ => self.commit(),
+            }
+        }
+        self.receiver.event(event);
+    }
+}

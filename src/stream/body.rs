@@ -1,0 +1,328 @@
+//! The state machine that a client's HTTP body polls.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use super::outlet::Outlet;
+use crate::metrics::Metrics;
+use crate::model::{Error, ErrorCode, Request};
+use crate::route::Route;
+use crate::upstream::{Answer, Recycler, Trace};
+
+/// How much is encoded before it is handed over although more is there, in bytes.
+const BATCH: usize = 32 * 1024;
+/// How many of the upstream's chunks are read before others get their turn.
+const CHUNKS: usize = 64;
+
+/// Everything that governs one stream beside its request.
+#[derive(Clone)]
+pub struct Conditions {
+    pub route: Arc<Route>,
+    pub metrics: Arc<Metrics>,
+    pub heartbeat: Duration,
+    /// The dialect's sign of life.
+    pub beat: &'static [u8],
+    /// Ends the stream with `draining`.
+    pub cut: CancellationToken,
+    pub recycler: Recycler,
+}
+
+/// A streamed answer's body. Dropping it closes the upstream's connection.
+pub struct StreamBody {
+    state: State,
+    clock: Clock,
+    beat: &'static [u8],
+    cut: CancellationToken,
+    recycler: Recycler,
+}
+
+enum State {
+    /// No target has answered yet.
+    Opening(Opening),
+    Live(Box<Live>),
+    Closed,
+}
+
+type Opening = Pin<Box<dyn Future<Output = (Outlet, Result<Answer, Error>)> + Send>>;
+
+struct Live {
+    outlet: Outlet,
+    /// `None` once the terminal event is written.
+    source: Option<Source>,
+}
+
+struct Source {
+    answer: Answer,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+/// Asks the route for an answer and waits for its first content, but for no longer than a
+/// heartbeat: then the stream begins all the same, and what comes of it is told in the stream.
+///
+/// # Errors
+/// Why nobody answers, if that is known before the stream began.
+pub async fn open(
+    request: Request,
+    trace: Trace,
+    outlet: Outlet,
+    conditions: Conditions,
+) -> Result<StreamBody, Error> {
+    let clock = Clock::new(&conditions);
+    let heartbeat = conditions.heartbeat;
+    let mut body = StreamBody {
+        state: State::Closed,
+        clock,
+        beat: conditions.beat,
+        cut: conditions.cut.clone(),
+        recycler: conditions.recycler.clone(),
+    };
+    let end = body.clock.end;
+    let mut opening: Opening = Box::pin(answered(request, trace, outlet, conditions, end));
+    body.state = match tokio::time::timeout(heartbeat, &mut opening).await {
+        Err(_) => State::Opening(opening),
+        Ok((outlet, Err(error))) if !outlet.committed() => {
+            outlet.refuse(&error);
+            return Err(error);
+        }
+        Ok((outlet, opened)) => State::Live(Box::new(body.live(outlet, opened))),
+    };
+    Ok(body)
+}
+
+async fn answered(
+    request: Request,
+    trace: Trace,
+    mut outlet: Outlet,
+    conditions: Conditions,
+    end: Option<Instant>,
+) -> (Outlet, Result<Answer, Error>) {
+    let ended = async {
+        match end {
+            Some(end) => tokio::time::sleep_until(end).await,
+            None => std::future::pending().await,
+        }
+    };
+    let route = &conditions.route;
+    let answer = tokio::select! {
+        biased;
+        () = conditions.cut.cancelled() => Err(draining()),
+        () = ended => Err(too_long()),
+        answer = route.open(&request, &trace, &mut outlet, &conditions.metrics) => answer,
+    };
+    (outlet, answer)
+}
+
+impl StreamBody {
+    fn live(&self, mut outlet: Outlet, opened: Result<Answer, Error>) -> Live {
+        let source = match opened {
+            Ok(answer) => Some(Source {
+                answer,
+                cut: Box::pin(self.cut.clone().cancelled_owned()),
+            }),
+            Err(error) => {
+                outlet.fail(&error);
+                None
+            }
+        };
+        Live { outlet, source }
+    }
+}
+
+impl Live {
+    /// Reads everything that the upstream has ready, within a batch.
+    fn read(&mut self, context: &mut Context<'_>, clock: &mut Clock, recycler: &Recycler) {
+        for _ in 0..CHUNKS {
+            let Some(source) = &mut self.source else {
+                return;
+            };
+            if self.outlet.ended() {
+                return self.close(recycler);
+            }
+            if self.outlet.waiting() >= BATCH {
+                return;
+            }
+            match source.answer.poll_read(context, &mut self.outlet) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(_)) => clock.read(),
+                Poll::Ready(Err(error)) => return self.fail(&error),
+            }
+        }
+        // There is more, but others want their turn.
+        context.waker().wake_by_ref();
+    }
+
+    /// The deadlines that hold whatever the upstream does.
+    fn check(&mut self, context: &mut Context<'_>, clock: &Clock) {
+        let Some(source) = &mut self.source else {
+            return;
+        };
+        if source.cut.as_mut().poll(context).is_ready() {
+            self.fail(&draining());
+        } else if clock.end.is_some_and(|end| end <= Instant::now()) {
+            self.fail(&too_long());
+        }
+    }
+
+    /// Ends the stream with an error and drops the upstream's connection.
+    fn fail(&mut self, error: &Error) {
+        self.outlet.fail(error);
+        if let Some(source) = self.source.take() {
+            self.outlet.repaired(source.answer.repaired_lines());
+        }
+    }
+
+    /// The terminal event was written.
+    fn close(&mut self, recycler: &Recycler) {
+        if let Some(source) = self.source.take() {
+            self.outlet.repaired(source.answer.repaired_lines());
+            recycler.take(source.answer);
+        }
+    }
+}
+
+impl Body for StreamBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = &mut *self;
+        loop {
+            match &mut this.state {
+                State::Closed => return Poll::Ready(None),
+                State::Opening(opening) => {
+                    if let Poll::Ready((outlet, opened)) = opening.as_mut().poll(context) {
+                        this.state = State::Live(Box::new(this.live(outlet, opened)));
+                        this.clock.read();
+                        continue;
+                    }
+                    ready!(this.clock.poll(context, false));
+                    this.clock.wrote();
+                    return data(Bytes::from_static(this.beat));
+                }
+                State::Live(live) => {
+                    live.check(context, &this.clock);
+                    live.read(context, &mut this.clock, &this.recycler);
+                    if let Some(bytes) = live.outlet.take_ready() {
+                        this.clock.wrote();
+                        return data(bytes);
+                    }
+                    if live.source.is_none() {
+                        this.state = State::Closed;
+                        continue;
+                    }
+                    match ready!(this.clock.poll(context, true)) {
+                        Due::Idle => live.fail(&stalled(this.clock.idle)),
+                        Due::End => live.fail(&too_long()),
+                        Due::Heartbeat => {
+                            this.clock.wrote();
+                            return data(Bytes::from_static(this.beat));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn data(bytes: Bytes) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    Poll::Ready(Some(Ok(Frame::data(bytes))))
+}
+
+fn draining() -> Error {
+    Error::new(ErrorCode::Draining, "the gateway is shutting down")
+}
+
+fn too_long() -> Error {
+    Error::new(
+        ErrorCode::StreamTooLong,
+        "the answer took longer than it may",
+    )
+}
+
+fn stalled(idle: Duration) -> Error {
+    Error::new(
+        ErrorCode::StreamStalled,
+        format!("the upstream was silent for {idle:?}"),
+    )
+}
+
+/// A stream's heartbeat and deadlines in one timer. The timer is not touched for every token: it
+/// fires when something may be due, and is set again if nothing is.
+struct Clock {
+    timer: Pin<Box<Sleep>>,
+    heartbeat: Duration,
+    idle: Duration,
+    last_write: Instant,
+    last_read: Instant,
+    end: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    Heartbeat,
+    Idle,
+    End,
+}
+
+impl Clock {
+    fn new(conditions: &Conditions) -> Self {
+        let now = Instant::now();
+        let timeouts = conditions.route.timeouts;
+        Self {
+            timer: Box::pin(tokio::time::sleep_until(now + conditions.heartbeat)),
+            heartbeat: conditions.heartbeat,
+            idle: timeouts.idle,
+            last_write: now,
+            last_read: now,
+            end: timeouts.total.map(|total| now + total),
+        }
+    }
+
+    fn wrote(&mut self) {
+        self.last_write = Instant::now();
+    }
+
+    fn read(&mut self) {
+        self.last_read = Instant::now();
+    }
+
+    /// Waits until something is due. Silence of the upstream counts only where it is `live`.
+    fn poll(&mut self, context: &mut Context<'_>, live: bool) -> Poll<Due> {
+        loop {
+            let now = Instant::now();
+            let mut next = self.last_write + self.heartbeat;
+            if next <= now {
+                return Poll::Ready(Due::Heartbeat);
+            }
+            if live {
+                let idle = self.last_read + self.idle;
+                if idle <= now {
+                    return Poll::Ready(Due::Idle);
+                }
+                next = next.min(idle);
+                if let Some(end) = self.end {
+                    if end <= now {
+                        return Poll::Ready(Due::End);
+                    }
+                    next = next.min(end);
+                }
+            }
+            if self.timer.deadline() > next || self.timer.is_elapsed() {
+                self.timer.as_mut().reset(next);
+            }
+            ready!(self.timer.as_mut().poll(context));
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Settles a stream once, however it ends: complete, error, or a client that left.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::memory::{Memory, Remembered};
+use crate::limit::Permit;
+use crate::metrics::{Metrics, StreamEnd};
+use crate::model::{ErrorCode, FinishReason, RequestId, StreamId, Usage};
+
+/// What a stream is about, for its log line and metrics.
+#[derive(Debug)]
+pub struct Subject {
+    pub stream: StreamId,
+    pub request: RequestId,
+    pub dialect: &'static str,
+    /// The model's name in the configuration.
+    pub model: String,
+    /// The name of the caller's key.
+    pub key: Option<String>,
+}
+
+/// Holds what a stream must give back, and gives it back when dropped.
+pub struct Receipt {
+    subject: Subject,
+    metrics: Arc<Metrics>,
+    memory: Arc<Memory>,
+    arrived: Instant,
+    first_content: Option<Instant>,
+    upstream: Option<String>,
+    usage: Option<Usage>,
+    outcome: Outcome,
+    /// Released last, when everything else is settled.
+    _permit: Permit,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Outcome {
+    /// Nothing said that the stream ended, so its client left.
+    Abandoned,
+    Complete(FinishReason),
+    Failed(ErrorCode),
+}
+
+impl Receipt {
+    pub fn new(
+        subject: Subject,
+        permit: Permit,
+        metrics: Arc<Metrics>,
+        memory: Arc<Memory>,
+    ) -> Self {
+        metrics.stream_began();
+        memory.began(subject.stream);
+        Self {
+            subject,
+            metrics,
+            memory,
+            arrived: Instant::now(),
+            first_content: None,
+            upstream: None,
+            usage: None,
+            outcome: Outcome::Abandoned,
+            _permit: permit,
+        }
+    }
+
+    pub(super) fn answering(&mut self, upstream: &str) {
+        self.first_content = Some(Instant::now());
+        self.upstream = Some(upstream.to_owned());
+    }
+
+    pub(super) fn used(&mut self, usage: Usage) {
+        self.usage.get_or_insert_default().update(usage);
+    }
+
+    pub(super) fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+
+    pub(super) fn completed(&mut self, finish: FinishReason) {
+        self.outcome = Outcome::Complete(finish);
+    }
+
+    pub(super) fn failed(&mut self, code: ErrorCode) {
+        self.outcome = Outcome::Failed(code);
+    }
+
+    pub(super) fn repaired(&self, lines: u64) {
+        self.metrics.lines_repaired(lines);
+    }
+
+    /// From the request's arrival to its first content.
+    pub(super) fn first_token(&self) -> Option<Duration> {
+        self.first_content.map(|first| first - self.arrived)
+    }
+
+    /// From the request's arrival to now.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.arrived.elapsed()
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        let (outcome, remembered) = match self.outcome {
+            Outcome::Abandoned => ("cancelled", Remembered::Abandoned),
+            Outcome::Complete(_) => ("complete", Remembered::Ended),
+            Outcome::Failed(code) => (code.as_str(), Remembered::Ended),
+        };
+        let finish = match self.outcome {
+            Outcome::Complete(finish) => Some(finish.as_str()),
+            Outcome::Abandoned | Outcome::Failed(_) => None,
+        };
+        self.memory.ended(self.subject.stream, remembered);
+        let duration = self.elapsed();
+        self.metrics.stream_ended(&StreamEnd {
+            dialect: self.subject.dialect,
+            model: &self.subject.model,
+            outcome,
+            first_token: self.first_token(),
+            duration,
+            usage: self.usage,
+        });
+        tracing::info!(
+            request = self.subject.request.as_str(),
+            stream = %self.subject.stream,
+            dialect = self.subject.dialect,
+            key = self.subject.key,
+            model = self.subject.model,
+            upstream = self.upstream,
+            outcome,
+            finish,
+            input_tokens = self.usage.and_then(|usage| usage.input),
+            output_tokens = self.usage.and_then(|usage| usage.output),
+            first_token_ms = self.first_token().map(|first| first.as_millis() as u64),
+            total_ms = duration.as_millis() as u64,
+            "stream ended"
+        );
+    }
+}

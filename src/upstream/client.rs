@@ -1,0 +1,266 @@
+//! One upstream: its address, its credential, its connections.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::ingest::Ingest;
+use super::refusal::classify;
+use super::scrub::scrubbed;
+use crate::model::{CredentialScheme, Error, ErrorCode, Request, Sink, Vendor};
+use crate::wire::{Outgoing, Wire};
+
+/// How much of a refusal's body is read, in bytes.
+const REFUSAL_CAP: usize = 64 * 1024;
+/// How long a refusal's body may take.
+const REFUSAL_TIME: Duration = Duration::from_secs(5);
+
+/// A model API that requests can be sent to.
+pub struct Upstream {
+    pub name: String,
+    pub wire: &'static dyn Wire,
+    /// Without a `/` at its end.
+    pub base_url: String,
+    pub credential: Option<(CredentialScheme, SecretString)>,
+    /// Sent with every request.
+    pub headers: HeaderMap,
+    pub vendor: Vendor,
+    pub client: reqwest::Client,
+    /// Bounds one frame of an answer, in bytes.
+    pub frame_cap: usize,
+}
+
+/// What a request takes along so that it can be followed: W3C trace context, as the client sent it.
+#[derive(Debug, Clone, Default)]
+pub struct Trace {
+    pub traceparent: Option<HeaderValue>,
+    pub tracestate: Option<HeaderValue>,
+}
+
+/// An answer that has begun: its status was good, its events are still to come. Dropping it closes
+/// the connection.
+pub struct Answer {
+    body: reqwest::Body,
+    ingest: Ingest,
+    secret: Option<SecretString>,
+}
+
+/// A client for upstream connections: HTTP/1.1 (over HTTP/2 one reader that does not read can
+/// freeze all others), no redirects (they would carry the prompt and the key elsewhere), no
+/// proxies from the environment, no decompression, no retries, no total timeout.
+///
+/// # Errors
+/// Where the system's certificates cannot be read.
+pub fn connections(connect: Duration) -> Result<reqwest::Client, reqwest::Error> {
+    reqwest::Client::builder()
+        .http1_only()
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .no_proxy()
+        .retry(reqwest::retry::never())
+        .connect_timeout(connect)
+        .tcp_nodelay(true)
+        .tcp_keepalive(Duration::from_secs(30))
+        .pool_idle_timeout(Duration::from_secs(30))
+        .user_agent(concat!("sluicegate/", env!("CARGO_PKG_VERSION")))
+        .build()
+}
+
+impl Upstream {
+    /// Sends `request` for `model` and waits for the answer's head.
+    ///
+    /// # Errors
+    /// The upstream's refusal, or that it could not be reached; [`ErrorCode::InvalidRequest`] for
+    /// what its wire cannot express.
+    pub async fn ask(
+        &self,
+        request: &Request,
+        model: &str,
+        trace: &Trace,
+    ) -> Result<Answer, Error> {
+        let outgoing = self.wire.request(request, model, &self.vendor)?;
+        let response = self.send(outgoing, trace).await?;
+        let (head, body) = response.into_parts();
+        if !head.status.is_success() {
+            let text = refusal_body(body).await;
+            let mut refusal = self.wire.refusal(&text);
+            if let Some(refusal) = &mut refusal {
+                refusal.message = scrubbed(&refusal.message, self.secret());
+            }
+            return Err(classify(head.status, &head.headers, refusal.as_ref()));
+        }
+        if let Some(encoding) = head.headers.get(CONTENT_ENCODING)
+            && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
+        {
+            return Err(Error::new(
+                ErrorCode::BadUpstreamData,
+                "the upstream compressed its answer, which was not asked for",
+            ));
+        }
+        Ok(Answer {
+            body,
+            ingest: Ingest::new(self.wire, self.frame_cap),
+            secret: self.secret().cloned(),
+        })
+    }
+
+    async fn send(
+        &self,
+        outgoing: Outgoing,
+        trace: &Trace,
+    ) -> Result<http::Response<reqwest::Body>, Error> {
+        let mut headers = outgoing.headers;
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        for (name, value) in [
+            ("traceparent", &trace.traceparent),
+            ("tracestate", &trace.tracestate),
+        ] {
+            if let Some(value) = value {
+                headers.insert(HeaderName::from_static(name), value.clone());
+            }
+        }
+        headers.extend(self.headers.clone());
+        if let Some((scheme, secret)) = &self.credential {
+            let (name, value) = credential(*scheme, secret)?;
+            headers.insert(name, value);
+        }
+        self.client
+            .post(format!("{}{}", self.base_url, outgoing.path))
+            .headers(headers)
+            .body(outgoing.body.to_string())
+            .send()
+            .await
+            .map(http::Response::from)
+            .map_err(|error| unreachable(&error))
+    }
+
+    fn secret(&self) -> Option<&SecretString> {
+        self.credential.as_ref().map(|(_, secret)| secret)
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Header values may be credentials too.
+        f.debug_struct("Upstream")
+            .field("name", &self.name)
+            .field("wire", &self.wire.name())
+            .field("base_url", &self.base_url)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Answer {
+    /// Reads what the upstream has ready, one chunk at a time, and hands its events to `sink`.
+    /// `true` is the end: the answer's finish was handed over.
+    ///
+    /// # Errors
+    /// What broke the answer. The answer must not be read again after that.
+    pub fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        sink: &mut dyn Sink,
+    ) -> Poll<Result<bool, Error>> {
+        let read = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(bytes) => self.ingest.push(&bytes, sink),
+                // Trailers say nothing here.
+                Err(_) => Ok(()),
+            },
+            Some(Err(_)) => Err(Error::new(
+                ErrorCode::StreamInterrupted,
+                "the connection to the upstream broke before its answer ended",
+            )),
+            None => self.ingest.end(sink),
+        };
+        Poll::Ready(match read {
+            Ok(()) => Ok(self.ingest.finished()),
+            Err(error) => Err(error.map_message(|text| scrubbed(text, self.secret.as_ref()))),
+        })
+    }
+
+    /// How many lines had invalid UTF-8 that became U+FFFD.
+    pub fn repaired_lines(&self) -> u64 {
+        self.ingest.repaired_lines()
+    }
+
+    /// What is left of a finished answer's body, to be read to its end so that the connection can
+    /// be used again.
+    pub fn into_rest(self) -> reqwest::Body {
+        self.body
+    }
+}
+
+fn credential(
+    scheme: CredentialScheme,
+    secret: &SecretString,
+) -> Result<(HeaderName, HeaderValue), Error> {
+    let secret = secret.expose_secret();
+    let (name, text) = match scheme {
+        CredentialScheme::Bearer => (AUTHORIZATION, format!("Bearer {secret}")),
+        CredentialScheme::Header(name) => (HeaderName::from_static(name), secret.to_owned()),
+    };
+    let mut value = HeaderValue::from_str(&text).map_err(|_| {
+        Error::new(
+            ErrorCode::Internal,
+            "the upstream's credential cannot be sent in a header",
+        )
+    })?;
+    value.set_sensitive(true);
+    Ok((name, value))
+}
+
+/// The first bytes of a refusal's body, within a time: the status alone says enough.
+async fn refusal_body(mut body: reqwest::Body) -> Vec<u8> {
+    let mut text = Vec::new();
+    let read = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            if let Ok(bytes) = frame.into_data() {
+                text.extend_from_slice(&bytes[..bytes.len().min(REFUSAL_CAP - text.len())]);
+            }
+            if text.len() == REFUSAL_CAP {
+                break;
+            }
+        }
+    };
+    // Too slow a body is used as far as it came.
+    let _ = tokio::time::timeout(REFUSAL_TIME, read).await;
+    text
+}
+
+/// A request that got no answer. The error's own words would show the URL; what it is about is
+/// enough.
+fn unreachable(error: &reqwest::Error) -> Error {
+    let message = if error.is_timeout() {
+        "connecting to the upstream took too long"
+    } else if error.is_connect() {
+        "the upstream cannot be reached"
+    } else {
+        "the upstream closed the connection without an answer"
+    };
+    tracing::debug!(error = %causes(error), "request failed");
+    Error::new(ErrorCode::UpstreamUnavailable, message)
+}
+
+/// The causes of an error without the outermost one, which holds the URL.
+fn causes(error: &reqwest::Error) -> String {
+    let mut out = String::new();
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        if !out.is_empty() {
+            out.push_str(": ");
+        }
+        out.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    out
+}

@@ -1,0 +1,319 @@
+//! Frames of the Messages API to events.
+
+use serde_json::value::RawValue;
+
+use super::shape::{Block, Counts, Message, Source, Whole, is_foreign};
+use crate::framing::Frame;
+use crate::model::{Citation, Error, ErrorCode, Event, FinishReason, Sink, ToolCallDelta, Usage};
+use crate::wire::json::{Text, said};
+use crate::wire::{Decoder, refusal_of, unparsable};
+
+/// One answer's state.
+#[derive(Debug, Default)]
+pub(super) struct MessagesDecoder {
+    /// Client tool calls whose block has not stopped.
+    open: Vec<OpenCall>,
+    /// Client tool calls seen so far.
+    calls: u32,
+    counts: Counts,
+    usage: Usage,
+    /// Said by `message_delta`, in force at `message_stop`.
+    stop: Option<FinishReason>,
+}
+
+/// A tool call whose arguments are still coming.
+#[derive(Debug)]
+struct OpenCall {
+    block: Option<u64>,
+    index: u32,
+    /// The block's own `input`, in force if no delta comes.
+    input: Option<String>,
+    begun: bool,
+}
+
+impl Decoder for MessagesDecoder {
+    fn frame(&mut self, frame: &Frame<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
+        let message: Message<'_> = match serde_json::from_str(frame.data) {
+            Ok(Some(message)) => message,
+            // Some vendors keep the connection alive with a `null`.
+            Ok(None) => return Ok(()),
+            Err(_) if is_foreign(frame.data) => return Ok(()),
+            Err(error) => return Err(unparsable(&error)),
+        };
+        match message.kind_in(frame) {
+            "content_block_delta" => self.block_delta(&message, sink),
+            "content_block_start" => self.block_start(&message, sink),
+            "content_block_stop" => self.block_stop(message.index, sink),
+            "message_start" => self.message_start(message.message, sink)?,
+            "message_delta" => self.message_delta(&message, sink),
+            "message_stop" => self.message_stop(sink),
+            "message" => self.document(frame.data, sink)?,
+            "error" => return Err(upstream_error(frame.data)),
+            _ if message.error.is_some() => return Err(upstream_error(frame.data)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn document(&mut self, document: &str, sink: &mut dyn Sink) -> Result<(), Error> {
+        let message: Message<'_> =
+            serde_json::from_str(document).map_err(|error| unparsable(&error))?;
+        if message.error.is_some() {
+            return Err(upstream_error(document));
+        }
+        let whole: Whole<'_> =
+            serde_json::from_str(document).map_err(|error| unparsable(&error))?;
+        let Some(content) = &whole.content else {
+            return Err(Error::new(
+                ErrorCode::BadUpstreamData,
+                "the upstream answered with JSON that is no answer of its protocol",
+            ));
+        };
+        emit_identity(&whole, sink);
+        for block in content {
+            match said(&block.kind).unwrap_or_default() {
+                "text" => emit_text_block(block, sink),
+                "thinking" => emit_reasoning(&block.thinking, sink),
+                "tool_use" => {
+                    let input = filled_object(block.input);
+                    self.begin_call(block, input.unwrap_or("{}"), sink);
+                    self.calls += 1;
+                }
+                _ => {}
+            }
+        }
+        self.count(whole.usage, sink);
+        self.stop = said(&whole.stop_reason).map(finish_reason);
+        self.message_stop(sink);
+        Ok(())
+    }
+
+    fn is_terminal(&self, frame: &Frame<'_>) -> bool {
+        match serde_json::from_str::<Option<Message<'_>>>(frame.data) {
+            Ok(Some(message)) => {
+                message.error.is_some()
+                    || matches!(message.kind_in(frame), "message_stop" | "message" | "error")
+            }
+            _ => false,
+        }
+    }
+}
+
+impl MessagesDecoder {
+    fn block_delta(&mut self, message: &Message<'_>, sink: &mut dyn Sink) {
+        let Some(delta) = &message.delta else {
+            return;
+        };
+        match said(&delta.kind).unwrap_or_default() {
+            "text_delta" => emit_text(&delta.text, sink),
+            "thinking_delta" => emit_reasoning(&delta.thinking, sink),
+            "input_json_delta" => {
+                self.arguments(
+                    message.index,
+                    said(&delta.partial_json).unwrap_or_default(),
+                    sink,
+                );
+            }
+            "citations_delta" => {
+                if let Some(citation) = delta.citation {
+                    emit_citation(citation, sink);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn block_start(&mut self, message: &Message<'_>, sink: &mut dyn Sink) {
+        let Some(block) = &message.content_block else {
+            return;
+        };
+        // A vendor that numbers every block alike says with the next one that the last is over.
+        self.block_stop(message.index, sink);
+        match said(&block.kind).unwrap_or_default() {
+            "text" => emit_text_block(block, sink),
+            "thinking" => emit_reasoning(&block.thinking, sink),
+            "tool_use" => {
+                self.begin_call(block, "", sink);
+                let input = filled_object(block.input);
+                self.open.push(OpenCall {
+                    block: message.index,
+                    index: self.calls,
+                    input: input.map(str::to_owned),
+                    begun: false,
+                });
+                self.calls += 1;
+            }
+            _ => {}
+        }
+    }
+
+    /// The first piece of the next call.
+    fn begin_call(&self, block: &Block<'_>, arguments: &str, sink: &mut dyn Sink) {
+        let invented;
+        let id = if let Some(id) = said(&block.id) {
+            id
+        } else {
+            invented = format!("call_{}", self.calls);
+            &invented
+        };
+        sink.event(Event::ToolCall(ToolCallDelta {
+            index: self.calls,
+            id: Some(id),
+            name: Some(said(&block.name).unwrap_or_default()),
+            arguments,
+        }));
+    }
+
+    /// Drops what belongs to no client tool call: server tools have input deltas too.
+    fn arguments(&mut self, block: Option<u64>, piece: &str, sink: &mut dyn Sink) {
+        if piece.is_empty() {
+            return;
+        }
+        if let Some(call) = self.open.iter_mut().find(|call| call.block == block) {
+            call.begun = true;
+            emit_arguments(call.index, piece, sink);
+        }
+    }
+
+    fn block_stop(&mut self, block: Option<u64>, sink: &mut dyn Sink) {
+        if let Some(at) = self.open.iter().position(|call| call.block == block) {
+            self.open.remove(at).close(sink);
+        }
+    }
+
+    fn message_start(
+        &mut self,
+        message: Option<&RawValue>,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Error> {
+        if let Some(raw) = message {
+            let whole: Whole<'_> =
+                serde_json::from_str(raw.get()).map_err(|error| unparsable(&error))?;
+            emit_identity(&whole, sink);
+            self.count(whole.usage, sink);
+        }
+        Ok(())
+    }
+
+    fn message_delta(&mut self, message: &Message<'_>, sink: &mut dyn Sink) {
+        if let Some(delta) = &message.delta
+            && let Some(reason) = said(&delta.stop_reason)
+        {
+            self.stop = Some(finish_reason(reason));
+        }
+        self.count(message.usage, sink);
+    }
+
+    fn message_stop(&mut self, sink: &mut dyn Sink) {
+        for call in self.open.drain(..) {
+            call.close(sink);
+        }
+        sink.event(Event::Finish(self.stop.unwrap_or(FinishReason::Other)));
+    }
+
+    /// Takes over every count that is stated, since all are cumulative, and tells of a change.
+    /// A usage that does not parse is no reason to lose the answer.
+    fn count(&mut self, usage: Option<&RawValue>, sink: &mut dyn Sink) {
+        let Some(later) = usage.and_then(|raw| serde_json::from_str::<Counts>(raw.get()).ok())
+        else {
+            return;
+        };
+        self.counts.update(later);
+        let usage = self.counts.usage();
+        if usage != self.usage {
+            self.usage = usage;
+            sink.event(Event::Usage(usage));
+        }
+    }
+}
+
+impl OpenCall {
+    /// The arguments are one JSON text in the end, also where no delta came.
+    fn close(self, sink: &mut dyn Sink) {
+        if !self.begun {
+            emit_arguments(self.index, self.input.as_deref().unwrap_or("{}"), sink);
+        }
+    }
+}
+
+fn finish_reason(reason: &str) -> FinishReason {
+    match reason {
+        "end_turn" | "stop_sequence" => FinishReason::Stop,
+        "max_tokens" | "model_context_window_exceeded" => FinishReason::Length,
+        "tool_use" => FinishReason::ToolCalls,
+        "refusal" => FinishReason::Refusal,
+        "pause_turn" => FinishReason::Pause,
+        _ => FinishReason::Other,
+    }
+}
+
+/// An `input` that holds something; a block that begins has an empty one.
+fn filled_object(input: Option<&RawValue>) -> Option<&str> {
+    let input = input?.get();
+    let inside = input.strip_prefix('{')?.strip_suffix('}')?;
+    (!inside.trim_ascii().is_empty()).then_some(input)
+}
+
+fn upstream_error(data: &str) -> Error {
+    let message = refusal_of(data.as_bytes())
+        .map_or_else(|| "no reason given".to_owned(), |refusal| refusal.message);
+    Error::new(ErrorCode::UpstreamError, message)
+}
+
+fn emit_identity(whole: &Whole<'_>, sink: &mut dyn Sink) {
+    let (id, model) = (
+        said(&whole.id).unwrap_or_default(),
+        said(&whole.model).unwrap_or_default(),
+    );
+    if !id.is_empty() || !model.is_empty() {
+        sink.event(Event::Identity { id, model });
+    }
+}
+
+fn emit_text_block(block: &Block<'_>, sink: &mut dyn Sink) {
+    emit_text(&block.text, sink);
+    let citations = block
+        .citations
+        .and_then(|raw| serde_json::from_str::<Vec<&RawValue>>(raw.get()).ok());
+    for citation in citations.iter().flatten() {
+        emit_citation(citation, sink);
+    }
+}
+
+fn emit_text(piece: &Option<Text<'_>>, sink: &mut dyn Sink) {
+    if let Some(piece) = said(piece) {
+        sink.event(Event::Text(piece));
+    }
+}
+
+fn emit_reasoning(piece: &Option<Text<'_>>, sink: &mut dyn Sink) {
+    if let Some(piece) = said(piece) {
+        sink.event(Event::Reasoning(piece));
+    }
+}
+
+fn emit_arguments(index: u32, arguments: &str, sink: &mut dyn Sink) {
+    sink.event(Event::ToolCall(ToolCallDelta {
+        index,
+        id: None,
+        name: None,
+        arguments,
+    }));
+}
+
+/// A citation that does not parse is no reason to lose the answer.
+fn emit_citation(raw: &RawValue, sink: &mut dyn Sink) {
+    let Ok(source) = serde_json::from_str::<Source<'_>>(raw.get()) else {
+        return;
+    };
+    let citation = Citation {
+        url: said(&source.url).or(said(&source.source)),
+        title: said(&source.title).or(said(&source.document_title)),
+        text: said(&source.cited_text),
+        start: None,
+        end: None,
+    };
+    if citation != Citation::default() {
+        sink.event(Event::Citation(citation));
+    }
+}

@@ -1,0 +1,63 @@
+//! Anthropic's Messages API, <https://platform.claude.com/docs/en/api/messages>.
+//!
+//! `POST /v1/messages` answers with Server-Sent Events whose `event:` name repeats the JSON's
+//! `type`; the `type` decides here, since look-alikes leave either out. The answer is over at
+//! `message_stop`.
+
+mod decode;
+mod request;
+mod shape;
+#[cfg(test)]
+mod tests;
+
+use http::{HeaderMap, HeaderValue};
+use serde_json::Value;
+
+use super::{Decoder, Outgoing, Wire};
+use crate::framing::Framing;
+use crate::model::{CredentialScheme, Error, Request, Vendor};
+
+/// See the module.
+pub struct AnthropicMessages;
+
+const PATH: &str = "/v1/messages";
+
+impl Wire for AnthropicMessages {
+    fn name(&self) -> &'static str {
+        "anthropic-messages"
+    }
+
+    fn framing(&self) -> Framing {
+        Framing::Sse
+    }
+
+    fn credential(&self) -> CredentialScheme {
+        CredentialScheme::Header("x-api-key")
+    }
+
+    fn request(&self, request: &Request, model: &str, _vendor: &Vendor) -> Result<Outgoing, Error> {
+        let body = request::body(request, model)?;
+        let mut headers = HeaderMap::new();
+        headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
+        if body.uploads {
+            headers.insert(
+                "anthropic-beta",
+                HeaderValue::from_static("files-api-2025-04-14"),
+            );
+        }
+        Ok(Outgoing {
+            path: PATH.to_owned(),
+            headers,
+            body: body.json,
+        })
+    }
+
+    fn decoder(&self) -> Box<dyn Decoder> {
+        Box::new(decode::MessagesDecoder::default())
+    }
+
+    fn asked_model(&self, path: &str, body: &Value) -> Option<String> {
+        path.ends_with(PATH)
+            .then(|| body["model"].as_str().unwrap_or_default().to_owned())
+    }
+}

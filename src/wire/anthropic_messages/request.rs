@@ -1,0 +1,329 @@
+//! Requests to the Messages API.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+
+use crate::model::{
+    Error, Media, MediaSource, Message, Part, Reasoning, Request, ResponseFormat, Role, Tool,
+    ToolChoice,
+};
+use crate::wire::merge;
+
+/// The API demands a bound on the output; this one is in force where the client gave none.
+const DEFAULT_MAX_TOKENS: u64 = 4096;
+
+/// The smallest thinking budget that the API takes.
+const LEAST_BUDGET: u64 = 1024;
+
+/// A request's body, and whether it names uploaded files, which the API takes only with a header
+/// that asks for them.
+pub(super) struct Body {
+    pub json: Value,
+    pub uploads: bool,
+}
+
+pub(super) fn body(request: &Request, model: &str) -> Result<Body, Error> {
+    let mut turns = Turns::default();
+    for (at, message) in request.messages.iter().enumerate() {
+        turns.add(at, message)?;
+    }
+    if turns.messages.is_empty() {
+        return Err(Error::invalid(
+            "messages",
+            "at least one message that is not a system prompt is needed",
+        ));
+    }
+    let mut body = Map::new();
+    body.insert("model".to_owned(), json!(model));
+    body.insert("max_tokens".to_owned(), json!(DEFAULT_MAX_TOKENS));
+    if !turns.system.is_empty() {
+        body.insert("system".to_owned(), Value::Array(turns.system));
+    }
+    body.insert("messages".to_owned(), Value::Array(turns.messages));
+    sampling(request, &mut body);
+    tools(request, &mut body);
+    response_format(request.response_format.as_ref(), &mut body)?;
+    bounds(request, &mut body);
+    body.insert("stream".to_owned(), json!(true));
+    merge(&mut body, &request.extra);
+    Ok(Body {
+        json: Value::Object(body),
+        uploads: turns.uploads,
+    })
+}
+
+/// The conversation in the API's form: system prompts apart, turns alternating.
+#[derive(Default)]
+struct Turns {
+    system: Vec<Value>,
+    messages: Vec<Value>,
+    uploads: bool,
+}
+
+impl Turns {
+    fn add(&mut self, at: usize, message: &Message) -> Result<(), Error> {
+        let role = match message.role {
+            Role::System => "system",
+            Role::User | Role::Tool => "user",
+            Role::Assistant => "assistant",
+        };
+        let mut blocks = Vec::new();
+        let mut calls = 0;
+        for (place, part) in message.content.iter().enumerate() {
+            let field = if matches!(part, Part::ToolCall { .. }) {
+                calls += 1;
+                format!("messages[{at}].tool_calls[{}]", calls - 1)
+            } else {
+                format!("messages[{at}].content[{place}]")
+            };
+            if role == "system" && !matches!(part, Part::Text(_)) {
+                return Err(Error::invalid(&field, "a system prompt holds texts only"));
+            }
+            blocks.extend(self.block(&field, part)?);
+        }
+        if role == "system" {
+            self.system.append(&mut blocks);
+        } else if !blocks.is_empty() {
+            self.push(role, blocks);
+        }
+        Ok(())
+    }
+
+    /// The API demands that turns alternate, so a second message of the same role joins the first.
+    fn push(&mut self, role: &str, mut blocks: Vec<Value>) {
+        if let Some(last) = self.messages.last_mut()
+            && last["role"] == role
+            && let Some(content) = last["content"].as_array_mut()
+        {
+            content.append(&mut blocks);
+        } else {
+            self.messages
+                .push(json!({ "role": role, "content": blocks }));
+        }
+    }
+
+    /// Nothing for what the API would refuse or cannot take back: empty texts, unsigned reasoning.
+    fn block(&mut self, field: &str, part: &Part) -> Result<Option<Value>, Error> {
+        Ok(match part {
+            Part::Text(text) if text.is_empty() => None,
+            Part::Text(text) => Some(json!({ "type": "text", "text": text })),
+            Part::Image(media) => Some(self.image(media)),
+            Part::File(media) => Some(self.document(field, media)?),
+            Part::Reasoning {
+                text,
+                signature: Some(signature),
+            } => Some(json!({ "type": "thinking", "thinking": text, "signature": signature })),
+            Part::Reasoning {
+                signature: None, ..
+            } => None,
+            Part::ToolCall {
+                id,
+                name,
+                arguments,
+            } => {
+                let input = input(field, arguments)?;
+                Some(json!({ "type": "tool_use", "id": id, "name": name, "input": input }))
+            }
+            Part::ToolResult { id, content } => {
+                let mut blocks = Vec::new();
+                for part in content {
+                    blocks.extend(self.block(field, part)?);
+                }
+                let mut result = json!({ "type": "tool_result", "tool_use_id": id });
+                if !blocks.is_empty() {
+                    result["content"] = Value::Array(blocks);
+                }
+                Some(result)
+            }
+        })
+    }
+
+    fn image(&mut self, media: &Media) -> Value {
+        let source = match &media.source {
+            MediaSource::Url(url) => json!({ "type": "url", "url": url }),
+            MediaSource::Inline { media_type, base64 } => inline(media_type, base64),
+            MediaSource::Id(id) => self.upload(id),
+        };
+        json!({ "type": "image", "source": source })
+    }
+
+    fn document(&mut self, field: &str, media: &Media) -> Result<Value, Error> {
+        let source = match &media.source {
+            MediaSource::Url(url) => json!({ "type": "url", "url": url }),
+            MediaSource::Id(id) => self.upload(id),
+            MediaSource::Inline { media_type, base64 } => match media_type.as_str() {
+                "application/pdf" => inline(media_type, base64),
+                kind if kind.starts_with("image/") => return Ok(self.image(media)),
+                kind if kind.starts_with("text/") || kind == "application/json" => {
+                    json!({ "type": "text", "media_type": "text/plain", "data": text(field, base64)? })
+                }
+                kind => {
+                    return Err(Error::invalid(
+                        &format!("{field}.file"),
+                        format!("this upstream takes PDF, text and images, not {kind}"),
+                    ));
+                }
+            },
+        };
+        let mut document = json!({ "type": "document", "source": source });
+        if let Some(name) = &media.name {
+            document["title"] = json!(name);
+        }
+        Ok(document)
+    }
+
+    fn upload(&mut self, id: &str) -> Value {
+        self.uploads = true;
+        json!({ "type": "file", "file_id": id })
+    }
+}
+
+fn inline(media_type: &str, base64: &str) -> Value {
+    json!({ "type": "base64", "media_type": media_type, "data": base64 })
+}
+
+fn text(field: &str, base64: &str) -> Result<String, Error> {
+    STANDARD
+        .decode(base64)
+        .ok()
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .ok_or_else(|| Error::invalid(&format!("{field}.file"), "expected UTF-8 text in base64"))
+}
+
+/// A call's arguments as the object that the API wants; an empty text is a call without any.
+fn input(field: &str, arguments: &str) -> Result<Map<String, Value>, Error> {
+    if arguments.trim().is_empty() {
+        return Ok(Map::new());
+    }
+    serde_json::from_str(arguments).map_err(|error| {
+        Error::invalid(
+            &format!("{field}.function.arguments"),
+            format!("expected a JSON object: {error}"),
+        )
+    })
+}
+
+/// `seed` and `metadata` have no place in the API; both are hints, so they are left out.
+fn sampling(request: &Request, body: &mut Map<String, Value>) {
+    if let Some(temperature) = request.temperature {
+        body.insert("temperature".to_owned(), json!(temperature));
+    }
+    if let Some(top_p) = request.top_p {
+        body.insert("top_p".to_owned(), json!(top_p));
+    }
+    if !request.stop.is_empty() {
+        body.insert("stop_sequences".to_owned(), json!(request.stop));
+    }
+    if let Some(user) = &request.user {
+        body.insert("metadata".to_owned(), json!({ "user_id": user }));
+    }
+}
+
+fn tools(request: &Request, body: &mut Map<String, Value>) {
+    if !request.tools.is_empty() {
+        body.insert("tools".to_owned(), request.tools.iter().map(tool).collect());
+    }
+    let choice = match &request.tool_choice {
+        // Without tools these say nothing, and the API refuses a choice among none.
+        None | Some(ToolChoice::Auto | ToolChoice::None) if request.tools.is_empty() => return,
+        None => return,
+        Some(ToolChoice::Auto) => json!({ "type": "auto" }),
+        Some(ToolChoice::None) => json!({ "type": "none" }),
+        Some(ToolChoice::Required) => json!({ "type": "any" }),
+        Some(ToolChoice::Function(name)) => json!({ "type": "tool", "name": name }),
+    };
+    body.insert("tool_choice".to_owned(), choice);
+}
+
+fn tool(tool: &Tool) -> Value {
+    let mut json = json!({ "name": tool.name });
+    if let Some(description) = &tool.description {
+        json["description"] = json!(description);
+    }
+    json["input_schema"] = tool
+        .parameters
+        .clone()
+        .unwrap_or_else(|| json!({ "type": "object", "properties": {} }));
+    if tool.strict == Some(true) {
+        json["strict"] = json!(true);
+    }
+    json
+}
+
+fn response_format(
+    format: Option<&ResponseFormat>,
+    body: &mut Map<String, Value>,
+) -> Result<(), Error> {
+    match format {
+        None | Some(ResponseFormat::Text) => {}
+        Some(ResponseFormat::Json) => {
+            return Err(Error::invalid(
+                "response_format",
+                "this upstream gives JSON only by a schema: use json_schema",
+            ));
+        }
+        Some(ResponseFormat::Schema { schema, .. }) => {
+            let format = json!({ "type": "json_schema", "schema": schema });
+            body.insert("output_config".to_owned(), json!({ "format": format }));
+        }
+    }
+    Ok(())
+}
+
+/// `max_tokens` and `thinking`. The API counts thinking as output and wants its budget below
+/// `max_tokens`.
+fn bounds(request: &Request, body: &mut Map<String, Value>) {
+    let (thinking, budget) = match &request.reasoning {
+        None => (None, 0),
+        Some(reasoning) => thinking(reasoning, request.max_tokens, body),
+    };
+    let max_tokens = match request.max_tokens {
+        Some(most) if most > budget => most,
+        Some(least) => budget.saturating_add(least),
+        None => budget.saturating_add(DEFAULT_MAX_TOKENS),
+    };
+    body.insert("max_tokens".to_owned(), json!(max_tokens));
+    if let Some(thinking) = thinking {
+        body.insert("thinking".to_owned(), thinking);
+    }
+}
+
+/// The `thinking` member, and the budget that it sets aside.
+fn thinking(
+    reasoning: &Reasoning,
+    max_tokens: Option<u64>,
+    body: &mut Map<String, Value>,
+) -> (Option<Value>, u64) {
+    let wanted = match (reasoning.max_tokens, reasoning.effort.as_deref()) {
+        (_, Some("none")) => return (Some(json!({ "type": "disabled" })), 0),
+        (Some(budget), _) => budget,
+        (None, Some(effort)) => {
+            let Some(budget) = budget(effort) else {
+                // A word of the vendor's own is for the models that set their budget themselves.
+                let config = body.entry("output_config").or_insert_with(|| json!({}));
+                config["effort"] = json!(effort);
+                return (Some(json!({ "type": "adaptive" })), 0);
+            };
+            // Half of what the client allows stays for the answer.
+            budget.min(max_tokens.map_or(u64::MAX, |most| most / 2))
+        }
+        (None, None) => return (None, 0),
+    };
+    let budget = wanted.max(LEAST_BUDGET);
+    (
+        Some(json!({ "type": "enabled", "budget_tokens": budget })),
+        budget,
+    )
+}
+
+/// What an effort may cost, in tokens; nothing for a word that all vendors do not share.
+fn budget(effort: &str) -> Option<u64> {
+    Some(match effort {
+        "minimal" => LEAST_BUDGET,
+        "low" => 2048,
+        "medium" => 8192,
+        "high" => 16384,
+        _ => return None,
+    })
+}

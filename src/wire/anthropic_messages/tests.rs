@@ -1,0 +1,147 @@
+//! The decoder's state, frame by frame.
+
+use super::decode::MessagesDecoder;
+use crate::framing::Frame;
+use crate::model::Event;
+use crate::wire::Decoder;
+
+/// Every event of `frames` as a line, and how it ended.
+fn read(frames: &[(&str, &str)]) -> Vec<String> {
+    let mut decoder = MessagesDecoder::default();
+    let mut lines = Vec::new();
+    for (name, data) in frames {
+        let outcome = decoder.frame(&Frame { name, data }, &mut |event: Event<'_>| {
+            lines.push(match event {
+                Event::ToolCall(call) => format!(
+                    "tool {} {} {} {}",
+                    call.index,
+                    call.id.unwrap_or("-"),
+                    call.name.unwrap_or("-"),
+                    call.arguments
+                ),
+                Event::Usage(usage) => {
+                    format!("usage {:?} {:?}", usage.input, usage.output)
+                }
+                event => format!("{event:?}"),
+            });
+        });
+        if let Err(error) = outcome {
+            lines.push(error.to_string());
+        }
+    }
+    lines
+}
+
+#[test]
+fn later_counts_override_earlier_ones() {
+    let lines = read(&[
+        (
+            "",
+            r#"{"type":"message_start","message":{"usage":{"input_tokens":8834,"cache_read_input_tokens":0,"output_tokens":1}}}"#,
+        ),
+        (
+            "",
+            r#"{"type":"message_delta","delta":{},"usage":{"input_tokens":18,"cache_read_input_tokens":8831,"output_tokens":7}}"#,
+        ),
+    ]);
+    assert_eq!(
+        lines,
+        [
+            "usage Some(8834) Some(1)",
+            "usage Some(8849) Some(7)", // 18 + 8831
+        ]
+    );
+}
+
+#[test]
+fn overlapping_blocks_and_vendor_tools_keep_apart() {
+    let lines = read(&[
+        (
+            "",
+            r#"{"type":"content_block_start","index":0,"content_block":{"type":"server_tool_use","id":"s","name":"web_search","input":{}}}"#,
+        ),
+        (
+            "",
+            r#"{"type":"content_block_start","index":1,"content_block":{"type":"tool_use","id":"a","name":"f","input":{}}}"#,
+        ),
+        (
+            "",
+            r#"{"type":"content_block_start","index":2,"content_block":{"type":"tool_use","id":"b","name":"g","input":{"x":1}}}"#,
+        ),
+        (
+            "",
+            r#"{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":"{\"query\":1}"}}"#,
+        ),
+        (
+            "",
+            r#"{"type":"content_block_delta","index":1,"delta":{"type":"input_json_delta","partial_json":"{}"}}"#,
+        ),
+        ("", r#"{"type":"content_block_stop","index":1}"#),
+        (
+            "",
+            r#"{"type":"content_block_start","index":3,"content_block":{"type":"tool_use","name":"h"}}"#,
+        ),
+        (
+            "",
+            r#"{"type":"message_delta","delta":{"stop_reason":"tool_use"}}"#,
+        ),
+        ("", r#"{"type":"message_stop"}"#),
+    ]);
+    assert_eq!(
+        lines,
+        [
+            "tool 0 a f ",
+            "tool 1 b g ",
+            "tool 0 - - {}",
+            "tool 2 call_2 h ",
+            r#"tool 1 - - {"x":1}"#,
+            "tool 2 - - {}",
+            "Finish(ToolCalls)",
+        ]
+    );
+}
+
+#[test]
+fn the_name_stands_in_for_a_missing_type_and_strangers_are_passed_over() {
+    let lines = read(&[
+        ("ping", "{}"),
+        (
+            "message",
+            r#"{"type":"novelty","delta":"text","index":"x"}"#,
+        ),
+        ("", "null"),
+        (
+            "content_block_delta",
+            r#"{"index":0,"delta":{"type":"text_delta","text":"Hi"}}"#,
+        ),
+        ("message_stop", "{}"),
+    ]);
+    assert_eq!(lines, [r#"Text("Hi")"#, "Finish(Other)"]);
+}
+
+#[test]
+fn errors_carry_the_upstreams_words() {
+    let lines = read(&[
+        (
+            "error",
+            r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded  "}}"#,
+        ),
+        ("error", r#"{"code":400,"message":"too long"}"#),
+        ("", r#"{"type":"content_block_delta","delta":7}"#),
+        ("", "{"),
+    ]);
+    assert_eq!(lines[0], "upstream_error: Overloaded");
+    assert_eq!(lines[1], "upstream_error: too long");
+    assert!(lines[2].starts_with("bad_upstream_data"), "{}", lines[2]);
+    assert!(lines[3].starts_with("bad_upstream_data"), "{}", lines[3]);
+}
+
+#[test]
+fn only_a_whole_end_is_terminal() {
+    let decoder = MessagesDecoder::default();
+    let is_terminal = |name, data| decoder.is_terminal(&Frame { name, data });
+    assert!(is_terminal("message_stop", r#"{"type":"message_stop"}"#));
+    assert!(is_terminal("error", r#"{"error":{"message":"x"}}"#));
+    assert!(!is_terminal("message_stop", r#"{"type":"message_stop""#));
+    assert!(!is_terminal("", r#"{"type":"message_delta"}"#));
+}

@@ -1,0 +1,50 @@
+//! Ollama's own chat API, <https://docs.ollama.com/api/chat>.
+//!
+//! `POST /api/chat` answers with one JSON object a line; the last one has `done: true`, the reason
+//! and the counts. Tool calls come whole.
+
+mod decode;
+mod request;
+
+use http::HeaderMap;
+use serde_json::Value;
+
+use super::{Decoder, Outgoing, Wire};
+use crate::framing::Framing;
+use crate::model::{CredentialScheme, Error, Request, Vendor};
+
+/// See the module.
+pub struct OllamaChat;
+
+const PATH: &str = "/api/chat";
+
+impl Wire for OllamaChat {
+    fn name(&self) -> &'static str {
+        "ollama-chat"
+    }
+
+    fn framing(&self) -> Framing {
+        Framing::Ndjson
+    }
+
+    fn credential(&self) -> CredentialScheme {
+        CredentialScheme::Bearer
+    }
+
+    fn request(&self, request: &Request, model: &str, _vendor: &Vendor) -> Result<Outgoing, Error> {
+        Ok(Outgoing {
+            path: PATH.to_owned(),
+            headers: HeaderMap::new(),
+            body: request::body(request, model)?,
+        })
+    }
+
+    fn decoder(&self) -> Box<dyn Decoder> {
+        Box::new(decode::ChatDecoder::default())
+    }
+
+    fn asked_model(&self, path: &str, body: &Value) -> Option<String> {
+        path.ends_with(PATH)
+            .then(|| body["model"].as_str().unwrap_or_default().to_owned())
+    }
+}

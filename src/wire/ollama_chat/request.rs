@@ -1,0 +1,223 @@
+//! Requests to Ollama's chat API.
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value, json};
+
+use crate::model::{
+    Error, Media, MediaSource, Message, Part, Reasoning, Request, ResponseFormat, Role, Tool,
+    ToolChoice,
+};
+use crate::wire::merge;
+
+pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
+    let mut body = Map::new();
+    body.insert("model".to_owned(), json!(model));
+    body.insert("messages".to_owned(), messages(&request.messages)?);
+    tools(request, &mut body)?;
+    match &request.response_format {
+        None | Some(ResponseFormat::Text) => {}
+        Some(ResponseFormat::Json) => {
+            body.insert("format".to_owned(), json!("json"));
+        }
+        Some(ResponseFormat::Schema { schema, .. }) => {
+            body.insert("format".to_owned(), schema.clone());
+        }
+    }
+    if let Some(think) = request.reasoning.as_ref().and_then(think) {
+        body.insert("think".to_owned(), think);
+    }
+    let options = options(request);
+    if !options.is_empty() {
+        body.insert("options".to_owned(), Value::Object(options));
+    }
+    body.insert("stream".to_owned(), json!(true));
+    merge(&mut body, &request.extra);
+    Ok(Value::Object(body))
+}
+
+/// What one message of the API holds.
+#[derive(Default)]
+struct Content {
+    texts: Vec<String>,
+    images: Vec<String>,
+}
+
+impl Content {
+    fn add_image(&mut self, field: &str, media: &Media) -> Result<(), Error> {
+        let MediaSource::Inline { base64, .. } = &media.source else {
+            return Err(Error::invalid(
+                &format!("{field}.image_url"),
+                "this upstream takes images inline only, as a data: URL",
+            ));
+        };
+        self.images.push(base64.clone());
+        Ok(())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.texts.is_empty() && self.images.is_empty()
+    }
+
+    fn message(self, role: &str) -> Value {
+        let mut message = json!({ "role": role, "content": self.texts.join("\n") });
+        if !self.images.is_empty() {
+            message["images"] = json!(self.images);
+        }
+        message
+    }
+}
+
+fn messages(messages: &[Message]) -> Result<Value, Error> {
+    let mut out = Vec::new();
+    // A result names its call; the API wants the tool's name with it.
+    let mut names: HashMap<&str, &str> = HashMap::new();
+    for (at, message) in messages.iter().enumerate() {
+        let mut content = Content::default();
+        let mut thinking = String::new();
+        let mut calls = Vec::new();
+        let mut results = false;
+        for (place, part) in message.content.iter().enumerate() {
+            let field = format!("messages[{at}].content[{place}]");
+            match part {
+                Part::Text(text) => content.texts.push(text.clone()),
+                Part::Image(media) => content.add_image(&field, media)?,
+                Part::File(_) => return Err(no_files(&field)),
+                Part::Reasoning { text, .. } => thinking.push_str(text),
+                Part::ToolCall {
+                    id,
+                    name,
+                    arguments,
+                } => {
+                    names.insert(id, name);
+                    let field = format!("messages[{at}].tool_calls[{}]", calls.len());
+                    calls.push(call(&field, id, name, arguments)?);
+                }
+                Part::ToolResult { id, content } => {
+                    results = true;
+                    out.push(result(&field, id, names.get(&**id).copied(), content)?);
+                }
+            }
+        }
+        if results && content.is_empty() {
+            continue;
+        }
+        let mut message = content.message(match message.role {
+            Role::System => "system",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+            Role::Tool => "tool",
+        });
+        if !thinking.is_empty() {
+            message["thinking"] = json!(thinking);
+        }
+        if !calls.is_empty() {
+            message["tool_calls"] = Value::Array(calls);
+        }
+        out.push(message);
+    }
+    Ok(Value::Array(out))
+}
+
+fn call(field: &str, id: &str, name: &str, arguments: &str) -> Result<Value, Error> {
+    let arguments: Map<String, Value> = if arguments.trim().is_empty() {
+        Map::new()
+    } else {
+        serde_json::from_str(arguments).map_err(|error| {
+            Error::invalid(
+                &format!("{field}.function.arguments"),
+                format!("expected a JSON object: {error}"),
+            )
+        })?
+    };
+    Ok(json!({ "id": id, "function": { "name": name, "arguments": arguments } }))
+}
+
+fn result(field: &str, id: &str, name: Option<&str>, parts: &[Part]) -> Result<Value, Error> {
+    let mut content = Content::default();
+    for part in parts {
+        match part {
+            Part::Text(text) => content.texts.push(text.clone()),
+            Part::Image(media) => content.add_image(field, media)?,
+            Part::File(_) => return Err(no_files(field)),
+            Part::Reasoning { .. } | Part::ToolCall { .. } | Part::ToolResult { .. } => {
+                return Err(Error::invalid(
+                    field,
+                    "a tool's result holds texts and images",
+                ));
+            }
+        }
+    }
+    let mut message = content.message("tool");
+    if let Some(name) = name {
+        message["tool_name"] = json!(name);
+    }
+    message["tool_call_id"] = json!(id);
+    Ok(message)
+}
+
+fn no_files(field: &str) -> Error {
+    Error::invalid(&format!("{field}.file"), "this upstream takes no files")
+}
+
+fn tools(request: &Request, body: &mut Map<String, Value>) -> Result<(), Error> {
+    match &request.tool_choice {
+        None | Some(ToolChoice::Auto) => {}
+        // The API knows no choice: a model without tools calls none.
+        Some(ToolChoice::None) => return Ok(()),
+        Some(ToolChoice::Required | ToolChoice::Function(_)) => {
+            return Err(Error::invalid(
+                "tool_choice",
+                "this upstream cannot be made to call a tool",
+            ));
+        }
+    }
+    if !request.tools.is_empty() {
+        body.insert("tools".to_owned(), request.tools.iter().map(tool).collect());
+    }
+    Ok(())
+}
+
+fn tool(tool: &Tool) -> Value {
+    let mut function = json!({ "name": tool.name });
+    if let Some(description) = &tool.description {
+        function["description"] = json!(description);
+    }
+    function["parameters"] = tool
+        .parameters
+        .clone()
+        .unwrap_or_else(|| json!({ "type": "object", "properties": {} }));
+    json!({ "type": "function", "function": function })
+}
+
+/// `think` is a switch, or a level for the models that have one.
+fn think(reasoning: &Reasoning) -> Option<Value> {
+    match (reasoning.effort.as_deref(), reasoning.max_tokens) {
+        (Some("none"), _) => Some(json!(false)),
+        (Some("minimal"), _) => Some(json!("low")),
+        (Some(level), _) => Some(json!(level)),
+        (None, Some(_)) => Some(json!(true)),
+        (None, None) => None,
+    }
+}
+
+/// `user` and `metadata` have no place in the API; both are hints, so they are left out.
+fn options(request: &Request) -> Map<String, Value> {
+    let mut options = Map::new();
+    if let Some(max_tokens) = request.max_tokens {
+        options.insert("num_predict".to_owned(), json!(max_tokens));
+    }
+    if let Some(temperature) = request.temperature {
+        options.insert("temperature".to_owned(), json!(temperature));
+    }
+    if let Some(top_p) = request.top_p {
+        options.insert("top_p".to_owned(), json!(top_p));
+    }
+    if let Some(seed) = request.seed {
+        options.insert("seed".to_owned(), json!(seed));
+    }
+    if !request.stop.is_empty() {
+        options.insert("stop".to_owned(), json!(request.stop));
+    }
+    options
+}

@@ -1,0 +1,58 @@
+//! Who may pass: requests per key and address, open streams, and that no refusal costs anything.
+
+mod policies;
+mod rates;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use governor::clock::FakeRelativeClock;
+use sluicegate::limit::{Account, CallerLimits, Limiter, Opens, Permit, Refused, Settings};
+use sluicegate::model::Rate;
+
+const HOME: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+const MINUTE: Duration = Duration::from_secs(60);
+
+type Limits = Limiter<FakeRelativeClock>;
+
+fn rate(amount: u64, per: Duration) -> Rate {
+    Rate { amount, per }
+}
+
+fn a_minute(amount: u64) -> Option<Rate> {
+    Some(rate(amount, MINUTE))
+}
+
+fn app(requests: Option<Rate>, streams: Option<u64>) -> Vec<CallerLimits> {
+    vec![CallerLimits {
+        name: "app".to_owned(),
+        requests,
+        streams,
+    }]
+}
+
+fn limiter(settings: &Settings) -> (Limits, FakeRelativeClock) {
+    let clock = FakeRelativeClock::default();
+    (Limiter::with_clock(settings, clock.clone()), clock)
+}
+
+/// A limiter of one address's requests only.
+fn per_address(rate: Rate) -> (Limits, FakeRelativeClock) {
+    limiter(&Settings {
+        per_address: Some(rate),
+        ..Settings::default()
+    })
+}
+
+fn request(
+    limiter: &Limits,
+    caller: Option<&Account<FakeRelativeClock>>,
+    opens: Opens,
+) -> Result<Permit, Refused> {
+    limiter.admit(limiter.arrive(HOME)?, caller, opens)
+}
+
+fn remaining(limiter: &Limits, address: IpAddr) -> u64 {
+    let arrival = limiter.arrive(address).expect("nothing is left");
+    limiter.give_back(arrival).requests.unwrap().remaining
+}

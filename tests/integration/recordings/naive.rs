@@ -1,0 +1,215 @@
+//! A reader that shares no code with the pipeline and takes no care of speed, pieces or borrowing.
+
+use serde_json::Value;
+
+use super::Heard;
+
+/// Reads a whole answer in the plainest way, from JSON values.
+pub(super) fn naive(wire: &str, body: &str) -> Heard {
+    let mut heard = Heard::default();
+    let mut calls: Vec<(Value, String, String)> = Vec::new();
+    let values = values(body);
+    let mut whole = values.len() == 1;
+    heard.finish = Some("other");
+    for value in &values {
+        if let Some(reason) = finish(value) {
+            heard.finish = Some(reason);
+        }
+        heard.failed |= value.get("error").is_some_and(|error| !error.is_null());
+        match wire {
+            "openai-chat" => chat(value, &mut heard, &mut calls, &mut whole),
+            "anthropic-messages" => messages(value, &mut heard, &mut calls),
+            _ => ollama(value, &mut heard, &mut calls),
+        }
+    }
+    if heard.failed {
+        heard.finish = None;
+    }
+    if wire == "ollama-chat" && heard.finish == Some("stop") && !calls.is_empty() {
+        heard.finish = Some("tool_calls");
+    }
+    heard.calls = calls
+        .into_iter()
+        .map(|(_, name, arguments)| (name, arguments))
+        .collect();
+    heard
+}
+
+/// The JSON values of an answer in order, however they are framed.
+fn values(body: &str) -> Vec<Value> {
+    if let Ok(whole) = serde_json::from_str(body) {
+        return vec![whole];
+    }
+    body.lines()
+        .map(|line| line.strip_prefix("data:").unwrap_or(line).trim())
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect()
+}
+
+/// The reason that a value states, wherever its wire has it.
+fn finish(value: &Value) -> Option<&'static str> {
+    let places = [
+        &value["choices"][0]["finish_reason"],
+        &value["delta"]["stop_reason"],
+        &value["stop_reason"],
+        &value["done_reason"],
+    ];
+    let said = places.into_iter().find_map(Value::as_str)?;
+    match said {
+        "stop" | "end_turn" | "stop_sequence" => Some("stop"),
+        "length" | "max_tokens" => Some("length"),
+        "tool_calls" | "function_call" | "tool_use" => Some("tool_calls"),
+        "content_filter" => Some("content_filter"),
+        "refusal" => Some("refusal"),
+        "pause_turn" => Some("pause"),
+        _ => None,
+    }
+}
+
+fn append(into: &mut String, value: &Value) {
+    into.push_str(value.as_str().unwrap_or_default());
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn chat(
+    value: &Value,
+    heard: &mut Heard,
+    calls: &mut Vec<(Value, String, String)>,
+    whole: &mut bool,
+) {
+    for usage in [&value["x_groq"]["usage"], &value["usage"]] {
+        let input = usage["prompt_tokens"].as_u64();
+        let output = usage["completion_tokens"].as_u64();
+        heard.input_tokens = input.or(heard.input_tokens);
+        heard.output_tokens = output.or(heard.output_tokens);
+        // xAI's total is larger than its parts by the reasoning.
+        let reasoning = usage["completion_tokens_details"]["reasoning_tokens"].as_u64();
+        if let (Some(input), Some(output), Some(reasoning)) = (input, output, reasoning)
+            && usage["total_tokens"].as_u64() == Some(input + output + reasoning)
+        {
+            heard.output_tokens = Some(output + reasoning);
+        }
+    }
+    for choice in list(&value["choices"]) {
+        if choice["index"].as_u64().unwrap_or(0) != 0 {
+            continue;
+        }
+        let delta = if *whole {
+            &choice["message"]
+        } else {
+            &choice["delta"]
+        };
+        append(&mut heard.text, &delta["content"]);
+        for part in list(&delta["content"]) {
+            append(&mut heard.text, &part["text"]);
+            for thought in list(&part["thinking"]) {
+                append(&mut heard.reasoning, &thought["text"]);
+            }
+        }
+        append(&mut heard.text, &delta["refusal"]);
+        if delta["refusal"]
+            .as_str()
+            .is_some_and(|words| !words.is_empty())
+        {
+            heard.finish = Some("refusal");
+        }
+        let before = heard.reasoning.len();
+        append(&mut heard.reasoning, &delta["reasoning_content"]);
+        if heard.reasoning.len() == before {
+            append(&mut heard.reasoning, &delta["reasoning"]);
+        }
+        if heard.reasoning.len() == before {
+            for detail in list(&delta["reasoning_details"]) {
+                append(&mut heard.reasoning, &detail["text"]);
+                append(&mut heard.reasoning, &detail["summary"]);
+            }
+        }
+        for (place, call) in list(&delta["tool_calls"]).iter().enumerate() {
+            let index = if *whole {
+                Value::from(place)
+            } else {
+                call["index"].clone()
+            };
+            if !calls.iter().any(|known| known.0 == index) {
+                let name = call["function"]["name"].as_str().unwrap_or_default();
+                calls.push((index.clone(), name.to_owned(), String::new()));
+            }
+            if let Some(known) = calls.iter_mut().find(|known| known.0 == index) {
+                append(&mut known.2, &call["function"]["arguments"]);
+            }
+        }
+        let function = &delta["function_call"];
+        if function["name"]
+            .as_str()
+            .is_some_and(|name| !name.is_empty())
+        {
+            let text = |field: &str| function[field].as_str().unwrap_or_default().to_owned();
+            calls.push((Value::Null, text("name"), text("arguments")));
+        }
+    }
+}
+
+fn messages(value: &Value, heard: &mut Heard, calls: &mut Vec<(Value, String, String)>) {
+    let usage = if value["usage"].is_object() {
+        &value["usage"]
+    } else {
+        &value["message"]["usage"]
+    };
+    heard.output_tokens = usage["output_tokens"].as_u64().or(heard.output_tokens);
+    // All recorded vendors state every part of the input again when they state one.
+    if usage["input_tokens"].is_u64() {
+        let part = |name: &str| usage[name].as_u64().unwrap_or(0);
+        heard.input_tokens = Some(
+            part("input_tokens")
+                + part("cache_read_input_tokens")
+                + part("cache_creation_input_tokens"),
+        );
+    }
+    for block in list(&value["content"])
+        .iter()
+        .chain([&value["content_block"]])
+    {
+        match block["type"].as_str() {
+            Some("text") => append(&mut heard.text, &block["text"]),
+            Some("thinking") => append(&mut heard.reasoning, &block["thinking"]),
+            Some("tool_use") => {
+                let name = block["name"].as_str().unwrap_or_default().to_owned();
+                let input = if value["type"] == "message" {
+                    block["input"].to_string()
+                } else {
+                    String::new()
+                };
+                calls.push((value["index"].clone(), name, input));
+            }
+            _ => {}
+        }
+    }
+    let delta = &value["delta"];
+    append(&mut heard.text, &delta["text"]);
+    append(&mut heard.reasoning, &delta["thinking"]);
+    if let Some(call) = calls.iter_mut().find(|call| call.0 == value["index"]) {
+        append(&mut call.2, &delta["partial_json"]);
+        if value["type"] == "content_block_stop" && call.2.is_empty() {
+            call.2.push_str("{}");
+        }
+    }
+}
+
+fn ollama(value: &Value, heard: &mut Heard, calls: &mut Vec<(Value, String, String)>) {
+    append(&mut heard.text, &value["message"]["content"]);
+    append(&mut heard.reasoning, &value["message"]["thinking"]);
+    heard.input_tokens = value["prompt_eval_count"].as_u64().or(heard.input_tokens);
+    heard.output_tokens = value["eval_count"].as_u64().or(heard.output_tokens);
+    for call in list(&value["message"]["tool_calls"]) {
+        let function = &call["function"];
+        let name = function["name"].as_str().unwrap_or_default();
+        calls.push((
+            Value::Null,
+            name.to_owned(),
+            function["arguments"].to_string(),
+        ));
+    }
+}
