@@ -2,7 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod fixture_faults;
+mod fixture_library;
+mod fixture_server;
 mod layering;
 mod limits;
+mod raw_client;
 mod recordings;
+mod replay_command;
 mod requests;
