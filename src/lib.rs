@@ -10,13 +10,17 @@
 //! | [`framing`] | bytes to frames |
 //! | [`wire`] | frames to events, one file per upstream protocol |
 //! | [`dialect`] | events to bytes, one file per client protocol |
+//! | [`config`] | the YAML file, validated, and vendors as data |
+//! | [`access`] | API keys and what they may do |
 //! | [`limit`] | who may pass: requests per key and per address, open streams |
 //! | [`fixture`] | canned upstream answers, and a server that gives them |
 //! | [`command`] | what the program's commands do |
 //!
 //! Modules import downwards only. `docs/architecture.md` tells the whole journey.
 
+pub mod access;
 pub mod command;
+pub mod config;
 pub mod dialect;
 pub mod fixture;
 pub mod framing;

@@ -1,0 +1,106 @@
+//! Who is asking: API keys and what they may do.
+//!
+//! Keys are random, so their SHA-256 is enough to know them by and tells nothing of them. A lookup
+//! goes by the first bytes of the hash and then compares the whole of it in constant time; what
+//! its time can tell is a hash's first bytes, and no key can be made from those.
+
+mod generate;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::config::{Glob, Key, KeyLimits};
+
+pub use generate::{NewKey, generate};
+
+/// Who asks: the holder of one key, or anybody where no keys are asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The key's name in the config; `anonymous` where no keys are asked for.
+    pub name: String,
+    pub limits: KeyLimits,
+    models: Option<Vec<Glob>>,
+}
+
+/// All keys of one config.
+#[derive(Debug)]
+pub enum KeyRing {
+    /// No keys are asked for: everybody is this caller.
+    Open(Arc<Caller>),
+    Keys(Keys),
+}
+
+/// Keys by their hashes.
+#[derive(Debug)]
+pub struct Keys(HashMap<[u8; PREFIX], Vec<(Hash, Arc<Caller>)>>);
+
+type Hash = [u8; 32];
+
+/// How much of a hash finds its bucket, in bytes: enough that a bucket holds one key.
+const PREFIX: usize = 4;
+
+impl Caller {
+    /// Whether the caller may use the model, named as clients name it.
+    pub fn may_use(&self, model: &str) -> bool {
+        self.models
+            .as_ref()
+            .is_none_or(|globs| globs.iter().any(|glob| glob.matches(model)))
+    }
+}
+
+impl KeyRing {
+    /// The keys of a config; `None`: no keys are asked for.
+    pub fn new(keys: Option<&[Key]>) -> Self {
+        let Some(keys) = keys else {
+            return Self::Open(Arc::new(Caller {
+                name: "anonymous".to_owned(),
+                limits: KeyLimits::default(),
+                models: None,
+            }));
+        };
+        let mut buckets: HashMap<_, Vec<_>> = HashMap::new();
+        for key in keys {
+            let caller = Caller {
+                name: key.name.clone(),
+                limits: key.limits,
+                models: key.models.clone(),
+            };
+            buckets
+                .entry(prefix(&key.sha256))
+                .or_default()
+                .push((key.sha256, Arc::new(caller)));
+        }
+        Self::Keys(Keys(buckets))
+    }
+
+    /// Who presents this key. `None`: nobody who may ask. Where no keys are asked for, whatever is
+    /// presented is fine.
+    pub fn caller(&self, presented: Option<&str>) -> Option<&Arc<Caller>> {
+        match self {
+            Self::Open(caller) => Some(caller),
+            Self::Keys(keys) => keys.find(presented?),
+        }
+    }
+}
+
+impl Keys {
+    fn find(&self, presented: &str) -> Option<&Arc<Caller>> {
+        let hash = hash(presented);
+        self.0
+            .get(&prefix(&hash))?
+            .iter()
+            .find(|(known, _)| known.ct_eq(&hash).into())
+            .map(|(_, caller)| caller)
+    }
+}
+
+fn hash(key: &str) -> Hash {
+    Sha256::digest(key.as_bytes()).into()
+}
+
+fn prefix(hash: &Hash) -> [u8; PREFIX] {
+    std::array::from_fn(|index| hash[index])
+}

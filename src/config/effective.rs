@@ -1,0 +1,173 @@
+//! A config written out again: everything that is in force, defaults and presets included, and no
+//! secret.
+
+use serde_json::{Map, Value, json};
+
+use super::settings::{OnStoreFailure, Origins, Timeouts};
+use super::unit::{write_duration, write_rate, write_size};
+use super::{Config, Key, Model, Upstream};
+
+/// Stands for every secret.
+const REDACTED: &str = "<redacted>";
+
+/// YAML that is itself a config, once its secrets are put back.
+pub fn write(config: &Config) -> String {
+    let mut root = Map::new();
+    let mut set = |key: &str, value: Value| root.insert(key.to_owned(), value);
+    set("listen", json!(config.listen.to_string()));
+    set("admin_listen", json!(config.admin_listen.to_string()));
+    set("open", json!(config.open));
+    set(
+        "upstreams",
+        named(&config.upstreams, |one| &one.name, upstream),
+    );
+    set(
+        "models",
+        named(config.models.iter(), |one| &one.name, model),
+    );
+    set("timeouts", timeouts(&config.timeouts));
+    set("heartbeat", json!(write_duration(config.heartbeat)));
+    if let Some(keys) = &config.keys {
+        set("keys", keys.iter().map(key).collect());
+    }
+    set("limits", limits(config));
+    set(
+        "trusted_proxies",
+        config
+            .trusted_proxies
+            .iter()
+            .map(|network| json!(network.to_string()))
+            .collect(),
+    );
+    set(
+        "resume",
+        json!({
+            "window": write_duration(config.resume.window),
+            "buffer": write_size(config.resume.buffer),
+        }),
+    );
+    set("drain", json!(write_duration(config.drain)));
+    set("state", text(&config.state.redacted()));
+    let on_store_failure = match config.on_store_failure {
+        OnStoreFailure::Local => "local",
+        OnStoreFailure::Deny => "deny",
+    };
+    set("on_store_failure", json!(on_store_failure));
+    let origins = match &config.origins {
+        Origins::Any => json!(["*"]),
+        Origins::These(origins) => origins.iter().map(|origin| text(origin)).collect(),
+    };
+    set("cors", json!({ "origins": origins }));
+    to_yaml(&Value::Object(root))
+}
+
+/// YAML for a tree of strings, numbers, booleans, lists and maps.
+pub fn to_yaml(value: &Value) -> String {
+    // Writing such a tree to a string has nothing to fail at.
+    serde_saphyr::to_string(value).unwrap_or_default()
+}
+
+/// A string that reads back as itself, although `$` has a meaning in a config.
+pub fn text(value: &str) -> Value {
+    Value::String(value.replace('$', "$$"))
+}
+
+fn named<'c, T: 'c>(
+    all: impl IntoIterator<Item = &'c T>,
+    name: impl Fn(&T) -> &str,
+    write: impl Fn(&T) -> Value,
+) -> Value {
+    let entries = all
+        .into_iter()
+        .map(|one| (name(one).to_owned(), write(one)));
+    Value::Object(entries.collect())
+}
+
+fn upstream(upstream: &std::sync::Arc<Upstream>) -> Value {
+    let mut entry = Map::new();
+    let mut set = |key: &str, value: Value| entry.insert(key.to_owned(), value);
+    if let Some(preset) = upstream.preset {
+        set("preset", json!(preset));
+    }
+    set("wire", json!(upstream.wire.name()));
+    set("base_url", text(upstream.base_url.as_str()));
+    if let Some(region) = &upstream.region {
+        set("region", json!(region));
+    }
+    if upstream.credential.is_some() {
+        set("api_key", json!(REDACTED));
+    }
+    if !upstream.headers.is_empty() {
+        let names = upstream.headers.keys();
+        let headers = names.map(|name| (name.to_string(), json!(REDACTED)));
+        set("headers", Value::Object(headers.collect()));
+    }
+    Value::Object(entry)
+}
+
+fn model(model: &std::sync::Arc<Model>) -> Value {
+    let targets: Value = model
+        .targets
+        .iter()
+        .map(|target| {
+            json!({
+                "upstream": text(&target.upstream.name),
+                "model": text(target.pattern()),
+                "priority": target.priority,
+                "weight": target.weight,
+            })
+        })
+        .collect();
+    json!({
+        "targets": targets,
+        "timeouts": timeouts(&model.timeouts),
+        "continue": if model.continues { "on" } else { "off" },
+    })
+}
+
+fn timeouts(timeouts: &Timeouts) -> Value {
+    json!({
+        "connect": write_duration(timeouts.connect),
+        "first_token": write_duration(timeouts.first_token),
+        "idle": write_duration(timeouts.idle),
+        "total": timeouts.total.map_or_else(|| "none".to_owned(), write_duration),
+    })
+}
+
+fn key(key: &Key) -> Value {
+    let mut entry = Map::new();
+    entry.insert("name".to_owned(), text(&key.name));
+    entry.insert("sha256".to_owned(), json!(super::write_hash(&key.sha256)));
+    if let Some(globs) = &key.models {
+        let globs = globs.iter().map(|glob| text(glob.as_str())).collect();
+        entry.insert("models".to_owned(), globs);
+    }
+    let mut limits = Map::new();
+    for (name, rate) in [
+        ("requests", key.limits.requests),
+        ("tokens", key.limits.tokens),
+    ] {
+        if let Some(rate) = rate {
+            limits.insert(name.to_owned(), json!(write_rate(rate)));
+        }
+    }
+    if let Some(streams) = key.limits.streams {
+        limits.insert("streams".to_owned(), json!(streams));
+    }
+    if !limits.is_empty() {
+        entry.insert("limits".to_owned(), Value::Object(limits));
+    }
+    Value::Object(entry)
+}
+
+fn limits(config: &Config) -> Value {
+    let limits = &config.limits;
+    let mut entry = Map::new();
+    entry.insert("streams".to_owned(), json!(limits.streams));
+    if let Some(rate) = limits.per_ip {
+        entry.insert("per_ip".to_owned(), json!({ "requests": write_rate(rate) }));
+    }
+    entry.insert("body".to_owned(), json!(write_size(limits.body)));
+    entry.insert("frame".to_owned(), json!(write_size(limits.frame)));
+    Value::Object(entry)
+}

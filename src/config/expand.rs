@@ -1,0 +1,177 @@
+//! `${VAR}`, `${VAR:-default}`, `${file:/path}` and `$$` in strings.
+//!
+//! What a reference stands for is taken as it is: it is not expanded again, and it is a string
+//! whatever it looks like.
+
+use std::fs::{File, Metadata};
+use std::io::Read;
+
+use super::problem::Problem;
+use super::tree::{Kind, Node, Scalar, Value};
+
+/// The largest file that `${file:…}` reads, in bytes.
+const LARGEST_FILE: u64 = 64 * 1024;
+
+/// Looks up an environment variable.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Expands every string under `node`, and reports what cannot be.
+pub fn expand(node: &mut Node, env: Environment<'_>, source: &str, problems: &mut Vec<Problem>) {
+    expand_at(node, &mut String::new(), env, &mut |path, line, message| {
+        problems.push(Problem {
+            source: source.to_owned(),
+            line: Some(line),
+            path: path.to_owned(),
+            message,
+        });
+    });
+}
+
+/// The path of `key` in the map at `path`.
+pub fn join(path: &str, key: &str) -> String {
+    if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
+}
+
+fn expand_at(
+    node: &mut Node,
+    path: &mut String,
+    env: Environment<'_>,
+    report: &mut dyn FnMut(&str, u64, String),
+) {
+    let line = node.line;
+    match &mut node.value {
+        Value::Null => {}
+        Value::Scalar(scalar) => expand_scalar(scalar, env, |message| report(path, line, message)),
+        Value::List(items) => {
+            for (index, item) in items.iter_mut().enumerate() {
+                expand_at(item, &mut format!("{path}[{index}]"), env, report);
+            }
+        }
+        Value::Map(entries) => {
+            for entry in entries {
+                let mut inner = join(path, &entry.key);
+                expand_at(&mut entry.node, &mut inner, env, report);
+            }
+        }
+    }
+}
+
+fn expand_scalar(scalar: &mut Scalar, env: Environment<'_>, mut report: impl FnMut(String)) {
+    if scalar.kind != Kind::String || !scalar.source.contains('$') {
+        return;
+    }
+    let mut text = String::new();
+    let mut whole = true;
+    let mut rest = scalar.source.as_str();
+    while let Some(at) = rest.find('$') {
+        text.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            text.push('$');
+            rest = after;
+        } else if let Some(after) = rest.strip_prefix('{') {
+            let Some((reference, after)) = after.split_once('}') else {
+                report("has a `${` without its `}`; write `$$` for a plain `$`".to_owned());
+                whole = false;
+                break;
+            };
+            match resolve(reference, env) {
+                Ok(value) => text.push_str(&value),
+                Err(message) => {
+                    report(message);
+                    whole = false;
+                }
+            }
+            rest = after;
+        } else {
+            text.push('$');
+        }
+    }
+    text.push_str(rest);
+    scalar.text = whole.then_some(text);
+}
+
+/// What stands between `${` and `}`.
+fn resolve(reference: &str, env: Environment<'_>) -> Result<String, String> {
+    if let Some(path) = reference.strip_prefix("file:") {
+        return read_secret(path).map_err(|why| format!("`${{file:{path}}}`: {why}"));
+    }
+    let (name, default) = match reference.split_once(":-") {
+        Some((name, default)) => (name, Some(default)),
+        None => (reference, None),
+    };
+    if !is_variable_name(name) {
+        return Err(format!(
+            "`${{{reference}}}` is not a reference: `${{VAR}}`, `${{VAR:-default}}` or \
+             `${{file:/path}}`; write `$$` for a plain `$`"
+        ));
+    }
+    match (env(name), default) {
+        // As in a shell, `:-` also stands in for a variable that is set to nothing.
+        (Some(value), Some(default)) if value.is_empty() => Ok(default.to_owned()),
+        (Some(value), _) => Ok(value),
+        (None, Some(default)) => Ok(default.to_owned()),
+        (None, None) => Err(format!("the environment variable `{name}` is not set")),
+    }
+}
+
+fn is_variable_name(name: &str) -> bool {
+    name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && name.starts_with(|first: char| !first.is_ascii_digit())
+}
+
+fn read_secret(path: &str) -> Result<String, String> {
+    if !path.starts_with('/') {
+        return Err("the path must be absolute".to_owned());
+    }
+    let cannot = |error: std::io::Error| format!("cannot be read: {error}");
+    // Asked before the file is opened: to open a pipe would wait for its writer.
+    if !std::fs::metadata(path).map_err(cannot)?.is_file() {
+        return Err("is not a file".to_owned());
+    }
+    let file = File::open(path).map_err(cannot)?;
+    refuse_if_exposed(&file.metadata().map_err(cannot)?)?;
+    let mut bytes = Vec::new();
+    file.take(LARGEST_FILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(cannot)?;
+    if bytes.len() as u64 > LARGEST_FILE {
+        return Err(format!("is larger than {LARGEST_FILE} bytes"));
+    }
+    let mut text = String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())?;
+    text.truncate(text.trim_end_matches(['\r', '\n']).len());
+    Ok(text)
+}
+
+/// Refuses a secret that others may read. Others always means the rest of the world. The group
+/// means others only where the file is this process's own: where it is somebody else's, as a
+/// Kubernetes secret under `fsGroup` is (root's, mode 0440), the group is how this process itself
+/// gets to read it.
+#[cfg(unix)]
+fn refuse_if_exposed(file: &Metadata) -> Result<(), String> {
+    use std::os::unix::fs::MetadataExt;
+
+    let mode = file.mode() & 0o777;
+    let own = file.uid() == rustix::process::geteuid().as_raw();
+    let exposed = if own { 0o077 } else { 0o007 };
+    if mode & exposed == 0 {
+        return Ok(());
+    }
+    let whom = if mode & 0o007 == 0 {
+        "its group"
+    } else {
+        "others"
+    };
+    Err(format!(
+        "its mode {mode:04o} lets {whom} at it; use 0400 or 0600"
+    ))
+}
+
+#[cfg(not(unix))]
+fn refuse_if_exposed(_file: &Metadata) -> Result<(), String> {
+    Ok(())
+}

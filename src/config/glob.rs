@@ -1,0 +1,84 @@
+//! Names with a `*` in them.
+
+/// A pattern over model names, in which every `*` stands for any text, none included. All else
+/// stands for itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Glob(String);
+
+impl Glob {
+    pub fn new(pattern: &str) -> Self {
+        Self(pattern.to_owned())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether `name`, all of it, fits the pattern.
+    pub fn matches(&self, name: &str) -> bool {
+        let Some((first, rest)) = self.0.split_once('*') else {
+            return self.0 == name;
+        };
+        let Some(mut name) = name.strip_prefix(first) else {
+            return false;
+        };
+        let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+        // The leftmost place for each piece leaves the most for those after it, so no choice has
+        // to be taken back and the time is bounded by the lengths.
+        for piece in middle.split('*') {
+            let Some(at) = name.find(piece) else {
+                return false;
+            };
+            name = &name[at + piece.len()..];
+        }
+        name.ends_with(last)
+    }
+}
+
+/// What the one `*` of `pattern` stands for in `name`: at least one character. `None` where the
+/// name does not fit or the pattern has no `*`.
+pub fn captured<'n>(pattern: &str, name: &'n str) -> Option<&'n str> {
+    let (before, after) = pattern.split_once('*')?;
+    name.strip_prefix(before)?
+        .strip_suffix(after)
+        .filter(|captured| !captured.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn matches_whole_names() {
+        for (pattern, name) in [
+            ("fast", "fast"),
+            ("*", ""),
+            ("*", "anything"),
+            ("local/*", "local/llama"),
+            ("*-mini", "gpt-mini"),
+            ("a*b*c", "a-b-b-c"),
+            ("a**c", "abc"),
+            ("*ab*", "aab"),
+        ] {
+            assert!(Glob::new(pattern).matches(name), "{pattern} {name}");
+        }
+        for (pattern, name) in [
+            ("fast", "faster"),
+            ("local/*", "remote/local/x"),
+            ("ab*ba", "aba"),
+            ("a*b*c", "acb"),
+            ("*-mini", "mini"),
+        ] {
+            assert!(!Glob::new(pattern).matches(name), "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn captures_what_the_star_stands_for() {
+        assert_eq!(captured("local/*", "local/llama"), Some("llama"));
+        assert_eq!(captured("a*b", "axyb"), Some("xy"));
+        assert_eq!(captured("local/*", "local/"), None);
+        assert_eq!(captured("ab*ba", "aba"), None);
+        assert_eq!(captured("fast", "fast"), None);
+    }
+}

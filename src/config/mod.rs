@@ -1,0 +1,261 @@
+//! The config: YAML in, one validated and typed [`Config`] out, or every problem at once.
+//!
+//! | file | does |
+//! |---|---|
+//! | `tree` | YAML to a tree whose values know their lines |
+//! | `mask` | lets `${VAR}` stand unquoted inside `{ … }` |
+//! | `expand` | `${VAR}`, `${VAR:-default}`, `${file:/path}` |
+//! | `read` | takes settings off the tree and notes every problem with line and path |
+//! | `unit`, `glob` | notations: durations, sizes, rates, patterns |
+//! | `preset` | vendors as data |
+//! | `upstream`, `models`, `keys`, `settings` | the sections: their types and how they are read |
+//! | `pending` | what is read but not yet in force |
+//! | `effective` | a config written out again, secrets redacted |
+//!
+//! Serde's derived structs would stop at the first unknown key or bad value; that is why sections
+//! are read by hand. Secrets are [`secrecy::SecretString`]s or sensitive header values: neither
+//! `Debug`, nor a [`Problem`], nor [`Config::effective`] prints them.
+//! `docs/configuration.md` is the reference for users.
+
+mod effective;
+mod expand;
+mod glob;
+mod keys;
+mod mask;
+mod models;
+mod pending;
+pub mod preset;
+mod problem;
+mod read;
+mod settings;
+mod tree;
+mod unit;
+mod upstream;
+
+use std::fs::File;
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+pub use effective::{text as effective_text, to_yaml};
+pub use expand::Environment;
+pub use glob::Glob;
+pub use keys::{Key, KeyLimits, write_hash};
+pub use models::{Model, Models, Target};
+pub use problem::{Problem, Problems};
+pub use settings::{Limits, OnStoreFailure, Origins, Resume, State, Timeouts};
+pub use upstream::Upstream;
+
+use read::{Field, Reader, Section};
+
+const KEYS: &[&str] = &[
+    "listen",
+    "admin_listen",
+    "upstreams",
+    "models",
+    "timeouts",
+    "heartbeat",
+    "keys",
+    "limits",
+    "resume",
+    "drain",
+    "state",
+    "on_store_failure",
+    "cors",
+    "open",
+    "trusted_proxies",
+];
+
+const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+const ADMIN_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
+const HEARTBEAT: Duration = Duration::from_secs(15);
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// Everything that the config says, validated, defaults filled in.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where clients are served.
+    pub listen: SocketAddr,
+    /// Where metrics, health and the dashboard are served.
+    pub admin_listen: SocketAddr,
+    /// In the file's order.
+    pub upstreams: Vec<Arc<Upstream>>,
+    pub models: Models,
+    /// For models without their own; [`Model::timeouts`] are already merged with them.
+    pub timeouts: Timeouts,
+    /// The longest silence towards a client; above zero.
+    pub heartbeat: Duration,
+    /// Who may ask. `None`: everybody, without a key.
+    pub keys: Option<Vec<Key>>,
+    /// Whether the file allows to serve without keys on a public address.
+    pub open: bool,
+    pub limits: Limits,
+    /// Whose `x-forwarded-for` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    pub resume: Resume,
+    /// How long open streams may go on after a shutdown has begun.
+    pub drain: Duration,
+    pub state: State,
+    pub on_store_failure: OnStoreFailure,
+    /// Which web pages may call the gateway.
+    pub origins: Origins,
+}
+
+/// What the command line says in the file's stead.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Overrides {
+    pub listen: Option<SocketAddr>,
+    pub admin_listen: Option<SocketAddr>,
+}
+
+/// A good config, and what its author should know all the same.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub config: Config,
+    /// In the order of their lines.
+    pub warnings: Vec<Problem>,
+}
+
+impl Config {
+    /// Reads the file at `path`, of 1 MiB at most.
+    ///
+    /// # Errors
+    /// Every problem of the file; or that it cannot be read.
+    pub fn load(
+        path: &Path,
+        env: Environment<'_>,
+        overrides: &Overrides,
+    ) -> Result<Loaded, Problems> {
+        let source = path.display().to_string();
+        let mut bytes = Vec::new();
+        // One byte more than allowed, so that `parse` sees that there is too much.
+        let read = File::open(path)
+            .and_then(|file| file.take(tree::LARGEST as u64 + 1).read_to_end(&mut bytes));
+        let text = match read {
+            Ok(_) => String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned()),
+            Err(error) => Err(format!("cannot be read: {error}")),
+        };
+        match text {
+            Ok(text) => Self::parse(&text, &source, env, overrides),
+            Err(message) => Err(whole_file(&source, None, message)),
+        }
+    }
+
+    /// Reads a config from `text`; `source` names it in problems.
+    ///
+    /// # Errors
+    /// Every problem of the text. Where it is no YAML, that is the only one.
+    pub fn parse(
+        text: &str,
+        source: &str,
+        env: Environment<'_>,
+        overrides: &Overrides,
+    ) -> Result<Loaded, Problems> {
+        let mut root =
+            tree::parse(text).map_err(|(line, message)| whole_file(source, line, message))?;
+        let mut reader = Reader::new(source);
+        expand::expand(&mut root, env, source, &mut reader.problems);
+        pending::warn(&root, source, &mut reader.warnings);
+        let config = read_config(&mut reader, &Field::root(&root), overrides);
+        reader.problems.sort_by_key(|problem| problem.line);
+        reader.warnings.sort_by_key(|warning| warning.line);
+        if reader.problems.is_empty() {
+            Ok(Loaded {
+                config,
+                warnings: reader.warnings,
+            })
+        } else {
+            Err(Problems(reader.problems))
+        }
+    }
+
+    /// The config as YAML: what the file says, presets and defaults filled in, every secret
+    /// `<redacted>`. With its secrets put back it is itself a config.
+    pub fn effective(&self) -> String {
+        effective::write(self)
+    }
+
+    /// The upstream of that name.
+    pub fn upstream(&self, name: &str) -> Option<&Arc<Upstream>> {
+        self.upstreams.iter().find(|upstream| upstream.name == name)
+    }
+}
+
+fn whole_file(source: &str, line: Option<u64>, message: String) -> Problems {
+    Problems(vec![Problem {
+        source: source.to_owned(),
+        line,
+        path: String::new(),
+        message,
+    }])
+}
+
+/// Where something has a problem, a stand-in takes its place: the config is then not handed out.
+fn read_config(reader: &mut Reader, root: &Field<'_>, overrides: &Overrides) -> Config {
+    let section = reader.section(root, KEYS);
+    let listen = settings::read_address(reader, &section, "listen", LISTEN);
+    let listen = overrides.listen.unwrap_or(listen);
+    let admin_listen = settings::read_address(reader, &section, "admin_listen", ADMIN_LISTEN);
+    let admin_listen = overrides.admin_listen.unwrap_or(admin_listen);
+    if listen == admin_listen && listen.port() != 0 {
+        let absent = section.field.missing("admin_listen");
+        let at = section.get("admin_listen").unwrap_or(&absent);
+        reader.problem(at, "is the same as `listen`; clients must not reach it");
+    }
+    let declared = upstream::read(reader, section.get("upstreams"));
+    let timeouts = settings::read_timeouts(reader, section.get("timeouts"), &Timeouts::default());
+    let models = models::read(reader, section.get("models"), &declared, &timeouts);
+    if section.get("models").is_none() {
+        reader.warning(
+            &section.field.missing("models"),
+            "there are none, so that every request is refused",
+        );
+    }
+    let keys = keys::read(reader, section.get("keys"), &models);
+    let open = reader.setting(&section, "open", false, unit::switch);
+    check_access(reader, &section, listen, open);
+    Config {
+        listen,
+        admin_listen,
+        upstreams: declared
+            .into_iter()
+            .filter_map(|(_, upstream)| upstream)
+            .collect(),
+        models,
+        timeouts,
+        heartbeat: reader.setting(&section, "heartbeat", HEARTBEAT, unit::interval),
+        keys,
+        open,
+        limits: settings::read_limits(reader, section.get("limits")),
+        trusted_proxies: settings::read_trusted_proxies(reader, &section),
+        resume: settings::read_resume(reader, section.get("resume")),
+        drain: reader.setting(&section, "drain", DRAIN, unit::duration),
+        state: settings::read_state(reader, &section),
+        on_store_failure: settings::read_on_store_failure(reader, &section),
+        origins: settings::read_cors(reader, section.get("cors")),
+    }
+}
+
+/// Without keys, everybody who can connect can spend the owner's money.
+fn check_access(reader: &mut Reader, section: &Section<'_>, listen: SocketAddr, open: bool) {
+    match section.get("keys") {
+        None if !open && !listen.ip().is_loopback() => reader.problem(
+            &section.field.missing("keys"),
+            format!(
+                "is missing, and {listen} is not a loopback address; add keys \
+                 (`sluicegate keys new`), or `open: true` to serve everybody"
+            ),
+        ),
+        Some(_) if open => {
+            // `open` is there: it is off without a word.
+            if let Some(field) = section.get("open") {
+                reader.warning(field, "has no effect beside `keys`: a key is asked for");
+            }
+        }
+        None | Some(_) => {}
+    }
+}

@@ -1,0 +1,225 @@
+//! Models: the names that clients use, and the targets behind each.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::glob::captured;
+use super::read::{Field, Reader, Section};
+use super::settings::{self, Timeouts};
+use super::unit;
+use super::upstream::{Declared, Upstream};
+
+/// A name that clients use, with at most one `*`, and where its requests go.
+#[derive(Debug, Clone)]
+pub struct Model {
+    pub name: String,
+    /// In the order in which they are tried; never empty.
+    pub targets: Vec<Target>,
+    /// The model's own, and the config's where it has none.
+    pub timeouts: Timeouts,
+    /// Whether a broken stream is taken up on another target.
+    pub continues: bool,
+}
+
+/// A model at an upstream.
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub upstream: Arc<Upstream>,
+    /// In the upstream's words, or a pattern for them.
+    model: String,
+    /// The lower, the earlier.
+    pub priority: u32,
+    /// The share among targets of equal priority; at least 1.
+    pub weight: u32,
+}
+
+/// Every model.
+#[derive(Debug, Clone, Default)]
+pub struct Models {
+    /// In the file's order.
+    all: Vec<Arc<Model>>,
+    exact: HashMap<String, Arc<Model>>,
+    /// The longest literal text first.
+    patterns: Vec<Arc<Model>>,
+}
+
+impl Target {
+    /// The model to ask the upstream for, where `captured` is what the name's `*` stands for.
+    pub fn model(&self, captured: &str) -> Cow<'_, str> {
+        match self.model.split_once('*') {
+            Some((before, after)) => Cow::Owned(format!("{before}{captured}{after}")),
+            None => Cow::Borrowed(&self.model),
+        }
+    }
+
+    /// The model as the config has it, its `*` included.
+    pub fn pattern(&self) -> &str {
+        &self.model
+    }
+}
+
+impl Models {
+    /// The model that a client means by `name`, and what its `*` stands for (empty where it has
+    /// none): the exact name before any pattern, and of several patterns the one with the longest
+    /// literal text.
+    pub fn find<'n>(&self, name: &'n str) -> Option<(&Arc<Model>, &'n str)> {
+        if let Some(model) = self.exact.get(name) {
+            return Some((model, ""));
+        }
+        self.patterns
+            .iter()
+            .find_map(|model| Some((model, captured(&model.name, name)?)))
+    }
+
+    /// Every model in the file's order, patterns included.
+    pub fn iter(&self) -> std::slice::Iter<'_, Arc<Model>> {
+        self.all.iter()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    fn new(all: Vec<Arc<Model>>) -> Self {
+        let is_pattern = |model: &&Arc<Model>| model.name.contains('*');
+        let exact = all
+            .iter()
+            .filter(|model| !is_pattern(model))
+            .map(|model| (model.name.clone(), Arc::clone(model)))
+            .collect();
+        let mut patterns: Vec<_> = all.iter().filter(is_pattern).cloned().collect();
+        patterns.sort_by_key(|model| std::cmp::Reverse(model.name.len()));
+        Self {
+            all,
+            exact,
+            patterns,
+        }
+    }
+}
+
+/// Reads `models`.
+pub fn read(
+    reader: &mut Reader,
+    field: Option<&Field<'_>>,
+    upstreams: &Declared<'_>,
+    timeouts: &Timeouts,
+) -> Models {
+    let Some(field) = field else {
+        return Models::default();
+    };
+    let entries = reader.entries(field);
+    let models = entries.into_iter().filter_map(|(name, field)| {
+        read_one(reader, name, &field, upstreams, timeouts).map(Arc::new)
+    });
+    Models::new(models.collect())
+}
+
+fn read_one(
+    reader: &mut Reader,
+    name: &str,
+    field: &Field<'_>,
+    upstreams: &Declared<'_>,
+    timeouts: &Timeouts,
+) -> Option<Model> {
+    if name.is_empty() || name.contains(char::is_control) {
+        reader.problem(field, "is no name for a model");
+    }
+    let stars = name.matches('*').count();
+    if stars > 1 {
+        reader.problem(field, "has more than one `*` in its name");
+    }
+    let section = reader.section(field, &["targets", "timeouts", "continue"]);
+    let timeouts = settings::read_timeouts(reader, section.get("timeouts"), timeouts);
+    let continues = reader.setting(&section, "continue", false, unit::switch);
+    let targets = read_targets(reader, &section, upstreams, stars > 0)?;
+    Some(Model {
+        name: name.to_owned(),
+        targets,
+        timeouts,
+        continues,
+    })
+}
+
+fn read_targets(
+    reader: &mut Reader,
+    section: &Section<'_>,
+    upstreams: &Declared<'_>,
+    under_pattern: bool,
+) -> Option<Vec<Target>> {
+    let Some(field) = section.get("targets") else {
+        reader.problem(&section.field.missing("targets"), "is missing");
+        return None;
+    };
+    let items = reader.items(field)?;
+    if items.is_empty() {
+        reader.problem(field, "is empty: a model needs a target");
+    }
+    let mut targets: Vec<_> = items
+        .iter()
+        .filter_map(|item| read_target(reader, item, upstreams, under_pattern))
+        .collect();
+    targets.sort_by_key(|target| target.priority);
+    Some(targets)
+}
+
+fn read_target(
+    reader: &mut Reader,
+    field: &Field<'_>,
+    upstreams: &Declared<'_>,
+    under_pattern: bool,
+) -> Option<Target> {
+    let section = reader.section(field, &["upstream", "model", "priority", "weight"]);
+    let upstream = read_target_upstream(reader, &section, upstreams);
+    let model = read_target_model(reader, &section, under_pattern);
+    let priority = reader.setting(&section, "priority", 0, |text| {
+        text.parse().map_err(|_| "a whole number from 0")
+    });
+    let weight = reader.setting(&section, "weight", 1, unit::small_count);
+    Some(Target {
+        upstream: upstream?,
+        model: model?,
+        priority,
+        weight,
+    })
+}
+
+fn read_target_upstream(
+    reader: &mut Reader,
+    section: &Section<'_>,
+    upstreams: &Declared<'_>,
+) -> Option<Arc<Upstream>> {
+    let Some(field) = section.get("upstream") else {
+        reader.problem(&section.field.missing("upstream"), "is missing");
+        return None;
+    };
+    let wanted = reader.text(field)?;
+    match upstreams.iter().find(|(name, _)| *name == wanted) {
+        // `None`: its own problem has been reported where it is declared.
+        Some((_, upstream)) => upstream.clone(),
+        None => {
+            reader.unknown(field, "upstream", upstreams.iter().map(|(name, _)| *name));
+            None
+        }
+    }
+}
+
+fn read_target_model(
+    reader: &mut Reader,
+    section: &Section<'_>,
+    under_pattern: bool,
+) -> Option<String> {
+    let Some(field) = section.get("model") else {
+        reader.problem(&section.field.missing("model"), "is missing");
+        return None;
+    };
+    let model = reader.text(field)?;
+    let message = match model.matches('*').count() {
+        0 => return Some(model.to_owned()),
+        1 if under_pattern => return Some(model.to_owned()),
+        1 => "has a `*`, but the model's name has none to carry over",
+        _ => "has more than one `*`",
+    };
+    reader.problem(field, message);
+    None
+}

@@ -1,0 +1,189 @@
+//! Vendors as data: a vendor that speaks a known wire is one row.
+//!
+//! Base URLs are the vendors' own, from their API references; every field can be overridden in
+//! the config.
+
+use crate::model::{CredentialScheme, Vendor};
+
+/// The names of all upstream protocols, whether or not this version speaks them.
+pub const WIRES: &[&str] = &[
+    "openai-chat",
+    "openai-responses",
+    "anthropic-messages",
+    "gemini",
+    "bedrock-converse",
+    "cohere-chat",
+    "ollama-chat",
+];
+
+/// What a vendor's name stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preset {
+    pub name: &'static str,
+    pub wire: &'static str,
+    /// Where `wire` is served. `None`: each customer has an address of their own. `{region}` is
+    /// the upstream's `region`.
+    pub base_url: Option<&'static str>,
+    /// Other wires that the vendor serves, each with its base URL.
+    pub also: &'static [(&'static str, &'static str)],
+    /// Where the credential goes, if not where the wire's own vendor wants it.
+    pub credential: Option<CredentialScheme>,
+    /// Whether the vendor answers nobody without a key.
+    pub needs_key: bool,
+    pub vendor: Vendor,
+}
+
+/// The preset of that name.
+pub fn by_name(name: &str) -> Option<&'static Preset> {
+    ALL.iter().find(|preset| preset.name == name)
+}
+
+impl Preset {
+    /// Where the vendor serves `wire`, as far as it is known.
+    pub fn base_url_of(&self, wire: &str) -> Option<&'static str> {
+        if wire == self.wire {
+            return self.base_url;
+        }
+        self.also
+            .iter()
+            .find(|(name, _)| *name == wire)
+            .map(|(_, base_url)| *base_url)
+    }
+}
+
+const PLAIN: Vendor = Vendor {
+    max_tokens_field: "max_tokens",
+    stream_options: true,
+};
+
+/// <https://platform.openai.com/docs/api-reference/chat/create>: `max_tokens` is deprecated, and
+/// refused by reasoning models.
+const OPENAI: Vendor = Vendor {
+    max_tokens_field: "max_completion_tokens",
+    stream_options: true,
+};
+
+/// Refuses `stream_options`, or is not known to take it, and sends usage without being asked.
+const USAGE_UNASKED: Vendor = Vendor {
+    max_tokens_field: "max_tokens",
+    stream_options: false,
+};
+
+/// A vendor's public service: OpenAI Chat, with a key.
+const fn hosted(name: &'static str, base_url: &'static str) -> Preset {
+    Preset {
+        name,
+        wire: "openai-chat",
+        base_url: Some(base_url),
+        also: &[],
+        credential: None,
+        needs_key: true,
+        vendor: PLAIN,
+    }
+}
+
+/// A server of one's own at its default port: OpenAI Chat, a key if it was started with one.
+const fn local(name: &'static str, base_url: &'static str) -> Preset {
+    Preset {
+        needs_key: false,
+        ..hosted(name, base_url)
+    }
+}
+
+/// A vendor's public service on another wire than OpenAI Chat.
+const fn on_wire(name: &'static str, wire: &'static str, base_url: &'static str) -> Preset {
+    Preset {
+        wire,
+        ..hosted(name, base_url)
+    }
+}
+
+/// Every preset.
+pub static ALL: &[Preset] = &[
+    Preset {
+        also: &[("openai-responses", "https://api.openai.com/v1")],
+        vendor: OPENAI,
+        ..hosted("openai", "https://api.openai.com/v1")
+    },
+    on_wire(
+        "anthropic",
+        "anthropic-messages",
+        "https://api.anthropic.com",
+    ),
+    on_wire(
+        "gemini",
+        "gemini",
+        "https://generativelanguage.googleapis.com",
+    ),
+    // Without an API key, requests are signed with the credentials of the environment.
+    Preset {
+        needs_key: false,
+        ..on_wire(
+            "bedrock",
+            "bedrock-converse",
+            "https://bedrock-runtime.{region}.amazonaws.com",
+        )
+    },
+    on_wire("cohere", "cohere-chat", "https://api.cohere.com"),
+    Preset {
+        needs_key: false,
+        also: &[("openai-chat", "http://127.0.0.1:11434/v1")],
+        ..on_wire("ollama", "ollama-chat", "http://127.0.0.1:11434")
+    },
+    // base_url: https://{resource}.openai.azure.com/openai/v1
+    Preset {
+        base_url: None,
+        credential: Some(CredentialScheme::Header("api-key")),
+        vendor: OPENAI,
+        ..hosted("azure", "")
+    },
+    Preset {
+        vendor: USAGE_UNASKED,
+        ..hosted("mistral", "https://api.mistral.ai/v1")
+    },
+    hosted("groq", "https://api.groq.com/openai/v1"),
+    Preset {
+        also: &[("anthropic-messages", "https://api.deepseek.com/anthropic")],
+        ..hosted("deepseek", "https://api.deepseek.com")
+    },
+    hosted("xai", "https://api.x.ai/v1"),
+    hosted("openrouter", "https://openrouter.ai/api/v1"),
+    hosted("together", "https://api.together.xyz/v1"),
+    hosted("fireworks", "https://api.fireworks.ai/inference/v1"),
+    Preset {
+        vendor: USAGE_UNASKED,
+        ..hosted("perplexity", "https://api.perplexity.ai")
+    },
+    hosted("cerebras", "https://api.cerebras.ai/v1"),
+    hosted("nvidia", "https://integrate.api.nvidia.com/v1"),
+    hosted("huggingface", "https://router.huggingface.co/v1"),
+    hosted("sambanova", "https://api.sambanova.ai/v1"),
+    hosted("deepinfra", "https://api.deepinfra.com/v1/openai"),
+    hosted("hyperbolic", "https://api.hyperbolic.xyz/v1"),
+    hosted("baseten", "https://inference.baseten.co/v1"),
+    hosted("scaleway", "https://api.scaleway.ai/v1"),
+    hosted("siliconflow", "https://api.siliconflow.com/v1"),
+    hosted("github", "https://models.github.ai/inference"),
+    Preset {
+        also: &[("anthropic-messages", "https://api.moonshot.ai/anthropic")],
+        ..hosted("moonshot", "https://api.moonshot.ai/v1")
+    },
+    Preset {
+        also: &[("anthropic-messages", "https://api.minimax.io/anthropic")],
+        ..hosted("minimax", "https://api.minimax.io/v1")
+    },
+    Preset {
+        also: &[("anthropic-messages", "https://api.z.ai/api/anthropic")],
+        ..hosted("zai", "https://api.z.ai/api/paas/v4")
+    },
+    hosted(
+        "dashscope",
+        "https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
+    ),
+    local("vllm", "http://127.0.0.1:8000/v1"),
+    local("llamacpp", "http://127.0.0.1:8080/v1"),
+    local("lmstudio", "http://127.0.0.1:1234/v1"),
+    local("sglang", "http://127.0.0.1:30000/v1"),
+    local("localai", "http://127.0.0.1:8080/v1"),
+    local("litellm", "http://127.0.0.1:4000/v1"),
+];

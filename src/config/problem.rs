@@ -1,0 +1,55 @@
+//! What is wrong with a config, and where.
+
+use std::fmt;
+
+/// One thing to mend: `gateway.yaml:14: models.fast.targets[0].upstream: no upstream …`.
+///
+/// The message quotes the file as it is written, never what a `${…}` in it stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The file's name as it was given.
+    pub source: String,
+    /// Counted from 1; absent where the file as a whole is meant.
+    pub line: Option<u64>,
+    /// The key's path; empty where the file as a whole is meant.
+    pub path: String,
+    pub message: String,
+}
+
+/// Everything that is wrong with a config, in the order of its lines; never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problems(pub(super) Vec<Problem>);
+
+impl Problems {
+    pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
+        self.0.iter()
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.source)?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        if !self.path.is_empty() {
+            write!(f, ": {}", self.path)?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+impl fmt::Display for Problems {
+    /// One problem a line, without a newline after the last.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            problem.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}

@@ -1,0 +1,285 @@
+//! Everything but upstreams, models and keys: addresses, deadlines, limits and the like.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+
+use super::read::{Field, Reader, Section};
+use super::unit;
+use crate::model::Rate;
+
+/// The four deadlines of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// To be connected, TLS included.
+    pub connect: Duration,
+    /// From the request's departure to its first event.
+    pub first_token: Duration,
+    /// The longest silence between bytes.
+    pub idle: Duration,
+    /// For all of it. `None`: as long as it takes.
+    pub total: Option<Duration>,
+}
+
+/// The limits of this process, whoever asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Streams open at once.
+    pub streams: u64,
+    /// Requests of one client address, before authentication.
+    pub per_ip: Option<Rate>,
+    /// The largest request body, in bytes.
+    pub body: usize,
+    /// The largest single message of an upstream's stream, in bytes.
+    pub frame: usize,
+}
+
+/// How long and how much of a stream is kept for viewers who come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resume {
+    /// Zero: not at all.
+    pub window: Duration,
+    /// In bytes, for each stream.
+    pub buffer: usize,
+}
+
+/// Where limits and resumable streams are kept.
+#[derive(Debug, Clone)]
+pub enum State {
+    /// In this process.
+    Memory,
+    /// In the Redis at this URL, shared by all replicas. The URL may hold a password.
+    Redis(SecretString),
+}
+
+/// What a request meets while the shared state cannot be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnStoreFailure {
+    /// The limits of this replica alone.
+    Local,
+    /// A refusal.
+    Deny,
+}
+
+/// Which web pages may call the gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origins {
+    Any,
+    /// Serialized origins, such as `https://app.example.com`.
+    These(Vec<String>),
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            first_token: Duration::from_secs(60),
+            idle: Duration::from_secs(60),
+            total: None,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            streams: 10_000,
+            per_ip: None,
+            body: 10 * 1024 * 1024,
+            frame: 16 * 1024 * 1024,
+        }
+    }
+}
+
+impl Default for Resume {
+    fn default() -> Self {
+        Self {
+            window: Duration::from_secs(30),
+            buffer: 1024 * 1024,
+        }
+    }
+}
+
+/// Reads `timeouts`; what it leaves out is as in `base`.
+pub fn read_timeouts(reader: &mut Reader, field: Option<&Field<'_>>, base: &Timeouts) -> Timeouts {
+    let Some(field) = field else {
+        return *base;
+    };
+    let section = reader.section(field, &["connect", "first_token", "idle", "total"]);
+    Timeouts {
+        connect: reader.setting(&section, "connect", base.connect, unit::interval),
+        first_token: reader.setting(&section, "first_token", base.first_token, unit::interval),
+        idle: reader.setting(&section, "idle", base.idle, unit::interval),
+        total: reader.setting(&section, "total", base.total, unit::interval_or_none),
+    }
+}
+
+/// Reads `limits`.
+pub fn read_limits(reader: &mut Reader, field: Option<&Field<'_>>) -> Limits {
+    let base = Limits::default();
+    let Some(field) = field else {
+        return base;
+    };
+    let section = reader.section(field, &["streams", "per_ip", "body", "frame"]);
+    let per_ip = section.get("per_ip").and_then(|field| {
+        let section = reader.section(field, &["requests"]);
+        read_rate(reader, &section, "requests")
+    });
+    Limits {
+        streams: reader.setting(&section, "streams", base.streams, unit::count),
+        per_ip,
+        body: reader.setting(&section, "body", base.body, unit::size),
+        frame: reader.setting(&section, "frame", base.frame, unit::size),
+    }
+}
+
+/// Reads a rate that may be absent.
+pub fn read_rate(reader: &mut Reader, section: &Section<'_>, key: &str) -> Option<Rate> {
+    reader.setting(section, key, None, |text| unit::rate(text).map(Some))
+}
+
+/// Reads `resume`.
+pub fn read_resume(reader: &mut Reader, field: Option<&Field<'_>>) -> Resume {
+    let base = Resume::default();
+    let Some(field) = field else {
+        return base;
+    };
+    let section = reader.section(field, &["window", "buffer"]);
+    Resume {
+        window: reader.setting(&section, "window", base.window, unit::duration),
+        buffer: reader.setting(&section, "buffer", base.buffer, unit::size),
+    }
+}
+
+/// Reads an address to listen at.
+pub fn read_address(
+    reader: &mut Reader,
+    section: &Section<'_>,
+    key: &str,
+    default: SocketAddr,
+) -> SocketAddr {
+    reader.setting(section, key, default, |text| {
+        text.parse()
+            .map_err(|_| "an address such as `127.0.0.1:8080` or `[::]:8080`")
+    })
+}
+
+/// Reads `state`.
+pub fn read_state(reader: &mut Reader, section: &Section<'_>) -> State {
+    let Some(field) = section.get("state") else {
+        return State::Memory;
+    };
+    let Some(text) = reader.text(field) else {
+        return State::Memory;
+    };
+    if text == "memory" {
+        return State::Memory;
+    }
+    let is_redis = Url::parse(text)
+        .is_ok_and(|url| matches!(url.scheme(), "redis" | "rediss") && url.has_host());
+    if !is_redis {
+        // The value stays out of the message: it may hold a password.
+        reader.problem(
+            field,
+            "is neither `memory` nor a URL such as `redis://host:6379/0`",
+        );
+    }
+    State::Redis(SecretString::from(text))
+}
+
+/// Reads `on_store_failure`.
+pub fn read_on_store_failure(reader: &mut Reader, section: &Section<'_>) -> OnStoreFailure {
+    reader.setting(
+        section,
+        "on_store_failure",
+        OnStoreFailure::Local,
+        |text| match text {
+            "local" => Ok(OnStoreFailure::Local),
+            "deny" => Ok(OnStoreFailure::Deny),
+            _ => Err("`local` or `deny`"),
+        },
+    )
+}
+
+/// Reads `cors`.
+pub fn read_cors(reader: &mut Reader, field: Option<&Field<'_>>) -> Origins {
+    let none = Origins::These(Vec::new());
+    let Some(field) = field else {
+        return none;
+    };
+    let section = reader.section(field, &["origins"]);
+    let Some(items) = section.get("origins").and_then(|field| reader.items(field)) else {
+        return none;
+    };
+    let mut origins = Vec::with_capacity(items.len());
+    let mut any = false;
+    for item in &items {
+        match reader.text(item) {
+            Some("*") => any = true,
+            Some(_) => origins.extend(reader.parsed(item, origin)),
+            None => {}
+        }
+    }
+    if any {
+        Origins::Any
+    } else {
+        Origins::These(origins)
+    }
+}
+
+/// Reads `trusted_proxies`: networks, or single addresses.
+pub fn read_trusted_proxies(reader: &mut Reader, section: &Section<'_>) -> Vec<IpNet> {
+    let Some(items) = section
+        .get("trusted_proxies")
+        .and_then(|field| reader.items(field))
+    else {
+        return Vec::new();
+    };
+    let network = |text: &str| {
+        text.parse::<IpNet>()
+            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+            .map_err(|_| "a network such as `10.0.0.0/8`, or an address")
+    };
+    items
+        .iter()
+        .filter_map(|item| reader.parsed(item, network))
+        .collect()
+}
+
+impl State {
+    /// The setting as the config has it, its password redacted.
+    pub fn redacted(&self) -> String {
+        match self {
+            Self::Memory => "memory".to_owned(),
+            Self::Redis(url) => match Url::parse(url.expose_secret()) {
+                Ok(mut url) if url.password().is_some() => {
+                    // Cannot fail: a URL with a password has a host.
+                    let _ = url.set_password(Some("redacted"));
+                    url.into()
+                }
+                Ok(url) => url.into(),
+                // Not reached for a validated config, and not worth a leak.
+                Err(_) => "<redacted>".to_owned(),
+            },
+        }
+    }
+}
+
+/// An origin as browsers send it: scheme, host, and a port that is not the scheme's own.
+fn origin(text: &str) -> Result<String, &'static str> {
+    const ORIGIN: &str = "an origin such as `https://app.example.com`, or `*`";
+    let url = Url::parse(text).map_err(|_| ORIGIN)?;
+    let bare = matches!(url.path(), "" | "/")
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && url.username().is_empty()
+        && url.password().is_none();
+    let host = url.host_str().filter(|_| bare).ok_or(ORIGIN)?;
+    let port = url
+        .port()
+        .map_or_else(String::new, |port| format!(":{port}"));
+    Ok(format!("{}://{host}{port}", url.scheme()))
+}

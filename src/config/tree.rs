@@ -1,0 +1,210 @@
+//! YAML as it stands in the file: a tree whose every value knows its line.
+//!
+//! Serde's own structs stop at the first unknown key or bad value; a tree that is read by hand
+//! (see `read`) can report them all. Nothing in here is `Debug`: scalars may be secrets.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::Spanned;
+use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
+
+use super::mask;
+
+/// The largest config that is read, in bytes.
+pub const LARGEST: usize = 1024 * 1024;
+
+/// How many parser events all aliases together may bring: enough for shared blocks, too few for a
+/// file that grows by aliases of aliases.
+const MOST_FROM_ALIASES: usize = 20_000;
+
+/// How deep values may nest. The deepest setting is at six.
+const DEEPEST: usize = 32;
+
+pub struct Node {
+    /// Where the value begins, counted from 1. An alias counts where it was defined: that is the
+    /// line to mend.
+    pub line: u64,
+    pub value: Value,
+}
+
+pub enum Value {
+    Null,
+    Scalar(Scalar),
+    List(Vec<Node>),
+    /// In the file's order, with whatever keys it repeats.
+    Map(Vec<Entry>),
+}
+
+pub struct Scalar {
+    pub kind: Kind,
+    /// As the file has it. This, not [`Self::text`], is what messages may quote.
+    pub source: String,
+    /// With every `${…}` expanded; `None` if that failed, which has been reported.
+    pub text: Option<String>,
+}
+
+/// What YAML takes a scalar for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    String,
+    Number,
+    Bool,
+}
+
+pub struct Entry {
+    pub key: String,
+    pub line: u64,
+    pub node: Node,
+}
+
+/// Reads one YAML document; an empty one is null.
+///
+/// # Errors
+/// The line, if known, and what does not parse. The text itself stays out of the message.
+pub fn parse(text: &str) -> Result<Node, (Option<u64>, String)> {
+    if text.len() > LARGEST {
+        return Err((None, format!("is larger than {LARGEST} bytes")));
+    }
+    if mask::is_masked(text) {
+        return Err((None, "has a Unicode noncharacter in it".to_owned()));
+    }
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_depth: DEEPEST, max_documents: 1 },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MOST_FROM_ALIASES },
+        // Repeated keys go into the tree, so that they are reported along with all else.
+        duplicate_keys: DuplicateKeyPolicy::PassThrough,
+        // `on`, `off`, `yes`, `0123` and the like stay the strings that they look like.
+        strict_booleans: true,
+        leading_zero_numbers_as_strings: true,
+        underscored_numbers_as_strings: true,
+        non_finite_float_policy: NonFiniteFloatPolicy::AsString,
+        // A snippet would print the lines around the error, secrets included.
+        with_snippet: false,
+    };
+    serde_saphyr::from_str_with_options::<Node>(&mask::mask(text), options).map_err(|error| {
+        let line = error.location().map(|location| location.line());
+        let message = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);
+        (line, format!("is not valid YAML: {message}"))
+    })
+}
+
+impl Node {
+    /// What kind of value this is, for messages.
+    pub fn kind(&self) -> &'static str {
+        match &self.value {
+            Value::Null => "nothing",
+            Value::Scalar(scalar) => match scalar.kind {
+                Kind::String => "a string",
+                Kind::Number => "a number",
+                Kind::Bool => "a boolean",
+            },
+            Value::List(_) => "a list",
+            Value::Map(_) => "a map",
+        }
+    }
+}
+
+impl Scalar {
+    fn new(kind: Kind, source: String) -> Self {
+        Self {
+            kind,
+            text: Some(source.clone()),
+            source,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = Spanned::<Value>::deserialize(deserializer)?;
+        Ok(Self {
+            line: spanned.defined.line(),
+            value: spanned.value,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyValue)
+    }
+}
+
+struct AnyValue;
+
+impl<'de> Visitor<'de> for AnyValue {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a YAML value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        Value::deserialize(deserializer)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Scalar(Scalar::new(Kind::Bool, value.to_string())))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(number(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(number(value))
+    }
+
+    fn visit_u128<E>(self, value: u128) -> Result<Value, E> {
+        Ok(number(value))
+    }
+
+    fn visit_i128<E>(self, value: i128) -> Result<Value, E> {
+        Ok(number(value))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(number(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::Scalar(Scalar::new(
+            Kind::String,
+            mask::unmask(value),
+        )))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(node) = items.next_element()? {
+            list.push(node);
+        }
+        Ok(Value::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut map = Vec::new();
+        while let Some((key, node)) = entries.next_entry::<Spanned<String>, Node>()? {
+            map.push(Entry {
+                line: key.defined.line(),
+                key: mask::unmask(&key.value),
+                node,
+            });
+        }
+        Ok(Value::Map(map))
+    }
+}
+
+fn number(value: impl fmt::Display) -> Value {
+    Value::Scalar(Scalar::new(Kind::Number, value.to_string()))
+}

@@ -1,0 +1,242 @@
+//! Notations with a unit: durations, sizes, counts and rates, each read and written here.
+//!
+//! Readers return what they take as their error: it completes "`5x` is not …".
+
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use crate::model::Rate;
+
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+const DURATION: &str = "a duration such as `250ms`, `5s` or `1m30s`";
+const ABOVE_ZERO: &str = "a duration above zero such as `250ms`, `5s` or `1m30s`";
+const OR_NONE: &str = "a duration above zero such as `5s` or `1m30s`, or `none`";
+const SIZE: &str = "a size in bytes above zero such as `10MiB`, `512KiB`, `1MB` or `65536`";
+const COUNT: &str = "a whole number above zero such as `50`, `200k` or `1M`";
+const RATE: &str = "a rate above zero such as `600/min`, `10/s`, `200k/min`, `1M/hour` or `5/30s`";
+const SWITCH: &str = "`on` or `off`";
+
+/// The most that a rate may allow at once; above it, one unit would take less than a nanosecond.
+const FASTEST: u64 = 1_000_000_000;
+
+const SIZES: &[(&str, u64)] = &[
+    ("kib", 1 << 10),
+    ("mib", 1 << 20),
+    ("gib", 1 << 30),
+    ("kb", 1_000),
+    ("mb", 1_000_000),
+    ("gb", 1_000_000_000),
+    ("b", 1),
+];
+
+const PERIODS: &[(&str, u64)] = &[
+    ("s", 1),
+    ("sec", 1),
+    ("second", 1),
+    ("min", 60),
+    ("m", 60),
+    ("minute", 60),
+    ("hour", 3600),
+    ("h", 3600),
+    ("day", 86_400),
+    ("d", 86_400),
+];
+
+/// `0`, `0s`, `250ms`, `1m30s`; a year at most.
+pub fn duration(text: &str) -> Result<Duration, &'static str> {
+    humantime::parse_duration(text)
+        .ok()
+        .filter(|duration| *duration <= LONGEST)
+        .ok_or(DURATION)
+}
+
+/// A [`duration`] that is not zero.
+pub fn interval(text: &str) -> Result<Duration, &'static str> {
+    duration(text)
+        .ok()
+        .filter(|duration| !duration.is_zero())
+        .ok_or(ABOVE_ZERO)
+}
+
+/// An [`interval`], or `none`.
+pub fn interval_or_none(text: &str) -> Result<Option<Duration>, &'static str> {
+    if text == "none" {
+        return Ok(None);
+    }
+    interval(text).map(Some).map_err(|_| OR_NONE)
+}
+
+/// `10MiB`, `512KiB`, `1MB`, `65536`, in any case.
+pub fn size(text: &str) -> Result<usize, &'static str> {
+    let lower = text.to_ascii_lowercase();
+    let (digits, factor) = SIZES
+        .iter()
+        .find_map(|(suffix, factor)| Some((lower.strip_suffix(suffix)?, *factor)))
+        .unwrap_or((&lower, 1));
+    whole(digits.trim_end())
+        .and_then(|amount| amount.checked_mul(factor))
+        .and_then(|bytes| usize::try_from(bytes).ok())
+        .ok_or(SIZE)
+}
+
+/// `50`, `200k`, `1M`.
+pub fn count(text: &str) -> Result<u64, &'static str> {
+    let (digits, factor) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 1_000),
+        Some(b'M') => (&text[..text.len() - 1], 1_000_000),
+        _ => (text, 1),
+    };
+    whole(digits)
+        .and_then(|amount| amount.checked_mul(factor))
+        .ok_or(COUNT)
+}
+
+/// A [`count`] that fits a smaller type.
+pub fn small_count(text: &str) -> Result<u32, &'static str> {
+    count(text).and_then(|amount| u32::try_from(amount).map_err(|_| "below 4294967296"))
+}
+
+/// `600/min`, `10/s`, `200k/min`, `1M/hour`, `5/30s`.
+pub fn rate(text: &str) -> Result<Rate, &'static str> {
+    let (amount, per) = text.split_once('/').ok_or(RATE)?;
+    let amount = count(amount.trim()).map_err(|_| RATE)?;
+    if amount > FASTEST {
+        return Err("a rate of 1000M at most");
+    }
+    let per = per.trim();
+    let per = PERIODS
+        .iter()
+        .find(|(name, _)| *name == per)
+        .map(|(_, seconds)| Duration::from_secs(*seconds))
+        .or_else(|| interval(per).ok().filter(|per| per.as_secs() > 0))
+        .ok_or(RATE)?;
+    Ok(Rate { amount, per })
+}
+
+/// `on`, `off`, `true`, `false`.
+pub fn switch(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "on" | "true" => Ok(true),
+        "off" | "false" => Ok(false),
+        _ => Err(SWITCH),
+    }
+}
+
+pub fn write_duration(duration: Duration) -> String {
+    humantime::format_duration(duration)
+        .to_string()
+        .replace(' ', "")
+}
+
+pub fn write_size(bytes: usize) -> String {
+    [("MiB", 1 << 20), ("KiB", 1 << 10)]
+        .iter()
+        .find(|(_, factor)| bytes.is_multiple_of(*factor))
+        .map_or_else(
+            || bytes.to_string(),
+            |(suffix, factor)| format!("{}{suffix}", bytes / factor),
+        )
+}
+
+pub fn write_rate(rate: Rate) -> String {
+    let per = PERIODS
+        .iter()
+        .find(|(_, seconds)| rate.per == Duration::from_secs(*seconds))
+        .map_or_else(|| write_duration(rate.per), |(name, _)| (*name).to_owned());
+    format!("{}/{per}", rate.amount)
+}
+
+/// Digits alone (`parse` would take a sign too), above zero.
+fn whole(digits: &str) -> Option<u64> {
+    if !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse::<NonZeroU64>().ok().map(NonZeroU64::get)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_each_notation() {
+        assert_eq!(duration("0"), Ok(Duration::ZERO));
+        assert_eq!(duration("0s"), Ok(Duration::ZERO));
+        assert_eq!(interval("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(interval("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(interval_or_none("none"), Ok(None));
+        assert_eq!(size("10MiB"), Ok(10 << 20));
+        assert_eq!(size("1MB"), Ok(1_000_000));
+        assert_eq!(size("512KiB"), Ok(512 << 10));
+        assert_eq!(size("7"), Ok(7));
+        assert_eq!(count("200k"), Ok(200_000));
+        assert_eq!(count("1M"), Ok(1_000_000));
+        let rate_of = |amount, seconds| Rate {
+            amount,
+            per: Duration::from_secs(seconds),
+        };
+        assert_eq!(rate("600/min"), Ok(rate_of(600, 60)));
+        assert_eq!(rate("10/s"), Ok(rate_of(10, 1)));
+        assert_eq!(rate("200k/min"), Ok(rate_of(200_000, 60)));
+        assert_eq!(rate("1M/hour"), Ok(rate_of(1_000_000, 3600)));
+        assert_eq!(rate("5/30s"), Ok(rate_of(5, 30)));
+    }
+
+    #[test]
+    fn refuses_the_rest() {
+        for bad in ["", "5", "-5s", "5 parsecs", "99999999999h", "none"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+        assert!(interval("0s").is_err());
+        for bad in [
+            "",
+            "0",
+            "-1",
+            "+1",
+            "1.5MiB",
+            "MiB",
+            "99999999999GiB",
+            "1TiB",
+        ] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+        for bad in [
+            "",
+            "k",
+            "0",
+            "1e3",
+            "99999999999999999999",
+            "18446744073709551615M",
+        ] {
+            assert!(count(bad).is_err(), "{bad}");
+        }
+        for bad in [
+            "",
+            "10",
+            "10/",
+            "/s",
+            "0/s",
+            "10/fortnight",
+            "1001M/s",
+            "1/10ms",
+        ] {
+            assert!(rate(bad).is_err(), "{bad}");
+        }
+        assert!(small_count("4294967296").is_err());
+        assert!(switch("maybe").is_err());
+    }
+
+    #[test]
+    fn writes_what_it_reads() {
+        for text in ["0s", "250ms", "1m30s"] {
+            assert_eq!(duration(text).map(write_duration).as_deref(), Ok(text));
+        }
+        for text in ["10MiB", "512KiB", "1000000"] {
+            assert_eq!(size(text).map(write_size).as_deref(), Ok(text));
+        }
+        for text in ["600/min", "10/s", "5/30s", "7/90s"] {
+            let again = rate(text).map(write_rate).and_then(|text| rate(&text));
+            assert_eq!(again, rate(text));
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! Upstreams: where requests go, and with which credential.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+
+use super::preset::{self, Preset, WIRES};
+use super::read::{Field, Reader, Section};
+use crate::model::{CredentialScheme, Vendor};
+use crate::wire::{self, Wire};
+
+const KEYS: &[&str] = &["preset", "wire", "base_url", "api_key", "region", "headers"];
+
+/// Headers that the gateway itself answers for.
+const NOT_SETTABLE: &[HeaderName] = &[
+    header::ACCEPT_ENCODING,
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::HOST,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// One upstream, ready for requests.
+#[derive(Clone)]
+pub struct Upstream {
+    /// The name in the config.
+    pub name: String,
+    /// The preset that it began with.
+    pub preset: Option<&'static str>,
+    pub wire: &'static dyn Wire,
+    /// `http` or `https`, without user, query or fragment, and without a slash at the path's end
+    /// unless the path is nothing else.
+    pub base_url: Url,
+    /// Where the vendor runs it, for vendors that ask.
+    pub region: Option<String>,
+    pub credential: Option<(CredentialScheme, SecretString)>,
+    /// Sent with every request. Each value is marked sensitive.
+    pub headers: HeaderMap,
+    pub vendor: Vendor,
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream")
+            .field("name", &self.name)
+            .field("preset", &self.preset)
+            .field("wire", &self.wire.name())
+            .field("base_url", &self.base_url.as_str())
+            .field("region", &self.region)
+            .field("credential", &self.credential)
+            .field("headers", &self.headers)
+            .field("vendor", &self.vendor)
+            .finish()
+    }
+}
+
+/// What the file declares: names, and an upstream for each that has no problem.
+pub type Declared<'a> = Vec<(&'a str, Option<Arc<Upstream>>)>;
+
+/// Reads `upstreams`.
+pub fn read<'a>(reader: &mut Reader, field: Option<&Field<'a>>) -> Declared<'a> {
+    let Some(field) = field else {
+        return Vec::new();
+    };
+    let mut declared = Vec::new();
+    for (name, field) in reader.entries(field) {
+        if name.is_empty() || name.contains(char::is_control) {
+            reader.problem(&field, "is no name for an upstream");
+            continue;
+        }
+        let upstream = read_one(reader, name, &field);
+        declared.push((name, upstream.map(Arc::new)));
+    }
+    declared
+}
+
+fn read_one(reader: &mut Reader, name: &str, field: &Field<'_>) -> Option<Upstream> {
+    let section = reader.section(field, KEYS);
+    let preset = match section.get("preset") {
+        Some(field) => match preset::by_name(reader.text(field)?) {
+            Some(preset) => Some(preset),
+            None => {
+                let names = preset::ALL.iter().map(|preset| preset.name);
+                reader.unknown(field, "preset", names);
+                // What does not hang on the preset can be checked all the same.
+                read_headers(reader, &section);
+                return None;
+            }
+        },
+        None => preset::by_name(name),
+    };
+    // Everything is read before anything is given up, so that every problem is seen.
+    let wire_name = read_wire_name(reader, &section, preset);
+    let region = read_region(reader, &section, preset);
+    let base_url = read_base_url(reader, &section, preset, wire_name, region);
+    let api_key = read_api_key(reader, &section, preset);
+    let headers = read_headers(reader, &section);
+    let wire = find_wire(reader, &section, wire_name?)?;
+    let scheme = preset
+        .and_then(|preset| preset.credential)
+        .unwrap_or_else(|| wire.credential());
+    Some(Upstream {
+        name: name.to_owned(),
+        preset: preset.map(|preset| preset.name),
+        wire,
+        base_url: base_url?,
+        region: region.map(str::to_owned),
+        credential: api_key.map(|key| (scheme, key)),
+        headers,
+        vendor: preset
+            .map(|preset| preset.vendor.clone())
+            .unwrap_or_default(),
+    })
+}
+
+fn read_wire_name<'a>(
+    reader: &mut Reader,
+    section: &Section<'a>,
+    preset: Option<&Preset>,
+) -> Option<&'a str> {
+    match (section.get("wire"), preset) {
+        (Some(field), _) => {
+            let name = reader.text(field)?;
+            if WIRES.contains(&name) {
+                return Some(name);
+            }
+            reader.unknown(field, "wire", WIRES.iter().copied());
+            None
+        }
+        (None, Some(preset)) => Some(preset.wire),
+        (None, None) => {
+            let near = super::read::nearest(
+                section.field.path.rsplit('.').next().unwrap_or_default(),
+                preset::ALL.iter().map(|preset| preset.name),
+            );
+            let hint = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+            reader.problem(
+                &section.field.missing("wire"),
+                format!("is missing, and the upstream's name is no preset{hint}"),
+            );
+            None
+        }
+    }
+}
+
+/// A wire that exists but is not built in is a problem like any other.
+fn find_wire(reader: &mut Reader, section: &Section<'_>, name: &str) -> Option<&'static dyn Wire> {
+    let found = wire::by_name(name);
+    if found.is_none() {
+        let available: Vec<_> = wire::ALL.iter().map(|wire| wire.name()).collect();
+        let at = section.get("wire").unwrap_or(&section.field);
+        reader.problem(
+            at,
+            format!(
+                "wire `{name}` is not available in this version; available: {}",
+                available.join(", ")
+            ),
+        );
+    }
+    found
+}
+
+fn has_region(preset: &Preset) -> bool {
+    preset
+        .base_url
+        .is_some_and(|base_url| base_url.contains("{region}"))
+}
+
+fn read_region<'a>(
+    reader: &mut Reader,
+    section: &Section<'a>,
+    preset: Option<&Preset>,
+) -> Option<&'a str> {
+    let field = section.get("region")?;
+    if !preset.is_some_and(has_region) {
+        reader.problem(field, "has no meaning here: only `bedrock` has regions");
+        return None;
+    }
+    let region = reader.text(field)?;
+    // It becomes part of a host name.
+    if !region
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    {
+        reader.problem(field, "is not a region such as `eu-west-1`");
+        return None;
+    }
+    Some(region)
+}
+
+fn read_base_url(
+    reader: &mut Reader,
+    section: &Section<'_>,
+    preset: Option<&Preset>,
+    wire: Option<&str>,
+    region: Option<&str>,
+) -> Option<Url> {
+    if let Some(field) = section.get("base_url") {
+        let text = reader.text(field)?;
+        return match base_url(text) {
+            Ok(url) => Some(url),
+            Err(why) => {
+                // The value stays out of the message: an address may hold a password.
+                reader.problem(field, why);
+                None
+            }
+        };
+    }
+    let known = preset.and_then(|preset| preset.base_url_of(wire?));
+    let Some(known) = known else {
+        // Where the wire is not known either, that is the problem to mend first.
+        if wire.is_some() {
+            let message = match preset {
+                Some(preset) => format!(
+                    "is missing; preset `{}` has none for this wire",
+                    preset.name
+                ),
+                None => "is missing".to_owned(),
+            };
+            reader.problem(&section.field.missing("base_url"), message);
+        }
+        return None;
+    };
+    if !known.contains("{region}") {
+        return base_url(known).ok();
+    }
+    if region.is_none() && section.get("region").is_none() {
+        reader.problem(&section.field.missing("region"), "is missing");
+    }
+    base_url(&known.replace("{region}", region?)).ok()
+}
+
+fn base_url(text: &str) -> Result<Url, &'static str> {
+    let mut url =
+        Url::parse(text).map_err(|_| "is not a URL such as `https://api.example.com/v1`")?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("must begin with `http://` or `https://`");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not have a user or password; use `api_key` or `headers`");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("must not have a query or fragment");
+    }
+    let path = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&path);
+    Ok(url)
+}
+
+fn read_api_key(
+    reader: &mut Reader,
+    section: &Section<'_>,
+    preset: Option<&Preset>,
+) -> Option<SecretString> {
+    let field = section.get("api_key");
+    let key = field.and_then(|field| reader.secret(field));
+    if let (Some(field), Some(key)) = (field, &key) {
+        if HeaderValue::from_str(key.expose_secret()).is_err() {
+            reader.problem(field, "has characters that cannot be in a header");
+        }
+        return Some(key.clone());
+    }
+    // At another address, it is not the vendor that says whether a key is needed.
+    let elsewhere =
+        section.get("base_url").is_some() && preset.is_some_and(|preset| preset.base_url.is_some());
+    let needed = preset.filter(|preset| preset.needs_key && !elsewhere);
+    // A value that is there and bad has been reported; it is not missing.
+    if let Some(preset) = needed
+        && field.is_none_or(Field::is_blank)
+    {
+        let missing = section.field.missing("api_key");
+        let at = field.unwrap_or(&missing);
+        let what = if field.is_some() { "empty" } else { "missing" };
+        reader.problem(at, format!("is {what}; `{}` needs one", preset.name));
+    }
+    None
+}
+
+fn read_headers(reader: &mut Reader, section: &Section<'_>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let Some(field) = section.get("headers") else {
+        return headers;
+    };
+    for (name, field) in reader.entries(field) {
+        let Ok(header_name) = HeaderName::from_bytes(name.as_bytes()) else {
+            reader.problem(&field, "is not a header's name");
+            continue;
+        };
+        if NOT_SETTABLE.contains(&header_name) {
+            reader.problem(&field, "is set by the gateway itself");
+            continue;
+        }
+        let Some(text) = reader.text(&field) else {
+            continue;
+        };
+        let Ok(mut value) = HeaderValue::from_str(text) else {
+            reader.problem(&field, "has characters that cannot be in a header");
+            continue;
+        };
+        value.set_sensitive(true);
+        if headers.insert(header_name, value).is_some() {
+            reader.problem(&field, "is there twice: a header's name has no case");
+        }
+    }
+    headers
+}
