@@ -1,3 +1,12 @@
 //! The commands: arguments in, exit status out.
 
+pub mod check;
+pub mod keys;
 pub mod replay;
+
+/// The exit status of a command that did what it was asked.
+pub const FINE: u8 = 0;
+/// The exit status of a command that failed at run time.
+pub const FAILED: u8 = 1;
+/// The exit status for wrong usage or a wrong config.
+pub const WRONG_USAGE: u8 = 2;

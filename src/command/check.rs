@@ -1,0 +1,45 @@
+//! `sluicegate check`: validates a config and prints it as it takes effect.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use super::{FAILED, FINE, WRONG_USAGE};
+use crate::config::{Config, Environment, Overrides};
+
+/// Validates a config; prints it with presets and defaults filled in and secrets redacted, or
+/// every problem at once.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Check {
+    /// The config file
+    #[arg(long, value_name = "FILE", env = "SLUICEGATE_CONFIG")]
+    pub config: PathBuf,
+}
+
+impl Check {
+    /// Prints the effective config to `out` and warnings to `err`; or problems to `err`.
+    pub fn run(&self, env: Environment<'_>, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+        self.report(env, out, err).unwrap_or(FAILED)
+    }
+
+    fn report(
+        &self,
+        env: Environment<'_>,
+        out: &mut dyn Write,
+        err: &mut dyn Write,
+    ) -> io::Result<u8> {
+        match Config::load(&self.config, env, &Overrides::default()) {
+            Ok(loaded) => {
+                for warning in &loaded.warnings {
+                    writeln!(err, "warning: {warning}")?;
+                }
+                out.write_all(loaded.config.effective().as_bytes())?;
+                out.flush()?;
+                Ok(FINE)
+            }
+            Err(problems) => {
+                writeln!(err, "{problems}")?;
+                Ok(WRONG_USAGE)
+            }
+        }
+    }
+}
