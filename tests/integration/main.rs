@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod access;
+mod config;
 mod layering;
 mod limits;
 mod recordings;
