@@ -3,6 +3,7 @@
 //! | file | does |
 //! |---|---|
 //! | `tree` | YAML to a tree whose values know their lines |
+//! | `mask` | lets `${VAR}` stand unquoted inside `{ … }` |
 //! | `expand` | `${VAR}`, `${VAR:-default}`, `${file:/path}` |
 //! | `read` | takes settings off the tree and notes every problem with line and path |
 //! | `unit`, `glob` | notations: durations, sizes, rates, patterns |
@@ -20,6 +21,7 @@ mod effective;
 mod expand;
 mod glob;
 mod keys;
+mod mask;
 mod models;
 mod pending;
 pub mod preset;

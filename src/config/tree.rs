@@ -10,6 +10,8 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 
+use super::mask;
+
 /// The largest config that is read, in bytes.
 pub const LARGEST: usize = 1024 * 1024;
 
@@ -65,6 +67,9 @@ pub fn parse(text: &str) -> Result<Node, (Option<u64>, String)> {
     if text.len() > LARGEST {
         return Err((None, format!("is larger than {LARGEST} bytes")));
     }
+    if mask::is_masked(text) {
+        return Err((None, "has a Unicode noncharacter in it".to_owned()));
+    }
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! { max_depth: DEEPEST, max_documents: 1 },
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MOST_FROM_ALIASES },
@@ -78,7 +83,7 @@ pub fn parse(text: &str) -> Result<Node, (Option<u64>, String)> {
         // A snippet would print the lines around the error, secrets included.
         with_snippet: false,
     };
-    serde_saphyr::from_str_with_options::<Node>(text, options).map_err(|error| {
+    serde_saphyr::from_str_with_options::<Node>(&mask::mask(text), options).map_err(|error| {
         let line = error.location().map(|location| location.line());
         let message = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);
         (line, format!("is not valid YAML: {message}"))
@@ -172,12 +177,11 @@ impl<'de> Visitor<'de> for AnyValue {
         Ok(number(value))
     }
 
-    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Value, E> {
-        self.visit_string(value.to_owned())
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(Value::Scalar(Scalar::new(Kind::String, value)))
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::Scalar(Scalar::new(
+            Kind::String,
+            mask::unmask(value),
+        )))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
@@ -193,7 +197,7 @@ impl<'de> Visitor<'de> for AnyValue {
         while let Some((key, node)) = entries.next_entry::<Spanned<String>, Node>()? {
             map.push(Entry {
                 line: key.defined.line(),
-                key: key.value,
+                key: mask::unmask(&key.value),
                 node,
             });
         }

@@ -2,9 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod fixture_faults;
-mod fixture_library;
-mod fixture_server;
+mod access;
+mod config;
 mod layering;
 mod limits;
 mod raw_client;

@@ -1,0 +1,129 @@
+//! API keys: who is known, who may use what, and how new keys are made.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use secrecy::ExposeSecret;
+use sluicegate::access::{Caller, KeyRing, generate};
+use sluicegate::command::keys::{Command, Keys, New};
+use sluicegate::config::{Config, Glob, Key, KeyLimits, Overrides};
+
+/// SHA-256 of `test`, as the documentation has it.
+const TEST: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+
+fn ring(keys: &str) -> KeyRing {
+    let text = format!("models: {{}}\n{keys}");
+    let loaded = Config::parse(&text, "gateway.yaml", &|_| None, &Overrides::default());
+    let config = loaded
+        .unwrap_or_else(|problems| panic!("{problems}"))
+        .config;
+    KeyRing::new(config.keys.as_deref())
+}
+
+fn key(name: &str, sha256: [u8; 32]) -> Key {
+    Key {
+        name: name.to_owned(),
+        sha256,
+        models: None,
+        limits: KeyLimits::default(),
+    }
+}
+
+fn name<'a>(ring: &'a KeyRing, presented: &str) -> Option<&'a str> {
+    ring.caller(Some(presented))
+        .map(|caller| caller.name.as_str())
+}
+
+#[test]
+fn a_key_is_known_by_its_hash() {
+    let ring = ring(&format!("keys: [ {{ name: web-app, sha256: {TEST} }} ]"));
+    assert_eq!(name(&ring, "test"), Some("web-app"));
+    for stranger in ["", "Test", "test ", "tes", TEST] {
+        assert_eq!(name(&ring, stranger), None, "{stranger}");
+    }
+    assert!(ring.caller(None).is_none());
+}
+
+#[test]
+fn the_whole_hash_counts() {
+    let new = generate().unwrap();
+    // One differs in its last bit only, so that it shares the bucket; the others are far away.
+    let mut near = new.sha256;
+    near[31] ^= 1;
+    let mut far = new.sha256;
+    far[0] ^= 0x80;
+    let presented = new.key.expose_secret();
+    let strangers = KeyRing::new(Some(&[key("near", near), key("far", far)]));
+    assert_eq!(name(&strangers, presented), None);
+    let among = [key("near", near), key("own", new.sha256), key("far", far)];
+    assert_eq!(name(&KeyRing::new(Some(&among)), presented), Some("own"));
+}
+
+#[test]
+fn without_keys_everybody_is_the_same_caller() {
+    let ring = ring("");
+    let nobody = ring.caller(None).unwrap();
+    let somebody = ring.caller(Some("anything")).unwrap();
+    assert!(Arc::ptr_eq(nobody, somebody));
+    assert!(nobody.may_use("whatever"));
+    // An empty list is not "no keys".
+    assert!(KeyRing::new(Some(&[])).caller(None).is_none());
+}
+
+#[test]
+fn a_caller_may_use_what_its_globs_say() {
+    let caller = |globs: Option<&[&str]>| -> Arc<Caller> {
+        let new = generate().unwrap();
+        let mut key = key("a", new.sha256);
+        key.models = globs.map(|globs| globs.iter().map(|glob| Glob::new(glob)).collect());
+        let ring = KeyRing::new(Some(&[key]));
+        Arc::clone(ring.caller(Some(new.key.expose_secret())).unwrap())
+    };
+    let some = caller(Some(&["fast", "local/*"]));
+    assert!(some.may_use("fast"));
+    assert!(some.may_use("local/llama"));
+    assert!(!some.may_use("faster"));
+    assert!(!some.may_use("remote/local/llama"));
+    assert!(caller(None).may_use("anything"));
+    assert!(!caller(Some(&[])).may_use("anything"));
+}
+
+#[test]
+fn new_keys_are_long_random_and_never_the_same() {
+    let mut seen = HashSet::new();
+    let mut letters = HashSet::new();
+    for _ in 0..200 {
+        let new = generate().unwrap();
+        let key = new.key.expose_secret();
+        let random = key.strip_prefix("sk-sg-").unwrap();
+        // 32 characters of 62 kinds are 190 bits.
+        assert!(random.len() >= 32, "{key}");
+        assert!(random.bytes().all(|b| b.is_ascii_alphanumeric()), "{key}");
+        letters.extend(random.bytes());
+        assert!(seen.insert(key.to_owned()));
+    }
+    assert_eq!(letters.len(), 62);
+}
+
+#[test]
+fn what_keys_new_prints_works() {
+    let new = |name: &str| {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let keys = Keys {
+            command: Command::New(New {
+                name: name.to_owned(),
+            }),
+        };
+        let status = keys.run(&mut out, &mut err);
+        (status, String::from_utf8(out).unwrap())
+    };
+    for wanted in ["web-app", "a: $b #c", "off"] {
+        let (status, out) = new(wanted);
+        assert_eq!(status, 0);
+        let (key, entry) = out.split_once('\n').unwrap();
+        assert!(!entry.contains(key), "the key is shown twice:\n{out}");
+        assert_eq!(name(&ring(entry), key), Some(wanted), "{out}");
+    }
+    assert_eq!(new("").0, 2);
+    assert_eq!(new("a\nb").0, 2);
+}

@@ -1,0 +1,308 @@
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use sluicegate::config::{Config, OnStoreFailure, Origins, Overrides, State, Timeouts, preset};
+use sluicegate::model::{CredentialScheme, Rate};
+
+use super::{env, good, parse, problem, warnings};
+
+const EXAMPLE: &str = include_str!("../../../docs/config.example.yaml");
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[test]
+fn the_example_passes() {
+    let loaded = parse(EXAMPLE).unwrap_or_else(|problems| panic!("{problems}"));
+    let config = loaded.config;
+    assert_eq!(config.listen, "0.0.0.0:8080".parse().unwrap());
+    assert_eq!(config.admin_listen, "127.0.0.1:9090".parse().unwrap());
+
+    let openai = config.upstream("openai").unwrap();
+    assert_eq!(openai.wire.name(), "openai-chat");
+    assert_eq!(openai.base_url.as_str(), "https://api.openai.com/v1");
+    assert_eq!(openai.vendor.max_tokens_field, "max_completion_tokens");
+    let (scheme, key) = openai.credential.as_ref().unwrap();
+    assert_eq!(*scheme, CredentialScheme::Bearer);
+    assert_eq!(key.expose_secret(), "sk-openai-5ecret");
+    let claude = config.upstream("claude").unwrap();
+    assert_eq!(claude.wire.name(), "anthropic-messages");
+    let (scheme, _) = claude.credential.as_ref().unwrap();
+    assert_eq!(*scheme, CredentialScheme::Header("x-api-key"));
+    let local = config.upstream("local").unwrap();
+    assert_eq!(local.base_url.as_str(), "http://127.0.0.1:8000/v1");
+    assert!(local.credential.is_none());
+    let europe = config.upstream("openai-eu").unwrap();
+    assert_eq!(europe.base_url.as_str(), "https://eu.api.openai.com/v1");
+    assert_eq!(europe.vendor, openai.vendor);
+
+    let (fast, _) = config.models.find("fast").unwrap();
+    let targets: Vec<_> = fast
+        .targets
+        .iter()
+        .map(|target| (target.upstream.name.as_str(), target.pattern()))
+        .collect();
+    let expected = [("openai", "gpt-4o-mini"), ("claude", "claude-haiku-4-5")];
+    assert_eq!(targets, expected);
+    assert_eq!(fast.timeouts.first_token, Duration::from_secs(20));
+    assert_eq!(fast.timeouts.connect, Duration::from_secs(5));
+    assert!(!fast.continues);
+
+    let keys = config.keys.unwrap();
+    assert_eq!(keys[0].name, "web-app");
+    assert_eq!(keys[0].sha256[..2], [0x9f, 0x86]);
+    assert_eq!(keys[0].models.as_ref().unwrap()[1].as_str(), "local/*");
+    let rate = |amount| Rate {
+        amount,
+        per: MINUTE,
+    };
+    assert_eq!(keys[0].limits.requests, Some(rate(600)));
+    assert_eq!(keys[0].limits.tokens, Some(rate(200_000)));
+    assert_eq!(keys[0].limits.streams, Some(50));
+    assert_eq!(config.limits.per_ip, Some(rate(300)));
+}
+
+#[test]
+fn an_empty_file_is_all_defaults() {
+    for text in ["", "# nothing\n", "---\n"] {
+        let loaded = parse(text).unwrap_or_else(|problems| panic!("{problems}"));
+        let config = loaded.config;
+        assert_eq!(config.listen, "127.0.0.1:8080".parse().unwrap());
+        assert_eq!(config.admin_listen, "127.0.0.1:9090".parse().unwrap());
+        let timeouts = Timeouts {
+            connect: Duration::from_secs(5),
+            first_token: MINUTE,
+            idle: MINUTE,
+            total: None,
+        };
+        assert_eq!(config.timeouts, timeouts);
+        assert_eq!(config.heartbeat, Duration::from_secs(15));
+        assert_eq!(config.drain, Duration::from_secs(30));
+        assert_eq!(config.limits.streams, 10_000);
+        assert_eq!(config.limits.body, 10 << 20);
+        assert_eq!(config.limits.frame, 16 << 20);
+        assert_eq!(config.limits.per_ip, None);
+        assert_eq!(config.resume.window, Duration::from_secs(30));
+        assert_eq!(config.resume.buffer, 1 << 20);
+        assert!(matches!(config.state, State::Memory));
+        assert_eq!(config.on_store_failure, OnStoreFailure::Local);
+        assert_eq!(config.origins, Origins::These(Vec::new()));
+        assert!(config.keys.is_none());
+        // Nobody set a window, so nobody has to hear that it is not in force.
+        assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
+        assert_eq!(loaded.warnings[0].path, "models");
+    }
+}
+
+#[test]
+fn yaml_may_be_written_as_yaml_is_written() {
+    let config = good(
+        "\
+upstreams:
+  ollama:
+  vllm: &vllm { base_url: http://10.0.0.1:8000/v1 }
+  second: { <<: *vllm, preset: vllm, api_key: k }
+models:
+  a:
+    targets: &targets
+      - upstream: ollama
+        model: llama3
+    continue: off
+    timeouts: { total: 5m, idle: 0.5s }
+  b: { targets: *targets, continue: false }
+trusted_proxies: [10.0.0.0/8, '::1']
+cors: { origins: ['https://App.example.com:443/', 'http://localhost:3000'] }
+drain: 0
+",
+    );
+    assert_eq!(config.upstreams.len(), 3);
+    let second = config.upstream("second").unwrap();
+    assert_eq!(second.base_url.as_str(), "http://10.0.0.1:8000/v1");
+    let (b, _) = config.models.find("b").unwrap();
+    assert_eq!(b.targets[0].upstream.name, "ollama");
+    let proxies: Vec<_> = config
+        .trusted_proxies
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(proxies, ["10.0.0.0/8", "::1/128"]);
+    let origins = ["https://app.example.com", "http://localhost:3000"];
+    assert_eq!(
+        config.origins,
+        Origins::These(origins.map(str::to_owned).to_vec())
+    );
+    assert_eq!(config.drain, Duration::ZERO);
+}
+
+#[test]
+fn numbers_and_switches_need_no_quotes() {
+    for (written, value) in [("on", true), ("off", false), ("true", true), ("'on'", true)] {
+        let text = format!(
+            "listen: 0.0.0.0:1\nmodels: {{}}\nkeys: [{{name: a, sha256: '{}'}}]\nopen: {written}\n",
+            "0".repeat(64)
+        );
+        let loaded = parse(&text).unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(loaded.config.open, value, "{written}");
+        // Both at once is worth a word: the keys win.
+        assert_eq!(loaded.warnings.len(), usize::from(value));
+    }
+    let config = good("models: {}\nlimits: { streams: 20k, body: 65536 }\n");
+    assert_eq!(config.limits.streams, 20_000);
+    assert_eq!(config.limits.body, 65_536);
+}
+
+#[test]
+fn the_command_line_wins() {
+    let text = "listen: 127.0.0.1:1\nadmin_listen: 127.0.0.1:2\nmodels: {}\n";
+    let overrides = Overrides {
+        listen: Some("127.0.0.1:3".parse().unwrap()),
+        admin_listen: Some("127.0.0.1:4".parse().unwrap()),
+    };
+    let loaded = Config::parse(text, "gateway.yaml", &env, &overrides).unwrap();
+    assert_eq!(loaded.config.listen.port(), 3);
+    assert_eq!(loaded.config.admin_listen.port(), 4);
+}
+
+#[test]
+fn without_keys_only_loopback_or_open_is_served() {
+    let listens = |text: &str, listen: Option<&str>| {
+        let overrides = Overrides {
+            listen: listen.map(|listen| listen.parse().unwrap()),
+            admin_listen: None,
+        };
+        Config::parse(text, "gateway.yaml", &env, &overrides)
+    };
+    for listen in ["127.0.0.1:80", "127.9.9.9:80", "[::1]:80"] {
+        assert!(listens("", Some(listen)).is_ok(), "{listen}");
+    }
+    for listen in [
+        "0.0.0.0:80",
+        "[::]:80",
+        "10.0.0.1:80",
+        "[::ffff:127.0.0.1]:80",
+    ] {
+        assert!(listens("", Some(listen)).is_err(), "{listen}");
+        assert!(listens("open: true", Some(listen)).is_ok(), "{listen}");
+    }
+    assert!(listens("listen: 0.0.0.0:80", None).is_err());
+    assert!(listens("listen: 0.0.0.0:80", Some("127.0.0.1:80")).is_ok());
+    // What is commented out, or empty, is not "no keys".
+    for keys in ["keys: []", "keys:", "keys: {}"] {
+        assert!(listens(keys, None).is_err(), "{keys}");
+        assert!(
+            listens(&format!("{keys}\nopen: true"), None).is_err(),
+            "{keys}"
+        );
+    }
+}
+
+#[test]
+fn a_preset_can_be_overridden() {
+    let config = good(
+        "\
+models: {}
+upstreams:
+  mistral: { api_key: k, headers: { X-Team: blue } }
+  azure: { api_key: k, base_url: https://mine.openai.azure.com/openai/v1/ }
+  deepseek: { api_key: k, wire: anthropic-messages }
+  openai: { base_url: http://127.0.0.1:9/ }
+  groq: { api_key: k, base_url: 'http://127.0.0.1:9//' }
+",
+    );
+    let of = |name: &str| config.upstream(name).unwrap();
+    assert!(!of("mistral").vendor.stream_options);
+    assert_eq!(of("mistral").headers["x-team"], "blue");
+    let azure = of("azure");
+    assert_eq!(
+        azure.base_url.as_str(),
+        "https://mine.openai.azure.com/openai/v1"
+    );
+    let (scheme, _) = azure.credential.as_ref().unwrap();
+    assert_eq!(*scheme, CredentialScheme::Header("api-key"));
+    let deepseek = of("deepseek");
+    assert_eq!(
+        deepseek.base_url.as_str(),
+        "https://api.deepseek.com/anthropic"
+    );
+    let (scheme, _) = deepseek.credential.as_ref().unwrap();
+    assert_eq!(*scheme, CredentialScheme::Header("x-api-key"));
+    // Elsewhere than at the vendor's, no key is demanded.
+    assert!(of("openai").credential.is_none());
+    assert_eq!(of("groq").base_url.path(), "/");
+}
+
+#[test]
+fn every_preset_works_or_says_that_its_wire_does_not() {
+    let mut names = std::collections::HashSet::new();
+    for preset in preset::ALL {
+        assert!(names.insert(preset.name), "{} is there twice", preset.name);
+        assert!(preset::WIRES.contains(&preset.wire), "{}", preset.name);
+        let mut fields = vec!["api_key: k"];
+        if preset.base_url.is_none() {
+            fields.push("base_url: https://example.com/v1");
+        }
+        if preset.base_url.is_some_and(|url| url.contains("{region}")) {
+            fields.push("region: eu-west-1");
+        }
+        let fields = fields.join(", ");
+        let text = format!(
+            "models: {{}}\nupstreams:\n  {}: {{ {fields} }}\n",
+            preset.name
+        );
+        if sluicegate::wire::by_name(preset.wire).is_some() {
+            let config = good(&text);
+            let upstream = config.upstream(preset.name).unwrap();
+            assert_eq!(upstream.preset, Some(preset.name));
+            assert!(!upstream.base_url.as_str().contains('{'));
+            let bare = format!("models: {{}}\nupstreams:\n  {}:\n", preset.name);
+            assert_eq!(parse(&bare).is_err(), preset.needs_key, "{}", preset.name);
+        } else {
+            let problem = problem(&text);
+            let expected = format!("wire `{}` is not available in this version", preset.wire);
+            assert!(problem.contains(&expected), "{problem}");
+        }
+    }
+}
+
+#[test]
+fn the_vendors_of_the_public_interface_are_there() {
+    for name in "openai anthropic gemini bedrock cohere ollama azure mistral groq deepseek xai \
+                 openrouter together fireworks perplexity cerebras nvidia huggingface vllm \
+                 llamacpp lmstudio sglang"
+        .split_whitespace()
+    {
+        assert!(preset::by_name(name).is_some(), "{name}");
+    }
+}
+
+#[test]
+fn settings_that_are_not_in_force_are_named() {
+    let text = format!(
+        "\
+upstreams: {{ ollama: {{}} }}
+models:
+  m:
+    targets:
+      - {{ upstream: ollama, model: a, weight: 3 }}
+      - {{ upstream: ollama, model: b, weight: 1 }}
+    continue: on
+resume: {{ window: 30s }}
+state: redis://localhost
+keys:
+  - {{ name: a, sha256: '{}', limits: {{ tokens: 1k/min }} }}
+",
+        "a".repeat(64)
+    );
+    let expected = [
+        "gateway.yaml:5: models.m.targets[0].weight: ",
+        "gateway.yaml:7: models.m.continue: ",
+        "gateway.yaml:8: resume.window: ",
+        "gateway.yaml:9: state: ",
+        "gateway.yaml:11: keys[0].limits.tokens: ",
+    ];
+    let warnings = warnings(&text);
+    assert_eq!(warnings.len(), expected.len(), "{warnings:#?}");
+    for (warning, expected) in warnings.iter().zip(expected) {
+        assert!(warning.starts_with(expected), "{warning}");
+        assert!(warning.contains("in this version"), "{warning}");
+    }
+}

@@ -1,0 +1,55 @@
+//! The config: what is accepted, what is refused and in which words, and what never leaks.
+
+mod accepted;
+mod effective;
+mod expansion;
+mod lookup;
+mod problems;
+
+use sluicegate::config::{Config, Loaded, Overrides, Problems};
+
+/// Variables that every test has.
+fn env(name: &str) -> Option<String> {
+    let value = match name {
+        "OPENAI_API_KEY" => "sk-openai-5ecret",
+        "ANTHROPIC_API_KEY" => "sk-ant-5ecret",
+        "OPENAI_EU_KEY" => "sk-eu-5ecret",
+        "EMPTY" => "",
+        "PORT" => "8081",
+        "DOLLARS" => "a$b${PORT}",
+        _ => return None,
+    };
+    Some(value.to_owned())
+}
+
+fn parse(text: &str) -> Result<Loaded, Problems> {
+    Config::parse(text, "gateway.yaml", &env, &Overrides::default())
+}
+
+/// The config, and no warnings.
+fn good(text: &str) -> Config {
+    let loaded = parse(text).unwrap_or_else(|problems| panic!("{problems}"));
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    loaded.config
+}
+
+/// The problems, one a line.
+fn problems(text: &str) -> Vec<String> {
+    match parse(text) {
+        Ok(_) => panic!("accepted:\n{text}"),
+        Err(problems) => problems.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// The only problem.
+fn problem(text: &str) -> String {
+    let mut all = problems(text);
+    assert_eq!(all.len(), 1, "{all:#?}");
+    all.remove(0)
+}
+
+/// The warnings of a good config, one a line.
+fn warnings(text: &str) -> Vec<String> {
+    let loaded = parse(text).unwrap_or_else(|problems| panic!("{problems}"));
+    loaded.warnings.iter().map(ToString::to_string).collect()
+}
