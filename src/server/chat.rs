@@ -13,9 +13,9 @@ use super::entry::Entry;
 use super::refuse::Refusal;
 use super::resume::{Return, returning};
 use crate::app::Gateway;
-use crate::dialect::{Dialect, Opening};
+use crate::dialect::{Dialect, Opening, native};
 use crate::limit::RateLimits;
-use crate::model::{Error, ErrorCode, Request, RequestId, StreamId};
+use crate::model::{Error, ErrorCode, RequestId, StreamId};
 use crate::stream::{Conditions, Held, Outlet, Receipt, Subject, open};
 use crate::upstream::Trace;
 
@@ -27,8 +27,11 @@ const DISCARD_TIME: Duration = Duration::from_secs(2);
 /// Where a request's words come from.
 pub(super) enum Prompt {
     Body(Body),
-    /// Parsed from the query of a `GET`.
-    Query(Result<Request, Error>),
+    /// A `GET`'s query.
+    Query {
+        model: Option<String>,
+        prompt: Option<String>,
+    },
 }
 
 /// Answers a request that may pass.
@@ -48,7 +51,7 @@ pub(super) async fn answer(
         Some(Return::Refused(error)) => return Err(refused(error)),
     }
     let asked = match prompt {
-        Prompt::Query(asked) => asked,
+        Prompt::Query { model, prompt } => native::from_query(model, prompt),
         Prompt::Body(body) => read(body, entry.app.config.limits.body)
             .await
             .and_then(|body| dialect.parse(&body)),

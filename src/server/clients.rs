@@ -21,7 +21,7 @@ use super::models;
 use super::refuse::{REQUEST_ID, Refusal, identify, refuse};
 use crate::app::Gateway;
 use crate::config::Origins;
-use crate::dialect::{self, Dialect, NATIVE, native};
+use crate::dialect::{self, Dialect, NATIVE};
 use crate::limit::{Opens, RateLimits};
 use crate::model::{Error, ErrorCode, RequestId};
 
@@ -56,14 +56,14 @@ async fn post_prompt(
 async fn get_stream(
     State(gateway): State<Arc<Gateway>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    query: Result<Query<HashMap<String, String>>, axum::extract::rejection::QueryRejection>,
+    Query(mut query): Query<HashMap<String, String>>,
     headers: HeaderMap,
 ) -> Response {
-    let asked = match query {
-        Ok(Query(mut query)) => native::from_query(query.remove("model"), query.remove("prompt")),
-        Err(error) => Err(Error::invalid("query", error.body_text())),
+    let asked = Prompt::Query {
+        model: query.remove("model"),
+        prompt: query.remove("prompt"),
     };
-    prompt(NATIVE, &gateway, peer, &headers, Prompt::Query(asked)).await
+    prompt(NATIVE, &gateway, peer, &headers, asked).await
 }
 
 async fn prompt(

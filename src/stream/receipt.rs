@@ -129,7 +129,7 @@ impl Drop for Receipt {
         });
         tracing::info!(
             request = self.subject.request.as_str(),
-            stream = %self.subject.stream,
+            stream = self.subject.stream.hint(),
             dialect = self.subject.dialect,
             key = self.subject.key,
             model = self.subject.model,

@@ -4,6 +4,9 @@
 
 mod access;
 mod config;
+mod fixture_faults;
+mod fixture_library;
+mod fixture_server;
 mod layering;
 mod limits;
 mod raw_client;
