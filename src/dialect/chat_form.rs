@@ -124,7 +124,7 @@ pub(super) struct ChatSchema {
 
 impl ChatMessage {
     /// `field` is the message's own place, such as `messages[2]`.
-    pub(super) fn into_message(self, field: &str) -> Result<Message, Error> {
+    pub(super) fn into_message(self, field: String) -> Result<Message, Error> {
         let mut content = Vec::new();
         if let Some(text) = self.reasoning_content
             && self.role == ChatRole::Assistant
@@ -165,8 +165,12 @@ impl ChatMessage {
             };
             content = vec![Part::ToolResult { id, content }];
         }
-        check(role, &content, field)?;
-        Ok(Message { role, content })
+        check(role, &content, &field)?;
+        Ok(Message {
+            field,
+            role,
+            content,
+        })
     }
 }
 

@@ -37,6 +37,8 @@ pub enum Role {
 /// and tool calls; `Tool` tool results.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
+    /// Where the client wrote it, such as `messages[2]` or `prompt`, for errors.
+    pub field: String,
     pub role: Role,
     pub content: Vec<Part>,
 }

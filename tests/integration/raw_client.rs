@@ -42,6 +42,7 @@ impl RawClient {
     pub async fn ask(&mut self, wire: &dyn Wire, model: &str) -> io::Result<()> {
         let request = Request {
             messages: vec![Message {
+                field: "prompt".to_owned(),
                 role: Role::User,
                 content: vec![Part::Text("Hello?".to_owned())],
             }],

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
 
 use super::{Dialect, Encoder, Opening};
-use crate::model::{Error, Message, Part, Request, RequestId, Role};
+use crate::model::{Error, Request, RequestId, Role};
 
 pub(super) struct Native;
 
@@ -58,10 +58,11 @@ impl Dialect for Native {
 pub fn from_query(model: Option<String>, prompt: Option<String>) -> Result<Request, Error> {
     Ok(Request {
         model: parse::required("model", model)?,
-        messages: vec![Message {
-            role: Role::User,
-            content: vec![Part::Text(parse::required("prompt", prompt)?)],
-        }],
+        messages: vec![parse::said(
+            "prompt",
+            Role::User,
+            parse::required("prompt", prompt)?,
+        )],
         ..Request::default()
     })
 }

@@ -58,7 +58,7 @@ pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
     let model = required("model", body.model)?;
     let mut messages = Vec::new();
     if let Some(system) = body.system {
-        messages.push(said(Role::System, system));
+        messages.push(said("system", Role::System, system));
     }
     match (body.prompt, body.messages) {
         (Some(_), Some(_)) => {
@@ -72,10 +72,10 @@ pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
         }
         (None, Some(list)) => {
             for (at, message) in list.into_iter().enumerate() {
-                messages.push(message.into_message(&format!("messages[{at}]"))?);
+                messages.push(message.into_message(format!("messages[{at}]"))?);
             }
         }
-        (prompt, None) => messages.push(said(Role::User, required("prompt", prompt)?)),
+        (prompt, None) => messages.push(said("prompt", Role::User, required("prompt", prompt)?)),
     }
     let extra = body.extra.unwrap_or_default();
     check_extra(&extra)?;
@@ -140,8 +140,10 @@ fn read(body: &[u8]) -> Result<Body, Error> {
     Ok(read)
 }
 
-fn said(role: Role, text: String) -> Message {
+/// A message of one text.
+pub(super) fn said(field: &str, role: Role, text: String) -> Message {
     Message {
+        field: field.to_owned(),
         role,
         content: vec![Part::Text(text)],
     }

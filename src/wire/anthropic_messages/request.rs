@@ -25,8 +25,8 @@ pub(super) struct Body {
 
 pub(super) fn body(request: &Request, model: &str) -> Result<Body, Error> {
     let mut turns = Turns::default();
-    for (at, message) in request.messages.iter().enumerate() {
-        turns.add(at, message)?;
+    for message in &request.messages {
+        turns.add(message)?;
     }
     if turns.messages.is_empty() {
         return Err(Error::invalid(
@@ -62,7 +62,7 @@ struct Turns {
 }
 
 impl Turns {
-    fn add(&mut self, at: usize, message: &Message) -> Result<(), Error> {
+    fn add(&mut self, message: &Message) -> Result<(), Error> {
         let role = match message.role {
             Role::System => "system",
             Role::User | Role::Tool => "user",
@@ -73,9 +73,9 @@ impl Turns {
         for (place, part) in message.content.iter().enumerate() {
             let field = if matches!(part, Part::ToolCall { .. }) {
                 calls += 1;
-                format!("messages[{at}].tool_calls[{}]", calls - 1)
+                format!("{}.tool_calls[{}]", message.field, calls - 1)
             } else {
-                format!("messages[{at}].content[{place}]")
+                format!("{}.content[{place}]", message.field)
             };
             if role == "system" && !matches!(part, Part::Text(_)) {
                 return Err(Error::invalid(&field, "a system prompt holds texts only"));

@@ -72,13 +72,13 @@ fn messages(messages: &[Message]) -> Result<Value, Error> {
     let mut out = Vec::new();
     // A result names its call; the API wants the tool's name with it.
     let mut names: HashMap<&str, &str> = HashMap::new();
-    for (at, message) in messages.iter().enumerate() {
+    for message in messages {
         let mut content = Content::default();
         let mut thinking = String::new();
         let mut calls = Vec::new();
         let mut results = false;
         for (place, part) in message.content.iter().enumerate() {
-            let field = format!("messages[{at}].content[{place}]");
+            let field = format!("{}.content[{place}]", message.field);
             match part {
                 Part::Text(text) => content.texts.push(text.clone()),
                 Part::Image(media) => content.add_image(&field, media)?,
@@ -90,7 +90,7 @@ fn messages(messages: &[Message]) -> Result<Value, Error> {
                     arguments,
                 } => {
                     names.insert(id, name);
-                    let field = format!("messages[{at}].tool_calls[{}]", calls.len());
+                    let field = format!("{}.tool_calls[{}]", message.field, calls.len());
                     calls.push(call(&field, id, name, arguments)?);
                 }
                 Part::ToolResult { id, content } => {

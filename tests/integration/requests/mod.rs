@@ -33,7 +33,10 @@ fn refused(wire: &str, request: &Request, field: &str) {
     assert!(words.starts_with(&format!("{field}: ")), "{field}: {words}");
 }
 
-fn asking(messages: Vec<Message>) -> Request {
+fn asking(mut messages: Vec<Message>) -> Request {
+    for (at, message) in messages.iter_mut().enumerate() {
+        message.field = format!("messages[{at}]");
+    }
     Request {
         messages,
         ..Request::default()
@@ -45,7 +48,11 @@ fn hello() -> Request {
 }
 
 fn message(role: Role, content: Vec<Part>) -> Message {
-    Message { role, content }
+    Message {
+        field: String::new(),
+        role,
+        content,
+    }
 }
 
 fn text(text: &str) -> Part {
