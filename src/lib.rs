@@ -10,15 +10,21 @@
 //! | [`framing`] | bytes to frames |
 //! | [`wire`] | frames to events, one file per upstream protocol |
 //! | [`dialect`] | events to bytes, one file per client protocol |
-//! | [`config`] | the YAML file, validated, and vendors as data |
-//! | [`access`] | API keys and what they may do |
+//! | [`upstream`] | a request sent, an answer's bytes read |
+//! | [`route`] | which target answers |
+//! | [`stream`] | one stream from its request to its terminal event |
+//! | [`config`], [`access`] | what the operator wrote; whose key it is |
 //! | [`limit`] | who may pass: requests per key and per address, open streams |
+//! | [`metrics`] | what is counted |
+//! | [`app`] | one configuration's objects, and the swap to the next |
+//! | [`server`] | HTTP: layers, handlers, listeners |
 //! | [`fixture`] | canned upstream answers, and a server that gives them |
 //! | [`command`] | what the program's commands do |
 //!
 //! Modules import downwards only. `docs/architecture.md` tells the whole journey.
 
 pub mod access;
+pub mod app;
 pub mod command;
 pub mod config;
 pub mod dialect;
@@ -28,6 +34,7 @@ pub mod limit;
 pub mod metrics;
 pub mod model;
 pub mod route;
+pub mod server;
 pub mod stream;
 pub mod upstream;
 pub mod wire;

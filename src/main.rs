@@ -1,1 +1,97 @@
-fn main() {}
+//! Arguments to commands; no logic.
+
+use std::io::{self, IsTerminal as _};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use sluicegate::command::{check, healthcheck, keys, replay, serve};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The streaming front door for AI apps.
+#[derive(Debug, Parser)]
+#[command(name = "sluicegate", version, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    #[command(flatten)]
+    serve: serve::Serve,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    Check(check::Check),
+    Replay(replay::Replay),
+    Keys(keys::Keys),
+    Healthcheck(healthcheck::Healthcheck),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    log();
+    // The only provider that is compiled in; a second call would find it installed.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "cannot start");
+            return ExitCode::FAILURE;
+        }
+    };
+    let command = arguments.command.unwrap_or(Command::Serve(arguments.serve));
+    runtime.block_on(run(command)).into()
+}
+
+async fn run(command: Command) -> u8 {
+    let (mut out, mut err) = (io::stdout(), io::stderr());
+    let env = |name: &str| std::env::var(name).ok();
+    match command {
+        Command::Serve(serve) => serve.run(&mut out, &mut err).await,
+        Command::Check(check) => check.run(&env, &mut out, &mut err),
+        Command::Keys(keys) => keys.run(&mut out, &mut err),
+        Command::Healthcheck(healthcheck) => healthcheck.run(&mut err).await,
+        Command::Replay(replay) => match replay.run(out, interrupted()).await {
+            Ok(()) => 0,
+            Err(error) => {
+                tracing::error!("{error}");
+                1
+            }
+        },
+    }
+}
+
+/// SIGTERM or SIGINT.
+async fn interrupted() {
+    let listen = |kind| signal(kind);
+    match (
+        listen(SignalKind::terminate()),
+        listen(SignalKind::interrupt()),
+    ) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        // Without signals the process is ended from outside.
+        _ => std::future::pending().await,
+    }
+}
+
+/// Logs to stderr: for a person on a terminal, JSON lines for anything else. `RUST_LOG` filters.
+fn log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
+    if io::stderr().is_terminal() {
+        builder.init();
+    } else {
+        builder.json().flatten_event(true).init();
+    }
+}

@@ -1,8 +1,12 @@
 //! The commands: arguments in, exit status out.
 
 pub mod check;
+mod demo;
+pub mod healthcheck;
 pub mod keys;
+mod reload;
 pub mod replay;
+pub mod serve;
 
 /// The exit status of a command that did what it was asked.
 pub const FINE: u8 = 0;

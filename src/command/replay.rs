@@ -50,8 +50,9 @@ pub struct Replay {
     /// truncate:N  N events, half of the next one, then a clean end of the body
     /// garbage:N   N events, then a well-framed event whose JSON does not parse, then the rest
     ///
-    /// An answer with no more than N events breaks before its last one: a fault always shows.
-    /// Comments are no events; an answer that is not a stream is one event.
+    /// An answer with no more than N events breaks before its last one. (Of an OpenAI answer the
+    /// last event is [DONE], which clients may do without.) Comments are no events; an answer that
+    /// is not a stream is one event.
     #[arg(long, value_name = "KIND", verbatim_doc_comment)]
     pub fault: Option<Fault>,
 }

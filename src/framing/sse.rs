@@ -124,7 +124,11 @@ impl Block {
             self.text.push('\n');
             match parse(self.text.as_bytes()) {
                 Some(event) => sink(&Frame {
-                    name: &event.event,
+                    // An event without a name is one named `message`, says the standard.
+                    name: match event.event.as_str() {
+                        "message" => "",
+                        name => name,
+                    },
                     data: &event.data,
                 }),
                 None => Ok(()),

@@ -42,7 +42,7 @@ use governor::nanos::Nanos;
 
 use crate::model::Rate;
 use address::Address;
-use cells::{AddressCells, OneCell};
+use cells::{AddressCells, Cells, OneCell};
 use refusal::Policy;
 use requests::Requests;
 use streams::{OpenStream, Streams};
@@ -82,8 +82,9 @@ pub enum Opens {
 /// Decides who may pass. `C` is the clock, so that a test can move time.
 #[derive(Debug)]
 pub struct Limiter<C: Clock = MonotonicClock> {
-    streams: Arc<Streams>,
-    addresses: Option<Requests<AddressCells, C>>,
+    clock: C,
+    streams: Streams,
+    addresses: Option<Arc<Requests<AddressCells, C>>>,
     callers: HashMap<String, Account<C>>,
 }
 
@@ -93,8 +94,8 @@ pub struct Account<C: Clock = MonotonicClock>(Arc<Standing<C>>);
 
 #[derive(Debug)]
 struct Standing<C: Clock> {
-    requests: Option<Requests<OneCell, C>>,
-    streams: Arc<Streams>,
+    requests: Option<Arc<Requests<OneCell, C>>>,
+    streams: Streams,
 }
 
 /// A request whose address may make it. Dropping it leaves the request counted;
@@ -140,25 +141,43 @@ impl Limiter {
 
 impl<C: Clock + Clone> Limiter<C> {
     pub fn with_clock(settings: &Settings, clock: C) -> Self {
+        Self::built(settings, clock, None)
+    }
+
+    /// The limiter for a new configuration. Open streams stay counted, for the replica and for
+    /// every key whose name stays; a rate that did not change keeps what was used of it.
+    pub fn succeeded_by(&self, settings: &Settings) -> Self {
+        Self::built(settings, self.clock.clone(), Some(self))
+    }
+
+    fn built(settings: &Settings, clock: C, before: Option<&Self>) -> Self {
         let account = |limits: &CallerLimits| {
+            let before = before.and_then(|before| before.callers.get(&limits.name));
+            let before = before.map(|account| &*account.0);
+            let requests = before.and_then(|before| before.requests.as_ref());
             Account(Arc::new(Standing {
-                requests: limits
-                    .requests
-                    .map(|rate| Requests::new(rate, |_| OneCell::default(), clock.clone())),
-                streams: Arc::new(Streams::new(limits.streams)),
+                requests: limits.requests.map(|rate| {
+                    kept(requests, rate).unwrap_or_else(|| {
+                        Requests::new(rate, |_| OneCell::default(), clock.clone()).into()
+                    })
+                }),
+                streams: Streams::new(limits.streams, before.map(|before| &before.streams)),
             }))
         };
+        let addresses = before.and_then(|before| before.addresses.as_ref());
         Self {
-            streams: Arc::new(Streams::new(settings.streams)),
+            streams: Streams::new(settings.streams, before.map(|before| &before.streams)),
             addresses: settings.per_address.map(|rate| {
                 let cells = |weight| AddressCells::new(settings.addresses, weight);
-                Requests::new(rate, cells, clock.clone())
+                kept(addresses, rate)
+                    .unwrap_or_else(|| Requests::new(rate, cells, clock.clone()).into())
             }),
             callers: settings
                 .callers
                 .iter()
                 .map(|limits| (limits.name.clone(), account(limits)))
                 .collect(),
+            clock,
         }
     }
 
@@ -244,15 +263,17 @@ impl<C: Clock + Clone> Limiter<C> {
 
     /// Addresses remembered now.
     pub fn addresses(&self) -> usize {
-        self.addresses.as_ref().map_or(0, Requests::kept)
+        self.addresses
+            .as_ref()
+            .map_or(0, |requests| requests.kept())
     }
 
     /// Everything but the address's policy. The caller's request is taken last, so that only
     /// streams have to be given back, which dropping does.
     fn ask(&self, caller: Option<&Standing<C>>, opens: Opens) -> Result<Permit, Refused> {
         let requests = caller.and_then(|caller| caller.requests.as_ref());
-        let open = |policy, streams: &Arc<Streams>| {
-            Streams::open_one(streams).map_err(|limit| {
+        let open = |policy, streams: &Streams| {
+            streams.open_one().map_err(|limit| {
                 let status = requests.map(|requests| requests.status(&()));
                 Refused::streams(policy, limit, RateLimits { requests: status })
             })
@@ -281,6 +302,14 @@ impl<C: Clock + Clone> Limiter<C> {
             _caller: caller_stream,
         })
     }
+}
+
+/// The limit that was there before, if its rate is still the same.
+fn kept<S: Cells, C: Clock>(
+    before: Option<&Arc<Requests<S, C>>>,
+    rate: Rate,
+) -> Option<Arc<Requests<S, C>>> {
+    before.filter(|before| before.rate() == rate).cloned()
 }
 
 impl<C: Clock> Account<C> {

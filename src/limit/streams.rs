@@ -3,23 +3,26 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A count of open streams with a limit. Relaxed ordering is enough: nothing but the count itself
-/// is shared through it.
+/// A limit on the streams that one party holds open. Relaxed ordering is enough: nothing but the
+/// count itself is shared through it.
 #[derive(Debug)]
 pub(super) struct Streams {
     limit: Option<u64>,
-    open: AtomicU64,
+    open: Arc<AtomicU64>,
 }
 
 /// One open stream, counted until it is dropped.
 #[derive(Debug)]
-pub(super) struct OpenStream(Arc<Streams>);
+pub(super) struct OpenStream(Arc<AtomicU64>);
 
 impl Streams {
-    pub(super) fn new(limit: Option<u64>) -> Self {
+    /// Goes on counting where `before` is.
+    pub(super) fn new(limit: Option<u64>, before: Option<&Self>) -> Self {
         Self {
             limit,
-            open: AtomicU64::new(0),
+            open: before
+                .map(|before| Arc::clone(&before.open))
+                .unwrap_or_default(),
         }
     }
 
@@ -29,20 +32,19 @@ impl Streams {
 
     /// # Errors
     /// The limit, if that many are open.
-    pub(super) fn open_one(streams: &Arc<Self>) -> Result<OpenStream, u64> {
-        let limit = streams.limit.unwrap_or(u64::MAX);
-        streams
-            .open
+    pub(super) fn open_one(&self) -> Result<OpenStream, u64> {
+        let limit = self.limit.unwrap_or(u64::MAX);
+        self.open
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
                 (open < limit).then(|| open + 1)
             })
-            .map(|_| OpenStream(Arc::clone(streams)))
+            .map(|_| OpenStream(Arc::clone(&self.open)))
             .map_err(|_| limit)
     }
 }
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

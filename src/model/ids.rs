@@ -33,6 +33,13 @@ impl StreamId {
         Self(bits)
     }
 
+    /// Enough of the id to find a stream in logs, and too little to read it with.
+    pub fn hint(self) -> String {
+        let mut text = self.to_string();
+        text.truncate("st_".len() + 8);
+        text
+    }
+
     /// Reads `st_…`; only what [`fmt::Display`] writes is read back.
     pub fn parse(text: &str) -> Option<Self> {
         let characters = text.strip_prefix("st_")?.as_bytes();

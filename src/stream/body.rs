@@ -48,7 +48,7 @@ pub struct StreamBody {
 enum State {
     /// No target has answered yet.
     Opening(Opening),
-    Live(Live),
+    Live(Box<Live>),
     Closed,
 }
 
@@ -93,7 +93,7 @@ pub async fn open(
             outlet.refuse(&error);
             return Err(error);
         }
-        Ok((outlet, opened)) => State::Live(body.live(outlet, opened)),
+        Ok((outlet, opened)) => State::Live(Box::new(body.live(outlet, opened))),
     };
     Ok(body)
 }
@@ -203,7 +203,7 @@ impl Body for StreamBody {
                 State::Closed => return Poll::Ready(None),
                 State::Opening(opening) => {
                     if let Poll::Ready((outlet, opened)) = opening.as_mut().poll(context) {
-                        this.state = State::Live(this.live(outlet, opened));
+                        this.state = State::Live(Box::new(this.live(outlet, opened)));
                         this.clock.read();
                         continue;
                     }

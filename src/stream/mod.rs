@@ -19,4 +19,4 @@ mod receipt;
 pub use body::{Conditions, StreamBody, open};
 pub use memory::{Memory, Remembered};
 pub use outlet::Outlet;
-pub use receipt::{Receipt, Subject};
+pub use receipt::{Held, Receipt, Subject};

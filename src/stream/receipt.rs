@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::memory::{Memory, Remembered};
 use crate::limit::Permit;
@@ -19,7 +20,7 @@ pub struct Subject {
     /// The model's name in the configuration.
     pub model: String,
     /// The name of the caller's key.
-    pub key: Option<String>,
+    pub key: String,
 }
 
 /// Holds what a stream must give back, and gives it back when dropped.
@@ -33,7 +34,15 @@ pub struct Receipt {
     usage: Option<Usage>,
     outcome: Outcome,
     /// Released last, when everything else is settled.
-    _permit: Permit,
+    _held: Held,
+}
+
+/// What a stream holds while it is open.
+#[derive(Debug)]
+pub struct Held {
+    pub permit: Permit,
+    /// Says that a stream is open.
+    pub open: TaskTrackerToken,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -45,12 +54,7 @@ enum Outcome {
 }
 
 impl Receipt {
-    pub fn new(
-        subject: Subject,
-        permit: Permit,
-        metrics: Arc<Metrics>,
-        memory: Arc<Memory>,
-    ) -> Self {
+    pub fn new(subject: Subject, held: Held, metrics: Arc<Metrics>, memory: Arc<Memory>) -> Self {
         metrics.stream_began();
         memory.began(subject.stream);
         Self {
@@ -62,7 +66,7 @@ impl Receipt {
             upstream: None,
             usage: None,
             outcome: Outcome::Abandoned,
-            _permit: permit,
+            _held: held,
         }
     }
 
@@ -125,7 +129,7 @@ impl Drop for Receipt {
         });
         tracing::info!(
             request = self.subject.request.as_str(),
-            stream = %self.subject.stream,
+            stream = self.subject.stream.hint(),
             dialect = self.subject.dialect,
             key = self.subject.key,
             model = self.subject.model,

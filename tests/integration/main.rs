@@ -4,7 +4,12 @@
 
 mod access;
 mod config;
+mod fixture_faults;
+mod fixture_library;
+mod fixture_server;
 mod layering;
 mod limits;
+mod raw_client;
 mod recordings;
+mod replay_command;
 mod requests;

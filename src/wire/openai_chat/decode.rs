@@ -48,15 +48,19 @@ impl Decoder for ChatDecoder {
         let chunk: Chunk<'_> = serde_json::from_str(data).map_err(|error| unparsable(&error))?;
         self.identify(&chunk, sink);
         self.sources(&chunk, sink);
+        let mut broken = None;
         for choice in chunk.choices.iter().flatten() {
-            self.choice(choice, sink)?;
+            if let Err(error) = self.choice(choice, sink) {
+                broken = Some(error);
+            }
         }
         let usage = chunk.usage.as_ref();
         let usage = usage.or_else(|| chunk.x_groq.as_ref()?.usage.as_ref());
         if let Some(usage) = usage {
             self.count(usage, sink);
         }
-        match in_band_error(&chunk, frame.name, data) {
+        // Its own words are better than a finish reason that says that it failed.
+        match in_band_error(&chunk, frame.name, data).or(broken) {
             Some(error) => Err(error),
             None => Ok(()),
         }
@@ -120,7 +124,7 @@ impl ChatDecoder {
     fn identify(&mut self, chunk: &Chunk<'_>, sink: &mut dyn Sink) {
         let (id, model) = (text(&chunk.id), text(&chunk.model));
         // Azure's first chunk has both empty.
-        if !self.identified && !(id.is_empty() && model.is_empty()) {
+        if !self.identified && (!id.is_empty() || !model.is_empty()) {
             self.identified = true;
             sink.event(Event::Identity { id, model });
         }

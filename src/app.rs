@@ -1,0 +1,185 @@
+//! The composition root: names in a configuration become objects, and one configuration follows
+//! another while streams keep what they began with.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::access::{Caller, KeyRing};
+use crate::config::{Config, Model, Target as ConfiguredTarget, Upstream as ConfiguredUpstream};
+use crate::limit::{Account, CallerLimits, Limiter, Settings};
+use crate::metrics::Metrics;
+use crate::model::{Error, ErrorCode};
+use crate::route::{Route, Target, Timeouts};
+use crate::stream::Memory;
+use crate::upstream::{Recycler, Upstream, connections};
+
+/// The whole gateway: what outlives a configuration, and the configuration in force.
+pub struct Gateway {
+    pub metrics: Arc<Metrics>,
+    pub memory: Arc<Memory>,
+    pub recycler: Recycler,
+    /// Every open stream holds a token of it.
+    pub streams: TaskTracker,
+    /// New requests are refused from here on.
+    pub draining: CancellationToken,
+    /// Streams that are still open end here.
+    pub cut: CancellationToken,
+    app: RwLock<Arc<App>>,
+}
+
+/// The objects of one configuration.
+pub struct App {
+    pub config: Config,
+    pub keys: KeyRing,
+    pub limiter: Limiter,
+    /// Each model's targets, by the model's name in the configuration.
+    targets: HashMap<String, Vec<(Arc<Upstream>, ConfiguredTarget)>>,
+}
+
+impl Gateway {
+    /// # Errors
+    /// Where no upstream can be connected to at all: the system's certificates cannot be read.
+    pub fn new(config: Config) -> Result<Self, reqwest::Error> {
+        let app = App::new(config, None)?;
+        Ok(Self {
+            metrics: Arc::default(),
+            memory: Arc::default(),
+            recycler: Recycler::default(),
+            streams: TaskTracker::new(),
+            draining: CancellationToken::new(),
+            cut: CancellationToken::new(),
+            app: RwLock::new(Arc::new(app)),
+        })
+    }
+
+    /// The configuration in force. A request takes it once and keeps it.
+    pub fn app(&self) -> Arc<App> {
+        let app = self.app.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&app)
+    }
+
+    /// Puts another configuration in force. Open streams keep theirs; limits that did not change
+    /// keep their counts.
+    ///
+    /// # Errors
+    /// As [`Gateway::new`]; the old configuration stays in force.
+    pub fn reload(&self, config: Config) -> Result<(), reqwest::Error> {
+        let app = App::new(config, Some(&self.app().limiter))?;
+        *self.app.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(app);
+        Ok(())
+    }
+}
+
+impl App {
+    fn new(config: Config, before: Option<&Limiter>) -> Result<Self, reqwest::Error> {
+        let mut clients = HashMap::new();
+        let mut upstreams: HashMap<(&str, Duration), Arc<Upstream>> = HashMap::new();
+        let mut targets = HashMap::new();
+        for model in config.models.iter() {
+            let connect = model.timeouts.connect;
+            let client = match clients.entry(connect) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => entry.insert(connections(connect)?),
+            };
+            let list = model.targets.iter().map(|target| {
+                let upstream = upstreams
+                    .entry((&target.upstream.name, connect))
+                    .or_insert_with(|| connected(&target.upstream, client, config.limits.frame));
+                (Arc::clone(upstream), target.clone())
+            });
+            targets.insert(model.name.clone(), list.collect());
+        }
+        let settings = limits(&config);
+        Ok(Self {
+            keys: KeyRing::new(config.keys.as_deref()),
+            limiter: match before {
+                Some(before) => before.succeeded_by(&settings),
+                None => Limiter::new(&settings),
+            },
+            targets,
+            config,
+        })
+    }
+
+    /// The caller's account with the limiter; callers without a key have none.
+    pub fn account(&self, caller: &Caller) -> Option<Account> {
+        self.limiter.account(&caller.name)
+    }
+
+    /// The model that clients call `name`, and where its requests go.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotFound`]; [`ErrorCode::Forbidden`] where `caller` may not use it.
+    pub fn route(&self, name: &str, caller: &Caller) -> Result<(&Model, Route), Error> {
+        if !caller.may_use(name) {
+            return Err(Error::new(
+                ErrorCode::Forbidden,
+                format!("this key may not use the model `{}`", shown(name)),
+            ));
+        }
+        let Some((model, captured)) = self.config.models.find(name) else {
+            return Err(Error::new(
+                ErrorCode::NotFound,
+                format!("there is no model `{}`; see GET /v1/models", shown(name)),
+            ));
+        };
+        let targets = self.targets.get(&model.name).into_iter().flatten();
+        let route = Route {
+            targets: targets
+                .map(|(upstream, target)| Target {
+                    upstream: Arc::clone(upstream),
+                    model: target.model(captured).into_owned(),
+                })
+                .collect(),
+            timeouts: Timeouts {
+                first_token: model.timeouts.first_token,
+                idle: model.timeouts.idle,
+                total: model.timeouts.total,
+            },
+        };
+        Ok((model, route))
+    }
+}
+
+fn connected(
+    upstream: &ConfiguredUpstream,
+    client: &reqwest::Client,
+    frame_cap: usize,
+) -> Arc<Upstream> {
+    Arc::new(Upstream {
+        name: upstream.name.clone(),
+        wire: upstream.wire,
+        base_url: upstream.base_url.as_str().trim_end_matches('/').to_owned(),
+        credential: upstream.credential.clone(),
+        headers: upstream.headers.clone(),
+        vendor: upstream.vendor.clone(),
+        client: client.clone(),
+        frame_cap,
+    })
+}
+
+fn limits(config: &Config) -> Settings {
+    let keys = config.keys.iter().flatten();
+    Settings {
+        streams: Some(config.limits.streams),
+        per_address: config.limits.per_ip,
+        callers: keys
+            .map(|key| CallerLimits {
+                name: key.name.clone(),
+                requests: key.limits.requests,
+                streams: key.limits.streams,
+            })
+            .collect(),
+        ..Settings::default()
+    }
+}
+
+/// A client's word in a message: bounded.
+fn shown(name: &str) -> &str {
+    &name[..name.floor_char_boundary(200)]
+}

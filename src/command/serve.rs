@@ -1,0 +1,203 @@
+//! `sluicegate serve`: the gateway, from its configuration to its graceful end.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::demo::Demo;
+use super::reload::Reloader;
+use super::{FAILED, FINE, WRONG_USAGE};
+use crate::app::Gateway;
+use crate::config::{Config, Loaded, Overrides, Problems};
+use crate::server::{self, Listener};
+
+/// Runs the gateway. With no config it runs the demo: no key, no network, loopback only.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Serve {
+    /// The config file
+    #[arg(long, value_name = "FILE", env = "SLUICEGATE_CONFIG")]
+    pub config: Option<PathBuf>,
+
+    /// Where clients connect, in the config's stead
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+
+    /// Where metrics and health are served, in the config's stead
+    #[arg(long, value_name = "ADDR")]
+    pub admin_listen: Option<SocketAddr>,
+}
+
+/// How long streams that were told to end, and connections after them, may take to say so.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Why the gateway did not run.
+#[derive(Debug)]
+pub(super) enum ServeError {
+    Config(Problems),
+    Fixtures(crate::fixture::LoadError),
+    Listen(SocketAddr, io::Error),
+    Signals(io::Error),
+    /// The system's certificates cannot be read.
+    Certificates(reqwest::Error),
+    Output(io::Error),
+}
+
+impl Serve {
+    /// Serves until SIGTERM or SIGINT and then drains; a second signal ends the drain. What there
+    /// is to say to a person goes to `out`, problems to `err`.
+    pub async fn run(self, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+        let Err(error) = self.serve(out, err).await else {
+            return FINE;
+        };
+        // Nobody is left to tell if this cannot be written.
+        let _ = writeln!(err, "{error}");
+        match error {
+            ServeError::Config(_) => WRONG_USAGE,
+            _ => FAILED,
+        }
+    }
+
+    async fn serve(self, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), ServeError> {
+        let overrides = Overrides {
+            listen: self.listen,
+            admin_listen: self.admin_listen,
+        };
+        // The demo's upstream lives as long as this.
+        let (loaded, demo) = match &self.config {
+            Some(path) => (load(path, &overrides)?, None),
+            None => {
+                let demo = Demo::start(&overrides)?;
+                (demo.loaded.clone(), Some(demo))
+            }
+        };
+        for warning in &loaded.warnings {
+            writeln!(err, "warning: {warning}").map_err(ServeError::Output)?;
+        }
+        let mut stop = Stop::new().map_err(ServeError::Signals)?;
+        let hangup = signal(SignalKind::hangup()).map_err(ServeError::Signals)?;
+        let (clients, client_addr) = bind(loaded.config.listen)?;
+        let (admin, admin_addr) = bind(loaded.config.admin_listen)?;
+        let gateway = Gateway::new(loaded.config).map_err(ServeError::Certificates)?;
+        let gateway = Arc::new(gateway);
+        let closing = CancellationToken::new();
+        let mut listeners = JoinSet::new();
+        listeners.spawn(clients.serve(server::clients(Arc::clone(&gateway)), closing.clone()));
+        listeners.spawn(admin.serve(server::admin(Arc::clone(&gateway)), closing.clone()));
+        tracing::info!(clients = %client_addr, admin = %admin_addr, "serving");
+        if demo.is_some() {
+            welcome(out, client_addr).map_err(ServeError::Output)?;
+        }
+        match self.config {
+            None => stop.asked().await,
+            Some(path) => {
+                let reloader = Reloader::new(path, overrides, Arc::clone(&gateway));
+                tokio::select! {
+                    () = stop.asked() => {}
+                    () = reloader.run(hangup) => {}
+                }
+            }
+        }
+        drain(&gateway, stop.asked()).await;
+        closing.cancel();
+        let ended = async { while listeners.join_next().await.is_some() {} };
+        if tokio::time::timeout(LAST_WORDS, ended).await.is_err() {
+            tracing::warn!("some connections did not end in time and are closed");
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// Refuses new requests, lets open streams finish for as long as the configuration says, then
+/// ends those that are left; `hurry` ends them at once.
+async fn drain(gateway: &Gateway, hurry: impl Future<Output = ()>) {
+    let patience = gateway.app().config.drain;
+    tracing::info!(?patience, "draining");
+    gateway.draining.cancel();
+    gateway.streams.close();
+    tokio::select! {
+        () = gateway.streams.wait() => return,
+        () = tokio::time::sleep(patience) => {}
+        () = hurry => {}
+    }
+    tracing::warn!(streams = gateway.streams.len(), "ending open streams");
+    gateway.cut.cancel();
+    // Streams whose clients do not read are dropped with their connections.
+    let _ = tokio::time::timeout(LAST_WORDS, gateway.streams.wait()).await;
+}
+
+pub(super) fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, ServeError> {
+    let env = |name: &str| std::env::var(name).ok();
+    Config::load(path, &env, overrides).map_err(ServeError::Config)
+}
+
+fn bind(addr: SocketAddr) -> Result<(Listener, SocketAddr), ServeError> {
+    let bound = Listener::bind(addr).and_then(|listener| {
+        let addr = listener.addr()?;
+        Ok((listener, addr))
+    });
+    bound.map_err(|error| ServeError::Listen(addr, error))
+}
+
+fn welcome(out: &mut dyn Write, addr: SocketAddr) -> io::Result<()> {
+    writeln!(
+        out,
+        "Sluicegate's demo is on http://{addr}: no key, no config, no model.\n\
+         Playground: http://{addr}/\n\
+         Try:\n\n  curl -N 'http://{addr}/v1/streams?model=demo&prompt=Hello'\n"
+    )?;
+    out.flush()
+}
+
+/// The signals that end a gateway.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+impl From<Problems> for ServeError {
+    fn from(problems: Problems) -> Self {
+        Self::Config(problems)
+    }
+}
+
+impl fmt::Display for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(problems) => problems.fmt(f),
+            Self::Fixtures(error) => error.fmt(f),
+            Self::Listen(addr, error) => write!(
+                f,
+                "cannot listen on {addr}: {error}; --listen and --admin-listen choose other addresses"
+            ),
+            Self::Signals(error) => write!(f, "cannot listen to signals: {error}"),
+            Self::Certificates(error) => {
+                write!(f, "cannot read the system's certificates: {error}")
+            }
+            Self::Output(error) => write!(f, "cannot write: {error}"),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The client listener's paths.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Query, State};
+use axum::response::Response;
+use axum::routing::{get, post};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use super::chat::{self, Prompt};
+use super::entry::{enter, request_id};
+use super::models;
+use super::refuse::{REQUEST_ID, Refusal, identify, refuse};
+use crate::app::Gateway;
+use crate::config::Origins;
+use crate::dialect::{self, Dialect, NATIVE};
+use crate::limit::{Opens, RateLimits};
+use crate::model::{Error, ErrorCode, RequestId};
+
+/// Every dialect on its path, and what belongs to none.
+pub fn router(gateway: Arc<Gateway>) -> Router {
+    let mut router = Router::new()
+        .route("/v1/models", get(list_models))
+        .fallback(nowhere)
+        .method_not_allowed_fallback(wrong_method);
+    for (path, dialect) in dialect::ALL {
+        let dialect: &'static dyn Dialect = *dialect;
+        let ask = move |gateway, peer, request| post_prompt(dialect, gateway, peer, request);
+        router = router.route(path, post(ask));
+    }
+    router
+        .route("/v1/streams", get(get_stream))
+        .layer(cors(&gateway))
+        .with_state(gateway)
+}
+
+async fn post_prompt(
+    dialect: &'static dyn Dialect,
+    State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request<Body>,
+) -> Response {
+    let (head, body) = request.into_parts();
+    prompt(dialect, &gateway, peer, &head.headers, Prompt::Body(body)).await
+}
+
+/// For `EventSource`, which can only `GET`.
+async fn get_stream(
+    State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Query(mut query): Query<HashMap<String, String>>,
+    headers: HeaderMap,
+) -> Response {
+    let asked = Prompt::Query {
+        model: query.remove("model"),
+        prompt: query.remove("prompt"),
+    };
+    prompt(NATIVE, &gateway, peer, &headers, asked).await
+}
+
+async fn prompt(
+    dialect: &'static dyn Dialect,
+    gateway: &Gateway,
+    peer: SocketAddr,
+    headers: &HeaderMap,
+    prompt: Prompt,
+) -> Response {
+    let request = request_id(headers);
+    let answered = match enter(gateway, peer, headers, Opens::Stream) {
+        Ok(entry) => chat::answer(gateway, dialect, entry, &request, headers, prompt).await,
+        Err(refusal) => Err(refusal),
+    };
+    finish(answered, dialect, gateway, &request)
+}
+
+async fn list_models(
+    State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+) -> Response {
+    let entered = enter(&gateway, peer, &headers, Opens::Nothing);
+    let answered = entered.map(|entry| models::list(&entry));
+    finish(answered, NATIVE, &gateway, &request_id(&headers))
+}
+
+async fn nowhere(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Response {
+    let error = Error::new(ErrorCode::NotFound, "there is nothing at this path");
+    let refusal = Refusal::new(error, RateLimits::default());
+    finish(Err(refusal), NATIVE, &gateway, &request_id(&headers))
+}
+
+async fn wrong_method(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Response {
+    let error = Error::new(
+        ErrorCode::MethodNotAllowed,
+        "this path does not answer that method",
+    );
+    let refusal = Refusal::new(error, RateLimits::default());
+    finish(Err(refusal), NATIVE, &gateway, &request_id(&headers))
+}
+
+fn finish(
+    answered: Result<Response, Refusal>,
+    dialect: &dyn Dialect,
+    gateway: &Gateway,
+    request: &RequestId,
+) -> Response {
+    match answered {
+        Ok(mut response) => {
+            identify(&mut response, request);
+            response
+        }
+        Err(refusal) => refuse(&refusal, dialect, request, &gateway.metrics),
+    }
+}
+
+/// Which web pages may call, as the configuration in force says.
+fn cors(gateway: &Arc<Gateway>) -> CorsLayer {
+    let gateway = Arc::clone(gateway);
+    let allowed = move |origin: &HeaderValue, _: &Parts| match &gateway.app().config.origins {
+        Origins::Any => true,
+        Origins::These(origins) => origins
+            .iter()
+            .any(|allowed| allowed.as_bytes() == origin.as_bytes()),
+    };
+    let named = HeaderName::from_static;
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::predicate(allowed))
+        .allow_methods([Method::GET, Method::POST, Method::DELETE])
+        .allow_headers([
+            AUTHORIZATION,
+            CONTENT_TYPE,
+            REQUEST_ID,
+            named("x-api-key"),
+            named("last-event-id"),
+            named("prefer"),
+            named("traceparent"),
+            named("tracestate"),
+        ])
+        .expose_headers([
+            REQUEST_ID,
+            RETRY_AFTER,
+            named("traceparent"),
+            named("x-ratelimit-limit-requests"),
+            named("x-ratelimit-remaining-requests"),
+            named("x-ratelimit-reset-requests"),
+        ])
+        .max_age(Duration::from_secs(600))
+}

@@ -1,0 +1,107 @@
+//! Who is it, and may they pass? Address, key and limits, in this order, before anything of the
+//! request's body is read.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+use super::refuse::{REQUEST_ID, Refusal};
+use crate::access::Caller;
+use crate::app::{App, Gateway};
+use crate::limit::{Opens, Permit, RateLimits};
+use crate::model::{Error, ErrorCode, RequestId};
+
+/// How long a client should wait before it asks a draining gateway again.
+const DRAIN_RETRY: Duration = Duration::from_secs(1);
+
+/// A request that may pass.
+pub(super) struct Entry {
+    pub(super) app: Arc<App>,
+    pub(super) caller: Arc<Caller>,
+    pub(super) permit: Permit,
+}
+
+/// The id that the client gave its request, or a new one.
+pub(super) fn request_id(headers: &HeaderMap) -> RequestId {
+    headers
+        .get(&REQUEST_ID)
+        .and_then(|value| value.to_str().ok())
+        .and_then(RequestId::from_client)
+        .unwrap_or_else(RequestId::random)
+}
+
+/// Lets a request pass, or says why not.
+pub(super) fn enter(
+    gateway: &Gateway,
+    peer: SocketAddr,
+    headers: &HeaderMap,
+    opens: Opens,
+) -> Result<Entry, Refusal> {
+    let app = gateway.app();
+    if gateway.draining.is_cancelled() {
+        let error = Error::new(ErrorCode::Draining, "the gateway is shutting down")
+            .with_retry_after(Some(DRAIN_RETRY));
+        return Err(Refusal::new(error, RateLimits::default()));
+    }
+    let address = client_address(&app, peer, headers);
+    let arrival = app
+        .limiter
+        .arrive(address)
+        .map_err(|refused| Refusal::new(refused.error, refused.limits))?;
+    let Some(caller) = app.keys.caller(presented(headers)).cloned() else {
+        return Err(Refusal::new(unauthenticated(headers), arrival.limits()));
+    };
+    let account = app.account(&caller);
+    let permit = app
+        .limiter
+        .admit(arrival, account.as_ref(), opens)
+        .map_err(|refused| Refusal::new(refused.error, refused.limits))?;
+    Ok(Entry {
+        app,
+        caller,
+        permit,
+    })
+}
+
+/// The key in `authorization: Bearer …` or `x-api-key`.
+fn presented(headers: &HeaderMap) -> Option<&str> {
+    let bearer = headers.get(AUTHORIZATION).and_then(|value| {
+        let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+    });
+    bearer.or_else(|| headers.get("x-api-key")?.to_str().ok())
+}
+
+fn unauthenticated(headers: &HeaderMap) -> Error {
+    let message = if presented(headers).is_some() {
+        "the key is not known here"
+    } else {
+        "a key is needed: `authorization: Bearer …` or `x-api-key: …`"
+    };
+    Error::new(ErrorCode::Unauthenticated, message)
+}
+
+/// The address that the limits count: the peer's, or, behind proxies that the configuration
+/// trusts, the last address that none of them has.
+fn client_address(app: &App, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
+    let trusted = |address: IpAddr| {
+        let mut proxies = app.config.trusted_proxies.iter();
+        proxies.any(|proxy| proxy.contains(&address.to_canonical()))
+    };
+    let mut client = peer.ip();
+    let hops = headers.get_all("x-forwarded-for").iter().rev();
+    let hops = hops.flat_map(|value| value.to_str().unwrap_or_default().rsplit(','));
+    for hop in hops {
+        if !trusted(client) {
+            break;
+        }
+        let Ok(address) = hop.trim().parse() else {
+            break;
+        };
+        client = address;
+    }
+    client
+}

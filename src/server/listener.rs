@@ -1,0 +1,107 @@
+//! Connections: accepting them, bounding their headers, ending them gracefully.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ConnectInfo;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use socket2::{Domain, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
+
+/// How long a client may take to send its request's head, and how long a connection may idle.
+const HEAD_TIME: Duration = Duration::from_secs(30);
+/// Bounds a request's head and each connection's read buffer, in bytes.
+const HEAD_CAP: usize = 64 * 1024;
+/// What the kernel keeps for a client that does not read, in bytes (it doubles the number). Its own
+/// choice grows to megabytes, which a slow reader would hold.
+const SEND_BUFFER: usize = 64 * 1024;
+/// How many connections may wait to be accepted.
+const BACKLOG: i32 = 4096;
+/// How long to wait where accepting fails, which it does when file descriptors run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A bound address that is not served yet.
+pub struct Listener {
+    listener: TcpListener,
+}
+
+impl Listener {
+    /// # Errors
+    /// If `addr` cannot be had.
+    pub fn bind(addr: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        // Accepted connections inherit it.
+        socket.set_send_buffer_size(SEND_BUFFER)?;
+        socket.bind(&addr.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(Self {
+            listener: TcpListener::from_std(socket.into())?,
+        })
+    }
+
+    /// # Errors
+    /// If the operating system does not say.
+    pub fn addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves connections until `stop`. Then no more are accepted, those that idle are closed, and
+    /// answers that are under way go on; it returns when the last one is written.
+    pub async fn serve(self, router: Router, stop: CancellationToken) {
+        let connections = TaskTracker::new();
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = self.listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let serving = serve(stream, peer, router.clone(), stop.clone());
+                    connections.spawn(serving);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "could not accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(self.listener);
+        connections.close();
+        connections.wait().await;
+    }
+}
+
+async fn serve(stream: TcpStream, peer: SocketAddr, router: Router, stop: CancellationToken) {
+    if stream.set_nodelay(true).is_err() {
+        return; // The client has gone already.
+    }
+    let service = router.map_request(move |mut request: http::Request<_>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        request
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_buf_size(HEAD_CAP)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "connection ended");
+    }
+}

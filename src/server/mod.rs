@@ -1,0 +1,25 @@
+//! HTTP: what clients and operators can reach, and how a connection lives and ends.
+//!
+//! | file | does |
+//! |---|---|
+//! | `clients` | the client listener's paths |
+//! | `entry` | who is it, and may they pass: address, key, limits |
+//! | `chat` | one prompt request to one answer, for every dialect |
+//! | `resume` | clients that come back with `Last-Event-ID` |
+//! | `models` | the models a key may use |
+//! | `refuse` | errors to HTTP answers |
+//! | `admin` | the operators' listener |
+//! | `listener` | connections: accepting, header deadlines, graceful ends |
+
+mod admin;
+mod chat;
+mod clients;
+mod entry;
+mod listener;
+mod models;
+mod refuse;
+mod resume;
+
+pub use admin::router as admin;
+pub use clients::router as clients;
+pub use listener::Listener;

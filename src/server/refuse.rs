@@ -1,0 +1,70 @@
+//! Errors to HTTP answers, in the dialect that was asked in.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderName, HeaderValue};
+
+use crate::dialect::Dialect;
+use crate::limit::RateLimits;
+use crate::metrics::Metrics;
+use crate::model::{Error, ErrorCode, RequestId};
+
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Why a request gets no stream, and where its sender stands with the limits.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) error: Error,
+    pub(super) limits: RateLimits,
+}
+
+impl Refusal {
+    pub(super) fn new(error: Error, limits: RateLimits) -> Self {
+        Self { error, limits }
+    }
+}
+
+/// The answer to a refused request; counts and logs it.
+pub(super) fn refuse(
+    refusal: &Refusal,
+    dialect: &dyn Dialect,
+    request: &RequestId,
+    metrics: &Metrics,
+) -> Response {
+    let error = &refusal.error;
+    let code = error.code();
+    metrics.refused(code.as_str());
+    tracing::info!(
+        request = request.as_str(),
+        dialect = dialect.name(),
+        code = code.as_str(),
+        status = error.status().as_u16(),
+        message = error.message(),
+        "request refused"
+    );
+    let mut response = Response::new(Body::from(dialect.refusal(error, request)));
+    *response.status_mut() = error.status();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(seconds) = error.retry_after_seconds() {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if code == ErrorCode::Unauthenticated {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if code == ErrorCode::Draining {
+        // The next request finds another replica.
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    refusal.limits.write(headers);
+    identify(&mut response, request);
+    response
+}
+
+/// Names the request in its answer.
+pub(super) fn identify(response: &mut Response, request: &RequestId) {
+    if let Ok(value) = HeaderValue::from_str(request.as_str()) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+}

@@ -1,0 +1,108 @@
+//! An HTTP/1.1 client that hides nothing: chunks as they were cut, ends as they were made.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+use sluicegate::model::{Message, Part, Request, Role, Vendor};
+use sluicegate::wire::Wire;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+/// One connection. Dropping it closes it.
+pub struct RawClient {
+    stream: BufReader<TcpStream>,
+}
+
+/// An answer up to its body.
+#[derive(Debug)]
+pub struct Head {
+    pub status: u16,
+    /// Names in lower case.
+    pub headers: HashMap<String, String>,
+}
+
+impl RawClient {
+    pub async fn connect(addr: SocketAddr) -> io::Result<Self> {
+        let stream = BufReader::new(TcpStream::connect(addr).await?);
+        Ok(Self { stream })
+    }
+
+    pub async fn send(&mut self, method: &str, path: &str, body: &str) -> io::Result<()> {
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: upstream\r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\n\r\n{body}"
+        );
+        self.stream.write_all(request.as_bytes()).await
+    }
+
+    /// Asks for `model` as a wire's own clients do.
+    pub async fn ask(&mut self, wire: &dyn Wire, model: &str) -> io::Result<()> {
+        let request = Request {
+            messages: vec![Message {
+                role: Role::User,
+                content: vec![Part::Text("Hello?".to_owned())],
+            }],
+            ..Request::default()
+        };
+        let outgoing = wire.request(&request, model, &Vendor::default()).unwrap();
+        let path = format!("/v1{}", outgoing.path);
+        self.send("POST", &path, &outgoing.body.to_string()).await
+    }
+
+    /// Asks the `openai-chat` wire.
+    pub async fn chat(&mut self, model: &str) -> io::Result<()> {
+        let body = json!({"model": model, "messages": [], "stream": true}).to_string();
+        self.send("POST", "/v1/chat/completions", &body).await
+    }
+
+    pub async fn head(&mut self) -> io::Result<Head> {
+        let first = self.line().await?;
+        let status = first.split(' ').nth(1).unwrap().parse().unwrap();
+        let mut headers = HashMap::new();
+        loop {
+            let line = self.line().await?;
+            let Some((name, value)) = line.split_once(':') else {
+                return Ok(Head { status, headers });
+            };
+            headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+        }
+    }
+
+    /// The next chunk, or `None` at the body's clean end.
+    pub async fn chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let length = usize::from_str_radix(&self.line().await?, 16).unwrap();
+        let mut chunk = vec![0; length];
+        self.stream.read_exact(&mut chunk).await?;
+        assert_eq!(self.line().await?, "");
+        Ok((length > 0).then_some(chunk))
+    }
+
+    /// The chunks up to the body's clean end.
+    pub async fn chunks(&mut self) -> io::Result<Vec<Vec<u8>>> {
+        let mut chunks = Vec::new();
+        while let Some(chunk) = self.chunk().await? {
+            chunks.push(chunk);
+        }
+        Ok(chunks)
+    }
+
+    pub async fn json(&mut self) -> Value {
+        serde_json::from_slice(&self.chunks().await.unwrap().concat()).unwrap()
+    }
+
+    /// A line without its end.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` where the connection was closed.
+    async fn line(&mut self) -> io::Result<String> {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).await?;
+        match line.strip_suffix("\r\n") {
+            Some(line) => Ok(line.to_owned()),
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
