@@ -3,11 +3,10 @@
 use std::io::{self, Write};
 
 use secrecy::ExposeSecret;
-use serde_json::json;
 
 use super::{FAILED, FINE, WRONG_USAGE};
 use crate::access::{NewKey, generate};
-use crate::config::{effective_text, to_yaml, write_hash};
+use crate::config::key_entry;
 
 /// Makes API keys.
 #[derive(Debug, Clone, clap::Args)]
@@ -49,9 +48,6 @@ fn print_new(new: &New, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<
             return Ok(FAILED);
         }
     };
-    let entry = json!({
-        "keys": [{ "name": effective_text(&new.name), "sha256": write_hash(&sha256) }]
-    });
     writeln!(out, "{}", key.expose_secret())?;
     writeln!(out)?;
     writeln!(
@@ -59,7 +55,7 @@ fn print_new(new: &New, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<
         "# For the client; it is kept nowhere and not shown again."
     )?;
     writeln!(out, "# For the config:")?;
-    out.write_all(to_yaml(&entry).as_bytes())?;
+    out.write_all(key_entry(&new.name, &sha256).as_bytes())?;
     out.flush()?;
     Ok(FINE)
 }

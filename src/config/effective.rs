@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::keys::write_hash;
 use super::settings::{OnStoreFailure, Origins, Timeouts};
 use super::unit::{write_duration, write_rate, write_size};
 use super::{Config, Key, Model, Upstream};
@@ -61,14 +62,21 @@ pub fn write(config: &Config) -> String {
     to_yaml(&Value::Object(root))
 }
 
+/// The config's entry for a key of that name and hash, as YAML under `keys`.
+pub fn key_entry(name: &str, sha256: &[u8; 32]) -> String {
+    to_yaml(&json!({
+        "keys": [{ "name": text(name), "sha256": write_hash(sha256) }]
+    }))
+}
+
 /// YAML for a tree of strings, numbers, booleans, lists and maps.
-pub fn to_yaml(value: &Value) -> String {
+fn to_yaml(value: &Value) -> String {
     // Writing such a tree to a string has nothing to fail at.
     serde_saphyr::to_string(value).unwrap_or_default()
 }
 
 /// A string that reads back as itself, although `$` has a meaning in a config.
-pub fn text(value: &str) -> Value {
+fn text(value: &str) -> Value {
     Value::String(value.replace('$', "$$"))
 }
 
@@ -137,7 +145,7 @@ fn timeouts(timeouts: &Timeouts) -> Value {
 fn key(key: &Key) -> Value {
     let mut entry = Map::new();
     entry.insert("name".to_owned(), text(&key.name));
-    entry.insert("sha256".to_owned(), json!(super::write_hash(&key.sha256)));
+    entry.insert("sha256".to_owned(), json!(write_hash(&key.sha256)));
     if let Some(globs) = &key.models {
         let globs = globs.iter().map(|glob| text(glob.as_str())).collect();
         entry.insert("models".to_owned(), globs);

@@ -7,7 +7,7 @@ use std::fs::{File, Metadata};
 use std::io::Read;
 
 use super::problem::Problem;
-use super::tree::{Kind, Node, Scalar, Value};
+use super::tree::{Kind, Node, Scalar, Value, join};
 
 /// The largest file that `${file:…}` reads, in bytes.
 const LARGEST_FILE: u64 = 64 * 1024;
@@ -25,15 +25,6 @@ pub fn expand(node: &mut Node, env: Environment<'_>, source: &str, problems: &mu
             message,
         });
     });
-}
-
-/// The path of `key` in the map at `path`.
-pub fn join(path: &str, key: &str) -> String {
-    if path.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{path}.{key}")
-    }
 }
 
 fn expand_at(
@@ -147,31 +138,55 @@ fn read_secret(path: &str) -> Result<String, String> {
     Ok(text)
 }
 
-/// Refuses a secret that others may read. Others always means the rest of the world. The group
-/// means others only where the file is this process's own: where it is somebody else's, as a
-/// Kubernetes secret under `fsGroup` is (root's, mode 0440), the group is how this process itself
-/// gets to read it.
+/// Refuses a secret that others may get at.
 #[cfg(unix)]
 fn refuse_if_exposed(file: &Metadata) -> Result<(), String> {
     use std::os::unix::fs::MetadataExt;
 
     let mode = file.mode() & 0o777;
     let own = file.uid() == rustix::process::geteuid().as_raw();
-    let exposed = if own { 0o077 } else { 0o007 };
-    if mode & exposed == 0 {
-        return Ok(());
+    match exposed_to(mode, own) {
+        Some(whom) => Err(format!(
+            "its mode {mode:04o} lets {whom} at it; use 0400 or 0600"
+        )),
+        None => Ok(()),
     }
-    let whom = if mode & 0o007 == 0 {
-        "its group"
-    } else {
-        "others"
-    };
-    Err(format!(
-        "its mode {mode:04o} lets {whom} at it; use 0400 or 0600"
-    ))
 }
 
 #[cfg(not(unix))]
 fn refuse_if_exposed(_file: &Metadata) -> Result<(), String> {
     Ok(())
+}
+
+/// Who else can get at a file. The rest of the world always counts as others; the group only where
+/// the file is this process's own. Where it is somebody else's, as a Kubernetes secret under
+/// `fsGroup` is (root's, mode 0440), the group is how this process itself gets to read it.
+#[cfg(unix)]
+fn exposed_to(mode: u32, own: bool) -> Option<&'static str> {
+    if mode & 0o007 != 0 {
+        Some("others")
+    } else if own && mode & 0o070 != 0 {
+        Some("its group")
+    } else {
+        None
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::exposed_to;
+
+    #[test]
+    fn the_group_counts_as_others_for_own_files_only() {
+        for own in [true, false] {
+            assert_eq!(exposed_to(0o400, own), None);
+            assert_eq!(exposed_to(0o600, own), None);
+            for mode in [0o444, 0o404, 0o602, 0o401, 0o777] {
+                assert_eq!(exposed_to(mode, own), Some("others"), "{mode:o}");
+            }
+        }
+        assert_eq!(exposed_to(0o440, true), Some("its group"));
+        assert_eq!(exposed_to(0o660, true), Some("its group"));
+        assert_eq!(exposed_to(0o440, false), None);
+    }
 }

@@ -41,10 +41,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-pub use effective::{text as effective_text, to_yaml};
+pub use effective::key_entry;
 pub use expand::Environment;
 pub use glob::Glob;
-pub use keys::{Key, KeyLimits, write_hash};
+pub use keys::{Key, KeyLimits};
 pub use models::{Model, Models, Target};
 pub use problem::{Problem, Problems};
 pub use settings::{Limits, OnStoreFailure, Origins, Resume, State, Timeouts};

@@ -3,7 +3,7 @@
 //! One row each; when a setting comes into force, its row goes.
 
 use super::problem::Problem;
-use super::tree::{Node, Value};
+use super::tree::{Node, Value, join};
 use super::unit;
 
 struct Pending {
@@ -70,7 +70,7 @@ fn visit(node: &Node, steps: &[&str], path: String, found: &mut dyn FnMut(&Node,
         Value::Map(entries) => {
             for entry in entries {
                 if *step == "*" || *step == entry.key {
-                    let path = super::expand::join(&path, &entry.key);
+                    let path = join(&path, &entry.key);
                     visit(&entry.node, rest, path, found);
                 }
             }

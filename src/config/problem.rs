@@ -1,6 +1,6 @@
 //! What is wrong with a config, and where.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// One thing to mend: `gateway.yaml:14: models.fast.targets[0].upstream: no upstream …`.
 ///
@@ -33,9 +33,11 @@ impl fmt::Display for Problem {
             write!(f, ":{line}")?;
         }
         if !self.path.is_empty() {
-            write!(f, ": {}", self.path)?;
+            f.write_str(": ")?;
+            write_on_one_line(f, &self.path)?;
         }
-        write!(f, ": {}", self.message)
+        f.write_str(": ")?;
+        write_on_one_line(f, &self.message)
     }
 }
 
@@ -53,3 +55,15 @@ impl fmt::Display for Problems {
 }
 
 impl std::error::Error for Problems {}
+
+/// Keys and values of the file may have newlines and terminal controls in them.
+fn write_on_one_line(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    for c in text.chars() {
+        if c.is_control() {
+            write!(f, "{}", c.escape_default())?;
+        } else {
+            f.write_char(c)?;
+        }
+    }
+    Ok(())
+}

@@ -5,9 +5,8 @@ use std::collections::HashSet;
 
 use secrecy::SecretString;
 
-use super::expand::join;
 use super::problem::Problem;
-use super::tree::{Kind, Node, Value};
+use super::tree::{Kind, Node, Value, join};
 
 /// Collects what is wrong while the file is read.
 pub struct Reader {
@@ -122,11 +121,7 @@ impl Reader {
                     Some(near) => format!("unknown key; did you mean `{near}`?"),
                     None => format!("unknown key; keys here: {}", known.join(", ")),
                 };
-                let at = Field {
-                    line: field.line,
-                    ..field.clone()
-                };
-                self.problem(&at, message);
+                self.problem(field, message);
             }
             is_known
         });

@@ -90,6 +90,15 @@ pub fn parse(text: &str) -> Result<Node, (Option<u64>, String)> {
     })
 }
 
+/// The path of `key` in the map at `path`.
+pub fn join(path: &str, key: &str) -> String {
+    if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
+}
+
 impl Node {
     /// What kind of value this is, for messages.
     pub fn kind(&self) -> &'static str {

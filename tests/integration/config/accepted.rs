@@ -275,6 +275,42 @@ fn the_vendors_of_the_public_interface_are_there() {
 }
 
 #[test]
+fn the_reference_lists_every_preset() {
+    const REFERENCE: &str = include_str!("../../../docs/configuration.md");
+    let row = |preset: &preset::Preset| {
+        REFERENCE.lines().find(|line| {
+            let first = format!("| `{}` ", preset.name);
+            line.starts_with(&first)
+        })
+    };
+    for preset in preset::ALL {
+        let row = row(preset).unwrap_or_else(|| panic!("{} is missing", preset.name));
+        assert!(row.contains(&format!("`{}`", preset.wire)), "{row}");
+        let base_url = preset.base_url.unwrap_or_default();
+        assert!(row.contains(base_url), "{row}");
+        // The footnote says who needs no key.
+        assert!(
+            preset.needs_key || row.contains('¹') || preset.name == "bedrock",
+            "{row}"
+        );
+    }
+}
+
+#[test]
+fn a_key_for_a_model_that_is_not_there_is_worth_a_warning() {
+    let text = format!(
+        "upstreams: {{ ollama: }}\n\
+         models: {{ fast: {{ targets: [ {{ upstream: ollama, model: m }} ] }} }}\n\
+         keys: [ {{ name: a, sha256: {}, models: [fast, 'loc*', fsat] }} ]\n",
+        "a".repeat(64)
+    );
+    assert_eq!(
+        warnings(&text),
+        ["gateway.yaml:3: keys[0].models[2]: there is no such model; did you mean `fast`?"]
+    );
+}
+
+#[test]
 fn settings_that_are_not_in_force_are_named() {
     let text = format!(
         "\

@@ -121,6 +121,12 @@ fn clients_never_reach_the_admin_listener() {
 }
 
 #[test]
+fn a_problem_stays_on_its_line() {
+    let found = problem("models: {}\nheartbeat: \"a\\nb\\e[1m\"\n");
+    assert!(found.contains("`a\\nb\\u{1b}[1m` is not"), "{found}");
+}
+
+#[test]
 fn equal_hashes_are_refused() {
     let hash = "ab".repeat(32);
     let found = problem(&format!(
