@@ -85,7 +85,8 @@ impl Upstream {
         model: &str,
         trace: &Trace,
     ) -> Result<Answer, Error> {
-        let outgoing = self.wire.request(request, model, &self.vendor)?;
+        let request = request.for_wire(self.wire.name())?;
+        let outgoing = self.wire.request(&request, model, &self.vendor)?;
         let (head, body) = self.send(outgoing, trace).await?.into_parts();
         if !head.status.is_success() {
             let text = refusal_body(body).await;
