@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::demo::Demo;
-use super::reload::Reloader;
+use super::reload::{self, Reloader};
+use super::stop::Stop;
 use super::{FAILED, FINE, WRONG_USAGE};
 use crate::app::Gateway;
 use crate::config::{Config, Loaded, Overrides, Problems};
@@ -154,28 +155,6 @@ fn welcome(out: &mut dyn Write, addr: SocketAddr) -> io::Result<()> {
          Try:\n\n  curl -N 'http://{addr}/v1/streams?model=demo&prompt=Hello'\n"
     )?;
     out.flush()
-}
-
-/// The signals that end a gateway.
-struct Stop {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Stop {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn asked(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }
 
 impl From<Problems> for ServeError {
