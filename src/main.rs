@@ -14,6 +14,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The streaming front door for AI apps.
 #[derive(Debug, Parser)]
 #[command(name = "sluicegate", version, propagate_version = true)]
+// Options before a command would be lost without a word.
+#[command(args_conflicts_with_subcommands = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
