@@ -70,6 +70,7 @@ impl Serve {
             listen: self.listen,
             admin_listen: self.admin_listen,
         };
+        let seen = self.config.as_deref().and_then(reload::seen);
         // The demo's upstream lives as long as this.
         let (loaded, demo) = match &self.config {
             Some(path) => (load(path, &overrides)?, None),
@@ -98,7 +99,7 @@ impl Serve {
         match self.config {
             None => stop.asked().await,
             Some(path) => {
-                let reloader = Reloader::new(path, overrides, Arc::clone(&gateway));
+                let reloader = Reloader::new(path, seen, overrides, Arc::clone(&gateway));
                 tokio::select! {
                     () = stop.asked() => {}
                     () = reloader.run(hangup) => {}
