@@ -19,6 +19,8 @@ use crate::wire::{Outgoing, Wire};
 
 /// How much of a refusal's body is read, in bytes.
 const REFUSAL_CAP: usize = 64 * 1024;
+/// A header's value that is shorter, in bytes, is a switch or a version and no credential.
+const SHORTEST_SECRET: usize = 8;
 /// How long a refusal's body may take.
 const REFUSAL_TIME: Duration = Duration::from_secs(5);
 
@@ -49,7 +51,7 @@ pub struct Trace {
 pub struct Answer {
     body: reqwest::Body,
     ingest: Ingest,
-    secret: Option<SecretString>,
+    secrets: Vec<SecretString>,
 }
 
 /// A client for upstream connections: HTTP/1.1 (over HTTP/2 one reader that does not read can
@@ -92,7 +94,7 @@ impl Upstream {
             let text = refusal_body(body).await;
             let mut refusal = self.wire.refusal(&text);
             if let Some(refusal) = &mut refusal {
-                refusal.message = scrubbed(&refusal.message, self.secret());
+                refusal.message = scrubbed(&refusal.message, &self.secrets());
             }
             return Err(classify(head.status, &head.headers, refusal.as_ref()));
         }
@@ -107,7 +109,7 @@ impl Upstream {
         Ok(Answer {
             body,
             ingest: Ingest::new(self.wire, self.frame_cap),
-            secret: self.secret().cloned(),
+            secrets: self.secrets(),
         })
     }
 
@@ -147,8 +149,16 @@ impl Upstream {
             .map_err(|error| unreachable(&error))
     }
 
-    pub fn secret(&self) -> Option<&SecretString> {
-        self.credential.as_ref().map(|(_, secret)| secret)
+    /// What is never shown, although the upstream may quote it: the credential, and the values of
+    /// the configured headers, which may be credentials too.
+    pub fn secrets(&self) -> Vec<SecretString> {
+        let values = self
+            .headers
+            .values()
+            .filter_map(|value| value.to_str().ok());
+        let values = values.filter(|value| value.len() >= SHORTEST_SECRET);
+        let credential = self.credential.iter().map(|(_, secret)| secret.clone());
+        credential.chain(values.map(SecretString::from)).collect()
     }
 }
 
@@ -188,7 +198,7 @@ impl Answer {
         };
         Poll::Ready(match read {
             Ok(()) => Ok(self.ingest.finished()),
-            Err(error) => Err(error.map_message(|text| scrubbed(text, self.secret.as_ref()))),
+            Err(error) => Err(error.map_message(|text| scrubbed(text, &self.secrets))),
         })
     }
 
