@@ -93,7 +93,10 @@ pub async fn open(
     };
     let end = body.clock.end;
     let mut opening: Opening = Box::pin(answered(request, trace, outlet, conditions, end));
-    body.state = match tokio::time::timeout(heartbeat, &mut opening).await {
+    let opened = tokio::time::timeout(heartbeat, &mut opening).await;
+    // Waiting for the first content was no idling.
+    body.clock.read();
+    body.state = match opened {
         Err(_) => State::Opening(opening),
         Ok((outlet, Err(error))) if !outlet.committed() => {
             outlet.refuse(&error);
