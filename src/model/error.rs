@@ -40,6 +40,12 @@ pub enum Origin {
     Upstream,
 }
 
+/// How long a client should wait before it asks a draining gateway's successor.
+const DRAIN_RETRY: Duration = Duration::from_secs(1);
+
+/// The longest message about a client's own doing, in bytes: it may quote what the client sent.
+const LONGEST: usize = 2048;
+
 /// What went wrong, in the words that the client gets. A message never carries a credential and
 /// never more of an upstream's body than its own error message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,6 +170,12 @@ impl Error {
     pub fn with_retry_after(mut self, after: Option<Duration>) -> Self {
         self.retry_after = after;
         self
+    /// The gateway is shutting down.
+    pub fn draining() -> Self {
+        Self::new(ErrorCode::Draining, "the gateway is shutting down")
+            .with_retry_after(Some(DRAIN_RETRY))
+    }
+
     }
 
     /// The same error in other words.

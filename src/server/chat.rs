@@ -78,7 +78,7 @@ pub(super) async fn answer(
     };
     let held = Held {
         permit: entry.permit,
-        open: gateway.streams.token(),
+        open: entry.open,
     };
     let receipt = Receipt::new(
         subject,

@@ -158,7 +158,7 @@ async fn answered(
     let route = &conditions.route;
     let answer = tokio::select! {
         biased;
-        () = conditions.cut.cancelled() => Err(draining()),
+        () = conditions.cut.cancelled() => Err(Error::draining()),
         () = ended => Err(too_long()),
         answer = route.open(&request, &trace, &mut outlet, &conditions.metrics) => answer,
     };
@@ -210,7 +210,7 @@ impl Live {
             return;
         };
         if source.cut.as_mut().poll(context).is_ready() {
-            self.fail(&draining());
+            self.fail(&Error::draining());
         } else if clock.end.is_some_and(|end| end <= Instant::now()) {
             self.fail(&too_long());
         }
@@ -283,10 +283,6 @@ impl Body for StreamBody {
 
 fn data(bytes: Bytes) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
     Poll::Ready(Some(Ok(Frame::data(bytes))))
-}
-
-fn draining() -> Error {
-    Error::new(ErrorCode::Draining, "the gateway is shutting down")
 }
 
 fn too_long() -> Error {
