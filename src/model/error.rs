@@ -152,9 +152,14 @@ impl Origin {
 
 impl Error {
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        if code.origin() == Origin::Client && message.len() > LONGEST {
+            message.truncate(message.floor_char_boundary(LONGEST));
+            message.push('…');
+        }
         Self {
             code,
-            message: message.into(),
+            message,
             status: code.status(),
             retry_after: None,
         }
@@ -165,17 +170,17 @@ impl Error {
         Self::new(ErrorCode::InvalidRequest, format!("{field}: {problem}"))
     }
 
-    /// How long to wait before another try, where somebody said so.
-    #[must_use]
-    pub fn with_retry_after(mut self, after: Option<Duration>) -> Self {
-        self.retry_after = after;
-        self
     /// The gateway is shutting down.
     pub fn draining() -> Self {
         Self::new(ErrorCode::Draining, "the gateway is shutting down")
             .with_retry_after(Some(DRAIN_RETRY))
     }
 
+    /// How long to wait before another try, where somebody said so.
+    #[must_use]
+    pub fn with_retry_after(mut self, after: Option<Duration>) -> Self {
+        self.retry_after = after;
+        self
     }
 
     /// The same error in other words.

@@ -71,6 +71,7 @@ pub(super) async fn answer(
     };
     let subject = Subject {
         stream,
+    asked.check_names().map_err(refused)?;
         request: request.clone(),
         dialect: dialect.name(),
         model: model.name.clone(),
