@@ -76,7 +76,10 @@ async fn prompt(
     let request = request_id(headers);
     let answered = match enter(gateway, peer, headers, Opens::Stream) {
         Ok(entry) => chat::answer(gateway, dialect, entry, &request, headers, prompt).await,
-        Err(refusal) => Err(refusal),
+        Err(refusal) => {
+            prompt.discard(headers).await;
+            Err(refusal)
+        }
     };
     finish(answered, dialect, gateway, &request)
 }
