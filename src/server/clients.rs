@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, Query, State};
 use axum::response::Response;
 use axum::routing::{get, post};
-use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -27,17 +27,17 @@ use crate::model::{Error, ErrorCode, RequestId};
 
 /// Every dialect on its path, and what belongs to none.
 pub fn router(gateway: Arc<Gateway>) -> Router {
-    let mut router = Router::new()
-        .route("/v1/models", get(list_models))
-        .fallback(nowhere)
-        .method_not_allowed_fallback(wrong_method);
+    let mut router = Router::new().route("/v1/models", get(list_models));
     for (path, dialect) in dialect::ALL {
         let dialect: &'static dyn Dialect = *dialect;
         let ask = move |gateway, peer, request| post_prompt(dialect, gateway, peer, request);
         router = router.route(path, post(ask));
     }
     router
-        .route("/v1/streams", get(get_stream))
+        .route("/v1/streams", get(get_stream).head(no_head))
+        .fallback(nowhere)
+        // It holds for the routes that are there already.
+        .method_not_allowed_fallback(wrong_method)
         .layer(cors(&gateway))
         .with_state(gateway)
 }
@@ -94,19 +94,36 @@ async fn list_models(
     finish(answered, NATIVE, &gateway, &request_id(&headers))
 }
 
-async fn nowhere(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Response {
+async fn nowhere(gateway: State<Arc<Gateway>>, request: Request<Body>) -> Response {
     let error = Error::new(ErrorCode::NotFound, "there is nothing at this path");
-    let refusal = Refusal::new(error, RateLimits::default());
-    finish(Err(refusal), NATIVE, &gateway, &request_id(&headers))
+    astray(error, gateway, request).await
 }
 
-async fn wrong_method(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Response {
+async fn wrong_method(gateway: State<Arc<Gateway>>, request: Request<Body>) -> Response {
     let error = Error::new(
         ErrorCode::MethodNotAllowed,
         "this path does not answer that method",
     );
+    astray(error, gateway, request).await
+}
+
+async fn astray(
+    error: Error,
+    State(gateway): State<Arc<Gateway>>,
+    request: Request<Body>,
+) -> Response {
+    let (head, body) = request.into_parts();
+    Prompt::Body(body).discard(&head.headers).await;
     let refusal = Refusal::new(error, RateLimits::default());
-    finish(Err(refusal), NATIVE, &gateway, &request_id(&headers))
+    finish(Err(refusal), NATIVE, &gateway, &request_id(&head.headers))
+}
+
+/// A `HEAD` that asked the model would pay for an answer that nobody reads.
+async fn no_head(gateway: State<Arc<Gateway>>, request: Request<Body>) -> Response {
+    let mut response = wrong_method(gateway, request).await;
+    let allowed = HeaderValue::from_static("GET,POST");
+    response.headers_mut().insert(ALLOW, allowed);
+    response
 }
 
 fn finish(
