@@ -13,3 +13,4 @@ mod raw_client;
 mod recordings;
 mod replay_command;
 mod requests;
+mod web;
