@@ -7,6 +7,7 @@ mod config;
 mod fixture_faults;
 mod fixture_library;
 mod fixture_server;
+mod kubernetes;
 mod layering;
 mod limits;
 mod raw_client;
