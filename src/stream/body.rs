@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
+use http_body_util::BodyExt as _;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -34,6 +35,8 @@ pub struct Conditions {
     /// Ends the stream with `draining`.
     pub cut: CancellationToken,
     pub recycler: Recycler,
+    /// The largest answer that is collected, in bytes.
+    pub largest: usize,
 }
 
 /// A streamed answer's body. Dropping it closes the upstream's connection.
@@ -43,6 +46,8 @@ pub struct StreamBody {
     beat: &'static [u8],
     cut: CancellationToken,
     recycler: Recycler,
+    /// Why the stream ended without its finish; known once it is closed.
+    failure: Option<Error>,
 }
 
 enum State {
@@ -84,6 +89,7 @@ pub async fn open(
         beat: conditions.beat,
         cut: conditions.cut.clone(),
         recycler: conditions.recycler.clone(),
+        failure: None,
     };
     let end = body.clock.end;
     let mut opening: Opening = Box::pin(answered(request, trace, outlet, conditions, end));
@@ -96,6 +102,41 @@ pub async fn open(
         Ok((outlet, opened)) => State::Live(Box::new(body.live(outlet, opened))),
     };
     Ok(body)
+}
+
+/// Waits for the whole answer, for clients that do not want a stream. What is collected is bounded
+/// by the dialect's encoder being told no more than `Conditions::largest` bytes.
+///
+/// # Errors
+/// Whatever ends the answer but its own finish; nothing of it is given then.
+pub async fn collect(
+    request: Request,
+    trace: Trace,
+    mut outlet: Outlet,
+    conditions: Conditions,
+) -> Result<Bytes, Error> {
+    outlet.bound(conditions.largest);
+    let clock = Clock::new(&conditions);
+    let end = clock.end;
+    let mut body = StreamBody {
+        clock,
+        // Nobody listens yet.
+        beat: b"",
+        cut: conditions.cut.clone(),
+        recycler: conditions.recycler.clone(),
+        state: State::Opening(Box::pin(answered(request, trace, outlet, conditions, end))),
+        failure: None,
+    };
+    let mut whole = BytesMut::new();
+    while let Some(Ok(frame)) = body.frame().await {
+        if let Ok(bytes) = frame.into_data() {
+            whole.extend_from_slice(&bytes);
+        }
+    }
+    match body.failure {
+        Some(error) => Err(error),
+        None => Ok(whole.freeze()),
+    }
 }
 
 async fn answered(
@@ -219,6 +260,7 @@ impl Body for StreamBody {
                         return data(bytes);
                     }
                     if live.source.is_none() {
+                        this.failure = live.outlet.failure().cloned();
                         this.state = State::Closed;
                         continue;
                     }
