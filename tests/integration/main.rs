@@ -4,6 +4,7 @@
 
 mod access;
 mod config;
+mod documents;
 mod fixture_faults;
 mod fixture_library;
 mod fixture_server;
