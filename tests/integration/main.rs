@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod access;
+mod command_line;
 mod config;
 mod documents;
 mod fixture_faults;
