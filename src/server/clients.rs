@@ -34,7 +34,8 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         router = router.route(path, post(ask));
     }
     router
-        .route("/v1/streams", get(get_stream))
+        // `get` would answer HEAD too, and ask a model for nobody.
+        .route("/v1/streams", get(get_stream).head(wrong_method))
         .fallback(nowhere)
         // Only paths that are there already have it.
         .method_not_allowed_fallback(wrong_method)
