@@ -66,9 +66,11 @@ class Gateway:
             text = answer.read().decode("utf-8")
         finally:
             connection.close()
-        if answer.status != 200:
-            return _refused(text), answer.status, text
-        return read_native(text), 200, text
+        try:
+            heard = read_native(text) if answer.status == 200 else _refused(text)
+        except (KeyError, ValueError) as error:
+            heard = Reading().fail("not the native form", error)
+        return heard, answer.status, text
 
     def _config(self):
         upstreams, models = {}, {}

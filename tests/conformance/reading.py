@@ -17,9 +17,10 @@ class Call:
     arguments: str
 
     def parsed(self):
-        """The arguments as a JSON value; the text itself where it is none."""
+        """The arguments as a JSON value; the text itself where it is none. Some vendors leave the text
+        empty where a call has no arguments, others say `{}`."""
         try:
-            return json.loads(self.arguments)
+            return json.loads(self.arguments or "{}")
         except ValueError:
             return self.arguments
 

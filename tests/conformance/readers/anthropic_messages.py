@@ -100,7 +100,7 @@ def _message(reading, message):
         elif kind == "thinking":
             reading.reasoning += block.get("thinking") or ""
         elif kind == "tool_use":
-            reading.calls.append(Call(block.get("id"), block.get("name"), json_text(block.get("input")) or "{}"))
+            reading.calls.append(Call(block.get("id"), block.get("name"), json_text(block.get("input"))))
         elif kind == "server_tool_use":
             reading.note("`server_tool_use` is a call that the vendor ran itself, no `tool_call`")
     reading.end(message.get("stop_reason"), FINISH)

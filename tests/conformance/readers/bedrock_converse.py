@@ -1,12 +1,15 @@
 """Amazon Bedrock's Converse and ConverseStream, by `boto3`, which checks every frame's CRCs."""
 
 import functools
+import json
 
 import boto3
 import botocore.config
+import botocore.eventstream
 import botocore.exceptions
 
-from reading import CUT, IN_BAND, Call, Reading, Usage, json_text, total
+from reading import CUT, IN_BAND, UNPARSABLE, Call, Reading, Usage, json_text, total
+from readers import plain as framing
 
 PACKAGE = "boto3"
 FINISH = {
@@ -24,9 +27,28 @@ MESSAGES = [{"role": "user", "content": [{"text": "Hello."}]}]
 def sdk(recording, url, key):
     if not recording.streamed:
         return _whole(_client(url).converse(modelId=key, messages=MESSAGES))
+    answer = _client(url).converse_stream(modelId=key, messages=MESSAGES)
+    return _join(answer["stream"])
+
+
+def plain(recording):
+    if not recording.streamed:
+        return _whole(json.loads(recording.body))
+    return _join(_events(recording.body))
+
+
+def _events(body):
+    for headers, payload in framing.frames(body):
+        if headers[":message-type"] != "event":
+            error = {"Error": {"Message": payload.get("message"), "Code": headers.get(":exception-type")}}
+            raise botocore.exceptions.EventStreamError(error, "ConverseStream")
+        yield {headers[":event-type"]: payload}
+
+
+def _join(events):
     reading, blocks, usage, reason = Reading(), {}, None, None
     try:
-        for event in _client(url).converse_stream(modelId=key, messages=MESSAGES)["stream"]:
+        for event in events:
             if "contentBlockStart" in event:
                 start = event["contentBlockStart"]
                 blocks[start["contentBlockIndex"]] = dict(start["start"].get("toolUse") or {})
@@ -39,13 +61,11 @@ def sdk(recording, url, key):
                 usage = event["metadata"].get("usage")
     except botocore.exceptions.EventStreamError as error:
         reading.fail(IN_BAND, error.response["Error"].get("Message", error))
-    reading.calls = [_call(block) for block in blocks.values() if "toolUseId" in block]
+    except (botocore.eventstream.ParserError, ValueError) as error:
+        reading.fail(UNPARSABLE, error)
+    for block in blocks.values():
+        _call(reading, block)
     return _end(reading, reason, usage)
-
-
-def plain(recording):
-    """There is no second reader of this framing: what `boto3` refuses does not parse."""
-    raise ValueError(f"boto3 cannot read {recording.path}")
 
 
 @functools.cache
@@ -73,13 +93,15 @@ def _whole(answer):
         reading.text += block.get("text") or ""
         reasoning = (block.get("reasoningContent") or {}).get("reasoningText") or {}
         reading.reasoning += reasoning.get("text") or ""
-        if "toolUse" in block:
-            reading.calls.append(_call(block["toolUse"]))
+        _call(reading, block.get("toolUse") or {})
     return _end(reading, answer.get("stopReason"), answer.get("usage"))
 
 
-def _call(block):
-    return Call(block.get("toolUseId"), block.get("name"), json_text(block.get("input")) or "{}")
+def _call(reading, block):
+    if block.get("type") == "server_tool_use":
+        reading.note("`server_tool_use` is a call that the vendor ran itself, no `tool_call`")
+    elif "toolUseId" in block:
+        reading.calls.append(Call(block["toolUseId"], block.get("name"), json_text(block.get("input"))))
 
 
 def _end(reading, reason, usage):

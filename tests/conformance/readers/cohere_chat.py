@@ -98,6 +98,7 @@ def _end(reading, reason, usage, error):
         if not usage.get("tokens"):
             reading.note("no `tokens`: usage is `billed_units`")
         reading.usage = Usage(count(counts.get("input_tokens")), count(counts.get("output_tokens")))
+        reading.usage.reasoning = count(counts.get("reasoning_tokens"))
         reading.usage.cached = count(usage.get("cached_tokens"))
     if reason in BROKEN_OFF or error:
         reading.fail(IN_BAND, error or reason)
