@@ -17,8 +17,8 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::chat::{self, Prompt};
 use super::entry::{enter, request_id};
-use super::models;
 use super::refuse::{REQUEST_ID, Refusal, identify, refuse};
+use super::{models, web};
 use crate::app::Gateway;
 use crate::config::Origins;
 use crate::dialect::{self, Dialect, NATIVE};
@@ -27,16 +27,17 @@ use crate::model::{Error, ErrorCode, RequestId};
 
 /// Every dialect on its path, and what belongs to none.
 pub fn router(gateway: Arc<Gateway>) -> Router {
-    let mut router = Router::new().route("/v1/models", get(list_models));
+    let mut router = web::router().route("/v1/models", get(list_models));
     for (path, dialect) in dialect::ALL {
         let dialect: &'static dyn Dialect = *dialect;
         let ask = move |gateway, peer, request| post_prompt(dialect, gateway, peer, request);
         router = router.route(path, post(ask));
     }
     router
+        // `get` would answer HEAD too, and ask a model for nobody.
         .route("/v1/streams", get(get_stream).head(no_head))
         .fallback(nowhere)
-        // It holds for the routes that are there already.
+        // Only paths that are there already have it.
         .method_not_allowed_fallback(wrong_method)
         .layer(cors(&gateway))
         .with_state(gateway)
@@ -118,7 +119,7 @@ async fn astray(
     finish(Err(refusal), NATIVE, &gateway, &request_id(&head.headers))
 }
 
-/// A `HEAD` that asked the model would pay for an answer that nobody reads.
+/// A path that others may `GET`: the fallback alone would name no method.
 async fn no_head(gateway: State<Arc<Gateway>>, request: Request<Body>) -> Response {
     let mut response = wrong_method(gateway, request).await;
     let allowed = HeaderValue::from_static("GET,POST");

@@ -21,6 +21,10 @@ use crate::upstream::{Answer, Recycler, Trace};
 
 /// How much is encoded before it is handed over although more is there, in bytes.
 const BATCH: usize = 32 * 1024;
+/// How often a write waits for the connection to the upstream to hand over what it has already
+/// read: it does so one chunk at a time, each after this task has let others run. There is no timer
+/// in it; a poll that brings nothing new ends the waiting.
+const YIELDS: u8 = 4;
 /// How many of the upstream's chunks are read before others get their turn.
 const CHUNKS: usize = 64;
 
@@ -63,6 +67,8 @@ struct Live {
     outlet: Outlet,
     /// `None` once the terminal event is written.
     source: Option<Source>,
+    /// How many bytes waited when the task last let others run, and how often it did.
+    yielded: (usize, u8),
 }
 
 struct Source {
@@ -177,7 +183,11 @@ impl StreamBody {
                 None
             }
         };
-        Live { outlet, source }
+        Live {
+            outlet,
+            source,
+            yielded: (0, 0),
+        }
     }
 }
 
@@ -202,6 +212,15 @@ impl Live {
         }
         // There is more, but others want their turn.
         context.waker().wake_by_ref();
+    }
+
+    /// Whether to let others run before what waits is written.
+    fn yields(&mut self) -> bool {
+        let (before, times) = self.yielded;
+        let waiting = self.outlet.waiting();
+        let worth = waiting > before && waiting < BATCH && times < YIELDS && self.source.is_some();
+        self.yielded = if worth { (waiting, times + 1) } else { (0, 0) };
+        worth
     }
 
     /// The deadlines that hold whatever the upstream does.
@@ -258,6 +277,10 @@ impl Body for StreamBody {
                 State::Live(live) => {
                     live.check(context, &this.clock);
                     live.read(context, &mut this.clock, &this.recycler);
+                    if live.yields() {
+                        context.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
                     if let Some(bytes) = live.outlet.take_ready() {
                         this.clock.wrote();
                         return data(bytes);
