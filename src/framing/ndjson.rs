@@ -20,10 +20,7 @@ impl Ndjson {
             if line.trim_ascii().is_empty() {
                 return Ok(());
             }
-            sink(&Frame {
-                name: "",
-                data: line,
-            })
+            sink(&Frame::new("", line))
         })
     }
 

@@ -54,12 +54,10 @@ impl Ingest {
         let mut sink = self.grammar.check(sink);
         match remainder {
             Remainder::Nothing => self.decoder.end(&mut sink)?,
+            Remainder::Broken => return Err(interrupted()),
             Remainder::Document(document) => self.decoder.document(&document, &mut sink)?,
             Remainder::Unended { name, data } => {
-                let frame = Frame {
-                    name: &name,
-                    data: &data,
-                };
+                let frame = Frame::new(&name, &data);
                 if !self.decoder.is_terminal(&frame) {
                     return Err(interrupted());
                 }

@@ -4,6 +4,7 @@
 
 mod access;
 mod config;
+mod event_stream;
 mod fixture_faults;
 mod fixture_library;
 mod fixture_server;
