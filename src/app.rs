@@ -146,7 +146,8 @@ impl App {
     }
 }
 
-fn connected(
+/// An upstream that can be asked.
+pub fn connected(
     upstream: &ConfiguredUpstream,
     client: &reqwest::Client,
     frame_cap: usize,

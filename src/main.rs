@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use sluicegate::command::{check, healthcheck, keys, replay, serve};
+use sluicegate::command::{check, healthcheck, keys, record, replay, serve};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -27,6 +27,7 @@ enum Command {
     Serve(serve::Serve),
     Check(check::Check),
     Replay(replay::Replay),
+    Record(record::Record),
     Keys(keys::Keys),
     Healthcheck(healthcheck::Healthcheck),
 }
@@ -53,6 +54,7 @@ async fn run(command: Command) -> u8 {
     match command {
         Command::Serve(serve) => serve.run(&mut out, &mut err).await,
         Command::Check(check) => check.run(&env, &mut out, &mut err),
+        Command::Record(record) => record.run(&mut out, &mut err).await,
         Command::Keys(keys) => keys.run(&mut out, &mut err),
         Command::Healthcheck(healthcheck) => healthcheck.run(&mut err).await,
         Command::Replay(replay) => match replay.run(out, interrupted()).await {

@@ -4,6 +4,7 @@ pub mod check;
 mod demo;
 pub mod healthcheck;
 pub mod keys;
+pub mod record;
 mod reload;
 pub mod replay;
 pub mod serve;

@@ -182,7 +182,9 @@ fn check(role: Role, content: &[Part], field: &str) -> Result<(), Error> {
     let legal = |part: &Part| match part {
         Part::Text(_) => true,
         Part::Image(_) | Part::File(_) => role == Role::User,
-        Part::Reasoning { .. } | Part::ToolCall { .. } => role == Role::Assistant,
+        Part::Reasoning { .. } | Part::SealedReasoning(_) | Part::ToolCall { .. } => {
+            role == Role::Assistant
+        }
         Part::ToolResult { content, .. } => content
             .iter()
             .all(|part| matches!(part, Part::Text(_) | Part::Image(_))),

@@ -29,14 +29,19 @@ pub trait Dialect: Send + Sync + 'static {
     /// [`crate::model::ErrorCode::InvalidRequest`], naming the field.
     fn parse(&self, body: &[u8]) -> Result<Request, Error>;
 
-    /// A fresh encoder for one answer.
-    fn encoder(&self, opening: Opening) -> Box<dyn Encoder>;
+    /// A fresh encoder for the answer to `request`: of a stream, or of one whole answer that is
+    /// written with its last call.
+    fn encoder(&self, request: &Request, opening: Opening) -> Box<dyn Encoder>;
 
     /// What says that the connection lives; may stand between any two events and before the first.
     fn heartbeat(&self) -> &'static [u8];
 
-    /// The headers of a streamed answer.
-    fn headers(&self) -> HeaderMap;
+    /// The headers of the answer to `request`, its content type among them.
+    fn headers(&self, request: &Request) -> HeaderMap;
+
+    /// What this dialect's clients expect in a refusal's headers beside `x-request-id`,
+    /// `retry-after` and the limits.
+    fn refusal_headers(&self, error: &Error, request: &RequestId) -> HeaderMap;
 
     /// The body of a refusal, where no stream has begun.
     fn refusal(&self, error: &Error, request: &RequestId) -> Vec<u8>;
@@ -48,8 +53,8 @@ pub struct Opening {
     pub stream: StreamId,
     /// The model in the client's words.
     pub model: String,
-    /// RFC 3339, in seconds.
-    pub created: String,
+    /// Unix time, in seconds.
+    pub created: u64,
 }
 
 /// Who gives the answer: known when the first content came; nobody where no target gave any.

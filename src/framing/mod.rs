@@ -119,19 +119,19 @@ impl Framer {
     /// and whatever `sink` says. The framer must not be fed again after either.
     pub fn push(&mut self, bytes: &[u8], sink: &mut FrameSink<'_>) -> Result<(), Error> {
         if let Shape::Unread(Unread { waiting, stream }) = &mut self.shape {
-            if waiting.len() + bytes.len() > self.cap {
-                return Err(over_cap(self.cap));
-            }
-            waiting.extend_from_slice(bytes);
-            let shape = match first_mark(waiting) {
-                None => return Ok(()),
+            let shape = match first_mark(bytes) {
+                None if waiting.len() + bytes.len() > self.cap => return Err(over_cap(self.cap)),
+                None => {
+                    waiting.extend_from_slice(bytes);
+                    return Ok(());
+                }
                 Some(b'{' | b'[') => Shape::Document(Vec::new()),
                 Some(b'<') => return Err(no_stream()),
                 Some(_) => stream(self.cap),
             };
-            let opening = std::mem::take(waiting);
+            let waiting = std::mem::take(waiting);
             self.shape = shape;
-            return self.push(&opening, sink);
+            self.push(&waiting, sink)?;
         }
         match &mut self.shape {
             Shape::Unread(_) => Ok(()),

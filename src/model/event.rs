@@ -9,8 +9,14 @@ pub enum Event<'a> {
     Identity { id: &'a str, model: &'a str },
     /// The next piece of the answer's text.
     Text(&'a str),
+    /// The next words of a refusal. They are the answer's text, and the finish says what they are.
+    Refusal(&'a str),
     /// The next piece of the model's reasoning; never part of the text.
     Reasoning(&'a str),
+    /// The vendor's seal on the reasoning before it, with which it can be sent back.
+    Signature(&'a str),
+    /// Reasoning that the vendor keeps to itself, in a form that it reads again.
+    SealedReasoning(&'a str),
     /// The next piece of a call that the client must answer.
     ToolCall(ToolCallDelta<'a>),
     /// A source that the answer leans on.
@@ -19,6 +25,21 @@ pub enum Event<'a> {
     Usage(Usage),
     /// The upstream's own end of the answer. Exactly one, and nothing follows it.
     Finish(FinishReason),
+}
+
+impl Event<'_> {
+    /// The bytes of content that it carries.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Text(text)
+            | Self::Refusal(text)
+            | Self::Reasoning(text)
+            | Self::Signature(text)
+            | Self::SealedReasoning(text) => text.len(),
+            Self::ToolCall(call) => call.arguments.len(),
+            _ => 0,
+        }
+    }
 }
 
 /// A piece of one tool call. The first piece of an `index` names it; the `arguments` of all its

@@ -43,7 +43,11 @@ impl Sink for Checked<'_> {
             return;
         }
         match event {
-            Event::Text("") | Event::Reasoning("") => return,
+            Event::Text("")
+            | Event::Refusal("")
+            | Event::Reasoning("")
+            | Event::Signature("")
+            | Event::SealedReasoning("") => return,
             Event::ToolCall(call)
                 if call.arguments.is_empty() && call.id.is_none() && call.name.is_none() =>
             {

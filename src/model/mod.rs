@@ -17,6 +17,7 @@ pub use grammar::Grammar;
 pub use ids::{EventId, RequestId, StreamId};
 pub use rate::Rate;
 pub use request::{
-    Media, MediaSource, Message, Part, Reasoning, Request, ResponseFormat, Role, Tool, ToolChoice,
+    Media, MediaSource, Message, NativeFields, Part, Reasoning, Request, ResponseFormat, Role,
+    Tool, ToolChoice,
 };
 pub use vendor::{CredentialScheme, Vendor};

@@ -1,6 +1,10 @@
 //! What a client asks for, whatever dialect it asked in.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
+
+use super::Error;
 
 /// One prompt request. Only what is set is sent upstream.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -23,6 +27,49 @@ pub struct Request {
     pub metadata: Option<Map<String, Value>>,
     /// Merged into the upstream's request body as it is.
     pub extra: Map<String, Value>,
+    /// What only an upstream of the client's own protocol understands.
+    pub native_fields: Option<NativeFields>,
+    /// Whether the answer is to be streamed; else it is given whole, at its end.
+    pub stream: bool,
+    /// Whether a streamed answer is to tell its usage, where the dialect leaves that to the client.
+    pub usage_wanted: bool,
+}
+
+/// Fields of a protocol that is both a dialect and a wire, with no place in a [`Request`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct NativeFields {
+    /// The wire that understands them.
+    pub wire: &'static str,
+    pub fields: Map<String, Value>,
+    /// Those whose loss would change what the client gets: another wire must refuse them.
+    pub indispensable: Vec<&'static str>,
+}
+
+impl Request {
+    /// The request as `wire` should see it: fields of the wire's own protocol become `extra`,
+    /// those of another are left out.
+    ///
+    /// # Errors
+    /// [`super::ErrorCode::InvalidRequest`], naming the field that cannot be left out.
+    pub fn for_wire(&self, wire: &str) -> Result<Cow<'_, Self>, Error> {
+        let Some(native) = &self.native_fields else {
+            return Ok(Cow::Borrowed(self));
+        };
+        if native.wire == wire {
+            let mut request = self.clone();
+            request.extra = native.fields.clone();
+            request.extra.extend(self.extra.clone());
+            return Ok(Cow::Owned(request));
+        }
+        let mut lost = native.indispensable.iter();
+        match lost.find(|field| native.fields.contains_key(**field)) {
+            Some(field) => Err(Error::invalid(
+                field,
+                format_args!("this model's upstream speaks {wire}, which cannot do that"),
+            )),
+            None => Ok(Cow::Borrowed(self)),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +100,8 @@ pub enum Part {
         /// The vendor's seal on the reasoning, needed to send it back.
         signature: Option<String>,
     },
+    /// Reasoning that only its vendor can read.
+    SealedReasoning(String),
     ToolCall {
         id: String,
         name: String,

@@ -1,7 +1,7 @@
 //! One prompt request to one answer, for every dialect.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
 use axum::response::Response;
@@ -16,7 +16,7 @@ use crate::app::Gateway;
 use crate::dialect::{Dialect, Opening, native};
 use crate::limit::RateLimits;
 use crate::model::{Error, ErrorCode, RequestId, StreamId};
-use crate::stream::{Conditions, Held, Outlet, Receipt, Subject, open};
+use crate::stream::{Conditions, Held, Outlet, Receipt, Subject, collect, open};
 use crate::upstream::Trace;
 
 /// How long a client may take to send its request's body.
@@ -62,10 +62,12 @@ pub(super) async fn answer(
         .route(&asked.model, &entry.caller)
         .map_err(refused)?;
     let stream = StreamId::random();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let opening = Opening {
         stream,
         model: asked.model.clone(),
-        created: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+        // A clock that stands before 1970 is the operator's to mend; answers go on.
+        created: now.map_or(0, |since| since.as_secs()),
     };
     let subject = Subject {
         stream,
@@ -84,7 +86,9 @@ pub(super) async fn answer(
         Arc::clone(&gateway.metrics),
         Arc::clone(&gateway.memory),
     );
-    let outlet = Outlet::new(dialect.encoder(opening), receipt);
+    let outlet = Outlet::new(dialect.encoder(&asked, opening), receipt);
+    let headers_out = dialect.headers(&asked);
+    let streamed = asked.stream;
     let conditions = Conditions {
         route: Arc::new(route),
         metrics: Arc::clone(&gateway.metrics),
@@ -92,12 +96,18 @@ pub(super) async fn answer(
         beat: dialect.heartbeat(),
         cut: gateway.cut.clone(),
         recycler: gateway.recycler.clone(),
+        largest: entry.app.config.limits.frame,
     };
-    let body = open(asked, trace(headers), outlet, conditions)
-        .await
-        .map_err(refused)?;
-    let mut response = Response::new(Body::new(body));
-    *response.headers_mut() = dialect.headers();
+    let trace = trace(headers);
+    let body = if streamed {
+        let stream = open(asked, trace, outlet, conditions).await;
+        stream.map(Body::new)
+    } else {
+        let whole = collect(asked, trace, outlet, conditions).await;
+        whole.map(Body::from)
+    };
+    let mut response = Response::new(body.map_err(refused)?);
+    *response.headers_mut() = headers_out;
     limits.write(response.headers_mut());
     Ok(response)
 }

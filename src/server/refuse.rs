@@ -57,6 +57,7 @@ pub(super) fn refuse(
         // The next request finds another replica.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    headers.extend(dialect.refusal_headers(error, request));
     refusal.limits.write(headers);
     identify(&mut response, request);
     response

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
+use http_body_util::BodyExt as _;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -20,6 +21,10 @@ use crate::upstream::{Answer, Recycler, Trace};
 
 /// How much is encoded before it is handed over although more is there, in bytes.
 const BATCH: usize = 32 * 1024;
+/// How often a write waits for the connection to the upstream to hand over what it has already
+/// read: it does so one chunk at a time, each after this task has let others run. There is no timer
+/// in it; a poll that brings nothing new ends the waiting.
+const YIELDS: u8 = 4;
 /// How many of the upstream's chunks are read before others get their turn.
 const CHUNKS: usize = 64;
 
@@ -34,6 +39,8 @@ pub struct Conditions {
     /// Ends the stream with `draining`.
     pub cut: CancellationToken,
     pub recycler: Recycler,
+    /// The largest answer that is collected, in bytes.
+    pub largest: usize,
 }
 
 /// A streamed answer's body. Dropping it closes the upstream's connection.
@@ -43,6 +50,8 @@ pub struct StreamBody {
     beat: &'static [u8],
     cut: CancellationToken,
     recycler: Recycler,
+    /// Why the stream ended without its finish; known once it is closed.
+    failure: Option<Error>,
 }
 
 enum State {
@@ -58,6 +67,8 @@ struct Live {
     outlet: Outlet,
     /// `None` once the terminal event is written.
     source: Option<Source>,
+    /// How many bytes waited when the task last let others run, and how often it did.
+    yielded: (usize, u8),
 }
 
 struct Source {
@@ -84,6 +95,7 @@ pub async fn open(
         beat: conditions.beat,
         cut: conditions.cut.clone(),
         recycler: conditions.recycler.clone(),
+        failure: None,
     };
     let end = body.clock.end;
     let mut opening: Opening = Box::pin(answered(request, trace, outlet, conditions, end));
@@ -96,6 +108,41 @@ pub async fn open(
         Ok((outlet, opened)) => State::Live(Box::new(body.live(outlet, opened))),
     };
     Ok(body)
+}
+
+/// Waits for the whole answer, for clients that do not want a stream. What is collected is bounded
+/// by the dialect's encoder being told no more than `Conditions::largest` bytes.
+///
+/// # Errors
+/// Whatever ends the answer but its own finish; nothing of it is given then.
+pub async fn collect(
+    request: Request,
+    trace: Trace,
+    mut outlet: Outlet,
+    conditions: Conditions,
+) -> Result<Bytes, Error> {
+    outlet.bound(conditions.largest);
+    let clock = Clock::new(&conditions);
+    let end = clock.end;
+    let mut body = StreamBody {
+        clock,
+        // Nobody listens yet.
+        beat: b"",
+        cut: conditions.cut.clone(),
+        recycler: conditions.recycler.clone(),
+        state: State::Opening(Box::pin(answered(request, trace, outlet, conditions, end))),
+        failure: None,
+    };
+    let mut whole = BytesMut::new();
+    while let Some(Ok(frame)) = body.frame().await {
+        if let Ok(bytes) = frame.into_data() {
+            whole.extend_from_slice(&bytes);
+        }
+    }
+    match body.failure {
+        Some(error) => Err(error),
+        None => Ok(whole.freeze()),
+    }
 }
 
 async fn answered(
@@ -133,7 +180,11 @@ impl StreamBody {
                 None
             }
         };
-        Live { outlet, source }
+        Live {
+            outlet,
+            source,
+            yielded: (0, 0),
+        }
     }
 }
 
@@ -158,6 +209,15 @@ impl Live {
         }
         // There is more, but others want their turn.
         context.waker().wake_by_ref();
+    }
+
+    /// Whether to let others run before what waits is written.
+    fn yields(&mut self) -> bool {
+        let (before, times) = self.yielded;
+        let waiting = self.outlet.waiting();
+        let worth = waiting > before && waiting < BATCH && times < YIELDS && self.source.is_some();
+        self.yielded = if worth { (waiting, times + 1) } else { (0, 0) };
+        worth
     }
 
     /// The deadlines that hold whatever the upstream does.
@@ -214,11 +274,16 @@ impl Body for StreamBody {
                 State::Live(live) => {
                     live.check(context, &this.clock);
                     live.read(context, &mut this.clock, &this.recycler);
+                    if live.yields() {
+                        context.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
                     if let Some(bytes) = live.outlet.take_ready() {
                         this.clock.wrote();
                         return data(bytes);
                     }
                     if live.source.is_none() {
+                        this.failure = live.outlet.failure().cloned();
                         this.state = State::Closed;
                         continue;
                     }

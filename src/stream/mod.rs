@@ -16,7 +16,7 @@ mod memory;
 mod outlet;
 mod receipt;
 
-pub use body::{Conditions, StreamBody, open};
+pub use body::{Conditions, StreamBody, collect, open};
 pub use memory::{Memory, Remembered};
 pub use outlet::Outlet;
 pub use receipt::{Held, Receipt, Subject};

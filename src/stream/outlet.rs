@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::receipt::Receipt;
 use crate::dialect::{Answering, Completion, Encoder};
-use crate::model::{Error, Event, Sink};
+use crate::model::{Error, ErrorCode, Event, Sink};
 use crate::route::Receiver;
 
 /// The client's end of a stream: encodes events and settles the stream with the terminal one.
@@ -13,6 +13,9 @@ pub struct Outlet {
     ready: BytesMut,
     receipt: Receipt,
     state: State,
+    failure: Option<Error>,
+    /// How many bytes of content may still come.
+    room: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +34,19 @@ impl Outlet {
             ready: BytesMut::new(),
             receipt,
             state: State::Waiting,
+            failure: None,
+            room: usize::MAX,
         }
+    }
+
+    /// Ends the answer with an error once it has more than `bytes` of content.
+    pub fn bound(&mut self, bytes: usize) {
+        self.room = bytes;
+    }
+
+    /// Why the answer ended without its finish.
+    pub fn failure(&self) -> Option<&Error> {
+        self.failure.as_ref()
     }
 
     /// Takes what was encoded since the last call; `None` if nothing was.
@@ -67,6 +82,7 @@ impl Outlet {
             self.encoder.start(&nobody, &mut self.ready);
         }
         self.state = State::Ended;
+        self.failure = Some(error.clone());
         self.receipt.failed(error.code());
         self.encoder
             .error(error, self.receipt.usage(), &mut self.ready);
@@ -87,6 +103,15 @@ impl Sink for Outlet {
     fn event(&mut self, event: Event<'_>) {
         if self.ended() {
             return;
+        }
+        match self.room.checked_sub(event.size()) {
+            Some(room) => self.room = room,
+            None => {
+                return self.fail(&Error::new(
+                    ErrorCode::BadUpstreamData,
+                    "the answer is too large to be given whole",
+                ));
+            }
         }
         if let Event::Usage(usage) = event {
             self.receipt.used(usage);

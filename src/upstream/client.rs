@@ -85,9 +85,9 @@ impl Upstream {
         model: &str,
         trace: &Trace,
     ) -> Result<Answer, Error> {
-        let outgoing = self.wire.request(request, model, &self.vendor)?;
-        let response = self.send(outgoing, trace).await?;
-        let (head, body) = response.into_parts();
+        let request = request.for_wire(self.wire.name())?;
+        let outgoing = self.wire.request(&request, model, &self.vendor)?;
+        let (head, body) = self.send(outgoing, trace).await?.into_parts();
         if !head.status.is_success() {
             let text = refusal_body(body).await;
             let mut refusal = self.wire.refusal(&text);
@@ -111,7 +111,11 @@ impl Upstream {
         })
     }
 
-    async fn send(
+    /// Sends what a wire made of a request and waits for the answer's head, whatever it says.
+    ///
+    /// # Errors
+    /// [`ErrorCode::UpstreamUnavailable`].
+    pub async fn send(
         &self,
         outgoing: Outgoing,
         trace: &Trace,
@@ -143,7 +147,7 @@ impl Upstream {
             .map_err(|error| unreachable(&error))
     }
 
-    fn secret(&self) -> Option<&SecretString> {
+    pub fn secret(&self) -> Option<&SecretString> {
         self.credential.as_ref().map(|(_, secret)| secret)
     }
 }

@@ -16,3 +16,4 @@ mod scrub;
 
 pub use client::{Answer, Trace, Upstream, connections};
 pub use recycle::Recycler;
+pub use scrub::masked;

@@ -1,6 +1,6 @@
 //! Keeps credentials out of messages: vendors quote the key that they refuse.
 
-use std::borrow::Cow;
+use std::ops::Range;
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -17,32 +17,14 @@ const HIDDEN: &str = "[redacted]";
 
 /// `message` without `secret`, without anything that looks like a key, and not too long.
 pub(super) fn scrubbed(message: &str, secret: Option<&SecretString>) -> String {
-    let mut text = Cow::Borrowed(message);
-    if let Some(secret) = secret.map(ExposeSecret::expose_secret)
-        && !secret.is_empty()
-        && text.contains(secret)
-    {
-        text = text.replace(secret, HIDDEN).into();
+    let mut out = String::with_capacity(message.len().min(LONGEST));
+    let mut kept = 0;
+    for hidden in credentials(message, secret) {
+        out.push_str(&message[kept..hidden.start]);
+        out.push_str(HIDDEN);
+        kept = hidden.end;
     }
-    let mut out = String::with_capacity(text.len().min(LONGEST));
-    let mut rest = &*text;
-    while let Some((at, prefix)) = first_prefix(rest) {
-        out.push_str(&rest[..at]);
-        let tail = &rest[at + prefix.len()..];
-        let end = tail
-            .find(|c: char| !(c.is_ascii_alphanumeric() || "-_*.…+/=".contains(c)))
-            .unwrap_or(tail.len());
-        // A word such as `sk-learn` is no key; keys that vendors quote in part have stars or dots.
-        let key = &tail[..end];
-        if key.len() >= 8 || key.contains('*') {
-            out.push_str(HIDDEN);
-        } else {
-            out.push_str(prefix);
-            out.push_str(key);
-        }
-        rest = &tail[end..];
-    }
-    out.push_str(rest);
+    out.push_str(&message[kept..]);
     if out.len() > LONGEST {
         out.truncate(out.floor_char_boundary(LONGEST));
         out.push('…');
@@ -50,18 +32,63 @@ pub(super) fn scrubbed(message: &str, secret: Option<&SecretString>) -> String {
     out
 }
 
-/// The first place where a key may begin: at a prefix that does not stand inside a word.
-fn first_prefix(text: &str) -> Option<(usize, &'static str)> {
-    PREFIXES
-        .iter()
-        .filter_map(|prefix| {
-            text.match_indices(prefix)
-                .find(|(at, _)| {
-                    !text[..*at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
-                })
-                .map(|(at, _)| (at, *prefix))
-        })
-        .min_by_key(|(at, _)| *at)
+/// `text` with every byte of `secret`, and of what looks like a key, an `x`: as long as before.
+pub fn masked(text: &str, secret: Option<&SecretString>) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut kept = 0;
+    for hidden in credentials(text, secret) {
+        out.push_str(&text[kept..hidden.start]);
+        out.extend(std::iter::repeat_n('x', hidden.len()));
+        kept = hidden.end;
+    }
+    out.push_str(&text[kept..]);
+    out
+}
+
+/// Where credentials stand, in order and apart from one another.
+fn credentials(text: &str, secret: Option<&SecretString>) -> Vec<Range<usize>> {
+    let secret = secret.map_or("", ExposeSecret::expose_secret);
+    let mut found: Vec<Range<usize>> = Vec::new();
+    let mut inside_word = false;
+    for (at, character) in text.char_indices() {
+        let rest = &text[at..];
+        let begins = !std::mem::replace(
+            &mut inside_word,
+            character.is_ascii_alphanumeric() || character == '_',
+        );
+        if found.last().is_some_and(|last| at < last.end) {
+            continue;
+        }
+        let length = if !secret.is_empty() && rest.starts_with(secret) {
+            secret.len()
+        } else if begins {
+            looks_like_key(rest)
+        } else {
+            0
+        };
+        if length > 0 {
+            found.push(at..at + length);
+        }
+    }
+    found
+}
+
+/// The length of the key that `text` begins with, 0 if there is none. A word such as `sk-learn` is
+/// no key; keys that vendors quote in part have stars.
+fn looks_like_key(text: &str) -> usize {
+    let Some(prefix) = PREFIXES.iter().find(|prefix| text.starts_with(**prefix)) else {
+        return 0;
+    };
+    let tail = &text[prefix.len()..];
+    let end = tail
+        .find(|c: char| !(c.is_ascii_alphanumeric() || "-_*.…+/=".contains(c)))
+        .unwrap_or(tail.len());
+    let key = &tail[..end];
+    if key.len() >= 8 || key.contains('*') {
+        prefix.len() + end
+    } else {
+        0
+    }
 }
 
 #[cfg(test)]
@@ -90,6 +117,15 @@ mod tests {
         ] {
             assert_eq!(scrubbed(message, Some(&secret)), scrub);
         }
+    }
+
+    #[test]
+    fn a_mask_keeps_the_length() {
+        let secret = SecretString::from("own-secret");
+        let text = "é own-secret, sk-12345678 and sk-learn";
+        let mask = masked(text, Some(&secret));
+        assert_eq!(mask, "é xxxxxxxxxx, xxxxxxxxxxx and sk-learn");
+        assert_eq!(mask.len(), text.len());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Events to `id:`, `event:`, `data:` lines.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use bytes::{BufMut, BytesMut};
 use serde::Serialize;
 use serde_json::json;
@@ -85,25 +87,32 @@ impl Encoder for NativeEncoder {
         out.put_slice(b"retry: ");
         put_number(u64::from(RETRY), out);
         out.put_u8(b'\n');
+        let created = UNIX_EPOCH + Duration::from_secs(self.opening.created);
         let data = json!({
             "stream": self.opening.stream.to_string(),
             "model": self.opening.model,
             "upstream": answering.upstream,
             "upstream_model": answering.model,
-            "created": self.opening.created,
+            "created": humantime::format_rfc3339_seconds(created).to_string(),
         });
         self.write("start", &data, out);
     }
 
     fn event(&mut self, event: &Event<'_>, out: &mut BytesMut) {
         match *event {
-            Event::Text(text) => self.write("token", &TextData { text }, out),
+            Event::Text(text) | Event::Refusal(text) => {
+                self.write("token", &TextData { text }, out)
+            }
             Event::Reasoning(text) => self.write("reasoning", &TextData { text }, out),
             Event::ToolCall(call) => self.write("tool_call", &ToolCallData::from(call), out),
             Event::Citation(citation) => {
                 self.write("citation", &CitationData::from(citation), out);
             }
-            Event::Identity { .. } | Event::Usage(_) | Event::Finish(_) => {}
+            Event::Identity { .. }
+            | Event::Signature(_)
+            | Event::SealedReasoning(_)
+            | Event::Usage(_)
+            | Event::Finish(_) => {}
         }
     }
 

@@ -21,7 +21,7 @@ impl Dialect for Native {
         parse::request(body)
     }
 
-    fn encoder(&self, opening: Opening) -> Box<dyn Encoder> {
+    fn encoder(&self, _: &Request, opening: Opening) -> Box<dyn Encoder> {
         Box::new(encode::NativeEncoder::new(opening))
     }
 
@@ -29,7 +29,7 @@ impl Dialect for Native {
         b": keep-alive\n\n"
     }
 
-    fn headers(&self) -> HeaderMap {
+    fn headers(&self, _: &Request) -> HeaderMap {
         HeaderMap::from_iter([
             (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
             (
@@ -42,6 +42,10 @@ impl Dialect for Native {
                 HeaderValue::from_static("no"),
             ),
         ])
+    }
+
+    fn refusal_headers(&self, _: &Error, _: &RequestId) -> HeaderMap {
+        HeaderMap::new()
     }
 
     fn refusal(&self, error: &Error, request: &RequestId) -> Vec<u8> {
@@ -63,6 +67,7 @@ pub fn from_query(model: Option<String>, prompt: Option<String>) -> Result<Reque
             Role::User,
             parse::required("prompt", prompt)?,
         )],
+        stream: true,
         ..Request::default()
     })
 }

@@ -110,6 +110,8 @@ pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
         user: body.user,
         metadata: body.metadata,
         extra,
+        stream: true,
+        ..Request::default()
     })
 }
 

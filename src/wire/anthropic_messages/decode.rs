@@ -73,7 +73,7 @@ impl Decoder for MessagesDecoder {
         for block in content {
             match said(&block.kind).unwrap_or_default() {
                 "text" => emit_text_block(block, sink),
-                "thinking" => emit_reasoning(&block.thinking, sink),
+                "thinking" | "redacted_thinking" => emit_reasoning_block(block, sink),
                 "tool_use" => {
                     let input = filled_object(block.input);
                     self.begin_call(block, input.unwrap_or("{}"), sink);
@@ -107,6 +107,7 @@ impl MessagesDecoder {
         match said(&delta.kind).unwrap_or_default() {
             "text_delta" => emit_text(&delta.text, sink),
             "thinking_delta" => emit_reasoning(&delta.thinking, sink),
+            "signature_delta" => emit_signature(&delta.signature, sink),
             "input_json_delta" => {
                 self.arguments(
                     message.index,
@@ -131,7 +132,7 @@ impl MessagesDecoder {
         self.block_stop(message.index, sink);
         match said(&block.kind).unwrap_or_default() {
             "text" => emit_text_block(block, sink),
-            "thinking" => emit_reasoning(&block.thinking, sink),
+            "thinking" | "redacted_thinking" => emit_reasoning_block(block, sink),
             "tool_use" => {
                 self.begin_call(block, "", sink);
                 let input = filled_object(block.input);
@@ -283,6 +284,21 @@ fn emit_text_block(block: &Block<'_>, sink: &mut dyn Sink) {
 fn emit_text(piece: &Option<Text<'_>>, sink: &mut dyn Sink) {
     if let Some(piece) = said(piece) {
         sink.event(Event::Text(piece));
+    }
+}
+
+/// A block of reasoning as it begins, or whole.
+fn emit_reasoning_block(block: &Block<'_>, sink: &mut dyn Sink) {
+    emit_reasoning(&block.thinking, sink);
+    emit_signature(&block.signature, sink);
+    if let Some(data) = said(&block.data) {
+        sink.event(Event::SealedReasoning(data));
+    }
+}
+
+fn emit_signature(signature: &Option<Text<'_>>, sink: &mut dyn Sink) {
+    if let Some(signature) = said(signature) {
+        sink.event(Event::Signature(signature));
     }
 }
 

@@ -117,6 +117,9 @@ impl Turns {
             Part::Reasoning {
                 signature: None, ..
             } => None,
+            Part::SealedReasoning(data) => {
+                Some(json!({ "type": "redacted_thinking", "data": data }))
+            }
             Part::ToolCall {
                 id,
                 name,

@@ -35,6 +35,8 @@ pub(super) struct Delta<'a> {
     #[serde(borrow)]
     pub(super) thinking: Option<Text<'a>>,
     #[serde(borrow)]
+    pub(super) signature: Option<Text<'a>>,
+    #[serde(borrow)]
     pub(super) partial_json: Option<Text<'a>>,
     #[serde(borrow)]
     pub(super) citation: Option<&'a RawValue>,
@@ -55,6 +57,11 @@ pub(super) struct Block<'a> {
     pub(super) text: Option<Text<'a>>,
     #[serde(borrow)]
     pub(super) thinking: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) signature: Option<Text<'a>>,
+    /// Of `redacted_thinking`.
+    #[serde(borrow)]
+    pub(super) data: Option<Text<'a>>,
     #[serde(borrow)]
     pub(super) input: Option<&'a RawValue>,
     #[serde(borrow)]

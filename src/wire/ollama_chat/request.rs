@@ -84,6 +84,7 @@ fn messages(messages: &[Message]) -> Result<Value, Error> {
                 Part::Image(media) => content.add_image(&field, media)?,
                 Part::File(_) => return Err(no_files(&field)),
                 Part::Reasoning { text, .. } => thinking.push_str(text),
+                Part::SealedReasoning(_) => {}
                 Part::ToolCall {
                     id,
                     name,
@@ -140,7 +141,10 @@ fn result(field: &str, id: &str, name: Option<&str>, parts: &[Part]) -> Result<V
             Part::Text(text) => content.texts.push(text.clone()),
             Part::Image(media) => content.add_image(field, media)?,
             Part::File(_) => return Err(no_files(field)),
-            Part::Reasoning { .. } | Part::ToolCall { .. } | Part::ToolResult { .. } => {
+            Part::Reasoning { .. }
+            | Part::SealedReasoning(_)
+            | Part::ToolCall { .. }
+            | Part::ToolResult { .. } => {
                 return Err(Error::invalid(
                     field,
                     "a tool's result holds texts and images",

@@ -158,7 +158,7 @@ impl ChatDecoder {
         let refusal = text(&delta.refusal);
         if !refusal.is_empty() {
             self.refused = true;
-            sink.event(Event::Text(refusal));
+            sink.event(Event::Refusal(refusal));
         }
         let pieces = delta.tool_calls.as_deref().unwrap_or_default();
         for (place, piece) in pieces.iter().enumerate() {

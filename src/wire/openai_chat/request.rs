@@ -75,7 +75,10 @@ fn part(part: &Part) -> Option<Value> {
         Part::Text(text) => json!({"type": "text", "text": text}),
         Part::Image(media) => image(media),
         Part::File(media) => file(media),
-        Part::Reasoning { .. } | Part::ToolCall { .. } | Part::ToolResult { .. } => return None,
+        Part::Reasoning { .. }
+        | Part::SealedReasoning(_)
+        | Part::ToolCall { .. }
+        | Part::ToolResult { .. } => return None,
     })
 }
 

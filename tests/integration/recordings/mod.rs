@@ -217,7 +217,7 @@ fn through_the_pipeline(name: &str, pieces: &[&[u8]]) -> Result<(Heard, Vec<Stri
         events.push(format!("{event:?}"));
         late += finishes;
         match event {
-            Event::Text(piece) => heard.text.push_str(piece),
+            Event::Text(piece) | Event::Refusal(piece) => heard.text.push_str(piece),
             Event::Reasoning(piece) => heard.reasoning.push_str(piece),
             Event::ToolCall(call) => {
                 let at = call.index as usize;
@@ -237,7 +237,10 @@ fn through_the_pipeline(name: &str, pieces: &[&[u8]]) -> Result<(Heard, Vec<Stri
                 heard.finish = Some(reason.as_str());
                 finishes += 1;
             }
-            Event::Identity { .. } | Event::Citation(_) => {}
+            Event::Identity { .. }
+            | Event::Citation(_)
+            | Event::Signature(_)
+            | Event::SealedReasoning(_) => {}
         }
     };
     let mut outcome = Ok(());

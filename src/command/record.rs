@@ -1,0 +1,166 @@
+//! `sluicegate record`: one exchange with a real upstream, saved as a fixture.
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+
+use super::serve::load;
+use super::{FAILED, FINE, WRONG_USAGE};
+use crate::app::connected;
+use crate::config::Overrides;
+use crate::dialect::NATIVE;
+use crate::fixture::Exchange;
+use crate::upstream::{Trace, Upstream, connections, masked};
+
+/// Sends one request to a real upstream and saves the exchange as a fixture for `replay`: the
+/// answer byte for byte with its chunks' timing, without credentials.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Record {
+    /// The upstream's name in the config
+    #[arg(long, value_name = "NAME")]
+    pub upstream: String,
+
+    /// The config file
+    #[arg(long, value_name = "FILE", env = "SLUICEGATE_CONFIG")]
+    pub config: PathBuf,
+
+    /// The folder of fixtures to save to, as DIR/<wire>/<case>/
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+
+    /// The request: a body of POST /v1/streams, its model in the upstream's words
+    #[arg(long, value_name = "FILE")]
+    pub request: PathBuf,
+
+    /// The case's name; the model's if left out
+    #[arg(long, value_name = "CASE")]
+    pub name: Option<String>,
+}
+
+/// The largest answer that is recorded, in bytes.
+const LARGEST: usize = 64 * 1024 * 1024;
+
+/// Why nothing was recorded: an exit status and the words for it.
+type Failure = (u8, String);
+
+impl Record {
+    pub async fn run(&self, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+        let said = match self.record().await {
+            Ok(words) => writeln!(out, "{words}").map(|()| FINE),
+            Err((status, words)) => writeln!(err, "{words}").map(|()| status),
+        };
+        said.unwrap_or(FAILED)
+    }
+
+    async fn record(&self) -> Result<String, Failure> {
+        let wrong = |words: String| (WRONG_USAGE, words);
+        let failed = |words: String| (FAILED, words);
+        let loaded =
+            load(&self.config, &Overrides::default()).map_err(|error| wrong(error.to_string()))?;
+        let config = loaded.config;
+        let Some(configured) = config.upstream(&self.upstream) else {
+            let words = format!("the config has no upstream `{}`", self.upstream);
+            return Err(wrong(words));
+        };
+        let client = connections(config.timeouts.connect).map_err(|e| failed(e.to_string()))?;
+        let upstream = connected(configured, &client, config.limits.frame);
+        let shown = self.request.display();
+        let text = fs::read(&self.request).map_err(|e| wrong(format!("{shown}: {e}")))?;
+        let request = NATIVE
+            .parse(&text)
+            .map_err(|error| wrong(format!("{shown}: {}", error.message())))?;
+        // It parsed, so it is JSON.
+        let asked: Value = serde_json::from_slice(&text).unwrap_or_default();
+        let outgoing = upstream
+            .wire
+            .request(&request, &request.model, &upstream.vendor)
+            .map_err(|error| wrong(format!("{shown}: {}", error.message())))?;
+        let name = self.name.as_deref().unwrap_or(&request.model);
+        let mut exchange = Exchange {
+            wire: upstream.wire.name(),
+            name: case_name(name),
+            request: asked,
+            outgoing: json!({"path": outgoing.path, "body": outgoing.body}),
+            status: http::StatusCode::OK,
+            headers: http::HeaderMap::new(),
+            body: Vec::new(),
+            chunks: Vec::new(),
+        };
+        let broke = receive(&upstream, outgoing, &mut exchange)
+            .await
+            .map_err(failed)?;
+        let saved = exchange
+            .save(&self.out)
+            .map_err(|error| failed(format!("cannot save: {error}")))?;
+        Ok(format!(
+            "{}: status {}, {} bytes in {} chunks{}",
+            saved.display(),
+            exchange.status.as_u16(),
+            exchange.body.len(),
+            exchange.chunks.len(),
+            if broke {
+                ", then the connection broke"
+            } else {
+                ""
+            },
+        ))
+    }
+}
+
+/// Fills the exchange with what comes back; says whether the body broke off.
+async fn receive(
+    upstream: &Upstream,
+    outgoing: crate::wire::Outgoing,
+    exchange: &mut Exchange,
+) -> Result<bool, String> {
+    let mut last = Instant::now();
+    let response = upstream.send(outgoing, &Trace::default()).await;
+    let (head, mut body) = response
+        .map_err(|error| error.message().to_owned())?
+        .into_parts();
+    exchange.status = head.status;
+    exchange.headers = head.headers;
+    let mut broke = false;
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else {
+            broke = true;
+            break;
+        };
+        if let Ok(bytes) = frame.into_data()
+            && !bytes.is_empty()
+        {
+            let now = Instant::now();
+            exchange.chunks.push((now - last, bytes.len()));
+            exchange.body.extend_from_slice(&bytes);
+            last = now;
+        }
+        if exchange.body.len() > LARGEST {
+            return Err(format!("the answer is larger than {LARGEST} bytes"));
+        }
+    }
+    exchange.body = match String::from_utf8(std::mem::take(&mut exchange.body)) {
+        Ok(text) => masked(&text, upstream.secret()).into_bytes(),
+        // Binary framings have checksums over their bytes, and no vendor puts a key in there.
+        Err(binary) => binary.into_bytes(),
+    };
+    Ok(broke)
+}
+
+/// A folder's name: models have slashes, colons and more.
+fn case_name(name: &str) -> String {
+    name.chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || "-._".contains(c) {
+                c
+            } else {
+                '-'
+            }
+        })
+        .collect::<String>()
+        .trim_matches('.')
+        .to_owned()
+}
