@@ -33,12 +33,14 @@ impl Ingest {
             decoder,
             grammar,
         } = self;
-        framer.push(bytes, &mut |frame| {
+        let pushed = framer.push(bytes, &mut |frame| {
             if grammar.finished() {
                 return Ok(());
             }
             decoder.frame(frame, &mut grammar.check(sink))
-        })
+        });
+        // What is wrong with bytes behind the finish is wrong with no answer.
+        if grammar.finished() { Ok(()) } else { pushed }
     }
 
     /// The body ended cleanly: finishes the answer, or says that it is not whole.
