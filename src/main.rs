@@ -13,7 +13,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The streaming front door for AI apps.
 #[derive(Debug, Parser)]
-#[command(name = "sluicegate", version, propagate_version = true)]
+// Without the conflict, `sluicegate --config FILE serve` would run without the file.
+#[command(
+    name = "sluicegate",
+    version,
+    propagate_version = true,
+    args_conflicts_with_subcommands = true
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,

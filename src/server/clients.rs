@@ -17,8 +17,8 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::chat::{self, Prompt};
 use super::entry::{enter, request_id};
-use super::models;
 use super::refuse::{REQUEST_ID, Refusal, identify, refuse};
+use super::{models, web};
 use crate::app::Gateway;
 use crate::config::Origins;
 use crate::dialect::{self, Dialect, NATIVE};
@@ -27,17 +27,18 @@ use crate::model::{Error, ErrorCode, RequestId};
 
 /// Every dialect on its path, and what belongs to none.
 pub fn router(gateway: Arc<Gateway>) -> Router {
-    let mut router = Router::new()
-        .route("/v1/models", get(list_models))
-        .fallback(nowhere)
-        .method_not_allowed_fallback(wrong_method);
+    let mut router = web::router().route("/v1/models", get(list_models));
     for (path, dialect) in dialect::ALL {
         let dialect: &'static dyn Dialect = *dialect;
         let ask = move |gateway, peer, request| post_prompt(dialect, gateway, peer, request);
         router = router.route(path, post(ask));
     }
     router
-        .route("/v1/streams", get(get_stream))
+        // `get` would answer HEAD too, and ask a model for nobody.
+        .route("/v1/streams", get(get_stream).head(wrong_method))
+        .fallback(nowhere)
+        // Only paths that are there already have it.
+        .method_not_allowed_fallback(wrong_method)
         .layer(cors(&gateway))
         .with_state(gateway)
 }

@@ -7,6 +7,7 @@
 //! | `chat` | one prompt request to one answer, for every dialect |
 //! | `resume` | clients that come back with `Last-Event-ID` |
 //! | `models` | the models a key may use |
+//! | `web` | the chat page at `GET /` |
 //! | `refuse` | errors to HTTP answers |
 //! | `admin` | the operators' listener |
 //! | `listener` | connections: accepting, header deadlines, graceful ends |
@@ -19,6 +20,7 @@ mod listener;
 mod models;
 mod refuse;
 mod resume;
+mod web;
 
 pub use admin::router as admin;
 pub use clients::router as clients;

@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue};
 use crate::dialect::Dialect;
 use crate::limit::RateLimits;
 use crate::metrics::Metrics;
-use crate::model::{Error, ErrorCode, RequestId};
+use crate::model::{Error, ErrorCode, Origin, RequestId};
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -35,12 +35,14 @@ pub(super) fn refuse(
     let error = &refusal.error;
     let code = error.code();
     metrics.refused(code.as_str());
+    // What is wrong with a request may quote it, and a prompt has no place in a log.
+    let logged = (code.origin() != Origin::Client).then(|| error.message());
     tracing::info!(
         request = request.as_str(),
         dialect = dialect.name(),
         code = code.as_str(),
         status = error.status().as_u16(),
-        message = error.message(),
+        message = logged,
         "request refused"
     );
     let mut response = Response::new(Body::from(dialect.refusal(error, request)));

@@ -3,14 +3,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod access;
+mod command_line;
 mod config;
+mod documents;
 mod event_stream;
 mod fixture_faults;
 mod fixture_library;
 mod fixture_server;
+mod kubernetes;
 mod layering;
 mod limits;
 mod raw_client;
 mod recordings;
 mod replay_command;
 mod requests;
+mod web;

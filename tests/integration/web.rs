@@ -1,0 +1,83 @@
+//! The chat page: what the browser is given, and that its own policy lets it work.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use http::header::{ALLOW, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::BodyExt as _;
+use sluicegate::app::Gateway;
+use sluicegate::config::{Config, Overrides};
+use sluicegate::server;
+use tower::ServiceExt as _;
+
+const KEYS: &str = "keys: [ { name: app, sha256: \
+    9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 } ]";
+
+fn clients() -> Router {
+    // As the program does at its start; a second call finds it installed.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let loaded = Config::parse(KEYS, "test", &|_| None, &Overrides::default()).unwrap();
+    server::clients(Arc::new(Gateway::new(loaded.config).unwrap()))
+}
+
+async fn ask(method: Method, path: &str) -> (StatusCode, HeaderMap, String) {
+    let request = Request::builder().method(method).uri(path);
+    let request = request.body(Body::empty()).unwrap();
+    let (head, body) = clients().oneshot(request).await.unwrap().into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let text = String::from_utf8(body.to_vec()).unwrap();
+    (head.status, head.headers, text)
+}
+
+/// The values of every `name="…"` in `html`.
+fn attributes<'a>(html: &'a str, name: &str) -> Vec<&'a str> {
+    let mark = format!(" {name}=\"");
+    let values = html.split(&mark).skip(1);
+    values.map(|rest| rest.split('"').next().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn the_page_needs_no_key_and_has_a_strict_policy() {
+    let (status, headers, html) = ask(Method::GET, "/").await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(headers[CONTENT_TYPE], "text/html; charset=utf-8");
+    let policy = headers[CONTENT_SECURITY_POLICY].to_str().unwrap();
+    assert!(policy.contains("default-src 'none'"), "{policy}");
+    assert!(!policy.contains("unsafe"), "{policy}");
+    // What the policy forbids would be dead on the page.
+    assert!(!html.contains("<style"), "an inline style");
+    assert!(attributes(&html, "style").is_empty(), "an inline style");
+    assert!(!html.contains("<script>"), "an inline script");
+}
+
+#[tokio::test]
+async fn the_page_loads_only_files_that_are_here() {
+    let (_, _, html) = ask(Method::GET, "/").await;
+    let mut files = attributes(&html, "src");
+    files.extend(attributes(&html, "href"));
+    files.retain(|file| *file != "data:,");
+    assert_eq!(files.len(), 2, "{files:?}");
+    for file in files {
+        let (status, headers, text) = ask(Method::GET, file).await;
+        assert_eq!(status, StatusCode::OK, "{file}");
+        let kind = if file.ends_with(".js") {
+            "text/javascript"
+        } else {
+            "text/css"
+        };
+        assert!(headers[CONTENT_TYPE].to_str().unwrap().starts_with(kind));
+        assert!(!text.contains("://"), "{file} names another origin");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_method_is_refused_in_the_gateways_own_words() {
+    for (method, path) in [(Method::POST, "/"), (Method::PUT, "/v1/streams")] {
+        let (status, headers, body) = ask(method, path).await;
+        assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
+        assert!(headers.contains_key(ALLOW), "{path}");
+        assert!(body.contains("\"code\":\"method_not_allowed\""), "{body}");
+    }
+}
