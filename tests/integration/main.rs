@@ -17,4 +17,5 @@ mod raw_client;
 mod recordings;
 mod replay_command;
 mod requests;
+mod signed_requests;
 mod web;
