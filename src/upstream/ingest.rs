@@ -33,14 +33,18 @@ impl Ingest {
             decoder,
             grammar,
         } = self;
-        let pushed = framer.push(bytes, &mut |frame| {
+        if grammar.finished() {
+            return Ok(());
+        }
+        let read = framer.push(bytes, &mut |frame| {
+            decoder.frame(frame, &mut grammar.check(sink))?;
             if grammar.finished() {
-                return Ok(());
+                // Any error stops the framer.
+                return Err(interrupted());
             }
-            decoder.frame(frame, &mut grammar.check(sink))
+            Ok(())
         });
-        // What is wrong with bytes behind the finish is wrong with no answer.
-        if grammar.finished() { Ok(()) } else { pushed }
+        if grammar.finished() { Ok(()) } else { read }
     }
 
     /// The body ended cleanly: finishes the answer, or says that it is not whole.
