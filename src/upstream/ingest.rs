@@ -1,7 +1,7 @@
 //! An upstream's bytes to events: framing, decoder and grammar in a row.
 
 use crate::framing::{Frame, Framer, Remainder};
-use crate::model::{Error, Grammar, Sink};
+use crate::model::{Error, Event, Grammar, Sink};
 use crate::wire::{Decoder, Wire, interrupted};
 
 /// Reads one answer's body. Pure: bytes in, events out; the same events for every way of cutting
@@ -61,7 +61,15 @@ impl Ingest {
         match remainder {
             Remainder::Nothing => self.decoder.end(&mut sink)?,
             Remainder::Broken => return Err(interrupted()),
-            Remainder::Document(document) => self.decoder.document(&document, &mut sink)?,
+            Remainder::Document(document) => {
+                let mut joined = Joined {
+                    text: String::new(),
+                    sink: &mut sink,
+                };
+                let read = self.decoder.document(&document, &mut joined);
+                joined.flush();
+                read?;
+            }
             Remainder::Unended { name, data } => {
                 let frame = Frame::new(&name, &data);
                 if !self.decoder.is_terminal(&frame) {
@@ -89,5 +97,29 @@ impl Ingest {
     /// How many lines had invalid UTF-8 that became U+FFFD.
     pub fn repaired_lines(&self) -> u64 {
         self.framer.repaired_lines()
+    }
+}
+
+/// Joins texts that follow one another: a whole answer's text is one, however many parts it came in.
+struct Joined<'a> {
+    text: String,
+    sink: &'a mut dyn Sink,
+}
+
+impl Joined<'_> {
+    fn flush(&mut self) {
+        self.sink.event(Event::Text(&self.text));
+        self.text.clear();
+    }
+}
+
+impl Sink for Joined<'_> {
+    fn event(&mut self, event: Event<'_>) {
+        if let Event::Text(text) = event {
+            self.text.push_str(text);
+        } else {
+            self.flush();
+            self.sink.event(event);
+        }
     }
 }
