@@ -6,19 +6,27 @@ CARGO_FLAGS ?=
 TOOLS := target/tools
 DENY := $(TOOLS)/bin/cargo-deny
 DENY_VERSION := 0.20.2
+# Python with the vendors' SDKs, for `make conformance`.
+CONFORMANCE := target/conformance/venv
 MANIFESTS := $(wildcard k8s/*/kustomization.yaml k8s/*/*/kustomization.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help build test check fmt clippy deny kustomize prepare
+.PHONY: help build test conformance check fmt clippy deny kustomize prepare
 
 help: ## list these commands
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 build: prepare ## build the release binary, target/release/sluicegate
 	$(CARGO) build --release $(CARGO_FLAGS)
 
 test: prepare kustomize ## run every test; installs what they need
 	$(CARGO) test $(CARGO_FLAGS)
+
+conformance: prepare $(CONFORMANCE)/installed ## compare with the vendors' own SDKs: DIR=a folder of recorded answers
+	@test -n "$(DIR)" || { echo "conformance: say which recordings: make conformance DIR=folder"; exit 2; }
+	$(CARGO) build $(CARGO_FLAGS)
+	$(CONFORMANCE)/bin/python tests/conformance "$(DIR)" \
+		--binary target/debug/sluicegate --work target/conformance $(ARGS)
 
 check: fmt clippy deny ## everything that reads the code without running it
 
@@ -47,6 +55,16 @@ prepare:
 		echo "prepare: installing a C compiler (gcc, libc6-dev)"; \
 		apt-get update -q && apt-get install -q -y --no-install-recommends gcc libc6-dev; \
 	fi
+
+$(CONFORMANCE)/installed: tests/conformance/requirements.txt
+	@if ! python3 -c 'import ensurepip' 2>/dev/null; then \
+		echo "conformance: installing python3-venv"; \
+		apt-get update -q && apt-get install -q -y --no-install-recommends python3-venv; \
+	fi
+	@echo "conformance: installing into $(CONFORMANCE):"; grep -v '^#' $<
+	@python3 -m venv $(CONFORMANCE)
+	@$(CONFORMANCE)/bin/pip install --quiet --requirement $<
+	@touch $@
 
 # A prebuilt binary where there is one, else a build; the folder lasts until `cargo clean`.
 $(DENY):

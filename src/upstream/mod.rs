@@ -5,10 +5,11 @@
 //! | `client` | one upstream: its address, credential and connections; a request out, an answer back |
 //! | `recycle` | reads a finished answer's last bytes, so that its connection can be used again |
 //! | `refusal` | what a non-2xx answer means, for every wire in one place |
-//! | `scrub` | keeps credentials out of messages |
+//! | `scrub`, `account` | keep credentials, and whose account it is, out of messages |
 //! | `sigv4` | signs requests to AWS |
 //! | `ingest` | an answer's bytes to events |
 
+mod account;
 mod client;
 pub mod ingest;
 mod recycle;

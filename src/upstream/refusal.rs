@@ -33,7 +33,7 @@ pub(super) fn classify(
             ErrorCode::UpstreamRateLimited,
             message("the upstream is rate limiting"),
         )
-        .with_retry_after(retry_after(headers, SystemTime::now())),
+        .with_retry_after(wait(headers, refusal)),
         400..=499 => Error::new(
             ErrorCode::UpstreamRejected,
             message("the upstream refused the request"),
@@ -47,8 +47,15 @@ pub(super) fn classify(
             ErrorCode::UpstreamUnavailable,
             message(&format!("the upstream answered {}", status.as_u16())),
         )
-        .with_retry_after(retry_after(headers, SystemTime::now())),
+        .with_retry_after(wait(headers, refusal)),
     }
+}
+
+/// The longest wait that headers or body ask for.
+fn wait(headers: &HeaderMap, refusal: Option<&Refusal>) -> Option<Duration> {
+    let said = refusal.and_then(|refusal| refusal.retry_after);
+    let said = said.map(|wait| wait.min(LONGEST_WAIT));
+    retry_after(headers, SystemTime::now()).max(said)
 }
 
 fn account_refused() -> Error {
@@ -68,6 +75,7 @@ fn is_about_content(refusal: &Refusal) -> bool {
             "content policy",
             "flagged",
             "safety",
+            "usage guidelines",
         ],
     )
 }
@@ -93,7 +101,8 @@ fn says(refusal: &Refusal, words: &[&str]) -> bool {
         .any(|word| kind.contains(word) || message.contains(word))
 }
 
-/// `retry-after-ms`, or `retry-after` as seconds or as a date (RFC 9110, section 10.2.3).
+/// `retry-after-ms`, and `retry-after` as seconds or as a date (RFC 9110, section 10.2.3). The longer
+/// one where they differ: Azure sends 0 ms beside 1 s.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
     let seconds = |text: &str| {
@@ -103,24 +112,26 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let milliseconds = text("retry-after-ms")
         .and_then(|text| text.parse().ok())
         .map(Duration::from_millis);
-    let wait = milliseconds.or_else(|| {
-        let text = text("retry-after")?;
+    let plain = text("retry-after").and_then(|text| {
         seconds(text).or_else(|| {
             let date = httpdate::parse_http_date(text).ok()?;
             Some(date.duration_since(now).unwrap_or_default())
         })
     });
-    wait.map(|wait| wait.min(LONGEST_WAIT))
+    milliseconds.max(plain).map(|wait| wait.min(LONGEST_WAIT))
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn refusal(message: &str) -> Refusal {
         Refusal {
             message: message.to_owned(),
             kind: None,
+            retry_after: None,
         }
     }
 
@@ -177,5 +188,18 @@ mod tests {
             let wait = wait.map(Duration::from_millis);
             assert_eq!(retry_after(&headers, now), wait, "{name}: {value}");
         }
+    }
+
+    #[test]
+    fn the_longest_wait_is_kept() {
+        let mut headers = HeaderMap::new();
+        headers.insert("retry-after-ms", HeaderValue::from_static("0"));
+        headers.insert("retry-after", HeaderValue::from_static("1"));
+        let mut refusal = refusal("slow down");
+        assert_eq!(wait(&headers, Some(&refusal)), Some(Duration::from_secs(1)));
+        refusal.retry_after = Some(Duration::from_secs(34));
+        assert_eq!(wait(&headers, Some(&refusal)), refusal.retry_after);
+        refusal.retry_after = Some(Duration::MAX);
+        assert_eq!(wait(&headers, Some(&refusal)), Some(LONGEST_WAIT));
     }
 }

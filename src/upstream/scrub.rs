@@ -1,28 +1,38 @@
-//! Keeps credentials out of messages: vendors quote the key that they refuse.
+//! Keeps credentials and accounts out of messages: vendors quote the key that they refuse, and whose
+//! limit it was.
 
 use std::ops::Range;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::account::accounts;
+
 /// The longest message of an upstream that is passed on, in bytes.
 const LONGEST: usize = 2048;
 
 /// How keys and tokens of the well-known vendors begin.
-const PREFIXES: [&str; 12] = [
+const PREFIXES: [&str; 13] = [
     "sk-", "sk_", "gsk_", "xai-", "hf_", "nvapi-", "pplx-", "AIza", "AKIA", "ASIA", "Bearer ",
-    "csk-",
+    "csk-", "eyJ",
 ];
 
 const HIDDEN: &str = "[redacted]";
 
-/// `message` without `secret`, without anything that looks like a key, and not too long.
+/// `message` without `secret`, without anything that looks like a key or names an account, and not
+/// too long.
 pub(super) fn scrubbed(message: &str, secret: Option<&SecretString>) -> String {
+    let mut private = credentials(message, secret);
+    private.extend(accounts(message));
+    private.extend(starred(message));
+    private.sort_by_key(|hidden| hidden.start);
     let mut out = String::with_capacity(message.len().min(LONGEST));
     let mut kept = 0;
-    for hidden in credentials(message, secret) {
-        out.push_str(&message[kept..hidden.start]);
-        out.push_str(HIDDEN);
-        kept = hidden.end;
+    for hidden in private {
+        if hidden.start >= kept {
+            out.push_str(&message[kept..hidden.start]);
+            out.push_str(HIDDEN);
+        }
+        kept = kept.max(hidden.end);
     }
     out.push_str(&message[kept..]);
     if out.len() > LONGEST {
@@ -91,6 +101,21 @@ fn looks_like_key(text: &str) -> usize {
     }
 }
 
+/// Where words stand that are starred out in part, as vendors quote the key that they refuse.
+fn starred(text: &str) -> Vec<Range<usize>> {
+    let ends = |c: char| c.is_whitespace() || "\"'`,;:<>()".contains(c);
+    let mut found = Vec::new();
+    let mut at = 0;
+    for piece in text.split_inclusive(ends) {
+        let word = piece.trim_end_matches(ends);
+        if word.contains("***") && word.contains(|c: char| c.is_ascii_alphanumeric()) {
+            found.push(at..at + word.len());
+        }
+        at += piece.len();
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,6 +130,23 @@ mod tests {
                 "Incorrect API key provided: [redacted] Find yours",
             ),
             ("sk-ab*cd", "[redacted]"),
+            (
+                "your api key: ****-key is invalid",
+                "your api key: [redacted] is invalid",
+            ),
+            (
+                "provided: <not-a-r****key>. Find",
+                "provided: <[redacted]>. Find",
+            ),
+            ("*** important ***", "*** important ***"),
+            (
+                "limit of org-abcdefghij0123456789: 7000",
+                "limit of [redacted]: 7000",
+            ),
+            (
+                "key sk-proj-***-user_abcdefghij0123456789",
+                "key [redacted]",
+            ),
             (
                 "header 'Bearer abcdefghijk' refused",
                 "header '[redacted]' refused",

@@ -12,12 +12,16 @@ mod effort;
 mod json;
 mod ollama_chat;
 mod openai_chat;
+mod refusal;
 
 use http::HeaderMap;
 use serde_json::{Map, Value};
 
 use crate::framing::{Frame, Framing};
 use crate::model::{CredentialScheme, Error, ErrorCode, Request, Sink, Vendor};
+
+pub use refusal::Refusal;
+use refusal::refusal_of;
 
 /// Every wire that the gateway speaks.
 pub static ALL: &[&dyn Wire] = &[
@@ -72,14 +76,6 @@ pub struct Outgoing {
     /// Headers that the protocol itself demands, such as `anthropic-version`.
     pub headers: HeaderMap,
     pub body: Value,
-}
-
-/// An upstream's reason for refusing a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    pub message: String,
-    /// The vendor's own error type or code.
-    pub kind: Option<String>,
 }
 
 /// Frames to events, for one answer.
@@ -142,37 +138,4 @@ fn merge(body: &mut Map<String, Value>, extra: &Map<String, Value>) {
             }
         }
     }
-}
-
-/// The words of an error body, in the shapes that vendors use: `{"error":{"message":…}}`,
-/// `{"error":"…"}`, `{"message":…}`, `{"detail":"…"}`, `{"detail":[{"msg":…}]}`, and a list of one of
-/// these (Gemini).
-fn refusal_of(body: &[u8]) -> Option<Refusal> {
-    let body: Value = serde_json::from_slice(body).ok()?;
-    let body = body.get(0).unwrap_or(&body);
-    let error = match &body["error"] {
-        Value::Object(_) => &body["error"],
-        _ => body,
-    };
-    let message = [
-        &error["message"],
-        &body["error"],
-        &body["message"],
-        &body["detail"],
-        &body["detail"][0]["msg"],
-    ]
-    .into_iter()
-    .find_map(Value::as_str)?;
-    let kind = [
-        &error["type"],
-        &error["status"],
-        &error["code"],
-        &body["code"],
-    ]
-    .into_iter()
-    .find_map(Value::as_str);
-    Some(Refusal {
-        message: message.trim().to_owned(),
-        kind: kind.map(str::to_owned),
-    })
 }

@@ -17,7 +17,7 @@ use http::HeaderMap;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde_json::Value;
 
-use super::{Decoder, Outgoing, Refusal, Wire, refusal_of};
+use super::{Decoder, Outgoing, Wire};
 use crate::framing::Framing;
 use crate::model::{CredentialScheme, Error, Request, Vendor};
 
@@ -59,17 +59,6 @@ impl Wire for BedrockConverse {
 
     fn decoder(&self) -> Box<dyn Decoder> {
         Box::new(decode::ConverseDecoder::default())
-    }
-
-    /// Some of AWS's front doors write `Message`.
-    fn refusal(&self, body: &[u8]) -> Option<Refusal> {
-        refusal_of(body).or_else(|| {
-            let body: Value = serde_json::from_slice(body).ok()?;
-            Some(Refusal {
-                message: body["Message"].as_str()?.trim().to_owned(),
-                kind: body["__type"].as_str().map(str::to_owned),
-            })
-        })
     }
 
     fn asked_model(&self, path: &str, _body: &Value) -> Option<String> {

@@ -1,0 +1,180 @@
+//! Finds whose account it is in an upstream's words: that is the operator's, as keys are.
+
+use std::ops::Range;
+
+/// How ids begin at vendors that mark them: OpenAI, Groq, OpenRouter, Stripe-like ones.
+const MARKS: [&str; 7] = ["org-", "org_", "proj_", "user-", "user_", "acct_", "team_"];
+
+/// Words that an id without a mark follows: `Team: 3f2a…`, `project_number:3487…`.
+const WORDS: [&str; 13] = [
+    "account",
+    "customer",
+    "key",
+    "org",
+    "organisation",
+    "organization",
+    "project",
+    "project_number",
+    "subscription",
+    "team",
+    "tenant",
+    "user",
+    "workspace",
+];
+
+/// What an id is at least as long as where only its mark or its word tells it from other words.
+const MARKED: usize = 16;
+const NUMBER: usize = 6;
+
+/// Where ids of accounts stand, in order and apart from one another.
+pub(super) fn accounts(text: &str) -> Vec<Range<usize>> {
+    let mut found: Vec<Range<usize>> = Vec::new();
+    let mut inside_word = false;
+    for (at, character) in text.char_indices() {
+        let begins = !std::mem::replace(&mut inside_word, is_word(character));
+        let behind = found.last().is_none_or(|last| at >= last.end);
+        if begins
+            && behind
+            && let Some(id) = account(&text[at..])
+        {
+            found.push(at + id.start..at + id.end);
+        }
+    }
+    found
+}
+
+/// Where the account is that `text` begins to name.
+fn account(text: &str) -> Option<Range<usize>> {
+    // Amazon's resource names hold the account's number, and the user's name where it is about one.
+    if text.starts_with("arn:aws") {
+        let end = text.find(|c: char| c.is_whitespace() || "\"'`,;)".contains(c));
+        return Some(0..end.unwrap_or(text.len()));
+    }
+    // Google's resource names: `projects/NAME/locations/…`.
+    if let Some(name) = text.strip_prefix("projects/") {
+        let start = text.len() - name.len();
+        let length = token(name);
+        return (length > 0).then_some(start..start + length);
+    }
+    let marked = MARKS.iter().find_map(|mark| {
+        let length = alphanumeric(text.strip_prefix(mark)?);
+        (length >= MARKED).then_some(0..mark.len() + length)
+    });
+    marked.or_else(|| {
+        WORDS.iter().find_map(|word| {
+            let start = word.len() + between(after_word(text, word)?)?;
+            let length = token(&text[start..]);
+            is_id(&text[start..start + length]).then_some(start..start + length)
+        })
+    })
+}
+
+/// What follows `word`, if `text` begins with it in any case.
+fn after_word<'a>(text: &'a str, word: &str) -> Option<&'a str> {
+    let (head, rest) = text.split_at_checked(word.len())?;
+    head.eq_ignore_ascii_case(word).then_some(rest)
+}
+
+/// The length of what stands between the word and its id: separators, and perhaps `ID`.
+fn between(text: &str) -> Option<usize> {
+    let id = text.trim_start_matches(is_separator);
+    if id.len() == text.len() {
+        return None;
+    }
+    let named = after_word(id, "id").map(|rest| rest.trim_start_matches(is_separator));
+    let start = named.filter(|rest| rest.len() + 2 < id.len()).unwrap_or(id);
+    Some(text.len() - start.len())
+}
+
+fn is_separator(character: char) -> bool {
+    " :=`'\"/(<[_".contains(character)
+}
+
+fn is_word(character: char) -> bool {
+    character.is_ascii_alphanumeric() || character == '_'
+}
+
+/// The length of the id or word that `text` begins with.
+fn token(text: &str) -> usize {
+    text.find(|c: char| !(is_word(c) || c == '-'))
+        .unwrap_or(text.len())
+}
+
+fn alphanumeric(text: &str) -> usize {
+    text.find(|c: char| !c.is_ascii_alphanumeric())
+        .unwrap_or(text.len())
+}
+
+/// A number, a UUID, or letters and digits too long for a word.
+fn is_id(token: &str) -> bool {
+    let digits = token.bytes().filter(u8::is_ascii_digit).count();
+    let number = digits == token.len() && digits >= NUMBER;
+    let code = digits > 0 && token.len() >= MARKED && alphanumeric(token) == token.len();
+    number || code || is_uuid(token)
+}
+
+fn is_uuid(token: &str) -> bool {
+    let groups = token.split('-').map(|group| {
+        group
+            .bytes()
+            .all(|byte| byte.is_ascii_hexdigit())
+            .then_some(group.len())
+    });
+    groups.eq([8, 4, 4, 4, 12].map(Some))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hidden(text: &str) -> Vec<&str> {
+        accounts(text).into_iter().map(|at| &text[at]).collect()
+    }
+
+    #[test]
+    fn accounts_are_found_in_every_form() {
+        let uuid = "0f8e6c1a-52d7-4b6e-9a3f-7c1d2e3f4a5b";
+        for (text, ids) in [
+            (
+                "in organization org-a1B2c3D4e5F6g7H8 on tokens",
+                vec!["org-a1B2c3D4e5F6g7H8"],
+            ),
+            (
+                "organization `org_01jabcdefghijklmnopqrstuvw`",
+                vec!["org_01jabcdefghijklmnopqrstuvw"],
+            ),
+            (
+                &format!("Team: {uuid}, API key ID: {uuid}, Model: m"),
+                vec![uuid, uuid],
+            ),
+            ("consumer 'project_number:123456789'", vec!["123456789"]),
+            ("AWS account 123456789012 is not", vec!["123456789012"]),
+            ("account_id=123456789012", vec!["123456789012"]),
+            (
+                "User: arn:aws:iam::123456789012:user/eve is not authorized",
+                vec!["arn:aws:iam::123456789012:user/eve"],
+            ),
+            (
+                "model `projects/our-name/locations/global`",
+                vec!["our-name"],
+            ),
+        ] {
+            assert_eq!(hidden(text), ids, "{text}");
+        }
+    }
+
+    #[test]
+    fn other_words_and_numbers_stay() {
+        let uuid = "0f8e6c1a-52d7-4b6e-9a3f-7c1d2e3f4a5b";
+        for text in [
+            "user-friendly, team-wide, org-chart and project-specific",
+            "your account's rate limit: 200000 tokens",
+            "the project gpt-4o-2024-08-06 of user input 128000",
+            &format!("request {uuid} (ref: {uuid})"),
+            "é team",
+            "key",
+        ] {
+            assert_eq!(hidden(text), [] as [&str; 0], "{text}");
+        }
+    }
+}

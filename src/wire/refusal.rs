@@ -1,0 +1,134 @@
+//! The words of an error body.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// An upstream's reason for refusing a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub message: String,
+    /// The vendor's own error type or code.
+    pub kind: Option<String>,
+    /// How long to wait, where the body says so.
+    pub retry_after: Option<Duration>,
+}
+
+/// Reads an error body in the shapes that vendors use: `{"error":{"message":…}}`, `{"error":"…"}`,
+/// `{"message":…}`, `{"Message":…}` (AWS), `{"detail":"…"}`, `{"detail":[{"msg":…}]}`, and a list of
+/// one of these (Gemini).
+/// A vendor that passes on what another one said has that behind its own words.
+pub(super) fn refusal_of(body: &[u8]) -> Option<Refusal> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    let body = body.get(0).unwrap_or(&body);
+    let error = match &body["error"] {
+        Value::Object(_) => &body["error"],
+        _ => body,
+    };
+    let mut message = words(body)?.trim().to_owned();
+    if let Some(inner) = passed_on(body).filter(|inner| !message.contains(inner.as_str())) {
+        message = format!("{message}: {inner}");
+    }
+    let kind = [
+        &error["type"],
+        &error["status"],
+        &error["code"],
+        &body["code"],
+        &body["__type"],
+    ]
+    .into_iter()
+    .find_map(Value::as_str);
+    Some(Refusal {
+        message,
+        kind: kind.map(str::to_owned),
+        retry_after: retry_delay(&error["details"]),
+    })
+}
+
+fn words(body: &Value) -> Option<&str> {
+    [
+        &body["error"]["message"],
+        &body["error"],
+        &body["message"],
+        &body["Message"],
+        &body["detail"],
+        &body["detail"][0]["msg"],
+        &body["msg"],
+    ]
+    .into_iter()
+    .find_map(Value::as_str)
+}
+
+/// What the provider behind a vendor said: OpenRouter's `metadata.raw`, that provider's error body or
+/// plain text; Pollinations' `details`.
+fn passed_on(body: &Value) -> Option<String> {
+    let Some(raw) = body["error"]["metadata"]["raw"].as_str() else {
+        return words(body.get("details")?).map(str::to_owned);
+    };
+    match serde_json::from_str::<Value>(raw) {
+        Ok(inner) => words(&inner).map(str::to_owned),
+        Err(_) => Some(raw.trim().to_owned()),
+    }
+}
+
+/// `retryDelay` of a `google.rpc.RetryInfo`, such as `34.4s`
+/// (<https://google.aip.dev/193>, `google/rpc/error_details.proto`).
+fn retry_delay(details: &Value) -> Option<Duration> {
+    let delay = details
+        .as_array()?
+        .iter()
+        .find_map(|detail| detail["retryDelay"].as_str())?;
+    let seconds = delay.strip_suffix('s')?.parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(body: &str) -> Option<String> {
+        refusal_of(body.as_bytes()).map(|refusal| refusal.message)
+    }
+
+    #[test]
+    fn every_shape_of_an_error_body_is_read() {
+        for (body, words) in [
+            (r#"{"error":{"message":" a "}}"#, Some("a")),
+            (r#"{"error":"a"}"#, Some("a")),
+            (r#"{"message":"a"}"#, Some("a")),
+            (r#"{"__type":"Throttling","Message":"a"}"#, Some("a")),
+            (r#"{"detail":"a"}"#, Some("a")),
+            (r#"{"detail":[{"msg":"a"},{"msg":"b"}]}"#, Some("a")),
+            (r#"[{"error":{"message":"a"}}]"#, Some("a")),
+            (r#"{"error":{"code":400}}"#, None),
+            ("<html>", None),
+        ] {
+            assert_eq!(message(body).as_deref(), words, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_a_provider_behind_the_vendor_said_is_kept() {
+        for (raw, words) in [
+            (r#""plain words""#, "failed: plain words"),
+            (r#""{\"error\":{\"message\":\"why\"}}""#, "failed: why"),
+            (r#""{\"code\":400,\"msg\":\"why\"}""#, "failed: why"),
+            (r#""{\"code\":400}""#, "failed"),
+            (r#""failed""#, "failed"),
+            ("null", "failed"),
+        ] {
+            let body = format!(r#"{{"error":{{"message":"failed","metadata":{{"raw":{raw}}}}}}}"#);
+            assert_eq!(message(&body).as_deref(), Some(words), "{body}");
+        }
+        let body = r#"{"error":"400 Bad Request","details":{"error":{"message":"why"}}}"#;
+        assert_eq!(message(body).as_deref(), Some("400 Bad Request: why"));
+    }
+
+    #[test]
+    fn google_says_how_long_to_wait_in_the_body() {
+        let body =
+            br#"{"error":{"message":"quota","details":[{"quota":1},{"retryDelay":"34.5s"}]}}"#;
+        let wait = refusal_of(body).and_then(|refusal| refusal.retry_after);
+        assert_eq!(wait, Some(Duration::from_millis(34_500)));
+    }
+}

@@ -1,0 +1,46 @@
+"""Independent readings of an answer: by the vendor's own SDK, or by plain JSON where it refuses.
+
+A reader module has `sdk(recording, url, key)`, which points the SDK at the answer server, and
+`plain(recording)`. Both give a `Reading`. An exception of the SDK that is not its error for an
+error that the answer holds means that the SDK cannot read this answer: then `plain` does, and
+says so.
+"""
+
+import importlib.metadata
+
+from readers import anthropic_messages, bedrock_converse, cohere_chat, gemini, mistral, ollama_chat, openai_chat, openai_responses
+
+READERS = {
+    "anthropic-messages": anthropic_messages,
+    "bedrock-converse": bedrock_converse,
+    "cohere-chat": cohere_chat,
+    "gemini": gemini,
+    "ollama-chat": ollama_chat,
+    "openai-chat": openai_chat,
+    "openai-responses": openai_responses,
+}
+# Vendors of OpenAI Chat with an SDK of their own.
+READERS_OF_VENDORS = {("openai-chat", "mistral"): mistral}
+
+
+def read(recording, url, without_sdk=False):
+    """The reading of a recorded answer of status 200, and who read it."""
+    reader = READERS_OF_VENDORS.get((recording.wire, recording.vendor), READERS[recording.wire])
+    if without_sdk:
+        return reader.plain(recording), "plain JSON"
+    try:
+        reading = reader.sdk(recording, url, f"sdk-{recording.number}")
+        return reading, _named(reader.PACKAGE)
+    except Exception as refused:  # An SDK that cannot read an answer raises what it likes.
+        reading = reader.plain(recording)
+        reading.note(f"read without SDK: {reader.PACKAGE} gives {_short(refused)}")
+        return reading, "plain JSON"
+
+
+def _named(package):
+    return f"{package} {importlib.metadata.version(package)}"
+
+
+def _short(refused):
+    lines = str(refused).strip().splitlines() or [""]
+    return f"{type(refused).__name__}: {lines[0][:120]}"

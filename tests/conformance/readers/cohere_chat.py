@@ -1,0 +1,104 @@
+"""Cohere's chat API, version 2, by the `cohere` SDK."""
+
+import functools
+
+import cohere
+from cohere.core.api_error import ApiError
+
+from reading import CUT, IN_BAND, UNPARSABLE, Call, Reading, Usage, count
+from readers import plain as framing
+
+PACKAGE = "cohere"
+FINISH = {
+    "COMPLETE": "stop",
+    "STOP_SEQUENCE": "stop",
+    "MAX_TOKENS": "length",
+    "TOOL_CALL": "tool_calls",
+}
+BROKEN_OFF = ("ERROR", "TIMEOUT")
+MESSAGES = [{"role": "user", "content": "Hello."}]
+ONCE = {"max_retries": 0}
+
+
+def sdk(recording, url, key):
+    values = []
+    try:
+        if recording.streamed:
+            for event in _client(url).chat_stream(model=key, messages=MESSAGES, request_options=ONCE):
+                values.append(event.dict())
+        else:
+            values.append(_client(url).chat(model=key, messages=MESSAGES, request_options=ONCE).dict())
+    except ApiError as error:
+        return _read(recording, values).fail(IN_BAND, error.body)
+    return _read(recording, values)
+
+
+def plain(recording):
+    try:
+        return _read(recording, framing.objects(recording))
+    except ValueError as error:
+        return Reading().fail(UNPARSABLE, error)
+
+
+@functools.cache
+def _client(url):
+    return cohere.ClientV2(api_key="none", base_url=url)
+
+
+def _read(recording, values):
+    return _streamed(values) if recording.streamed else _whole(values[0])
+
+
+def _streamed(values):
+    reading, calls, ended = Reading(), {}, False
+    for value in values:
+        kind, delta = value.get("type"), value.get("delta") or {}
+        message = delta.get("message") or {}
+        if kind in ("content-start", "content-delta"):
+            content = message.get("content") or {}
+            reading.text += content.get("text") or ""
+            reading.reasoning += content.get("thinking") or ""
+        elif kind == "tool-plan-delta":
+            reading.note("the tool plan is reasoning")
+            reading.reasoning += message.get("tool_plan") or ""
+        elif kind == "tool-call-start":
+            call = message["tool_calls"]
+            function = call.get("function") or {}
+            calls[value.get("index")] = Call(call.get("id"), function.get("name"), function.get("arguments") or "")
+        elif kind == "tool-call-delta":
+            function = message["tool_calls"].get("function") or {}
+            calls[value.get("index")].arguments += function.get("arguments") or ""
+        elif kind == "message-end":
+            ended = True
+            _end(reading, delta.get("finish_reason"), delta.get("usage"), delta.get("error"))
+    reading.calls = list(calls.values())
+    return reading if ended else reading.fail(CUT)
+
+
+def _whole(value):
+    reading = Reading()
+    message = value.get("message") or {}
+    if message.get("tool_plan"):
+        reading.note("the tool plan is reasoning")
+        reading.reasoning += message["tool_plan"]
+    for part in message.get("content") or []:
+        reading.text += part.get("text") or ""
+        reading.reasoning += part.get("thinking") or ""
+    for call in message.get("tool_calls") or []:
+        function = call.get("function") or {}
+        reading.calls.append(Call(call.get("id"), function.get("name"), function.get("arguments") or ""))
+    _end(reading, value.get("finish_reason"), value.get("usage"), None)
+    return reading
+
+
+def _end(reading, reason, usage, error):
+    reading.end(reason, FINISH)
+    if usage:
+        counts = usage.get("tokens") or usage.get("billed_units") or {}
+        if not usage.get("tokens"):
+            reading.note("no `tokens`: usage is `billed_units`")
+        reading.usage = Usage(count(counts.get("input_tokens")), count(counts.get("output_tokens")))
+        reading.usage.reasoning = count(counts.get("reasoning_tokens"))
+        reading.usage.cached = count(usage.get("cached_tokens"))
+    if reason in BROKEN_OFF or error:
+        reading.fail(IN_BAND, error or reason)

@@ -1,0 +1,136 @@
+"""A folder of recorded upstream answers.
+
+`MANIFEST.tsv` lists the files (columns `path`, `protocol`, `status`, …), `HEADERS.jsonl` gives the
+request path and the answer's headers where they are known. A protocol that is a vendor's name may
+hold answers of several wires, so the request path decides, then the answer itself.
+"""
+
+import csv
+import dataclasses
+import json
+import pathlib
+import re
+
+CONTENT_TYPES = {
+    ".eventstream": "application/vnd.amazon.eventstream",
+    ".html": "text/html",
+    ".json": "application/json",
+    ".ndjson": "application/x-ndjson",
+    ".sse": "text/event-stream",
+}
+
+# Where a protocol's name says nothing else, it is a vendor of OpenAI Chat.
+WIRE_OF_PROTOCOL = {
+    "anthropic-messages": "anthropic-messages",
+    "bedrock-converse-stream": "bedrock-converse",
+    "bedrock-invoke-stream": None,
+    "cohere-v2": "cohere-chat",
+    "gemini": "gemini",
+    "ollama": "ollama-chat",
+    "openai-completions": None,
+    "openai-responses": "openai-responses",
+}
+
+# In order: the first that the request's path ends with.
+WIRE_OF_PATH = [
+    (r"/chat/completions", "openai-chat"),
+    (r"/completions", None),
+    (r"/api/generate", None),
+    (r"/invoke(-with-response-stream)?", None),
+    (r"/interactions", None),
+    (r"/responses", "openai-responses"),
+    (r"/messages|:(stream)?rawPredict", "anthropic-messages"),
+    (r":(stream)?GenerateContent", "gemini"),
+    (r"/converse(-stream)?", "bedrock-converse"),
+    (r"/v2/chat", "cohere-chat"),
+    (r"/api/chat", "ollama-chat"),
+]
+
+# What the first JSON object of an answer without a request path has.
+WIRE_OF_SHAPE = [
+    ("openai-responses", lambda value: value.get("object") == "response" or "response" in value and "sequence_number" in value),
+    ("anthropic-messages", lambda value: value.get("type") in ("message", "message_start")),
+    ("gemini", lambda value: "candidates" in value or "promptFeedback" in value),
+    ("openai-chat", lambda value: any("delta" in choice or "message" in choice for choice in value.get("choices") or [])),
+    (None, lambda value: "generated_text" in value or any("text" in choice for choice in value.get("choices") or [])),
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    number: int
+    path: str
+    protocol: str
+    status: int
+    body: bytes
+    content_type: str
+    # Lower-case names.
+    headers: dict
+    # None: of no wire that the gateway could speak.
+    wire: str | None
+
+    @property
+    def vendor(self):
+        """`groq` of `openai-compat:groq`."""
+        return self.protocol.split(":")[-1]
+
+    @property
+    def streamed(self):
+        return not self.path.endswith((".json", ".html"))
+
+
+def read(folder):
+    """Every recording of a folder, in the manifest's order."""
+    folder = pathlib.Path(folder)
+    known = {}
+    headers = folder / "HEADERS.jsonl"
+    if headers.exists():
+        for line in headers.read_text("utf-8").splitlines():
+            entry = json.loads(line)
+            known[entry["path"]] = entry
+    with open(folder / "MANIFEST.tsv", encoding="utf-8", newline="") as manifest:
+        rows = list(csv.DictReader(manifest, delimiter="\t", quoting=csv.QUOTE_NONE))
+    return [_recording(folder, number, row, known.get(row["path"], {})) for number, row in enumerate(rows)]
+
+
+def _recording(folder, number, row, known):
+    body = (folder / row["path"]).read_bytes()
+    headers = {name.lower(): value for name, value in known.get("headers", [])}
+    suffix = pathlib.PurePath(row["path"]).suffix
+    return Recording(
+        number=number,
+        path=row["path"],
+        protocol=row["protocol"],
+        status=int(row["status"]),
+        body=body,
+        content_type=headers.get("content-type") or CONTENT_TYPES.get(suffix, "application/octet-stream"),
+        headers=headers,
+        wire=_wire(row["protocol"], known.get("request_path") or "", body),
+    )
+
+
+def _wire(protocol, request_path, body):
+    if protocol.startswith("other:"):
+        return None
+    path = request_path.split("?")[0]
+    for pattern, wire in WIRE_OF_PATH:
+        if re.search(f"({pattern})$", path, re.IGNORECASE):
+            return wire
+    first = _first_object(body)
+    for wire, fits in WIRE_OF_SHAPE:
+        if fits(first):
+            return wire
+    return WIRE_OF_PROTOCOL.get(protocol, "openai-chat")
+
+
+def _first_object(body):
+    """The first JSON object of an answer, however it is framed; an empty one if there is none."""
+    text = body.decode("utf-8", "replace")
+    for candidate in [text, *(line.removeprefix("data:") for line in text.splitlines())]:
+        try:
+            value = json.loads(candidate)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            return value
+    return {}
