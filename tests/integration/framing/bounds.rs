@@ -72,7 +72,8 @@ fn what_is_over_is_not_counted_against_the_cap() {
 }
 
 /// The time for eight times the input is about eight times the time; a framer that goes over what
-/// it has again for each piece or each line would take sixty-four times as long.
+/// it has again for each piece or each line would take sixty-four times as long. In between is what
+/// a body costs that no longer fits the processor's cache.
 #[test]
 fn time_is_linear_in_the_length_of_a_frame() {
     let line = |length: usize| format!("data: {}\n\n", "x".repeat(length)).into_bytes();
@@ -94,7 +95,7 @@ fn linear(what: &str, framing: Framing, length: usize, body: impl Fn(usize) -> V
     let short = fastest(framing, &body(length));
     let long = fastest(framing, &body(length * TIMES as usize));
     assert!(
-        long < short * TIMES * 3,
+        long < short * TIMES * 5,
         "{what}: {short:?}, {TIMES} times as long: {long:?}"
     );
 }
