@@ -121,9 +121,9 @@ impl Serve {
 /// ends those that are left; `hurry` ends them at once.
 async fn drain(gateway: &Gateway, hurry: impl Future<Output = ()>) {
     let patience = gateway.app().config.drain;
-    tracing::info!(?patience, "draining");
     gateway.draining.cancel();
     gateway.streams.close();
+    tracing::info!(?patience, "draining");
     tokio::select! {
         () = gateway.streams.wait() => return,
         () = tokio::time::sleep(patience) => {}
