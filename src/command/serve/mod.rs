@@ -41,7 +41,7 @@ pub struct Serve {
     pub admin_listen: Option<SocketAddr>,
 }
 
-/// How long streams that were told to end, and connections after them, may take to say so.
+/// How long connections may take to say to their clients what is left to say.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 impl Serve {
@@ -125,8 +125,6 @@ async fn drain(gateway: &Gateway, hurry: impl Future<Output = ()>) {
     }
     tracing::warn!(streams = gateway.streams.len(), "ending open streams");
     gateway.cut.cancel();
-    // Streams whose clients do not read are dropped with their connections.
-    let _ = tokio::time::timeout(LAST_WORDS, gateway.streams.wait()).await;
 }
 
 fn bind(addr: SocketAddr) -> Result<(Listener, SocketAddr), Failure> {
