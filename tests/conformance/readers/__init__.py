@@ -8,6 +8,7 @@ says so.
 
 import importlib.metadata
 
+from reading import UNPARSABLE, Reading
 from readers import anthropic_messages, bedrock_converse, cohere_chat, gemini, mistral, ollama_chat, openai_chat, openai_responses
 
 READERS = {
@@ -27,14 +28,22 @@ def read(recording, url, without_sdk=False):
     """The reading of a recorded answer of status 200, and who read it."""
     reader = READERS_OF_VENDORS.get((recording.wire, recording.vendor), READERS[recording.wire])
     if without_sdk:
-        return reader.plain(recording), "plain JSON"
+        return _plain(reader, recording), "plain JSON"
     try:
         reading = reader.sdk(recording, url, f"sdk-{recording.number}")
         return reading, _named(reader.PACKAGE)
     except Exception as refused:  # An SDK that cannot read an answer raises what it likes.
-        reading = reader.plain(recording)
+        reading = _plain(reader, recording)
         reading.note(f"read without SDK: {reader.PACKAGE} gives {_short(refused)}")
         return reading, "plain JSON"
+
+
+def _plain(reader, recording):
+    """An answer of another shape than its protocol's is one that does not parse."""
+    try:
+        return reader.plain(recording)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        return Reading().fail(UNPARSABLE, error)
 
 
 def _named(package):

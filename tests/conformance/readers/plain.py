@@ -6,8 +6,8 @@ import zlib
 
 
 def events(body):
-    """The events of an SSE body as (name, data), after the WHATWG's text: an event without its
-    blank line at the end does not count."""
+    """The events of an SSE body as (name, data), by the letter of the WHATWG's text, but that a last
+    event without its blank line counts if it is whole: it may be the terminal one."""
     text = body.decode("utf-8", "replace").removeprefix("\ufeff")
     name, data = "", []
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
@@ -23,6 +23,18 @@ def events(body):
             name = value
         elif field == "data":
             data.append(value)
+    if lines[-1].startswith("data:"):
+        data.append(lines[-1].removeprefix("data:").removeprefix(" "))
+    if data and _is_whole("\n".join(data)):
+        yield name or "message", "\n".join(data)
+
+
+def _is_whole(data):
+    try:
+        json.loads(data)
+    except ValueError:
+        return data == "[DONE]"
+    return True
 
 
 def says_done(body):
