@@ -50,6 +50,7 @@ pub enum Remainder {
 pub struct Framer {
     shape: Shape,
     cap: usize,
+    repaired_document: bool,
 }
 
 enum Shape {
@@ -68,7 +69,11 @@ impl Framer {
             Framing::Sse => Shape::Unread(Vec::new()),
             Framing::Ndjson => Shape::Ndjson(Ndjson::new(cap)),
         };
-        Self { shape, cap }
+        Self {
+            shape,
+            cap,
+            repaired_document: false,
+        }
     }
 
     /// Hands every frame that `bytes` completes to `sink`.
@@ -78,8 +83,11 @@ impl Framer {
     /// and whatever `sink` says. The framer must not be fed again after either.
     pub fn push(&mut self, bytes: &[u8], sink: &mut FrameSink<'_>) -> Result<(), Error> {
         if let Shape::Unread(waiting) = &mut self.shape {
-            let shape = match first_mark(bytes) {
-                None if waiting.len() + bytes.len() > self.cap => return Err(over_cap(self.cap)),
+            let mark = bytes.iter().position(is_mark);
+            if waiting.len() + mark.unwrap_or(bytes.len()) > self.cap {
+                return Err(over_cap(self.cap));
+            }
+            let shape = match mark.map(|at| bytes[at]) {
                 None => {
                     waiting.extend_from_slice(bytes);
                     return Ok(());
@@ -114,10 +122,14 @@ impl Framer {
         match &mut self.shape {
             Shape::Unread(_) => Ok(Remainder::Nothing),
             Shape::Sse(sse) => sse.end(),
-            Shape::Ndjson(ndjson) => Ok(ndjson.end()),
-            Shape::Document(document) => Ok(Remainder::Document(
-                lines::repaired(document).0.into_owned(),
-            )),
+            Shape::Ndjson(ndjson) => ndjson.end(),
+            Shape::Document(document) => {
+                let document = document.trim_ascii_start();
+                let document = document.strip_prefix(lines::BOM).unwrap_or(document);
+                let (text, broken) = lines::repaired(document);
+                self.repaired_document = broken;
+                Ok(Remainder::Document(text.into_owned()))
+            }
         }
     }
 
@@ -126,17 +138,16 @@ impl Framer {
         match &self.shape {
             Shape::Sse(sse) => sse.repaired_lines(),
             Shape::Ndjson(ndjson) => ndjson.repaired_lines(),
-            Shape::Unread(_) | Shape::Document(_) => 0,
+            // A document counts as one line, and is read at its end.
+            Shape::Document(_) => u64::from(self.repaired_document),
+            Shape::Unread(_) => 0,
         }
     }
 }
 
-/// The first byte that is neither white space nor a part of a byte order mark.
-fn first_mark(bytes: &[u8]) -> Option<u8> {
-    bytes
-        .iter()
-        .copied()
-        .find(|b| !b.is_ascii_whitespace() && !lines::BOM.contains(b))
+/// Whether a byte is neither white space nor a part of a byte order mark.
+fn is_mark(byte: &u8) -> bool {
+    !byte.is_ascii_whitespace() && !lines::BOM.contains(byte)
 }
 
 fn no_stream() -> Error {

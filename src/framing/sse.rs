@@ -15,6 +15,7 @@ use std::task::{Context, Poll, Waker};
 
 use eventsource_stream::{Event, EventStream};
 use futures_core::Stream;
+use memchr::{memchr, memrchr};
 
 use super::lines::Lines;
 use super::{Frame, FrameSink, Remainder, no_stream, over_cap};
@@ -154,7 +155,7 @@ fn bare_error(line: &str) -> Option<&str> {
 /// The event of one whole block, if it has data. The block is text with LF ends, so the parser has
 /// neither an error to report nor anything to wait for.
 fn parse(block: &[u8]) -> Option<Event> {
-    let mut events = EventStream::new(Once(Some(block)));
+    let mut events = EventStream::new(Pieces(block));
     let mut context = Context::from_waker(Waker::noop());
     match Pin::new(&mut events).poll_next(&mut context) {
         Poll::Ready(Some(Ok(event))) => Some(event),
@@ -162,13 +163,26 @@ fn parse(block: &[u8]) -> Option<Event> {
     }
 }
 
-/// A stream of one item that is there already.
-struct Once<'a>(Option<&'a [u8]>);
+/// A block in pieces of whole lines. For each line the parser copies what is behind it in its
+/// piece, so a piece of many lines is a short one.
+struct Pieces<'a>(&'a [u8]);
 
-impl<'a> Stream for Once<'a> {
+/// The longest piece of more than one line, in bytes.
+const PIECE: usize = 4096;
+
+impl<'a> Stream for Pieces<'a> {
     type Item = Result<&'a [u8], Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Poll::Ready(self.0.take().map(Ok))
+        let rest = self.0;
+        if rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        let end = memrchr(b'\n', &rest[..rest.len().min(PIECE)])
+            .or_else(|| memchr(b'\n', rest))
+            .map_or(rest.len(), |at| at + 1);
+        let (piece, behind) = rest.split_at(end);
+        self.0 = behind;
+        Poll::Ready(Some(Ok(piece)))
     }
 }

@@ -30,7 +30,7 @@ impl Route {
     ) -> Result<Answer, Error> {
         let mut failure = None;
         for target in &self.targets {
-            let mut commit = Commit::new(target, receiver);
+            let mut commit = Commit::new(&target.upstream.name, &target.model, receiver);
             let error = match self.attempt(target, request, trace, &mut commit).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) if commit.committed => return Err(error),
@@ -109,8 +109,9 @@ fn worse(before: Option<Error>, now: Error) -> Error {
 
 /// Holds back what a target says before its first content, so that a target that fails there leaves
 /// no trace.
-struct Commit<'a> {
-    target: &'a Target,
+pub struct Commit<'a> {
+    upstream: &'a str,
+    model: &'a str,
     receiver: &'a mut dyn Receiver,
     committed: bool,
     identity: Option<(String, String)>,
@@ -118,9 +119,10 @@ struct Commit<'a> {
 }
 
 impl<'a> Commit<'a> {
-    fn new(target: &'a Target, receiver: &'a mut dyn Receiver) -> Self {
+    pub fn new(upstream: &'a str, model: &'a str, receiver: &'a mut dyn Receiver) -> Self {
         Self {
-            target,
+            upstream,
+            model,
             receiver,
             committed: false,
             identity: None,
@@ -130,8 +132,7 @@ impl<'a> Commit<'a> {
 
     fn commit(&mut self) {
         self.committed = true;
-        self.receiver
-            .answering(&self.target.upstream.name, &self.target.model);
+        self.receiver.answering(self.upstream, self.model);
         if let Some((id, model)) = &self.identity {
             self.receiver.event(Event::Identity { id, model });
         }

@@ -9,6 +9,8 @@ use std::time::Duration;
 use crate::model::Sink;
 use crate::upstream::Upstream;
 
+pub use failover::Commit;
+
 /// Where requests for one model go.
 #[derive(Debug)]
 pub struct Route {

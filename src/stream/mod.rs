@@ -7,7 +7,8 @@
 //! | file | does |
 //! |---|---|
 //! | `body` | the state machine: opening, live, closed; heartbeats and deadlines |
-//! | `outlet` | events to the client's bytes; exactly one terminal event |
+//! | `outlet` | the client's end: what is written, and what is settled with it |
+//! | `transcript` | events to the client's bytes; exactly one terminal event |
 //! | `receipt` | settles a stream once, however it ends |
 //! | `memory` | which streams there were, for clients that come back |
 
@@ -15,8 +16,10 @@ mod body;
 mod memory;
 mod outlet;
 mod receipt;
+mod transcript;
 
 pub use body::{Conditions, StreamBody, collect, open};
 pub use memory::{Memory, Remembered};
 pub use outlet::Outlet;
 pub use receipt::{Held, Receipt, Subject};
+pub use transcript::Transcript;

@@ -1,39 +1,27 @@
-//! Events to the client's bytes, with exactly one terminal event.
+//! Events to the client's bytes, and to what must be settled.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::receipt::Receipt;
-use crate::dialect::{Answering, Completion, Encoder};
+use super::transcript::Transcript;
+use crate::dialect::Encoder;
 use crate::model::{Error, ErrorCode, Event, Sink};
 use crate::route::Receiver;
 
 /// The client's end of a stream: encodes events and settles the stream with the terminal one.
 pub struct Outlet {
-    encoder: Box<dyn Encoder>,
-    ready: BytesMut,
+    transcript: Transcript,
     receipt: Receipt,
-    state: State,
     failure: Option<Error>,
     /// How many bytes of content may still come.
     room: usize,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// Nobody answers yet.
-    Waiting,
-    Answering,
-    /// The terminal event was written.
-    Ended,
-}
-
 impl Outlet {
     pub fn new(encoder: Box<dyn Encoder>, receipt: Receipt) -> Self {
         Self {
-            encoder,
-            ready: BytesMut::new(),
+            transcript: Transcript::new(encoder),
             receipt,
-            state: State::Waiting,
             failure: None,
             room: usize::MAX,
         }
@@ -51,22 +39,22 @@ impl Outlet {
 
     /// Takes what was encoded since the last call; `None` if nothing was.
     pub fn take_ready(&mut self) -> Option<Bytes> {
-        (!self.ready.is_empty()).then(|| self.ready.split().freeze())
+        self.transcript.take_ready()
     }
 
     /// How many bytes wait to be taken.
     pub fn waiting(&self) -> usize {
-        self.ready.len()
+        self.transcript.waiting()
     }
 
     /// Whether the client was told who answers.
     pub fn committed(&self) -> bool {
-        self.state != State::Waiting
+        self.transcript.started()
     }
 
     /// Whether the terminal event was written.
     pub fn ended(&self) -> bool {
-        self.state == State::Ended
+        self.transcript.ended()
     }
 
     /// The terminal event of a broken stream. Nothing happens if there was a terminal event.
@@ -74,18 +62,9 @@ impl Outlet {
         if self.ended() {
             return;
         }
-        if self.state == State::Waiting {
-            let nobody = Answering {
-                upstream: None,
-                model: None,
-            };
-            self.encoder.start(&nobody, &mut self.ready);
-        }
-        self.state = State::Ended;
         self.failure = Some(error.clone());
         self.receipt.failed(error.code());
-        self.encoder
-            .error(error, self.receipt.usage(), &mut self.ready);
+        self.transcript.fail(error);
     }
 
     /// Settles a stream whose client gets the error as a plain HTTP answer instead.
@@ -113,35 +92,23 @@ impl Sink for Outlet {
                 ));
             }
         }
-        if let Event::Usage(usage) = event {
-            self.receipt.used(usage);
-        }
         let Event::Finish(finish) = event else {
-            self.encoder.event(&event, &mut self.ready);
+            self.transcript.event(&event);
+            if let Event::Usage(_) = event {
+                self.receipt.used(self.transcript.usage());
+            }
             return;
         };
-        self.state = State::Ended;
         self.receipt.completed(finish);
-        let total_ms = self.receipt.elapsed().as_millis() as u64;
-        let first_token = self.receipt.first_token();
-        let completion = Completion {
-            finish,
-            usage: self.receipt.usage(),
-            first_token_ms: first_token.map_or(total_ms, |first| first.as_millis() as u64),
-            total_ms,
-        };
-        self.encoder.complete(&completion, &mut self.ready);
+        let total = self.receipt.elapsed();
+        let first_token = self.receipt.first_token().unwrap_or(total);
+        self.transcript.complete(finish, first_token, total);
     }
 }
 
 impl Receiver for Outlet {
     fn answering(&mut self, upstream: &str, model: &str) {
-        self.state = State::Answering;
         self.receipt.answering(upstream);
-        let answering = Answering {
-            upstream: Some(upstream),
-            model: Some(model),
-        };
-        self.encoder.start(&answering, &mut self.ready);
+        self.transcript.start(upstream, model);
     }
 }

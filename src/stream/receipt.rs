@@ -75,12 +75,9 @@ impl Receipt {
         self.upstream = Some(upstream.to_owned());
     }
 
-    pub(super) fn used(&mut self, usage: Usage) {
-        self.usage.get_or_insert_default().update(usage);
-    }
-
-    pub(super) fn usage(&self) -> Option<Usage> {
-        self.usage
+    /// The counts so far.
+    pub(super) fn used(&mut self, usage: Option<Usage>) {
+        self.usage = usage;
     }
 
     pub(super) fn completed(&mut self, finish: FinishReason) {

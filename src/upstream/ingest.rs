@@ -1,7 +1,7 @@
 //! An upstream's bytes to events: framing, decoder and grammar in a row.
 
 use crate::framing::{Frame, Framer, Remainder};
-use crate::model::{Error, Grammar, Sink};
+use crate::model::{Error, Event, Grammar, Sink};
 use crate::wire::{Decoder, Wire, interrupted};
 
 /// Reads one answer's body. Pure: bytes in, events out; the same events for every way of cutting
@@ -33,12 +33,18 @@ impl Ingest {
             decoder,
             grammar,
         } = self;
-        framer.push(bytes, &mut |frame| {
+        if grammar.finished() {
+            return Ok(());
+        }
+        let read = framer.push(bytes, &mut |frame| {
+            decoder.frame(frame, &mut grammar.check(sink))?;
             if grammar.finished() {
-                return Ok(());
+                // Any error stops the framer.
+                return Err(interrupted());
             }
-            decoder.frame(frame, &mut grammar.check(sink))
-        })
+            Ok(())
+        });
+        if grammar.finished() { Ok(()) } else { read }
     }
 
     /// The body ended cleanly: finishes the answer, or says that it is not whole.
@@ -54,7 +60,15 @@ impl Ingest {
         let mut sink = self.grammar.check(sink);
         match remainder {
             Remainder::Nothing => self.decoder.end(&mut sink)?,
-            Remainder::Document(document) => self.decoder.document(&document, &mut sink)?,
+            Remainder::Document(document) => {
+                let mut joined = Joined {
+                    text: String::new(),
+                    sink: &mut sink,
+                };
+                let read = self.decoder.document(&document, &mut joined);
+                joined.flush();
+                read?;
+            }
             Remainder::Unended { name, data } => {
                 let frame = Frame {
                     name: &name,
@@ -85,5 +99,29 @@ impl Ingest {
     /// How many lines had invalid UTF-8 that became U+FFFD.
     pub fn repaired_lines(&self) -> u64 {
         self.framer.repaired_lines()
+    }
+}
+
+/// Joins texts that follow one another: a whole answer's text is one, however many parts it came in.
+struct Joined<'a> {
+    text: String,
+    sink: &'a mut dyn Sink,
+}
+
+impl Joined<'_> {
+    fn flush(&mut self) {
+        self.sink.event(Event::Text(&self.text));
+        self.text.clear();
+    }
+}
+
+impl Sink for Joined<'_> {
+    fn event(&mut self, event: Event<'_>) {
+        if let Event::Text(text) = event {
+            self.text.push_str(text);
+        } else {
+            self.flush();
+            self.sink.event(event);
+        }
     }
 }

@@ -17,6 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["upstream"],
     &["route"],
     &["stream"],
+    &["replay"],
     &["app"],
     &["server"],
     &["fixture"],

@@ -33,9 +33,12 @@ struct OpenCall {
 
 impl Decoder for MessagesDecoder {
     fn frame(&mut self, frame: &Frame<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
+        // Some vendors keep the connection alive with an empty event, some with a `null`.
+        if frame.data.trim_ascii().is_empty() {
+            return Ok(());
+        }
         let message: Message<'_> = match serde_json::from_str(frame.data) {
             Ok(Some(message)) => message,
-            // Some vendors keep the connection alive with a `null`.
             Ok(None) => return Ok(()),
             Err(_) if is_foreign(frame.data) => return Ok(()),
             Err(error) => return Err(unparsable(&error)),

@@ -110,6 +110,7 @@ fn the_name_stands_in_for_a_missing_type_and_strangers_are_passed_over() {
             r#"{"type":"novelty","delta":"text","index":"x"}"#,
         ),
         ("", "null"),
+        ("ping", " "),
         (
             "content_block_delta",
             r#"{"index":0,"delta":{"type":"text_delta","text":"Hi"}}"#,

@@ -382,7 +382,7 @@ fn counts(usage: &ChatUsage) -> Usage {
         && r > 0
         && total == i.saturating_add(o).saturating_add(r)
     {
-        output = Some(o + r);
+        output = Some(o.saturating_add(r));
     }
     Usage {
         input,

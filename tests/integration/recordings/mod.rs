@@ -15,6 +15,8 @@ use sluicegate::model::{ErrorCode, Event, FinishReason};
 use sluicegate::upstream::ingest::Ingest;
 use sluicegate::wire;
 
+use crate::pieces::pieces;
+
 const FRAME_CAP: usize = 16 << 20;
 
 /// What an answer says in the end.
@@ -186,23 +188,6 @@ fn difference(heard: &Heard, naive: &Heard) -> Option<String> {
         short(heard),
         short(naive)
     ))
-}
-
-/// Pieces of 1 to 64 bytes, by a linear congruential generator so that a failure repeats.
-fn pieces(bytes: &[u8], seed: u64) -> Vec<&[u8]> {
-    let mut state = seed;
-    let mut rest = bytes;
-    let mut pieces = Vec::new();
-    while !rest.is_empty() {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        let length = usize::try_from(state >> 58).unwrap_or(0) + 1;
-        let (piece, behind) = rest.split_at(length.min(rest.len()));
-        pieces.push(piece);
-        rest = behind;
-    }
-    pieces
 }
 
 fn through_the_pipeline(name: &str, pieces: &[&[u8]]) -> Result<(Heard, Vec<String>), String> {

@@ -1,0 +1,197 @@
+//! One answer without its connection: chunks to events to the client's bytes.
+//!
+//! What a stream does with an upstream's bytes, and nothing else: no I/O, no clock, no metrics, and
+//! so the same bytes out for the same bytes in. Goldens, properties and tools go in here; the code
+//! behind it is the one that serves.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::dialect::{Dialect, Opening};
+use crate::model::{Error, Event, Request, Sink, StreamId, ToolCallDelta, Usage};
+use crate::route::{Commit, Receiver};
+use crate::stream::Transcript;
+use crate::upstream::ingest::Ingest;
+use crate::wire::Wire;
+
+/// What bounds one frame, in bytes, where nobody says otherwise.
+pub const FRAME_CAP: usize = 16 << 20;
+
+/// The upstream and its model, as the client reads them.
+pub const UPSTREAM: (&str, &str) = ("replay", "replayed");
+
+/// Reads the answer that `chunks` are, in order and to its end, and hands its events to `sink`.
+/// Says how many lines had invalid UTF-8 that became U+FFFD.
+///
+/// # Errors
+/// What broke the answer; the events before it have been handed over.
+pub fn read<'a>(
+    wire: &dyn Wire,
+    frame_cap: usize,
+    chunks: impl IntoIterator<Item = &'a [u8]>,
+    sink: &mut dyn Sink,
+) -> (u64, Result<(), Error>) {
+    let mut ingest = Ingest::new(wire, frame_cap);
+    let outcome = feed(&mut ingest, chunks, sink);
+    (ingest.repaired_lines(), outcome)
+}
+
+/// What an answer comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replayed {
+    /// The events, one a line, texts as JSON strings; then what broke the answer, if anything did,
+    /// and how many lines were repaired, if any were.
+    pub events: String,
+    /// See [`bytes`].
+    pub bytes: Bytes,
+}
+
+/// The events of the answer that `chunks` are and, from the same reading, the client's bytes.
+pub fn replay<'a>(
+    wire: &dyn Wire,
+    dialect: &dyn Dialect,
+    request: &Request,
+    chunks: impl IntoIterator<Item = &'a [u8]>,
+) -> Replayed {
+    let mut events = String::new();
+    let mut client = Client::new(dialect, request);
+    let mut commit = Commit::new(UPSTREAM.0, UPSTREAM.1, &mut client);
+    let (repaired, outcome) = read(wire, FRAME_CAP, chunks, &mut |event: Event<'_>| {
+        events.push_str(&line(&event));
+        events.push('\n');
+        commit.event(event);
+    });
+    // Writing to a string cannot fail.
+    if let Err(error) = &outcome {
+        let (code, message) = (error.code().as_str(), quoted(error.message()));
+        let _ = writeln!(events, "error {code} {message}");
+    }
+    if repaired > 0 {
+        let _ = writeln!(events, "repaired lines={repaired}");
+    }
+    Replayed {
+        events,
+        bytes: client.close(outcome),
+    }
+}
+
+/// The bytes that the client of `dialect` who sent `request` gets: the stream's id, its time and
+/// its durations are zero, and the stream had begun before its upstream answered.
+pub fn bytes<'a>(
+    wire: &dyn Wire,
+    dialect: &dyn Dialect,
+    request: &Request,
+    chunks: impl IntoIterator<Item = &'a [u8]>,
+) -> Bytes {
+    let mut client = Client::new(dialect, request);
+    let mut commit = Commit::new(UPSTREAM.0, UPSTREAM.1, &mut client);
+    let (_, outcome) = read(wire, FRAME_CAP, chunks, &mut commit);
+    client.close(outcome)
+}
+
+/// One event as a line, without its end.
+pub fn line(event: &Event<'_>) -> String {
+    match *event {
+        Event::Identity { id, model } => {
+            format!("identity id={} model={}", quoted(id), quoted(model))
+        }
+        Event::Text(text) => format!("text {}", quoted(text)),
+        Event::Refusal(text) => format!("refusal {}", quoted(text)),
+        Event::Reasoning(text) => format!("reasoning {}", quoted(text)),
+        Event::Signature(text) => format!("signature {}", quoted(text)),
+        Event::SealedReasoning(text) => format!("sealed_reasoning {}", quoted(text)),
+        Event::ToolCall(call) => tool_call(&call),
+        Event::Citation(citation) => {
+            let mut out = String::from("citation");
+            add(&mut out, "url", citation.url.map(quoted));
+            add(&mut out, "title", citation.title.map(quoted));
+            add(&mut out, "text", citation.text.map(quoted));
+            add(&mut out, "start", citation.start);
+            add(&mut out, "end", citation.end);
+            out
+        }
+        Event::Usage(usage) => counts(&usage),
+        Event::Finish(reason) => format!("finish {}", reason.as_str()),
+    }
+}
+
+fn feed<'a>(
+    ingest: &mut Ingest,
+    chunks: impl IntoIterator<Item = &'a [u8]>,
+    sink: &mut dyn Sink,
+) -> Result<(), Error> {
+    for chunk in chunks {
+        ingest.push(chunk, sink)?;
+        if ingest.finished() {
+            return Ok(());
+        }
+    }
+    ingest.end(sink)
+}
+
+/// The client's end of a stream that took no time.
+struct Client(Transcript);
+
+impl Client {
+    fn new(dialect: &dyn Dialect, request: &Request) -> Self {
+        let opening = Opening {
+            stream: StreamId::fixed(0),
+            model: request.model.clone(),
+            created: 0,
+        };
+        Self(Transcript::new(dialect.encoder(request, opening)))
+    }
+
+    fn close(mut self, outcome: Result<(), Error>) -> Bytes {
+        if let Err(error) = outcome {
+            self.0.fail(&error);
+        }
+        self.0.take_ready().unwrap_or_default()
+    }
+}
+
+impl Sink for Client {
+    fn event(&mut self, event: Event<'_>) {
+        match event {
+            Event::Finish(finish) => self.0.complete(finish, Duration::ZERO, Duration::ZERO),
+            event => self.0.event(&event),
+        }
+    }
+}
+
+impl Receiver for Client {
+    fn answering(&mut self, upstream: &str, model: &str) {
+        self.0.start(upstream, model);
+    }
+}
+
+fn tool_call(call: &ToolCallDelta<'_>) -> String {
+    let mut out = format!("tool_call {}", call.index);
+    add(&mut out, "id", call.id.map(quoted));
+    add(&mut out, "name", call.name.map(quoted));
+    add(&mut out, "arguments", Some(quoted(call.arguments)));
+    out
+}
+
+fn counts(usage: &Usage) -> String {
+    let mut out = String::from("usage");
+    add(&mut out, "input", usage.input);
+    add(&mut out, "output", usage.output);
+    add(&mut out, "cached_input", usage.cached_input);
+    add(&mut out, "cache_write", usage.cache_write);
+    add(&mut out, "reasoning", usage.reasoning);
+    out
+}
+
+fn add(out: &mut String, name: &str, value: Option<impl std::fmt::Display>) {
+    if let Some(value) = value {
+        // Writing to a string cannot fail.
+        let _ = write!(out, " {name}={value}");
+    }
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
