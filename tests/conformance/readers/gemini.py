@@ -40,16 +40,13 @@ def sdk(recording, url, key):
 
 
 def plain(recording):
-    try:
-        values = framing.objects(recording)
-    except ValueError as error:
-        return Reading().fail(UNPARSABLE, error)
+    values, broken = framing.objects(recording)
     if len(values) == 1 and isinstance(values[0], list):
         values = values[0]
     for at, value in enumerate(values):
         if "error" in value:
             return _join(values[:at]).fail(IN_BAND, value["error"])
-    return _join(values)
+    return _join(values).fail(UNPARSABLE, broken) if broken else _join(values)
 
 
 @functools.cache
