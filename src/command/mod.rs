@@ -8,6 +8,9 @@ pub mod record;
 mod reload;
 pub mod replay;
 pub mod serve;
+mod stop;
+
+pub use stop::Stop;
 
 /// The exit status of a command that did what it was asked.
 pub const FINE: u8 = 0;

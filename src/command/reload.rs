@@ -2,7 +2,7 @@
 //! and the old one goes on.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,18 +17,29 @@ use crate::config::Overrides;
 /// swaps a symbolic link two folders up.
 const EVERY: Duration = Duration::from_secs(2);
 
+/// What a configuration file holds; `None` if it cannot be read.
+pub(super) fn seen(path: &Path) -> Option<Vec<u8>> {
+    fs::read(path).ok()
+}
+
 /// Watches one configuration file for one gateway.
 pub(super) struct Reloader {
     path: PathBuf,
     overrides: Overrides,
     gateway: Arc<Gateway>,
-    /// As they were when last loaded; `None` if the file could not be read.
+    /// As they were when last loaded.
     bytes: Option<Vec<u8>>,
 }
 
 impl Reloader {
-    pub(super) fn new(path: PathBuf, overrides: Overrides, gateway: Arc<Gateway>) -> Self {
-        let bytes = fs::read(&path).ok();
+    /// `bytes` are what [`seen`] said before the configuration in force was loaded, so that no
+    /// change after that is missed.
+    pub(super) fn new(
+        path: PathBuf,
+        bytes: Option<Vec<u8>>,
+        overrides: Overrides,
+        gateway: Arc<Gateway>,
+    ) -> Self {
         Self {
             path,
             overrides,

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::demo::Demo;
-use super::reload::Reloader;
+use super::reload::{self, Reloader};
+use super::stop::Stop;
 use super::{FAILED, FINE, WRONG_USAGE};
 use crate::app::Gateway;
 use crate::config::{Config, Loaded, Overrides, Problems};
@@ -69,6 +70,7 @@ impl Serve {
             listen: self.listen,
             admin_listen: self.admin_listen,
         };
+        let seen = self.config.as_deref().and_then(reload::seen);
         // The demo's upstream lives as long as this.
         let (loaded, demo) = match &self.config {
             Some(path) => (load(path, &overrides)?, None),
@@ -97,7 +99,7 @@ impl Serve {
         match self.config {
             None => stop.asked().await,
             Some(path) => {
-                let reloader = Reloader::new(path, overrides, Arc::clone(&gateway));
+                let reloader = Reloader::new(path, seen, overrides, Arc::clone(&gateway));
                 tokio::select! {
                     () = stop.asked() => {}
                     () = reloader.run(hangup) => {}
@@ -154,28 +156,6 @@ fn welcome(out: &mut dyn Write, addr: SocketAddr) -> io::Result<()> {
          Try:\n\n  curl -N 'http://{addr}/v1/streams?model=demo&prompt=Hello'\n"
     )?;
     out.flush()
-}
-
-/// The signals that end a gateway.
-struct Stop {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Stop {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn asked(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }
 
 impl From<Problems> for ServeError {
