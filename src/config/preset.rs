@@ -115,15 +115,12 @@ pub static ALL: &[Preset] = &[
         "gemini",
         "https://generativelanguage.googleapis.com",
     ),
-    // Without an API key, requests are signed with the credentials of the environment.
-    Preset {
-        needs_key: false,
-        ..on_wire(
-            "bedrock",
-            "bedrock-converse",
-            "https://bedrock-runtime.{region}.amazonaws.com",
-        )
-    },
+    // In an API key's stead, the credentials of the environment will do.
+    on_wire(
+        "bedrock",
+        "bedrock-converse",
+        "https://bedrock-runtime.{region}.amazonaws.com",
+    ),
     on_wire("cohere", "cohere-chat", "https://api.cohere.com"),
     Preset {
         needs_key: false,

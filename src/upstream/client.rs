@@ -3,18 +3,20 @@
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use secrecy::{ExposeSecret, SecretString};
+use url::Url;
 
 use super::ingest::Ingest;
 use super::refusal::classify;
 use super::scrub::scrubbed;
-use crate::model::{CredentialScheme, Error, ErrorCode, Request, Sink, Vendor};
+use super::sigv4;
+use crate::model::{Credential, Error, ErrorCode, Request, Sink, Vendor};
 use crate::wire::{Outgoing, Wire};
 
 /// How much of a refusal's body is read, in bytes.
@@ -30,7 +32,7 @@ pub struct Upstream {
     pub wire: &'static dyn Wire,
     /// Without a `/` at its end.
     pub base_url: String,
-    pub credential: Option<(CredentialScheme, SecretString)>,
+    pub credential: Option<Credential>,
     /// Sent with every request.
     pub headers: HeaderMap,
     pub vendor: Vendor,
@@ -138,14 +140,27 @@ impl Upstream {
             }
         }
         headers.extend(self.headers.clone());
-        if let Some((scheme, secret)) = &self.credential {
-            let (name, value) = credential(*scheme, secret)?;
-            headers.insert(name, value);
+        let url = Url::parse(&format!("{}{}", self.base_url, outgoing.path))
+            .map_err(|_| Error::new(ErrorCode::Internal, "the upstream's address is no URL"))?;
+        let body = outgoing.body.to_string();
+        match &self.credential {
+            None => {}
+            Some(Credential::Bearer(secret)) => {
+                let value = format!("Bearer {}", secret.expose_secret());
+                headers.insert(AUTHORIZATION, secret_value(&value)?);
+            }
+            Some(Credential::Header(name, secret)) => {
+                headers.insert(*name, secret_value(secret.expose_secret())?);
+            }
+            // Last: the signature covers what was set before.
+            Some(Credential::SigV4(key)) => {
+                sigv4::sign(&mut headers, &url, body.as_bytes(), key, SystemTime::now())?;
+            }
         }
         self.client
-            .post(format!("{}{}", self.base_url, outgoing.path))
+            .post(url)
             .headers(headers)
-            .body(outgoing.body.to_string())
+            .body(body)
             .send()
             .await
             .map(http::Response::from)
@@ -160,7 +175,8 @@ impl Upstream {
             .values()
             .filter_map(|value| value.to_str().ok());
         let values = values.filter(|value| value.len() >= SHORTEST_SECRET);
-        let credential = self.credential.iter().map(|(_, secret)| secret.clone());
+        let credential = self.credential.iter().flat_map(Credential::secrets);
+        let credential = credential.cloned();
         credential.chain(values.map(SecretString::from)).collect()
     }
 }
@@ -217,23 +233,16 @@ impl Answer {
     }
 }
 
-fn credential(
-    scheme: CredentialScheme,
-    secret: &SecretString,
-) -> Result<(HeaderName, HeaderValue), Error> {
-    let secret = secret.expose_secret();
-    let (name, text) = match scheme {
-        CredentialScheme::Bearer => (AUTHORIZATION, format!("Bearer {secret}")),
-        CredentialScheme::Header(name) => (HeaderName::from_static(name), secret.to_owned()),
-    };
-    let mut value = HeaderValue::from_str(&text).map_err(|_| {
+/// A header's value that no log shows.
+pub(super) fn secret_value(text: &str) -> Result<HeaderValue, Error> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| {
         Error::new(
             ErrorCode::Internal,
             "the upstream's credential cannot be sent in a header",
         )
     })?;
     value.set_sensitive(true);
-    Ok((name, value))
+    Ok(value)
 }
 
 /// The first bytes of a refusal's body, within a time: the status alone says enough.
