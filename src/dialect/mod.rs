@@ -9,6 +9,7 @@ mod chat_form;
 mod event_stream;
 mod field;
 pub mod native;
+mod openai_responses;
 mod sequence;
 
 use bytes::BytesMut;
@@ -19,6 +20,7 @@ use crate::model::{Error, Event, FinishReason, Request, RequestId, StreamId, Usa
 /// Every dialect that the gateway speaks, with the path it is spoken on.
 pub static ALL: &[(&str, &dyn Dialect)] = &[
     ("/v1/messages", &anthropic::Anthropic),
+    ("/v1/responses", &openai_responses::OpenaiResponses),
     ("/v1/streams", NATIVE),
 ];
 
