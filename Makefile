@@ -8,6 +8,7 @@ DENY := $(TOOLS)/bin/cargo-deny
 DENY_VERSION := 0.20.2
 # Python with the vendors' SDKs, for `make conformance`.
 CONFORMANCE := target/conformance/venv
+DIR ?= proto-fixtures
 # The SDKs and frameworks that apps use, for `make clients`.
 CLIENTS := target/clients
 MANIFESTS := $(wildcard k8s/*/kustomization.yaml k8s/*/*/kustomization.yaml)
@@ -29,8 +30,7 @@ clients: prepare $(CLIENTS)/venv/installed $(CLIENTS)/node/installed ## run the 
 	$(CARGO) build $(CARGO_FLAGS)
 	$(CLIENTS)/venv/bin/python -B tests/clients --binary target/debug/sluicegate --work $(CLIENTS) $(ARGS)
 
-conformance: prepare $(CONFORMANCE)/installed ## compare with the vendors' own SDKs: DIR=a folder of recorded answers
-	@test -n "$(DIR)" || { echo "conformance: say which recordings: make conformance DIR=folder"; exit 2; }
+conformance: prepare $(CONFORMANCE)/installed ## compare with the vendors' own SDKs; DIR= another folder of answers
 	$(CARGO) build $(CARGO_FLAGS)
 	$(CONFORMANCE)/bin/python tests/conformance "$(DIR)" \
 		--binary target/debug/sluicegate --work target/conformance $(ARGS)

@@ -98,10 +98,16 @@ fn client_address(app: &App, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
         if !trusted(client) {
             break;
         }
-        let Ok(address) = hop.trim().parse() else {
+        let Some(address) = hop_address(hop.trim()) else {
             break;
         };
         client = address;
     }
     client
+}
+
+/// An address, or, as some load balancers write it, an address and a port.
+fn hop_address(hop: &str) -> Option<IpAddr> {
+    let with_port = || hop.parse().map(|addr: SocketAddr| addr.ip());
+    hop.parse().or_else(|_| with_port()).ok()
 }

@@ -1,7 +1,11 @@
 //! Clients that leave: their upstream is cancelled, and everything they held comes back.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use serde_json::json;
-use sluicegate::fixture::{Fault, Options};
+use sluicegate::fixture::{Fault, Options, Pace};
+use tokio::task::JoinSet;
 
 use super::client::{Asked, outcome};
 use super::harness::Running;
@@ -168,4 +172,73 @@ async fn everything_comes_back_however_a_stream_ends() {
     assert_eq!(count("complete").await, 3.0);
     assert_eq!(count("stream_interrupted").await, 3.0);
     assert_eq!(count("upstream_unavailable").await, 3.0);
+}
+
+/// What one of many clients does.
+async fn behave(running: &Running, number: usize) {
+    let asked = Asked::prompt(["text", "length", "refusal"][number % 3]);
+    match number % 5 {
+        // Leaves without waiting for anything.
+        0 => {
+            let mut client = RawClient::connect(running.clients).await.unwrap();
+            asked.send(&mut client).await;
+        }
+        // Leaves with the first chunk, if there is one.
+        1 => {
+            let mut answer = running.ask(&asked).await;
+            if answer.status() == 200 {
+                answer.chunk().await;
+            }
+        }
+        _ => {
+            let mut answer = running.ask(&asked).await;
+            match answer.status() {
+                200 => drop(answer.events().await),
+                status => assert_eq!(status, 502),
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_clients_that_come_and_go_leave_nothing_behind() {
+    const CLIENTS: usize = 300;
+    let upstream = serve(&Options {
+        pace: Pace::Every(Duration::from_millis(1)),
+        case_faults: [
+            ("length".to_owned(), Fault::Reset { after: 4 }),
+            ("refusal".to_owned(), "status:500".parse().unwrap()),
+        ]
+        .into(),
+        ..Options::default()
+    });
+    let running = Arc::new(Running::start(&format!(
+        "upstreams:\n  a: {{ wire: openai-chat, base_url: 'http://{}' }}\n\
+         models:\n  '*': {{ targets: [ {{ upstream: a, model: '*' }} ] }}\n\
+         resume: {{ window: 0s }}\n",
+        upstream.addr()
+    )));
+    let mut clients = JoinSet::new();
+    for number in 0..CLIENTS {
+        let running = Arc::clone(&running);
+        clients.spawn(async move { behave(&running, number).await });
+    }
+    clients.join_all().await;
+    running.idle().await;
+    soon(upstream.until(|journal| journal.recent().all(|request| request.outcome.is_some()))).await;
+    let streams = sum(&running, "sluicegate_streams_total{").await;
+    // Who left at once may not even have been heard.
+    assert!(streams <= CLIENTS as f64 && streams >= (CLIENTS - CLIENTS / 5) as f64);
+    assert_eq!(
+        sum(&running, "sluicegate_stream_duration_seconds_count").await,
+        streams
+    );
+}
+
+/// The sum of the metrics whose names begin like this.
+async fn sum(running: &Running, name: &str) -> f64 {
+    let (_, text) = running.admin("/metrics").await;
+    let lines = text.lines().filter(|line| line.starts_with(name));
+    let values = lines.map(|line| line.rsplit(' ').next().unwrap());
+    values.map(|value| value.parse::<f64>().unwrap()).sum()
 }

@@ -221,6 +221,11 @@ async fn a_trusted_proxy_says_who_is_behind_it() {
         ("198.51.100.7, 203.0.113.2", 429),
         ("198.51.100.8, 203.0.113.3, 10.1.2.3", 200),
         ("203.0.113.3", 429),
+        // Some proxies write the port too.
+        ("203.0.113.4:1234", 200),
+        ("203.0.113.4:5678", 429),
+        ("[2001:db8:1::1]:1234", 200),
+        ("2001:db8:1::1", 429),
         // A proxy that says nothing of use is itself the client.
         ("unknown", 200),
         ("", 429),
