@@ -97,6 +97,7 @@ pub fn line(event: &Event<'_>) -> String {
         Event::Identity { id, model } => {
             format!("identity id={} model={}", quoted(id), quoted(model))
         }
+        Event::Logprobs(json) => format!("logprobs {json}"),
         Event::Text(text) => format!("text {}", quoted(text)),
         Event::Refusal(text) => format!("refusal {}", quoted(text)),
         Event::Reasoning(text) => format!("reasoning {}", quoted(text)),

@@ -1,7 +1,11 @@
 //! Messages, tools and formats in the form of OpenAI's Chat Completions, which several dialects
 //! share: <https://platform.openai.com/docs/api-reference/chat/create>.
+//!
+//! Kinds of parts, calls, tools, choices and formats that a [`crate::model::Request`] has no place
+//! for are read as `Other`: what becomes of them is the dialect's affair.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::model::{
@@ -14,8 +18,12 @@ pub(super) struct ChatMessage {
     content: Option<ChatContent>,
     /// What DeepSeek and its like call an earlier turn's reasoning.
     reasoning_content: Option<String>,
+    /// In place of an earlier turn's content.
+    refusal: Option<String>,
     tool_calls: Option<Vec<ChatToolCall>>,
     tool_call_id: Option<String>,
+    /// What `tool_calls` was called before November 2023.
+    function_call: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize, Clone, Copy, PartialEq)]
@@ -38,10 +46,20 @@ enum ChatContent {
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum ChatPart {
-    Text { text: String },
-    Refusal { refusal: String },
-    ImageUrl { image_url: ChatImage },
-    File { file: ChatFile },
+    Text {
+        text: String,
+    },
+    Refusal {
+        refusal: String,
+    },
+    ImageUrl {
+        image_url: ChatImage,
+    },
+    File {
+        file: ChatFile,
+    },
+    #[serde(other)]
+    Other,
 }
 
 #[derive(Deserialize)]
@@ -60,7 +78,8 @@ struct ChatFile {
 #[derive(Deserialize)]
 struct ChatToolCall {
     id: String,
-    function: ChatFunctionCall,
+    /// What is called may be something else.
+    function: Option<ChatFunctionCall>,
 }
 
 #[derive(Deserialize)]
@@ -72,7 +91,11 @@ struct ChatFunctionCall {
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum ChatTool {
-    Function { function: ChatFunction },
+    Function {
+        function: ChatFunction,
+    },
+    #[serde(other)]
+    Other,
 }
 
 #[derive(Deserialize)]
@@ -90,7 +113,13 @@ pub(super) struct ChatFunction {
 )]
 pub(super) enum ChatToolChoice {
     Mode(ChatToolMode),
-    Function { function: ChatFunctionName },
+    Function {
+        function: ChatFunctionName,
+    },
+    Other {
+        #[serde(rename = "type")]
+        _kind: String,
+    },
 }
 
 #[derive(Deserialize)]
@@ -111,7 +140,11 @@ pub(super) struct ChatFunctionName {
 pub(super) enum ChatFormat {
     Text,
     JsonObject,
-    JsonSchema { json_schema: ChatSchema },
+    JsonSchema {
+        json_schema: ChatSchema,
+    },
+    #[serde(other)]
+    Other,
 }
 
 #[derive(Deserialize)]
@@ -123,8 +156,23 @@ pub(super) struct ChatSchema {
 }
 
 impl ChatMessage {
-    /// `field` is the message's own place, such as `messages[2]`.
-    pub(super) fn into_message(self, field: String) -> Result<Message, Error> {
+    /// `field` is the message's own place, such as `messages[2]`. The places of parts and calls
+    /// that have no place here are added to `others`.
+    ///
+    /// # Errors
+    /// [`crate::model::ErrorCode::InvalidRequest`], naming the field.
+    pub(super) fn into_message(
+        self,
+        field: String,
+        others: &mut Vec<String>,
+    ) -> Result<Message, Error> {
+        if self.function_call.is_some() {
+            return Err(Error::invalid(
+                &format!("{field}.function_call"),
+                "calls are made with `tool_calls`",
+            ));
+        }
+        let known = others.len();
         let mut content = Vec::new();
         if let Some(text) = self.reasoning_content
             && self.role == ChatRole::Assistant
@@ -138,17 +186,24 @@ impl ChatMessage {
             Some(ChatContent::Text(text)) => content.push(Part::Text(text)),
             Some(ChatContent::Parts(parts)) => {
                 for (at, part) in parts.into_iter().enumerate() {
-                    content.push(part.into_part(&format!("{field}.content[{at}]"))?);
+                    let field = format!("{field}.content[{at}]");
+                    match part.into_part(&field)? {
+                        Some(part) => content.push(part),
+                        None => others.push(field),
+                    }
                 }
             }
-            None => {}
+            None => content.extend(self.refusal.map(Part::Text)),
         }
-        for call in self.tool_calls.into_iter().flatten() {
-            content.push(Part::ToolCall {
-                id: call.id,
-                name: call.function.name,
-                arguments: call.function.arguments,
-            });
+        for (at, call) in self.tool_calls.into_iter().flatten().enumerate() {
+            match call.function {
+                Some(function) => content.push(Part::ToolCall {
+                    id: call.id,
+                    name: function.name,
+                    arguments: function.arguments,
+                }),
+                None => others.push(format!("{field}.tool_calls[{at}]")),
+            }
         }
         let role = match self.role {
             ChatRole::System | ChatRole::Developer => Role::System,
@@ -165,7 +220,9 @@ impl ChatMessage {
             };
             content = vec![Part::ToolResult { id, content }];
         }
-        check(role, &content, &field)?;
+        if others.len() == known || !content.is_empty() {
+            check(role, &content, &field)?;
+        }
         Ok(Message {
             field,
             role,
@@ -199,8 +256,9 @@ fn check(role: Role, content: &[Part], field: &str) -> Result<(), Error> {
 }
 
 impl ChatPart {
-    fn into_part(self, field: &str) -> Result<Part, Error> {
-        Ok(match self {
+    fn into_part(self, field: &str) -> Result<Option<Part>, Error> {
+        Ok(Some(match self {
+            Self::Other => return Ok(None),
             Self::Text { text } | Self::Refusal { refusal: text } => Part::Text(text),
             Self::ImageUrl { image_url } => Part::Image(Media {
                 source: source(image_url.url, &format!("{field}.image_url.url"))?,
@@ -224,12 +282,12 @@ impl ChatPart {
                     detail: None,
                 })
             }
-        })
+        }))
     }
 }
 
 /// A URL, or the bytes that a `data:` URL (RFC 2397) holds.
-fn source(url: String, field: &str) -> Result<MediaSource, Error> {
+pub(super) fn source(url: String, field: &str) -> Result<MediaSource, Error> {
     let Some(data) = url.strip_prefix("data:") else {
         return Ok(MediaSource::Url(url));
     };
@@ -245,40 +303,44 @@ fn source(url: String, field: &str) -> Result<MediaSource, Error> {
     })
 }
 
-impl From<ChatTool> for Tool {
-    fn from(tool: ChatTool) -> Self {
-        let ChatTool::Function { function } = tool;
-        Self {
+impl ChatTool {
+    pub(super) fn into_tool(self) -> Option<Tool> {
+        let Self::Function { function } = self else {
+            return None;
+        };
+        Some(Tool {
             name: function.name,
             description: function.description,
             parameters: function.parameters,
             strict: function.strict,
-        }
+        })
     }
 }
 
-impl From<ChatToolChoice> for ToolChoice {
-    fn from(choice: ChatToolChoice) -> Self {
-        match choice {
-            ChatToolChoice::Mode(ChatToolMode::Auto) => Self::Auto,
-            ChatToolChoice::Mode(ChatToolMode::None) => Self::None,
-            ChatToolChoice::Mode(ChatToolMode::Required) => Self::Required,
-            ChatToolChoice::Function { function } => Self::Function(function.name),
-        }
+impl ChatToolChoice {
+    pub(super) fn into_choice(self) -> Option<ToolChoice> {
+        Some(match self {
+            Self::Mode(ChatToolMode::Auto) => ToolChoice::Auto,
+            Self::Mode(ChatToolMode::None) => ToolChoice::None,
+            Self::Mode(ChatToolMode::Required) => ToolChoice::Required,
+            Self::Function { function } => ToolChoice::Function(function.name),
+            Self::Other { .. } => return None,
+        })
     }
 }
 
-impl From<ChatFormat> for ResponseFormat {
-    fn from(format: ChatFormat) -> Self {
-        match format {
-            ChatFormat::Text => Self::Text,
-            ChatFormat::JsonObject => Self::Json,
-            ChatFormat::JsonSchema { json_schema } => Self::Schema {
+impl ChatFormat {
+    pub(super) fn into_format(self) -> Option<ResponseFormat> {
+        Some(match self {
+            Self::Text => ResponseFormat::Text,
+            Self::JsonObject => ResponseFormat::Json,
+            Self::JsonSchema { json_schema } => ResponseFormat::Schema {
                 name: json_schema.name,
                 description: json_schema.description,
                 schema: json_schema.schema,
                 strict: json_schema.strict,
             },
-        }
+            Self::Other => return None,
+        })
     }
 }

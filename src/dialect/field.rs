@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::model::{Error, ErrorCode};
@@ -32,6 +33,17 @@ pub(super) fn object(body: &[u8]) -> Result<Value, Error> {
         Ok(_) => Err(invalid("the body must be a JSON object".to_owned())),
         Err(error) => Err(invalid(format!("not JSON: {error}"))),
     }
+}
+
+/// Reads a whole object by its type, at the place that its body is.
+///
+/// # Errors
+/// [`ErrorCode::InvalidRequest`], naming the member that is not what it must be.
+pub(super) fn read<T: DeserializeOwned>(object: &Value) -> Result<T, Error> {
+    serde_path_to_error::deserialize(object).map_err(|error| {
+        let path = error.path().to_string();
+        Error::invalid(&path, error.into_inner())
+    })
 }
 
 impl<'a> Field<'a> {

@@ -9,8 +9,11 @@ mod chat_form;
 mod event_stream;
 mod field;
 pub mod native;
+mod openai_chat;
+mod openai_error;
 mod openai_responses;
 mod sequence;
+mod ui_messages;
 
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderName};
@@ -19,9 +22,11 @@ use crate::model::{Error, Event, FinishReason, Request, RequestId, StreamId, Usa
 
 /// Every dialect that the gateway speaks, with the path it is spoken on.
 pub static ALL: &[(&str, &dyn Dialect)] = &[
+    ("/v1/chat/completions", &openai_chat::OpenaiChat),
     ("/v1/messages", &anthropic::Anthropic),
     ("/v1/responses", &openai_responses::OpenaiResponses),
     ("/v1/streams", NATIVE),
+    ("/v1/ui-messages", &ui_messages::UiMessages),
 ];
 
 /// The gateway's own dialect, in which everything is answered that no other dialect claims.

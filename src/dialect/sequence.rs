@@ -73,7 +73,7 @@ impl Sequence {
 
     fn must_wait(&self, event: &Event<'_>) -> bool {
         match (&self.open, event) {
-            (_, Event::Identity { .. } | Event::Usage(_) | Event::Finish(_)) => false,
+            (_, event) if is_aside(event) => false,
             (Some(open), Event::ToolCall(call)) if call.index == open.index => false,
             (open, _) => open.as_ref().is_some_and(|open| !open.is_whole()),
         }
@@ -81,7 +81,7 @@ impl Sequence {
 
     fn deliver(&mut self, event: &Event<'_>, deliver: &mut dyn FnMut(&Event<'_>)) {
         match event {
-            Event::Identity { .. } | Event::Usage(_) | Event::Finish(_) => {}
+            event if is_aside(event) => {}
             Event::ToolCall(call) => {
                 if self
                     .open
@@ -128,7 +128,10 @@ impl Sequence {
                 start: citation.start,
                 end: citation.end,
             },
-            (Event::Identity { .. } | Event::Usage(_) | Event::Finish(_), _) => return,
+            (
+                Event::Identity { .. } | Event::Logprobs(_) | Event::Usage(_) | Event::Finish(_),
+                _,
+            ) => return,
         };
         self.waiting.push_back(new);
     }
@@ -154,6 +157,14 @@ impl Sequence {
             }),
         }
     }
+}
+
+/// What is no part of an answer and so overlaps none.
+fn is_aside(event: &Event<'_>) -> bool {
+    matches!(
+        event,
+        Event::Identity { .. } | Event::Logprobs(_) | Event::Usage(_) | Event::Finish(_)
+    )
 }
 
 impl OpenCall {

@@ -54,6 +54,7 @@ pub struct Error {
     message: String,
     status: StatusCode,
     retry_after: Option<Duration>,
+    field: Option<String>,
 }
 
 impl ErrorCode {
@@ -162,12 +163,16 @@ impl Error {
             message,
             status: code.status(),
             retry_after: None,
+            field: None,
         }
     }
 
     /// A 400 that names the field: `messages[2].content: expected …`.
     pub fn invalid(field: &str, problem: impl fmt::Display) -> Self {
-        Self::new(ErrorCode::InvalidRequest, format!("{field}: {problem}"))
+        Self {
+            field: Some(field.to_owned()),
+            ..Self::new(ErrorCode::InvalidRequest, format!("{field}: {problem}"))
+        }
     }
 
     /// The gateway is shutting down.
@@ -203,6 +208,11 @@ impl Error {
 
     pub fn message(&self) -> &str {
         &self.message
+    }
+
+    /// The field of the client's request that is wrong, where it is one.
+    pub fn field(&self) -> Option<&str> {
+        self.field.as_deref()
     }
 
     /// The HTTP status, where the stream has not begun.

@@ -7,6 +7,9 @@ pub enum Event<'a> {
     /// The upstream's own name for this answer and for the model that gives it. It is no content:
     /// it commits nothing, and may come late or never.
     Identity { id: &'a str, model: &'a str },
+    /// How probable the tokens of the text after it were: the vendor's own JSON, on one line, for
+    /// clients of its protocol.
+    Logprobs(&'a str),
     /// The next piece of the answer's text.
     Text(&'a str),
     /// The next words of a refusal. They are the answer's text, and the finish says what they are.
@@ -34,7 +37,8 @@ impl Event<'_> {
         const ENTRY: usize = 64;
         let said = |words: Option<&str>| words.map_or(0, str::len);
         match self {
-            Self::Text(text)
+            Self::Logprobs(text)
+            | Self::Text(text)
             | Self::Refusal(text)
             | Self::Reasoning(text)
             | Self::Signature(text)

@@ -43,7 +43,8 @@ impl Sink for Checked<'_> {
             return;
         }
         match event {
-            Event::Text("")
+            Event::Logprobs("")
+            | Event::Text("")
             | Event::Refusal("")
             | Event::Reasoning("")
             | Event::Signature("")

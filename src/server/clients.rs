@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Query, State};
+use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use http::header::{ALLOW, RETRY_AFTER};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::chat::{self, Prompt};
@@ -55,13 +55,17 @@ const ALLOWED: [&str; 23] = [
 
 /// Every dialect on its path, and what belongs to none.
 pub fn router(gateway: Arc<Gateway>) -> Router {
-    let mut router = web::router().route("/v1/models", get(list_models));
+    let mut router = web::router()
+        .route("/v1/models", get(list_models))
+        .route("/v1/models/{*name}", get(find_model));
     for (path, dialect) in dialect::ALL {
         let dialect: &'static dyn Dialect = *dialect;
         let ask = move |gateway, peer, request| post_prompt(dialect, gateway, peer, request);
         router = router.route(path, post(ask));
     }
     router
+        // What `useChat` asks before it resumes: there is nothing to be resumed.
+        .route("/v1/ui-messages/{chat}/stream", get(StatusCode::NO_CONTENT))
         // `get` would answer HEAD too, and ask a model for nobody.
         .route("/v1/streams", get(get_stream).head(no_head))
         .fallback(nowhere)
@@ -120,6 +124,17 @@ async fn list_models(
 ) -> Response {
     let entered = enter(&gateway, peer, &headers, Opens::Nothing);
     let answered = entered.map(|entry| models::list(&entry));
+    finish(answered, NATIVE, &gateway, &request_id(&headers))
+}
+
+async fn find_model(
+    State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let entered = enter(&gateway, peer, &headers, Opens::Nothing);
+    let answered = entered.and_then(|entry| models::find(&entry, &name));
     finish(answered, NATIVE, &gateway, &request_id(&headers))
 }
 

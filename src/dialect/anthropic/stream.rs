@@ -126,7 +126,7 @@ impl Message {
         match *event {
             Event::Identity { id, .. } => self.upstream_id = Some(id.to_owned()),
             Event::Usage(usage) => self.usage.update(usage),
-            Event::Finish(_) => {}
+            Event::Logprobs(_) | Event::Finish(_) => {}
             Event::Text(text) | Event::Refusal(text) => {
                 self.text_block(out);
                 self.delta(Delta::Text { text }, out);

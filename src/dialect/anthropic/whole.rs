@@ -93,7 +93,7 @@ impl Encoder for WholeEncoder {
     fn event(&mut self, event: &Event<'_>, _: &mut BytesMut) {
         match (*event, self.content.last_mut()) {
             (Event::Identity { id, .. }, _) => self.upstream_id = Some(id.to_owned()),
-            (Event::Usage(_) | Event::Finish(_), _) => {}
+            (Event::Logprobs(_) | Event::Usage(_) | Event::Finish(_), _) => {}
             (Event::Text(more) | Event::Refusal(more), Some(Block::Text { text, .. })) => {
                 text.push_str(more);
             }

@@ -109,6 +109,7 @@ impl Encoder for NativeEncoder {
                 self.write("citation", &CitationData::from(citation), out);
             }
             Event::Identity { .. }
+            | Event::Logprobs(_)
             | Event::Signature(_)
             | Event::SealedReasoning(_)
             | Event::Usage(_)

@@ -55,6 +55,8 @@ impl Dialect for Native {
     }
 }
 
+pub(super) use parse::settings;
+
 /// The request of `GET /v1/streams?model=&prompt=`, which a browser's `EventSource` can make.
 ///
 /// # Errors

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::dialect::chat_form::{ChatFormat, ChatMessage, ChatTool, ChatToolChoice};
+use crate::dialect::field;
 use crate::model::{Error, ErrorCode, Message, Part, Reasoning, Request, Role};
 
 /// Unknown fields are refused: a misspelt one would be lost without a word, and what only the
@@ -54,13 +55,11 @@ struct ReasoningSettings {
 }
 
 pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
-    let body = read(body)?;
-    let model = required("model", body.model)?;
-    let mut messages = Vec::new();
-    if let Some(system) = body.system {
-        messages.push(said("system", Role::System, system));
-    }
-    match (body.prompt, body.messages) {
+    let mut body = read(body)?;
+    let asked = (body.prompt.take(), body.messages.take());
+    let mut request = settle(body)?;
+    let messages = &mut request.messages;
+    match asked {
         (Some(_), Some(_)) => {
             return Err(Error::invalid(
                 "prompt",
@@ -71,12 +70,41 @@ pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
             return Err(Error::invalid("messages", "must not be empty"));
         }
         (None, Some(list)) => {
+            let mut others = Vec::new();
             for (at, message) in list.into_iter().enumerate() {
-                messages.push(message.into_message(format!("messages[{at}]"))?);
+                messages.push(message.into_message(format!("messages[{at}]"), &mut others)?);
+            }
+            if let Some(other) = others.first() {
+                return Err(Error::invalid(other, "its `type` is none that is known"));
             }
         }
         (prompt, None) => messages.push(said("prompt", Role::User, required("prompt", prompt)?)),
     }
+    Ok(request)
+}
+
+/// The settings of a dialect that has messages in a form of its own, and all else in this one.
+///
+/// # Errors
+/// As [`request`]; `prompt` and `messages` are not looked at.
+pub(in crate::dialect) fn settings(object: &Value) -> Result<Request, Error> {
+    settle(field::read(object)?)
+}
+
+/// Everything but the conversation.
+fn settle(body: Body) -> Result<Request, Error> {
+    let model = required("model", body.model)?;
+    let mut messages = Vec::new();
+    if let Some(system) = body.system {
+        messages.push(said("system", Role::System, system));
+    }
+    let mut tools = Vec::new();
+    for (at, tool) in body.tools.into_iter().flatten().enumerate() {
+        let place = format!("tools[{at}].type");
+        tools.push(known(&place, tool.into_tool())?);
+    }
+    let choice = body.tool_choice.map(ChatToolChoice::into_choice);
+    let format = body.response_format.map(ChatFormat::into_format);
     let extra = body.extra.unwrap_or_default();
     check_extra(&extra)?;
     if body.max_tokens == Some(0) {
@@ -94,9 +122,13 @@ pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
             Some(Stop::Many(many)) => many,
         },
         seed: body.seed,
-        tools: body.tools.into_iter().flatten().map(Into::into).collect(),
-        tool_choice: body.tool_choice.map(Into::into),
-        response_format: body.response_format.map(Into::into),
+        tools,
+        tool_choice: choice
+            .map(|choice| known("tool_choice.type", choice))
+            .transpose()?,
+        response_format: format
+            .map(|format| known("response_format.type", format))
+            .transpose()?,
         reasoning: body.reasoning.map(|reasoning| match reasoning {
             ReasoningField::Effort(effort) => Reasoning {
                 effort: Some(effort),
@@ -122,6 +154,10 @@ pub(super) fn required(field: &str, value: Option<String>) -> Result<String, Err
         Some(value) if value.is_empty() => Err(Error::invalid(field, "must not be empty")),
         Some(value) => Ok(value),
     }
+}
+
+fn known<T>(field: &str, value: Option<T>) -> Result<T, Error> {
+    value.ok_or_else(|| Error::invalid(field, "is none that is known"))
 }
 
 fn read(body: &[u8]) -> Result<Body, Error> {

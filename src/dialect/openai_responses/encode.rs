@@ -4,10 +4,11 @@
 use bytes::{BufMut, BytesMut};
 use serde_json::{Value, json};
 
+use super::failure_code;
 use super::item::{Item, What, annotation};
 use super::response::{Head, State};
 use super::tell::Teller;
-use super::{error_type, failure_code};
+use crate::dialect::openai_error;
 use crate::dialect::sequence::Sequence;
 use crate::dialect::{Answering, Completion, Encoder, Opening};
 use crate::model::{Citation, Error, Event, FinishReason, Request, ToolCallDelta, Usage};
@@ -95,7 +96,7 @@ impl Encoder for ResponseEncoder {
         let Self { sequence, answer } = self;
         sequence.end(&mut |event| answer.event(event, out));
         answer.begin(out);
-        let (kind, code) = (error_type(error), error.code().as_str());
+        let (kind, code) = (openai_error::kind(error), error.code().as_str());
         let message = error.message();
         // The documented form has these side by side, the one that is sent has them in `error`.
         let told = json!({
@@ -123,7 +124,7 @@ impl Answer {
     fn event(&mut self, event: &Event<'_>, out: &mut BytesMut) {
         match *event {
             Event::Identity { id, .. } if !self.begun => self.head.identify(id),
-            Event::Identity { .. } | Event::Usage(_) | Event::Finish(_) => {}
+            Event::Identity { .. } | Event::Logprobs(_) | Event::Usage(_) | Event::Finish(_) => {}
             Event::Text(text) => {
                 self.part(What::Text, out);
                 self.grow("response.output_text.delta", text, out);

@@ -17,11 +17,10 @@ mod parse;
 mod response;
 mod tell;
 
-use http::{HeaderMap, HeaderValue};
-use serde_json::json;
+use http::HeaderMap;
 
-use super::{Dialect, Encoder, Opening, event_stream};
-use crate::model::{Error, ErrorCode, Origin, Request, RequestId};
+use super::{Dialect, Encoder, Opening, event_stream, openai_error};
+use crate::model::{Error, ErrorCode, Request, RequestId};
 
 pub(super) struct OpenaiResponses;
 
@@ -55,36 +54,11 @@ impl Dialect for OpenaiResponses {
     }
 
     fn refusal_headers(&self, error: &Error, _: &RequestId) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        if error.code().origin() == Origin::Upstream {
-            // The gateway has tried what there was to try.
-            headers.insert("x-should-retry", HeaderValue::from_static("false"));
-        }
-        headers
+        openai_error::headers(error)
     }
 
     fn refusal(&self, error: &Error, _: &RequestId) -> Vec<u8> {
-        let body = json!({
-            "error": {
-                "message": error.message(),
-                "type": error_type(error),
-                "param": null,
-                "code": error.code().as_str(),
-            },
-        });
-        body.to_string().into_bytes()
-    }
-}
-
-/// The API's own word for a kind of error,
-/// <https://platform.openai.com/docs/guides/error-codes/api-errors>.
-fn error_type(error: &Error) -> &'static str {
-    match error.code() {
-        ErrorCode::Unauthenticated => "authentication_error",
-        ErrorCode::Forbidden => "permission_error",
-        ErrorCode::RateLimited | ErrorCode::UpstreamRateLimited => "rate_limit_error",
-        _ if error.status().is_client_error() => "invalid_request_error",
-        _ => "server_error",
+        openai_error::body(error).to_string().into_bytes()
     }
 }
 

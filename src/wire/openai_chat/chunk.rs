@@ -42,6 +42,8 @@ pub(super) struct Choice<'a> {
     pub(super) message: Option<Delta<'a>>,
     #[serde(borrow)]
     pub(super) finish_reason: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) logprobs: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize, Default)]

@@ -136,6 +136,15 @@ impl ChatDecoder {
         } else {
             choice.delta.as_ref().or(choice.message.as_ref())
         };
+        if let Some(logprobs) = choice.logprobs {
+            // A frame of several lines has line ends between the tokens of its JSON, never in them.
+            match logprobs.get() {
+                json if json.contains(['\n', '\r']) => {
+                    sink.event(Event::Logprobs(&json.replace(['\n', '\r'], " ")));
+                }
+                json => sink.event(Event::Logprobs(json)),
+            }
+        }
         if let Some(delta) = delta {
             self.delta(delta, sink);
         }

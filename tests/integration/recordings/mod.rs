@@ -227,6 +227,7 @@ fn through_the_pipeline(name: &str, pieces: &[&[u8]]) -> Result<(Heard, Vec<Stri
             Event::Identity { .. }
             | Event::Citation(_)
             | Event::Signature(_)
+            | Event::Logprobs(_)
             | Event::SealedReasoning(_) => {}
         }
     };

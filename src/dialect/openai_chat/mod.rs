@@ -1,0 +1,60 @@
+//! `openai_chat`: OpenAI's Chat Completions,
+//! <https://platform.openai.com/docs/api-reference/chat>.
+//!
+//! | file | does |
+//! |---|---|
+//! | `parse` | a request |
+//! | `leftover` | what of a request only an upstream of this protocol understands |
+//! | `stream` | events to chunks |
+//! | `whole` | events to one `chat.completion` |
+//! | `shape` | what both kinds of answers say alike |
+
+mod leftover;
+mod parse;
+mod shape;
+mod stream;
+mod whole;
+
+use http::HeaderMap;
+
+use super::{Dialect, Encoder, Opening, event_stream, openai_error};
+use crate::model::{Error, Request, RequestId};
+
+pub(super) struct OpenaiChat;
+
+/// The wire of the same protocol.
+const WIRE: &str = "openai-chat";
+
+impl Dialect for OpenaiChat {
+    fn name(&self) -> &'static str {
+        "openai_chat"
+    }
+
+    fn parse(&self, body: &[u8]) -> Result<Request, Error> {
+        parse::request(body)
+    }
+
+    fn encoder(&self, request: &Request, opening: Opening) -> Box<dyn Encoder> {
+        if request.stream {
+            Box::new(stream::StreamEncoder::new(request, &opening))
+        } else {
+            Box::new(whole::WholeEncoder::new(request, opening))
+        }
+    }
+
+    fn heartbeat(&self) -> &'static [u8] {
+        b": keep-alive\n\n"
+    }
+
+    fn headers(&self, request: &Request) -> HeaderMap {
+        event_stream::headers(request.stream)
+    }
+
+    fn refusal_headers(&self, error: &Error, _: &RequestId) -> HeaderMap {
+        openai_error::headers(error)
+    }
+
+    fn refusal(&self, error: &Error, _: &RequestId) -> Vec<u8> {
+        openai_error::body(error).to_string().into_bytes()
+    }
+}

@@ -1,0 +1,255 @@
+//! The body of `POST /v1/chat/completions`.
+//!
+//! What a [`Request`] has a place for is read. Everything else is kept for upstreams of this very
+//! protocol: members that are not known here, and, where they say more than their normalized form,
+//! the client's own messages, tools, choice and format.
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::{Map, Value};
+
+use super::{WIRE, leftover};
+use crate::dialect::chat_form::{ChatFormat, ChatMessage, ChatTool, ChatToolChoice};
+use crate::dialect::field::{self, Field};
+use crate::model::{Error, NativeFields, Reasoning, Request};
+
+#[derive(Deserialize)]
+struct Body {
+    messages: Option<Vec<ChatMessage>>,
+    max_tokens: Option<u64>,
+    max_completion_tokens: Option<u64>,
+    temperature: Option<f64>,
+    top_p: Option<f64>,
+    stop: Option<Stop>,
+    seed: Option<i64>,
+    tools: Option<Vec<ChatTool>>,
+    tool_choice: Option<ChatToolChoice>,
+    response_format: Option<ChatFormat>,
+    reasoning_effort: Option<String>,
+    user: Option<String>,
+    metadata: Option<Map<String, Value>>,
+    stream: Option<bool>,
+    stream_options: Option<StreamOptions>,
+    n: Option<u64>,
+    logprobs: Option<bool>,
+    top_logprobs: Option<u64>,
+    modalities: Option<Vec<String>>,
+    audio: Option<IgnoredAny>,
+    functions: Option<IgnoredAny>,
+    function_call: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a string or a list of strings")]
+enum Stop {
+    One(String),
+    Many(Vec<String>),
+}
+
+#[derive(Deserialize, Default)]
+struct StreamOptions {
+    include_usage: Option<bool>,
+}
+
+/// Members with a place of their own in a [`Request`], or with no meaning beyond the gateway.
+const READ: [&str; 20] = [
+    "audio",
+    "function_call",
+    "functions",
+    "max_completion_tokens",
+    "max_tokens",
+    "messages",
+    "modalities",
+    "model",
+    "n",
+    "reasoning_effort",
+    "response_format",
+    "seed",
+    "stop",
+    "stream",
+    "stream_options",
+    "temperature",
+    "tool_choice",
+    "tools",
+    "top_p",
+    "user",
+];
+
+pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
+    let mut value = field::object(body)?;
+    let model = Field::body(&value).required_name("model")?;
+    let body: Body = field::read(&value)?;
+    check(&body)?;
+    let mut native = Native {
+        fields: Map::new(),
+        indispensable: indispensable(&body),
+    };
+    let mut request = Request {
+        model,
+        max_tokens: max_tokens(&body)?,
+        temperature: body.temperature,
+        top_p: body.top_p,
+        stop: match body.stop {
+            None => Vec::new(),
+            Some(Stop::One(one)) => vec![one],
+            Some(Stop::Many(many)) => many,
+        },
+        seed: body.seed,
+        reasoning: body.reasoning_effort.map(|effort| Reasoning {
+            effort: Some(effort),
+            max_tokens: None,
+        }),
+        user: body.user,
+        metadata: body.metadata,
+        stream: body.stream.unwrap_or(false),
+        usage_wanted: body.stream_options.unwrap_or_default().include_usage == Some(true),
+        ..Request::default()
+    };
+    native.messages(&mut value, body.messages, &mut request)?;
+    native.tools(&mut value, body.tools, &mut request);
+    if let Some(choice) = body.tool_choice {
+        request.tool_choice = choice.into_choice();
+        native.keep_unless("tool_choice", request.tool_choice.is_some(), &mut value);
+    }
+    if let Some(format) = body.response_format {
+        request.response_format = format.into_format();
+        let known = request.response_format.is_some();
+        native.keep_unless("response_format", known, &mut value);
+    }
+    request.native_fields = Some(native.with(value));
+    Ok(request)
+}
+
+/// What no upstream can do through a stream of one answer of text.
+fn check(body: &Body) -> Result<(), Error> {
+    if body.n.is_some_and(|n| n != 1) {
+        return Err(Error::invalid(
+            "n",
+            "must be 1: a request gets one answer here, and can be sent again for another",
+        ));
+    }
+    let modalities = body.modalities.iter().flatten();
+    if modalities.into_iter().any(|modality| modality != "text") {
+        return Err(Error::invalid("modalities", "answers are text here"));
+    }
+    if body.audio.is_some() {
+        return Err(Error::invalid("audio", "answers are text here"));
+    }
+    for (field, said) in [
+        ("functions", &body.functions),
+        ("function_call", &body.function_call),
+    ] {
+        if said.is_some() {
+            return Err(Error::invalid(
+                field,
+                "is no longer understood: use `tools` and `tool_choice`",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What changes the answer's shape.
+fn indispensable(body: &Body) -> Vec<String> {
+    let asked = [
+        ("logprobs", body.logprobs == Some(true)),
+        ("top_logprobs", body.top_logprobs.is_some_and(|top| top > 0)),
+    ];
+    let asked = asked.into_iter().filter(|(_, asked)| *asked);
+    asked.map(|(field, _)| field.to_owned()).collect()
+}
+
+fn max_tokens(body: &Body) -> Result<Option<u64>, Error> {
+    let fields = [
+        ("max_completion_tokens", body.max_completion_tokens),
+        ("max_tokens", body.max_tokens),
+    ];
+    for (field, limit) in fields {
+        if limit == Some(0) {
+            return Err(Error::invalid(field, "must be at least 1"));
+        }
+    }
+    match (body.max_completion_tokens, body.max_tokens) {
+        (Some(new), Some(old)) if new != old => Err(Error::invalid(
+            "max_tokens",
+            "says something else than `max_completion_tokens`",
+        )),
+        (new, old) => Ok(new.or(old)),
+    }
+}
+
+/// See [`NativeFields`].
+struct Native {
+    fields: Map<String, Value>,
+    indispensable: Vec<String>,
+}
+
+impl Native {
+    fn messages(
+        &mut self,
+        body: &mut Value,
+        messages: Option<Vec<ChatMessage>>,
+        request: &mut Request,
+    ) -> Result<(), Error> {
+        let messages = messages.ok_or_else(|| Error::invalid("messages", "required"))?;
+        if messages.is_empty() {
+            return Err(Error::invalid("messages", "must not be empty"));
+        }
+        let known = self.indispensable.len();
+        for (at, message) in messages.into_iter().enumerate() {
+            let field = format!("messages[{at}]");
+            let message = message.into_message(field, &mut self.indispensable)?;
+            request.messages.push(message);
+        }
+        let messages = &mut body["messages"];
+        if self.indispensable.len() > known || leftover::in_messages(messages) {
+            leftover::name_system(messages);
+            self.keep("messages", messages);
+        }
+        Ok(())
+    }
+
+    fn tools(&mut self, body: &mut Value, tools: Option<Vec<ChatTool>>, request: &mut Request) {
+        let known = self.indispensable.len();
+        for (at, tool) in tools.into_iter().flatten().enumerate() {
+            match tool.into_tool() {
+                Some(tool) => request.tools.push(tool),
+                None => self.indispensable.push(format!("tools[{at}]")),
+            }
+        }
+        let tools = &mut body["tools"];
+        if self.indispensable.len() > known || leftover::in_tools(tools) {
+            self.keep("tools", tools);
+        }
+    }
+
+    fn keep_unless(&mut self, field: &str, known: bool, body: &mut Value) {
+        if !known {
+            self.indispensable.push(field.to_owned());
+            self.keep(field, &mut body[field]);
+        }
+    }
+
+    fn keep(&mut self, field: &str, value: &mut Value) {
+        self.fields.insert(field.to_owned(), value.take());
+    }
+
+    /// With every member that was not read.
+    fn with(mut self, body: Value) -> NativeFields {
+        let members = match body {
+            Value::Object(members) => members,
+            _ => Map::new(),
+        };
+        for (name, value) in members {
+            if !READ.contains(&name.as_str()) && !value.is_null() {
+                self.fields.insert(name, value);
+            }
+        }
+        NativeFields {
+            wire: WIRE,
+            fields: self.fields,
+            indispensable: self.indispensable,
+            ..NativeFields::default()
+        }
+    }
+}

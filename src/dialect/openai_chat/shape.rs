@@ -1,0 +1,84 @@
+//! What streamed and whole answers say alike.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::dialect::Opening;
+use crate::model::{Citation, FinishReason, Request, Usage};
+
+/// A source with an address. The API has no place for one without.
+#[derive(Serialize)]
+pub(super) struct Annotation<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    url_citation: UrlCitation<'a>,
+}
+
+#[derive(Serialize)]
+struct UrlCitation<'a> {
+    url: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    title: Option<&'a str>,
+    /// The cited words, as OpenRouter has them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start_index: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end_index: Option<u64>,
+}
+
+pub(super) fn id(opening: &Opening) -> String {
+    format!("chatcmpl-{}", opening.stream)
+}
+
+/// Whether the client asked how probable the tokens were. Some upstreams say so unasked.
+pub(super) fn logprobs_wanted(request: &Request) -> bool {
+    let native = request.native_fields.as_ref();
+    native.is_some_and(|native| native.fields.get("logprobs") == Some(&Value::Bool(true)))
+}
+
+/// A refusal has a reason of its own only here: its words are in `refusal`, and without them
+/// `content_filter` comes nearest.
+pub(super) fn finish_reason(finish: FinishReason, refused: bool) -> &'static str {
+    match finish {
+        FinishReason::Length => "length",
+        FinishReason::ToolCalls => "tool_calls",
+        FinishReason::ContentFilter => "content_filter",
+        FinishReason::Refusal if !refused => "content_filter",
+        FinishReason::Stop
+        | FinishReason::Refusal
+        | FinishReason::Pause
+        | FinishReason::Cancelled
+        | FinishReason::Other => "stop",
+    }
+}
+
+pub(super) fn annotation(citation: Citation<'_>) -> Option<Annotation<'_>> {
+    Some(Annotation {
+        kind: "url_citation",
+        url_citation: UrlCitation {
+            url: citation.url?,
+            title: citation.title,
+            content: citation.text,
+            start_index: citation.start,
+            end_index: citation.end,
+        },
+    })
+}
+
+/// The API's counts are numbers: one that the upstream did not say is 0.
+pub(super) fn usage(usage: Usage) -> Value {
+    let (input, output) = (usage.input.unwrap_or(0), usage.output.unwrap_or(0));
+    let mut data = json!({
+        "prompt_tokens": input,
+        "completion_tokens": output,
+        "total_tokens": input.saturating_add(output),
+        "prompt_tokens_details": { "cached_tokens": usage.cached_input.unwrap_or(0) },
+        "completion_tokens_details": { "reasoning_tokens": usage.reasoning.unwrap_or(0) },
+    });
+    if let Some(written) = usage.cache_write {
+        data["prompt_tokens_details"]["cache_write_tokens"] = written.into();
+    }
+    data
+}

@@ -1,0 +1,152 @@
+//! Events to one `chat.completion`, written when the answer is whole.
+
+use bytes::{BufMut, BytesMut};
+use serde_json::{Map, Value, json};
+
+use super::shape::{annotation, finish_reason, id, logprobs_wanted, usage};
+use crate::dialect::{Answering, Completion, Encoder, Opening};
+use crate::model::{Error, Event, Request, ToolCallDelta, Usage};
+
+pub(super) struct WholeEncoder {
+    opening: Opening,
+    logprobs_wanted: bool,
+    content: String,
+    reasoning: String,
+    refusal: String,
+    calls: Vec<Call>,
+    annotations: Vec<Value>,
+    logprobs: Option<Map<String, Value>>,
+}
+
+#[derive(Default)]
+struct Call {
+    id: String,
+    name: String,
+    arguments: String,
+}
+
+impl WholeEncoder {
+    pub(super) fn new(request: &Request, opening: Opening) -> Self {
+        Self {
+            opening,
+            logprobs_wanted: logprobs_wanted(request),
+            content: String::new(),
+            reasoning: String::new(),
+            refusal: String::new(),
+            calls: Vec::new(),
+            annotations: Vec::new(),
+            logprobs: None,
+        }
+    }
+
+    /// The grammar of events has calls begin in the order of their indexes.
+    fn tool_call(&mut self, call: &ToolCallDelta<'_>) {
+        let at = call.index as usize;
+        if at >= self.calls.len() {
+            self.calls.push(Call {
+                id: call.id.unwrap_or_default().to_owned(),
+                name: call.name.unwrap_or_default().to_owned(),
+                arguments: call.arguments.to_owned(),
+            });
+        } else {
+            self.calls[at].arguments.push_str(call.arguments);
+        }
+    }
+
+    /// Lists, such as those of the tokens of `content`, are joined.
+    fn add_logprobs(&mut self, json: &str) {
+        let Ok(Value::Object(more)) = serde_json::from_str(json) else {
+            return;
+        };
+        let all = self.logprobs.get_or_insert_default();
+        for (name, value) in more {
+            match (all.get_mut(&name), value) {
+                (Some(Value::Array(list)), Value::Array(more)) => list.extend(more),
+                (Some(_), Value::Null) => {}
+                (_, value) => {
+                    all.insert(name, value);
+                }
+            }
+        }
+    }
+
+    fn message(&mut self) -> Value {
+        let said = |text: &mut String| match std::mem::take(text) {
+            text if text.is_empty() => Value::Null,
+            text => Value::String(text),
+        };
+        let silent = self.refusal.is_empty() && self.calls.is_empty();
+        let mut message = Map::new();
+        message.insert("role".into(), "assistant".into());
+        let content = match said(&mut self.content) {
+            // An answer of no words is still an answer.
+            Value::Null if silent => Value::from(""),
+            content => content,
+        };
+        message.insert("content".into(), content);
+        message.insert("refusal".into(), said(&mut self.refusal));
+        let annotations = std::mem::take(&mut self.annotations);
+        message.insert("annotations".into(), annotations.into());
+        if !self.reasoning.is_empty() {
+            message.insert("reasoning_content".into(), said(&mut self.reasoning));
+        }
+        if !self.calls.is_empty() {
+            let calls = self.calls.drain(..).map(|call| {
+                json!({
+                    "id": call.id,
+                    "type": "function",
+                    "function": { "name": call.name, "arguments": call.arguments },
+                })
+            });
+            message.insert("tool_calls".into(), calls.collect());
+        }
+        Value::Object(message)
+    }
+}
+
+impl Encoder for WholeEncoder {
+    fn start(&mut self, _: &Answering<'_>, _: &mut BytesMut) {}
+
+    fn event(&mut self, event: &Event<'_>, _: &mut BytesMut) {
+        match *event {
+            Event::Text(text) => self.content.push_str(text),
+            Event::Reasoning(text) => self.reasoning.push_str(text),
+            Event::Refusal(text) => self.refusal.push_str(text),
+            Event::ToolCall(call) => self.tool_call(&call),
+            Event::Citation(citation) => {
+                self.annotations
+                    .extend(annotation(citation).map(|annotation| json!(annotation)));
+            }
+            Event::Logprobs(json) if self.logprobs_wanted => self.add_logprobs(json),
+            Event::Identity { .. }
+            | Event::Logprobs(_)
+            | Event::Signature(_)
+            | Event::SealedReasoning(_)
+            | Event::Usage(_)
+            | Event::Finish(_) => {}
+        }
+    }
+
+    fn complete(&mut self, completion: &Completion, out: &mut BytesMut) {
+        let reason = finish_reason(completion.finish, !self.refusal.is_empty());
+        let mut answer = json!({
+            "id": id(&self.opening),
+            "object": "chat.completion",
+            "created": self.opening.created,
+            "model": self.opening.model,
+            "choices": [{
+                "index": 0,
+                "message": self.message(),
+                "logprobs": self.logprobs.take(),
+                "finish_reason": reason,
+            }],
+        });
+        if let Some(counts) = completion.usage {
+            answer["usage"] = usage(counts);
+        }
+        out.put_slice(answer.to_string().as_bytes());
+    }
+
+    /// The client gets the error as a refusal.
+    fn error(&mut self, _: &Error, _: Option<Usage>, _: &mut BytesMut) {}
+}

@@ -1,0 +1,40 @@
+//! Errors in the form that all of OpenAI's APIs share,
+//! <https://platform.openai.com/docs/guides/error-codes/api-errors>.
+
+use http::{HeaderMap, HeaderValue};
+use serde_json::{Value, json};
+
+use crate::model::{Error, ErrorCode, Origin};
+
+/// `{"error":{"message","type","param","code"}}`; `code` is the gateway's own.
+pub(super) fn body(error: &Error) -> Value {
+    json!({
+        "error": {
+            "message": error.message(),
+            "type": kind(error),
+            "param": error.field(),
+            "code": error.code().as_str(),
+        },
+    })
+}
+
+/// What a refusal says to the vendor's clients beside its body.
+pub(super) fn headers(error: &Error) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    if error.code().origin() == Origin::Upstream {
+        // The gateway has tried what there was to try.
+        headers.insert("x-should-retry", HeaderValue::from_static("false"));
+    }
+    headers
+}
+
+/// The APIs' own word for a kind of error.
+pub(super) fn kind(error: &Error) -> &'static str {
+    match error.code() {
+        ErrorCode::Unauthenticated => "authentication_error",
+        ErrorCode::Forbidden => "permission_error",
+        ErrorCode::RateLimited | ErrorCode::UpstreamRateLimited => "rate_limit_error",
+        _ if error.status().is_client_error() => "invalid_request_error",
+        _ => "server_error",
+    }
+}

@@ -1,0 +1,196 @@
+//! The stream's JSON. The SDK refuses members that it does not know.
+
+use bytes::{BufMut, BytesMut};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::model::{Citation, FinishReason, Usage};
+
+#[derive(Serialize)]
+#[serde(
+    tag = "type",
+    rename_all = "kebab-case",
+    rename_all_fields = "camelCase"
+)]
+pub(super) enum Chunk<'a> {
+    Start {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        message_id: Option<&'a str>,
+    },
+    StartStep,
+    TextStart {
+        id: &'a str,
+    },
+    TextDelta {
+        id: &'a str,
+        delta: &'a str,
+    },
+    TextEnd {
+        id: &'a str,
+    },
+    ReasoningStart {
+        id: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        provider_metadata: Option<Metadata<'a>>,
+    },
+    ReasoningDelta {
+        id: &'a str,
+        delta: &'a str,
+    },
+    ReasoningEnd {
+        id: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        provider_metadata: Option<Metadata<'a>>,
+    },
+    ToolInputStart {
+        tool_call_id: &'a str,
+        tool_name: &'a str,
+    },
+    ToolInputDelta {
+        tool_call_id: &'a str,
+        input_text_delta: &'a str,
+    },
+    ToolInputAvailable {
+        tool_call_id: &'a str,
+        tool_name: &'a str,
+        input: &'a RawValue,
+    },
+    ToolInputError {
+        tool_call_id: &'a str,
+        tool_name: &'a str,
+        input: &'a str,
+        error_text: &'a str,
+    },
+    SourceUrl {
+        source_id: &'a str,
+        url: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        title: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        provider_metadata: Option<Metadata<'a>>,
+    },
+    SourceDocument {
+        source_id: &'a str,
+        media_type: &'a str,
+        title: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        provider_metadata: Option<Metadata<'a>>,
+    },
+    FinishStep,
+    Finish {
+        finish_reason: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        message_metadata: Option<MessageMetadata>,
+    },
+    Abort,
+    Error {
+        error_text: &'a str,
+    },
+}
+
+/// What the SDK keeps with a part, under the gateway's name ([`super::PROVIDER`]).
+#[derive(Serialize)]
+pub(super) struct Metadata<'a> {
+    sluicegate: Kept<'a>,
+}
+
+#[derive(Serialize, Default)]
+pub(super) struct Kept<'a> {
+    /// The vendor's seal on the reasoning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) signature: Option<&'a str>,
+    /// Reasoning that only its vendor can read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) sealed: Option<&'a str>,
+    /// The cited words, and the place of the claim.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) start: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) end: Option<u64>,
+}
+
+/// What the SDK keeps with the message.
+#[derive(Serialize)]
+pub(super) struct MessageMetadata {
+    usage: Counts,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Counts {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cached_input_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_tokens: Option<u64>,
+}
+
+impl Chunk<'_> {
+    pub(super) fn write(&self, out: &mut BytesMut) {
+        out.put_slice(b"data: ");
+        // JSON escapes line ends, so the data is one line whatever the texts hold.
+        let written = serde_json::to_writer(out.writer(), self);
+        debug_assert!(written.is_ok(), "a BytesMut takes any write");
+        out.put_slice(b"\n\n");
+    }
+}
+
+impl<'a> From<Kept<'a>> for Metadata<'a> {
+    fn from(sluicegate: Kept<'a>) -> Self {
+        Self { sluicegate }
+    }
+}
+
+impl<'a> Metadata<'a> {
+    /// What a citation says that a source has no place for.
+    pub(super) fn of(citation: &Citation<'a>) -> Option<Self> {
+        let Citation {
+            text, start, end, ..
+        } = *citation;
+        let said = text.is_some() || start.is_some() || end.is_some();
+        said.then(|| {
+            Self::from(Kept {
+                text,
+                start,
+                end,
+                ..Kept::default()
+            })
+        })
+    }
+}
+
+impl From<Usage> for MessageMetadata {
+    fn from(usage: Usage) -> Self {
+        Self {
+            usage: Counts {
+                input_tokens: usage.input,
+                output_tokens: usage.output,
+                total_tokens: usage
+                    .input
+                    .zip(usage.output)
+                    .map(|(input, output)| input.saturating_add(output)),
+                cached_input_tokens: usage.cached_input,
+                reasoning_tokens: usage.reasoning,
+            },
+        }
+    }
+}
+
+/// The SDK's word for it; none for an answer that was cancelled.
+pub(super) fn finish_reason(finish: FinishReason) -> Option<&'static str> {
+    Some(match finish {
+        FinishReason::Stop => "stop",
+        FinishReason::Length => "length",
+        FinishReason::ToolCalls => "tool-calls",
+        FinishReason::ContentFilter | FinishReason::Refusal => "content-filter",
+        FinishReason::Pause | FinishReason::Other => "other",
+        FinishReason::Cancelled => return None,
+    })
+}

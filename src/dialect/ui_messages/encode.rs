@@ -1,0 +1,289 @@
+//! Events to parts, one after another; then `finish` or `error`, and `[DONE]` after either, as the
+//! SDK's own servers have it.
+
+use bytes::{BufMut, BytesMut};
+use serde_json::value::RawValue;
+
+use super::chunk::{Chunk, Kept, Metadata, finish_reason};
+use crate::dialect::sequence::Sequence;
+use crate::dialect::{Answering, Completion, Encoder};
+use crate::model::{Citation, Error, Event, Request, Role, StreamId, ToolCallDelta, Usage};
+
+pub(super) struct UiEncoder {
+    sequence: Sequence,
+    answer: Answer,
+}
+
+/// What was written of the answer.
+struct Answer {
+    stream: StreamId,
+    /// Whether it goes on with the chat's last message, whose id it keeps.
+    continues: bool,
+    /// The part that has not ended, and its id.
+    open: Option<Part>,
+    id: String,
+    /// Make the ids of parts and of sources.
+    parts: u32,
+    sources: u32,
+}
+
+enum Part {
+    Text,
+    Reasoning {
+        signature: String,
+    },
+    ToolInput {
+        index: u32,
+        name: String,
+        input: String,
+    },
+}
+
+impl UiEncoder {
+    pub(super) fn new(request: &Request, stream: StreamId) -> Self {
+        // After a call's result the last message is the assistant's, who goes on with it.
+        let last = request.messages.last().map(|message| message.role);
+        Self {
+            sequence: Sequence::default(),
+            answer: Answer {
+                stream,
+                continues: matches!(last, Some(Role::Assistant | Role::Tool)),
+                open: None,
+                id: String::new(),
+                parts: 0,
+                sources: 0,
+            },
+        }
+    }
+}
+
+impl Encoder for UiEncoder {
+    fn start(&mut self, _: &Answering<'_>, out: &mut BytesMut) {
+        let id = format!("msg_{}", self.answer.stream);
+        Chunk::Start {
+            message_id: (!self.answer.continues).then_some(&id),
+        }
+        .write(out);
+        Chunk::StartStep.write(out);
+    }
+
+    fn event(&mut self, event: &Event<'_>, out: &mut BytesMut) {
+        let Self { sequence, answer } = self;
+        sequence.push(event, &mut |event| answer.event(event, out));
+    }
+
+    fn complete(&mut self, completion: &Completion, out: &mut BytesMut) {
+        let Self { sequence, answer } = self;
+        sequence.end(&mut |event| answer.event(event, out));
+        answer.end_part(out);
+        match finish_reason(completion.finish) {
+            Some(finish_reason) => {
+                Chunk::FinishStep.write(out);
+                Chunk::Finish {
+                    finish_reason,
+                    message_metadata: completion.usage.map(Into::into),
+                }
+                .write(out);
+            }
+            None => Chunk::Abort.write(out),
+        }
+        out.put_slice(b"data: [DONE]\n\n");
+    }
+
+    /// What has not ended stays so.
+    fn error(&mut self, error: &Error, _: Option<Usage>, out: &mut BytesMut) {
+        let Self { sequence, answer } = self;
+        sequence.end(&mut |event| answer.event(event, out));
+        Chunk::Error {
+            error_text: error.message(),
+        }
+        .write(out);
+        out.put_slice(b"data: [DONE]\n\n");
+    }
+}
+
+impl Answer {
+    fn event(&mut self, event: &Event<'_>, out: &mut BytesMut) {
+        match *event {
+            Event::Text(delta) | Event::Refusal(delta) => {
+                self.begin_text(out);
+                let id = &self.id;
+                Chunk::TextDelta { id, delta }.write(out);
+            }
+            Event::Reasoning(delta) => {
+                self.begin_reasoning(out);
+                let id = &self.id;
+                Chunk::ReasoningDelta { id, delta }.write(out);
+            }
+            Event::Signature(more) => {
+                self.begin_reasoning(out);
+                if let Some(Part::Reasoning { signature }) = &mut self.open {
+                    signature.push_str(more);
+                }
+            }
+            Event::SealedReasoning(sealed) => self.sealed(sealed, out),
+            Event::ToolCall(call) => self.tool_call(&call, out),
+            Event::Citation(citation) => self.source(&citation, out),
+            Event::Identity { .. } | Event::Logprobs(_) | Event::Usage(_) | Event::Finish(_) => {}
+        }
+    }
+
+    fn begin_text(&mut self, out: &mut BytesMut) {
+        if !matches!(self.open, Some(Part::Text)) {
+            self.end_part(out);
+            self.name_part("text");
+            Chunk::TextStart { id: &self.id }.write(out);
+            self.open = Some(Part::Text);
+        }
+    }
+
+    fn begin_reasoning(&mut self, out: &mut BytesMut) {
+        if !matches!(self.open, Some(Part::Reasoning { .. })) {
+            self.end_part(out);
+            self.name_part("reasoning");
+            Chunk::ReasoningStart {
+                id: &self.id,
+                provider_metadata: None,
+            }
+            .write(out);
+            self.open = Some(Part::Reasoning {
+                signature: String::new(),
+            });
+        }
+    }
+
+    /// A reasoning without words, to be sent back.
+    fn sealed(&mut self, sealed: &str, out: &mut BytesMut) {
+        self.end_part(out);
+        self.name_part("reasoning");
+        let kept = Kept {
+            sealed: Some(sealed),
+            ..Kept::default()
+        };
+        Chunk::ReasoningStart {
+            id: &self.id,
+            provider_metadata: Some(kept.into()),
+        }
+        .write(out);
+        Chunk::ReasoningEnd {
+            id: &self.id,
+            provider_metadata: None,
+        }
+        .write(out);
+    }
+
+    fn tool_call(&mut self, call: &ToolCallDelta<'_>, out: &mut BytesMut) {
+        let goes_on =
+            matches!(self.open, Some(Part::ToolInput { index, .. }) if index == call.index);
+        if !goes_on {
+            self.end_part(out);
+            self.id = self.call_id(call);
+            let name = call.name.unwrap_or_default();
+            Chunk::ToolInputStart {
+                tool_call_id: &self.id,
+                tool_name: name,
+            }
+            .write(out);
+            self.open = Some(Part::ToolInput {
+                index: call.index,
+                name: name.to_owned(),
+                input: String::new(),
+            });
+        }
+        if call.arguments.is_empty() {
+            return;
+        }
+        Chunk::ToolInputDelta {
+            tool_call_id: &self.id,
+            input_text_delta: call.arguments,
+        }
+        .write(out);
+        if let Some(Part::ToolInput { input, .. }) = &mut self.open {
+            input.push_str(call.arguments);
+        }
+    }
+
+    /// The call's id. A chat finds a call by its id among all of a message's, and one message may
+    /// be several answers; upstreams that know no ids have theirs numbered anew in each.
+    fn call_id(&self, call: &ToolCallDelta<'_>) -> String {
+        let numbered = format!("call_{}", call.index);
+        match call.id {
+            Some(id) if id != numbered => id.to_owned(),
+            _ => format!("{numbered}_{}", self.stream),
+        }
+    }
+
+    /// Sources are whole parts and may stand within a text.
+    fn source(&mut self, citation: &Citation<'_>, out: &mut BytesMut) {
+        let source_id = format!("source-{}", self.sources);
+        self.sources += 1;
+        let provider_metadata = Metadata::of(citation);
+        let chunk = match citation.url {
+            Some(url) => Chunk::SourceUrl {
+                source_id: &source_id,
+                url,
+                title: citation.title,
+                provider_metadata,
+            },
+            None => Chunk::SourceDocument {
+                source_id: &source_id,
+                // Of the document itself the vendor tells nothing more.
+                media_type: "text/plain",
+                title: citation.title.unwrap_or_default(),
+                provider_metadata,
+            },
+        };
+        chunk.write(out);
+    }
+
+    fn name_part(&mut self, kind: &str) {
+        self.id = format!("{kind}-{}", self.parts);
+        self.parts += 1;
+    }
+
+    fn end_part(&mut self, out: &mut BytesMut) {
+        let id = &self.id;
+        match self.open.take() {
+            None => {}
+            Some(Part::Text) => Chunk::TextEnd { id }.write(out),
+            Some(Part::Reasoning { signature }) => {
+                let kept = Kept {
+                    signature: Some(&signature),
+                    ..Kept::default()
+                };
+                let signed = !signature.is_empty();
+                Chunk::ReasoningEnd {
+                    id,
+                    provider_metadata: signed.then(|| kept.into()),
+                }
+                .write(out);
+            }
+            Some(Part::ToolInput { name, input, .. }) => end_input(id, &name, input, out),
+        }
+    }
+}
+
+/// Tells a call's whole arguments, or that they are none.
+fn end_input(id: &str, name: &str, mut input: String, out: &mut BytesMut) {
+    if input.is_empty() {
+        // Some models call a tool that takes nothing with nothing.
+        input.push_str("{}");
+    }
+    // A line end would end the data; within JSON one stands only between two tokens.
+    let line = input.replace(['\n', '\r'], " ");
+    match serde_json::from_str::<&RawValue>(&line) {
+        Ok(json) => Chunk::ToolInputAvailable {
+            tool_call_id: id,
+            tool_name: name,
+            input: json,
+        }
+        .write(out),
+        Err(_) => Chunk::ToolInputError {
+            tool_call_id: id,
+            tool_name: name,
+            input: &input,
+            error_text: "the model's arguments are not JSON",
+        }
+        .write(out),
+    }
+}

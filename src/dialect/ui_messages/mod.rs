@@ -1,0 +1,61 @@
+//! `ui_messages`: the AI SDK's UI message stream, version 1, which `useChat` reads,
+//! <https://ai-sdk.dev/docs/ai-sdk-ui/stream-protocol>.
+//!
+//! | file | does |
+//! |---|---|
+//! | `parse` | a chat's messages; the settings beside them are the native dialect's |
+//! | `encode` | events to parts of a message |
+//! | `chunk` | the stream's JSON |
+
+mod chunk;
+mod encode;
+mod parse;
+
+use http::{HeaderMap, HeaderValue};
+
+use super::{Dialect, Encoder, NATIVE, Opening, event_stream};
+use crate::model::{Error, Request, RequestId};
+
+pub(super) struct UiMessages;
+
+/// Under which name the SDK keeps what it must send back and does not understand.
+const PROVIDER: &str = "sluicegate";
+
+impl Dialect for UiMessages {
+    fn name(&self) -> &'static str {
+        "ui_messages"
+    }
+
+    fn parse(&self, body: &[u8]) -> Result<Request, Error> {
+        parse::request(body)
+    }
+
+    fn encoder(&self, request: &Request, opening: Opening) -> Box<dyn Encoder> {
+        Box::new(encode::UiEncoder::new(request, opening.stream))
+    }
+
+    /// A call's arguments are repeated when they are whole.
+    fn keeps_content(&self) -> bool {
+        true
+    }
+
+    fn heartbeat(&self) -> &'static [u8] {
+        b": keep-alive\n\n"
+    }
+
+    fn headers(&self, _: &Request) -> HeaderMap {
+        let mut headers = event_stream::headers(true);
+        let version = HeaderValue::from_static("v1");
+        headers.insert("x-vercel-ai-ui-message-stream", version);
+        headers
+    }
+
+    fn refusal_headers(&self, _: &Error, _: &RequestId) -> HeaderMap {
+        HeaderMap::new()
+    }
+
+    /// The SDK shows a refusal's body as it is.
+    fn refusal(&self, error: &Error, request: &RequestId) -> Vec<u8> {
+        NATIVE.refusal(error, request)
+    }
+}

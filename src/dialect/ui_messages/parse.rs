@@ -1,0 +1,196 @@
+//! The body of `POST /v1/ui-messages`: `{id, messages, trigger, messageId}`, as the SDK's transport
+//! sends it, and beside them the model and the native dialect's settings.
+
+use serde_json::{Map, Value};
+
+use super::PROVIDER;
+use crate::dialect::chat_form::source;
+use crate::dialect::field::{self, Field};
+use crate::dialect::native;
+use crate::model::{Error, Media, Message, Part, Request, Role};
+
+/// What the transport says of the chat. No chat is kept here, so only the messages matter.
+const OF_THE_CHAT: [&str; 4] = ["id", "messageId", "messages", "trigger"];
+
+pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
+    let mut value = field::object(body)?;
+    let messages = messages(&Field::body(&value))?;
+    if value.get("prompt").is_some() {
+        return Err(Error::invalid("prompt", "what is asked is in `messages`"));
+    }
+    if let Some(members) = value.as_object_mut() {
+        members.retain(|name, _| !OF_THE_CHAT.contains(&name.as_str()));
+    }
+    let mut request = native::settings(&value)?;
+    request.messages.extend(messages);
+    Ok(request)
+}
+
+fn messages(body: &Field<'_>) -> Result<Vec<Message>, Error> {
+    let field = body.require("messages")?;
+    let mut messages = Vec::new();
+    for message in field.elements()? {
+        let parts = message.require("parts")?;
+        match message.required_text("role")?.as_str() {
+            "system" => add(&message, Role::System, texts(&parts)?, &mut messages),
+            "user" => add(&message, Role::User, asked(&parts)?, &mut messages),
+            "assistant" => answered(&message, &parts, &mut messages)?,
+            _ => {
+                let role = message.require("role")?;
+                return Err(role.invalid("must be `system`, `user` or `assistant`"));
+            }
+        }
+    }
+    if messages.is_empty() {
+        return Err(field.invalid("there is nothing in them to answer"));
+    }
+    Ok(messages)
+}
+
+/// Adds a message, if there is anything in it.
+fn add(field: &Field<'_>, role: Role, content: Vec<Part>, messages: &mut Vec<Message>) {
+    if !content.is_empty() {
+        messages.push(Message {
+            field: field.to_string(),
+            role,
+            content,
+        });
+    }
+}
+
+fn texts(parts: &Field<'_>) -> Result<Vec<Part>, Error> {
+    let mut content = Vec::new();
+    for part in parts.elements()? {
+        if part.kind()? == "text" {
+            content.push(Part::Text(part.required_text("text")?));
+        }
+    }
+    Ok(content)
+}
+
+/// Data parts and what tells of an answer are for the page alone.
+fn asked(parts: &Field<'_>) -> Result<Vec<Part>, Error> {
+    let mut content = Vec::new();
+    for part in parts.elements()? {
+        match part.kind()? {
+            "text" => content.push(Part::Text(part.required_text("text")?)),
+            "file" => content.push(file(&part)?),
+            _ => {}
+        }
+    }
+    Ok(content)
+}
+
+fn file(part: &Field<'_>) -> Result<Part, Error> {
+    let url = part.require("url")?;
+    let media = Media {
+        source: source(url.text()?.to_owned(), &url.to_string())?,
+        name: part.text_of("filename")?,
+        detail: None,
+    };
+    let is_image = part.required_text("mediaType")?.starts_with("image/");
+    Ok(if is_image {
+        Part::Image(media)
+    } else {
+        Part::File(media)
+    })
+}
+
+/// An assistant's message has an answer in each of its steps, and behind it the results of the
+/// calls in it.
+fn answered(
+    message: &Field<'_>,
+    parts: &Field<'_>,
+    messages: &mut Vec<Message>,
+) -> Result<(), Error> {
+    let (mut said, mut results) = (Vec::new(), Vec::new());
+    for part in parts.elements()? {
+        match part.kind()? {
+            "step-start" => {
+                add(
+                    message,
+                    Role::Assistant,
+                    std::mem::take(&mut said),
+                    messages,
+                );
+                add(message, Role::Tool, std::mem::take(&mut results), messages);
+            }
+            "text" => {
+                let text = part.required_text("text")?;
+                said.extend((!text.is_empty()).then_some(Part::Text(text)));
+            }
+            "reasoning" => said.extend(reasoning(&part)?),
+            "dynamic-tool" => {
+                let name = part.required_name("toolName")?;
+                tool(&part, name, &mut said, &mut results)?;
+            }
+            kind => {
+                if let Some(name) = kind.strip_prefix("tool-") {
+                    tool(&part, name.to_owned(), &mut said, &mut results)?;
+                }
+            }
+        }
+    }
+    add(message, Role::Assistant, said, messages);
+    add(message, Role::Tool, results, messages);
+    Ok(())
+}
+
+/// What the encoder gave, with its seal.
+fn reasoning(part: &Field<'_>) -> Result<Option<Part>, Error> {
+    let text = part.required_text("text")?;
+    let kept = part.value.get("providerMetadata");
+    let kept = kept.and_then(|metadata| metadata.get(PROVIDER));
+    let kept = |name| kept.and_then(|kept| kept.get(name)).and_then(Value::as_str);
+    if let Some(sealed) = kept("sealed") {
+        return Ok(Some(Part::SealedReasoning(sealed.to_owned())));
+    }
+    let signature = kept("signature").map(str::to_owned);
+    let said = !text.is_empty() || signature.is_some();
+    Ok(said.then_some(Part::Reasoning { text, signature }))
+}
+
+/// A call, and its result if there is one.
+fn tool(
+    part: &Field<'_>,
+    name: String,
+    said: &mut Vec<Part>,
+    results: &mut Vec<Part>,
+) -> Result<(), Error> {
+    let state = part.required_text("state")?;
+    // The SDK's own servers leave half a call out too; what a vendor ran is no call to answer.
+    if state == "input-streaming" || part.value["providerExecuted"] == true {
+        return Ok(());
+    }
+    let id = part.required_name("toolCallId")?;
+    // Arguments that were no JSON are kept as they came.
+    let input = part.get("input").or_else(|| part.get("rawInput"));
+    said.push(Part::ToolCall {
+        id: id.clone(),
+        name,
+        arguments: match input.map(|input| input.value) {
+            None => Value::Object(Map::new()).to_string(),
+            Some(Value::String(raw)) => raw.clone(),
+            Some(json) => json.to_string(),
+        },
+    });
+    let result = match state.as_str() {
+        "output-available" => part.get("output").map_or_else(String::new, |output| {
+            let text = output.value.as_str().map(str::to_owned);
+            text.unwrap_or_else(|| output.value.to_string())
+        }),
+        "output-error" => part.required_text("errorText")?,
+        "output-denied" => {
+            let approval = part.get("approval");
+            let reason = approval.as_ref().map(|approval| approval.text_of("reason"));
+            let reason = reason.transpose()?.flatten();
+            reason.unwrap_or_else(|| "The call was denied.".to_owned())
+        }
+        _ => return Ok(()),
+    };
+    results.push(Part::ToolResult {
+        id,
+        content: vec![Part::Text(result)],
+    });
+    Ok(())
+}
