@@ -1,11 +1,9 @@
 //! The commands: arguments in, exit status out.
 
 pub mod check;
-mod demo;
 pub mod healthcheck;
 pub mod keys;
 pub mod record;
-mod reload;
 pub mod replay;
 pub mod serve;
 mod stop;

@@ -11,9 +11,29 @@ use super::account::accounts;
 const LONGEST: usize = 2048;
 
 /// How keys and tokens of the well-known vendors begin.
-const PREFIXES: [&str; 13] = [
-    "sk-", "sk_", "gsk_", "xai-", "hf_", "nvapi-", "pplx-", "AIza", "AKIA", "ASIA", "Bearer ",
-    "csk-", "eyJ",
+const PREFIXES: [&str; 22] = [
+    "sk-",
+    "sk_",
+    "gsk_",
+    "xai-",
+    "hf_",
+    "nvapi-",
+    "pplx-",
+    "AIza",
+    "AKIA",
+    "ASIA",
+    "Bearer ",
+    "csk-",
+    "eyJ",
+    "ABSK",
+    "bedrock-api-key-",
+    "fw_",
+    "ghp_",
+    "gho_",
+    "github_pat_",
+    "r8_",
+    "tgp_",
+    "ya29.",
 ];
 
 const HIDDEN: &str = "[redacted]";

@@ -34,10 +34,8 @@ def sdk(recording, url, key):
 
 
 def plain(recording):
-    try:
-        return _read(recording, framing.objects(recording))
-    except ValueError as error:
-        return Reading().fail(UNPARSABLE, error)
+    values, broken = framing.objects(recording)
+    return _read(recording, values).fail(UNPARSABLE, broken) if broken else _read(recording, values)
 
 
 @functools.cache

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::signal::unix::Signal;
 use tokio::time::MissedTickBehavior;
 
-use super::serve::load;
+use super::failure::load;
 use crate::app::Gateway;
 use crate::config::Overrides;
 

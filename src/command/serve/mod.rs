@@ -1,9 +1,12 @@
 //! `sluicegate serve`: the gateway, from its configuration to its graceful end.
 
-use std::fmt;
+mod demo;
+mod failure;
+mod reload;
+
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +14,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::demo::Demo;
-use super::reload::{self, Reloader};
-use super::stop::Stop;
-use super::{FAILED, FINE, WRONG_USAGE};
+use super::{FAILED, FINE, Stop, WRONG_USAGE};
 use crate::app::Gateway;
-use crate::config::{Config, Loaded, Overrides, Problems};
+use crate::config::Overrides;
 use crate::server::{self, Listener};
+
+use demo::Demo;
+use failure::Failure;
+use reload::Reloader;
+
+pub(super) use failure::load;
 
 /// Runs the gateway. With no config it runs the demo: no key, no network, loopback only.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -38,18 +44,6 @@ pub struct Serve {
 /// How long connections may take to say to their clients what is left to say.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// Why the gateway did not run.
-#[derive(Debug)]
-pub(super) enum ServeError {
-    Config(Problems),
-    Fixtures(crate::fixture::LoadError),
-    Listen(SocketAddr, io::Error),
-    Signals(io::Error),
-    /// The system's certificates cannot be read.
-    Certificates(reqwest::Error),
-    Output(io::Error),
-}
-
 impl Serve {
     /// Serves until SIGTERM or SIGINT and then drains; a second signal ends the drain. What there
     /// is to say to a person goes to `out`, problems to `err`.
@@ -60,12 +54,12 @@ impl Serve {
         // Nobody is left to tell if this cannot be written.
         let _ = writeln!(err, "{error}");
         match error {
-            ServeError::Config(_) => WRONG_USAGE,
+            Failure::Config(_) => WRONG_USAGE,
             _ => FAILED,
         }
     }
 
-    async fn serve(self, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), ServeError> {
+    async fn serve(self, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Failure> {
         let overrides = Overrides {
             listen: self.listen,
             admin_listen: self.admin_listen,
@@ -80,13 +74,13 @@ impl Serve {
             }
         };
         for warning in &loaded.warnings {
-            writeln!(err, "warning: {warning}").map_err(ServeError::Output)?;
+            writeln!(err, "warning: {warning}").map_err(Failure::Output)?;
         }
-        let mut stop = Stop::new().map_err(ServeError::Signals)?;
-        let hangup = signal(SignalKind::hangup()).map_err(ServeError::Signals)?;
+        let mut stop = Stop::new().map_err(Failure::Signals)?;
+        let hangup = signal(SignalKind::hangup()).map_err(Failure::Signals)?;
         let (clients, client_addr) = bind(loaded.config.listen)?;
         let (admin, admin_addr) = bind(loaded.config.admin_listen)?;
-        let gateway = Gateway::new(loaded.config).map_err(ServeError::Certificates)?;
+        let gateway = Gateway::new(loaded.config).map_err(Failure::Certificates)?;
         let gateway = Arc::new(gateway);
         let closing = CancellationToken::new();
         let mut listeners = JoinSet::new();
@@ -94,7 +88,7 @@ impl Serve {
         listeners.spawn(admin.serve(server::admin(Arc::clone(&gateway)), closing.clone()));
         tracing::info!(clients = %client_addr, admin = %admin_addr, "serving");
         if demo.is_some() {
-            welcome(out, client_addr).map_err(ServeError::Output)?;
+            welcome(out, client_addr).map_err(Failure::Output)?;
         }
         match self.config {
             None => stop.asked().await,
@@ -133,17 +127,12 @@ async fn drain(gateway: &Gateway, hurry: impl Future<Output = ()>) {
     gateway.cut.cancel();
 }
 
-pub(super) fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, ServeError> {
-    let env = |name: &str| std::env::var(name).ok();
-    Config::load(path, &env, overrides).map_err(ServeError::Config)
-}
-
-fn bind(addr: SocketAddr) -> Result<(Listener, SocketAddr), ServeError> {
+fn bind(addr: SocketAddr) -> Result<(Listener, SocketAddr), Failure> {
     let bound = Listener::bind(addr).and_then(|listener| {
         let addr = listener.addr()?;
         Ok((listener, addr))
     });
-    bound.map_err(|error| ServeError::Listen(addr, error))
+    bound.map_err(|error| Failure::Listen(addr, error))
 }
 
 fn welcome(out: &mut dyn Write, addr: SocketAddr) -> io::Result<()> {
@@ -154,28 +143,4 @@ fn welcome(out: &mut dyn Write, addr: SocketAddr) -> io::Result<()> {
          Try:\n\n  curl -N 'http://{addr}/v1/streams?model=demo&prompt=Hello'\n"
     )?;
     out.flush()
-}
-
-impl From<Problems> for ServeError {
-    fn from(problems: Problems) -> Self {
-        Self::Config(problems)
-    }
-}
-
-impl fmt::Display for ServeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Config(problems) => problems.fmt(f),
-            Self::Fixtures(error) => error.fmt(f),
-            Self::Listen(addr, error) => write!(
-                f,
-                "cannot listen on {addr}: {error}; --listen and --admin-listen choose other addresses"
-            ),
-            Self::Signals(error) => write!(f, "cannot listen to signals: {error}"),
-            Self::Certificates(error) => {
-                write!(f, "cannot read the system's certificates: {error}")
-            }
-            Self::Output(error) => write!(f, "cannot write: {error}"),
-        }
-    }
 }
