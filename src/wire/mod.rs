@@ -109,6 +109,21 @@ pub fn interrupted() -> Error {
     )
 }
 
+/// JSON, but none of this wire's.
+fn foreign() -> Error {
+    Error::new(
+        ErrorCode::BadUpstreamData,
+        "the upstream answered with JSON that is no answer of its protocol",
+    )
+}
+
+/// The upstream's own error, in the words of the frame or document that holds it.
+fn upstream_error(data: &str) -> Error {
+    let message = refusal_of(data.as_bytes())
+        .map_or_else(|| "no reason given".to_owned(), |refusal| refusal.message);
+    Error::new(ErrorCode::UpstreamError, message)
+}
+
 /// A frame that is not what the wire says it must be. The data itself stays out of the message: it
 /// may be anything, the user's own words included.
 fn unparsable(error: &serde_json::Error) -> Error {
