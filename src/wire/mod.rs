@@ -8,6 +8,7 @@ mod anthropic_messages;
 mod json;
 mod ollama_chat;
 mod openai_chat;
+mod openai_responses;
 mod refusal;
 
 use http::HeaderMap;
@@ -24,6 +25,7 @@ pub static ALL: &[&dyn Wire] = &[
     &anthropic_messages::AnthropicMessages,
     &ollama_chat::OllamaChat,
     &openai_chat::OpenaiChat,
+    &openai_responses::OpenaiResponses,
 ];
 
 /// The wire of that name.
