@@ -5,6 +5,7 @@
 //! per stream, no I/O, no clock.
 
 mod anthropic_messages;
+mod gemini;
 mod json;
 mod ollama_chat;
 mod openai_chat;
@@ -23,6 +24,7 @@ use refusal::refusal_of;
 /// Every wire that the gateway speaks.
 pub static ALL: &[&dyn Wire] = &[
     &anthropic_messages::AnthropicMessages,
+    &gemini::Gemini,
     &ollama_chat::OllamaChat,
     &openai_chat::OpenaiChat,
     &openai_responses::OpenaiResponses,
