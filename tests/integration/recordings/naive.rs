@@ -3,12 +3,19 @@
 use serde_json::Value;
 
 use super::Heard;
+use super::google::gemini;
+use super::responses::responses;
 
 /// Reads a whole answer in the plainest way, from JSON values.
 pub(super) fn naive(wire: &str, body: &str) -> Heard {
     let mut heard = Heard::default();
     let mut calls: Vec<(Value, String, String)> = Vec::new();
     let values = values(body);
+    match wire {
+        "gemini" => return gemini(&values),
+        "openai-responses" => return responses(&values),
+        _ => {}
+    }
     let mut whole = values.len() == 1;
     heard.finish = Some("other");
     for value in &values {
@@ -37,8 +44,10 @@ pub(super) fn naive(wire: &str, body: &str) -> Heard {
 
 /// The JSON values of an answer in order, however they are framed.
 fn values(body: &str) -> Vec<Value> {
-    if let Ok(whole) = serde_json::from_str(body) {
-        return vec![whole];
+    match serde_json::from_str(body) {
+        Ok(Value::Array(list)) => return list,
+        Ok(whole) => return vec![whole],
+        Err(_) => {}
     }
     body.lines()
         .map(|line| line.strip_prefix("data:").unwrap_or(line).trim())
@@ -66,11 +75,11 @@ fn finish(value: &Value) -> Option<&'static str> {
     }
 }
 
-fn append(into: &mut String, value: &Value) {
+pub(super) fn append(into: &mut String, value: &Value) {
     into.push_str(value.as_str().unwrap_or_default());
 }
 
-fn list(value: &Value) -> &[Value] {
+pub(super) fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
