@@ -2,8 +2,10 @@
 //! protocol cannot say.
 
 mod anthropic_messages;
+mod gemini;
 mod ollama_chat;
 mod openai_chat;
+mod openai_responses;
 
 use serde_json::{Value, json};
 use sluicegate::model::{
