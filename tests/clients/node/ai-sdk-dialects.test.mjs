@@ -27,8 +27,8 @@ async function parts(options) {
 }
 
 for (const [name, model] of [
-  ["anthropic", anthropic],
-  ["openai responses", openai.responses],
+  ["AI SDK anthropic", anthropic],
+  ["AI SDK responses", openai.responses],
 ]) {
   for (const wire of wires) {
     test(`${name} before ${wire}`, async () => {
@@ -86,7 +86,7 @@ for (const [name, model] of [
   });
 
   test(`${name}: leaving cancels`, async () => {
-    const hold = `hold-ai-${name.split(" ")[0]}`;
+    const hold = `hold-${name.replaceAll(" ", "-")}`;
     const abort = new AbortController();
     const options = { model: model(`scripted/${hold}`), prompt, ...once, abortSignal: abort.signal, onError() {} };
     for await (const part of streamText(options).fullStream) {
