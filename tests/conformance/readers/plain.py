@@ -58,8 +58,18 @@ def frames(body):
             return
         if zlib.crc32(body[: length - 4]) != struct.unpack(">I", body[length - 4 : length])[0]:
             raise ValueError("a frame has a wrong checksum")
-        yield _headers(body[12 : 12 + headers_length]), json.loads(body[12 + headers_length : length - 4])
+        yield _headers(body[12 : 12 + headers_length]), body[12 + headers_length : length - 4]
         body = body[length:]
+
+
+def half_frame(body):
+    """Whether the answer ends within a frame."""
+    while len(body) >= 4:
+        length = struct.unpack(">I", body[:4])[0]
+        if len(body) < length:
+            return True
+        body = body[max(length, 16) :]
+    return bool(body)
 
 
 def _headers(data):
