@@ -148,6 +148,7 @@ fn request(case: &Case) -> Request {
     Request {
         model: case.name.clone(),
         stream: true,
+        usage_wanted: true,
         ..Request::default()
     }
 }

@@ -46,6 +46,36 @@ const ANTHROPIC: Protocol = Protocol {
     },
 };
 
+const OPENAI_CHAT: Protocol = Protocol {
+    path: "/v1/chat/completions",
+    wire: "openai-chat",
+    keeps: |mut gist| {
+        // Seals have no place in it, nor have sources without an address.
+        gist.said.retain(|said| match said {
+            Said::Signature(_) | Said::Sealed(_) => false,
+            Said::Cited { url, .. } => url.is_some(),
+            _ => true,
+        });
+        let refused = gist.said.iter().any(|s| matches!(s, Said::Refusal(_)));
+        gist.finish = gist.finish.map(|finish| match finish {
+            // There is a place for the words of a refusal, and no finish for one without.
+            FinishReason::Refusal if !refused => FinishReason::ContentFilter,
+            FinishReason::Stop
+            | FinishReason::Refusal
+            | FinishReason::Pause
+            | FinishReason::Other => match refused {
+                true => FinishReason::Refusal,
+                false => FinishReason::Stop,
+            },
+            finish => finish,
+        });
+        // Counts that nobody said are 0 in it.
+        gist.usage.cached_input.get_or_insert(0);
+        gist.usage.reasoning.get_or_insert(0);
+        gist
+    },
+};
+
 /// An event that is no tool call's, kept.
 #[derive(Debug, Clone, PartialEq)]
 enum Said {
@@ -92,6 +122,11 @@ proptest! {
     fn a_whole_message_reads_back(answer in answer()) {
         reads_back(&ANTHROPIC, &answer, false)?;
     }
+
+    #[test]
+    fn chunks_read_back(answer in answer()) {
+        reads_back(&OPENAI_CHAT, &answer, true)?;
+    }
 }
 
 fn reads_back(protocol: &Protocol, answer: &Answer, streamed: bool) -> Result<(), TestCaseError> {
@@ -124,6 +159,7 @@ fn encoded(protocol: &Protocol, answer: &Answer, streamed: bool) -> Vec<u8> {
     let request = Request {
         model: "m".to_owned(),
         stream: streamed,
+        usage_wanted: true,
         ..Request::default()
     };
     let opening = Opening {
@@ -223,6 +259,7 @@ impl Gist {
                 name.push_str(call.name.unwrap_or_default());
                 arguments.push_str(call.arguments);
             }
+            Event::Logprobs(_) => {}
             Event::Usage(usage) => self.usage.update(usage),
             Event::Finish(finish) => self.finish = Some(finish),
         }
