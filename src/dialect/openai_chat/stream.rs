@@ -119,7 +119,13 @@ impl Encoder for StreamEncoder {
                     self.chunk(delta, None, out);
                 }
             }
-            Event::Logprobs(json) if self.logprobs_wanted => self.logprobs = Some(json.to_owned()),
+            Event::Logprobs(json) if self.logprobs_wanted => {
+                // Tokens without a text of their own, such as half a character.
+                if self.logprobs.is_some() {
+                    self.chunk(|_| {}, None, out);
+                }
+                self.logprobs = Some(json.to_owned());
+            }
             Event::Identity { .. }
             | Event::Logprobs(_)
             | Event::Signature(_)

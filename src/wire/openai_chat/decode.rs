@@ -1,5 +1,7 @@
 //! Chunks to events.
 
+use serde_json::{Map, Value};
+
 use super::chunk::{
     Annotation, ChatUsage, Choice, Chunk, Content, ContentPart, Delta, FunctionPiece,
     ReasoningDetail, Source, ToolPiece,
@@ -132,13 +134,7 @@ impl ChatDecoder {
             choice.delta.as_ref().or(choice.message.as_ref())
         };
         if let Some(logprobs) = choice.logprobs {
-            // A frame of several lines has line ends between the tokens of its JSON, never in them.
-            match logprobs.get() {
-                json if json.contains(['\n', '\r']) => {
-                    sink.event(Event::Logprobs(&json.replace(['\n', '\r'], " ")));
-                }
-                json => sink.event(Event::Logprobs(json)),
-            }
+            tell_logprobs(logprobs.get(), sink);
         }
         if let Some(delta) = delta {
             self.delta(delta, sink);
@@ -295,6 +291,21 @@ fn reasoning(delta: &Delta<'_>, sink: &mut dyn Sink) {
             };
             sink.event(Event::Reasoning(words));
         }
+    }
+}
+
+/// Those of no token, as come with the role, say nothing.
+fn tell_logprobs(json: &str, sink: &mut dyn Sink) {
+    let told: Map<String, Value> = serde_json::from_str(json).unwrap_or_default();
+    let says = |value: &Value| !value.is_null() && value.as_array().is_none_or(|l| !l.is_empty());
+    if !told.values().any(says) {
+        return;
+    }
+    // A frame of several lines has line ends between the tokens of its JSON, never in them.
+    if json.contains(['\n', '\r']) {
+        sink.event(Event::Logprobs(&json.replace(['\n', '\r'], " ")));
+    } else {
+        sink.event(Event::Logprobs(json));
     }
 }
 

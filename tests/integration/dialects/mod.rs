@@ -2,8 +2,10 @@
 //! write, read back by the wire of the same protocol.
 
 mod anthropic;
+mod openai_chat;
 mod openai_responses;
 mod round_trip;
+mod ui_messages;
 
 use serde_json::Value;
 use sluicegate::dialect::{self, Dialect};

@@ -9,7 +9,9 @@ use proptest::option;
 use proptest::prelude::*;
 use serde_json::json;
 use sluicegate::dialect::Opening;
-use sluicegate::model::{Citation, Event, FinishReason, Request, StreamId, ToolCallDelta, Usage};
+use sluicegate::model::{
+    Citation, Event, FinishReason, Grammar, Request, StreamId, ToolCallDelta, Usage,
+};
 use sluicegate::replay;
 use sluicegate::stream::Transcript;
 use sluicegate::wire;
@@ -22,6 +24,8 @@ struct Protocol {
     wire: &'static str,
     /// What is left of an answer when it went through.
     keeps: fn(Gist) -> Gist,
+    /// What is left of the order in a whole answer.
+    orders: fn(&mut Gist),
 }
 
 const ANTHROPIC: Protocol = Protocol {
@@ -44,6 +48,8 @@ const ANTHROPIC: Protocol = Protocol {
         });
         gist
     },
+    // A whole text has its citations behind it.
+    orders: Gist::citations_last,
 };
 
 const OPENAI_CHAT: Protocol = Protocol {
@@ -74,6 +80,8 @@ const OPENAI_CHAT: Protocol = Protocol {
         gist.usage.reasoning.get_or_insert(0);
         gist
     },
+    // A message has one of each.
+    orders: Gist::by_kind,
 };
 
 /// An event that is no tool call's, kept.
@@ -127,6 +135,11 @@ proptest! {
     fn chunks_read_back(answer in answer()) {
         reads_back(&OPENAI_CHAT, &answer, true)?;
     }
+
+    #[test]
+    fn a_whole_chat_completion_reads_back(answer in answer()) {
+        reads_back(&OPENAI_CHAT, &answer, false)?;
+    }
 }
 
 fn reads_back(protocol: &Protocol, answer: &Answer, streamed: bool) -> Result<(), TestCaseError> {
@@ -138,8 +151,10 @@ fn reads_back(protocol: &Protocol, answer: &Answer, streamed: bool) -> Result<()
         let sink = &mut |event: Event<'_>| read.add(&event);
         replay::read(wire, replay::FRAME_CAP, [&bytes[..]], sink).1
     } else {
-        wire.decoder()
-            .document(text, &mut |event: Event<'_>| read.add(&event))
+        let mut sink = |event: Event<'_>| read.add(&event);
+        let mut grammar = Grammar::default();
+        let mut checked = grammar.check(&mut sink);
+        wire.decoder().document(text, &mut checked)
     };
     prop_assert!(outcome.is_ok(), "{outcome:?}: {text}");
     let mut sent = Gist::default();
@@ -147,9 +162,8 @@ fn reads_back(protocol: &Protocol, answer: &Answer, streamed: bool) -> Result<()
     let mut expected = (protocol.keeps)(sent).joined();
     let mut read = read.joined();
     if !streamed {
-        // A whole text has its citations behind it.
-        expected.citations_last();
-        read.citations_last();
+        (protocol.orders)(&mut expected);
+        (protocol.orders)(&mut read);
     }
     prop_assert_eq!(read, expected, "{}", text);
     Ok(())
@@ -279,6 +293,18 @@ impl Gist {
         }
         self.said = joined;
         self
+    }
+
+    /// The same, with all that is of one kind together.
+    fn by_kind(&mut self) {
+        self.said.sort_by_key(|said| match said {
+            Said::Reasoning(_) => 0,
+            Said::Signature(_) | Said::Sealed(_) => 1,
+            Said::Text(_) => 2,
+            Said::Refusal(_) => 3,
+            Said::Cited { .. } => 4,
+        });
+        *self = std::mem::take(self).joined();
     }
 
     /// The same, with the citations apart from all else. What stood before and behind a citation is
