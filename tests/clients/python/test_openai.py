@@ -1,7 +1,29 @@
-"""OpenAI's own Python client."""
+"""OpenAI's own Python client, over Chat Completions."""
 
+import asyncio
+import json
+import threading
+
+import httpx
 import openai
+import pydantic
 import pytest
+
+HELLO = [{"role": "user", "content": "Hello?"}]
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "get_weather",
+            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+        },
+    }
+]
+# The fixture of one call, where it is not named `tool-call`.
+TOOL_CALLS = {
+    "anthropic-messages": "tool-use",
+    "bedrock-converse": "tool-use",
+}
 
 
 @pytest.fixture
@@ -9,8 +31,228 @@ def client(url, key):
     return openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0)
 
 
-def test_the_models_of_a_key(url, key, narrow_key, client):
+def refused(call, kind):
+    with pytest.raises(kind) as caught:
+        call()
+    return caught.value
+
+
+def test_models(client, url, narrow_key):
     assert "openai-chat/*" in {model.id for model in client.models.list()}
-    narrow = openai.OpenAI(base_url=f"{url}/v1", api_key="nobody's", max_retries=0)
-    with pytest.raises(openai.AuthenticationError):
-        narrow.models.list()
+    assert client.models.retrieve("openai-chat/text").id == "openai-chat/text"
+    refused(lambda: client.models.retrieve("nobody's"), openai.NotFoundError)
+    narrow = openai.OpenAI(base_url=f"{url}/v1", api_key=narrow_key, max_retries=0)
+    assert [model.id for model in narrow.models.list()] == []
+    assert narrow.models.retrieve("openai-chat/text").object == "model"
+
+
+def test_streamed_and_whole_are_the_same_answer(client, wire):
+    whole = client.chat.completions.create(model=f"{wire}/text", messages=HELLO)
+    chunks = list(
+        client.chat.completions.create(
+            model=f"{wire}/text", messages=HELLO, stream=True, stream_options={"include_usage": True}
+        )
+    )
+    assert whole.object == "chat.completion" and whole.model == f"{wire}/text"
+    assert whole.choices[0].finish_reason == "stop"
+    assert whole.usage.prompt_tokens > 0 and whole.usage.completion_tokens > 0
+    assert whole.usage.total_tokens == whole.usage.prompt_tokens + whole.usage.completion_tokens
+
+    assert {chunk.object for chunk in chunks} == {"chat.completion.chunk"}
+    assert len({(chunk.id, chunk.created, chunk.model) for chunk in chunks}) == 1
+    assert chunks[0].choices[0].delta.role == "assistant"
+    content = [chunk for chunk in chunks if chunk.choices]
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in content) == whole.choices[0].message.content
+    assert [chunk.choices[0].finish_reason for chunk in content] == [None] * (len(content) - 1) + ["stop"]
+    assert chunks[-1].choices == [] and chunks[-1].usage == whole.usage
+
+
+def test_usage_comes_only_if_asked_for(client):
+    stream = client.chat.completions.create(model="openai-chat/text", messages=HELLO, stream=True)
+    assert all(chunk.choices and chunk.usage is None for chunk in stream)
+
+
+def test_reasoning(client):
+    for model in ("anthropic-messages/thinking", "openai-chat/reasoning"):
+        message = client.chat.completions.create(model=model, messages=HELLO).choices[0].message
+        stream = client.chat.completions.create(model=model, messages=HELLO, stream=True)
+        deltas = [getattr(chunk.choices[0].delta, "reasoning_content", None) for chunk in stream]
+        assert message.reasoning_content == "".join(delta or "" for delta in deltas) != ""
+
+
+def test_tool_calls(client, wire):
+    asked = {"model": f"{wire}/{TOOL_CALLS.get(wire, 'tool-call')}", "messages": HELLO, "tools": TOOLS}
+    whole = client.chat.completions.create(**asked).choices[0]
+    assert whole.finish_reason == "tool_calls"
+    with client.chat.completions.stream(**asked) as stream:
+        final = stream.get_final_completion().choices[0]
+    assert final.finish_reason == "tool_calls"
+    [call], [heard] = whole.message.tool_calls, final.message.tool_calls
+    assert (call.id, call.type, call.function.name) == (heard.id, "function", heard.function.name)
+    assert json.loads(call.function.arguments) == json.loads(heard.function.arguments)
+    # And back again, with the result.
+    answered = HELLO + [whole.message, {"role": "tool", "tool_call_id": call.id, "content": "Sun"}]
+    assert client.chat.completions.create(model=f"{wire}/text", messages=answered, tools=TOOLS).choices
+
+
+def test_tool_calls_by_turns(client):
+    asked = {"model": "openai-chat/tool-call-interleaved", "messages": HELLO, "tools": TOOLS}
+    with client.chat.completions.stream(**asked) as stream:
+        calls = stream.get_final_completion().choices[0].message.tool_calls
+    assert [json.loads(call.function.arguments) for call in calls] == [{"city": "Genf"}, {"city": "Bern"}]
+
+
+def test_a_structured_answer_is_parsed(client):
+    class Request(pydantic.BaseModel):
+        model: str
+        stream: bool
+
+    # The scripted upstream says what it was asked, which is JSON.
+    parsed = client.chat.completions.parse(model="scripted/echo", messages=HELLO, response_format=Request)
+    assert parsed.choices[0].message.parsed == Request(model="echo", stream=True)
+    sent = json.loads(parsed.choices[0].message.content)
+    assert sent["response_format"]["json_schema"]["name"] == "Request"
+    with client.chat.completions.stream(model="scripted/echo", messages=HELLO, response_format=Request) as stream:
+        assert stream.get_final_completion().choices[0].message.parsed.model == "echo"
+
+
+def test_fields_reach_an_upstream_of_the_same_protocol(client):
+    answer = client.chat.completions.create(
+        model="scripted/echo",
+        messages=[{"role": "user", "name": "Ada", "content": "Hello?"}],
+        parallel_tool_calls=False,
+        prompt_cache_key="k",
+        extra_body={"novelty": [1]},
+    )
+    sent = json.loads(answer.choices[0].message.content)
+    assert sent["messages"] == [{"role": "user", "name": "Ada", "content": "Hello?"}]
+    assert (sent["parallel_tool_calls"], sent["prompt_cache_key"], sent["novelty"]) == (False, "k", [1])
+
+
+def test_logprobs(client):
+    asked = {"model": "openai-chat/logprobs", "messages": HELLO, "logprobs": True, "top_logprobs": 1}
+    whole = client.chat.completions.create(**asked).choices[0]
+    with client.chat.completions.stream(**asked) as stream:
+        streamed = stream.get_final_completion().choices[0]
+    for choice in (whole, streamed):
+        assert "".join(token.token for token in choice.logprobs.content) == choice.message.content
+    error = refused(
+        lambda: client.chat.completions.create(model="anthropic-messages/text", messages=HELLO, logprobs=True),
+        openai.BadRequestError,
+    )
+    assert error.param == "logprobs"
+
+
+def test_a_refusal(client):
+    choice = client.chat.completions.create(model="openai-chat/refusal", messages=HELLO).choices[0]
+    assert choice.message.refusal and choice.message.content is None and choice.finish_reason == "stop"
+    choice = client.chat.completions.create(model="anthropic-messages/refusal-without-text", messages=HELLO).choices[0]
+    assert choice.finish_reason == "content_filter"
+
+
+def test_async(url, key, wire):
+    async def ask():
+        async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0) as client:
+            streams = [
+                client.chat.completions.create(model=f"{wire}/text", messages=HELLO, stream=True) for _ in range(5)
+            ]
+            return [[chunk async for chunk in stream] for stream in await asyncio.gather(*streams)]
+
+    answers = asyncio.run(ask())
+    texts = {"".join(chunk.choices[0].delta.content or "" for chunk in chunks) for chunks in answers}
+    assert len(texts) == 1 and texts != {""}
+    assert len({chunks[0].id for chunks in answers}) == 5
+
+
+def test_leaving_closes_the_upstream(client, left):
+    stream = client.chat.completions.create(model="scripted/hold-openai", messages=HELLO, stream=True)
+    texts = (chunk.choices[0].delta.content for chunk in stream)
+    assert next(text for text in texts if text) == "Wait"
+    stream.close()
+    assert left("hold-openai")
+
+
+def test_leaving_a_whole_answer_closes_the_upstream(url, key, left):
+    """The client gives up before it has anything."""
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=0.5)
+    asked = lambda: client.chat.completions.create(model="scripted/hold-openai-whole", messages=HELLO)
+    refused(asked, openai.APITimeoutError)
+    assert left("hold-openai-whole")
+
+
+def test_refusals_raise_their_own_classes(client, url, narrow_key, limited_key):
+    def asking(client, model="openai-chat/text", **more):
+        return lambda: client.chat.completions.create(model=model, messages=HELLO, **more)
+
+    nobody = openai.OpenAI(base_url=f"{url}/v1", api_key="nobody's", max_retries=0)
+    narrow = openai.OpenAI(base_url=f"{url}/v1", api_key=narrow_key, max_retries=0)
+    error = refused(asking(nobody), openai.AuthenticationError)
+    assert error.code == "unauthenticated" and error.request_id
+    refused(asking(narrow, "anthropic-messages/text"), openai.PermissionDeniedError)
+    refused(asking(client, "nobody's"), openai.NotFoundError)
+    for field, more in (("n", {"n": 2}), ("temperature", {"temperature": "hot"}), ("audio", {"audio": {"voice": "a"}})):
+        error = refused(asking(client, **more), openai.BadRequestError)
+        assert (error.param, error.code, error.type) == (field, "invalid_request", "invalid_request_error")
+    limited = openai.OpenAI(base_url=f"{url}/v1", api_key=limited_key, max_retries=0)
+    error = refused(lambda: [asking(limited)() for _ in range(2)], openai.RateLimitError)
+    assert int(error.response.headers["retry-after"]) > 0
+    assert error.response.headers["x-ratelimit-limit-requests"] == "1"
+
+
+def test_errors_of_the_upstream_are_not_retried(url, key):
+    asked = []
+    transport = httpx.HTTPTransport()
+
+    class Counting(httpx.BaseTransport):
+        def handle_request(self, request):
+            asked.append(request)
+            return transport.handle_request(request)
+
+    client = openai.OpenAI(
+        base_url=f"{url}/v1", api_key=key, max_retries=2, http_client=httpx.Client(transport=Counting())
+    )
+    for model, kind, status in (
+        ("scripted/status-503", openai.InternalServerError, 502),
+        ("scripted/status-401", openai.InternalServerError, 502),
+        ("scripted/status-429", openai.RateLimitError, 429),
+        ("scripted/status-422", openai.UnprocessableEntityError, 422),
+        ("openai-chat/error-first-event", openai.InternalServerError, 502),
+        ("openai-chat/html-page", openai.InternalServerError, 502),
+    ):
+        for stream in (False, True):
+            asked.clear()
+            error = refused(
+                lambda: client.chat.completions.create(model=model, messages=HELLO, stream=stream), kind
+            )
+            assert (error.status_code, len(asked)) == (status, 1), model
+
+
+def test_a_stream_that_breaks_raises(client):
+    for model, code in (
+        ("openai-chat/error-mid-stream", "upstream_error"),
+        ("openai-chat/truncated", "stream_interrupted"),
+        ("openai-chat/unparsable", "bad_upstream_data"),
+        ("anthropic-messages/error-overloaded", "upstream_error"),
+    ):
+        stream = client.chat.completions.create(model=model, messages=HELLO, stream=True)
+        error = refused(lambda: list(stream), openai.APIError)
+        assert error.code == code, model
+        # A whole answer is whole or none.
+        error = refused(
+            lambda: client.chat.completions.create(model=model, messages=HELLO), openai.InternalServerError
+        )
+        assert (error.status_code, error.code) == (502, code)
+
+
+def test_many_at_once(client):
+    """Each gets its own answer."""
+    texts = []
+    ask = lambda: texts.append(
+        client.chat.completions.create(model="openai-chat/text", messages=HELLO).choices[0].message.content
+    )
+    threads = [threading.Thread(target=ask) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(texts) == 16 and len(set(texts)) == 1
