@@ -154,6 +154,35 @@ fn calls_find_their_pieces() {
     );
 }
 
+/// llama.cpp has named its calls in three ways.
+#[test]
+fn a_call_is_one_call_whatever_names_it() {
+    let added = |ids: &str| {
+        format!(
+            r#"{{"type":"response.output_item.added","item":{{{ids},"type":"function_call","name":"f"}}}}"#
+        )
+    };
+    let delta = |id: &str| {
+        format!(r#"{{"type":"response.function_call_arguments.delta",{id}"delta":"[1]"}}"#)
+    };
+    let done = |ids: &str| {
+        format!(
+            r#"{{"type":"response.output_item.done","item":{{{ids},"type":"function_call","name":"f","arguments":"[1]"}}}}"#
+        )
+    };
+    let (both, call) = (r#""id":"fc_a","call_id":"a""#, r#""call_id":"a""#);
+    let told = ["tool 0 a f ", "tool 0 - - [1]"];
+    for (begin, id, end) in [
+        (both, r#""item_id":"fc_a","#, both),
+        (both, r#""item_id":"fc_a","#, call),
+        (call, r#""item_id":"a","#, call),
+        (call, "", call),
+    ] {
+        let lines = read(&[&added(begin), &delta(id), &done(end)]);
+        assert_eq!(lines, told, "{begin} {id} {end}");
+    }
+}
+
 #[test]
 fn a_custom_call_that_nobody_declared_is_the_vendors_own() {
     let call = r#"{"type":"response.output_item.done","item":{"id":"c","type":"custom_tool_call","call_id":"a","name":"run","input":"ls"}}"#;
