@@ -8,6 +8,7 @@ DENY := $(TOOLS)/bin/cargo-deny
 DENY_VERSION := 0.20.2
 # Python with the vendors' SDKs, for `make conformance`.
 CONFORMANCE := target/conformance/venv
+DIR ?= proto-fixtures
 MANIFESTS := $(wildcard k8s/*/kustomization.yaml k8s/*/*/kustomization.yaml)
 
 .DEFAULT_GOAL := help
@@ -22,8 +23,7 @@ build: prepare ## build the release binary, target/release/sluicegate
 test: prepare kustomize ## run every test; installs what they need
 	$(CARGO) test $(CARGO_FLAGS)
 
-conformance: prepare $(CONFORMANCE)/installed ## compare with the vendors' own SDKs: DIR=a folder of recorded answers
-	@test -n "$(DIR)" || { echo "conformance: say which recordings: make conformance DIR=folder"; exit 2; }
+conformance: prepare $(CONFORMANCE)/installed ## compare with the vendors' own SDKs; DIR= another folder of answers
 	$(CARGO) build $(CARGO_FLAGS)
 	$(CONFORMANCE)/bin/python tests/conformance "$(DIR)" \
 		--binary target/debug/sluicegate --work target/conformance $(ARGS)

@@ -23,7 +23,7 @@ pub struct Gateway {
     pub metrics: Arc<Metrics>,
     pub memory: Arc<Memory>,
     pub recycler: Recycler,
-    /// Every open stream holds a token of it.
+    /// Every request that was let in holds a token of it until its answer ends.
     pub streams: TaskTracker,
     /// New requests are refused from here on.
     pub draining: CancellationToken,

@@ -1,11 +1,11 @@
 //! Arguments to commands; no logic.
 
+use std::error::Error;
 use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use sluicegate::command::{check, healthcheck, keys, record, replay, serve};
-use tokio::signal::unix::{SignalKind, signal};
+use sluicegate::command::{Stop, check, healthcheck, keys, record, replay, serve};
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
@@ -63,7 +63,7 @@ async fn run(command: Command) -> u8 {
         Command::Record(record) => record.run(&mut out, &mut err).await,
         Command::Keys(keys) => keys.run(&mut out, &mut err),
         Command::Healthcheck(healthcheck) => healthcheck.run(&mut err).await,
-        Command::Replay(replay) => match replay.run(out, interrupted()).await {
+        Command::Replay(replay) => match play(replay, out).await {
             Ok(()) => 0,
             Err(error) => {
                 tracing::error!("{error}");
@@ -73,22 +73,11 @@ async fn run(command: Command) -> u8 {
     }
 }
 
-/// SIGTERM or SIGINT.
-async fn interrupted() {
-    let listen = |kind| signal(kind);
-    match (
-        listen(SignalKind::terminate()),
-        listen(SignalKind::interrupt()),
-    ) {
-        (Ok(mut terminate), Ok(mut interrupt)) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        }
-        // Without signals the process is ended from outside.
-        _ => std::future::pending().await,
-    }
+/// Plays fixtures until SIGTERM or SIGINT.
+async fn play(replay: replay::Replay, out: io::Stdout) -> Result<(), Box<dyn Error>> {
+    // Before anything is announced: whoever reads that may send a signal at once.
+    let mut stop = Stop::new()?;
+    Ok(replay.run(out, stop.asked()).await?)
 }
 
 /// Logs to stderr: for a person on a terminal, JSON lines for anything else. `RUST_LOG` filters.

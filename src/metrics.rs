@@ -102,7 +102,7 @@ impl Default for Metrics {
         );
         registry.register(
             "refusals",
-            "Requests that were refused before a stream was asked for, by the error's code",
+            "Requests that got an error instead of a stream, by the error's code",
             metrics.refusals.clone(),
         );
         registry.register(

@@ -1,13 +1,14 @@
 //! The commands: arguments in, exit status out.
 
 pub mod check;
-mod demo;
 pub mod healthcheck;
 pub mod keys;
 pub mod record;
-mod reload;
 pub mod replay;
 pub mod serve;
+mod stop;
+
+pub use stop::Stop;
 
 /// The exit status of a command that did what it was asked.
 pub const FINE: u8 = 0;

@@ -143,7 +143,7 @@ async fn receive(
         }
     }
     exchange.body = match String::from_utf8(std::mem::take(&mut exchange.body)) {
-        Ok(text) => masked(&text, upstream.secret()).into_bytes(),
+        Ok(text) => masked(&text, &upstream.secrets()).into_bytes(),
         // Binary framings have checksums over their bytes, and no vendor puts a key in there.
         Err(binary) => binary.into_bytes(),
     };

@@ -7,6 +7,7 @@ use super::keys::write_hash;
 use super::settings::{OnStoreFailure, Origins, Timeouts};
 use super::unit::{write_duration, write_rate, write_size};
 use super::{Config, Key, Model, Upstream};
+use crate::model::Credential;
 
 /// Stands for every secret.
 const REDACTED: &str = "<redacted>";
@@ -102,9 +103,11 @@ fn upstream(upstream: &std::sync::Arc<Upstream>) -> Value {
     if let Some(region) = &upstream.region {
         set("region", json!(region));
     }
-    if upstream.credential.is_some() {
-        set("api_key", json!(REDACTED));
-    }
+    match upstream.credential {
+        Some(Credential::Bearer(_) | Credential::Header(..)) => set("api_key", json!(REDACTED)),
+        // What signs requests stays in the environment.
+        None | Some(Credential::SigV4(_)) => None,
+    };
     if !upstream.headers.is_empty() {
         let names = upstream.headers.keys();
         let headers = names.map(|name| (name.to_string(), json!(REDACTED)));

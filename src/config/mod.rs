@@ -8,7 +8,7 @@
 //! | `read` | takes settings off the tree and notes every problem with line and path |
 //! | `unit`, `glob` | notations: durations, sizes, rates, patterns |
 //! | `preset` | vendors as data |
-//! | `upstream`, `models`, `keys`, `settings` | the sections: their types and how they are read |
+//! | `upstream`, `credential`, `models`, `keys`, `settings` | the sections: their types and how they are read |
 //! | `pending` | what is read but not yet in force |
 //! | `effective` | a config written out again, secrets redacted |
 //!
@@ -17,6 +17,7 @@
 //! `Debug`, nor a [`Problem`], nor [`Config::effective`] prints them.
 //! `docs/configuration.md` is the reference for users.
 
+mod credential;
 mod effective;
 mod expand;
 mod glob;
@@ -160,7 +161,7 @@ impl Config {
         let mut reader = Reader::new(source);
         expand::expand(&mut root, env, source, &mut reader.problems);
         pending::warn(&root, source, &mut reader.warnings);
-        let config = read_config(&mut reader, &Field::root(&root), overrides);
+        let config = read_config(&mut reader, &Field::root(&root), env, overrides);
         reader.problems.sort_by_key(|problem| problem.line);
         reader.warnings.sort_by_key(|warning| warning.line);
         if reader.problems.is_empty() {
@@ -195,7 +196,12 @@ fn whole_file(source: &str, line: Option<u64>, message: String) -> Problems {
 }
 
 /// Where something has a problem, a stand-in takes its place: the config is then not handed out.
-fn read_config(reader: &mut Reader, root: &Field<'_>, overrides: &Overrides) -> Config {
+fn read_config(
+    reader: &mut Reader,
+    root: &Field<'_>,
+    env: Environment<'_>,
+    overrides: &Overrides,
+) -> Config {
     let section = reader.section(root, KEYS);
     let listen = settings::read_address(reader, &section, "listen", LISTEN);
     let listen = overrides.listen.unwrap_or(listen);
@@ -206,7 +212,7 @@ fn read_config(reader: &mut Reader, root: &Field<'_>, overrides: &Overrides) -> 
         let at = section.get("admin_listen").unwrap_or(&absent);
         reader.problem(at, "is the same as `listen`; clients must not reach it");
     }
-    let declared = upstream::read(reader, section.get("upstreams"));
+    let declared = upstream::read(reader, section.get("upstreams"), env);
     let timeouts = settings::read_timeouts(reader, section.get("timeouts"), &Timeouts::default());
     let models = models::read(reader, section.get("models"), &declared, &timeouts);
     if section.get("models").is_none() {

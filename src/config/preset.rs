@@ -5,17 +5,6 @@
 
 use crate::model::{CredentialScheme, Vendor};
 
-/// The names of all upstream protocols, whether or not this version speaks them.
-pub const WIRES: &[&str] = &[
-    "openai-chat",
-    "openai-responses",
-    "anthropic-messages",
-    "gemini",
-    "bedrock-converse",
-    "cohere-chat",
-    "ollama-chat",
-];
-
 /// What a vendor's name stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Preset {
@@ -115,15 +104,12 @@ pub static ALL: &[Preset] = &[
         "gemini",
         "https://generativelanguage.googleapis.com",
     ),
-    // Without an API key, requests are signed with the credentials of the environment.
-    Preset {
-        needs_key: false,
-        ..on_wire(
-            "bedrock",
-            "bedrock-converse",
-            "https://bedrock-runtime.{region}.amazonaws.com",
-        )
-    },
+    // In an API key's stead, the credentials of the environment will do.
+    on_wire(
+        "bedrock",
+        "bedrock-converse",
+        "https://bedrock-runtime.{region}.amazonaws.com",
+    ),
     on_wire("cohere", "cohere-chat", "https://api.cohere.com"),
     Preset {
         needs_key: false,

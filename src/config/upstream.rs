@@ -4,12 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::preset::{self, Preset, WIRES};
+use super::credential;
+use super::expand::Environment;
+use super::preset::{self, Preset};
 use super::read::{Field, Reader, Section};
-use crate::model::{CredentialScheme, Vendor};
+use crate::model::{Credential, CredentialScheme, Vendor};
 use crate::wire::{self, Wire};
 
 const KEYS: &[&str] = &["preset", "wire", "base_url", "api_key", "region", "headers"];
@@ -40,7 +41,7 @@ pub struct Upstream {
     pub base_url: Url,
     /// Where the vendor runs it, for vendors that ask.
     pub region: Option<String>,
-    pub credential: Option<(CredentialScheme, SecretString)>,
+    pub credential: Option<Credential>,
     /// Sent with every request. Each value is marked sensitive.
     pub headers: HeaderMap,
     pub vendor: Vendor,
@@ -65,7 +66,11 @@ impl fmt::Debug for Upstream {
 pub type Declared<'a> = Vec<(&'a str, Option<Arc<Upstream>>)>;
 
 /// Reads `upstreams`.
-pub fn read<'a>(reader: &mut Reader, field: Option<&Field<'a>>) -> Declared<'a> {
+pub fn read<'a>(
+    reader: &mut Reader,
+    field: Option<&Field<'a>>,
+    env: Environment<'_>,
+) -> Declared<'a> {
     let Some(field) = field else {
         return Vec::new();
     };
@@ -75,13 +80,18 @@ pub fn read<'a>(reader: &mut Reader, field: Option<&Field<'a>>) -> Declared<'a> 
             reader.problem(&field, "is no name for an upstream");
             continue;
         }
-        let upstream = read_one(reader, name, &field);
+        let upstream = read_one(reader, name, &field, env);
         declared.push((name, upstream.map(Arc::new)));
     }
     declared
 }
 
-fn read_one(reader: &mut Reader, name: &str, field: &Field<'_>) -> Option<Upstream> {
+fn read_one(
+    reader: &mut Reader,
+    name: &str,
+    field: &Field<'_>,
+    env: Environment<'_>,
+) -> Option<Upstream> {
     let section = reader.section(field, KEYS);
     let preset = match section.get("preset") {
         Some(field) => match preset::by_name(reader.text(field)?) {
@@ -98,21 +108,21 @@ fn read_one(reader: &mut Reader, name: &str, field: &Field<'_>) -> Option<Upstre
     };
     // Everything is read before anything is given up, so that every problem is seen.
     let wire_name = read_wire_name(reader, &section, preset);
-    let region = read_region(reader, &section, preset);
+    let scheme = preset.and_then(|preset| preset.credential);
+    let scheme = scheme.or_else(|| Some(wire::by_name(wire_name?)?.credential()));
+    let region = read_region(reader, &section, preset, scheme, env);
+    let region = region.as_deref();
     let base_url = read_base_url(reader, &section, preset, wire_name, region);
-    let api_key = read_api_key(reader, &section, preset);
+    let credential = credential::read(reader, &section, preset, scheme, region, env);
     let headers = read_headers(reader, &section);
-    let wire = find_wire(reader, &section, wire_name?)?;
-    let scheme = preset
-        .and_then(|preset| preset.credential)
-        .unwrap_or_else(|| wire.credential());
+    let wire = wire::by_name(wire_name?)?;
     Some(Upstream {
         name: name.to_owned(),
         preset: preset.map(|preset| preset.name),
         wire,
         base_url: base_url?,
         region: region.map(str::to_owned),
-        credential: api_key.map(|key| (scheme, key)),
+        credential,
         headers,
         vendor: preset
             .map(|preset| preset.vendor.clone())
@@ -128,10 +138,10 @@ fn read_wire_name<'a>(
     match (section.get("wire"), preset) {
         (Some(field), _) => {
             let name = reader.text(field)?;
-            if WIRES.contains(&name) {
+            if wire::by_name(name).is_some() {
                 return Some(name);
             }
-            reader.unknown(field, "wire", WIRES.iter().copied());
+            reader.unknown(field, "wire", wire::ALL.iter().map(|wire| wire.name()));
             None
         }
         (None, Some(preset)) => Some(preset.wire),
@@ -150,46 +160,54 @@ fn read_wire_name<'a>(
     }
 }
 
-/// A wire that exists but is not built in is a problem like any other.
-fn find_wire(reader: &mut Reader, section: &Section<'_>, name: &str) -> Option<&'static dyn Wire> {
-    let found = wire::by_name(name);
-    if found.is_none() {
-        let available: Vec<_> = wire::ALL.iter().map(|wire| wire.name()).collect();
-        let at = section.get("wire").unwrap_or(&section.field);
-        reader.problem(
-            at,
-            format!(
-                "wire `{name}` is not available in this version; available: {}",
-                available.join(", ")
-            ),
-        );
-    }
-    found
+/// Whether a region means something: in the preset's address, or to signed requests.
+fn has_region(preset: Option<&Preset>, scheme: Option<CredentialScheme>) -> bool {
+    let in_address = |preset: &Preset| {
+        preset
+            .base_url
+            .is_some_and(|base_url| base_url.contains("{region}"))
+    };
+    preset.is_some_and(in_address) || matches!(scheme, Some(CredentialScheme::SigV4 { .. }))
 }
 
-fn has_region(preset: &Preset) -> bool {
-    preset
-        .base_url
-        .is_some_and(|base_url| base_url.contains("{region}"))
-}
-
-fn read_region<'a>(
+/// `region`, else what the environment says.
+fn read_region(
     reader: &mut Reader,
-    section: &Section<'a>,
+    section: &Section<'_>,
     preset: Option<&Preset>,
-) -> Option<&'a str> {
-    let field = section.get("region")?;
-    if !preset.is_some_and(has_region) {
-        reader.problem(field, "has no meaning here: only `bedrock` has regions");
+    scheme: Option<CredentialScheme>,
+    env: Environment<'_>,
+) -> Option<String> {
+    let field = section.get("region");
+    if !has_region(preset, scheme) {
+        if let Some(field) = field {
+            reader.problem(field, "has no meaning here: only `bedrock` has regions");
+        }
         return None;
     }
-    let region = reader.text(field)?;
     // It becomes part of a host name.
-    if !region
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || b == b'-')
-    {
-        reader.problem(field, "is not a region such as `eu-west-1`");
+    let legal = |region: &str| {
+        !region.is_empty()
+            && region
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    if let Some(field) = field {
+        let region = reader.text(field)?;
+        if !legal(region) {
+            reader.problem(field, "is not a region such as `eu-west-1`");
+            return None;
+        }
+        return Some(region.to_owned());
+    }
+    let (variable, region) = credential::region(env)?;
+    if !legal(&region) {
+        reader.problem(
+            &section.field.missing("region"),
+            format!(
+                "is missing, and the environment's {variable} is not a region such as `eu-west-1`"
+            ),
+        );
         return None;
     }
     Some(region)
@@ -232,7 +250,10 @@ fn read_base_url(
         return base_url(known).ok();
     }
     if region.is_none() && section.get("region").is_none() {
-        reader.problem(&section.field.missing("region"), "is missing");
+        reader.problem(
+            &section.field.missing("region"),
+            "is missing, and no AWS_REGION is in the environment",
+        );
     }
     base_url(&known.replace("{region}", region?)).ok()
 }
@@ -252,35 +273,6 @@ fn base_url(text: &str) -> Result<Url, &'static str> {
     let path = url.path().trim_end_matches('/').to_owned();
     url.set_path(&path);
     Ok(url)
-}
-
-fn read_api_key(
-    reader: &mut Reader,
-    section: &Section<'_>,
-    preset: Option<&Preset>,
-) -> Option<SecretString> {
-    let field = section.get("api_key");
-    let key = field.and_then(|field| reader.secret(field));
-    if let (Some(field), Some(key)) = (field, &key) {
-        if HeaderValue::from_str(key.expose_secret()).is_err() {
-            reader.problem(field, "has characters that cannot be in a header");
-        }
-        return Some(key.clone());
-    }
-    // At another address, it is not the vendor that says whether a key is needed.
-    let elsewhere =
-        section.get("base_url").is_some() && preset.is_some_and(|preset| preset.base_url.is_some());
-    let needed = preset.filter(|preset| preset.needs_key && !elsewhere);
-    // A value that is there and bad has been reported; it is not missing.
-    if let Some(preset) = needed
-        && field.is_none_or(Field::is_blank)
-    {
-        let missing = section.field.missing("api_key");
-        let at = field.unwrap_or(&missing);
-        let what = if field.is_some() { "empty" } else { "missing" };
-        reader.problem(at, format!("is {what}; `{}` needs one", preset.name));
-    }
-    None
 }
 
 fn read_headers(reader: &mut Reader, section: &Section<'_>) -> HeaderMap {

@@ -5,22 +5,46 @@
 //! of cutting the same bytes. Everything it keeps is bounded by a cap in bytes; its time is linear
 //! in its input.
 
+mod aws;
 mod lines;
 mod ndjson;
 mod sse;
 
 use crate::model::{Error, ErrorCode};
 
+use aws::AwsEventStream;
 use ndjson::Ndjson;
 use sse::Sse;
 
 /// One upstream message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame<'a> {
-    /// The SSE event's name; empty where the wire or the message has none.
+    /// The event's name or type; empty where the framing or the message has none.
     pub name: &'a str,
     /// The message itself, mostly one JSON text. Invalid UTF-8 has become U+FFFD.
     pub data: &'a str,
+    /// The framing itself marks the message as the upstream's failure: `name` says of which kind,
+    /// `data` why. Only [`Framing::AwsEventStream`] can.
+    pub failure: bool,
+}
+
+impl<'a> Frame<'a> {
+    pub fn new(name: &'a str, data: &'a str) -> Self {
+        Self {
+            name,
+            data,
+            failure: false,
+        }
+    }
+
+    /// See [`Frame::failure`].
+    fn failure(name: &'a str, data: &'a str) -> Self {
+        Self {
+            name,
+            data,
+            failure: true,
+        }
+    }
 }
 
 /// Takes frames one at a time. An error stops the framer for good.
@@ -33,6 +57,9 @@ pub enum Framing {
     Sse,
     /// One JSON text a line.
     Ndjson,
+    /// `application/vnd.amazon.eventstream`,
+    /// <https://smithy.io/2.0/aws/amazon-eventstream.html>.
+    AwsEventStream,
 }
 
 /// What a body's end left over.
@@ -42,6 +69,8 @@ pub enum Remainder {
     Nothing,
     /// The body ended inside what may be a last frame, whose end mark is missing.
     Unended { name: String, data: String },
+    /// The body ended inside a frame that says how long it is, so that nothing of it counts.
+    Broken,
     /// The body was no stream but one JSON document, and this is it.
     Document(String),
 }
@@ -54,19 +83,31 @@ pub struct Framer {
 }
 
 enum Shape {
-    /// The first byte that is no white space tells whether an SSE body is one at all; what comes
+    /// The first byte that is no white space tells whether a body is a stream at all; what comes
     /// before it waits here.
-    Unread(Vec<u8>),
+    Unread(Unread),
     Sse(Sse),
     Ndjson(Ndjson),
+    AwsEventStream(AwsEventStream),
     Document(Vec<u8>),
+}
+
+struct Unread {
+    waiting: Vec<u8>,
+    /// What the body is, if it is a stream.
+    stream: fn(usize) -> Shape,
 }
 
 impl Framer {
     /// `cap` bounds one frame, in bytes.
     pub fn new(framing: Framing, cap: usize) -> Self {
         let shape = match framing {
-            Framing::Sse => Shape::Unread(Vec::new()),
+            Framing::Sse => Shape::unread(|cap| Shape::Sse(Sse::new(cap))),
+            // A message's first byte is the highest of its length: a whole message of the size
+            // that a `{` stands for would be of 2 GB.
+            Framing::AwsEventStream => {
+                Shape::unread(|cap| Shape::AwsEventStream(AwsEventStream::new(cap)))
+            }
             Framing::Ndjson => Shape::Ndjson(Ndjson::new(cap)),
         };
         Self {
@@ -82,7 +123,7 @@ impl Framer {
     /// [`ErrorCode::BadUpstreamData`] for a frame over the cap or a body that is no stream at all,
     /// and whatever `sink` says. The framer must not be fed again after either.
     pub fn push(&mut self, bytes: &[u8], sink: &mut FrameSink<'_>) -> Result<(), Error> {
-        if let Shape::Unread(waiting) = &mut self.shape {
+        if let Shape::Unread(Unread { waiting, stream }) = &mut self.shape {
             let mark = bytes.iter().position(is_mark);
             if waiting.len() + mark.unwrap_or(bytes.len()) > self.cap {
                 return Err(over_cap(self.cap));
@@ -94,7 +135,7 @@ impl Framer {
                 }
                 Some(b'{' | b'[') => Shape::Document(Vec::new()),
                 Some(b'<') => return Err(no_stream()),
-                Some(_) => Shape::Sse(Sse::new(self.cap)),
+                Some(_) => stream(self.cap),
             };
             let waiting = std::mem::take(waiting);
             self.shape = shape;
@@ -104,6 +145,7 @@ impl Framer {
             Shape::Unread(_) => Ok(()),
             Shape::Sse(sse) => sse.push(bytes, sink),
             Shape::Ndjson(ndjson) => ndjson.push(bytes, sink),
+            Shape::AwsEventStream(stream) => stream.push(bytes, sink),
             Shape::Document(document) => {
                 if document.len() + bytes.len() > self.cap {
                     return Err(over_cap(self.cap));
@@ -122,6 +164,7 @@ impl Framer {
         match &mut self.shape {
             Shape::Unread(_) => Ok(Remainder::Nothing),
             Shape::Sse(sse) => sse.end(),
+            Shape::AwsEventStream(stream) => Ok(stream.end()),
             Shape::Ndjson(ndjson) => ndjson.end(),
             Shape::Document(document) => {
                 let document = document.trim_ascii_start();
@@ -133,15 +176,25 @@ impl Framer {
         }
     }
 
-    /// How many lines had invalid UTF-8 that became U+FFFD.
+    /// How many lines, or messages where lines mean nothing, had invalid UTF-8 that became U+FFFD.
     pub fn repaired_lines(&self) -> u64 {
         match &self.shape {
             Shape::Sse(sse) => sse.repaired_lines(),
             Shape::Ndjson(ndjson) => ndjson.repaired_lines(),
+            Shape::AwsEventStream(stream) => stream.repaired(),
             // A document counts as one line, and is read at its end.
             Shape::Document(_) => u64::from(self.repaired_document),
             Shape::Unread(_) => 0,
         }
+    }
+}
+
+impl Shape {
+    fn unread(stream: fn(usize) -> Self) -> Self {
+        Self::Unread(Unread {
+            waiting: Vec::new(),
+            stream,
+        })
     }
 }
 

@@ -34,10 +34,7 @@ impl Ndjson {
             if body.holds(line, cap)? || line.trim_ascii().is_empty() {
                 return Ok(());
             }
-            sink(&Frame {
-                name: "",
-                data: line,
-            })
+            sink(&Frame::new("", line))
         })
     }
 

@@ -117,21 +117,18 @@ impl Block {
             return Ok(());
         }
         let outcome = if std::mem::take(&mut self.document) {
-            sink(&Frame {
-                name: "",
-                data: self.text.trim_end(),
-            })
+            sink(&Frame::new("", self.text.trim_end()))
         } else {
             self.text.push('\n');
             match parse(self.text.as_bytes()) {
-                Some(event) => sink(&Frame {
+                Some(event) => {
                     // An event without a name is one named `message`, says the standard.
-                    name: match event.event.as_str() {
+                    let name = match event.event.as_str() {
                         "message" => "",
                         name => name,
-                    },
-                    data: &event.data,
-                }),
+                    };
+                    sink(&Frame::new(name, &event.data))
+                }
                 None => Ok(()),
             }
         };

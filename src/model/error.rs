@@ -40,6 +40,12 @@ pub enum Origin {
     Upstream,
 }
 
+/// How long a client should wait before it asks a draining gateway's successor.
+const DRAIN_RETRY: Duration = Duration::from_secs(1);
+
+/// The longest message about a client's own doing, in bytes: it may quote what the client sent.
+const LONGEST: usize = 2048;
+
 /// What went wrong, in the words that the client gets. A message never carries a credential and
 /// never more of an upstream's body than its own error message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,9 +152,14 @@ impl Origin {
 
 impl Error {
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        if code.origin() == Origin::Client && message.len() > LONGEST {
+            message.truncate(message.floor_char_boundary(LONGEST));
+            message.push('…');
+        }
         Self {
             code,
-            message: message.into(),
+            message,
             status: code.status(),
             retry_after: None,
         }
@@ -157,6 +168,12 @@ impl Error {
     /// A 400 that names the field: `messages[2].content: expected …`.
     pub fn invalid(field: &str, problem: impl fmt::Display) -> Self {
         Self::new(ErrorCode::InvalidRequest, format!("{field}: {problem}"))
+    }
+
+    /// The gateway is shutting down.
+    pub fn draining() -> Self {
+        Self::new(ErrorCode::Draining, "the gateway is shutting down")
+            .with_retry_after(Some(DRAIN_RETRY))
     }
 
     /// How long to wait before another try, where somebody said so.

@@ -3,6 +3,7 @@
 //! Everything above this folder speaks these types; nothing in here knows a protocol, does I/O or
 //! imports another room. None of the types is a wire format, so none of them is serializable.
 
+mod credential;
 mod error;
 mod event;
 mod grammar;
@@ -11,6 +12,7 @@ mod rate;
 mod request;
 mod vendor;
 
+pub use credential::{Credential, SigningKey};
 pub use error::{Error, ErrorCode, Origin};
 pub use event::{Citation, Event, FinishReason, Sink, ToolCallDelta, Usage};
 pub use grammar::Grammar;

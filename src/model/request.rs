@@ -46,6 +46,33 @@ pub struct NativeFields {
 }
 
 impl Request {
+    /// Names are single words or lines: they end in paths, headers and logs of others.
+    ///
+    /// # Errors
+    /// [`super::ErrorCode::InvalidRequest`], naming the field that has a control character in it.
+    pub fn check_names(&self) -> Result<(), Error> {
+        let tools = self.tools.iter().enumerate();
+        let tools = tools.map(|(at, tool)| (format!("tools[{at}]"), &tool.name));
+        let choice = match &self.tool_choice {
+            Some(ToolChoice::Function(name)) => Some(("tool_choice".to_owned(), name)),
+            _ => None,
+        };
+        let user = self.user.iter().map(|user| ("user".to_owned(), user));
+        let model = std::iter::once(("model".to_owned(), &self.model));
+        match model
+            .chain(user)
+            .chain(tools)
+            .chain(choice)
+            .find(|(_, name)| name.contains(char::is_control))
+        {
+            None => Ok(()),
+            Some((field, _)) => Err(Error::invalid(
+                &field,
+                "a name must not have line ends or other control characters in it",
+            )),
+        }
+    }
+
     /// The request as `wire` should see it: fields of the wire's own protocol become `extra`,
     /// those of another are left out.
     ///

@@ -27,4 +27,7 @@ pub enum CredentialScheme {
     Bearer,
     /// A header of its own, such as `x-api-key`.
     Header(&'static str),
+    /// Requests are signed for this AWS service; an API key, where there is one instead, goes as
+    /// [`CredentialScheme::Bearer`].
+    SigV4 { service: &'static str },
 }

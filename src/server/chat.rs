@@ -6,7 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
+use http::header::EXPECT;
 use http::{HeaderMap, StatusCode};
+use http_body::Body as _;
 use http_body_util::{BodyExt as _, Limited};
 
 use super::entry::Entry;
@@ -21,8 +23,9 @@ use crate::upstream::Trace;
 
 /// How long a client may take to send its request's body.
 const BODY_TIME: Duration = Duration::from_secs(60);
-/// How long a body that is too large is still read, so that its sender sees the answer.
+/// How long, and for how many bytes, a body that nobody wants is still read.
 const DISCARD_TIME: Duration = Duration::from_secs(2);
+const DISCARD_BYTES: usize = 64 * 1024 * 1024;
 
 /// Where a request's words come from.
 pub(super) enum Prompt {
@@ -32,6 +35,15 @@ pub(super) enum Prompt {
         model: Option<String>,
         prompt: Option<String>,
     },
+}
+
+impl Prompt {
+    /// Reads past the words of a request that is refused whatever they say.
+    pub(super) async fn discard(self, headers: &HeaderMap) {
+        if let Self::Body(body) = self {
+            discard(body, headers).await;
+        }
+    }
 }
 
 /// Answers a request that may pass.
@@ -45,18 +57,21 @@ pub(super) async fn answer(
 ) -> Result<Response, Refusal> {
     let limits = entry.permit.limits();
     let refused = |error| Refusal::new(error, limits);
-    match returning(headers, &gateway.memory) {
-        None => {}
-        Some(Return::Complete) => return Ok(complete(limits)),
-        Some(Return::Refused(error)) => return Err(refused(error)),
+    if let Some(there_is) = returning(headers, &gateway.memory) {
+        prompt.discard(headers).await;
+        return match there_is {
+            Return::Complete => Ok(complete(limits)),
+            Return::Refused(error) => Err(refused(error)),
+        };
     }
     let asked = match prompt {
         Prompt::Query { model, prompt } => native::from_query(model, prompt),
-        Prompt::Body(body) => read(body, entry.app.config.limits.body)
+        Prompt::Body(body) => read(body, headers, entry.app.config.limits.body)
             .await
             .and_then(|body| dialect.parse(&body)),
     };
     let asked = asked.map_err(refused)?;
+    asked.check_names().map_err(refused)?;
     let (model, route) = entry
         .app
         .route(&asked.model, &entry.caller)
@@ -78,7 +93,7 @@ pub(super) async fn answer(
     };
     let held = Held {
         permit: entry.permit,
-        open: gateway.streams.token(),
+        open: entry.open,
     };
     let receipt = Receipt::new(
         subject,
@@ -128,16 +143,23 @@ fn trace(headers: &HeaderMap) -> Trace {
 }
 
 /// The whole body, of `limit` bytes at most.
-async fn read(mut body: Body, limit: usize) -> Result<Bytes, Error> {
+async fn read(mut body: Body, headers: &HeaderMap, limit: usize) -> Result<Bytes, Error> {
+    let too_large = || {
+        Error::new(
+            ErrorCode::PayloadTooLarge,
+            format!("the body is larger than {limit} bytes"),
+        )
+    };
+    if body.size_hint().lower() > limit as u64 {
+        discard(body, headers).await;
+        return Err(too_large());
+    }
     let read = Limited::new(&mut body, limit).collect();
     match tokio::time::timeout(BODY_TIME, read).await {
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            discard(body, limit).await;
-            Err(Error::new(
-                ErrorCode::PayloadTooLarge,
-                format!("the body is larger than {limit} bytes"),
-            ))
+            discard(body, headers).await;
+            Err(too_large())
         }
         Ok(Err(_)) => Err(Error::new(
             ErrorCode::InvalidRequest,
@@ -150,15 +172,18 @@ async fn read(mut body: Body, limit: usize) -> Result<Bytes, Error> {
     }
 }
 
-/// A client that is still sending would not read an answer on a connection that is closed to it.
-async fn discard(mut body: Body, most: usize) {
-    let mut left = most;
+/// Reads what nobody wants: a client that is still sending when its connection is closed would
+/// see a reset in place of its answer. One that asks first whether to send is not told to.
+async fn discard(mut body: Body, headers: &HeaderMap) {
+    if headers.contains_key(EXPECT) {
+        return;
+    }
     let discarding = async {
+        let mut bytes = 0;
         while let Some(Ok(frame)) = body.frame().await {
-            let length = frame.data_ref().map_or(0, Bytes::len);
-            match left.checked_sub(length) {
-                Some(rest) => left = rest,
-                None => break,
+            bytes += frame.data_ref().map_or(0, Bytes::len);
+            if bytes > DISCARD_BYTES {
+                break;
             }
         }
     };

@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, Query, State};
 use axum::response::Response;
 use axum::routing::{get, post};
-use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -35,7 +35,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
     }
     router
         // `get` would answer HEAD too, and ask a model for nobody.
-        .route("/v1/streams", get(get_stream).head(wrong_method))
+        .route("/v1/streams", get(get_stream).head(no_head))
         .fallback(nowhere)
         // Only paths that are there already have it.
         .method_not_allowed_fallback(wrong_method)
@@ -77,7 +77,10 @@ async fn prompt(
     let request = request_id(headers);
     let answered = match enter(gateway, peer, headers, Opens::Stream) {
         Ok(entry) => chat::answer(gateway, dialect, entry, &request, headers, prompt).await,
-        Err(refusal) => Err(refusal),
+        Err(refusal) => {
+            prompt.discard(headers).await;
+            Err(refusal)
+        }
     };
     finish(answered, dialect, gateway, &request)
 }
@@ -92,19 +95,36 @@ async fn list_models(
     finish(answered, NATIVE, &gateway, &request_id(&headers))
 }
 
-async fn nowhere(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Response {
+async fn nowhere(gateway: State<Arc<Gateway>>, request: Request<Body>) -> Response {
     let error = Error::new(ErrorCode::NotFound, "there is nothing at this path");
-    let refusal = Refusal::new(error, RateLimits::default());
-    finish(Err(refusal), NATIVE, &gateway, &request_id(&headers))
+    astray(error, gateway, request).await
 }
 
-async fn wrong_method(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Response {
+async fn wrong_method(gateway: State<Arc<Gateway>>, request: Request<Body>) -> Response {
     let error = Error::new(
         ErrorCode::MethodNotAllowed,
         "this path does not answer that method",
     );
+    astray(error, gateway, request).await
+}
+
+async fn astray(
+    error: Error,
+    State(gateway): State<Arc<Gateway>>,
+    request: Request<Body>,
+) -> Response {
+    let (head, body) = request.into_parts();
+    Prompt::Body(body).discard(&head.headers).await;
     let refusal = Refusal::new(error, RateLimits::default());
-    finish(Err(refusal), NATIVE, &gateway, &request_id(&headers))
+    finish(Err(refusal), NATIVE, &gateway, &request_id(&head.headers))
+}
+
+/// A path that others may `GET`: the fallback alone would name no method.
+async fn no_head(gateway: State<Arc<Gateway>>, request: Request<Body>) -> Response {
+    let mut response = wrong_method(gateway, request).await;
+    let allowed = HeaderValue::from_static("GET,POST");
+    response.headers_mut().insert(ALLOW, allowed);
+    response
 }
 
 fn finish(

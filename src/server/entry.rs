@@ -3,10 +3,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::refuse::{REQUEST_ID, Refusal};
 use crate::access::Caller;
@@ -14,14 +14,13 @@ use crate::app::{App, Gateway};
 use crate::limit::{Opens, Permit, RateLimits};
 use crate::model::{Error, ErrorCode, RequestId};
 
-/// How long a client should wait before it asks a draining gateway again.
-const DRAIN_RETRY: Duration = Duration::from_secs(1);
-
 /// A request that may pass.
 pub(super) struct Entry {
     pub(super) app: Arc<App>,
     pub(super) caller: Arc<Caller>,
     pub(super) permit: Permit,
+    /// Keeps the gateway from ending before the request is answered.
+    pub(super) open: TaskTrackerToken,
 }
 
 /// The id that the client gave its request, or a new one.
@@ -41,10 +40,10 @@ pub(super) fn enter(
     opens: Opens,
 ) -> Result<Entry, Refusal> {
     let app = gateway.app();
+    // Before the question, so that a drain that begins now waits for this request.
+    let open = gateway.streams.token();
     if gateway.draining.is_cancelled() {
-        let error = Error::new(ErrorCode::Draining, "the gateway is shutting down")
-            .with_retry_after(Some(DRAIN_RETRY));
-        return Err(Refusal::new(error, RateLimits::default()));
+        return Err(Refusal::new(Error::draining(), RateLimits::default()));
     }
     let address = client_address(&app, peer, headers);
     let arrival = app
@@ -63,6 +62,7 @@ pub(super) fn enter(
         app,
         caller,
         permit,
+        open,
     })
 }
 
@@ -98,10 +98,16 @@ fn client_address(app: &App, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
         if !trusted(client) {
             break;
         }
-        let Ok(address) = hop.trim().parse() else {
+        let Some(address) = hop_address(hop.trim()) else {
             break;
         };
         client = address;
     }
     client
+}
+
+/// An address, or, as some load balancers write it, an address and a port.
+fn hop_address(hop: &str) -> Option<IpAddr> {
+    let with_port = || hop.parse().map(|addr: SocketAddr| addr.ip());
+    hop.parse().or_else(|_| with_port()).ok()
 }

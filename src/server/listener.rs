@@ -22,6 +22,10 @@ const HEAD_CAP: usize = 64 * 1024;
 /// What the kernel keeps for a client that does not read, in bytes (it doubles the number). Its own
 /// choice grows to megabytes, which a slow reader would hold.
 const SEND_BUFFER: usize = 64 * 1024;
+/// How long a client may take nothing of what is sent to it before its connection is closed: it has
+/// vanished, or it does not read and would hold its upstream for ever. Linux counts both cases.
+#[cfg(target_os = "linux")]
+const UNREAD_TIME: Duration = Duration::from_secs(60);
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 4096;
 /// How long to wait where accepting fails, which it does when file descriptors run out.
@@ -39,8 +43,10 @@ impl Listener {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
-        // Accepted connections inherit it.
+        // Accepted connections inherit these.
         socket.set_send_buffer_size(SEND_BUFFER)?;
+        #[cfg(target_os = "linux")]
+        socket.set_tcp_user_timeout(Some(UNREAD_TIME))?;
         socket.bind(&addr.into())?;
         socket.listen(BACKLOG)?;
         Ok(Self {
@@ -103,5 +109,26 @@ async fn serve(stream: TcpStream, peer: SocketAddr, router: Router, stop: Cancel
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "connection ended");
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use socket2::SockRef;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn accepted_connections_inherit_their_bounds() {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let listener = Listener::bind(any).unwrap();
+        let client = TcpStream::connect(listener.addr().unwrap());
+        let (accepted, _client) = tokio::join!(listener.listener.accept(), client);
+        let (stream, _) = accepted.unwrap();
+        let socket = SockRef::from(&stream);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNREAD_TIME));
+        assert_eq!(socket.send_buffer_size().unwrap(), 2 * SEND_BUFFER);
     }
 }

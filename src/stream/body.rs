@@ -99,7 +99,10 @@ pub async fn open(
     };
     let end = body.clock.end;
     let mut opening: Opening = Box::pin(answered(request, trace, outlet, conditions, end));
-    body.state = match tokio::time::timeout(heartbeat, &mut opening).await {
+    let opened = tokio::time::timeout(heartbeat, &mut opening).await;
+    // Waiting for the first content was no idling.
+    body.clock.read();
+    body.state = match opened {
         Err(_) => State::Opening(opening),
         Ok((outlet, Err(error))) if !outlet.committed() => {
             outlet.refuse(&error);
@@ -161,7 +164,7 @@ async fn answered(
     let route = &conditions.route;
     let answer = tokio::select! {
         biased;
-        () = conditions.cut.cancelled() => Err(draining()),
+        () = conditions.cut.cancelled() => Err(Error::draining()),
         () = ended => Err(too_long()),
         answer = route.open(&request, &trace, &mut outlet, &conditions.metrics) => answer,
     };
@@ -226,7 +229,7 @@ impl Live {
             return;
         };
         if source.cut.as_mut().poll(context).is_ready() {
-            self.fail(&draining());
+            self.fail(&Error::draining());
         } else if clock.end.is_some_and(|end| end <= Instant::now()) {
             self.fail(&too_long());
         }
@@ -303,10 +306,6 @@ impl Body for StreamBody {
 
 fn data(bytes: Bytes) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
     Poll::Ready(Some(Ok(Frame::data(bytes))))
-}
-
-fn draining() -> Error {
-    Error::new(ErrorCode::Draining, "the gateway is shutting down")
 }
 
 fn too_long() -> Error {

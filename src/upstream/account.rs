@@ -62,16 +62,19 @@ fn account(text: &str) -> Option<Range<usize>> {
     });
     marked.or_else(|| {
         WORDS.iter().find_map(|word| {
-            let start = word.len() + between(after_word(text, word)?)?;
+            let rest = after_word(text, word)?;
+            let start = text.len() - rest.len() + between(rest)?;
             let length = token(&text[start..]);
             is_id(&text[start..start + length]).then_some(start..start + length)
         })
     })
 }
 
-/// What follows `word`, if `text` begins with it in any case.
+/// What follows `word`, its plural or its genitive, if `text` begins with it in any case.
 fn after_word<'a>(text: &'a str, word: &str) -> Option<&'a str> {
     let (head, rest) = text.split_at_checked(word.len())?;
+    let rest = rest.strip_prefix("'s").unwrap_or(rest);
+    let rest = rest.strip_prefix('s').unwrap_or(rest);
     head.eq_ignore_ascii_case(word).then_some(rest)
 }
 
@@ -150,6 +153,11 @@ mod tests {
             ("consumer 'project_number:123456789'", vec!["123456789"]),
             ("AWS account 123456789012 is not", vec!["123456789012"]),
             ("account_id=123456789012", vec!["123456789012"]),
+            (
+                "POST /accounts/0123456789abcdef/ai",
+                vec!["0123456789abcdef"],
+            ),
+            (&format!("your organization's ({uuid}) limit"), vec![uuid]),
             (
                 "User: arn:aws:iam::123456789012:user/eve is not authorized",
                 vec!["arn:aws:iam::123456789012:user/eve"],

@@ -3,22 +3,26 @@
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use secrecy::{ExposeSecret, SecretString};
+use url::Url;
 
 use super::ingest::Ingest;
 use super::refusal::classify;
 use super::scrub::scrubbed;
-use crate::model::{CredentialScheme, Error, ErrorCode, Request, Sink, Vendor};
+use super::sigv4;
+use crate::model::{Credential, Error, ErrorCode, Request, Sink, Vendor};
 use crate::wire::{Outgoing, Wire};
 
 /// How much of a refusal's body is read, in bytes.
 const REFUSAL_CAP: usize = 64 * 1024;
+/// A header's value that is shorter, in bytes, is a switch or a version and no credential.
+const SHORTEST_SECRET: usize = 8;
 /// How long a refusal's body may take.
 const REFUSAL_TIME: Duration = Duration::from_secs(5);
 
@@ -28,7 +32,7 @@ pub struct Upstream {
     pub wire: &'static dyn Wire,
     /// Without a `/` at its end.
     pub base_url: String,
-    pub credential: Option<(CredentialScheme, SecretString)>,
+    pub credential: Option<Credential>,
     /// Sent with every request.
     pub headers: HeaderMap,
     pub vendor: Vendor,
@@ -49,7 +53,7 @@ pub struct Trace {
 pub struct Answer {
     body: reqwest::Body,
     ingest: Ingest,
-    secret: Option<SecretString>,
+    secrets: Vec<SecretString>,
 }
 
 /// A client for upstream connections: HTTP/1.1 (over HTTP/2 one reader that does not read can
@@ -92,7 +96,7 @@ impl Upstream {
             let text = refusal_body(body).await;
             let mut refusal = self.wire.refusal(&text);
             if let Some(refusal) = &mut refusal {
-                refusal.message = scrubbed(&refusal.message, self.secret());
+                refusal.message = scrubbed(&refusal.message, &self.secrets());
             }
             return Err(classify(head.status, &head.headers, refusal.as_ref()));
         }
@@ -107,7 +111,7 @@ impl Upstream {
         Ok(Answer {
             body,
             ingest: Ingest::new(self.wire, self.frame_cap),
-            secret: self.secret().cloned(),
+            secrets: self.secrets(),
         })
     }
 
@@ -133,22 +137,44 @@ impl Upstream {
             }
         }
         headers.extend(self.headers.clone());
-        if let Some((scheme, secret)) = &self.credential {
-            let (name, value) = credential(*scheme, secret)?;
-            headers.insert(name, value);
+        let url = Url::parse(&format!("{}{}", self.base_url, outgoing.path))
+            .map_err(|_| Error::new(ErrorCode::Internal, "the upstream's address is no URL"))?;
+        let body = outgoing.body.to_string();
+        match &self.credential {
+            None => {}
+            Some(Credential::Bearer(secret)) => {
+                let value = format!("Bearer {}", secret.expose_secret());
+                headers.insert(AUTHORIZATION, secret_value(&value)?);
+            }
+            Some(Credential::Header(name, secret)) => {
+                headers.insert(*name, secret_value(secret.expose_secret())?);
+            }
+            // Last: the signature covers what was set before.
+            Some(Credential::SigV4(key)) => {
+                sigv4::sign(&mut headers, &url, body.as_bytes(), key, SystemTime::now())?;
+            }
         }
         self.client
-            .post(format!("{}{}", self.base_url, outgoing.path))
+            .post(url)
             .headers(headers)
-            .body(outgoing.body.to_string())
+            .body(body)
             .send()
             .await
             .map(http::Response::from)
             .map_err(|error| unreachable(&error))
     }
 
-    pub fn secret(&self) -> Option<&SecretString> {
-        self.credential.as_ref().map(|(_, secret)| secret)
+    /// What is never shown, although the upstream may quote it: the credential, and the values of
+    /// the configured headers, which may be credentials too.
+    pub fn secrets(&self) -> Vec<SecretString> {
+        let values = self
+            .headers
+            .values()
+            .filter_map(|value| value.to_str().ok());
+        let values = values.filter(|value| value.len() >= SHORTEST_SECRET);
+        let credential = self.credential.iter().flat_map(Credential::secrets);
+        let credential = credential.cloned();
+        credential.chain(values.map(SecretString::from)).collect()
     }
 }
 
@@ -188,7 +214,7 @@ impl Answer {
         };
         Poll::Ready(match read {
             Ok(()) => Ok(self.ingest.finished()),
-            Err(error) => Err(error.map_message(|text| scrubbed(text, self.secret.as_ref()))),
+            Err(error) => Err(error.map_message(|text| scrubbed(text, &self.secrets))),
         })
     }
 
@@ -204,23 +230,16 @@ impl Answer {
     }
 }
 
-fn credential(
-    scheme: CredentialScheme,
-    secret: &SecretString,
-) -> Result<(HeaderName, HeaderValue), Error> {
-    let secret = secret.expose_secret();
-    let (name, text) = match scheme {
-        CredentialScheme::Bearer => (AUTHORIZATION, format!("Bearer {secret}")),
-        CredentialScheme::Header(name) => (HeaderName::from_static(name), secret.to_owned()),
-    };
-    let mut value = HeaderValue::from_str(&text).map_err(|_| {
+/// A header's value that no log shows.
+pub(super) fn secret_value(text: &str) -> Result<HeaderValue, Error> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| {
         Error::new(
             ErrorCode::Internal,
             "the upstream's credential cannot be sent in a header",
         )
     })?;
     value.set_sensitive(true);
-    Ok((name, value))
+    Ok(value)
 }
 
 /// The first bytes of a refusal's body, within a time: the status alone says enough.

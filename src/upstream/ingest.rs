@@ -60,6 +60,7 @@ impl Ingest {
         let mut sink = self.grammar.check(sink);
         match remainder {
             Remainder::Nothing => self.decoder.end(&mut sink)?,
+            Remainder::Broken => return Err(interrupted()),
             Remainder::Document(document) => {
                 let mut joined = Joined {
                     text: String::new(),
@@ -70,10 +71,7 @@ impl Ingest {
                 read?;
             }
             Remainder::Unended { name, data } => {
-                let frame = Frame {
-                    name: &name,
-                    data: &data,
-                };
+                let frame = Frame::new(&name, &data);
                 if !self.decoder.is_terminal(&frame) {
                     return Err(interrupted());
                 }

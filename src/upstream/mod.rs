@@ -6,6 +6,7 @@
 //! | `recycle` | reads a finished answer's last bytes, so that its connection can be used again |
 //! | `refusal` | what a non-2xx answer means, for every wire in one place |
 //! | `scrub`, `account` | keep credentials, and whose account it is, out of messages |
+//! | `sigv4` | signs requests to AWS |
 //! | `ingest` | an answer's bytes to events |
 
 mod account;
@@ -14,6 +15,7 @@ pub mod ingest;
 mod recycle;
 mod refusal;
 mod scrub;
+mod sigv4;
 
 pub use client::{Answer, Trace, Upstream, connections};
 pub use recycle::Recycler;

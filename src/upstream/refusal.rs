@@ -22,7 +22,8 @@ pub(super) fn classify(
     };
     match status.as_u16() {
         // No detail: the account is the operator's, and no concern of the client.
-        401 | 402 => account_refused(),
+        // A 407 is a proxy's on the way there, which wants a credential too.
+        401 | 402 | 407 => account_refused(),
         403 if !refusal.is_some_and(is_about_content) => account_refused(),
         400 if refusal.is_some_and(is_about_credential) => account_refused(),
         408 => Error::new(
@@ -141,6 +142,7 @@ mod tests {
         for (status, words, code) in [
             (401, "Incorrect key", UpstreamAuth),
             (402, "pay", UpstreamAuth),
+            (407, "log in", UpstreamAuth),
             (403, "no access", UpstreamAuth),
             (403, "flagged by moderation", UpstreamRejected),
             (400, "API key not valid", UpstreamAuth),

@@ -11,17 +11,37 @@ use super::account::accounts;
 const LONGEST: usize = 2048;
 
 /// How keys and tokens of the well-known vendors begin.
-const PREFIXES: [&str; 13] = [
-    "sk-", "sk_", "gsk_", "xai-", "hf_", "nvapi-", "pplx-", "AIza", "AKIA", "ASIA", "Bearer ",
-    "csk-", "eyJ",
+const PREFIXES: [&str; 22] = [
+    "sk-",
+    "sk_",
+    "gsk_",
+    "xai-",
+    "hf_",
+    "nvapi-",
+    "pplx-",
+    "AIza",
+    "AKIA",
+    "ASIA",
+    "Bearer ",
+    "csk-",
+    "eyJ",
+    "ABSK",
+    "bedrock-api-key-",
+    "fw_",
+    "ghp_",
+    "gho_",
+    "github_pat_",
+    "r8_",
+    "tgp_",
+    "ya29.",
 ];
 
 const HIDDEN: &str = "[redacted]";
 
-/// `message` without `secret`, without anything that looks like a key or names an account, and not
+/// `message` without `secrets`, without anything that looks like a key or names an account, and not
 /// too long.
-pub(super) fn scrubbed(message: &str, secret: Option<&SecretString>) -> String {
-    let mut private = credentials(message, secret);
+pub(super) fn scrubbed(message: &str, secrets: &[SecretString]) -> String {
+    let mut private = credentials(message, secrets);
     private.extend(accounts(message));
     private.extend(starred(message));
     private.sort_by_key(|hidden| hidden.start);
@@ -42,11 +62,11 @@ pub(super) fn scrubbed(message: &str, secret: Option<&SecretString>) -> String {
     out
 }
 
-/// `text` with every byte of `secret`, and of what looks like a key, an `x`: as long as before.
-pub fn masked(text: &str, secret: Option<&SecretString>) -> String {
+/// `text` with every byte of `secrets`, and of what looks like a key, an `x`: as long as before.
+pub fn masked(text: &str, secrets: &[SecretString]) -> String {
     let mut out = String::with_capacity(text.len());
     let mut kept = 0;
-    for hidden in credentials(text, secret) {
+    for hidden in credentials(text, secrets) {
         out.push_str(&text[kept..hidden.start]);
         out.extend(std::iter::repeat_n('x', hidden.len()));
         kept = hidden.end;
@@ -56,8 +76,9 @@ pub fn masked(text: &str, secret: Option<&SecretString>) -> String {
 }
 
 /// Where credentials stand, in order and apart from one another.
-fn credentials(text: &str, secret: Option<&SecretString>) -> Vec<Range<usize>> {
-    let secret = secret.map_or("", ExposeSecret::expose_secret);
+fn credentials(text: &str, secrets: &[SecretString]) -> Vec<Range<usize>> {
+    let secrets = secrets.iter().map(ExposeSecret::expose_secret);
+    let secrets: Vec<&str> = secrets.filter(|secret| !secret.is_empty()).collect();
     let mut found: Vec<Range<usize>> = Vec::new();
     let mut inside_word = false;
     for (at, character) in text.char_indices() {
@@ -69,8 +90,9 @@ fn credentials(text: &str, secret: Option<&SecretString>) -> Vec<Range<usize>> {
         if found.last().is_some_and(|last| at < last.end) {
             continue;
         }
-        let length = if !secret.is_empty() && rest.starts_with(secret) {
-            secret.len()
+        let quoted = secrets.iter().filter(|secret| rest.starts_with(**secret));
+        let length = if let Some(longest) = quoted.map(|secret| secret.len()).max() {
+            longest
         } else if begins {
             looks_like_key(rest)
         } else {
@@ -122,9 +144,10 @@ mod tests {
 
     #[test]
     fn a_credential_never_stays() {
-        let secret = SecretString::from("plain-own-secret");
+        let secrets = ["plain-own-secret", "plain-own"].map(SecretString::from);
         for (message, scrub) in [
             ("key plain-own-secret is bad", "key [redacted] is bad"),
+            ("plain-own, plain-owner", "[redacted], [redacted]er"),
             (
                 "Incorrect API key provided: sk-proj-abc****wxyz. Find yours",
                 "Incorrect API key provided: [redacted] Find yours",
@@ -157,15 +180,15 @@ mod tests {
                 "[redacted] twice [redacted]",
             ),
         ] {
-            assert_eq!(scrubbed(message, Some(&secret)), scrub);
+            assert_eq!(scrubbed(message, &secrets), scrub);
         }
     }
 
     #[test]
     fn a_mask_keeps_the_length() {
-        let secret = SecretString::from("own-secret");
+        let secrets = [SecretString::from("own-secret")];
         let text = "é own-secret, sk-12345678 and sk-learn";
-        let mask = masked(text, Some(&secret));
+        let mask = masked(text, &secrets);
         assert_eq!(mask, "é xxxxxxxxxx, xxxxxxxxxxx and sk-learn");
         assert_eq!(mask.len(), text.len());
     }
@@ -173,7 +196,7 @@ mod tests {
     #[test]
     fn a_message_is_bounded_and_stays_text() {
         let long = "é".repeat(5000);
-        let short = scrubbed(&long, None);
+        let short = scrubbed(&long, &[]);
         assert!(short.len() <= LONGEST + '…'.len_utf8());
         assert!(long.starts_with(short.trim_end_matches('…')));
     }

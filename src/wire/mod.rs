@@ -5,6 +5,10 @@
 //! per stream, no I/O, no clock.
 
 mod anthropic_messages;
+mod bedrock_converse;
+mod claude_thinking;
+mod cohere_chat;
+mod effort;
 mod gemini;
 mod json;
 mod ollama_chat;
@@ -24,6 +28,8 @@ use refusal::refusal_of;
 /// Every wire that the gateway speaks.
 pub static ALL: &[&dyn Wire] = &[
     &anthropic_messages::AnthropicMessages,
+    &bedrock_converse::BedrockConverse,
+    &cohere_chat::CohereChat,
     &gemini::Gemini,
     &ollama_chat::OllamaChat,
     &openai_chat::OpenaiChat,

@@ -15,7 +15,8 @@ pub struct Refusal {
 }
 
 /// Reads an error body in the shapes that vendors use: `{"error":{"message":…}}`, `{"error":"…"}`,
-/// `{"message":…}`, `{"detail":"…"}`, `{"detail":[{"msg":…}]}`, and a list of one of these (Gemini).
+/// `{"message":…}`, `{"Message":…}` (AWS), `{"detail":"…"}`, `{"detail":[{"msg":…}]}`, and a list of
+/// one of these (Gemini).
 /// A vendor that passes on what another one said has that behind its own words.
 pub(super) fn refusal_of(body: &[u8]) -> Option<Refusal> {
     let body: Value = serde_json::from_slice(body).ok()?;
@@ -33,6 +34,7 @@ pub(super) fn refusal_of(body: &[u8]) -> Option<Refusal> {
         &error["status"],
         &error["code"],
         &body["code"],
+        &body["__type"],
     ]
     .into_iter()
     .find_map(Value::as_str);
@@ -48,6 +50,7 @@ fn words(body: &Value) -> Option<&str> {
         &body["error"]["message"],
         &body["error"],
         &body["message"],
+        &body["Message"],
         &body["detail"],
         &body["detail"][0]["msg"],
         &body["msg"],
@@ -93,6 +96,7 @@ mod tests {
             (r#"{"error":{"message":" a "}}"#, Some("a")),
             (r#"{"error":"a"}"#, Some("a")),
             (r#"{"message":"a"}"#, Some("a")),
+            (r#"{"__type":"Throttling","Message":"a"}"#, Some("a")),
             (r#"{"detail":"a"}"#, Some("a")),
             (r#"{"detail":[{"msg":"a"},{"msg":"b"}]}"#, Some("a")),
             (r#"[{"error":{"message":"a"}}]"#, Some("a")),

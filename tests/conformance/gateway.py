@@ -17,9 +17,12 @@ CREDENTIAL = "conformance-credential-7f3a"
 PRESET_OF_VENDOR = {
     "alibaba": "dashscope",
     "anthropic-messages": "anthropic",
+    "bedrock-converse": "bedrock",
     "bedrock-converse-stream": "bedrock",
     "bedrock-mantle": "openai",
+    "cohere-chat": "cohere",
     "cohere-v2": "cohere",
+    "ollama-chat": "ollama",
     "openai-chat": "openai",
     "openai-responses": "openai",
 }

@@ -3,6 +3,9 @@
 `MANIFEST.tsv` lists the files (columns `path`, `protocol`, `status`, …), `HEADERS.jsonl` gives the
 request path and the answer's headers where they are known. A protocol that is a vendor's name may
 hold answers of several wires, so the request path decides, then the answer itself.
+
+A folder without a manifest is one of fixtures: `<wire>/<case>/upstream.<kind>`, perhaps with a
+`response.json` beside it.
 """
 
 import csv
@@ -12,6 +15,7 @@ import pathlib
 import re
 
 CONTENT_TYPES = {
+    ".bin": "application/vnd.amazon.eventstream",
     ".eventstream": "application/vnd.amazon.eventstream",
     ".html": "text/html",
     ".json": "application/json",
@@ -80,8 +84,10 @@ class Recording:
 
 
 def read(folder):
-    """Every recording of a folder, in the manifest's order."""
+    """Every recording of a folder, in order."""
     folder = pathlib.Path(folder)
+    if not (folder / "MANIFEST.tsv").exists():
+        return [_fixture(folder, number, path) for number, path in enumerate(sorted(folder.glob("*/*/upstream.*")))]
     known = {}
     headers = folder / "HEADERS.jsonl"
     if headers.exists():
@@ -106,6 +112,23 @@ def _recording(folder, number, row, known):
         content_type=headers.get("content-type") or CONTENT_TYPES.get(suffix, "application/octet-stream"),
         headers=headers,
         wire=_wire(row["protocol"], known.get("request_path") or "", body),
+    )
+
+
+def _fixture(folder, number, path):
+    beside = path.with_name("response.json")
+    response = json.loads(beside.read_text("utf-8")) if beside.exists() else {}
+    headers = {name.lower(): value for name, value in response.get("headers", {}).items()}
+    wire = path.parts[-3]
+    return Recording(
+        number=number,
+        path=str(path.relative_to(folder)),
+        protocol=wire,
+        status=response.get("status", 200),
+        body=path.read_bytes(),
+        content_type=headers.get("content-type") or CONTENT_TYPES[path.suffix],
+        headers=headers,
+        wire=wire,
     )
 
 

@@ -242,10 +242,13 @@ async fn a_client_that_leaves_is_noticed() {
 
 #[tokio::test]
 async fn stopping_closes_the_port_and_every_answer() {
-    let server = serve(&Options {
+    // An address of its own: nobody else takes the port once it is free.
+    let own = SocketAddr::from(([127, 83, 0, 1], 0));
+    let options = Options {
         pace: Pace::Every(Duration::from_secs(3600)),
         ..Options::default()
-    });
+    };
+    let server = Server::bind(own, &library(), &options).unwrap();
     let addr = server.addr();
     let mut client = RawClient::connect(addr).await.unwrap();
     client.chat("text").await.unwrap();

@@ -30,12 +30,32 @@ impl RawClient {
     }
 
     pub async fn send(&mut self, method: &str, path: &str, body: &str) -> io::Result<()> {
-        let length = body.len();
-        let request = format!(
+        self.send_with(method, path, &[], body.as_bytes()).await
+    }
+
+    /// Sends a request with headers beside those that every request has.
+    pub async fn send_with(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> io::Result<()> {
+        let mut head = format!(
             "{method} {path} HTTP/1.1\r\nhost: upstream\r\ncontent-type: application/json\r\n\
-             content-length: {length}\r\n\r\n{body}"
+             content-length: {}\r\n",
+            body.len()
         );
-        self.stream.write_all(request.as_bytes()).await
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        self.write(&[head.as_bytes(), body].concat()).await
+    }
+
+    /// Sends bytes as they are.
+    pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await
     }
 
     /// Asks for `model` as a wire's own clients do.
@@ -88,6 +108,25 @@ impl RawClient {
             chunks.push(chunk);
         }
         Ok(chunks)
+    }
+
+    /// The body behind `head`, however its end is told.
+    pub async fn body(&mut self, head: &Head) -> io::Result<Vec<u8>> {
+        if head.headers.contains_key("transfer-encoding") {
+            return Ok(self.chunks().await?.concat());
+        }
+        let length = head.headers.get("content-length");
+        let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+        self.stream.read_exact(&mut body).await?;
+        Ok(body)
+    }
+
+    /// Waits until the other side closes the connection, and says how many bytes came before.
+    pub async fn closed(&mut self) -> usize {
+        let mut rest = Vec::new();
+        // A reset is an end too.
+        let _ = self.stream.read_to_end(&mut rest).await;
+        rest.len()
     }
 
     pub async fn json(&mut self) -> Value {

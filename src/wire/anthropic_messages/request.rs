@@ -5,16 +5,13 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use crate::model::{
-    Error, Media, MediaSource, Message, Part, Reasoning, Request, ResponseFormat, Role, Tool,
-    ToolChoice,
+    Error, Media, MediaSource, Message, Part, Request, ResponseFormat, Role, Tool, ToolChoice,
 };
+use crate::wire::claude_thinking::Thinking;
 use crate::wire::merge;
 
 /// The API demands a bound on the output; this one is in force where the client gave none.
 const DEFAULT_MAX_TOKENS: u64 = 4096;
-
-/// The smallest thinking budget that the API takes.
-const LEAST_BUDGET: u64 = 1024;
 
 /// A request's body, and whether it names uploaded files, which the API takes only with a header
 /// that asks for them.
@@ -274,59 +271,13 @@ fn response_format(
     Ok(())
 }
 
-/// `max_tokens` and `thinking`. The API counts thinking as output and wants its budget below
-/// `max_tokens`.
+/// `max_tokens` and `thinking`.
 fn bounds(request: &Request, body: &mut Map<String, Value>) {
-    let (thinking, budget) = match &request.reasoning {
-        None => (None, 0),
-        Some(reasoning) => thinking(reasoning, request.max_tokens, body),
+    let thinking = match &request.reasoning {
+        None => Thinking::default(),
+        Some(reasoning) => Thinking::new(reasoning, request.max_tokens),
     };
-    let max_tokens = match request.max_tokens {
-        Some(most) if most > budget => most,
-        Some(least) => budget.saturating_add(least),
-        None => budget.saturating_add(DEFAULT_MAX_TOKENS),
-    };
+    let max_tokens = thinking.bound(request.max_tokens, DEFAULT_MAX_TOKENS);
     body.insert("max_tokens".to_owned(), json!(max_tokens));
-    if let Some(thinking) = thinking {
-        body.insert("thinking".to_owned(), thinking);
-    }
-}
-
-/// The `thinking` member, and the budget that it sets aside.
-fn thinking(
-    reasoning: &Reasoning,
-    max_tokens: Option<u64>,
-    body: &mut Map<String, Value>,
-) -> (Option<Value>, u64) {
-    let wanted = match (reasoning.max_tokens, reasoning.effort.as_deref()) {
-        (_, Some("none")) => return (Some(json!({ "type": "disabled" })), 0),
-        (Some(budget), _) => budget,
-        (None, Some(effort)) => {
-            let Some(budget) = budget(effort) else {
-                // A word of the vendor's own is for the models that set their budget themselves.
-                let config = body.entry("output_config").or_insert_with(|| json!({}));
-                config["effort"] = json!(effort);
-                return (Some(json!({ "type": "adaptive" })), 0);
-            };
-            // Half of what the client allows stays for the answer.
-            budget.min(max_tokens.map_or(u64::MAX, |most| most / 2))
-        }
-        (None, None) => return (None, 0),
-    };
-    let budget = wanted.max(LEAST_BUDGET);
-    (
-        Some(json!({ "type": "enabled", "budget_tokens": budget })),
-        budget,
-    )
-}
-
-/// What an effort may cost, in tokens; nothing for a word that all vendors do not share.
-fn budget(effort: &str) -> Option<u64> {
-    Some(match effort {
-        "minimal" => LEAST_BUDGET,
-        "low" => 2048,
-        "medium" => 8192,
-        "high" => 16384,
-        _ => return None,
-    })
+    merge(body, &thinking.fields);
 }

@@ -10,7 +10,7 @@ fn read(frames: &[(&str, &str)]) -> Vec<String> {
     let mut decoder = MessagesDecoder::default();
     let mut lines = Vec::new();
     for (name, data) in frames {
-        let outcome = decoder.frame(&Frame { name, data }, &mut |event: Event<'_>| {
+        let outcome = decoder.frame(&Frame::new(name, data), &mut |event: Event<'_>| {
             lines.push(match event {
                 Event::ToolCall(call) => format!(
                     "tool {} {} {} {}",
@@ -140,7 +140,7 @@ fn errors_carry_the_upstreams_words() {
 #[test]
 fn only_a_whole_end_is_terminal() {
     let decoder = MessagesDecoder::default();
-    let is_terminal = |name, data| decoder.is_terminal(&Frame { name, data });
+    let is_terminal = |name, data| decoder.is_terminal(&Frame::new(name, data));
     assert!(is_terminal("message_stop", r#"{"type":"message_stop"}"#));
     assert!(is_terminal("error", r#"{"error":{"message":"x"}}"#));
     assert!(!is_terminal("message_stop", r#"{"type":"message_stop""#));

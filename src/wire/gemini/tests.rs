@@ -30,7 +30,7 @@ fn read(frames: &[&str]) -> Vec<String> {
     };
     let outcome = frames
         .iter()
-        .try_for_each(|data| decoder.frame(&Frame { name: "", data }, &mut sink));
+        .try_for_each(|data| decoder.frame(&Frame::new("", data), &mut sink));
     if let Err(error) = outcome.and_then(|()| decoder.end(&mut sink)) {
         lines.push(error.to_string());
     }
@@ -166,7 +166,7 @@ fn a_list_is_a_stream_and_other_candidates_are_other_answers() {
 #[test]
 fn only_a_whole_end_is_terminal() {
     let decoder = ContentDecoder::default();
-    let is_terminal = |data| decoder.is_terminal(&Frame { name: "", data });
+    let is_terminal = |data| decoder.is_terminal(&Frame::new("", data));
     assert!(is_terminal(r#"{"candidates":[{"finishReason":"STOP"}]}"#));
     assert!(is_terminal(
         r#"{"candidates":[{"finishReason":"MALFORMED_RESPONSE"}]}"#

@@ -85,10 +85,7 @@ impl Decoder for ChatDecoder {
     }
 
     fn document(&mut self, document: &str, sink: &mut dyn Sink) -> Result<(), Error> {
-        let frame = Frame {
-            name: "",
-            data: document,
-        };
+        let frame = Frame::new("", document);
         self.frame(&frame, sink)?;
         if self.is_terminal(&frame) {
             Ok(())
@@ -188,7 +185,7 @@ mod tests {
         let mut decoder = ChatDecoder::default();
         let mut out = Vec::new();
         for data in lines {
-            let frame = Frame { name: "", data };
+            let frame = Frame::new("", data);
             let outcome = decoder.frame(&frame, &mut |event: Event<'_>| {
                 out.push(format!("{event:?}"))
             });
@@ -250,10 +247,7 @@ mod tests {
     #[test]
     fn json_of_another_protocol_is_no_answer() {
         let mut decoder = ChatDecoder::default();
-        let frame = Frame {
-            name: "",
-            data: r#"{"id":"x","choices":[]}"#,
-        };
+        let frame = Frame::new("", r#"{"id":"x","choices":[]}"#);
         assert!(decoder.frame(&frame, &mut |_: Event<'_>| {}).is_ok());
         let code = decoder
             .end(&mut |_: Event<'_>| {})

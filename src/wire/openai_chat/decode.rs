@@ -66,13 +66,7 @@ impl Decoder for ChatDecoder {
 
     fn document(&mut self, document: &str, sink: &mut dyn Sink) -> Result<(), Error> {
         self.whole = true;
-        self.frame(
-            &Frame {
-                name: "",
-                data: document,
-            },
-            sink,
-        )?;
+        self.frame(&Frame::new("", document), sink)?;
         if self.finish.is_none() && self.choice.is_none() {
             return Err(foreign());
         }

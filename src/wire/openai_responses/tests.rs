@@ -10,7 +10,7 @@ fn read(frames: &[&str]) -> Vec<String> {
     let mut decoder = ResponsesDecoder::default();
     let mut lines = Vec::new();
     for data in frames {
-        let outcome = decoder.frame(&Frame { name: "", data }, &mut |event: Event<'_>| {
+        let outcome = decoder.frame(&Frame::new("", data), &mut |event: Event<'_>| {
             lines.push(line(&event));
         });
         if let Err(error) = outcome {
@@ -275,7 +275,7 @@ fn what_is_no_answer_is_told_apart() {
 #[test]
 fn only_a_whole_end_is_terminal() {
     let decoder = ResponsesDecoder::default();
-    let is_terminal = |name, data| decoder.is_terminal(&Frame { name, data });
+    let is_terminal = |name, data| decoder.is_terminal(&Frame::new(name, data));
     assert!(is_terminal("", r#"{"type":"response.completed"}"#));
     assert!(is_terminal("response.failed", "{}"));
     assert!(is_terminal("error", r#"{"message":"x"}"#));

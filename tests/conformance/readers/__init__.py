@@ -6,8 +6,11 @@ error that the answer holds means that the SDK cannot read this answer: then `pl
 says so.
 """
 
+import dataclasses
 import importlib.metadata
 
+from reading import CUT, UNPARSABLE, Reading
+from readers import plain as framing
 from readers import anthropic_messages, bedrock_converse, cohere_chat, gemini, mistral, ollama_chat, openai_chat, openai_responses
 
 READERS = {
@@ -27,14 +30,37 @@ def read(recording, url, without_sdk=False):
     """The reading of a recorded answer of status 200, and who read it."""
     reader = READERS_OF_VENDORS.get((recording.wire, recording.vendor), READERS[recording.wire])
     if without_sdk:
-        return reader.plain(recording), "plain JSON"
+        return _plain(reader, recording), "plain JSON"
     try:
+        if _last_event(recording):
+            raise ValueError("nothing, or no error, for a last event without its blank line")
         reading = reader.sdk(recording, url, f"sdk-{recording.number}")
         return reading, _named(reader.PACKAGE)
     except Exception as refused:  # An SDK that cannot read an answer raises what it likes.
-        reading = reader.plain(recording)
+        reading = _plain(reader, recording)
         reading.note(f"read without SDK: {reader.PACKAGE} gives {_short(refused)}")
         return reading, "plain JSON"
+
+
+def _plain(reader, recording):
+    """An answer of another shape than its protocol's is one that does not parse."""
+    try:
+        reading = reader.plain(recording)
+        if reading.failed == CUT and _last_event(recording):
+            # By the public interface, such an event counts where it is the terminal one only.
+            body = framing.split(recording.body)[0].encode()
+            reading = reader.plain(dataclasses.replace(recording, body=body))
+        return reading
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        return Reading().fail(UNPARSABLE, error)
+
+
+def _last_event(recording):
+    """The last event of an SSE body, if the blank line behind it is missing. `[DONE]` needs none."""
+    if not recording.path.endswith(".sse"):
+        return None
+    rest = framing.split(recording.body)[1].strip()
+    return rest if rest and rest.removeprefix("data:").strip() != "[DONE]" else None
 
 
 def _named(package):

@@ -24,11 +24,13 @@ def sdk(recording, url, key):
     messages = _client(url).messages
     if not recording.streamed:
         return _message(Reading(), messages.create(model=key, **REQUEST).to_dict(warnings=False))
-    reading, snapshot, stopped = Reading(), {}, False
+    reading, snapshot, stopped, inputs = Reading(), {}, False, {}
     with messages.stream(model=key, **REQUEST) as stream:
         try:
             for event in stream:
                 stopped = stopped or event.type == "message_stop"
+                if event.type == "content_block_delta" and event.delta.type == "input_json_delta":
+                    inputs[event.index] = inputs.get(event.index, "") + event.delta.partial_json
         except anthropic.APIError as error:
             reading.fail(IN_BAND, error.message)
         if reading.failed is None and not stopped and _names_no_events(recording):
@@ -38,6 +40,9 @@ def sdk(recording, url, key):
         except AssertionError:
             pass
     failed, message = reading.failed, reading.message
+    for index, arguments in inputs.items():
+        # The SDK makes a value of arguments that were cut off.
+        snapshot["content"][index]["input"] = arguments
     if snapshot:
         _message(reading, snapshot)
     if failed:
@@ -46,18 +51,15 @@ def sdk(recording, url, key):
 
 
 def plain(recording):
-    reading = Reading()
-    try:
-        values = framing.objects(recording)
-    except ValueError as error:
-        return reading.fail(UNPARSABLE, error)
-    if not recording.streamed:
-        return _message(reading, values[0])
-    blocks, message, stopped = {}, {"usage": {}}, False
+    values, broken = framing.objects(recording)
+    if not broken and not recording.streamed:
+        return _message(Reading(), values[0])
+    blocks, message, stopped, failed = {}, {"usage": {}}, False, None
     for value in values:
         kind = value.get("type")
         if kind == "error":
-            return _message(reading, message | {"content": list(blocks.values())}).fail(IN_BAND, value["error"])
+            failed = value["error"]
+            break
         if kind == "message_start":
             message["usage"] |= value["message"].get("usage") or {}
         elif kind == "content_block_start":
@@ -68,7 +70,9 @@ def plain(recording):
             message["stop_reason"] = value["delta"].get("stop_reason")
             message["usage"] |= {name: said for name, said in (value.get("usage") or {}).items() if said is not None}
         stopped = stopped or kind == "message_stop"
-    _message(reading, message | {"content": list(blocks.values())})
+    reading = _message(Reading(), message | {"content": list(blocks.values())})
+    if failed or broken:
+        return reading.fail(IN_BAND if failed else UNPARSABLE, failed or broken)
     return reading if stopped else reading.fail(CUT)
 
 

@@ -21,12 +21,18 @@ FINISH = {
     "guardrail_intervened": "content_filter",
     "content_filtered": "content_filter",
 }
+EVENTS = ("messageStart", "contentBlockStart", "contentBlockDelta", "contentBlockStop", "messageStop", "metadata")
 MESSAGES = [{"role": "user", "content": [{"text": "Hello."}]}]
 
 
 def sdk(recording, url, key):
     if not recording.streamed:
-        return _whole(_client(url).converse(modelId=key, messages=MESSAGES))
+        answer = _client(url).converse(modelId=key, messages=MESSAGES)
+        if "output" not in answer:
+            raise ValueError("nothing for a body that is no answer")
+        return _whole(answer)
+    if framing.half_frame(recording.body):
+        raise ValueError("no error where the last frame was cut off")
     answer = _client(url).converse_stream(modelId=key, messages=MESSAGES)
     return _join(answer["stream"])
 
@@ -34,15 +40,20 @@ def sdk(recording, url, key):
 def plain(recording):
     if not recording.streamed:
         return _whole(json.loads(recording.body))
-    return _join(_events(recording.body))
+    reading = _join(_events(recording.body))
+    if framing.half_frame(recording.body) and not reading.failed:
+        return reading.fail(CUT)
+    return reading
 
 
 def _events(body):
     for headers, payload in framing.frames(body):
-        if headers[":message-type"] != "event":
-            error = {"Error": {"Message": payload.get("message"), "Code": headers.get(":exception-type")}}
-            raise botocore.exceptions.EventStreamError(error, "ConverseStream")
-        yield {headers[":event-type"]: payload}
+        kind = headers.get(":message-type")
+        if kind == "event" and headers.get(":event-type") in EVENTS:
+            yield {headers[":event-type"]: json.loads(payload)}
+        elif kind in ("error", "exception"):
+            message = headers.get(":error-message") or json.loads(payload).get("message")
+            raise botocore.exceptions.EventStreamError({"Error": {"Message": message}}, "ConverseStream")
 
 
 def _join(events):
@@ -56,7 +67,7 @@ def _join(events):
                 delta = event["contentBlockDelta"]
                 _delta(reading, blocks.setdefault(delta["contentBlockIndex"], {}), delta["delta"])
             elif "messageStop" in event:
-                reason = event["messageStop"]["stopReason"]
+                reason = event["messageStop"].get("stopReason") or ""
             elif "metadata" in event:
                 usage = event["metadata"].get("usage")
     except botocore.exceptions.EventStreamError as error:
@@ -89,8 +100,12 @@ def _delta(reading, block, delta):
 
 def _whole(answer):
     reading = Reading()
+    if "output" not in answer:
+        return reading.fail(IN_BAND if answer.get("message") else UNPARSABLE, answer.get("message"))
     for block in answer["output"]["message"]["content"]:
         reading.text += block.get("text") or ""
+        cited = (block.get("citationsContent") or {}).get("content") or []
+        reading.text += "".join(part.get("text") or "" for part in cited)
         reasoning = (block.get("reasoningContent") or {}).get("reasoningText") or {}
         reading.reasoning += reasoning.get("text") or ""
         _call(reading, block.get("toolUse") or {})

@@ -1,6 +1,7 @@
 """Cohere's chat API, version 2, by the `cohere` SDK."""
 
 import functools
+import logging
 
 import cohere
 from cohere.core.api_error import ApiError
@@ -14,7 +15,17 @@ FINISH = {
     "STOP_SEQUENCE": "stop",
     "MAX_TOKENS": "length",
     "TOOL_CALL": "tool_calls",
+    # The first version's word.
+    "ERROR_TOXIC": "content_filter",
 }
+KINDS = (
+    "content-start",
+    "content-delta",
+    "tool-plan-delta",
+    "tool-call-start",
+    "tool-call-delta",
+    "message-end",
+)
 BROKEN_OFF = ("ERROR", "TIMEOUT")
 MESSAGES = [{"role": "user", "content": "Hello."}]
 ONCE = {"max_retries": 0}
@@ -22,6 +33,8 @@ ONCE = {"max_retries": 0}
 
 def sdk(recording, url, key):
     values = []
+    log = _Log()
+    logging.getLogger().addHandler(log)
     try:
         if recording.streamed:
             for event in _client(url).chat_stream(model=key, messages=MESSAGES, request_options=ONCE):
@@ -30,19 +43,34 @@ def sdk(recording, url, key):
             values.append(_client(url).chat(model=key, messages=MESSAGES, request_options=ONCE).dict())
     except ApiError as error:
         return _read(recording, values).fail(IN_BAND, error.body)
-    return _read(recording, values)
+    finally:
+        logging.getLogger().removeHandler(log)
+    reading = _read(recording, values)
+    if log.skipped or reading.failed == CUT:
+        raise ValueError("no error, at most a line in the log, for events that it does not know")
+    return reading
 
 
 def plain(recording):
-    try:
-        return _read(recording, framing.objects(recording))
-    except ValueError as error:
-        return Reading().fail(UNPARSABLE, error)
+    values, broken = framing.objects(recording)
+    if recording.streamed:
+        names = [name for name, data in framing.events(recording.body) if data.strip() not in ("[DONE]", "")]
+        values = [{"type": name} | value for name, value in zip(names, values) if value]
+    return _read(recording, values).fail(UNPARSABLE, broken) if broken else _read(recording, values)
 
 
 @functools.cache
 def _client(url):
     return cohere.ClientV2(api_key="none", base_url=url)
+
+
+class _Log(logging.Handler):
+    """Hears of the events that the SDK skips."""
+
+    skipped = False
+
+    def emit(self, record):
+        self.skipped = True
 
 
 def _read(recording, values):
@@ -53,6 +81,10 @@ def _streamed(values):
     reading, calls, ended = Reading(), {}, False
     for value in values:
         kind, delta = value.get("type"), value.get("delta") or {}
+        if kind not in KINDS:
+            if value.get("message"):
+                return reading.fail(IN_BAND, value["message"])
+            continue
         message = delta.get("message") or {}
         if kind in ("content-start", "content-delta"):
             content = message.get("content") or {}
@@ -78,6 +110,10 @@ def _streamed(values):
 def _whole(value):
     reading = Reading()
     message = value.get("message") or {}
+    if isinstance(message, str):
+        return reading.fail(IN_BAND, message)
+    if not message:
+        return reading.fail(UNPARSABLE, "no message: no answer of this protocol")
     if message.get("tool_plan"):
         reading.note("the tool plan is reasoning")
         reading.reasoning += message["tool_plan"]

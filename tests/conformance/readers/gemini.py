@@ -19,10 +19,14 @@ FINISH = {
     "PROHIBITED_CONTENT": "content_filter",
     "SPII": "content_filter",
 }
+# Where a client asks for enums as numbers. Behind these, Gemini's and Vertex's numbers are not the same.
+NUMBERS = {1: "STOP", 2: "MAX_TOKENS", 3: "SAFETY", 4: "RECITATION", 5: "OTHER"}
 BROKEN_OFF = ("UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS")
 
 
 def sdk(recording, url, key):
+    if recording.body.lstrip().startswith(b"["):
+        raise ValueError("nothing for a JSON array, the form without `alt=sse`, which it never asks for")
     models, values = _client(url).models, []
     try:
         if recording.streamed:
@@ -36,16 +40,13 @@ def sdk(recording, url, key):
 
 
 def plain(recording):
-    try:
-        values = framing.objects(recording)
-    except ValueError as error:
-        return Reading().fail(UNPARSABLE, error)
+    values, broken = framing.objects(recording)
     if len(values) == 1 and isinstance(values[0], list):
         values = values[0]
     for at, value in enumerate(values):
         if "error" in value:
             return _join(values[:at]).fail(IN_BAND, value["error"])
-    return _join(values)
+    return _join(values).fail(UNPARSABLE, broken) if broken else _join(values)
 
 
 @functools.cache
@@ -94,6 +95,9 @@ def _part(reading, part):
 def _end(reading, reason):
     if reason is None:
         return reading.fail(CUT)
+    if isinstance(reason, int):
+        reading.note("enums are numbers")
+        reason = NUMBERS.get(reason, "OTHER")
     if reason.startswith("MALFORMED") or reason in BROKEN_OFF:
         return reading.fail(IN_BAND, reason)
     reading.end("SAFETY" if reason.startswith("IMAGE_") else reason, FINISH)

@@ -27,14 +27,11 @@ def sdk(recording, url, key):
 
 
 def plain(recording):
-    try:
-        values = framing.objects(recording)
-    except ValueError as error:
-        return Reading().fail(UNPARSABLE, error)
+    values, broken = framing.objects(recording)
     for at, value in enumerate(values):
         if "error" in value:
             return _join(values[:at]).fail(IN_BAND, value["error"])
-    return _join(values)
+    return _join(values).fail(UNPARSABLE, broken) if broken else _join(values)
 
 
 @functools.cache
@@ -55,8 +52,11 @@ def _join(values):
             reading.calls.append(Call(call.get("id"), function["name"], arguments))
         if value.get("done"):
             done = True
-            reading.end(value.get("done_reason"), FINISH)
+            # Ollama before 0.1.38 gives no reason.
+            reading.end(value.get("done_reason") or "stop", FINISH)
             reading.usage = Usage(value.get("prompt_eval_count"), value.get("eval_count"))
+            # Nothing belongs to the answer behind its end.
+            break
     if not done:
         return reading.fail(CUT)
     if reading.calls and reading.finish == "stop":

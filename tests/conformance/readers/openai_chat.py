@@ -21,6 +21,8 @@ MESSAGES = [{"role": "user", "content": "Hello."}]
 
 
 def sdk(recording, url, key):
+    if _error_field(recording.body):
+        raise ValueError("nothing for llama.cpp's line `error: …`, which is no field of SSE")
     reading, chunks = Reading(), []
     completions = _client(url).chat.completions
     try:
@@ -37,12 +39,16 @@ def sdk(recording, url, key):
 
 
 def plain(recording):
-    reading = Reading()
-    try:
-        chunks = [value for value in framing.objects(recording) if value is not None]
-    except ValueError as error:
-        return reading.fail(UNPARSABLE, error)
-    return join(reading, chunks, recording)
+    values, broken = framing.objects(recording)
+    reading = join(Reading(), [value for value in values if value is not None], recording)
+    if broken:
+        return reading.fail(UNPARSABLE, broken)
+    error = _error_field(recording.body)
+    return reading.fail(IN_BAND, error) if error else reading
+
+
+def _error_field(body):
+    return next((line for line in body.splitlines() if line.startswith(b"error:")), None)
 
 
 @functools.cache
@@ -152,6 +158,8 @@ class _Joined:
                 reading.finish = "refusal"
         elif self.streamed and not done:
             reading.fail(CUT)
+        elif not self.streamed and self.choice is None:
+            reading.fail(UNPARSABLE, "no choices: no answer of this protocol")
         else:
             reading.finish = "other"
 

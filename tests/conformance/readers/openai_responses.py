@@ -30,11 +30,10 @@ def sdk(recording, url, key):
 
 
 def plain(recording):
-    try:
-        values = framing.objects(recording)
-    except ValueError as error:
-        return Reading().fail(UNPARSABLE, error)
-    return _join(values) if recording.streamed else _response(Reading(), values[0])
+    values, broken = framing.objects(recording)
+    if not broken and not recording.streamed:
+        return _response(Reading(), values[0])
+    return _join(values).fail(UNPARSABLE, broken) if broken else _join(values)
 
 
 @functools.cache

@@ -6,23 +6,40 @@ import zlib
 
 
 def events(body):
-    """The events of an SSE body as (name, data), after the WHATWG's text: an event without its
-    blank line at the end does not count."""
-    text = body.decode("utf-8", "replace").removeprefix("\ufeff")
+    """The events of an SSE body as (name, data), by the letter of the WHATWG's text, but that a last
+    event without its blank line is given too if its data is whole."""
+    whole, rest = split(body)
+    for block in whole.split("\n\n"):
+        yield from _event(block)
+    yield from (event for event in _event(rest) if _is_whole(event[1]))
+
+
+def split(body):
+    """An SSE body's text up to its last blank line, and what is behind it."""
+    text = body.decode("utf-8", "replace").removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    at = text.rfind("\n\n") + 2 if "\n\n" in text else 0
+    return text[:at], text[at:]
+
+
+def _event(block):
     name, data = "", []
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    for line in lines[:-1]:
-        if not line:
-            if data:
-                yield name or "message", "\n".join(data)
-            name, data = "", []
-            continue
+    for line in block.split("\n"):
         field, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if field == "event":
             name = value
         elif field == "data":
             data.append(value)
+    if data:
+        yield name or "message", "\n".join(data)
+
+
+def _is_whole(data):
+    try:
+        json.loads(data)
+    except ValueError:
+        return data == "[DONE]"
+    return True
 
 
 def says_done(body):
@@ -41,8 +58,18 @@ def frames(body):
             return
         if zlib.crc32(body[: length - 4]) != struct.unpack(">I", body[length - 4 : length])[0]:
             raise ValueError("a frame has a wrong checksum")
-        yield _headers(body[12 : 12 + headers_length]), json.loads(body[12 + headers_length : length - 4])
+        yield _headers(body[12 : 12 + headers_length]), body[12 + headers_length : length - 4]
         body = body[length:]
+
+
+def half_frame(body):
+    """Whether the answer ends within a frame."""
+    while len(body) >= 4:
+        length = struct.unpack(">I", body[:4])[0]
+        if len(body) < length:
+            return True
+        body = body[max(length, 16) :]
+    return bool(body)
 
 
 def _headers(data):
@@ -60,10 +87,25 @@ def _headers(data):
 
 
 def objects(recording):
-    """The JSON values of an answer, whole or streamed; raises `ValueError` at what is none."""
+    """The JSON values of an answer, whole or streamed, and the error at what is none: nothing behind it
+    is read."""
+    found = []
+    try:
+        for text in _texts(recording):
+            found.append(json.loads(text))
+    except ValueError as error:
+        return found, error
+    return found, None
+
+
+def _texts(recording):
     if not recording.streamed:
-        return [json.loads(recording.body)]
-    if recording.path.endswith(".ndjson"):
-        return [json.loads(line) for line in recording.body.splitlines() if line.strip()]
-    values = [data.strip() for _, data in events(recording.body)]
-    return [json.loads(data) for data in values if data not in ("[DONE]", "")]
+        yield recording.body
+    elif recording.path.endswith(".ndjson"):
+        *lines, last = recording.body.split(b"\n")
+        yield from (line for line in lines if line.strip())
+        if last.strip() and _is_whole(last):
+            yield last
+    else:
+        yield from (data for _, data in events(recording.body) if data.strip() not in ("[DONE]", ""))
+

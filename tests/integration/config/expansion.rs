@@ -13,7 +13,9 @@ fn expanded(written: &str) -> String {
         "models: {{}}\nupstreams: {{ vllm: {{ api_key: '{written}' }} }}"
     ));
     let credential = config.upstreams[0].credential.as_ref();
-    credential.map_or_else(String::new, |(_, key)| key.expose_secret().to_owned())
+    credential.map_or_else(String::new, |one| {
+        one.secrets()[0].expose_secret().to_owned()
+    })
 }
 
 fn refused(written: &str) -> String {

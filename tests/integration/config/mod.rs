@@ -1,6 +1,7 @@
 //! The config: what is accepted, what is refused and in which words, and what never leaks.
 
 mod accepted;
+mod aws;
 mod effective;
 mod expansion;
 mod lookup;

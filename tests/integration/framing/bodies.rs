@@ -107,6 +107,9 @@ pub fn bytes() -> impl Strategy<Value = Vec<u8>> {
         b"\xef\xbb\xbf",
         b": c\n",
         b"{}",
+        // A whole message of an AWS event stream, and the beginning of one.
+        b"\0\0\0\x10\0\0\0\0\x05\xc2\x48\xeb\x7d\x98\xc8\xff",
+        b"\0\0\0\x10\0\0",
     ]);
     let piece = prop_oneof![
         1 => byte.prop_map(|byte| vec![byte]),

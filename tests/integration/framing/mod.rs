@@ -94,7 +94,7 @@ proptest! {
         cap in 1_usize..64,
         cuts in prop::collection::vec(any::<Index>(), 0..12),
     ) {
-        for framing in [Framing::Sse, Framing::Ndjson] {
+        for framing in [Framing::Sse, Framing::Ndjson, Framing::AwsEventStream] {
             for cap in [cap, ROOM] {
                 let whole = framed(framing, cap, &[&body]);
                 prop_assert_eq!(&whole, &framed(framing, cap, &cut(&body, &cuts)));

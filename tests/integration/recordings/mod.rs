@@ -85,6 +85,8 @@ impl Recording {
             "gemini" => Some("gemini"),
             protocol if self.is_response(folder, protocol) => Some("openai-responses"),
             "anthropic-messages" => Some("anthropic-messages"),
+            "bedrock-converse-stream" => Some("bedrock-converse"),
+            "cohere-v2" => Some("cohere-chat"),
             "ollama" if asked.ends_with("/api/chat") => Some("ollama-chat"),
             "ollama" | "azure" | "deepseek" | "groq" | "huggingface" | "llamacpp" | "mistral"
             | "openai-chat" | "openrouter" | "vllm" | "tgi" => self.chat(folder, kind),
@@ -173,10 +175,11 @@ fn check(wire: &str, bytes: &[u8]) -> Result<(), String> {
     if !heard.text.starts_with(&part.text) || !heard.reasoning.starts_with(&part.reasoning) {
         return Err("its first half says what the whole does not".to_owned());
     }
-    let naive = naive::naive(wire, &String::from_utf8_lossy(bytes));
+    let naive = naive::naive(wire, bytes);
     // A naive reader cannot keep the white space of arguments that are no string.
     for call in &mut heard.calls {
-        if (wire == "gemini" || wire == "anthropic-messages" && bytes.starts_with(b"{"))
+        if (wire == "gemini"
+            || matches!(wire, "anthropic-messages" | "bedrock-converse") && bytes.starts_with(b"{"))
             && let Ok(arguments) = serde_json::from_str::<Value>(&call.1)
         {
             call.1 = arguments.to_string();

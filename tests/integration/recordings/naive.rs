@@ -7,10 +7,14 @@ use super::google::gemini;
 use super::responses::responses;
 
 /// Reads a whole answer in the plainest way, from JSON values.
-pub(super) fn naive(wire: &str, body: &str) -> Heard {
+pub(super) fn naive(wire: &str, body: &[u8]) -> Heard {
     let mut heard = Heard::default();
     let mut calls: Vec<(Value, String, String)> = Vec::new();
-    let values = values(body);
+    let values = if body.starts_with(&[0]) {
+        messages_of(body)
+    } else {
+        values(&String::from_utf8_lossy(body))
+    };
     match wire {
         "gemini" => return gemini(&values),
         "openai-responses" => return responses(&values),
@@ -23,9 +27,12 @@ pub(super) fn naive(wire: &str, body: &str) -> Heard {
             heard.finish = Some(reason);
         }
         heard.failed |= value.get("error").is_some_and(|error| !error.is_null());
+        heard.failed |= value["delta"]["error"].is_string();
         match wire {
             "openai-chat" => chat(value, &mut heard, &mut calls, &mut whole),
             "anthropic-messages" => messages(value, &mut heard, &mut calls),
+            "bedrock-converse" => converse(value, &mut heard, &mut calls),
+            "cohere-chat" => cohere(value, &mut heard, &mut calls),
             _ => ollama(value, &mut heard, &mut calls),
         }
     }
@@ -55,6 +62,19 @@ fn values(body: &str) -> Vec<Value> {
         .collect()
 }
 
+/// The JSON values of an AWS event stream: what stands between the headers of each message, whose
+/// names are not needed to tell the values apart, and its checksum.
+fn messages_of(mut body: &[u8]) -> Vec<Value> {
+    let mut values = Vec::new();
+    while let [a, b, c, d, e, f, g, h, ..] = *body {
+        let total = u32::from_be_bytes([a, b, c, d]) as usize;
+        let headers = u32::from_be_bytes([e, f, g, h]) as usize;
+        values.extend(serde_json::from_slice(&body[12 + headers..total - 4]));
+        body = &body[total..];
+    }
+    values
+}
+
 /// The reason that a value states, wherever its wire has it.
 fn finish(value: &Value) -> Option<&'static str> {
     let places = [
@@ -62,13 +82,16 @@ fn finish(value: &Value) -> Option<&'static str> {
         &value["delta"]["stop_reason"],
         &value["stop_reason"],
         &value["done_reason"],
+        &value["stopReason"],
+        &value["delta"]["finish_reason"],
+        &value["finish_reason"],
     ];
     let said = places.into_iter().find_map(Value::as_str)?;
     match said {
-        "stop" | "end_turn" | "stop_sequence" => Some("stop"),
-        "length" | "max_tokens" => Some("length"),
-        "tool_calls" | "function_call" | "tool_use" => Some("tool_calls"),
-        "content_filter" => Some("content_filter"),
+        "stop" | "end_turn" | "stop_sequence" | "COMPLETE" | "STOP_SEQUENCE" => Some("stop"),
+        "length" | "max_tokens" | "MAX_TOKENS" => Some("length"),
+        "tool_calls" | "function_call" | "tool_use" | "TOOL_CALL" => Some("tool_calls"),
+        "content_filter" | "guardrail_intervened" => Some("content_filter"),
         "refusal" => Some("refusal"),
         "pause_turn" => Some("pause"),
         _ => None,
@@ -220,5 +243,82 @@ fn ollama(value: &Value, heard: &mut Heard, calls: &mut Vec<(Value, String, Stri
             name.to_owned(),
             function["arguments"].to_string(),
         ));
+    }
+}
+
+fn converse(value: &Value, heard: &mut Heard, calls: &mut Vec<(Value, String, String)>) {
+    let usage = &value["usage"];
+    if usage.is_object() {
+        let cached = ["cacheReadInputTokens", "cacheWriteInputTokens"];
+        let cached = cached.iter().filter_map(|name| usage[name].as_u64());
+        heard.input_tokens = usage["inputTokens"]
+            .as_u64()
+            .map(|own| own + cached.sum::<u64>());
+        heard.output_tokens = usage["outputTokens"].as_u64();
+        // All counts together are the total, which says what the input count leaves out.
+        let both = heard.input_tokens.zip(heard.output_tokens);
+        assert_eq!(both.map(|(a, b)| a + b), usage["totalTokens"].as_u64());
+    }
+    for block in list(&value["output"]["message"]["content"]) {
+        append(&mut heard.text, &block["text"]);
+        let reasoning = &block["reasoningContent"]["reasoningText"];
+        append(&mut heard.reasoning, &reasoning["text"]);
+        for piece in list(&block["citationsContent"]["content"]) {
+            append(&mut heard.text, &piece["text"]);
+        }
+        let call = &block["toolUse"];
+        if call.is_object() && call["type"] != "server_tool_use" {
+            let name = call["name"].as_str().unwrap_or_default().to_owned();
+            calls.push((Value::Null, name, call["input"].to_string()));
+        }
+    }
+    let index = &value["contentBlockIndex"];
+    let begun = &value["start"]["toolUse"];
+    if begun.is_object() && begun["type"] != "server_tool_use" {
+        let name = begun["name"].as_str().unwrap_or_default().to_owned();
+        calls.push((index.clone(), name, String::new()));
+    }
+    let delta = &value["delta"];
+    append(&mut heard.text, &delta["text"]);
+    append(&mut heard.reasoning, &delta["reasoningContent"]["text"]);
+    if let Some(call) = calls.iter_mut().find(|call| call.0 == *index) {
+        append(&mut call.2, &delta["toolUse"]["input"]);
+    }
+}
+
+fn cohere(value: &Value, heard: &mut Heard, calls: &mut Vec<(Value, String, String)>) {
+    let whole = &value["message"];
+    append(&mut heard.reasoning, &whole["tool_plan"]);
+    for block in list(&whole["content"]) {
+        append(&mut heard.reasoning, &block["thinking"]);
+        append(&mut heard.text, &block["text"]);
+    }
+    let delta = &value["delta"]["message"];
+    append(&mut heard.reasoning, &delta["tool_plan"]);
+    append(&mut heard.reasoning, &delta["content"]["thinking"]);
+    append(&mut heard.text, &delta["content"]["text"]);
+    let function = &delta["tool_calls"]["function"];
+    match value["type"].as_str() {
+        Some("tool-call-start") => {
+            let name = function["name"].as_str().unwrap_or_default().to_owned();
+            calls.push((value["index"].clone(), name, String::new()));
+        }
+        Some("tool-call-end") => {
+            let call = calls.iter_mut().find(|call| call.0 == value["index"]);
+            if let Some((_, _, arguments)) = call
+                && arguments.is_empty()
+            {
+                arguments.push_str("{}");
+            }
+        }
+        _ => {}
+    }
+    if let Some(call) = calls.iter_mut().find(|call| call.0 == value["index"]) {
+        append(&mut call.2, &function["arguments"]);
+    }
+    for usage in [&value["usage"], &value["delta"]["usage"]] {
+        let tokens = &usage["tokens"];
+        heard.input_tokens = tokens["input_tokens"].as_u64().or(heard.input_tokens);
+        heard.output_tokens = tokens["output_tokens"].as_u64().or(heard.output_tokens);
     }
 }

@@ -2,6 +2,8 @@
 //! protocol cannot say.
 
 mod anthropic_messages;
+mod bedrock_converse;
+mod cohere_chat;
 mod gemini;
 mod ollama_chat;
 mod openai_chat;
@@ -183,5 +185,23 @@ fn every_wire_knows_its_own_path_and_its_errors() {
     assert_eq!(
         refusal("ollama-chat", json!({"error": "model 'x' not found"})),
         Some(("model 'x' not found".to_owned(), None))
+    );
+    assert_eq!(
+        refusal("bedrock-converse", json!({"message": "no such model"})),
+        Some(("no such model".to_owned(), None))
+    );
+    assert_eq!(
+        refusal(
+            "bedrock-converse",
+            json!({"__type": "Throttling", "Message": "slow down"})
+        ),
+        Some(("slow down".to_owned(), Some("Throttling".to_owned())))
+    );
+    assert_eq!(
+        refusal(
+            "cohere-chat",
+            json!({"id": "x", "message": "invalid api token"})
+        ),
+        Some(("invalid api token".to_owned(), None))
     );
 }

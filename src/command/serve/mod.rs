@@ -1,0 +1,146 @@
+//! `sluicegate serve`: the gateway, from its configuration to its graceful end.
+
+mod demo;
+mod failure;
+mod reload;
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{FAILED, FINE, Stop, WRONG_USAGE};
+use crate::app::Gateway;
+use crate::config::Overrides;
+use crate::server::{self, Listener};
+
+use demo::Demo;
+use failure::Failure;
+use reload::Reloader;
+
+pub(super) use failure::load;
+
+/// Runs the gateway. With no config it runs the demo: no key, no network, loopback only.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Serve {
+    /// The config file
+    #[arg(long, value_name = "FILE", env = "SLUICEGATE_CONFIG")]
+    pub config: Option<PathBuf>,
+
+    /// Where clients connect, in the config's stead
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+
+    /// Where metrics and health are served, in the config's stead
+    #[arg(long, value_name = "ADDR")]
+    pub admin_listen: Option<SocketAddr>,
+}
+
+/// How long connections may take to say to their clients what is left to say.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+impl Serve {
+    /// Serves until SIGTERM or SIGINT and then drains; a second signal ends the drain. What there
+    /// is to say to a person goes to `out`, problems to `err`.
+    pub async fn run(self, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+        let Err(error) = self.serve(out, err).await else {
+            return FINE;
+        };
+        // Nobody is left to tell if this cannot be written.
+        let _ = writeln!(err, "{error}");
+        match error {
+            Failure::Config(_) => WRONG_USAGE,
+            _ => FAILED,
+        }
+    }
+
+    async fn serve(self, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Failure> {
+        let overrides = Overrides {
+            listen: self.listen,
+            admin_listen: self.admin_listen,
+        };
+        let seen = self.config.as_deref().and_then(reload::seen);
+        // The demo's upstream lives as long as this.
+        let (loaded, demo) = match &self.config {
+            Some(path) => (load(path, &overrides)?, None),
+            None => {
+                let demo = Demo::start(&overrides)?;
+                (demo.loaded.clone(), Some(demo))
+            }
+        };
+        for warning in &loaded.warnings {
+            writeln!(err, "warning: {warning}").map_err(Failure::Output)?;
+        }
+        let mut stop = Stop::new().map_err(Failure::Signals)?;
+        let hangup = signal(SignalKind::hangup()).map_err(Failure::Signals)?;
+        let (clients, client_addr) = bind(loaded.config.listen)?;
+        let (admin, admin_addr) = bind(loaded.config.admin_listen)?;
+        let gateway = Gateway::new(loaded.config).map_err(Failure::Certificates)?;
+        let gateway = Arc::new(gateway);
+        let closing = CancellationToken::new();
+        let mut listeners = JoinSet::new();
+        listeners.spawn(clients.serve(server::clients(Arc::clone(&gateway)), closing.clone()));
+        listeners.spawn(admin.serve(server::admin(Arc::clone(&gateway)), closing.clone()));
+        tracing::info!(clients = %client_addr, admin = %admin_addr, "serving");
+        if demo.is_some() {
+            welcome(out, client_addr).map_err(Failure::Output)?;
+        }
+        match self.config {
+            None => stop.asked().await,
+            Some(path) => {
+                let reloader = Reloader::new(path, seen, overrides, Arc::clone(&gateway));
+                tokio::select! {
+                    () = stop.asked() => {}
+                    () = reloader.run(hangup) => {}
+                }
+            }
+        }
+        drain(&gateway, stop.asked()).await;
+        closing.cancel();
+        let ended = async { while listeners.join_next().await.is_some() {} };
+        if tokio::time::timeout(LAST_WORDS, ended).await.is_err() {
+            tracing::warn!("some connections did not end in time and are closed");
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// Refuses new requests, lets open streams finish for as long as the configuration says, then
+/// ends those that are left; `hurry` ends them at once.
+async fn drain(gateway: &Gateway, hurry: impl Future<Output = ()>) {
+    let patience = gateway.app().config.drain;
+    gateway.draining.cancel();
+    gateway.streams.close();
+    tracing::info!(?patience, "draining");
+    tokio::select! {
+        () = gateway.streams.wait() => return,
+        () = tokio::time::sleep(patience) => {}
+        () = hurry => {}
+    }
+    tracing::warn!(streams = gateway.streams.len(), "ending open streams");
+    gateway.cut.cancel();
+}
+
+fn bind(addr: SocketAddr) -> Result<(Listener, SocketAddr), Failure> {
+    let bound = Listener::bind(addr).and_then(|listener| {
+        let addr = listener.addr()?;
+        Ok((listener, addr))
+    });
+    bound.map_err(|error| Failure::Listen(addr, error))
+}
+
+fn welcome(out: &mut dyn Write, addr: SocketAddr) -> io::Result<()> {
+    writeln!(
+        out,
+        "Sluicegate's demo is on http://{addr}: no key, no config, no model.\n\
+         Playground: http://{addr}/\n\
+         Try:\n\n  curl -N 'http://{addr}/v1/streams?model=demo&prompt=Hello'\n"
+    )?;
+    out.flush()
+}

@@ -1,0 +1,136 @@
+//! What an upstream's requests are authenticated with: `api_key`, or for AWS what the environment
+//! has in its stead.
+
+use http::HeaderValue;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::expand::Environment;
+use super::preset::Preset;
+use super::read::{Field, Reader, Section};
+use crate::model::{Credential, CredentialScheme, SigningKey};
+
+/// An API key for Bedrock, by AWS's own name for it.
+const BEARER_TOKEN: &str = "AWS_BEARER_TOKEN_BEDROCK";
+const ACCESS_KEY_ID: &str = "AWS_ACCESS_KEY_ID";
+const SECRET_ACCESS_KEY: &str = "AWS_SECRET_ACCESS_KEY";
+const SESSION_TOKEN: &str = "AWS_SESSION_TOKEN";
+
+/// Where AWS's own clients find the region, in their order.
+const REGIONS: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
+
+/// Reads `api_key`. `scheme` is nothing where the upstream has a problem already; `region` says
+/// what requests are signed for.
+pub fn read(
+    reader: &mut Reader,
+    section: &Section<'_>,
+    preset: Option<&Preset>,
+    scheme: Option<CredentialScheme>,
+    region: Option<&str>,
+    env: Environment<'_>,
+) -> Option<Credential> {
+    let field = section.get("api_key");
+    if let Some(field) = field
+        && let Some(key) = reader.secret(field)
+    {
+        if !fits_a_header(&key) {
+            reader.problem(field, "has characters that cannot be in a header");
+        }
+        return Some(match scheme? {
+            CredentialScheme::Bearer | CredentialScheme::SigV4 { .. } => Credential::Bearer(key),
+            CredentialScheme::Header(name) => Credential::Header(name, key),
+        });
+    }
+    // A value that is there and bad has been reported; it is not missing.
+    if !field.is_none_or(Field::is_blank) {
+        return None;
+    }
+    let missing = section.field.missing("api_key");
+    let at = field.unwrap_or(&missing);
+    let what = if field.is_some() { "empty" } else { "missing" };
+    // At another address, it is not the vendor that says whether a key is needed.
+    let elsewhere =
+        section.get("base_url").is_some() && preset.is_some_and(|preset| preset.base_url.is_some());
+    let needed = preset.filter(|preset| preset.needs_key && !elsewhere);
+    let Some(CredentialScheme::SigV4 { service }) = scheme else {
+        if let Some(preset) = needed {
+            reader.problem(at, format!("is {what}; `{}` needs one", preset.name));
+        }
+        return None;
+    };
+    match from_environment(env, service, region) {
+        Ok(Some(credential)) => Some(credential),
+        Ok(None) => {
+            // The file can be right and the environment another: where it is checked is often not
+            // where it runs.
+            if let Some(preset) = needed {
+                reader.warning(
+                    at,
+                    format!(
+                        "is {what}, and so are {ACCESS_KEY_ID} and {SECRET_ACCESS_KEY} in the \
+                         environment; `{}` will refuse every request",
+                        preset.name
+                    ),
+                );
+            }
+            None
+        }
+        Err(problem) => {
+            reader.problem(at, format!("is {what}, and {problem}"));
+            None
+        }
+    }
+}
+
+/// The region that the environment names, and the variable that does.
+pub fn region(env: Environment<'_>) -> Option<(&'static str, String)> {
+    REGIONS
+        .into_iter()
+        .find_map(|name| Some((name, set(env, name)?)))
+}
+
+/// Nothing where the environment has nothing; what is wrong with what it has.
+fn from_environment(
+    env: Environment<'_>,
+    service: &'static str,
+    region: Option<&str>,
+) -> Result<Option<Credential>, String> {
+    let secret = |name: &str| match set(env, name).map(SecretString::from) {
+        Some(secret) if !fits_a_header(&secret) => Err(format!(
+            "the environment's {name} has characters that cannot be in a header"
+        )),
+        secret => Ok(secret),
+    };
+    if let Some(token) = secret(BEARER_TOKEN)? {
+        return Ok(Some(Credential::Bearer(token)));
+    }
+    let (access_key_id, secret_access_key) =
+        match (secret(ACCESS_KEY_ID)?, secret(SECRET_ACCESS_KEY)?) {
+            (Some(id), Some(key)) => (id, key),
+            (None, None) => return Ok(None),
+            (Some(_), None) => return Err(half(ACCESS_KEY_ID, SECRET_ACCESS_KEY)),
+            (None, Some(_)) => return Err(half(SECRET_ACCESS_KEY, ACCESS_KEY_ID)),
+        };
+    let Some(region) = region else {
+        return Err("requests cannot be signed without a `region`".to_owned());
+    };
+    Ok(Some(Credential::SigV4(SigningKey {
+        access_key_id,
+        secret_access_key,
+        session_token: secret(SESSION_TOKEN)?,
+        region: region.to_owned(),
+        service,
+    })))
+}
+
+fn half(there: &str, missing: &str) -> String {
+    format!("the environment has {there} without {missing}")
+}
+
+/// A variable that is set to something.
+fn set(env: Environment<'_>, name: &str) -> Option<String> {
+    env(name).filter(|value| !value.is_empty())
+}
+
+fn fits_a_header(secret: &SecretString) -> bool {
+    HeaderValue::from_str(secret.expose_secret()).is_ok()
+}

@@ -1,0 +1,306 @@
+//! Messages of a Converse stream to events.
+
+use serde_json::value::RawValue;
+
+use super::shape::{Block, Counts, Delta, Message, Piece, ReasoningPiece, Source, ToolUse, Whole};
+use crate::framing::Frame;
+use crate::model::{Citation, Error, ErrorCode, Event, FinishReason, Sink, ToolCallDelta, Usage};
+use crate::wire::json::{Text, said};
+use crate::wire::{Decoder, interrupted, refusal_of, unparsable};
+
+/// One answer's state.
+#[derive(Debug, Default)]
+pub(super) struct ConverseDecoder {
+    /// Client tool calls whose block has not stopped.
+    open: Vec<OpenCall>,
+    /// Client tool calls seen so far.
+    calls: u32,
+    /// Said by `messageStop`, in force once the counts have come.
+    stop: Option<Result<FinishReason, Error>>,
+}
+
+/// A tool call whose arguments are still coming.
+#[derive(Debug)]
+struct OpenCall {
+    block: Option<u64>,
+    index: u32,
+    begun: bool,
+}
+
+impl Decoder for ConverseDecoder {
+    fn frame(&mut self, frame: &Frame<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
+        if frame.failure {
+            return Err(failure(frame));
+        }
+        let known = [
+            "contentBlockDelta",
+            "contentBlockStart",
+            "contentBlockStop",
+            "messageStop",
+            "metadata",
+        ];
+        if !known.contains(&frame.name) {
+            return Ok(());
+        }
+        let message: Message<'_> =
+            serde_json::from_str(frame.data).map_err(|error| unparsable(&error))?;
+        match frame.name {
+            "contentBlockDelta" => self.delta(&message, sink),
+            "contentBlockStart" => self.start(&message, sink),
+            "contentBlockStop" => self.close(message.content_block_index, sink),
+            "messageStop" => {
+                for call in self.open.drain(..) {
+                    call.close(sink);
+                }
+                self.stop = Some(finish(said(&message.stop_reason)));
+            }
+            _ => {
+                count(message.usage, sink);
+                return self.finish(sink);
+            }
+        }
+        Ok(())
+    }
+
+    fn document(&mut self, document: &str, sink: &mut dyn Sink) -> Result<(), Error> {
+        let whole: Whole<'_> =
+            serde_json::from_str(document).map_err(|error| unparsable(&error))?;
+        let message = whole.output.and_then(|output| output.message);
+        let Some(content) = message.and_then(|message| message.content) else {
+            return Err(match refusal_of(document.as_bytes()) {
+                Some(refusal) => Error::new(ErrorCode::UpstreamError, refusal.message),
+                None => Error::new(
+                    ErrorCode::BadUpstreamData,
+                    "the upstream answered with JSON that is no answer of its protocol",
+                ),
+            });
+        };
+        for block in &content {
+            self.block(block, sink);
+        }
+        self.stop = Some(finish(said(&whole.stop_reason)));
+        count(whole.usage, sink);
+        self.finish(sink)
+    }
+
+    /// A message that is not whole never gets here: its length and its checksum say so.
+    fn is_terminal(&self, _frame: &Frame<'_>) -> bool {
+        false
+    }
+
+    fn end(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
+        if self.stop.is_none() {
+            return Err(interrupted());
+        }
+        self.finish(sink)
+    }
+}
+
+impl ConverseDecoder {
+    fn delta(&mut self, message: &Message<'_>, sink: &mut dyn Sink) {
+        let Some(Delta {
+            text,
+            tool_use,
+            reasoning_content,
+            citation,
+        }) = &message.delta
+        else {
+            return;
+        };
+        emit_text(text, sink);
+        if let Some(reasoning) = reasoning_content {
+            emit_reasoning(reasoning, sink);
+        }
+        if let Some(piece) = tool_use.as_ref().and_then(|piece| said(&piece.input)) {
+            self.arguments(message.content_block_index, piece, sink);
+        }
+        if let Some(citation) = citation {
+            emit_citation(citation, sink);
+        }
+    }
+
+    fn start(&mut self, message: &Message<'_>, sink: &mut dyn Sink) {
+        let block = message.content_block_index;
+        // A block that begins where another is open says that that one is over.
+        self.close(block, sink);
+        let begun = message
+            .start
+            .as_ref()
+            .and_then(|start| start.tool_use.as_ref());
+        if let Some(call) = begun.filter(|call| call.is_for_the_client()) {
+            let index = self.begin_call(call, "", sink);
+            self.open.push(OpenCall {
+                block,
+                index,
+                begun: false,
+            });
+        }
+    }
+
+    /// The first piece of the next call, and that call's index.
+    fn begin_call(&mut self, call: &ToolUse<'_>, arguments: &str, sink: &mut dyn Sink) -> u32 {
+        let index = self.calls;
+        self.calls += 1;
+        let invented;
+        let id = if let Some(id) = said(&call.tool_use_id) {
+            id
+        } else {
+            invented = format!("call_{index}");
+            &invented
+        };
+        sink.event(Event::ToolCall(ToolCallDelta {
+            index,
+            id: Some(id),
+            name: Some(said(&call.name).unwrap_or_default()),
+            arguments,
+        }));
+        index
+    }
+
+    /// Drops what belongs to no client tool call: the vendor's own tools have input deltas too.
+    fn arguments(&mut self, block: Option<u64>, piece: &str, sink: &mut dyn Sink) {
+        if let Some(call) = self.open.iter_mut().find(|call| call.block == block) {
+            call.begun = true;
+            emit_arguments(call.index, piece, sink);
+        }
+    }
+
+    fn close(&mut self, block: Option<u64>, sink: &mut dyn Sink) {
+        if let Some(at) = self.open.iter().position(|call| call.block == block) {
+            self.open.remove(at).close(sink);
+        }
+    }
+
+    fn block(&mut self, block: &Block<'_>, sink: &mut dyn Sink) {
+        if let Some(reasoning) = &block.reasoning_content {
+            if let Some(text) = &reasoning.reasoning_text {
+                emit_reasoning(text, sink);
+            }
+            emit_sealed(&reasoning.redacted_content, sink);
+        }
+        emit_text(&block.text, sink);
+        if let Some(cited) = &block.citations_content {
+            for piece in cited.content.iter().flatten() {
+                emit_text(&piece.text, sink);
+            }
+            for citation in cited.citations.iter().flatten() {
+                emit_citation(citation, sink);
+            }
+        }
+        if let Some(call) = &block.tool_use
+            && call.is_for_the_client()
+        {
+            let input = call.input.map_or("{}", RawValue::get);
+            self.begin_call(call, input, sink);
+        }
+    }
+
+    /// The end, where `messageStop` has said how; else the counts came early.
+    fn finish(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
+        if let Some(stop) = self.stop.take() {
+            sink.event(Event::Finish(stop?));
+        }
+        Ok(())
+    }
+}
+
+impl OpenCall {
+    /// The arguments are one JSON text in the end: a call without any has an empty input.
+    fn close(self, sink: &mut dyn Sink) {
+        if !self.begun {
+            emit_arguments(self.index, "{}", sink);
+        }
+    }
+}
+
+fn finish(reason: Option<&str>) -> Result<FinishReason, Error> {
+    Ok(match reason.unwrap_or_default() {
+        "end_turn" | "stop_sequence" => FinishReason::Stop,
+        "max_tokens" | "model_context_window_exceeded" => FinishReason::Length,
+        "tool_use" => FinishReason::ToolCalls,
+        "guardrail_intervened" | "content_filtered" => FinishReason::ContentFilter,
+        malformed if malformed.starts_with("malformed_") => {
+            return Err(Error::new(
+                ErrorCode::UpstreamError,
+                format!("the model's answer was discarded: {malformed}"),
+            ));
+        }
+        _ => FinishReason::Other,
+    })
+}
+
+/// An exception's own words; else its type, which is all that it says.
+fn failure(frame: &Frame<'_>) -> Error {
+    let message = match refusal_of(frame.data.as_bytes()) {
+        Some(refusal) if !refusal.message.is_empty() => refusal.message,
+        _ if !frame.data.trim().is_empty() && !frame.data.starts_with('{') => frame.data.to_owned(),
+        _ if frame.name.is_empty() => "no reason given".to_owned(),
+        _ => frame.name.to_owned(),
+    };
+    Error::new(ErrorCode::UpstreamError, message)
+}
+
+/// Counts that do not parse are no reason to lose the answer.
+fn count(usage: Option<&RawValue>, sink: &mut dyn Sink) {
+    let counts = usage.and_then(|raw| serde_json::from_str::<Counts>(raw.get()).ok());
+    let usage = counts.map(Usage::from).unwrap_or_default();
+    if usage != Usage::default() {
+        sink.event(Event::Usage(usage));
+    }
+}
+
+fn emit_text(piece: &Option<Text<'_>>, sink: &mut dyn Sink) {
+    if let Some(piece) = said(piece) {
+        sink.event(Event::Text(piece));
+    }
+}
+
+fn emit_reasoning(piece: &ReasoningPiece<'_>, sink: &mut dyn Sink) {
+    if let Some(text) = said(&piece.text) {
+        sink.event(Event::Reasoning(text));
+    }
+    if let Some(signature) = said(&piece.signature) {
+        sink.event(Event::Signature(signature));
+    }
+    emit_sealed(&piece.redacted_content, sink);
+}
+
+fn emit_sealed(sealed: &Option<Text<'_>>, sink: &mut dyn Sink) {
+    if let Some(sealed) = said(sealed) {
+        sink.event(Event::SealedReasoning(sealed));
+    }
+}
+
+fn emit_arguments(index: u32, arguments: &str, sink: &mut dyn Sink) {
+    sink.event(Event::ToolCall(ToolCallDelta {
+        index,
+        id: None,
+        name: None,
+        arguments,
+    }));
+}
+
+/// A citation that does not parse is no reason to lose the answer.
+fn emit_citation(raw: &RawValue, sink: &mut dyn Sink) {
+    let Ok(source) = serde_json::from_str::<Source<'_>>(raw.get()) else {
+        return;
+    };
+    let cited = |piece: &Piece<'_>| said(&piece.text).map(str::to_owned);
+    let words: Option<String> = source
+        .source_content
+        .map(|pieces| pieces.iter().filter_map(cited).collect());
+    let web = source
+        .location
+        .as_ref()
+        .and_then(|place| place.web.as_ref());
+    let citation = Citation {
+        url: web.and_then(|web| said(&web.url)).or(said(&source.source)),
+        title: said(&source.title),
+        text: words.as_deref().filter(|words| !words.is_empty()),
+        start: None,
+        end: None,
+    };
+    if citation != Citation::default() {
+        sink.event(Event::Citation(citation));
+    }
+}

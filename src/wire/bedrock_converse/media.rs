@@ -1,0 +1,140 @@
+//! Images and documents in a Converse message.
+
+use serde_json::{Value, json};
+
+use crate::model::{Error, Media, MediaSource};
+
+/// The names of a request's documents, which must differ from one another.
+#[derive(Default)]
+pub(super) struct Names {
+    taken: Vec<String>,
+}
+
+/// The longest name of a document, in characters, with room for a number behind it.
+const LONGEST_NAME: usize = 190;
+
+/// <https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ImageBlock.html>
+pub(super) fn image(field: &str, media: &Media) -> Result<Value, Error> {
+    let field = format!("{field}.image_url");
+    let format = |kind: &str| match kind {
+        "png" => Some("png"),
+        "jpeg" | "jpg" => Some("jpeg"),
+        "gif" => Some("gif"),
+        "webp" => Some("webp"),
+        _ => None,
+    };
+    let found = match &media.source {
+        MediaSource::Inline { media_type, .. } => {
+            media_type.strip_prefix("image/").and_then(format)
+        }
+        MediaSource::Url(url) => ending(url).and_then(format),
+        MediaSource::Id(_) => None,
+    };
+    let source = source(&field, media)?;
+    let Some(format) = found else {
+        let problem = "this upstream takes PNG, JPEG, GIF and WebP images";
+        return Err(Error::invalid(&field, problem));
+    };
+    Ok(json!({ "image": { "format": format, "source": source } }))
+}
+
+/// <https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_DocumentBlock.html>
+pub(super) fn document(field: &str, media: &Media, names: &mut Names) -> Result<Value, Error> {
+    if let MediaSource::Inline { media_type, .. } = &media.source
+        && media_type.starts_with("image/")
+    {
+        return image(field, media);
+    }
+    let field = format!("{field}.file");
+    let source = source(&field, media)?;
+    let format = match &media.source {
+        MediaSource::Inline { media_type, .. } => match document_format(media_type) {
+            Some(format) => Some(format),
+            None => {
+                return Err(Error::invalid(
+                    &field,
+                    format!(
+                        "this upstream takes PDF, Office, HTML and text files, not {media_type}"
+                    ),
+                ));
+            }
+        },
+        MediaSource::Url(url) => ending(url).filter(|ending| FORMATS.contains(ending)),
+        MediaSource::Id(_) => None,
+    };
+    let mut document = json!({ "name": names.take(media.name.as_deref()), "source": source });
+    if let Some(format) = format {
+        document["format"] = json!(format);
+    }
+    Ok(json!({ "document": document }))
+}
+
+const FORMATS: [&str; 9] = [
+    "pdf", "csv", "doc", "docx", "xls", "xlsx", "html", "txt", "md",
+];
+
+fn document_format(media_type: &str) -> Option<&'static str> {
+    let kind = media_type.split(';').next().unwrap_or_default().trim();
+    Some(match kind {
+        "application/pdf" => "pdf",
+        "text/csv" => "csv",
+        "application/msword" => "doc",
+        "application/vnd.openxmlformats-officedocument.wordprocessingml.document" => "docx",
+        "application/vnd.ms-excel" => "xls",
+        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet" => "xlsx",
+        "text/html" => "html",
+        "text/markdown" => "md",
+        "application/json" => "txt",
+        kind if kind.starts_with("text/") => "txt",
+        _ => return None,
+    })
+}
+
+/// Inline bytes, or a place in S3: the API fetches nothing from anywhere else.
+fn source(field: &str, media: &Media) -> Result<Value, Error> {
+    match &media.source {
+        MediaSource::Inline { base64, .. } => Ok(json!({ "bytes": base64 })),
+        MediaSource::Url(url) if url.starts_with("s3://") => {
+            Ok(json!({ "s3Location": { "uri": url } }))
+        }
+        MediaSource::Url(_) | MediaSource::Id(_) => Err(Error::invalid(
+            field,
+            "this upstream takes data: and s3:// URLs only",
+        )),
+    }
+}
+
+/// What stands behind the last dot of a URL's last segment.
+fn ending(url: &str) -> Option<&str> {
+    let (_, segment) = url.rsplit_once('/')?;
+    segment.rsplit_once('.').map(|(_, ending)| ending)
+}
+
+impl Names {
+    /// A legal name like `wanted`: letters, digits, single spaces, hyphens and brackets. What tells
+    /// its format is left out, for the format is told beside it.
+    fn take(&mut self, wanted: Option<&str>) -> String {
+        let wanted = wanted.unwrap_or_default();
+        let stem = wanted.rsplit_once('.').map_or(wanted, |(stem, _)| stem);
+        let legal = |c: char| match c {
+            c if c.is_ascii_alphanumeric() || "-()[]".contains(c) => c,
+            c if c.is_whitespace() => ' ',
+            _ => '-',
+        };
+        let text: String = stem.chars().take(LONGEST_NAME).map(legal).collect();
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let base = if words.is_empty() {
+            "document".to_owned()
+        } else {
+            words.join(" ")
+        };
+        let mut name = base.clone();
+        let mut number = 1;
+        while self.taken.contains(&name) {
+            number += 1;
+            name = format!("{base}-{number}");
+        }
+        self.taken.push(name.clone());
+        name
+    }
+}

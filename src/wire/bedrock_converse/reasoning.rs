@@ -1,0 +1,67 @@
+//! How much a model may think. The API itself has no word for it; each maker's models have their
+//! own, which go into `additionalModelRequestFields`.
+
+use serde_json::{Map, Value, json};
+
+use crate::model::{Reasoning, Request};
+use crate::wire::claude_thinking::Thinking;
+
+/// What Claude's own API leaves for the answer where the client gave no bound.
+const CLAUDE_ANSWER: u64 = 4096;
+
+/// What a request says about reasoning, and the bound on the output that goes with it.
+#[derive(Default)]
+pub(super) struct Steering {
+    pub(super) fields: Map<String, Value>,
+    pub(super) max_tokens: Option<u64>,
+}
+
+/// The maker is known by the model's id, which an inference profile's id holds too; of an ARN that
+/// holds none nothing is known, and of other makers' models that nothing can be said. There the
+/// wish is left out: it is a hint.
+pub(super) fn steering(request: &Request, model: &str) -> Steering {
+    let max_tokens = request.max_tokens;
+    let plain = Steering {
+        fields: Map::new(),
+        max_tokens,
+    };
+    let Some(reasoning) = &request.reasoning else {
+        return plain;
+    };
+    if model.contains("anthropic.") {
+        let thinking = Thinking::new(reasoning, max_tokens);
+        return Steering {
+            max_tokens: if thinking.budget > 0 {
+                Some(thinking.bound(max_tokens, CLAUDE_ANSWER))
+            } else {
+                max_tokens
+            },
+            fields: thinking.fields,
+        };
+    }
+    let field = if model.contains("amazon.nova-2") {
+        nova(reasoning).map(|config| ("reasoningConfig", config))
+    } else if model.contains("openai.") {
+        let effort = reasoning.effort.as_deref();
+        effort.map(|effort| ("reasoning_effort", json!(effort)))
+    } else {
+        None
+    };
+    Steering {
+        fields: field
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
+        ..plain
+    }
+}
+
+/// <https://docs.aws.amazon.com/nova/latest/nova2-userguide/extended-thinking.html>
+fn nova(reasoning: &Reasoning) -> Option<Value> {
+    let effort = match reasoning.effort.as_deref()? {
+        "none" => return Some(json!({ "type": "disabled" })),
+        "minimal" => "low",
+        effort => effort,
+    };
+    Some(json!({ "type": "enabled", "maxReasoningEffort": effort }))
+}

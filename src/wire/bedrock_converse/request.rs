@@ -1,0 +1,257 @@
+//! Requests to the Converse API.
+
+use serde_json::{Map, Value, json};
+
+use super::{media, reasoning};
+use crate::model::{Error, Message, Part, Request, ResponseFormat, Role, Tool, ToolChoice};
+use crate::wire::merge;
+
+/// `seed` and `user` have no place in the API; both are hints, so they are left out.
+pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
+    let mut turns = Turns::default();
+    for message in &request.messages {
+        turns.add(message)?;
+    }
+    if turns.messages.is_empty() {
+        return Err(Error::invalid(
+            "messages",
+            "at least one message that is not a system prompt is needed",
+        ));
+    }
+    let mut body = Map::new();
+    if !turns.system.is_empty() {
+        body.insert("system".to_owned(), Value::Array(turns.system));
+    }
+    body.insert("messages".to_owned(), Value::Array(turns.messages));
+    let reasoning = reasoning::steering(request, model);
+    let inference = inference(request, reasoning.max_tokens);
+    if !inference.is_empty() {
+        body.insert("inferenceConfig".to_owned(), Value::Object(inference));
+    }
+    tools(request, turns.calls, &mut body)?;
+    response_format(request.response_format.as_ref(), &mut body)?;
+    if !reasoning.fields.is_empty() {
+        let fields = Value::Object(reasoning.fields);
+        body.insert("additionalModelRequestFields".to_owned(), fields);
+    }
+    let metadata = request.metadata.as_ref().map(metadata);
+    if let Some(metadata) = metadata.filter(|metadata| !metadata.is_empty()) {
+        body.insert("requestMetadata".to_owned(), Value::Object(metadata));
+    }
+    merge(&mut body, &request.extra);
+    Ok(Value::Object(body))
+}
+
+/// The conversation in the API's form: system prompts apart, turns alternating.
+#[derive(Default)]
+struct Turns {
+    system: Vec<Value>,
+    messages: Vec<Value>,
+    names: media::Names,
+    /// Some turn holds a call or its result.
+    calls: bool,
+}
+
+impl Turns {
+    fn add(&mut self, message: &Message) -> Result<(), Error> {
+        let role = match message.role {
+            Role::System => "system",
+            Role::User | Role::Tool => "user",
+            Role::Assistant => "assistant",
+        };
+        let mut blocks = Vec::new();
+        let mut calls = 0;
+        for (place, part) in message.content.iter().enumerate() {
+            let field = if matches!(part, Part::ToolCall { .. }) {
+                calls += 1;
+                format!("{}.tool_calls[{}]", message.field, calls - 1)
+            } else {
+                format!("{}.content[{place}]", message.field)
+            };
+            if role == "system" && !matches!(part, Part::Text(_)) {
+                return Err(Error::invalid(&field, "a system prompt holds texts only"));
+            }
+            blocks.extend(self.block(&field, part)?);
+        }
+        if role == "system" {
+            self.system.append(&mut blocks);
+        } else if !blocks.is_empty() {
+            self.push(role, blocks);
+        }
+        Ok(())
+    }
+
+    /// The API demands that turns alternate, so a second message of the same role joins the first.
+    fn push(&mut self, role: &str, mut blocks: Vec<Value>) {
+        if let Some(last) = self.messages.last_mut()
+            && last["role"] == role
+            && let Some(content) = last["content"].as_array_mut()
+        {
+            content.append(&mut blocks);
+        } else {
+            self.messages
+                .push(json!({ "role": role, "content": blocks }));
+        }
+    }
+
+    /// Nothing for what the API would refuse or cannot take back: blank texts, unsigned reasoning.
+    fn block(&mut self, field: &str, part: &Part) -> Result<Option<Value>, Error> {
+        Ok(match part {
+            Part::Text(text) if text.trim().is_empty() => None,
+            Part::Text(text) => Some(json!({ "text": text })),
+            Part::Image(image) => Some(media::image(field, image)?),
+            Part::File(file) => Some(media::document(field, file, &mut self.names)?),
+            Part::Reasoning {
+                text,
+                signature: Some(signature),
+            } => Some(json!({
+                "reasoningContent": { "reasoningText": { "text": text, "signature": signature } }
+            })),
+            Part::Reasoning {
+                signature: None, ..
+            } => None,
+            Part::SealedReasoning(sealed) => {
+                Some(json!({ "reasoningContent": { "redactedContent": sealed } }))
+            }
+            Part::ToolCall {
+                id,
+                name,
+                arguments,
+            } => {
+                self.calls = true;
+                let input = input(field, arguments)?;
+                Some(json!({ "toolUse": { "toolUseId": id, "name": name, "input": input } }))
+            }
+            Part::ToolResult { id, content } => {
+                self.calls = true;
+                let mut blocks = Vec::new();
+                for part in content {
+                    blocks.extend(self.block(field, part)?);
+                }
+                Some(json!({ "toolResult": { "toolUseId": id, "content": blocks } }))
+            }
+        })
+    }
+}
+
+/// A call's arguments as the object that the API wants; an empty text is a call without any.
+fn input(field: &str, arguments: &str) -> Result<Map<String, Value>, Error> {
+    if arguments.trim().is_empty() {
+        return Ok(Map::new());
+    }
+    serde_json::from_str(arguments).map_err(|error| {
+        Error::invalid(
+            &format!("{field}.function.arguments"),
+            format!("expected a JSON object: {error}"),
+        )
+    })
+}
+
+fn inference(request: &Request, max_tokens: Option<u64>) -> Map<String, Value> {
+    let mut inference = Map::new();
+    if let Some(max_tokens) = max_tokens {
+        inference.insert("maxTokens".to_owned(), json!(max_tokens));
+    }
+    if let Some(temperature) = request.temperature {
+        inference.insert("temperature".to_owned(), json!(temperature));
+    }
+    if let Some(top_p) = request.top_p {
+        inference.insert("topP".to_owned(), json!(top_p));
+    }
+    if !request.stop.is_empty() {
+        inference.insert("stopSequences".to_owned(), json!(request.stop));
+    }
+    inference
+}
+
+/// The API knows no choice of none: without tools a model calls none. But tools must be there
+/// where the conversation has calls.
+fn tools(request: &Request, calls: bool, body: &mut Map<String, Value>) -> Result<(), Error> {
+    let choice = match &request.tool_choice {
+        Some(ToolChoice::None) if calls => {
+            return Err(Error::invalid(
+                "tool_choice",
+                "this upstream cannot be kept from calling tools in a conversation with calls",
+            ));
+        }
+        Some(ToolChoice::None) => return Ok(()),
+        None => None,
+        Some(ToolChoice::Auto) => Some(json!({ "auto": {} })),
+        Some(ToolChoice::Required) => Some(json!({ "any": {} })),
+        Some(ToolChoice::Function(name)) => Some(json!({ "tool": { "name": name } })),
+    };
+    if request.tools.is_empty() {
+        return Ok(());
+    }
+    let mut config = Map::new();
+    config.insert("tools".to_owned(), request.tools.iter().map(tool).collect());
+    if let Some(choice) = choice {
+        config.insert("toolChoice".to_owned(), choice);
+    }
+    body.insert("toolConfig".to_owned(), Value::Object(config));
+    Ok(())
+}
+
+fn tool(tool: &Tool) -> Value {
+    let mut spec = json!({ "name": tool.name });
+    if let Some(description) = &tool.description {
+        spec["description"] = json!(description);
+    }
+    let parameters = tool.parameters.clone();
+    let parameters = parameters.unwrap_or_else(|| json!({ "type": "object", "properties": {} }));
+    spec["inputSchema"] = json!({ "json": parameters });
+    if tool.strict == Some(true) {
+        spec["strict"] = json!(true);
+    }
+    json!({ "toolSpec": spec })
+}
+
+/// The API wants the schema as a text.
+/// <https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_JsonSchemaDefinition.html>
+fn response_format(
+    format: Option<&ResponseFormat>,
+    body: &mut Map<String, Value>,
+) -> Result<(), Error> {
+    let Some(ResponseFormat::Schema {
+        name,
+        description,
+        schema,
+        ..
+    }) = format
+    else {
+        return match format {
+            Some(ResponseFormat::Json) => Err(Error::invalid(
+                "response_format",
+                "this upstream gives JSON only by a schema: use json_schema",
+            )),
+            _ => Ok(()),
+        };
+    };
+    let mut definition = json!({ "name": name, "schema": schema.to_string() });
+    if let Some(description) = description {
+        definition["description"] = json!(description);
+    }
+    let format = json!({ "type": "json_schema", "structure": { "jsonSchema": definition } });
+    body.insert("outputConfig".to_owned(), json!({ "textFormat": format }));
+    Ok(())
+}
+
+/// What of a request's metadata can be found in the account's invocation logs: a hint, so what
+/// the API would refuse is left out.
+/// <https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html>
+fn metadata(metadata: &Map<String, Value>) -> Map<String, Value> {
+    const MOST: usize = 16;
+    const LONGEST: usize = 256;
+    let legal = |text: &str| {
+        let character = |b: u8| b.is_ascii_alphanumeric() || b" \t\r\n:_@$#=/+,-.".contains(&b);
+        text.len() <= LONGEST && text.bytes().all(character)
+    };
+    metadata
+        .iter()
+        .filter(|(name, value)| {
+            !name.is_empty() && legal(name) && value.as_str().is_some_and(legal)
+        })
+        .take(MOST)
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}

@@ -1,0 +1,202 @@
+//! The JSON of the Converse API's messages, as far as it is read.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::model::Usage;
+use crate::wire::json::{Count, Text};
+
+/// Every kind of message in one struct: a message is read in one pass, whatever it is.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Message<'a> {
+    pub(super) content_block_index: Option<u64>,
+    #[serde(borrow)]
+    pub(super) start: Option<Start<'a>>,
+    #[serde(borrow)]
+    pub(super) delta: Option<Delta<'a>>,
+    #[serde(borrow)]
+    pub(super) stop_reason: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) usage: Option<&'a RawValue>,
+}
+
+/// Other blocks than tool calls begin without a word.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Start<'a> {
+    #[serde(borrow)]
+    pub(super) tool_use: Option<ToolUse<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ToolUse<'a> {
+    #[serde(borrow)]
+    pub(super) tool_use_id: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) name: Option<Text<'a>>,
+    /// `server_tool_use` is a call that the vendor itself answers.
+    #[serde(rename = "type", borrow)]
+    kind: Option<Text<'a>>,
+    /// A piece of a JSON text in a delta; an object in a whole answer.
+    #[serde(borrow)]
+    pub(super) input: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Delta<'a> {
+    #[serde(borrow)]
+    pub(super) text: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) tool_use: Option<ToolUsePiece<'a>>,
+    #[serde(borrow)]
+    pub(super) reasoning_content: Option<ReasoningPiece<'a>>,
+    #[serde(borrow)]
+    pub(super) citation: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct ToolUsePiece<'a> {
+    #[serde(borrow)]
+    pub(super) input: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ReasoningPiece<'a> {
+    #[serde(borrow)]
+    pub(super) text: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) signature: Option<Text<'a>>,
+    /// Reasoning that only the vendor can read, in base64.
+    #[serde(borrow)]
+    pub(super) redacted_content: Option<Text<'a>>,
+}
+
+/// A whole answer.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Whole<'a> {
+    #[serde(borrow)]
+    pub(super) output: Option<Output<'a>>,
+    #[serde(borrow)]
+    pub(super) stop_reason: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) usage: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Output<'a> {
+    #[serde(borrow)]
+    pub(super) message: Option<WholeMessage<'a>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct WholeMessage<'a> {
+    #[serde(borrow)]
+    pub(super) content: Option<Vec<Block<'a>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Block<'a> {
+    #[serde(borrow)]
+    pub(super) text: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) tool_use: Option<ToolUse<'a>>,
+    #[serde(borrow)]
+    pub(super) reasoning_content: Option<Reasoning<'a>>,
+    #[serde(borrow)]
+    pub(super) citations_content: Option<CitedText<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Reasoning<'a> {
+    #[serde(borrow)]
+    pub(super) reasoning_text: Option<ReasoningPiece<'a>>,
+    #[serde(borrow)]
+    pub(super) redacted_content: Option<Text<'a>>,
+}
+
+/// A part of the answer's text with its sources.
+#[derive(Deserialize)]
+pub(super) struct CitedText<'a> {
+    #[serde(borrow)]
+    pub(super) content: Option<Vec<Piece<'a>>>,
+    #[serde(borrow)]
+    pub(super) citations: Option<Vec<&'a RawValue>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Piece<'a> {
+    #[serde(borrow)]
+    pub(super) text: Option<Text<'a>>,
+}
+
+/// A citation. Its positions lie in the source, not in the answer, so they are no
+/// [`crate::model::Citation::start`].
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Source<'a> {
+    #[serde(borrow)]
+    pub(super) title: Option<Text<'a>>,
+    /// Where a search result that the client gave came from.
+    #[serde(borrow)]
+    pub(super) source: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) source_content: Option<Vec<Piece<'a>>>,
+    #[serde(borrow)]
+    pub(super) location: Option<Location<'a>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Location<'a> {
+    #[serde(borrow)]
+    pub(super) web: Option<Web<'a>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Web<'a> {
+    #[serde(borrow)]
+    pub(super) url: Option<Text<'a>>,
+}
+
+/// Counts as the wire states them; `inputTokens` leaves both cache counts out, as `totalTokens`
+/// shows, which is the sum of all four.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Counts {
+    input_tokens: Option<Count>,
+    output_tokens: Option<Count>,
+    cache_read_input_tokens: Option<Count>,
+    cache_write_input_tokens: Option<Count>,
+}
+
+impl ToolUse<'_> {
+    pub(super) fn is_for_the_client(&self) -> bool {
+        self.kind
+            .as_ref()
+            .is_none_or(|kind| kind.as_str() != "server_tool_use")
+    }
+}
+
+impl From<Counts> for Usage {
+    fn from(counts: Counts) -> Self {
+        fn stated(count: Option<Count>) -> Option<u64> {
+            count.and_then(|count| count.0)
+        }
+        let cached_input = stated(counts.cache_read_input_tokens);
+        let cache_write = stated(counts.cache_write_input_tokens);
+        let input = [stated(counts.input_tokens), cached_input, cache_write];
+        Self {
+            input: input.into_iter().flatten().reduce(u64::saturating_add),
+            output: stated(counts.output_tokens),
+            cached_input,
+            cache_write,
+            reasoning: None,
+        }
+    }
+}

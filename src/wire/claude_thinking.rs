@@ -1,0 +1,62 @@
+//! How much a Claude model may think, in the fields that its own API and Bedrock share:
+//! <https://platform.claude.com/docs/en/build-with-claude/extended-thinking>.
+
+use serde_json::{Map, Value, json};
+
+use super::effort;
+use crate::model::Reasoning;
+
+/// The smallest thinking budget that the API takes.
+const LEAST_BUDGET: u64 = 1024;
+
+/// What is said about thinking.
+#[derive(Default)]
+pub(super) struct Thinking {
+    /// `thinking`, and `output_config` where the model sets its budget itself.
+    pub(super) fields: Map<String, Value>,
+    /// The output tokens that are set aside for thinking.
+    pub(super) budget: u64,
+}
+
+impl Thinking {
+    /// `max_tokens` is the client's bound on the output.
+    pub(super) fn new(reasoning: &Reasoning, max_tokens: Option<u64>) -> Self {
+        let wanted = match (reasoning.max_tokens, reasoning.effort.as_deref()) {
+            (_, Some("none")) => return Self::of(json!({ "type": "disabled" }), 0),
+            (Some(budget), _) => budget,
+            (None, Some(word)) => match effort::budget(word, max_tokens) {
+                Some(budget) => budget,
+                // A word of the vendor's own is for the models that set their budget themselves.
+                None => {
+                    let mut adaptive = Self::of(json!({ "type": "adaptive" }), 0);
+                    let config = json!({ "effort": word });
+                    adaptive.fields.insert("output_config".to_owned(), config);
+                    return adaptive;
+                }
+            },
+            (None, None) => return Self::default(),
+        };
+        let budget = wanted.max(LEAST_BUDGET);
+        Self::of(
+            json!({ "type": "enabled", "budget_tokens": budget }),
+            budget,
+        )
+    }
+
+    fn of(thinking: Value, budget: u64) -> Self {
+        Self {
+            fields: Map::from_iter([("thinking".to_owned(), thinking)]),
+            budget,
+        }
+    }
+
+    /// The bound that leaves room for the answer: the API counts thinking as output and wants its
+    /// budget below the bound. `default` is for a client that gave none.
+    pub(super) fn bound(&self, max_tokens: Option<u64>, default: u64) -> u64 {
+        match max_tokens {
+            Some(most) if most > self.budget => most,
+            Some(least) => self.budget.saturating_add(least),
+            None => self.budget.saturating_add(default),
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Events of the chat API to events.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::shape::{
+    Call, CallPiece, Chunk, CitationPiece, Cited, ContentPiece, Counts, Delta, End, Origin,
+    PlanPiece, Whole, WholeMessage,
+};
+use crate::framing::Frame;
+use crate::model::{Citation, Error, ErrorCode, Event, FinishReason, Sink, ToolCallDelta, Usage};
+use crate::wire::json::{Text, said};
+use crate::wire::{Decoder, refusal_of, unparsable};
+
+/// One answer's state.
+#[derive(Debug, Default)]
+pub(super) struct ChatDecoder {
+    /// Tool calls that have not ended.
+    open: Vec<OpenCall>,
+    /// Tool calls seen so far.
+    calls: u32,
+}
+
+/// A tool call whose arguments are still coming.
+#[derive(Debug)]
+struct OpenCall {
+    /// The vendor's number for it.
+    place: Option<u64>,
+    index: u32,
+    begun: bool,
+}
+
+impl Decoder for ChatDecoder {
+    fn frame(&mut self, frame: &Frame<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
+        if matches!(frame.data.trim_ascii(), "" | "null" | "[DONE]") {
+            return Ok(());
+        }
+        let chunk: Chunk<'_> =
+            serde_json::from_str(frame.data).map_err(|error| unparsable(&error))?;
+        match chunk.kind_in(frame) {
+            "content-delta" | "content-start" => {
+                let piece: ContentPiece<'_> = piece(&chunk)?;
+                emit_reasoning(&piece.content.thinking, sink);
+                emit_text(&piece.content.text, sink);
+            }
+            "tool-plan-delta" => {
+                let piece: PlanPiece<'_> = piece(&chunk)?;
+                emit_reasoning(&piece.tool_plan, sink);
+            }
+            "tool-call-start" => {
+                let piece: CallPiece<'_> = piece(&chunk)?;
+                self.start(chunk.index, &piece.tool_calls, sink);
+            }
+            "tool-call-delta" => {
+                let piece: CallPiece<'_> = piece(&chunk)?;
+                self.arguments(chunk.index, &piece.tool_calls, sink);
+            }
+            "tool-call-end" => self.close(chunk.index, sink),
+            "citation-start" => {
+                let piece: CitationPiece<'_> = piece(&chunk)?;
+                emit_citations(&piece.citations, sink);
+            }
+            "message-start" => identify(&chunk.id, sink),
+            "message-end" => {
+                return self.end_of_answer(chunk.delta.map_or("{}", RawValue::get), sink);
+            }
+            kind => {
+                if kind == "error" || chunk.complaint().is_some() {
+                    return Err(upstream_error(frame.data));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn document(&mut self, document: &str, sink: &mut dyn Sink) -> Result<(), Error> {
+        let whole: Whole<'_> =
+            serde_json::from_str(document).map_err(|error| unparsable(&error))?;
+        let message = whole.message.filter(|raw| raw.get().starts_with('{'));
+        let Some(message) = message else {
+            return Err(match refusal_of(document.as_bytes()) {
+                Some(refusal) => Error::new(ErrorCode::UpstreamError, refusal.message),
+                None => Error::new(
+                    ErrorCode::BadUpstreamData,
+                    "the upstream answered with JSON that is no answer of its protocol",
+                ),
+            });
+        };
+        let message: WholeMessage<'_> =
+            serde_json::from_str(message.get()).map_err(|error| unparsable(&error))?;
+        identify(&whole.id, sink);
+        emit_reasoning(&message.tool_plan, sink);
+        for block in message.content.iter().flatten() {
+            emit_reasoning(&block.thinking, sink);
+            emit_text(&block.text, sink);
+        }
+        for (place, call) in (0..).zip(message.tool_calls.iter().flatten()) {
+            self.start(Some(place), call, sink);
+        }
+        for cited in message.citations.iter().flatten() {
+            emit_citations(cited, sink);
+        }
+        self.end_of_answer(document, sink)
+    }
+
+    fn is_terminal(&self, frame: &Frame<'_>) -> bool {
+        serde_json::from_str::<Chunk<'_>>(frame.data).is_ok_and(|chunk| {
+            matches!(chunk.kind_in(frame), "message-end" | "error") || chunk.complaint().is_some()
+        })
+    }
+}
+
+impl ChatDecoder {
+    fn start(&mut self, place: Option<u64>, call: &Call<'_>, sink: &mut dyn Sink) {
+        // A call that begins at a taken place says that the one before is over.
+        self.close(place, sink);
+        let index = self.calls;
+        self.calls += 1;
+        let function = call.function.as_ref();
+        let arguments = function.and_then(|function| said(&function.arguments));
+        let invented;
+        let id = if let Some(id) = said(&call.id) {
+            id
+        } else {
+            invented = format!("call_{index}");
+            &invented
+        };
+        sink.event(Event::ToolCall(ToolCallDelta {
+            index,
+            id: Some(id),
+            name: Some(
+                function
+                    .and_then(|function| said(&function.name))
+                    .unwrap_or_default(),
+            ),
+            arguments: arguments.unwrap_or_default(),
+        }));
+        self.open.push(OpenCall {
+            place,
+            index,
+            begun: arguments.is_some(),
+        });
+    }
+
+    fn arguments(&mut self, place: Option<u64>, call: &Call<'_>, sink: &mut dyn Sink) {
+        let function = call.function.as_ref();
+        let piece = function.and_then(|function| said(&function.arguments));
+        if let Some(piece) = piece
+            && let Some(open) = self.open.iter_mut().find(|open| open.place == place)
+        {
+            open.begun = true;
+            emit_arguments(open.index, piece, sink);
+        }
+    }
+
+    fn close(&mut self, place: Option<u64>, sink: &mut dyn Sink) {
+        if let Some(at) = self.open.iter().position(|open| open.place == place) {
+            self.open.remove(at).close(sink);
+        }
+    }
+
+    /// `end` is the JSON of an [`End`].
+    fn end_of_answer(&mut self, end: &str, sink: &mut dyn Sink) -> Result<(), Error> {
+        let end: End<'_> = serde_json::from_str(end).map_err(|error| unparsable(&error))?;
+        for call in self.open.drain(..) {
+            call.close(sink);
+        }
+        count(end.usage, sink);
+        let reason = said(&end.finish_reason).unwrap_or_default();
+        let failed = |words| Err(Error::new(ErrorCode::UpstreamError, words));
+        sink.event(Event::Finish(match (reason, said(&end.error)) {
+            (_, Some(words)) => return failed(words),
+            ("COMPLETE" | "STOP_SEQUENCE", _) => FinishReason::Stop,
+            ("MAX_TOKENS", _) => FinishReason::Length,
+            ("TOOL_CALL", _) => FinishReason::ToolCalls,
+            ("ERROR_TOXIC", _) => FinishReason::ContentFilter,
+            ("TIMEOUT", _) => return failed("the model took too long"),
+            (reason, _) if reason.starts_with("ERROR") => {
+                return failed("the model failed and gave no reason");
+            }
+            _ => FinishReason::Other,
+        }));
+        Ok(())
+    }
+}
+
+impl OpenCall {
+    /// The arguments are one JSON text in the end: a call without any has no delta.
+    fn close(self, sink: &mut dyn Sink) {
+        if !self.begun {
+            emit_arguments(self.index, "{}", sink);
+        }
+    }
+}
+
+/// What an event is about.
+fn piece<'a, T: Deserialize<'a>>(chunk: &Chunk<'a>) -> Result<T, Error> {
+    let delta = chunk.delta.map_or("null", RawValue::get);
+    serde_json::from_str::<Delta<T>>(delta)
+        .map(|delta| delta.message)
+        .map_err(|error| unparsable(&error))
+}
+
+fn upstream_error(data: &str) -> Error {
+    let message = refusal_of(data.as_bytes())
+        .map_or_else(|| "no reason given".to_owned(), |refusal| refusal.message);
+    Error::new(ErrorCode::UpstreamError, message)
+}
+
+fn identify(id: &Option<Text<'_>>, sink: &mut dyn Sink) {
+    if let Some(id) = said(id) {
+        sink.event(Event::Identity { id, model: "" });
+    }
+}
+
+/// Counts that do not parse are no reason to lose the answer.
+fn count(usage: Option<&RawValue>, sink: &mut dyn Sink) {
+    let counts = usage.and_then(|raw| serde_json::from_str::<Counts>(raw.get()).ok());
+    let usage = counts.map(Usage::from).unwrap_or_default();
+    if usage != Usage::default() {
+        sink.event(Event::Usage(usage));
+    }
+}
+
+fn emit_text(piece: &Option<Text<'_>>, sink: &mut dyn Sink) {
+    if let Some(piece) = said(piece) {
+        sink.event(Event::Text(piece));
+    }
+}
+
+fn emit_reasoning(piece: &Option<Text<'_>>, sink: &mut dyn Sink) {
+    if let Some(piece) = said(piece) {
+        sink.event(Event::Reasoning(piece));
+    }
+}
+
+fn emit_arguments(index: u32, arguments: &str, sink: &mut dyn Sink) {
+    sink.event(Event::ToolCall(ToolCallDelta {
+        index,
+        id: None,
+        name: None,
+        arguments,
+    }));
+}
+
+/// One event a source. What is cited in the reasoning is no matter of the answer's text.
+fn emit_citations(cited: &Cited<'_>, sink: &mut dyn Sink) {
+    if !matches!(said(&cited.kind), None | Some("TEXT_CONTENT")) {
+        return;
+    }
+    let mut emit = |origin: &Origin<'_>| {
+        let citation = Citation {
+            url: said(&origin.url),
+            title: said(&origin.title),
+            text: said(&cited.text),
+            start: cited.start,
+            end: cited.end,
+        };
+        if citation != Citation::default() {
+            sink.event(Event::Citation(citation));
+        }
+    };
+    match cited.sources.as_deref() {
+        None | Some([]) => emit(&Origin::default()),
+        Some(sources) => sources.iter().for_each(|source| emit(&source.origin())),
+    }
+}

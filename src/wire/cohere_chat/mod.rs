@@ -1,0 +1,53 @@
+//! Cohere's chat API, version 2, <https://docs.cohere.com/reference/chat-stream>.
+//!
+//! `POST /v2/chat` answers with Server-Sent Events whose `event:` name repeats the JSON's `type`;
+//! the `type` decides here. The answer is over at `message-end`; a `[DONE]` behind it may come.
+
+mod decode;
+mod request;
+mod shape;
+#[cfg(test)]
+mod tests;
+
+use http::HeaderMap;
+use serde_json::Value;
+
+use super::{Decoder, Outgoing, Wire};
+use crate::framing::Framing;
+use crate::model::{CredentialScheme, Error, Request, Vendor};
+
+/// See the module.
+pub struct CohereChat;
+
+const PATH: &str = "/v2/chat";
+
+impl Wire for CohereChat {
+    fn name(&self) -> &'static str {
+        "cohere-chat"
+    }
+
+    fn framing(&self) -> Framing {
+        Framing::Sse
+    }
+
+    fn credential(&self) -> CredentialScheme {
+        CredentialScheme::Bearer
+    }
+
+    fn request(&self, request: &Request, model: &str, _vendor: &Vendor) -> Result<Outgoing, Error> {
+        Ok(Outgoing {
+            path: PATH.to_owned(),
+            headers: HeaderMap::new(),
+            body: request::body(request, model)?,
+        })
+    }
+
+    fn decoder(&self) -> Box<dyn Decoder> {
+        Box::new(decode::ChatDecoder::default())
+    }
+
+    fn asked_model(&self, path: &str, body: &Value) -> Option<String> {
+        path.ends_with(PATH)
+            .then(|| body["model"].as_str().unwrap_or_default().to_owned())
+    }
+}

@@ -1,0 +1,202 @@
+//! The JSON of the chat API's events, as far as it is read.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::framing::Frame;
+use crate::model::Usage;
+use crate::wire::json::{Count, Text, said};
+
+/// What all events have. The same fields of a `delta` are lists in one event and objects in
+/// another, so it is read once its event's type is known.
+#[derive(Deserialize)]
+pub(super) struct Chunk<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) id: Option<Text<'a>>,
+    pub(super) index: Option<u64>,
+    #[serde(borrow)]
+    pub(super) delta: Option<&'a RawValue>,
+    /// A string in an error; an object in a whole answer.
+    #[serde(borrow)]
+    message: Option<Text<'a>>,
+}
+
+/// The delta of an event about one piece of the message.
+#[derive(Deserialize)]
+pub(super) struct Delta<T> {
+    pub(super) message: T,
+}
+
+#[derive(Deserialize)]
+pub(super) struct ContentPiece<'a> {
+    #[serde(borrow)]
+    pub(super) content: Content<'a>,
+}
+
+/// A block of content, whole or a piece of one.
+#[derive(Deserialize)]
+pub(super) struct Content<'a> {
+    #[serde(borrow)]
+    pub(super) text: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) thinking: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct PlanPiece<'a> {
+    #[serde(borrow)]
+    pub(super) tool_plan: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct CallPiece<'a> {
+    #[serde(borrow)]
+    pub(super) tool_calls: Call<'a>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Call<'a> {
+    #[serde(borrow)]
+    pub(super) id: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) function: Option<Function<'a>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Function<'a> {
+    #[serde(borrow)]
+    pub(super) name: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) arguments: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct CitationPiece<'a> {
+    #[serde(borrow)]
+    pub(super) citations: Cited<'a>,
+}
+
+/// Words of the answer, and where they come from.
+#[derive(Deserialize)]
+pub(super) struct Cited<'a> {
+    pub(super) start: Option<u64>,
+    pub(super) end: Option<u64>,
+    #[serde(borrow)]
+    pub(super) text: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) sources: Option<Vec<Source<'a>>>,
+    /// What is cited in: `TEXT_CONTENT`, or the reasoning: `THINKING_CONTENT`, `PLAN`.
+    #[serde(rename = "type", borrow)]
+    pub(super) kind: Option<Text<'a>>,
+}
+
+/// A document of the request or a tool's output; what is in either is up to the client.
+#[derive(Deserialize)]
+pub(super) struct Source<'a> {
+    #[serde(borrow)]
+    document: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tool_output: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize, Default)]
+pub(super) struct Origin<'a> {
+    #[serde(borrow)]
+    pub(super) url: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) title: Option<Text<'a>>,
+}
+
+/// How an answer ended: the delta of `message-end`, or beside a whole answer's message.
+#[derive(Deserialize)]
+pub(super) struct End<'a> {
+    #[serde(borrow)]
+    pub(super) finish_reason: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) usage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) error: Option<Text<'a>>,
+}
+
+/// A whole answer.
+#[derive(Deserialize)]
+pub(super) struct Whole<'a> {
+    #[serde(borrow)]
+    pub(super) id: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) message: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct WholeMessage<'a> {
+    #[serde(borrow)]
+    pub(super) content: Option<Vec<Content<'a>>>,
+    #[serde(borrow)]
+    pub(super) tool_plan: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) tool_calls: Option<Vec<Call<'a>>>,
+    #[serde(borrow)]
+    pub(super) citations: Option<Vec<Cited<'a>>>,
+}
+
+/// `tokens` is what went through the model, `billed_units` what is charged for, which leaves the
+/// vendor's own prompts out.
+#[derive(Deserialize)]
+pub(super) struct Counts {
+    #[serde(default)]
+    tokens: Option<Units>,
+    #[serde(default)]
+    billed_units: Option<Units>,
+    cached_tokens: Option<Count>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+struct Units {
+    input_tokens: Option<Count>,
+    output_tokens: Option<Count>,
+    reasoning_tokens: Option<Count>,
+}
+
+impl<'a> Chunk<'a> {
+    /// The JSON's `type`, else the event's name.
+    pub(super) fn kind_in(&'a self, frame: &Frame<'a>) -> &'a str {
+        said(&self.kind).unwrap_or(frame.name)
+    }
+
+    /// Words that stand where the protocol has none: an error.
+    pub(super) fn complaint(&'a self) -> Option<&'a str> {
+        match self.kind {
+            None => said(&self.message),
+            Some(_) => None,
+        }
+    }
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn origin(&self) -> Origin<'a> {
+        let raw = self.document.or(self.tool_output);
+        raw.and_then(|raw| serde_json::from_str(raw.get()).ok())
+            .unwrap_or_default()
+    }
+}
+
+impl From<Counts> for Usage {
+    fn from(counts: Counts) -> Self {
+        fn stated(count: Option<Count>) -> Option<u64> {
+            count.and_then(|count| count.0)
+        }
+        let counted = |units: &Units| {
+            stated(units.input_tokens).is_some() || stated(units.output_tokens).is_some()
+        };
+        let units = counts.tokens.filter(counted).or(counts.billed_units);
+        Self {
+            input: units.and_then(|units| stated(units.input_tokens)),
+            output: units.and_then(|units| stated(units.output_tokens)),
+            cached_input: stated(counts.cached_tokens),
+            cache_write: None,
+            reasoning: units.and_then(|units| stated(units.reasoning_tokens)),
+        }
+    }
+}

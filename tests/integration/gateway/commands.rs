@@ -1,0 +1,214 @@
+//! The command line: exit codes, and what goes where.
+
+use std::net::TcpListener;
+
+use rustix::process::Signal;
+use sluicegate::fixture::Options;
+
+use super::client::{Answer, Asked, outcome};
+use super::harness::targets;
+use super::program::{Program, Serving, TemporaryFile, run, run_with};
+use crate::fixture_server::{fast, serve};
+use crate::raw_client::RawClient;
+
+const COMMANDS: [&[&str]; 7] = [
+    &[],
+    &["serve"],
+    &["check"],
+    &["replay"],
+    &["record"],
+    &["keys", "new"],
+    &["healthcheck"],
+];
+
+#[tokio::test]
+async fn every_command_explains_itself() {
+    for command in COMMANDS {
+        for flag in ["--help", "-h"] {
+            let ended = run(&[command, &[flag]].concat()).await;
+            assert_eq!(ended.status, Some(0), "{command:?}");
+            assert!(ended.out.contains("Usage: sluicegate"), "{}", ended.out);
+            assert_eq!(ended.err, "");
+        }
+        let ended = run(&[command, &["--version"]].concat()).await;
+        assert_eq!(ended.status, Some(0), "{command:?}");
+        let version = format!(" {}", env!("CARGO_PKG_VERSION"));
+        assert!(ended.out.ends_with(&version), "{}", ended.out);
+    }
+}
+
+#[tokio::test]
+async fn wrong_usage_is_an_exit_status_of_its_own() {
+    for arguments in [
+        &["--nonsense"][..],
+        &["nonsense"],
+        &["serve", "--listen", "here"],
+        &["serve", "--listen", "localhost"],
+        &["check"],
+        &["replay"],
+        &["keys"],
+        &["healthcheck", "--admin", "nowhere"],
+        // Said to the wrong command, it would be lost.
+        &["--listen", "127.0.0.1:0", "serve"],
+        &["--config", "x.yaml", "check", "--config", "y.yaml"],
+    ] {
+        let ended = run(arguments).await;
+        assert_eq!(ended.status, Some(2), "{arguments:?}: {ended:?}");
+        assert!(!ended.err.is_empty());
+        assert_eq!(ended.out, "");
+    }
+}
+
+#[tokio::test]
+async fn a_bad_config_starts_nothing() {
+    let config = TemporaryFile::new("listen: here\nhartbeat: 5s\n");
+    for command in ["serve", "check"] {
+        let ended = run(&[command, "--config", config.path()]).await;
+        assert_eq!(ended.status, Some(2), "{ended:?}");
+        assert_eq!(ended.out, "");
+        for problem in [":1: listen: ", ":2: hartbeat: "] {
+            assert!(ended.err.contains(problem), "{}", ended.err);
+        }
+    }
+    let ended = run(&["--config", "/no/such/file.yaml"]).await;
+    assert_eq!(ended.status, Some(2));
+    assert!(ended.err.contains("/no/such/file.yaml"), "{}", ended.err);
+}
+
+#[tokio::test]
+async fn a_config_can_come_from_the_environment() {
+    let config = TemporaryFile::new("hartbeat: 5s\n");
+    let environment = [("SLUICEGATE_CONFIG", config.path())];
+    for arguments in [&[][..], &["serve"], &["check"]] {
+        let ended = run_with(arguments, &environment).await;
+        assert_eq!(ended.status, Some(2), "{ended:?}");
+        assert!(ended.err.contains("hartbeat"), "{}", ended.err);
+    }
+}
+
+#[tokio::test]
+async fn a_good_config_is_printed_without_its_secrets() {
+    let config = TemporaryFile::new(
+        "upstreams: { openai: { api_key: sk-very-secret-1 } }\n\
+         models: { m: { targets: [ { upstream: openai, model: x } ] } }\n",
+    );
+    let ended = run(&["check", "--config", config.path()]).await;
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    assert!(ended.out.contains("<redacted>"), "{}", ended.out);
+    assert!(!format!("{ended:?}").contains("very-secret"));
+}
+
+#[tokio::test]
+async fn a_taken_port_is_said_to_be_taken() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let any = "127.0.0.1:0";
+    for (listen, admin) in [(taken.as_str(), any), (any, taken.as_str())] {
+        let ended = run(&["--listen", listen, "--admin-listen", admin]).await;
+        if ended.status != Some(1) {
+            panic!("{ended:?}");
+        }
+        assert!(ended.err.contains(&taken), "{}", ended.err);
+        assert!(ended.err.contains("--listen"), "{}", ended.err);
+        assert_eq!(ended.out, "");
+    }
+}
+
+#[tokio::test]
+async fn the_demo_says_what_to_try_and_it_works() {
+    let any = "127.0.0.1:0";
+    let mut program = Program::start(&["--listen", any, "--admin-listen", any], &[]);
+    let url = program
+        .says(|line| {
+            let url = line.trim().strip_prefix("curl -N '")?.strip_suffix('\'')?;
+            Some(url.to_owned())
+        })
+        .await;
+    let rest = url.strip_prefix("http://").unwrap();
+    let (addr, path) = rest.split_at(rest.find('/').unwrap());
+    let addr = addr.parse().unwrap();
+    let mut client = RawClient::connect(addr).await.unwrap();
+    let asked = Asked::new("GET", path);
+    asked.send(&mut client).await;
+    let head = client.head().await.unwrap();
+    let mut answer = Answer::new(head, client);
+    let events = answer.events().await;
+    assert_eq!(outcome(&events), "");
+    assert_eq!(events[0].data["model"], "demo");
+    program.signal(Signal::TERM);
+    let ended = program.ended().await;
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    assert!(ended.out.contains("Playground: http://"), "{}", ended.out);
+}
+
+#[tokio::test]
+async fn the_demo_is_for_loopback_only() {
+    for listen in ["0.0.0.0:0", "[::]:0"] {
+        let ended = run(&["--listen", listen, "--admin-listen", "127.0.0.1:0"]).await;
+        assert_eq!(ended.status, Some(2), "{ended:?}");
+        assert!(ended.err.contains("loopback"), "{}", ended.err);
+        assert_eq!(ended.out, "");
+    }
+}
+
+#[tokio::test]
+async fn a_health_check_tells_ready_from_not() {
+    let upstream = serve(&Options {
+        fault: Some("stall:5".parse().unwrap()),
+        ..fast()
+    });
+    let config = TemporaryFile::new(&targets(&[upstream.addr()], "drain: 1h"));
+    let mut serving = Serving::start(&config, &[]).await;
+    let admin = serving.admin.to_string();
+    let ended = run(&["healthcheck", "--admin", &admin]).await;
+    assert_eq!((ended.status, ended.err.as_str()), (Some(0), ""));
+    // Where clients connect there is no health to be had.
+    let clients = serving.clients.to_string();
+    let ended = run(&["healthcheck", "--admin", &clients]).await;
+    assert_eq!(ended.status, Some(1));
+
+    let mut answer = serving.ask(&Asked::prompt("m")).await;
+    answer.expect("start").await;
+    serving.program.signal(Signal::TERM);
+    serving.program.logs("draining").await;
+    let ended = run(&["healthcheck", "--admin", &admin]).await;
+    assert_eq!(ended.status, Some(1));
+    assert!(ended.err.contains("not ready"), "{}", ended.err);
+    drop(answer);
+    assert_eq!(serving.program.ended().await.status, Some(0));
+    let ended = run(&["healthcheck", "--admin", &admin]).await;
+    assert_eq!(ended.status, Some(1));
+}
+
+#[tokio::test]
+async fn a_new_key_opens_what_its_entry_guards() {
+    let made = run(&["keys", "new", "--name", "web"]).await;
+    assert_eq!(made.status, Some(0), "{made:?}");
+    let (key, entry) = made.out.split_once('\n').unwrap();
+    let entry = &entry[entry.find("- name").unwrap()..];
+    let upstream = serve(&fast());
+    let keys = format!("keys:\n  {}", entry.replace('\n', "\n  "));
+    let config = TemporaryFile::new(&targets(&[upstream.addr()], &keys));
+    let serving = Serving::start(&config, &[]).await;
+    assert_eq!(serving.ask(&Asked::prompt("m")).await.status(), 401);
+    let mut answer = serving.ask(&Asked::prompt("m").key(key)).await;
+    assert_eq!(outcome(&answer.events().await), "");
+    assert!(!config_text(&config).contains(key));
+}
+
+fn config_text(config: &TemporaryFile) -> String {
+    std::fs::read_to_string(config.path()).unwrap()
+}
+
+#[tokio::test]
+async fn a_replay_ends_with_a_signal() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/proto-fixtures");
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut program = Program::start(&["replay", folder, "--listen", "127.0.0.1:0"], &[]);
+        program
+            .says(|line| line.starts_with("http://").then_some(()))
+            .await;
+        program.signal(signal);
+        assert_eq!(program.ended().await.status, Some(0));
+    }
+}

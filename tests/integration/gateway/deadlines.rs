@@ -1,0 +1,312 @@
+//! Connect, first token, idle, total; and the heartbeats while nothing else is said.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use sluicegate::fixture::{Fault, Options};
+use socket2::{Domain, Socket, Type};
+use tokio::time::Instant;
+
+use super::client::{Answer, Event, Item, check_order, outcome, text};
+use super::harness::Running;
+use super::scripted::{Exchange, Scripted, finish, role, token};
+use super::soon;
+use crate::fixture_server::{ANY_PORT, fast, serve};
+
+const KEEP_ALIVE: &str = "keep-alive";
+
+/// An address that takes no connection and refuses none: its queue is full.
+fn blackhole() -> (std::net::SocketAddr, Vec<Socket>) {
+    let socket = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let listener = socket();
+    listener.bind(&ANY_PORT.into()).unwrap();
+    listener.listen(0).unwrap();
+    let addr = listener.local_addr().unwrap();
+    let mut sockets = vec![listener];
+    // A queue of 0 still holds one.
+    for _ in 0..3 {
+        let client = socket();
+        client.set_nonblocking(true).unwrap();
+        let _ = client.connect(&addr);
+        sockets.push(client);
+    }
+    (addr.as_socket().unwrap(), sockets)
+}
+
+async fn code(answer: &mut Answer, status: u16) -> Value {
+    assert_eq!(answer.status(), status);
+    answer.error().await["code"].clone()
+}
+
+/// The rest of a stream, comments included, checked to be in order.
+async fn items(answer: &mut Answer) -> (Vec<Event>, usize) {
+    let (mut events, mut comments) = (Vec::new(), 0);
+    while let Some(item) = answer.item().await {
+        match item {
+            Item::Event(event) => events.push(event),
+            Item::Comment(comment) => {
+                assert_eq!(comment, KEEP_ALIVE);
+                comments += 1;
+            }
+        }
+    }
+    check_order(&events);
+    (events, comments)
+}
+
+#[tokio::test]
+async fn an_upstream_that_takes_no_connection_is_unavailable() {
+    let (addr, _full) = blackhole();
+    let running = Running::before(&[addr], "timeouts: { connect: 200ms }");
+    let mut answer = running.prompt().await;
+    assert_eq!(code(&mut answer, 502).await, "upstream_unavailable");
+}
+
+#[tokio::test]
+async fn a_first_token_that_does_not_come_is_a_timeout() {
+    let scripts: [(&str, &[&str]); 4] = [
+        ("no head", &[]),
+        ("a head", &["HEAD"]),
+        ("a role", &["HEAD", "ROLE"]),
+        (
+            "comments",
+            &["HEAD", ": PROCESSING\n\n", ": PROCESSING\n\n"],
+        ),
+    ];
+    for (what, steps) in scripts {
+        let upstream = Scripted::bind().await;
+        let running = Running::before(&[upstream.addr()], "timeouts: { first_token: 200ms }");
+        let answering = async {
+            let mut exchange = upstream.request().await;
+            for step in steps {
+                match *step {
+                    "HEAD" => exchange.begin().await,
+                    "ROLE" => exchange.chunk(role()).await,
+                    text => exchange.chunk(text).await,
+                }
+            }
+            exchange.closed().await;
+        };
+        let (mut answer, ()) = tokio::join!(running.prompt(), answering);
+        assert_eq!(code(&mut answer, 504).await, "upstream_timeout", "{what}");
+    }
+}
+
+#[tokio::test]
+async fn silence_in_the_middle_is_a_stall() {
+    let upstream = serve(&Options {
+        fault: Some(Fault::Stall { after: 5 }),
+        ..fast()
+    });
+    let running = Running::before(&[upstream.addr()], "timeouts: { idle: 200ms }");
+    let events = running.prompt().await.events().await;
+    assert_eq!(outcome(&events), "stream_stalled");
+    assert!(!text(&events).is_empty());
+    assert_eq!(events.last().unwrap().data["error"]["retryable"], true);
+    soon(upstream.closed_by_client(1)).await;
+}
+
+/// A running exchange whose first token was read.
+async fn begun(upstream: &Scripted, running: &Running) -> (Answer, Exchange) {
+    let answering = async {
+        let mut exchange = upstream.request().await;
+        exchange.begin().await;
+        exchange.token("one").await;
+        exchange
+    };
+    let (mut answer, exchange) = tokio::join!(running.prompt(), answering);
+    answer.expect("start").await;
+    answer.expect("token").await;
+    (answer, exchange)
+}
+
+#[tokio::test]
+async fn an_upstreams_comments_keep_its_stream_alive() {
+    let idle = Duration::from_millis(400);
+    let upstream = Scripted::bind().await;
+    let running = Running::before(&[upstream.addr()], "timeouts: { idle: 400ms }");
+    let (mut answer, mut exchange) = begun(&upstream, &running).await;
+    let mut beat = tokio::time::interval(idle / 8);
+    let begin = Instant::now();
+    while begin.elapsed() < 2 * idle {
+        beat.tick().await;
+        exchange.chunk(": PROCESSING\n\n").await;
+    }
+    exchange.token("two").await;
+    assert_eq!(answer.expect("token").await["text"], "two");
+    exchange.finish().await;
+    answer.expect("complete").await;
+}
+
+#[tokio::test]
+async fn a_slow_first_token_does_not_count_as_idleness() {
+    let upstream = Scripted::bind().await;
+    let running = Running::before(&[upstream.addr()], "timeouts: { idle: 300ms }");
+    let answering = async {
+        let mut exchange = upstream.request().await;
+        exchange.begin().await;
+        // Longer than the stream may idle once it runs.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        exchange.token("one").await;
+        exchange
+    };
+    let (mut answer, mut exchange) = tokio::join!(running.prompt(), answering);
+    answer.expect("start").await;
+    answer.expect("token").await;
+    exchange.finish().await;
+    answer.expect("complete").await;
+}
+
+#[tokio::test]
+async fn an_endless_stream_ends_at_its_total() {
+    let upstream = Scripted::bind().await;
+    let running = Running::before(&[upstream.addr()], "timeouts: { total: 500ms }");
+    let (mut answer, mut exchange) = begun(&upstream, &running).await;
+    let burst = token("more and more of it").repeat(100);
+    let sending = async move {
+        // Until the gateway closes the connection.
+        while exchange.try_chunk(&burst).await {}
+    };
+    let reading = async {
+        loop {
+            let event = answer.event().await.unwrap();
+            if event.name != "token" {
+                break event;
+            }
+        }
+    };
+    let (last, ()) = soon(async { tokio::join!(reading, sending) }).await;
+    assert_eq!(last.data["error"]["code"], "stream_too_long");
+    assert_eq!(answer.event().await, None);
+}
+
+#[tokio::test]
+async fn a_quiet_stream_ends_at_its_total_too() {
+    let upstream = Scripted::bind().await;
+    let running = Running::before(&[upstream.addr()], "timeouts: { total: 300ms }");
+    let (mut answer, exchange) = begun(&upstream, &running).await;
+    let error = answer.expect("error").await;
+    assert_eq!(error["error"]["code"], "stream_too_long");
+    exchange.closed().await;
+}
+
+#[tokio::test]
+async fn a_total_counts_from_the_request() {
+    let upstream = serve(&Options {
+        fault: Some(Fault::Hang),
+        ..fast()
+    });
+    let running = Running::before(&[upstream.addr()], "timeouts: { total: 200ms }");
+    let mut answer = running.prompt().await;
+    assert_eq!(code(&mut answer, 502).await, "stream_too_long");
+}
+
+#[tokio::test]
+async fn without_a_total_a_stream_outlives_every_other_deadline() {
+    let upstream = Scripted::bind().await;
+    let running = Running::before(
+        &[upstream.addr()],
+        "timeouts: { connect: 200ms, first_token: 200ms, idle: 400ms }\nheartbeat: 200ms",
+    );
+    let (mut answer, mut exchange) = begun(&upstream, &running).await;
+    for _ in 0..8 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        exchange.token("more").await;
+    }
+    exchange.finish().await;
+    while answer.event().await.unwrap().name == "token" {}
+}
+
+#[tokio::test]
+async fn heartbeats_begin_before_anybody_answers() {
+    let upstream = Scripted::bind().await;
+    let running = Running::before(&[upstream.addr()], "heartbeat: 100ms");
+    let mut answer = running.prompt().await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.header("content-type"), "text/event-stream");
+    assert_eq!(answer.chunk().await.unwrap(), ": keep-alive\n\n");
+    assert_eq!(answer.chunk().await.unwrap(), ": keep-alive\n\n");
+    let mut exchange = upstream.request().await;
+    exchange.begin().await;
+    exchange.token("late").await;
+    answer.expect("start").await;
+    assert_eq!(answer.expect("token").await["text"], "late");
+    // Silence in the middle beats too.
+    assert_eq!(answer.item().await, Some(Item::Comment(KEEP_ALIVE.into())));
+    exchange.chunk(finish()).await;
+    let (rest, _) = (answer.event().await.unwrap(), exchange);
+    assert_eq!(rest.name, "complete");
+}
+
+#[tokio::test]
+async fn a_failure_behind_a_heartbeat_is_an_event() {
+    let upstream = serve(&Options {
+        fault: Some(Fault::Hang),
+        ..fast()
+    });
+    let running = Running::before(
+        &[upstream.addr()],
+        "timeouts: { first_token: 500ms }\nheartbeat: 100ms",
+    );
+    let mut answer = running.prompt().await;
+    assert_eq!(answer.status(), 200);
+    let (events, comments) = items(&mut answer).await;
+    assert!(comments > 0);
+    assert_eq!(events.len(), 2);
+    assert_eq!(events[0].data["upstream"], Value::Null);
+    assert_eq!(events[0].data["upstream_model"], Value::Null);
+    assert_eq!(outcome(&events), "upstream_timeout");
+    assert_eq!(events[1].data["error"]["origin"], "upstream");
+}
+
+#[tokio::test]
+async fn every_failure_behind_a_heartbeat_is_an_event() {
+    for (answer_with, expected) in [
+        (401, "upstream_auth"),
+        (400, "upstream_rejected"),
+        (429, "upstream_rate_limited"),
+        (500, "upstream_unavailable"),
+    ] {
+        let upstream = Scripted::bind().await;
+        let running = Running::before(&[upstream.addr()], "heartbeat: 50ms");
+        let mut answer = running.prompt().await;
+        assert_eq!(answer.chunk().await.unwrap(), ": keep-alive\n\n");
+        let mut exchange = upstream.request().await;
+        let body = "{\"error\":{\"message\":\"no\"}}";
+        exchange
+            .answer(answer_with, "retry-after: 9\r\n", body)
+            .await;
+        let (events, _) = items(&mut answer).await;
+        assert_eq!(outcome(&events), expected);
+        let error = &events[1].data["error"];
+        assert_eq!(
+            error["retry_after"].as_u64(),
+            matches!(answer_with, 429 | 500).then_some(9)
+        );
+        assert_eq!(error.get("request_id"), None);
+    }
+}
+
+#[tokio::test]
+async fn a_running_stream_does_not_beat() {
+    let upstream = Scripted::bind().await;
+    let running = Running::before(&[upstream.addr()], "heartbeat: 500ms");
+    let (mut answer, mut exchange) = begun(&upstream, &running).await;
+    let sending = async {
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            exchange.token("more").await;
+        }
+        exchange.finish().await;
+    };
+    let reading = async {
+        let mut tokens = 0;
+        while let Some(item) = answer.item().await {
+            match item {
+                Item::Event(_) => tokens += 1,
+                Item::Comment(_) => panic!("a heartbeat among {tokens} tokens"),
+            }
+        }
+    };
+    tokio::join!(sending, reading);
+}

@@ -1,0 +1,137 @@
+//! A gateway in this process, behind its real listeners.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use sluicegate::app::Gateway;
+use sluicegate::config::{Config, Overrides};
+use sluicegate::server::{self, Listener};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::client::{Answer, Asked};
+use super::soon;
+use crate::fixture_server::ANY_PORT;
+use crate::raw_client::RawClient;
+
+/// A gateway that serves until it is dropped.
+pub struct Running {
+    pub gateway: Arc<Gateway>,
+    pub clients: SocketAddr,
+    pub admin: SocketAddr,
+    _stop: DropGuard,
+}
+
+impl Running {
+    /// Begins to serve with a config's text, without addresses.
+    pub fn start(text: &str) -> Self {
+        // The first test of the process installs it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let gateway = Arc::new(Gateway::new(config(text)).unwrap());
+        let stop = CancellationToken::new();
+        let serve = |router| {
+            let listener = Listener::bind(ANY_PORT).unwrap();
+            let addr = listener.addr().unwrap();
+            tokio::spawn(listener.serve(router, stop.clone()));
+            addr
+        };
+        Self {
+            clients: serve(server::clients(Arc::clone(&gateway))),
+            admin: serve(server::admin(Arc::clone(&gateway))),
+            _stop: stop.drop_guard(),
+            gateway,
+        }
+    }
+
+    /// The model `m` with these upstreams as its targets, in this order. They are named `a`, `b`, …,
+    /// speak `openai-chat` and are asked for the model `text`. `settings` are more lines.
+    pub fn before(upstreams: &[SocketAddr], settings: &str) -> Self {
+        Self::start(&targets(upstreams, settings))
+    }
+
+    /// Puts another config in force.
+    pub fn reload(&self, text: &str) {
+        self.gateway.reload(config(text)).unwrap();
+    }
+
+    /// Sends a request and waits for the answer's head.
+    pub async fn ask(&self, asked: &Asked) -> Answer {
+        soon(async {
+            let mut client = RawClient::connect(self.clients).await.unwrap();
+            asked.send(&mut client).await;
+            let head = client.head().await.unwrap();
+            Answer::new(head, client)
+        })
+        .await
+    }
+
+    /// Asks the model `m`.
+    pub async fn prompt(&self) -> Answer {
+        self.ask(&Asked::prompt("m")).await
+    }
+
+    /// One page of the admin listener.
+    pub async fn admin(&self, path: &str) -> (u16, String) {
+        page(self.admin, path).await
+    }
+
+    /// The value of a metric, with its labels; 0 where it was never counted.
+    pub async fn metric(&self, name: &str) -> f64 {
+        metric(self.admin, name).await
+    }
+
+    /// Waits until no stream is open and every permit has come back.
+    pub async fn idle(&self) {
+        soon(async {
+            while self.gateway.app().limiter.open_streams() > 0
+                || self.metric("sluicegate_open_streams").await > 0.0
+            {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}
+
+/// A config's text for [`Running::before`].
+pub fn targets(upstreams: &[SocketAddr], settings: &str) -> String {
+    let named = || (b'a'..).map(char::from).zip(upstreams);
+    let declared: String = named()
+        .map(|(name, addr)| {
+            format!("  {name}: {{ wire: openai-chat, base_url: 'http://{addr}/v1' }}\n")
+        })
+        .collect();
+    let targets: Vec<String> = named()
+        .map(|(name, _)| format!("{{ upstream: {name}, model: text }}"))
+        .collect();
+    format!(
+        "upstreams:\n{declared}models:\n  m: {{ targets: [ {} ] }}\nresume: {{ window: 0s }}\n\
+         {settings}\n",
+        targets.join(", ")
+    )
+}
+
+pub async fn page(addr: SocketAddr, path: &str) -> (u16, String) {
+    soon(async {
+        let mut client = RawClient::connect(addr).await.unwrap();
+        client.send("GET", path, "").await.unwrap();
+        let head = client.head().await.unwrap();
+        let body = client.body(&head).await.unwrap();
+        (head.status, String::from_utf8(body).unwrap())
+    })
+    .await
+}
+
+pub async fn metric(admin: SocketAddr, name: &str) -> f64 {
+    let (status, text) = page(admin, "/metrics").await;
+    assert_eq!(status, 200);
+    text.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+        .map_or(0.0, |value| value.parse().unwrap())
+}
+
+fn config(text: &str) -> Config {
+    let loaded = Config::parse(text, "test", &|_| None, &Overrides::default());
+    loaded
+        .unwrap_or_else(|problems| panic!("{problems}\n{text}"))
+        .config
+}

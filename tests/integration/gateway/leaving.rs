@@ -1,0 +1,244 @@
+//! Clients that leave: their upstream is cancelled, and everything they held comes back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use sluicegate::fixture::{Fault, Options, Pace};
+use tokio::task::JoinSet;
+
+use super::client::{Asked, outcome};
+use super::harness::Running;
+use super::scripted::{Scripted, role};
+use super::soon;
+use crate::fixture_server::{fast, serve};
+use crate::raw_client::RawClient;
+
+const CANCELLED: &str =
+    "sluicegate_streams_total{dialect=\"native\",model=\"m\",outcome=\"cancelled\"}";
+
+#[tokio::test]
+async fn a_client_that_leaves_before_the_answer_cancels_its_upstream() {
+    for steps in 0..3 {
+        let upstream = Scripted::bind().await;
+        let running = Running::before(&[upstream.addr()], "limits: { streams: 1 }");
+        let mut client = RawClient::connect(running.clients).await.unwrap();
+        Asked::prompt("m").send(&mut client).await;
+        let mut exchange = upstream.request().await;
+        if steps > 0 {
+            exchange.begin().await;
+        }
+        if steps > 1 {
+            exchange.chunk(role()).await;
+        }
+        drop(client);
+        exchange.closed().await;
+        running.idle().await;
+        assert_eq!(running.metric(CANCELLED).await, 1.0, "after {steps} steps");
+        assert!(!upstream.was_asked_again());
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_targets_fail_over_cancels_the_current_one() {
+    let limiting = serve(&Options {
+        fault: Some(Fault::Status(http::StatusCode::TOO_MANY_REQUESTS)),
+        ..fast()
+    });
+    let (hanging, never) = (Scripted::bind().await, Scripted::bind().await);
+    let running = Running::before(&[limiting.addr(), hanging.addr(), never.addr()], "");
+    let mut client = RawClient::connect(running.clients).await.unwrap();
+    Asked::prompt("m").send(&mut client).await;
+    let exchange = hanging.request().await;
+    drop(client);
+    exchange.closed().await;
+    running.idle().await;
+    assert!(!never.was_asked_again());
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_behind_a_heartbeat_cancels_its_upstream() {
+    let upstream = Scripted::bind().await;
+    let running = Running::before(&[upstream.addr()], "heartbeat: 50ms");
+    let mut answer = running.prompt().await;
+    answer.chunk().await.unwrap();
+    let exchange = upstream.request().await;
+    drop(answer);
+    exchange.closed().await;
+    running.idle().await;
+    assert_eq!(running.metric(CANCELLED).await, 1.0);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_in_the_middle_cancels_its_upstream() {
+    let upstream = serve(&Options {
+        fault: Some(Fault::Stall { after: 5 }),
+        ..fast()
+    });
+    let settings = "limits: { streams: 1 }";
+    let running = Running::before(&[upstream.addr()], settings);
+    for leaving in 1..=3 {
+        // The permit of the one before has come back.
+        let mut answer = running.prompt().await;
+        answer.expect("start").await;
+        answer.expect("token").await;
+        drop(answer);
+        soon(upstream.closed_by_client(leaving)).await;
+        running.idle().await;
+        assert_eq!(running.metric(CANCELLED).await, leaving as f64);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_in_its_request_asks_nobody() {
+    let upstream = serve(&fast());
+    let running = Running::before(&[upstream.addr()], "limits: { streams: 1 }");
+    let mut client = RawClient::connect(running.clients).await.unwrap();
+    let half = "POST /v1/streams HTTP/1.1\r\nhost: x\r\ncontent-length: 500\r\n\r\n{\"model\":";
+    client.write(half.as_bytes()).await.unwrap();
+    soon(async {
+        while running.gateway.app().limiter.open_streams() == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    drop(client);
+    running.idle().await;
+    assert_eq!(upstream.request_count(), 0);
+}
+
+#[tokio::test]
+async fn one_client_that_leaves_takes_nobody_along() {
+    let upstream = Scripted::bind().await;
+    let running = Running::before(&[upstream.addr()], "");
+    let begun = async || {
+        let answering = async {
+            let mut exchange = upstream.request().await;
+            exchange.begin().await;
+            exchange.token("one").await;
+            exchange
+        };
+        tokio::join!(running.prompt(), answering)
+    };
+    let (leaving, left) = begun().await;
+    let (mut staying, mut other) = begun().await;
+    drop(leaving);
+    left.closed().await;
+    other.finish().await;
+    assert_eq!(outcome(&staying.events().await), "");
+}
+
+#[tokio::test]
+async fn everything_comes_back_however_a_stream_ends() {
+    let upstream = serve(&Options {
+        case_faults: [
+            ("length".to_owned(), Fault::Truncate { after: 4 }),
+            ("refusal".to_owned(), "status:500".parse().unwrap()),
+        ]
+        .into(),
+        ..fast()
+    });
+    let running = Running::start(&format!(
+        "upstreams:\n  a: {{ wire: openai-chat, base_url: 'http://{}' }}\n\
+         models:\n  '*': {{ targets: [ {{ upstream: a, model: '*' }} ] }}\n\
+         resume: {{ window: 0s }}\nlimits: {{ streams: 1 }}\n",
+        upstream.addr()
+    ));
+    for _ in 0..3 {
+        for (model, status, code) in [
+            ("text", 200, ""),
+            ("length", 200, "stream_interrupted"),
+            ("refusal", 502, "upstream_unavailable"),
+        ] {
+            let mut answer = running.ask(&Asked::prompt(model)).await;
+            assert_eq!(answer.status(), status);
+            if status == 200 {
+                assert_eq!(outcome(&answer.events().await), code);
+            } else {
+                assert_eq!(answer.error().await["code"], code);
+            }
+            running.idle().await;
+        }
+        let asked = Asked::json(&json!({"model": "text"}));
+        assert_eq!(running.ask(&asked).await.status(), 400);
+        running.idle().await;
+    }
+    let count = async |outcome: &str| {
+        let labels = format!("{{dialect=\"native\",model=\"*\",outcome=\"{outcome}\"}}");
+        running
+            .metric(&format!("sluicegate_streams_total{labels}"))
+            .await
+    };
+    assert_eq!(count("complete").await, 3.0);
+    assert_eq!(count("stream_interrupted").await, 3.0);
+    assert_eq!(count("upstream_unavailable").await, 3.0);
+}
+
+/// What one of many clients does.
+async fn behave(running: &Running, number: usize) {
+    let asked = Asked::prompt(["text", "length", "refusal"][number % 3]);
+    match number % 5 {
+        // Leaves without waiting for anything.
+        0 => {
+            let mut client = RawClient::connect(running.clients).await.unwrap();
+            asked.send(&mut client).await;
+        }
+        // Leaves with the first chunk, if there is one.
+        1 => {
+            let mut answer = running.ask(&asked).await;
+            if answer.status() == 200 {
+                answer.chunk().await;
+            }
+        }
+        _ => {
+            let mut answer = running.ask(&asked).await;
+            match answer.status() {
+                200 => drop(answer.events().await),
+                status => assert_eq!(status, 502),
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_clients_that_come_and_go_leave_nothing_behind() {
+    const CLIENTS: usize = 300;
+    let upstream = serve(&Options {
+        pace: Pace::Every(Duration::from_millis(1)),
+        case_faults: [
+            ("length".to_owned(), Fault::Reset { after: 4 }),
+            ("refusal".to_owned(), "status:500".parse().unwrap()),
+        ]
+        .into(),
+        ..Options::default()
+    });
+    let running = Arc::new(Running::start(&format!(
+        "upstreams:\n  a: {{ wire: openai-chat, base_url: 'http://{}' }}\n\
+         models:\n  '*': {{ targets: [ {{ upstream: a, model: '*' }} ] }}\n\
+         resume: {{ window: 0s }}\n",
+        upstream.addr()
+    )));
+    let mut clients = JoinSet::new();
+    for number in 0..CLIENTS {
+        let running = Arc::clone(&running);
+        clients.spawn(async move { behave(&running, number).await });
+    }
+    clients.join_all().await;
+    running.idle().await;
+    soon(upstream.until(|journal| journal.recent().all(|request| request.outcome.is_some()))).await;
+    let streams = sum(&running, "sluicegate_streams_total{").await;
+    // Who left at once may not even have been heard.
+    assert!(streams <= CLIENTS as f64 && streams >= (CLIENTS - CLIENTS / 5) as f64);
+    assert_eq!(
+        sum(&running, "sluicegate_stream_duration_seconds_count").await,
+        streams
+    );
+}
+
+/// The sum of the metrics whose names begin like this.
+async fn sum(running: &Running, name: &str) -> f64 {
+    let (_, text) = running.admin("/metrics").await;
+    let lines = text.lines().filter(|line| line.starts_with(name));
+    let values = lines.map(|line| line.rsplit(' ').next().unwrap());
+    values.map(|value| value.parse::<f64>().unwrap()).sum()
+}

@@ -1,0 +1,264 @@
+//! Limits over HTTP: what is refused, what it says, and what it costs.
+
+use sluicegate::fixture::{Fault, Options, Server};
+
+use super::client::{Answer, Asked, outcome};
+use super::harness::{Running, targets};
+use super::keys::key;
+use super::soon;
+use crate::fixture_server::{fast, serve};
+
+const REQUESTS: [&str; 3] = [
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-reset-requests",
+];
+
+/// Where an answer says its sender stands: limit and remaining.
+fn standing(answer: &Answer) -> (u64, u64) {
+    let reset = answer.header(REQUESTS[2]);
+    assert!(reset.ends_with('s'), "{reset}");
+    let number = |name: &str| answer.header(name).parse().unwrap();
+    (number(REQUESTS[0]), number(REQUESTS[1]))
+}
+
+async fn refused(answer: &mut Answer, status: u16, code: &str) {
+    assert_eq!(answer.status(), status);
+    let after: u64 = answer.header("retry-after").parse().unwrap();
+    assert!(after >= 1);
+    let error = answer.error().await;
+    assert_eq!(error["code"], code);
+    assert_eq!(error["retryable"], true);
+    assert_eq!(error["origin"], "gateway");
+}
+
+/// An upstream whose answers go on until they are left.
+fn endless() -> Server {
+    serve(&Options {
+        fault: Some(Fault::Stall { after: 5 }),
+        ..fast()
+    })
+}
+
+/// A gateway with the keys `one` and `two` under these limits, and more settings.
+fn limited(upstream: &Server, limits: &str, settings: &str) -> Running {
+    let keys = key("one", "key-one", &format!(", limits: {limits}"))
+        + &key("two", "key-two", &format!(", limits: {limits}"));
+    Running::start(&targets(
+        &[upstream.addr()],
+        &format!("keys:\n{keys}{settings}"),
+    ))
+}
+
+fn by(key: &str) -> Asked {
+    Asked::prompt("m").key(key)
+}
+
+#[tokio::test]
+async fn a_keys_requests_are_counted_on_every_answer() {
+    let upstream = serve(&fast());
+    let running = limited(&upstream, "{ requests: 6/hour }", "");
+    let answers = [
+        (by("key-one"), 200),
+        (Asked::bytes("no JSON").key("key-one"), 400),
+        (Asked::prompt("unheard-of").key("key-one"), 404),
+        (Asked::new("GET", "/v1/models").key("key-one"), 200),
+        (by("key-one").header("last-event-id", "x"), 400),
+        (by("key-one"), 200),
+    ];
+    for (used, (asked, status)) in (1..).zip(&answers) {
+        let answer = running.ask(asked).await;
+        assert_eq!(answer.status(), *status, "{asked:?}");
+        assert_eq!(standing(&answer), (6, 6 - used));
+    }
+    let mut answer = running.ask(&by("key-one")).await;
+    assert_eq!(standing(&answer), (6, 0));
+    let after: u64 = answer.header("retry-after").parse().unwrap();
+    assert!((1..=600).contains(&after), "{after}");
+    refused(&mut answer, 429, "rate_limited").await;
+    // Another key has its own.
+    assert_eq!(standing(&running.ask(&by("key-two")).await), (6, 5));
+    // Nobody's requests are told nothing.
+    assert!(!running.ask(&by("key-wrong")).await.has(REQUESTS[0]));
+    assert_eq!(upstream.request_count(), 3);
+}
+
+#[tokio::test]
+async fn a_keys_streams_are_counted_while_they_are_open() {
+    let upstream = endless();
+    let running = limited(&upstream, "{ streams: 2 }", "");
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut answer = running.ask(&by("key-one")).await;
+        answer.expect("start").await;
+        open.push(answer);
+    }
+    refused(&mut running.ask(&by("key-one")).await, 429, "rate_limited").await;
+    assert_eq!(running.ask(&by("key-two")).await.status(), 200);
+    // What holds no stream open is let through.
+    let models = Asked::new("GET", "/v1/models").key("key-one");
+    assert_eq!(running.ask(&models).await.status(), 200);
+    open.pop();
+    soon(upstream.closed_by_client(2)).await;
+    soon(async { while running.ask(&by("key-one")).await.status() != 200 {} }).await;
+}
+
+#[tokio::test]
+async fn a_replicas_streams_are_counted_while_they_are_open() {
+    let upstream = endless();
+    let running = Running::before(&[upstream.addr()], "limits: { streams: 2 }");
+    let mut open = vec![running.prompt().await, running.prompt().await];
+    for answer in &mut open {
+        answer.expect("start").await;
+    }
+    refused(&mut running.prompt().await, 503, "overloaded").await;
+    assert_eq!(upstream.request_count(), 2);
+    assert_eq!(running.metric("sluicegate_open_streams").await, 2.0);
+    drop(open);
+    running.idle().await;
+    assert_eq!(running.prompt().await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_permit_is_held_until_the_body_is_read_not_until_the_head() {
+    let upstream = serve(&Options {
+        fault: Some(Fault::Truncate { after: 5 }),
+        ..fast()
+    });
+    let running = Running::before(&[upstream.addr()], "limits: { streams: 1 }");
+    for _ in 0..3 {
+        let mut answer = running.prompt().await;
+        assert_eq!(outcome(&answer.events().await), "stream_interrupted");
+        running.idle().await;
+    }
+}
+
+#[tokio::test]
+async fn an_addresss_requests_are_counted_before_authentication() {
+    let upstream = serve(&fast());
+    let running = limited(
+        &upstream,
+        "{ streams: 9 }",
+        "limits: { per_ip: { requests: 3/hour } }",
+    );
+    for used in 1..=3 {
+        let answer = running.ask(&by("key-wrong")).await;
+        assert_eq!(answer.status(), 401);
+        assert_eq!(standing(&answer), (3, 3 - used));
+    }
+    refused(
+        &mut running.ask(&by("key-wrong")).await,
+        429,
+        "rate_limited",
+    )
+    .await;
+    refused(&mut running.ask(&by("key-one")).await, 429, "rate_limited").await;
+    assert_eq!(upstream.request_count(), 0);
+}
+
+#[tokio::test]
+async fn a_refusal_by_one_limit_uses_up_nothing_of_another() {
+    let upstream = serve(&fast());
+    let running = limited(
+        &upstream,
+        "{ requests: 2/hour }",
+        "limits: { per_ip: { requests: 5/hour } }",
+    );
+    for _ in 0..2 {
+        running.ask(&by("key-one")).await.events().await;
+    }
+    for _ in 0..20 {
+        refused(&mut running.ask(&by("key-one")).await, 429, "rate_limited").await;
+    }
+    // Two of five are used: the address may go on with another key.
+    for _ in 0..2 {
+        assert_eq!(running.ask(&by("key-two")).await.status(), 200);
+    }
+    // And a key keeps what its address may not use.
+    assert_eq!(running.ask(&by("key-wrong")).await.status(), 401);
+    refused(&mut running.ask(&by("key-two")).await, 429, "rate_limited").await;
+}
+
+#[tokio::test]
+async fn a_refused_stream_uses_up_no_request() {
+    let upstream = endless();
+    let running = limited(&upstream, "{ requests: 3/hour, streams: 1 }", "");
+    let mut open = running.ask(&by("key-one")).await;
+    open.expect("start").await;
+    assert_eq!(standing(&open), (3, 2));
+    for _ in 0..5 {
+        let mut answer = running.ask(&by("key-one")).await;
+        assert_eq!(standing(&answer), (3, 2));
+        refused(&mut answer, 429, "rate_limited").await;
+    }
+}
+
+#[tokio::test]
+async fn an_address_cannot_be_made_up() {
+    let upstream = serve(&fast());
+    let limit = "limits: { per_ip: { requests: 2/hour } }";
+    let running = Running::before(&[upstream.addr()], limit);
+    let claims = ["203.0.113.1", "203.0.113.2", "203.0.113.3, 203.0.113.4"];
+    for (asked, status) in claims.iter().zip([200, 200, 429]) {
+        let asked = Asked::prompt("m").header("x-forwarded-for", *asked);
+        assert_eq!(running.ask(&asked).await.status(), status);
+    }
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_says_who_is_behind_it() {
+    let upstream = serve(&fast());
+    let running = Running::before(
+        &[upstream.addr()],
+        "limits: { per_ip: { requests: 1/hour } }\n\
+         trusted_proxies: [ 127.0.0.0/8, 10.0.0.0/8 ]",
+    );
+    for (forwarded, status) in [
+        ("203.0.113.1", 200),
+        ("203.0.113.1", 429),
+        ("203.0.113.2", 200),
+        // What the client itself wrote stands further left, and is not believed.
+        ("198.51.100.7, 203.0.113.2", 429),
+        ("198.51.100.8, 203.0.113.3, 10.1.2.3", 200),
+        ("203.0.113.3", 429),
+        // Some proxies write the port too.
+        ("203.0.113.4:1234", 200),
+        ("203.0.113.4:5678", 429),
+        ("[2001:db8:1::1]:1234", 200),
+        ("2001:db8:1::1", 429),
+        // A proxy that says nothing of use is itself the client.
+        ("unknown", 200),
+        ("", 429),
+        ("198.51.100.9, garbage", 429),
+        ("2001:db8::1", 200),
+        // One network of IPv6 is one client.
+        ("2001:db8::2", 429),
+    ] {
+        let asked = Asked::prompt("m").header("x-forwarded-for", forwarded);
+        assert_eq!(running.ask(&asked).await.status(), status, "{forwarded}");
+    }
+    // Two headers are one list.
+    let asked = Asked::prompt("m")
+        .header("x-forwarded-for", "203.0.113.50")
+        .header("x-forwarded-for", "203.0.113.1");
+    assert_eq!(running.ask(&asked).await.status(), 429);
+}
+
+#[tokio::test]
+async fn limits_outlive_a_reload() {
+    let upstream = endless();
+    let config = |streams: u32| {
+        let more = format!(", limits: {{ requests: 3/hour, streams: {streams} }}");
+        let keys = format!("keys:\n{}", key("one", "key-one", &more));
+        targets(&[upstream.addr()], &keys)
+    };
+    let running = Running::start(&config(1));
+    let mut open = running.ask(&by("key-one")).await;
+    open.expect("start").await;
+    running.reload(&config(1));
+    let mut answer = running.ask(&by("key-one")).await;
+    assert_eq!(standing(&answer), (3, 2));
+    refused(&mut answer, 429, "rate_limited").await;
+    running.reload(&config(2));
+    assert_eq!(standing(&running.ask(&by("key-one")).await), (3, 1));
+}

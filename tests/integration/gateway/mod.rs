@@ -1,0 +1,42 @@
+//! The running gateway, from outside: real listeners, real upstreams, real HTTP over loopback.
+//!
+//! | file | is about |
+//! |---|---|
+//! | `harness` | a gateway from a config's text |
+//! | `client` | requests to it, and its answers event by event |
+//! | `scripted` | an upstream that does exactly what a test says |
+//! | `program` | the real binary: its output, its logs, its signals |
+//! | the rest | one concern each |
+
+mod answers;
+mod bodies;
+mod breaks;
+mod client;
+mod commands;
+mod deadlines;
+mod failover;
+mod harness;
+mod keys;
+mod leaving;
+mod limits;
+mod program;
+mod refusals;
+mod reloading;
+mod returning;
+mod scripted;
+mod secrets;
+mod slow_reader;
+mod stopping;
+
+use std::time::Duration;
+
+/// Far longer than anything here takes: a test that would wait forever fails instead.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// # Panics
+/// If nothing comes of `future`.
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .expect("what was awaited did not happen")
+}

@@ -1,0 +1,219 @@
+//! The real binary, as an operator starts it.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::client::{Answer, Asked};
+use super::harness::{metric, page};
+use super::soon;
+use crate::raw_client::RawClient;
+
+/// A running program; killed when it is dropped.
+pub struct Program {
+    child: Child,
+    lines: [mpsc::UnboundedReceiver<String>; 2],
+    /// Every line so far of what it logged and of what it put out.
+    pub logged: Vec<String>,
+    pub said: Vec<String>,
+}
+
+/// How a program ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub status: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+/// A gateway that runs.
+pub struct Serving {
+    pub program: Program,
+    pub clients: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+/// A file that is removed when it is dropped.
+pub struct TemporaryFile(PathBuf);
+
+/// Runs a program that ends by itself.
+pub async fn run(arguments: &[&str]) -> Ended {
+    run_with(arguments, &[]).await
+}
+
+pub async fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
+    Program::start(arguments, environment).ended().await
+}
+
+impl Program {
+    pub fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sluicegate"))
+            .args(arguments)
+            .env_remove("SLUICEGATE_CONFIG")
+            .env_remove("RUST_LOG")
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let logged = lines(child.stderr.take().unwrap());
+        let said = lines(child.stdout.take().unwrap());
+        Self {
+            child,
+            lines: [logged, said],
+            logged: Vec::new(),
+            said: Vec::new(),
+        }
+    }
+
+    /// Waits until it logs this message, from the next line on.
+    pub async fn logs(&mut self, message: &str) -> Value {
+        loop {
+            let Some(line) = soon(self.lines[0].recv()).await else {
+                panic!("it ended without `{message}`: {:#?}", self.logged);
+            };
+            self.logged.push(line);
+            let line = self.logged.last().unwrap();
+            if let Ok(entry) = serde_json::from_str::<Value>(line)
+                && entry["message"] == message
+            {
+                return entry;
+            }
+        }
+    }
+
+    /// Waits for a line of output that `wanted` takes.
+    pub async fn says<T>(&mut self, wanted: impl Fn(&str) -> Option<T>) -> T {
+        loop {
+            let line = soon(self.lines[1].recv()).await;
+            self.said
+                .push(line.unwrap_or_else(|| panic!("it said only {:#?}", self.said)));
+            if let Some(found) = wanted(self.said.last().unwrap()) {
+                return found;
+            }
+        }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub async fn ended(mut self) -> Ended {
+        for (receiver, kept) in self
+            .lines
+            .iter_mut()
+            .zip([&mut self.logged, &mut self.said])
+        {
+            while let Some(line) = soon(receiver.recv()).await {
+                kept.push(line);
+            }
+        }
+        Ended {
+            // Its outputs are closed, so it has ended or is about to.
+            status: self.child.wait().unwrap().code(),
+            out: self.said.join("\n"),
+            err: self.logged.join("\n"),
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Serving {
+    /// Serves with a config's text, which names no addresses.
+    pub async fn start(config: &TemporaryFile, environment: &[(&str, &str)]) -> Self {
+        let any = "127.0.0.1:0";
+        let arguments = [
+            "--config",
+            config.path(),
+            "--listen",
+            any,
+            "--admin-listen",
+            any,
+        ];
+        let mut program = Program::start(&arguments, environment);
+        let entry = program.logs("serving").await;
+        let addr = |name: &str| entry[name].as_str().unwrap().parse().unwrap();
+        Self {
+            clients: addr("clients"),
+            admin: addr("admin"),
+            program,
+        }
+    }
+
+    pub async fn ask(&self, asked: &Asked) -> Answer {
+        soon(async {
+            let mut client = RawClient::connect(self.clients).await.unwrap();
+            asked.send(&mut client).await;
+            let head = client.head().await.unwrap();
+            Answer::new(head, client)
+        })
+        .await
+    }
+
+    pub async fn ready(&self) -> u16 {
+        page(self.admin, "/readyz").await.0
+    }
+
+    pub async fn metric(&self, name: &str) -> f64 {
+        metric(self.admin, name).await
+    }
+}
+
+impl TemporaryFile {
+    pub fn new(text: &str) -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let name = format!(
+            "gateway-{}-{}.yaml",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
+        let file = Self(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name));
+        file.write(text);
+        file
+    }
+
+    /// Replaces it, as editors and Kubernetes do: at no time is it half there.
+    pub fn write(&self, text: &str) {
+        let new = self.0.with_extension("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(&new, &self.0).unwrap();
+    }
+
+    pub fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for TemporaryFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// The lines of a pipe, as they come.
+fn lines(pipe: impl Read + Send + 'static) -> mpsc::UnboundedReceiver<String> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}

@@ -1,0 +1,105 @@
+//! Another config while streams are open.
+
+use std::net::SocketAddr;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::client::{Asked, outcome, text};
+use super::harness::{Running, targets};
+use super::program::{Serving, TemporaryFile};
+use super::scripted::Scripted;
+use super::soon;
+use crate::fixture_server::{fast, serve};
+
+fn with_model(upstream: SocketAddr, name: &str) -> String {
+    format!(
+        "{}\n",
+        targets(&[upstream], "").replace("  m: {", &format!("  {name}: {{"))
+    )
+}
+
+async fn models(serving: &Serving) -> Vec<String> {
+    let mut answer = serving.ask(&Asked::new("GET", "/v1/models")).await;
+    let body: Value = serde_json::from_slice(&answer.body().await).unwrap();
+    let models = body["data"].as_array().unwrap().iter();
+    models
+        .map(|model| model["id"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+async fn reloads(serving: &Serving, outcome: &str) -> f64 {
+    let name = format!("sluicegate_config_reloads_total{{outcome=\"{outcome}\"}}");
+    serving.metric(&name).await
+}
+
+#[tokio::test]
+async fn a_hangup_reloads_and_a_bad_config_changes_nothing() {
+    let upstream = serve(&fast());
+    let config = TemporaryFile::new(&with_model(upstream.addr(), "old"));
+    let mut serving = Serving::start(&config, &[]).await;
+    assert_eq!(models(&serving).await, ["old"]);
+    config.write(&with_model(upstream.addr(), "new"));
+    serving.program.signal(Signal::HUP);
+    serving.program.logs("configuration reloaded").await;
+    assert_eq!(models(&serving).await, ["new"]);
+    assert_eq!(serving.ask(&Asked::prompt("old")).await.status(), 404);
+
+    config.write(&with_model(upstream.addr(), "newer").replace("resume:", "resumé:"));
+    serving.program.signal(Signal::HUP);
+    let refused = serving
+        .program
+        .logs("configuration refused; the old one goes on")
+        .await;
+    assert_eq!(refused["level"], "ERROR");
+    assert!(
+        refused["problem"].as_str().unwrap().contains("resumé"),
+        "{refused}"
+    );
+    assert_eq!(models(&serving).await, ["new"]);
+    assert_eq!(serving.ready().await, 200);
+    let mut answer = serving.ask(&Asked::prompt("new")).await;
+    assert_eq!(outcome(&answer.events().await), "");
+    assert!(reloads(&serving, "accepted").await >= 1.0);
+    assert!(reloads(&serving, "refused").await >= 1.0);
+}
+
+#[tokio::test]
+async fn a_changed_file_reloads_by_itself() {
+    let upstream = serve(&fast());
+    let config = TemporaryFile::new(&with_model(upstream.addr(), "old"));
+    let mut serving = Serving::start(&config, &[]).await;
+    config.write(&with_model(upstream.addr(), "new"));
+    serving.program.logs("configuration reloaded").await;
+    assert_eq!(models(&serving).await, ["new"]);
+    config.write("upstreams: [");
+    serving
+        .program
+        .logs("configuration refused; the old one goes on")
+        .await;
+    assert_eq!(models(&serving).await, ["new"]);
+    assert_eq!(reloads(&serving, "accepted").await, 1.0);
+    assert_eq!(reloads(&serving, "refused").await, 1.0);
+}
+
+#[tokio::test]
+async fn open_streams_keep_what_they_began_with() {
+    let before = Scripted::bind().await;
+    let after = serve(&fast());
+    let running = Running::before(&[before.addr()], "");
+    let answering = async {
+        let mut exchange = before.request().await;
+        exchange.begin().await;
+        exchange.token("one ").await;
+        exchange
+    };
+    let (mut answer, mut exchange) = tokio::join!(running.prompt(), answering);
+    running.reload(&targets(&[after.addr()], ""));
+    let events = running.prompt().await.events().await;
+    assert_eq!(outcome(&events), "");
+    assert_eq!(after.request_count(), 1);
+    exchange.token("two").await;
+    exchange.finish().await;
+    let events = soon(answer.events()).await;
+    assert_eq!((text(&events).as_str(), outcome(&events)), ("one two", ""));
+}

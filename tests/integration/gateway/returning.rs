@@ -1,0 +1,101 @@
+//! Clients that come back with `Last-Event-ID`: a true answer, and never a new generation.
+
+use sluicegate::fixture::{Fault, Options};
+
+use super::client::Asked;
+use super::harness::Running;
+use super::soon;
+use crate::fixture_server::{fast, serve};
+
+/// How both methods ask again.
+fn returns(id: &str) -> [Asked; 2] {
+    [
+        Asked::prompt("m").header("last-event-id", id),
+        Asked::new("GET", "/v1/streams?model=m&prompt=Hello").header("last-event-id", id),
+    ]
+}
+
+#[tokio::test]
+async fn after_the_end_there_is_nothing_more() {
+    let upstream = serve(&fast());
+    let running = Running::before(&[upstream.addr()], "");
+    let events = running.prompt().await.events().await;
+    running.idle().await;
+    // Wherever the client says that it stopped: it may not have seen the end.
+    for seen in [&events[0], &events[3], events.last().unwrap()] {
+        for asked in returns(&seen.id) {
+            let mut answer = running.ask(&asked).await;
+            assert_eq!(answer.status(), 204);
+            assert_eq!(answer.body().await, b"");
+            assert!(answer.has("x-request-id"));
+        }
+    }
+    assert_eq!(upstream.request_count(), 1);
+}
+
+#[tokio::test]
+async fn after_an_error_there_is_nothing_more_either() {
+    let upstream = serve(&Options {
+        fault: Some(Fault::Truncate { after: 5 }),
+        ..fast()
+    });
+    let running = Running::before(&[upstream.addr()], "");
+    let events = running.prompt().await.events().await;
+    for asked in returns(&events.last().unwrap().id) {
+        assert_eq!(running.ask(&asked).await.status(), 204);
+    }
+    assert_eq!(upstream.request_count(), 1);
+}
+
+#[tokio::test]
+async fn who_left_finds_the_stream_gone() {
+    let upstream = serve(&Options {
+        fault: Some(Fault::Stall { after: 5 }),
+        ..fast()
+    });
+    let running = Running::before(&[upstream.addr()], "");
+    let mut answer = running.prompt().await;
+    let start = answer.event().await.unwrap();
+    drop(answer);
+    soon(upstream.closed_by_client(1)).await;
+    running.idle().await;
+    for asked in returns(&start.id) {
+        let mut answer = running.ask(&asked).await;
+        assert_eq!(answer.status(), 410);
+        assert_eq!(answer.error().await["code"], "gone");
+    }
+    assert_eq!(upstream.request_count(), 1);
+}
+
+#[tokio::test]
+async fn an_id_that_is_unknown_or_none_asks_no_model() {
+    let upstream = serve(&fast());
+    let running = Running::before(&[upstream.addr()], "");
+    let foreign = format!("st_{}.3", "a".repeat(26));
+    for (id, status, code) in [
+        (foreign.as_str(), 404, "not_found"),
+        ("st_.1", 400, "invalid_request"),
+        ("17", 400, "invalid_request"),
+        ("null", 400, "invalid_request"),
+        ("st_aaaaaaaaaaaaaaaaaaaaaaaaaa", 400, "invalid_request"),
+        ("st_aaaaaaaaaaaaaaaaaaaaaaaaaa.-1", 400, "invalid_request"),
+        ("\u{e9}", 400, "invalid_request"),
+    ] {
+        for asked in returns(id) {
+            let mut answer = running.ask(&asked).await;
+            assert_eq!(answer.status(), status, "{id}");
+            assert_eq!(answer.error().await["code"], code, "{id}");
+        }
+    }
+    assert_eq!(upstream.request_count(), 0);
+}
+
+#[tokio::test]
+async fn an_empty_id_is_a_first_visit() {
+    let upstream = serve(&fast());
+    let running = Running::before(&[upstream.addr()], "");
+    for asked in returns("") {
+        assert_eq!(running.ask(&asked).await.status(), 200);
+    }
+    assert_eq!(upstream.request_count(), 2);
+}

@@ -1,0 +1,84 @@
+//! A request that is signed for AWS, as it arrives. That the signature is right is checked beside
+//! the code that makes it.
+
+use std::future::poll_fn;
+use std::time::Duration;
+
+use http::HeaderMap;
+use sluicegate::model::{
+    Credential, Event, FinishReason, Message, Part, Request, Role, SigningKey, Vendor,
+};
+use sluicegate::upstream::{Trace, Upstream, connections};
+use sluicegate::wire;
+
+use crate::fixture_server::{fast, serve};
+
+#[tokio::test]
+async fn the_signature_covers_what_is_sent() {
+    // Another test may have been first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let server = serve(&fast());
+    let mut headers = HeaderMap::new();
+    headers.insert("x-amzn-bedrock-trace", "ENABLED".parse().unwrap());
+    headers.insert("x-team", "blue".parse().unwrap());
+    let upstream = Upstream {
+        name: "bedrock".to_owned(),
+        wire: wire::by_name("bedrock-converse").unwrap(),
+        base_url: format!("http://{}/base", server.addr()),
+        credential: Some(Credential::SigV4(SigningKey {
+            access_key_id: "AKIDEXAMPLE".into(),
+            secret_access_key: "k5ecret".into(),
+            session_token: Some("token".into()),
+            region: "eu-west-1".to_owned(),
+            service: "bedrock",
+        })),
+        headers,
+        vendor: Vendor::default(),
+        client: connections(Duration::from_secs(5)).unwrap(),
+        frame_cap: 1 << 20,
+    };
+    let request = Request {
+        messages: vec![Message {
+            field: "prompt".to_owned(),
+            role: Role::User,
+            content: vec![Part::Text("Grüße".to_owned())],
+        }],
+        ..Request::default()
+    };
+    let model = "us.anthropic.claude-x-v1:0";
+    let mut answer = upstream
+        .ask(&request, model, &Trace::default())
+        .await
+        .unwrap();
+    let mut finish = None;
+    let mut sink = |event: Event<'_>| {
+        if let Event::Finish(reason) = event {
+            finish = Some(reason);
+        }
+    };
+    while !poll_fn(|context| answer.poll_read(context, &mut sink))
+        .await
+        .unwrap()
+    {}
+    assert_eq!(finish, Some(FinishReason::Stop));
+
+    let seen = server.requests().remove(0);
+    assert_eq!(seen.model.as_deref(), Some(model));
+    assert_eq!(
+        seen.path,
+        "/base/model/us.anthropic.claude-x-v1%3A0/converse-stream"
+    );
+    let header = |name: &str| seen.headers[name].to_str().unwrap();
+    assert_eq!(header("host"), server.addr().to_string());
+    assert_eq!(header("x-amz-security-token"), "token");
+    let time = header("x-amz-date");
+    let authorization = header("authorization");
+    let expected = format!(
+        "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/{}/eu-west-1/bedrock/aws4_request, \
+         SignedHeaders=content-type;host;x-amz-date;x-amz-security-token;x-amzn-bedrock-trace, \
+         Signature=",
+        &time[..8]
+    );
+    assert!(authorization.starts_with(&expected), "{authorization}");
+    assert!(!format!("{:?} {upstream:?}", seen.headers).contains("5ecret"));
+}
