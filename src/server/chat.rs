@@ -70,7 +70,8 @@ pub(super) async fn answer(
             .await
             .and_then(|body| dialect.parse(&body)),
     };
-    let asked = asked.map_err(refused)?;
+    let mut asked = asked.map_err(refused)?;
+    dialect.read_headers(headers, &mut asked);
     asked.check_names().map_err(refused)?;
     let (model, route) = entry
         .app
@@ -101,9 +102,12 @@ pub(super) async fn answer(
         Arc::clone(&gateway.metrics),
         Arc::clone(&gateway.memory),
     );
-    let outlet = Outlet::new(dialect.encoder(&asked, opening), receipt);
+    let mut outlet = Outlet::new(dialect.encoder(&asked, opening), receipt);
     let headers_out = dialect.headers(&asked);
     let streamed = asked.stream;
+    if !streamed || dialect.keeps_content() {
+        outlet.bound(entry.app.config.limits.frame);
+    }
     let conditions = Conditions {
         route: Arc::new(route),
         metrics: Arc::clone(&gateway.metrics),
@@ -111,7 +115,6 @@ pub(super) async fn answer(
         beat: dialect.heartbeat(),
         cut: gateway.cut.clone(),
         recycler: gateway.recycler.clone(),
-        largest: entry.app.config.limits.frame,
     };
     let trace = trace(headers);
     let body = if streamed {
