@@ -109,6 +109,9 @@ pub(super) struct Item<'a> {
     content: Option<&'a RawValue>,
     #[serde(borrow)]
     summary: Option<&'a RawValue>,
+    /// The seal on reasoning, where the client asked for it.
+    #[serde(borrow)]
+    pub(super) encrypted_content: Option<Text<'a>>,
 }
 
 /// A piece of a message or of reasoning.

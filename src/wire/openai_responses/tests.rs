@@ -87,6 +87,20 @@ fn a_summary_too_long_to_hold_is_shown() {
 }
 
 #[test]
+fn a_seal_goes_with_its_text_or_stands_for_it() {
+    let item = |summary: &str| {
+        format!(
+            r#"{{"type":"response.output_item.done","output_index":0,"item":{{"id":"r","type":"reasoning","summary":[{summary}],"encrypted_content":"sealed"}}}}"#
+        )
+    };
+    let signed = [r#"Reasoning("short")"#, r#"Signature("sealed")"#];
+    let text = r#"{"type":"summary_text","text":"short"}"#;
+    assert_eq!(read(&[&item(text)]), signed);
+    assert_eq!(read(&[&summary("short"), &item(text)]), signed);
+    assert_eq!(read(&[&item("")]), [r#"SealedReasoning("sealed")"#]);
+}
+
+#[test]
 fn a_text_is_told_once_wherever_it_comes_from() {
     let delta =
         r#"{"type":"response.output_text.delta","item_id":"m","content_index":1,"delta":"Hi"}"#;
