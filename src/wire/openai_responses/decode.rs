@@ -233,6 +233,10 @@ impl ResponsesDecoder {
             "message" | "reasoning" => {
                 self.parts(at, &item.content(), sink);
                 self.parts(at, &item.summary(), sink);
+                if let Some(seal) = said(&item.encrypted_content) {
+                    self.heard = true;
+                    self.thinking.seal(at, seal, sink);
+                }
                 self.thinking.settle(sink);
                 self.told.forget(at);
             }

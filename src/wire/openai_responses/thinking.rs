@@ -56,6 +56,16 @@ impl Thinking {
         }
     }
 
+    /// Hands on the seal of an item that is done: with its text, or for it.
+    pub(super) fn seal(&mut self, at: At<'_>, seal: &str, sink: &mut dyn Sink) {
+        self.enter(at, sink);
+        self.settle(sink);
+        sink.event(match self.chosen {
+            Some(_) => Event::Signature(seal),
+            None => Event::SealedReasoning(seal),
+        });
+    }
+
     fn enter(&mut self, at: At<'_>, sink: &mut dyn Sink) {
         if !self.place.is(at) {
             self.settle(sink);
