@@ -208,6 +208,7 @@ fn cors(gateway: &Arc<Gateway>) -> CorsLayer {
             named("x-ratelimit-limit-requests"),
             named("x-ratelimit-remaining-requests"),
             named("x-ratelimit-reset-requests"),
+            named("x-should-retry"),
         ])
         .max_age(Duration::from_secs(600))
 }

@@ -116,45 +116,56 @@ async fn a_ping_may_come_before_everything() {
 
 #[tokio::test]
 async fn what_an_encoder_keeps_is_bounded() {
-    for path in ["/v1/messages", "/v1/responses"] {
-        for stream in [true, false] {
-            let upstream = Scripted::bind().await;
-            let running = before(&upstream, "limits: { frame: 4KiB }");
-            let body = match path {
-                "/v1/messages" => hello(stream),
-                _ => json!({"model": "m", "input": "Hi", "stream": stream}),
-            };
-            let asked = Asked {
-                body: body.to_string().into_bytes(),
-                ..Asked::new("POST", path)
-            };
-            let answering = async {
-                let mut exchange = upstream.request().await;
-                exchange.begin().await;
-                exchange.chunk(START).await;
-                // The gateway leaves in the middle of it.
-                for _ in 0..10 {
-                    if !exchange.try_chunk(text(&"x".repeat(1000))).await {
-                        break;
-                    }
+    for (path, stream) in [
+        ("/v1/messages", true),
+        ("/v1/messages", false),
+        ("/v1/responses", true),
+        ("/v1/responses", false),
+        ("/v1/chat/completions", false),
+        ("/v1/ui-messages", true),
+    ] {
+        let upstream = Scripted::bind().await;
+        let running = before(&upstream, "limits: { frame: 4KiB }");
+        let body = match path {
+            "/v1/messages" => hello(stream),
+            "/v1/chat/completions" => json!({"model": "m", "messages": hello(false)["messages"]}),
+            "/v1/ui-messages" => {
+                let parts = json!([{"type": "text", "text": "Hi"}]);
+                json!({"model": "m", "messages": [{"role": "user", "parts": parts}]})
+            }
+            _ => json!({"model": "m", "input": "Hi", "stream": stream}),
+        };
+        let asked = Asked {
+            body: body.to_string().into_bytes(),
+            ..Asked::new("POST", path)
+        };
+        let answering = async {
+            let mut exchange = upstream.request().await;
+            exchange.begin().await;
+            exchange.chunk(START).await;
+            // The gateway leaves in the middle of it.
+            for _ in 0..10 {
+                if !exchange.try_chunk(text(&"x".repeat(1000))).await {
+                    break;
                 }
-                exchange.closed().await;
-            };
-            let reading = async {
-                let mut answer = running.ask(&asked).await;
-                let mut said = String::new();
-                if stream {
-                    while let Some(chunk) = answer.chunk().await {
-                        said.push_str(&chunk);
-                    }
-                    assert!(said.contains("event: error\n"), "{said}");
-                } else {
-                    assert_eq!(answer.status(), 502);
-                    said = String::from_utf8(answer.body().await).unwrap();
+            }
+            exchange.closed().await;
+        };
+        let reading = async {
+            let mut answer = running.ask(&asked).await;
+            let mut said = String::new();
+            if stream {
+                while let Some(chunk) = answer.chunk().await {
+                    said.push_str(&chunk);
                 }
-                assert!(said.contains("too large to be kept"), "{path}: {said}");
-            };
-            tokio::join!(answering, reading);
-        }
+                let ends = ["event: error\n", "data: {\"type\":\"error\""];
+                assert!(ends.iter().any(|end| said.contains(end)), "{said}");
+            } else {
+                assert_eq!(answer.status(), 502);
+                said = String::from_utf8(answer.body().await).unwrap();
+            }
+            assert!(said.contains("too large to be kept"), "{path}: {said}");
+        };
+        tokio::join!(answering, reading);
     }
 }
