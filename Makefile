@@ -24,7 +24,6 @@ build: prepare ## build the release binary, target/release/sluicegate
 
 test: prepare kustomize ## run every test; installs what they need
 	$(CARGO) test $(CARGO_FLAGS)
-	$(MAKE) clients
 
 clients: prepare $(CLIENTS)/venv/installed $(CLIENTS)/node/installed ## run the tests with real clients; ARGS="--only name" picks some
 	$(CARGO) build $(CARGO_FLAGS)
