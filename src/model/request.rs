@@ -12,7 +12,8 @@ use super::Error;
 pub struct Request {
     /// The name the client used; the route maps it to upstream models.
     pub model: String,
-    /// At least one. System messages come where the client put them.
+    /// At least one, unless [`Request::for_wire`] put the client's own in `extra`. System messages
+    /// come where the client put them.
     pub messages: Vec<Message>,
     pub max_tokens: Option<u64>,
     pub temperature: Option<f64>,

@@ -235,6 +235,7 @@ impl ResponsesDecoder {
                 self.parts(at, &item.summary(), sink);
                 self.thinking.settle(sink);
                 self.told.forget(at);
+                self.seal(item, sink);
             }
             _ if self.is_client_call(item) => {
                 self.hear(sink);
@@ -242,6 +243,20 @@ impl ResponsesDecoder {
             }
             _ => {}
         }
+    }
+
+    /// What the vendor needs to take reasoning back. It seals what was shown; without that, it is
+    /// all that there is.
+    fn seal(&mut self, item: &Item<'_>, sink: &mut dyn Sink) {
+        let Some(sealed) = said(&item.encrypted_content) else {
+            return;
+        };
+        self.heard = true;
+        let nothing_shown = item.summary().is_empty() && item.content().is_empty();
+        sink.event(match nothing_shown {
+            true => Event::SealedReasoning(sealed),
+            false => Event::Signature(sealed),
+        });
     }
 
     /// All parts of an item.

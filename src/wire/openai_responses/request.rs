@@ -8,7 +8,8 @@ use crate::model::{
 use crate::wire::merge;
 
 /// `seed` and a budget of reasoning tokens have no place in the API; both are hints, so they are
-/// left out. Nothing is stored, since a client of the gateway always sends the whole conversation.
+/// left out. Nothing is stored, since a client of another protocol always sends the whole
+/// conversation.
 pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
     if !request.stop.is_empty() {
         return Err(Error::invalid(
@@ -25,7 +26,11 @@ pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
         }
     };
     set("instructions", instructions(system)?.map(Value::from));
-    set("input", Some(input(messages)?.into()));
+    // What a client of this very protocol wrote comes as it is, with `extra`.
+    if !request.messages.is_empty() {
+        set("input", Some(input(messages)?.into()));
+        set("store", Some(false.into()));
+    }
     set("max_output_tokens", request.max_tokens.map(Value::from));
     set("temperature", request.temperature.map(Value::from));
     set("top_p", request.top_p.map(Value::from));
@@ -42,7 +47,6 @@ pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
     );
     set("user", request.user.as_deref().map(Value::from));
     set("metadata", request.metadata.clone().map(Value::from));
-    set("store", Some(false.into()));
     set("stream", Some(true.into()));
     merge(&mut body, &request.extra);
     Ok(Value::Object(body))

@@ -109,6 +109,9 @@ pub(super) struct Item<'a> {
     content: Option<&'a RawValue>,
     #[serde(borrow)]
     summary: Option<&'a RawValue>,
+    /// Of reasoning: what the vendor needs to take it back.
+    #[serde(borrow)]
+    pub(super) encrypted_content: Option<Text<'a>>,
 }
 
 /// A piece of a message or of reasoning.
