@@ -135,6 +135,7 @@ impl ResponsesDecoder {
             "response.output_text.annotation.added" => {
                 if let Some(annotation) = message.annotation {
                     self.told.part(Kind::Text, at, number).annotations += 1;
+                    self.hear(sink);
                     cite(annotation, sink);
                 }
             }
@@ -223,6 +224,7 @@ impl ResponsesDecoder {
         let new = annotations.get(*told..).unwrap_or_default();
         *told = annotations.len().max(*told);
         for annotation in new {
+            self.hear(sink);
             cite(annotation, sink);
         }
     }
