@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use http::header::EXPECT;
-use http::{HeaderMap, StatusCode};
+use http::header::{CONNECTION, EXPECT};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Limited};
 
@@ -103,8 +103,12 @@ pub(super) async fn answer(
         Arc::clone(&gateway.memory),
     );
     let mut outlet = Outlet::new(dialect.encoder(&asked, opening), receipt);
-    let headers_out = dialect.headers(&asked);
+    let mut headers_out = dialect.headers(&asked);
     let streamed = asked.stream;
+    if streamed {
+        // Nothing follows the terminal event, and every client sees that.
+        headers_out.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     if !streamed || dialect.keeps_content() {
         outlet.bound(entry.app.config.limits.frame);
     }
