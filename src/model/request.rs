@@ -22,6 +22,8 @@ pub struct Request {
     pub seed: Option<i64>,
     pub tools: Vec<Tool>,
     pub tool_choice: Option<ToolChoice>,
+    /// Whether an answer may have several tool calls; the vendor decides where it is not set.
+    pub parallel_tool_calls: Option<bool>,
     pub response_format: Option<ResponseFormat>,
     pub reasoning: Option<Reasoning>,
     /// The app's own name for its user.

@@ -37,6 +37,11 @@ pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
     let tools = (!request.tools.is_empty()).then(|| request.tools.iter().map(tool).collect());
     set("tools", tools);
     set("tool_choice", request.tool_choice.as_ref().map(tool_choice));
+    // Without tools it says nothing, and the API refuses it.
+    let parallel = request
+        .parallel_tool_calls
+        .filter(|_| !request.tools.is_empty());
+    set("parallel_tool_calls", parallel.map(Value::from));
     let format = request.response_format.as_ref().map(format);
     set("text", format.map(|format| json!({ "format": format })));
     let reasoning = request.reasoning.as_ref();

@@ -66,6 +66,7 @@ fn a_request_is_understood() {
         request.tool_choice,
         Some(ToolChoice::Function("f".to_owned()))
     );
+    assert_eq!(request.parallel_tool_calls, Some(false));
     let effort = Some("low".to_owned());
     let max_tokens = None;
     assert_eq!(request.reasoning, Some(Reasoning { effort, max_tokens }));
