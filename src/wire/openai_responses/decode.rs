@@ -233,11 +233,16 @@ impl ResponsesDecoder {
     fn item(&mut self, at: At<'_>, item: &Item<'_>, sink: &mut dyn Sink) {
         match said(&item.kind).unwrap_or_default() {
             "message" | "reasoning" => {
-                self.parts(at, &item.content(), sink);
-                self.parts(at, &item.summary(), sink);
+                let (content, summary) = (item.content(), item.summary());
+                self.parts(at, &content, sink);
+                self.parts(at, &summary, sink);
+                if let Some(seal) = said(&item.encrypted_content) {
+                    self.heard = true;
+                    let parts = !content.is_empty() || !summary.is_empty();
+                    self.thinking.seal(at, seal, parts, sink);
+                }
                 self.thinking.settle(sink);
                 self.told.forget(at);
-                self.seal(item, sink);
             }
             _ if self.is_client_call(item) => {
                 self.hear(sink);
@@ -245,20 +250,6 @@ impl ResponsesDecoder {
             }
             _ => {}
         }
-    }
-
-    /// What the vendor needs to take reasoning back. It seals what was shown; without that, it is
-    /// all that there is.
-    fn seal(&mut self, item: &Item<'_>, sink: &mut dyn Sink) {
-        let Some(sealed) = said(&item.encrypted_content) else {
-            return;
-        };
-        self.heard = true;
-        let nothing_shown = item.summary().is_empty() && item.content().is_empty();
-        sink.event(match nothing_shown {
-            true => Event::SealedReasoning(sealed),
-            false => Event::Signature(sealed),
-        });
     }
 
     /// All parts of an item.

@@ -51,10 +51,25 @@ pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
         effort.map(|effort| json!({ "effort": effort })),
     );
     set("user", request.user.as_deref().map(Value::from));
-    set("metadata", request.metadata.clone().map(Value::from));
+    set("metadata", request.metadata.as_ref().and_then(metadata));
     set("stream", Some(true.into()));
     merge(&mut body, &request.extra);
     Ok(Value::Object(body))
+}
+
+/// What the API takes of an app's own metadata: 16 texts of up to 512 characters, under names of up
+/// to 64. The rest is left out.
+fn metadata(metadata: &Map<String, Value>) -> Option<Value> {
+    let fits = |text: &str, most: usize| text.chars().nth(most).is_none();
+    let taken: Map<String, Value> = metadata
+        .iter()
+        .filter(|(name, value)| {
+            fits(name, 64) && value.as_str().is_some_and(|text| fits(text, 512))
+        })
+        .take(16)
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    (!taken.is_empty()).then_some(Value::Object(taken))
 }
 
 /// The system messages that open the conversation, which become `instructions`, and all the rest.
