@@ -24,6 +24,7 @@ struct Body {
     seed: Option<i64>,
     tools: Option<Vec<ChatTool>>,
     tool_choice: Option<ChatToolChoice>,
+    parallel_tool_calls: Option<bool>,
     response_format: Option<ChatFormat>,
     reasoning_effort: Option<String>,
     user: Option<String>,
@@ -52,7 +53,7 @@ struct StreamOptions {
 }
 
 /// Members with a place of their own in a [`Request`], or with no meaning beyond the gateway.
-const READ: [&str; 20] = [
+const READ: [&str; 21] = [
     "audio",
     "function_call",
     "functions",
@@ -62,6 +63,7 @@ const READ: [&str; 20] = [
     "modalities",
     "model",
     "n",
+    "parallel_tool_calls",
     "reasoning_effort",
     "response_format",
     "seed",
@@ -95,6 +97,7 @@ pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
             Some(Stop::Many(many)) => many,
         },
         seed: body.seed,
+        parallel_tool_calls: body.parallel_tool_calls,
         reasoning: body.reasoning_effort.map(|effort| Reasoning {
             effort: Some(effort),
             max_tokens: None,

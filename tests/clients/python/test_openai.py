@@ -120,12 +120,14 @@ def test_fields_reach_an_upstream_of_the_same_protocol(client):
     answer = client.chat.completions.create(
         model="scripted/echo",
         messages=[{"role": "user", "name": "Ada", "content": "Hello?"}],
+        tools=TOOLS,
         parallel_tool_calls=False,
         prompt_cache_key="k",
         extra_body={"novelty": [1]},
     )
     sent = json.loads(answer.choices[0].message.content)
     assert sent["messages"] == [{"role": "user", "name": "Ada", "content": "Hello?"}]
+    assert sent["tools"] == TOOLS
     assert (sent["parallel_tool_calls"], sent["prompt_cache_key"], sent["novelty"]) == (False, "k", [1])
 
 

@@ -76,6 +76,7 @@ fn a_request_is_understood() {
     assert_eq!(request.user.as_deref(), Some("u"));
     assert_eq!(request.tools[0].name, "f");
     assert_eq!(request.tool_choice, Some(ToolChoice::Required));
+    assert_eq!(request.parallel_tool_calls, Some(false));
     let effort = Some("low".to_owned());
     let max_tokens = Some(2000);
     assert_eq!(request.reasoning, Some(Reasoning { effort, max_tokens }));
@@ -253,6 +254,14 @@ fn mistakes_are_named() {
         (
             with(&hello(), "tool_choice", json!({"type": "tool"})),
             "tool_choice.name",
+        ),
+        (
+            with(
+                &hello(),
+                "tool_choice",
+                json!({"type": "auto", "disable_parallel_tool_use": 1}),
+            ),
+            "tool_choice.disable_parallel_tool_use",
         ),
         (
             with(&hello(), "thinking", json!({"type": "enabled"})),

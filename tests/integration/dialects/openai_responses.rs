@@ -66,6 +66,7 @@ fn a_request_is_understood() {
         request.tool_choice,
         Some(ToolChoice::Function("f".to_owned()))
     );
+    assert_eq!(request.parallel_tool_calls, Some(false));
     let effort = Some("low".to_owned());
     let max_tokens = None;
     assert_eq!(request.reasoning, Some(Reasoning { effort, max_tokens }));
@@ -127,12 +128,12 @@ fn what_an_assistant_says_thinks_and_calls_is_one_turn() {
 
 #[test]
 fn an_upstream_of_the_same_protocol_gets_what_the_client_wrote() {
-    let request = parse(PATH, &everything()).unwrap();
-    let native = request.for_wire("openai-responses").unwrap();
-    let mut expected = with(&everything(), "model", Value::Null);
-    expected = with(&expected, "stream", Value::Null);
-    assert_eq!(Value::Object(native.extra.clone()), expected);
-    assert!(native.messages.is_empty() && native.tools.is_empty());
+    for body in [hello(), everything()] {
+        let request = parse(PATH, &body).unwrap();
+        let mut expected = with(&body, "model", json!("their-model"));
+        expected["stream"] = json!(true);
+        assert_eq!(sent("openai-responses", &request).unwrap(), expected);
+    }
 }
 
 #[test]
@@ -146,9 +147,9 @@ fn ids_that_the_gateway_gave_do_not_go_back() {
         {"role": "user", "content": "Hi"},
     ]);
     let request = parse(PATH, &with(&hello(), "input", input)).unwrap();
-    let native = request.for_wire("openai-responses").unwrap();
+    let sent = sent("openai-responses", &request).unwrap();
     assert_eq!(
-        native.extra["input"],
+        sent["input"],
         json!([
             {"type": "reasoning", "summary": [], "encrypted_content": "d"},
             {"type": "message", "role": "assistant", "content": "A"},
@@ -186,7 +187,7 @@ fn what_only_the_vendor_can_do_is_refused_elsewhere() {
         ),
     ] {
         let request = parse(PATH, &body).unwrap();
-        assert!(request.for_wire("openai-responses").is_ok(), "{field}");
+        assert!(sent("openai-responses", &request).is_ok(), "{field}");
         let error = sent("anthropic-messages", &request).unwrap_err();
         assert!(
             error.message().starts_with(&format!("{field}: ")),

@@ -84,6 +84,44 @@ const OPENAI_CHAT: Protocol = Protocol {
     orders: Gist::by_kind,
 };
 
+const RESPONSES: Protocol = Protocol {
+    path: "/v1/responses",
+    wire: "openai-responses",
+    keeps: |mut gist| {
+        // An annotation names its source, and the source's own words have no place in it.
+        gist.said.retain(|said| match said {
+            Said::Cited { url, title, .. } => url.is_some() || title.is_some(),
+            _ => true,
+        });
+        for said in &mut gist.said {
+            if let Said::Cited { text, .. } = said {
+                *text = None;
+            }
+        }
+        let refused = gist
+            .said
+            .iter()
+            .any(|said| matches!(said, Said::Refusal(_)));
+        gist.finish = gist.finish.map(|finish| match finish {
+            FinishReason::Length | FinishReason::ContentFilter => finish,
+            _ if refused => FinishReason::Refusal,
+            _ if !gist.calls.is_empty() => FinishReason::ToolCalls,
+            _ => FinishReason::Stop,
+        });
+        let usage = &mut gist.usage;
+        for count in [
+            &mut usage.cached_input,
+            &mut usage.cache_write,
+            &mut usage.reasoning,
+        ] {
+            *count = Some(count.unwrap_or(0));
+        }
+        gist
+    },
+    // A whole text has its citations behind it.
+    orders: Gist::citations_last,
+};
+
 /// An event that is no tool call's, kept.
 #[derive(Debug, Clone, PartialEq)]
 enum Said {
@@ -139,6 +177,16 @@ proptest! {
     #[test]
     fn a_whole_chat_completion_reads_back(answer in answer()) {
         reads_back(&OPENAI_CHAT, &answer, false)?;
+    }
+
+    #[test]
+    fn a_stream_of_a_response_reads_back(answer in answer()) {
+        reads_back(&RESPONSES, &answer, true)?;
+    }
+
+    #[test]
+    fn a_whole_response_reads_back(answer in answer()) {
+        reads_back(&RESPONSES, &answer, false)?;
     }
 }
 

@@ -235,3 +235,12 @@ fn what_it_cannot_say() {
     ]);
     refused(WIRE, &pictured, "messages[0].content[1]");
 }
+
+#[test]
+fn one_call_at_most() {
+    let mut request = tool_turns();
+    request.parallel_tool_calls = Some(false);
+    assert_eq!(body(WIRE, &request)["parallel_tool_calls"], false);
+    request.tools.clear();
+    assert_eq!(body(WIRE, &request)["parallel_tool_calls"], Value::Null);
+}
