@@ -14,13 +14,14 @@ class ScriptedUpstream:
     | `hold…` | one text, then silence until the gateway leaves |
     | `status-NNN` | that status, with an error in OpenAI's form |
 
-    `GET /left/<model>` waits until a connection that asked for that `hold…` model was left, 204.
+    `GET /asked/<model>` and `GET /left/<model>` wait until somebody asked for that `hold…` model, and
+    until they left: 204.
     """
 
     def __init__(self):
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._server.daemon_threads = True
-        self._server.left = {}
+        self._server.seen = {}
         self._server.lock = threading.Lock()
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -47,22 +48,23 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         elif model.startswith("hold"):
             self._stream()
             self._event(_chunk({"content": "Wait"}))
+            self._seen(f"/asked/{model}").set()
             # Nothing more is sent to this connection, so its end is that the gateway left.
             self.rfile.read(1)
-            self._left(model).set()
+            self._seen(f"/left/{model}").set()
             self.close_connection = True
         else:
             self._refuse(int(model.removeprefix("status-")))
 
     def do_GET(self):
-        left = self._left(self.path.removeprefix("/left/")).wait(self.PATIENCE)
-        self.send_response(204 if left else 504)
+        seen = self._seen(self.path).wait(self.PATIENCE)
+        self.send_response(204 if seen else 504)
         self.send_header("content-length", "0")
         self.end_headers()
 
-    def _left(self, model):
+    def _seen(self, what):
         with self.server.lock:
-            return self.server.left.setdefault(model, threading.Event())
+            return self.server.seen.setdefault(what, threading.Event())
 
     def _stream(self):
         self.send_response(200)

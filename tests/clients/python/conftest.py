@@ -31,15 +31,20 @@ def limited_key():
 
 
 @pytest.fixture
+def asked():
+    """Waits until the gateway asked the scripted upstream for this `hold…` model."""
+    return lambda model: _seen(f"asked/{model}")
+
+
+@pytest.fixture
 def left():
     """Waits until the gateway left the scripted upstream's answer of this `hold…` model."""
+    return lambda model: _seen(f"left/{model}")
 
-    def wait(model):
-        asked = f"{os.environ['SLUICEGATE_SCRIPTED_URL']}/left/{model}"
-        with urllib.request.urlopen(asked, timeout=30) as answer:
-            return answer.status == 204
 
-    return wait
+def _seen(what):
+    with urllib.request.urlopen(f"{os.environ['SLUICEGATE_SCRIPTED_URL']}/{what}", timeout=30) as answer:
+        return answer.status == 204
 
 
 def pytest_generate_tests(metafunc):

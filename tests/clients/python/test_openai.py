@@ -174,11 +174,19 @@ def test_leaving_closes_the_upstream(client, left):
     assert left("hold-openai")
 
 
-def test_leaving_a_whole_answer_closes_the_upstream(url, key, left):
+def test_leaving_a_whole_answer_closes_the_upstream(url, key, asked, left):
     """The client gives up before it has anything."""
-    client = openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=0.5)
-    asked = lambda: client.chat.completions.create(model="scripted/hold-openai-whole", messages=HELLO)
-    refused(asked, openai.APITimeoutError)
+
+    async def give_up():
+        async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0) as client:
+            asking = client.chat.completions.create(model="scripted/hold-openai-whole", messages=HELLO)
+            asking = asyncio.create_task(asking)
+            assert await asyncio.to_thread(asked, "hold-openai-whole")
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+
+    asyncio.run(give_up())
     assert left("hold-openai-whole")
 
 
