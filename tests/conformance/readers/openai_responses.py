@@ -13,6 +13,7 @@ from reading import CUT, IN_BAND, UNPARSABLE, Call, Reading, Usage
 from readers import plain as framing
 
 PACKAGE = "openai"
+CALLS_OF_OTHER_FORMS = ("apply_patch_call", "computer_call", "local_shell_call", "shell_call")
 TERMINAL = ("response.completed", "response.incomplete", "response.failed")
 
 
@@ -52,9 +53,24 @@ def _join(values):
             reading.note("the last event repeats no output: the deltas were joined")
         output = {"output": _items(values)}
         _response(reading, (last["response"] if last else {"status": "in_progress"}) | output)
+    streamed = _streamed_reasoning(values)
+    if streamed and streamed != reading.reasoning:
+        reading.note("the vendor rewrote its reasoning, and a stream cannot take words back: its deltas were joined")
+        reading.reasoning = streamed
     if failed:
         return reading.fail(IN_BAND, failed.get("message") or failed.get("error"))
     return reading if last else reading.fail(CUT)
+
+
+def _streamed_reasoning(values):
+    """The reasoning as it was streamed: of each item the raw text, else the summary."""
+    items = {}
+    for value in values:
+        kind = value.get("type")
+        if kind in ("response.reasoning_text.delta", "response.reasoning_summary_text.delta"):
+            item = items.setdefault(value.get("output_index"), {})
+            item[kind] = item.get(kind, "") + value["delta"]
+    return "".join(item.get("response.reasoning_text.delta") or item["response.reasoning_summary_text.delta"] for item in items.values())
 
 
 def _items(values):
@@ -90,9 +106,13 @@ def _response(reading, response):
             reading.reasoning += "".join(part.get("text") or "" for part in parts)
         elif kind == "function_call":
             reading.calls.append(Call(item.get("call_id"), item.get("name"), item.get("arguments") or ""))
+        elif kind == "custom_tool_call" and not _is_declared(item, response.get("tools")):
+            reading.note("a custom tool's call that the response's own `tools` do not list is one that the vendor (xAI) ran itself")
         elif kind == "custom_tool_call":
             reading.note("`custom_tool_call`: its input is free text, given as the arguments")
             reading.calls.append(Call(item.get("call_id"), item.get("name"), item.get("input") or ""))
+        elif kind in CALLS_OF_OTHER_FORMS:
+            reading.note(f"`{kind}` is no call of a named function with JSON arguments: it has no place in the native stream")
         elif kind and kind.endswith("_call"):
             reading.note(f"`{kind}` is a call that the vendor ran itself, no `tool_call`")
     usage = response.get("usage")
@@ -104,6 +124,16 @@ def _response(reading, response):
             reasoning=(usage.get("output_tokens_details") or {}).get("reasoning_tokens"),
         )
     return _end(reading, response, refused)
+
+
+def _is_declared(call, tools):
+    """Whether the client has that custom tool; a response that repeats no tools does not tell."""
+    if tools is None:
+        return True
+    return any(
+        tool.get("type") == "custom" and tool.get("name") == call.get("name") or _is_declared(call, tool.get("tools") or [])
+        for tool in tools
+    )
 
 
 def _end(reading, response, refused):
