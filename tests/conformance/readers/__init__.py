@@ -22,6 +22,8 @@ READERS = {
     "openai-chat": openai_chat,
     "openai-responses": openai_responses,
 }
+# A reason to finish ends an answer only if its body then ends cleanly: not within an event.
+ENDED_BY_A_CLEAN_END = ("gemini", "openai-chat")
 # Vendors of OpenAI Chat with an SDK of their own.
 READERS_OF_VENDORS = {("openai-chat", "mistral"): mistral}
 
@@ -48,19 +50,26 @@ def _plain(reader, recording):
         reading = reader.plain(recording)
         if reading.failed == CUT and _last_event(recording):
             # By the public interface, such an event counts where it is the terminal one only.
-            body = framing.split(recording.body)[0].encode()
+            body = framing.split(recording)[0].encode()
             reading = reader.plain(dataclasses.replace(recording, body=body))
+        elif reading.finish and recording.wire in ENDED_BY_A_CLEAN_END and _is_half(_last_event(recording)):
+            return reading.fail(CUT)
         return reading
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         return Reading().fail(UNPARSABLE, error)
 
 
 def _last_event(recording):
-    """The last event of an SSE body, if the blank line behind it is missing. `[DONE]` needs none."""
-    if not recording.path.endswith(".sse"):
+    """The last event or line, if the end of it is missing. Behind `[DONE]` nothing matters."""
+    if not recording.path.endswith((".sse", ".ndjson")) or framing.says_done(recording.body):
         return None
-    rest = framing.split(recording.body)[1].strip()
-    return rest if rest and rest.removeprefix("data:").strip() != "[DONE]" else None
+    return framing.split(recording)[1].strip() or None
+
+
+def _is_half(event):
+    """Whether an event was cut off within its data. Of one that has no data yet nothing is lost."""
+    has_data = event is not None and any(line.startswith("data:") for line in event.splitlines())
+    return has_data and not any(framing.events(event.encode()))
 
 
 def _named(package):

@@ -51,8 +51,9 @@ def _join(values):
     else:
         if last:
             reading.note("the last event repeats no output: the deltas were joined")
-        output = {"output": _items(values)}
-        _response(reading, (last["response"] if last else {"status": "in_progress"}) | output)
+        known = [value["response"] for value in values if value.get("response")]
+        response = known[-1] if known else {"status": "in_progress"}
+        _response(reading, response | {"output": _items(values)})
     streamed = _streamed_reasoning(values)
     if streamed and streamed != reading.reasoning:
         reading.note("the vendor rewrote its reasoning, and a stream cannot take words back: its deltas were joined")

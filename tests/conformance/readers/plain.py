@@ -8,17 +8,21 @@ import zlib
 def events(body):
     """The events of an SSE body as (name, data), by the letter of the WHATWG's text, but that a last
     event without its blank line is given too if its data is whole."""
-    whole, rest = split(body)
+    whole, rest = _split(body, "\n\n")
     for block in whole.split("\n\n"):
         yield from _event(block)
     yield from (event for event in _event(rest) if _is_whole(event[1]))
 
 
-def split(body):
-    """An SSE body's text up to its last blank line, and what is behind it."""
+def split(recording):
+    """A body's text up to the end of its last whole event or line, and what is behind it."""
+    return _split(recording.body, "\n" if recording.path.endswith(".ndjson") else "\n\n")
+
+
+def _split(body, end):
     text = body.decode("utf-8", "replace").removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-    at = text.rfind("\n\n") + 2 if "\n\n" in text else 0
-    return text[:at], text[at:]
+    whole, found, rest = text.rpartition(end)
+    return whole + found, rest
 
 
 def _event(block):
