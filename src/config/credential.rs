@@ -60,12 +60,14 @@ pub fn read(
     match from_environment(env, service, region) {
         Ok(Some(credential)) => Some(credential),
         Ok(None) => {
+            // The file can be right and the environment another: where it is checked is often not
+            // where it runs.
             if let Some(preset) = needed {
-                reader.problem(
+                reader.warning(
                     at,
                     format!(
-                        "is {what}; `{}` needs one, or {ACCESS_KEY_ID} and {SECRET_ACCESS_KEY} \
-                         in the environment",
+                        "is {what}, and so are {ACCESS_KEY_ID} and {SECRET_ACCESS_KEY} in the \
+                         environment; `{}` will refuse every request",
                         preset.name
                     ),
                 );

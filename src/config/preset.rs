@@ -5,17 +5,6 @@
 
 use crate::model::{CredentialScheme, Vendor};
 
-/// The names of all upstream protocols, whether or not this version speaks them.
-pub const WIRES: &[&str] = &[
-    "openai-chat",
-    "openai-responses",
-    "anthropic-messages",
-    "gemini",
-    "bedrock-converse",
-    "cohere-chat",
-    "ollama-chat",
-];
-
 /// What a vendor's name stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Preset {

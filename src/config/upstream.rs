@@ -8,7 +8,7 @@ use url::Url;
 
 use super::credential;
 use super::expand::Environment;
-use super::preset::{self, Preset, WIRES};
+use super::preset::{self, Preset};
 use super::read::{Field, Reader, Section};
 use crate::model::{Credential, CredentialScheme, Vendor};
 use crate::wire::{self, Wire};
@@ -115,7 +115,7 @@ fn read_one(
     let base_url = read_base_url(reader, &section, preset, wire_name, region);
     let credential = credential::read(reader, &section, preset, scheme, region, env);
     let headers = read_headers(reader, &section);
-    let wire = find_wire(reader, &section, wire_name?)?;
+    let wire = wire::by_name(wire_name?)?;
     Some(Upstream {
         name: name.to_owned(),
         preset: preset.map(|preset| preset.name),
@@ -138,10 +138,10 @@ fn read_wire_name<'a>(
     match (section.get("wire"), preset) {
         (Some(field), _) => {
             let name = reader.text(field)?;
-            if WIRES.contains(&name) {
+            if wire::by_name(name).is_some() {
                 return Some(name);
             }
-            reader.unknown(field, "wire", WIRES.iter().copied());
+            reader.unknown(field, "wire", wire::ALL.iter().map(|wire| wire.name()));
             None
         }
         (None, Some(preset)) => Some(preset.wire),
@@ -158,23 +158,6 @@ fn read_wire_name<'a>(
             None
         }
     }
-}
-
-/// A wire that exists but is not built in is a problem like any other.
-fn find_wire(reader: &mut Reader, section: &Section<'_>, name: &str) -> Option<&'static dyn Wire> {
-    let found = wire::by_name(name);
-    if found.is_none() {
-        let available: Vec<_> = wire::ALL.iter().map(|wire| wire.name()).collect();
-        let at = section.get("wire").unwrap_or(&section.field);
-        reader.problem(
-            at,
-            format!(
-                "wire `{name}` is not available in this version; available: {}",
-                available.join(", ")
-            ),
-        );
-    }
-    found
 }
 
 /// Whether a region means something: in the preset's address, or to signed requests.

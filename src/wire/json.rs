@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 /// A string that is borrowed from its frame unless it holds an escape. Anything that is no string
 /// is read as an empty one. (`Option<Cow<str>>` would always copy: serde borrows only in a field of
@@ -23,6 +24,11 @@ pub(super) fn said<'a>(field: &'a Option<Text<'_>>) -> Option<&'a str> {
         .as_ref()
         .map(Text::as_str)
         .filter(|text| !text.is_empty())
+}
+
+/// The items of a list in a rare field; one that is no such list holds nothing that is needed.
+pub(super) fn list<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Vec<T> {
+    serde_json::from_str(raw.get()).unwrap_or_default()
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {

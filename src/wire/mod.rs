@@ -9,9 +9,11 @@ mod bedrock_converse;
 mod claude_thinking;
 mod cohere_chat;
 mod effort;
+mod gemini;
 mod json;
 mod ollama_chat;
 mod openai_chat;
+mod openai_responses;
 mod refusal;
 
 use http::HeaderMap;
@@ -28,8 +30,10 @@ pub static ALL: &[&dyn Wire] = &[
     &anthropic_messages::AnthropicMessages,
     &bedrock_converse::BedrockConverse,
     &cohere_chat::CohereChat,
+    &gemini::Gemini,
     &ollama_chat::OllamaChat,
     &openai_chat::OpenaiChat,
+    &openai_responses::OpenaiResponses,
 ];
 
 /// The wire of that name.
@@ -113,6 +117,21 @@ pub fn interrupted() -> Error {
         ErrorCode::StreamInterrupted,
         "the upstream's stream ended before its answer did",
     )
+}
+
+/// JSON, but none of this wire's.
+fn foreign() -> Error {
+    Error::new(
+        ErrorCode::BadUpstreamData,
+        "the upstream answered with JSON that is no answer of its protocol",
+    )
+}
+
+/// The upstream's own error, in the words of the frame or document that holds it.
+fn upstream_error(data: &str) -> Error {
+    let message = refusal_of(data.as_bytes())
+        .map_or_else(|| "no reason given".to_owned(), |refusal| refusal.message);
+    Error::new(ErrorCode::UpstreamError, message)
 }
 
 /// A frame that is not what the wire says it must be. The data itself stays out of the message: it

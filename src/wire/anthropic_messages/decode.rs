@@ -4,9 +4,9 @@ use serde_json::value::RawValue;
 
 use super::shape::{Block, Counts, Message, Source, Whole, is_foreign};
 use crate::framing::Frame;
-use crate::model::{Citation, Error, ErrorCode, Event, FinishReason, Sink, ToolCallDelta, Usage};
+use crate::model::{Citation, Error, Event, FinishReason, Sink, ToolCallDelta, Usage};
 use crate::wire::json::{Text, said};
-use crate::wire::{Decoder, refusal_of, unparsable};
+use crate::wire::{Decoder, foreign, unparsable, upstream_error};
 
 /// One answer's state.
 #[derive(Debug, Default)]
@@ -67,10 +67,7 @@ impl Decoder for MessagesDecoder {
         let whole: Whole<'_> =
             serde_json::from_str(document).map_err(|error| unparsable(&error))?;
         let Some(content) = &whole.content else {
-            return Err(Error::new(
-                ErrorCode::BadUpstreamData,
-                "the upstream answered with JSON that is no answer of its protocol",
-            ));
+            return Err(foreign());
         };
         emit_identity(&whole, sink);
         for block in content {
@@ -256,12 +253,6 @@ fn filled_object(input: Option<&RawValue>) -> Option<&str> {
     let input = input?.get();
     let inside = input.strip_prefix('{')?.strip_suffix('}')?;
     (!inside.trim_ascii().is_empty()).then_some(input)
-}
-
-fn upstream_error(data: &str) -> Error {
-    let message = refusal_of(data.as_bytes())
-        .map_or_else(|| "no reason given".to_owned(), |refusal| refusal.message);
-    Error::new(ErrorCode::UpstreamError, message)
 }
 
 fn emit_identity(whole: &Whole<'_>, sink: &mut dyn Sink) {

@@ -6,9 +6,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::framing::Frame;
-use crate::model::{Error, ErrorCode, Event, FinishReason, Sink, ToolCallDelta, Usage};
+use crate::model::{Error, Event, FinishReason, Sink, ToolCallDelta, Usage};
 use crate::wire::json::{Count, Text, said};
-use crate::wire::{Decoder, interrupted, refusal_of, unparsable};
+use crate::wire::{Decoder, foreign, interrupted, unparsable, upstream_error};
 
 /// One answer's state.
 #[derive(Debug, Default)]
@@ -66,9 +66,7 @@ impl Decoder for ChatDecoder {
         let line: Line<'_> =
             serde_json::from_str(frame.data).map_err(|error| unparsable(&error))?;
         if line.error.is_some() {
-            let message = refusal_of(frame.data.as_bytes())
-                .map_or_else(|| "no reason given".to_owned(), |refusal| refusal.message);
-            return Err(Error::new(ErrorCode::UpstreamError, message));
+            return Err(upstream_error(frame.data));
         }
         self.foreign = line.message.is_none() && line.done.is_none();
         if !self.identified
@@ -103,10 +101,7 @@ impl Decoder for ChatDecoder {
 
     fn end(&mut self, _sink: &mut dyn Sink) -> Result<(), Error> {
         if self.foreign {
-            return Err(Error::new(
-                ErrorCode::BadUpstreamData,
-                "the upstream answered with JSON that is no answer of its protocol",
-            ));
+            return Err(foreign());
         }
         Err(interrupted())
     }
@@ -184,6 +179,7 @@ fn arguments(raw: Option<&RawValue>) -> Result<Cow<'_, str>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ErrorCode;
 
     fn read(lines: &[&str]) -> Vec<String> {
         let mut decoder = ChatDecoder::default();

@@ -1,15 +1,13 @@
 //! Chunks to events.
 
-use serde_json::value::RawValue;
-
 use super::chunk::{
     Annotation, ChatUsage, Choice, Chunk, Content, ContentPart, Delta, FunctionPiece,
     ReasoningDetail, Source, ToolPiece,
 };
 use crate::framing::Frame;
 use crate::model::{Citation, Error, ErrorCode, Event, FinishReason, Sink, ToolCallDelta, Usage};
-use crate::wire::json::{Count, Text};
-use crate::wire::{Decoder, interrupted, refusal_of, unparsable};
+use crate::wire::json::{Count, Text, list};
+use crate::wire::{Decoder, foreign, interrupted, unparsable, upstream_error};
 
 /// The state of one answer.
 #[derive(Default)]
@@ -70,10 +68,7 @@ impl Decoder for ChatDecoder {
         self.whole = true;
         self.frame(&Frame::new("", document), sink)?;
         if self.finish.is_none() && self.choice.is_none() {
-            return Err(Error::new(
-                ErrorCode::BadUpstreamData,
-                "the upstream answered with JSON that is no answer of its protocol",
-            ));
+            return Err(foreign());
         }
         let finish = self.finish.unwrap_or(FinishReason::Other);
         sink.event(Event::Finish(self.worded(finish)));
@@ -269,11 +264,6 @@ fn text<'a>(field: &'a Option<Text<'_>>) -> &'a str {
     field.as_ref().map_or("", Text::as_str)
 }
 
-/// The items of a list in a rare field; one that is no such list holds nothing that is needed.
-fn list<'a, T: serde::Deserialize<'a>>(raw: &'a RawValue) -> Vec<T> {
-    serde_json::from_str(raw.get()).unwrap_or_default()
-}
-
 /// The reasoning of one delta. vLLM sends it in two fields at once, OpenRouter beside details that
 /// say the same; Snowflake sends the details alone.
 fn reasoning(delta: &Delta<'_>, sink: &mut dyn Sink) {
@@ -398,7 +388,5 @@ fn in_band_error(chunk: &Chunk<'_>, name: &str, data: &str) -> Option<Error> {
     if chunk.error.is_none() && name != "error" && text(&chunk.object) != "error" {
         return None;
     }
-    let message = refusal_of(data.as_bytes())
-        .map_or_else(|| "no reason given".to_owned(), |refusal| refusal.message);
-    Some(Error::new(ErrorCode::UpstreamError, message))
+    Some(upstream_error(data))
 }

@@ -45,12 +45,11 @@ trusted_proxies: 10.0.0.0/8
         "1: lisen: unknown key; did you mean `listen`?",
         "2: listen: `here` is not an address such as `127.0.0.1:8080` or `[::]:8080`",
         "5: upstreams.openai.api_key: the environment variable `NO_SUCH_VARIABLE` is not set",
-        "7: upstreams.claude.wire: no wire `anthropic-mesages`; wires: openai-chat, openai-responses, \
-         anthropic-messages, gemini, bedrock-converse, cohere-chat, ollama-chat; did you mean \
+        "7: upstreams.claude.wire: no wire `anthropic-mesages`; wires: anthropic-messages, \
+         bedrock-converse, cohere-chat, gemini, ollama-chat, openai-chat, openai-responses; did you mean \
          `anthropic-messages`?",
         "8: upstreams.claude.base_url: must not have a user or password; use `api_key` or `headers`",
         "9: upstreams.claude.api_kee: unknown key; did you mean `api_key`?",
-        "10: upstreams.gemini: wire `gemini` is not available in this version; available: ",
         "11: upstreams.mystery.wire: is missing, and the upstream's name is no preset",
         "12: upstreams.groq.api_key: is missing; `groq` needs one",
         "16: models.fast.targets[0].upstream: no upstream `opnai`; upstreams: openai, claude, \

@@ -236,7 +236,7 @@ async fn a_finished_answers_connection_is_used_again() {
     let answering = async {
         let mut exchange = upstream.request().await;
         for _ in 0..3 {
-            exchange.begin().await;
+            exchange.begin_and_stay().await;
             exchange.token("hello").await;
             exchange.chunk(finish()).await;
             exchange.end().await;

@@ -224,7 +224,7 @@ async fn a_reused_connection_that_breaks_is_not_tried_again() {
     let running = Running::before(&[upstream.addr()], "");
     let answering = async {
         let mut exchange = upstream.request().await;
-        exchange.begin().await;
+        exchange.begin_and_stay().await;
         exchange.token("hello").await;
         exchange.finish().await;
         assert!(exchange.next_request().await);

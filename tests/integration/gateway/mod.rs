@@ -9,6 +9,7 @@
 //! | the rest | one concern each |
 
 mod answers;
+mod bodies;
 mod breaks;
 mod client;
 mod commands;

@@ -86,8 +86,18 @@ impl Exchange {
         soon(self.stream.write_all(bytes.as_ref())).await.unwrap();
     }
 
-    /// Begins a streamed answer.
+    /// Begins a streamed answer, the connection's last: a test that closes it afterwards would race
+    /// with a gateway that uses it again.
     pub async fn begin(&mut self) {
+        self.write(
+            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
+             transfer-encoding: chunked\r\nconnection: close\r\n\r\n",
+        )
+        .await;
+    }
+
+    /// Begins a streamed answer, after which more may come over the connection.
+    pub async fn begin_and_stay(&mut self) {
         self.write(
             "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
              transfer-encoding: chunked\r\n\r\n",
@@ -126,11 +136,12 @@ impl Exchange {
         self.write("0\r\n\r\n").await;
     }
 
-    /// A whole answer with a body.
+    /// A whole answer with a body, the connection's last.
     pub async fn answer(&mut self, status: u16, headers: &str, body: &str) {
         let length = body.len();
         self.write(format!(
-            "HTTP/1.1 {status} Whatever\r\n{headers}content-length: {length}\r\n\r\n{body}"
+            "HTTP/1.1 {status} Whatever\r\n{headers}content-length: {length}\r\n\
+             connection: close\r\n\r\n{body}"
         ))
         .await;
     }

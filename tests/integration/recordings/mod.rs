@@ -4,7 +4,9 @@
 //! `status`, …) and a `HEADERS.jsonl` (`path`, `request_path`). Each answer is read twice: by the
 //! pipeline, cut in several ways, and by a naive reader here that shares no code with it.
 
+mod google;
 mod naive;
+mod responses;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -80,6 +82,8 @@ impl Recording {
         let asked = self.request_path.as_str();
         let kind = Path::new(&self.path).extension()?.to_str()?;
         match self.protocol.as_str() {
+            "gemini" => Some("gemini"),
+            protocol if self.is_response(folder, protocol) => Some("openai-responses"),
             "anthropic-messages" => Some("anthropic-messages"),
             "bedrock-converse-stream" => Some("bedrock-converse"),
             "cohere-v2" => Some("cohere-chat"),
@@ -88,6 +92,25 @@ impl Recording {
             | "openai-chat" | "openrouter" | "vllm" | "tgi" => self.chat(folder, kind),
             protocol if protocol.starts_with("openai-compat:") => self.chat(folder, kind),
             _ => None,
+        }
+    }
+
+    /// Vendors offer OpenAI's Responses API beside its Chat; where the path is not known, the first
+    /// words tell.
+    fn is_response(&self, folder: &Path, protocol: &str) -> bool {
+        match self.request_path.as_str() {
+            "" | "?" => {
+                let body = fs::read_to_string(folder.join(&self.path)).unwrap_or_default();
+                let opening: String = body
+                    .chars()
+                    .filter(|c| !c.is_whitespace())
+                    .take(4096)
+                    .collect();
+                protocol == "openai-responses"
+                    || opening.starts_with("event:response.created")
+                    || opening.contains(r#""object":"response""#)
+            }
+            asked => asked.ends_with("/responses"),
         }
     }
 
@@ -155,8 +178,8 @@ fn check(wire: &str, bytes: &[u8]) -> Result<(), String> {
     let naive = naive::naive(wire, bytes);
     // A naive reader cannot keep the white space of arguments that are no string.
     for call in &mut heard.calls {
-        if matches!(wire, "anthropic-messages" | "bedrock-converse")
-            && bytes.starts_with(b"{")
+        if (wire == "gemini"
+            || matches!(wire, "anthropic-messages" | "bedrock-converse") && bytes.starts_with(b"{"))
             && let Ok(arguments) = serde_json::from_str::<Value>(&call.1)
         {
             call.1 = arguments.to_string();

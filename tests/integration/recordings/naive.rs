@@ -3,6 +3,8 @@
 use serde_json::Value;
 
 use super::Heard;
+use super::google::gemini;
+use super::responses::responses;
 
 /// Reads a whole answer in the plainest way, from JSON values.
 pub(super) fn naive(wire: &str, body: &[u8]) -> Heard {
@@ -13,6 +15,11 @@ pub(super) fn naive(wire: &str, body: &[u8]) -> Heard {
     } else {
         values(&String::from_utf8_lossy(body))
     };
+    match wire {
+        "gemini" => return gemini(&values),
+        "openai-responses" => return responses(&values),
+        _ => {}
+    }
     let mut whole = values.len() == 1;
     heard.finish = Some("other");
     for value in &values {
@@ -44,8 +51,10 @@ pub(super) fn naive(wire: &str, body: &[u8]) -> Heard {
 
 /// The JSON values of an answer in order, however they are framed.
 fn values(body: &str) -> Vec<Value> {
-    if let Ok(whole) = serde_json::from_str(body) {
-        return vec![whole];
+    match serde_json::from_str(body) {
+        Ok(Value::Array(list)) => return list,
+        Ok(whole) => return vec![whole],
+        Err(_) => {}
     }
     body.lines()
         .map(|line| line.strip_prefix("data:").unwrap_or(line).trim())
@@ -89,11 +98,11 @@ fn finish(value: &Value) -> Option<&'static str> {
     }
 }
 
-fn append(into: &mut String, value: &Value) {
+pub(super) fn append(into: &mut String, value: &Value) {
     into.push_str(value.as_str().unwrap_or_default());
 }
 
-fn list(value: &Value) -> &[Value] {
+pub(super) fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 

@@ -4,8 +4,10 @@
 mod anthropic_messages;
 mod bedrock_converse;
 mod cohere_chat;
+mod gemini;
 mod ollama_chat;
 mod openai_chat;
+mod openai_responses;
 
 use serde_json::{Value, json};
 use sluicegate::model::{

@@ -1,0 +1,220 @@
+//! Chunks of the Gemini API to events.
+
+use serde_json::value::RawValue;
+
+use super::shape::{Candidate, Chunk, FunctionCall, Part, usage};
+use super::sources::Sources;
+use crate::framing::Frame;
+use crate::model::{Error, ErrorCode, Event, FinishReason, Sink, ToolCallDelta, Usage};
+use crate::wire::json::said;
+use crate::wire::{Decoder, foreign, interrupted, unparsable, upstream_error};
+
+/// One answer's state.
+#[derive(Default)]
+pub(super) struct ContentDecoder {
+    /// The last finish reason. It is not the end: older models give one with every chunk.
+    finish: Option<FinishReason>,
+    identified: bool,
+    /// Some chunk was one of this protocol.
+    known: bool,
+    /// Tool calls seen so far.
+    calls: u32,
+    usage: Usage,
+    sources: Sources,
+}
+
+impl Decoder for ContentDecoder {
+    fn frame(&mut self, frame: &Frame<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
+        let data = frame.data.trim_ascii();
+        if data.is_empty() {
+            return Ok(());
+        }
+        for raw in chunks(data)? {
+            self.chunk(raw, sink)?;
+        }
+        Ok(())
+    }
+
+    /// One chunk is a whole answer; a list of chunks is a stream that was asked for without
+    /// `alt=sse`.
+    fn document(&mut self, document: &str, sink: &mut dyn Sink) -> Result<(), Error> {
+        for raw in chunks(document)? {
+            self.chunk(raw, sink)?;
+        }
+        if self.known {
+            self.end(sink)
+        } else {
+            Err(foreign())
+        }
+    }
+
+    fn is_terminal(&self, frame: &Frame<'_>) -> bool {
+        let Ok(chunks) = chunks(frame.data) else {
+            return false;
+        };
+        chunks.iter().any(|raw| {
+            let chunk = serde_json::from_str::<Chunk<'_>>(raw.get());
+            chunk.is_ok_and(|chunk| is_last(&chunk))
+        })
+    }
+
+    /// Nothing else marks the end.
+    fn end(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
+        let finish = self.finish.ok_or_else(interrupted)?;
+        self.sources.close(sink);
+        sink.event(Event::Finish(
+            if finish == FinishReason::Stop && self.calls > 0 {
+                FinishReason::ToolCalls
+            } else {
+                finish
+            },
+        ));
+        Ok(())
+    }
+}
+
+impl ContentDecoder {
+    fn chunk(&mut self, raw: &RawValue, sink: &mut dyn Sink) -> Result<(), Error> {
+        let chunk: Option<Chunk<'_>> =
+            serde_json::from_str(raw.get()).map_err(|error| unparsable(&error))?;
+        let Some(chunk) = chunk else {
+            return Ok(());
+        };
+        self.identify(&chunk, sink);
+        let mut broken = None;
+        for candidate in chunk.candidates.iter().flatten() {
+            self.known = true;
+            // One answer a stream: further candidates are other answers.
+            if candidate.index.and_then(|index| index.0).unwrap_or(0) == 0
+                && let Err(error) = self.candidate(candidate, sink)
+            {
+                broken = Some(error);
+            }
+        }
+        if let Some(feedback) = &chunk.prompt_feedback {
+            self.known = true;
+            if feedback.blocked() {
+                self.finish = Some(FinishReason::ContentFilter);
+            }
+        }
+        if let Some(usage) = chunk.usage_metadata.and_then(usage)
+            && usage != self.usage
+        {
+            self.usage = usage;
+            sink.event(Event::Usage(usage));
+        }
+        if chunk.error.is_some() {
+            return Err(upstream_error(raw.get()));
+        }
+        broken.map_or(Ok(()), Err)
+    }
+
+    fn identify(&mut self, chunk: &Chunk<'_>, sink: &mut dyn Sink) {
+        let id = said(&chunk.response_id).unwrap_or_default();
+        let model = said(&chunk.model_version).unwrap_or_default();
+        if !self.identified && (!id.is_empty() || !model.is_empty()) {
+            self.identified = true;
+            sink.event(Event::Identity { id, model });
+        }
+    }
+
+    fn candidate(&mut self, candidate: &Candidate<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
+        let parts = candidate.content.iter().flat_map(|content| &content.parts);
+        for part in parts.flatten() {
+            self.part(part, sink);
+        }
+        if let Some(metadata) = candidate.citation_metadata {
+            self.sources.cite(metadata, sink);
+        }
+        if let Some(metadata) = candidate.grounding_metadata {
+            self.sources.ground(metadata);
+        }
+        if let Some(reason) = finish(candidate)? {
+            self.finish = Some(reason);
+        }
+        Ok(())
+    }
+
+    fn part(&mut self, part: &Part<'_>, sink: &mut dyn Sink) {
+        if let Some(call) = &part.function_call {
+            return self.call(call, sink);
+        }
+        let text = said(&part.text).unwrap_or_default();
+        if part.thought == Some(true) {
+            sink.event(Event::Reasoning(text));
+        } else {
+            sink.event(Event::Text(text));
+        }
+    }
+
+    /// A call, which comes whole. Models before Gemini 3 give it no id.
+    fn call(&mut self, call: &FunctionCall<'_>, sink: &mut dyn Sink) {
+        let invented;
+        let id = if let Some(id) = said(&call.id) {
+            id
+        } else {
+            invented = format!("call_{}", self.calls);
+            &invented
+        };
+        sink.event(Event::ToolCall(ToolCallDelta {
+            index: self.calls,
+            id: Some(id),
+            name: Some(said(&call.name).unwrap_or_default()),
+            arguments: call.args.map_or("{}", RawValue::get),
+        }));
+        self.calls += 1;
+    }
+}
+
+/// The chunks of a frame or document: mostly it is one itself.
+fn chunks(data: &str) -> Result<Vec<&RawValue>, Error> {
+    if data.trim_ascii_start().starts_with('[') {
+        serde_json::from_str(data)
+    } else {
+        serde_json::from_str(data).map(|chunk| vec![chunk])
+    }
+    .map_err(|error| unparsable(&error))
+}
+
+fn is_last(chunk: &Chunk<'_>) -> bool {
+    let mut candidates = chunk.candidates.iter().flatten();
+    chunk.error.is_some()
+        || chunk
+            .prompt_feedback
+            .as_ref()
+            .is_some_and(|feedback| feedback.blocked())
+        || candidates.any(|candidate| !matches!(finish(candidate), Ok(None)))
+}
+
+/// Nothing where none is given. <https://ai.google.dev/api/generate-content#FinishReason>; the first
+/// four have the same numbers there and at Vertex AI.
+///
+/// # Errors
+/// For the reasons that say that the answer broke off.
+fn finish(candidate: &Candidate<'_>) -> Result<Option<FinishReason>, Error> {
+    Ok(Some(match candidate.finish_reason() {
+        "" | "0" | "FINISH_REASON_UNSPECIFIED" => return Ok(None),
+        "STOP" | "1" => FinishReason::Stop,
+        "MAX_TOKENS" | "2" => FinishReason::Length,
+        "SAFETY" | "3" | "RECITATION" | "4" | "BLOCKLIST" | "PROHIBITED_CONTENT" | "SPII"
+        | "MODEL_ARMOR" => FinishReason::ContentFilter,
+        reason if reason.starts_with("IMAGE_") => FinishReason::ContentFilter,
+        reason
+            if reason.starts_with("MALFORMED_")
+                || matches!(
+                    reason,
+                    "UNEXPECTED_TOOL_CALL" | "TOO_MANY_TOOL_CALLS" | "MISSING_THOUGHT_SIGNATURE"
+                ) =>
+        {
+            let why = said(&candidate.finish_message).map(|why| format!(": {why}"));
+            return Err(Error::new(
+                ErrorCode::UpstreamError,
+                format!(
+                    "the upstream broke its answer off: {reason}{}",
+                    why.unwrap_or_default()
+                ),
+            ));
+        }
+        _ => FinishReason::Other,
+    }))
+}

@@ -1,0 +1,42 @@
+//! Images and files in a request.
+
+use serde_json::{Value, json};
+
+use crate::model::{Media, MediaSource};
+
+/// The types that the API takes, by the endings that URLs have.
+/// <https://ai.google.dev/gemini-api/docs/file-input-methods>
+const TYPES: [(&str, &str); 12] = [
+    (".png", "image/png"),
+    (".jpg", "image/jpeg"),
+    (".jpeg", "image/jpeg"),
+    (".webp", "image/webp"),
+    (".heic", "image/heic"),
+    (".heif", "image/heif"),
+    (".pdf", "application/pdf"),
+    (".txt", "text/plain"),
+    (".mp3", "audio/mp3"),
+    (".wav", "audio/wav"),
+    (".mp4", "video/mp4"),
+    (".webm", "video/webm"),
+];
+
+/// A file that was uploaded is named by its URI. Names and `detail` have no place in the API.
+pub(super) fn part(media: &Media) -> Value {
+    let uri = match &media.source {
+        MediaSource::Inline { media_type, base64 } => {
+            return json!({ "inlineData": { "mimeType": media_type, "data": base64 } });
+        }
+        MediaSource::Url(uri) | MediaSource::Id(uri) => uri,
+    };
+    match type_of(uri) {
+        Some(kind) => json!({ "fileData": { "mimeType": kind, "fileUri": uri } }),
+        None => json!({ "fileData": { "fileUri": uri } }),
+    }
+}
+
+fn type_of(uri: &str) -> Option<&'static str> {
+    let path = uri.split(['?', '#']).next()?.to_ascii_lowercase();
+    let known = TYPES.iter().find(|(ending, _)| path.ends_with(ending));
+    known.map(|(_, kind)| *kind)
+}

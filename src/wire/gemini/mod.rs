@@ -1,0 +1,73 @@
+//! `gemini`: Google's Gemini API, <https://ai.google.dev/api/generate-content>.
+//!
+//! `POST /v1beta/models/{model}:streamGenerateContent?alt=sse` answers with Server-Sent Events
+//! without names, each a `GenerateContentResponse`. Nothing marks the end: the body ends after a
+//! chunk that has a `finishReason`.
+
+mod decode;
+mod media;
+mod request;
+mod shape;
+mod sources;
+#[cfg(test)]
+mod tests;
+
+use http::HeaderMap;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use serde_json::Value;
+
+use super::{Decoder, Outgoing, Wire};
+use crate::framing::Framing;
+use crate::model::{CredentialScheme, Error, Request, Vendor};
+
+/// See the module.
+pub(super) struct Gemini;
+
+/// Where the vendor's list has its models; a model's name may be given with it or without.
+const MODELS: &str = "models/";
+
+/// All but what RFC 3986 calls unreserved: a model's name is one segment, whatever is in it.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+impl Wire for Gemini {
+    fn name(&self) -> &'static str {
+        "gemini"
+    }
+
+    fn framing(&self) -> Framing {
+        Framing::Sse
+    }
+
+    /// A header, and not the documented `?key=`, which ends in logs.
+    fn credential(&self) -> CredentialScheme {
+        CredentialScheme::Header("x-goog-api-key")
+    }
+
+    fn request(&self, request: &Request, model: &str, _vendor: &Vendor) -> Result<Outgoing, Error> {
+        let model = model.strip_prefix(MODELS).unwrap_or(model);
+        let segment = utf8_percent_encode(model, ESCAPED);
+        Ok(Outgoing {
+            path: format!("/v1beta/{MODELS}{segment}:streamGenerateContent?alt=sse"),
+            headers: HeaderMap::new(),
+            body: request::body(request, model)?,
+        })
+    }
+
+    fn decoder(&self) -> Box<dyn Decoder> {
+        Box::new(decode::ContentDecoder::default())
+    }
+
+    fn asked_model(&self, path: &str, _: &Value) -> Option<String> {
+        let path = path.split('?').next().unwrap_or_default();
+        let (resource, method) = path.rsplit_once(':')?;
+        if !matches!(method, "streamGenerateContent" | "generateContent") {
+            return None;
+        }
+        let (_, model) = resource.rsplit_once('/')?;
+        Some(percent_decode_str(model).decode_utf8_lossy().into_owned())
+    }
+}

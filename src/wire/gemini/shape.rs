@@ -1,0 +1,130 @@
+//! The JSON of a `GenerateContentResponse`, as far as it is read.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::model::Usage;
+use crate::wire::json::{Count, Text};
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Chunk<'a> {
+    #[serde(borrow)]
+    pub(super) candidates: Option<Vec<Candidate<'a>>>,
+    #[serde(borrow)]
+    pub(super) prompt_feedback: Option<PromptFeedback<'a>>,
+    #[serde(borrow)]
+    pub(super) usage_metadata: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) response_id: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) model_version: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) error: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Candidate<'a> {
+    pub(super) index: Option<Count>,
+    #[serde(borrow)]
+    pub(super) content: Option<Content<'a>>,
+    #[serde(borrow)]
+    finish_reason: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) finish_message: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) citation_metadata: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) grounding_metadata: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct PromptFeedback<'a> {
+    #[serde(borrow)]
+    block_reason: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Content<'a> {
+    #[serde(borrow)]
+    pub(super) parts: Option<Vec<Part<'a>>>,
+}
+
+/// A part that has none of these is a picture, or a vendor's own tool at work.
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Part<'a> {
+    #[serde(borrow)]
+    pub(super) text: Option<Text<'a>>,
+    /// The text is a summary of the model's thoughts.
+    pub(super) thought: Option<bool>,
+    #[serde(borrow)]
+    pub(super) function_call: Option<FunctionCall<'a>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct FunctionCall<'a> {
+    #[serde(borrow)]
+    pub(super) id: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) name: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) args: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct Counts {
+    prompt_token_count: Option<Count>,
+    tool_use_prompt_token_count: Option<Count>,
+    cached_content_token_count: Option<Count>,
+    candidates_token_count: Option<Count>,
+    thoughts_token_count: Option<Count>,
+}
+
+impl<'a> Candidate<'a> {
+    pub(super) fn finish_reason(&self) -> &'a str {
+        word(self.finish_reason)
+    }
+}
+
+impl PromptFeedback<'_> {
+    pub(super) fn blocked(&self) -> bool {
+        !matches!(
+            word(self.block_reason),
+            "" | "0" | "BLOCK_REASON_UNSPECIFIED"
+        )
+    }
+}
+
+/// An enum's value: its name, or its number where the vendor was asked for numbers.
+fn word(raw: Option<&RawValue>) -> &str {
+    raw.map_or("", |raw| raw.get().trim_matches('"'))
+}
+
+/// What a `usageMetadata` says; nothing for one that does not parse, which is no reason to lose the
+/// answer. Its parts are apart: what tools brought in is read like the prompt, and thoughts are
+/// written like the answer.
+pub(super) fn usage(raw: &RawValue) -> Option<Usage> {
+    fn sum(counts: [Option<Count>; 2]) -> Option<u64> {
+        let counts = counts.into_iter().flatten();
+        counts
+            .filter_map(|count| count.0)
+            .reduce(u64::saturating_add)
+    }
+    let counts: Counts = serde_json::from_str(raw.get()).ok()?;
+    Some(Usage {
+        input: sum([
+            counts.prompt_token_count,
+            counts.tool_use_prompt_token_count,
+        ]),
+        output: sum([counts.candidates_token_count, counts.thoughts_token_count]),
+        cached_input: counts.cached_content_token_count.and_then(|count| count.0),
+        cache_write: None,
+        reasoning: counts.thoughts_token_count.and_then(|count| count.0),
+    })
+}

@@ -1,0 +1,58 @@
+//! `openai-responses`: OpenAI's Responses API and the servers that offer it too.
+//!
+//! <https://platform.openai.com/docs/api-reference/responses>. `POST /responses` answers with
+//! Server-Sent Events whose `event:` name repeats the JSON's `type`. An answer is a list of output
+//! items, each of them a message, a piece of reasoning or a call. It is over with the event that
+//! carries the whole response again: `response.completed`, `.incomplete` or `.failed`.
+
+mod calls;
+mod decode;
+mod request;
+mod shape;
+#[cfg(test)]
+mod tests;
+mod thinking;
+mod told;
+
+use http::HeaderMap;
+use serde_json::Value;
+
+use super::{Decoder, Outgoing, Wire};
+use crate::framing::Framing;
+use crate::model::{CredentialScheme, Error, Request, Vendor};
+
+/// See the module.
+pub(super) struct OpenaiResponses;
+
+const PATH: &str = "/responses";
+
+impl Wire for OpenaiResponses {
+    fn name(&self) -> &'static str {
+        "openai-responses"
+    }
+
+    fn framing(&self) -> Framing {
+        Framing::Sse
+    }
+
+    fn credential(&self) -> CredentialScheme {
+        CredentialScheme::Bearer
+    }
+
+    fn request(&self, request: &Request, model: &str, _vendor: &Vendor) -> Result<Outgoing, Error> {
+        Ok(Outgoing {
+            path: PATH.to_owned(),
+            headers: HeaderMap::new(),
+            body: request::body(request, model)?,
+        })
+    }
+
+    fn decoder(&self) -> Box<dyn Decoder> {
+        Box::new(decode::ResponsesDecoder::default())
+    }
+
+    fn asked_model(&self, path: &str, body: &Value) -> Option<String> {
+        path.ends_with(PATH)
+            .then(|| body["model"].as_str().unwrap_or_default().to_owned())
+    }
+}

@@ -1,0 +1,292 @@
+//! The JSON of the Responses API's frames, as far as it is read.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::framing::Frame;
+use crate::model::Usage;
+use crate::wire::json::{Count, Text, list, said};
+
+/// Every kind of frame in one struct: a frame is read in one pass, whatever it is, and a field
+/// that it does not have costs nothing.
+#[derive(Deserialize)]
+pub(super) struct Message<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Option<Text<'a>>,
+    /// `response` where the frame is a whole answer.
+    #[serde(borrow)]
+    object: Option<Text<'a>>,
+    #[serde(borrow)]
+    item_id: Option<Text<'a>>,
+    output_index: Option<Count>,
+    content_index: Option<Count>,
+    summary_index: Option<Count>,
+    #[serde(borrow)]
+    pub(super) delta: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) text: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) refusal: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) arguments: Option<Text<'a>>,
+    /// The `arguments` of a custom tool.
+    #[serde(borrow)]
+    pub(super) input: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) part: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) annotation: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) item: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) response: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) error: Option<&'a RawValue>,
+}
+
+/// Which output item a frame is about. OpenAI gives both; llama.cpp the id alone; some vendors
+/// give another id with every frame, but then the index.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct At<'a> {
+    pub(super) index: Option<u64>,
+    pub(super) id: &'a str,
+}
+
+/// [`At`], kept.
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    index: Option<u64>,
+    id: String,
+}
+
+/// The response as a whole: as it began, as it ended, or a whole answer.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Response<'a> {
+    #[serde(borrow)]
+    pub(super) id: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) model: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) status: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) output: Option<Vec<Item<'a>>>,
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) error: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) incomplete_details: Option<Reason<'a>>,
+    #[serde(borrow)]
+    tools: Option<&'a RawValue>,
+    #[serde(borrow)]
+    reasoning: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Reason<'a> {
+    #[serde(borrow)]
+    pub(super) reason: Option<Text<'a>>,
+}
+
+/// An output item, whole or only begun.
+#[derive(Deserialize)]
+pub(super) struct Item<'a> {
+    #[serde(rename = "type", borrow)]
+    pub(super) kind: Option<Text<'a>>,
+    #[serde(borrow)]
+    id: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) call_id: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) name: Option<Text<'a>>,
+    #[serde(borrow)]
+    arguments: Option<Text<'a>>,
+    /// The `arguments` of a custom tool.
+    #[serde(borrow)]
+    input: Option<Text<'a>>,
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    summary: Option<&'a RawValue>,
+}
+
+/// A piece of a message or of reasoning.
+#[derive(Deserialize)]
+pub(super) struct Part<'a> {
+    #[serde(rename = "type", borrow)]
+    pub(super) kind: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) text: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) refusal: Option<Text<'a>>,
+    #[serde(borrow)]
+    annotations: Option<&'a RawValue>,
+}
+
+/// `url_citation`, `file_citation` or `container_file_citation`.
+#[derive(Deserialize)]
+pub(super) struct Annotation<'a> {
+    #[serde(borrow)]
+    pub(super) url: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) title: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) filename: Option<Text<'a>>,
+    pub(super) start_index: Option<Count>,
+    pub(super) end_index: Option<Count>,
+}
+
+/// A tool that the request declared; a namespace holds tools.
+#[derive(Deserialize)]
+struct Tool<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Option<Text<'a>>,
+    #[serde(borrow)]
+    name: Option<Text<'a>>,
+    #[serde(borrow)]
+    tools: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct ReasoningSettings<'a> {
+    #[serde(borrow)]
+    summary: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Counts {
+    input_tokens: Option<Count>,
+    output_tokens: Option<Count>,
+    input_tokens_details: Option<InputDetails>,
+    output_tokens_details: Option<OutputDetails>,
+}
+
+#[derive(Deserialize)]
+struct InputDetails {
+    cached_tokens: Option<Count>,
+    cache_write_tokens: Option<Count>,
+}
+
+#[derive(Deserialize)]
+struct OutputDetails {
+    reasoning_tokens: Option<Count>,
+}
+
+impl<'a> Message<'a> {
+    /// The kind of the frame that holds this: the JSON's `type`, else the event's name.
+    pub(super) fn kind_in(&'a self, frame: &Frame<'a>) -> &'a str {
+        match said(&self.kind) {
+            Some(kind) => kind,
+            None if said(&self.object) == Some("response") => "response",
+            None if self.error.is_some() => "error",
+            None => frame.name,
+        }
+    }
+
+    pub(super) fn at(&self) -> At<'_> {
+        At {
+            index: self.output_index.and_then(|count| count.0),
+            id: said(&self.item_id).unwrap_or_default(),
+        }
+    }
+
+    /// Which part of its item the frame is about.
+    pub(super) fn number(&self) -> u64 {
+        let number = self.content_index.or(self.summary_index);
+        number.and_then(|count| count.0).unwrap_or(0)
+    }
+
+    /// The place of an `item` that the frame holds.
+    pub(super) fn at_item<'b>(&self, item: &'b Item<'_>) -> At<'b> {
+        At {
+            index: self.at().index,
+            id: said(&item.id).unwrap_or_default(),
+        }
+    }
+}
+
+impl Place {
+    pub(super) fn of(at: At<'_>) -> Self {
+        Self {
+            index: at.index,
+            id: at.id.to_owned(),
+        }
+    }
+
+    pub(super) fn is(&self, at: At<'_>) -> bool {
+        match (self.index, at.index) {
+            (Some(one), Some(other)) => one == other,
+            _ => self.id == at.id,
+        }
+    }
+}
+
+impl Response<'_> {
+    /// The names of the custom tools that the client declared; nothing where the vendor does not
+    /// repeat the tools.
+    pub(super) fn custom_tools(&self) -> Option<Vec<String>> {
+        let mut names = Vec::new();
+        add_custom_tools(self.tools?, &mut names);
+        Some(names)
+    }
+
+    /// Whether the client asked for a summary of the reasoning.
+    pub(super) fn summary_asked(&self) -> bool {
+        let settings = self
+            .reasoning
+            .and_then(|raw| serde_json::from_str::<ReasoningSettings<'_>>(raw.get()).ok());
+        settings.is_some_and(|settings| said(&settings.summary).is_some())
+    }
+
+    /// A usage that does not parse is no reason to lose the answer.
+    pub(super) fn usage(&self) -> Option<Usage> {
+        fn stated(count: Option<Count>) -> Option<u64> {
+            count.and_then(|count| count.0)
+        }
+        let counts: Counts = serde_json::from_str(self.usage?.get()).ok()?;
+        let input = counts.input_tokens_details.as_ref();
+        let output = counts.output_tokens_details.as_ref();
+        Some(Usage {
+            input: stated(counts.input_tokens),
+            output: stated(counts.output_tokens),
+            cached_input: input.and_then(|details| stated(details.cached_tokens)),
+            cache_write: input.and_then(|details| stated(details.cache_write_tokens)),
+            reasoning: output.and_then(|details| stated(details.reasoning_tokens)),
+        })
+    }
+}
+
+impl<'a> Item<'a> {
+    /// A call's arguments, or a custom tool's input.
+    pub(super) fn arguments(&self) -> &str {
+        said(&self.arguments)
+            .or(said(&self.input))
+            .unwrap_or_default()
+    }
+
+    pub(super) fn content(&self) -> Vec<Part<'a>> {
+        self.content.map(list).unwrap_or_default()
+    }
+
+    pub(super) fn summary(&self) -> Vec<Part<'a>> {
+        self.summary.map(list).unwrap_or_default()
+    }
+}
+
+impl<'a> Part<'a> {
+    pub(super) fn annotations(&self) -> Vec<&'a RawValue> {
+        self.annotations.map(list).unwrap_or_default()
+    }
+}
+
+fn add_custom_tools(raw: &RawValue, names: &mut Vec<String>) {
+    for tool in list::<Tool<'_>>(raw) {
+        if said(&tool.kind) == Some("custom") {
+            names.extend(said(&tool.name).map(str::to_owned));
+        }
+        if let Some(inner) = tool.tools {
+            add_custom_tools(inner, names);
+        }
+    }
+}
