@@ -90,6 +90,20 @@ def _headers(data):
     return found
 
 
+def names(recording):
+    """The names of the events whose values `objects` gives."""
+    return [name for name, data in events(recording.body) if data.strip() not in ("[DONE]", "")]
+
+
+def bare(body):
+    """JSON documents that stand between the events of an SSE body, as Gemini's errors may."""
+    for block in "".join(_split(body, "\n\n")).split("\n\n"):
+        try:
+            yield json.loads(block)
+        except ValueError:
+            continue
+
+
 def objects(recording):
     """The JSON values of an answer, whole or streamed, and the error at what is none: nothing behind it
     is read."""
