@@ -9,10 +9,12 @@ DENY_VERSION := 0.20.2
 # Python with the vendors' SDKs, for `make conformance`.
 CONFORMANCE := target/conformance/venv
 DIR ?= proto-fixtures
+# The SDKs and frameworks that apps use, for `make clients`.
+CLIENTS := target/clients
 MANIFESTS := $(wildcard k8s/*/kustomization.yaml k8s/*/*/kustomization.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help build test conformance check fmt clippy deny kustomize prepare
+.PHONY: help build test clients conformance check fmt clippy deny kustomize prepare venv node
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -22,6 +24,10 @@ build: prepare ## build the release binary, target/release/sluicegate
 
 test: prepare kustomize ## run every test; installs what they need
 	$(CARGO) test $(CARGO_FLAGS)
+
+clients: prepare $(CLIENTS)/venv/installed $(CLIENTS)/node/installed ## run the tests with real clients; ARGS="--only name" picks some
+	$(CARGO) build $(CARGO_FLAGS)
+	$(CLIENTS)/venv/bin/python -B tests/clients --binary target/debug/sluicegate --work $(CLIENTS) $(ARGS)
 
 conformance: prepare $(CONFORMANCE)/installed ## compare with the vendors' own SDKs; DIR= another folder of answers
 	$(CARGO) build $(CARGO_FLAGS)
@@ -56,14 +62,36 @@ prepare:
 		apt-get update -q && apt-get install -q -y --no-install-recommends gcc libc6-dev; \
 	fi
 
-$(CONFORMANCE)/installed: tests/conformance/requirements.txt
+# Debian's Python comes without it.
+venv:
 	@if ! python3 -c 'import ensurepip' 2>/dev/null; then \
-		echo "conformance: installing python3-venv"; \
+		echo "venv: installing python3-venv"; \
 		apt-get update -q && apt-get install -q -y --no-install-recommends python3-venv; \
 	fi
+
+node:
+	@if ! command -v npm >/dev/null; then \
+		echo "node: installing nodejs and npm"; \
+		apt-get update -q && apt-get install -q -y --no-install-recommends nodejs npm; \
+	fi
+
+$(CONFORMANCE)/installed: tests/conformance/requirements.txt | venv
 	@echo "conformance: installing into $(CONFORMANCE):"; grep -v '^#' $<
 	@python3 -m venv $(CONFORMANCE)
 	@$(CONFORMANCE)/bin/pip install --quiet --requirement $<
+	@touch $@
+
+$(CLIENTS)/venv/installed: tests/clients/requirements.txt | venv
+	@echo "clients: installing into $(CLIENTS)/venv:"; grep -v '^#' $<
+	@python3 -m venv $(CLIENTS)/venv
+	@$(CLIENTS)/venv/bin/pip install --quiet --no-deps --requirement $<
+	@touch $@
+
+$(CLIENTS)/node/installed: tests/clients/node/package.json tests/clients/node/package-lock.json | node
+	@echo "clients: installing into $(CLIENTS)/node:"; sed -n '/"dependencies"/,/}/s/^ *"\(.*\)": "\(.*\)",*$$/\1 \2/p' $<
+	@mkdir -p $(CLIENTS)/node
+	@cp $^ $(CLIENTS)/node
+	@cd $(CLIENTS)/node && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 # A prebuilt binary where there is one, else a build; the folder lasts until `cargo clean`.

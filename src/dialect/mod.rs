@@ -4,19 +4,34 @@
 //! upstream's wire. An [`Encoder`] is a plain state machine that cannot fail: one per stream, no
 //! I/O, no clock.
 
+mod anthropic;
 mod chat_form;
+mod event_stream;
+mod field;
 pub mod native;
+mod openai_responses;
+mod sequence;
 
 use bytes::BytesMut;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use crate::model::{Error, Event, FinishReason, Request, RequestId, StreamId, Usage};
 
 /// Every dialect that the gateway speaks, with the path it is spoken on.
-pub static ALL: &[(&str, &dyn Dialect)] = &[("/v1/streams", NATIVE)];
+pub static ALL: &[(&str, &dyn Dialect)] = &[
+    ("/v1/messages", &anthropic::Anthropic),
+    ("/v1/responses", &openai_responses::OpenaiResponses),
+    ("/v1/streams", NATIVE),
+];
 
 /// The gateway's own dialect, in which everything is answered that no other dialect claims.
 pub static NATIVE: &dyn Dialect = &native::Native;
+
+/// The dialect in which a client reads who asks at `path`, whether or not there is anything.
+pub fn at(path: &str) -> &'static dyn Dialect {
+    let spoken = ALL.iter().find(|(root, _)| path.starts_with(root));
+    spoken.map_or(NATIVE, |(_, dialect)| *dialect)
+}
 
 /// One client protocol.
 pub trait Dialect: Send + Sync + 'static {
@@ -29,15 +44,29 @@ pub trait Dialect: Send + Sync + 'static {
     /// [`crate::model::ErrorCode::InvalidRequest`], naming the field.
     fn parse(&self, body: &[u8]) -> Result<Request, Error>;
 
+    /// Adds what the client asked for in headers.
+    fn read_headers(&self, _headers: &HeaderMap, _request: &mut Request) {}
+
     /// A fresh encoder for the answer to `request`: of a stream, or of one whole answer that is
     /// written with its last call.
     fn encoder(&self, request: &Request, opening: Opening) -> Box<dyn Encoder>;
+
+    /// Whether a streamed answer's encoder may keep content back or until its end, so that the
+    /// answer must be bounded.
+    fn keeps_content(&self) -> bool {
+        false
+    }
 
     /// What says that the connection lives; may stand between any two events and before the first.
     fn heartbeat(&self) -> &'static [u8];
 
     /// The headers of the answer to `request`, its content type among them.
     fn headers(&self, request: &Request) -> HeaderMap;
+
+    /// The header beside `x-request-id` in which this dialect's clients look for a request's id.
+    fn request_id_header(&self) -> Option<HeaderName> {
+        None
+    }
 
     /// What this dialect's clients expect in a refusal's headers beside `x-request-id`,
     /// `retry-after` and the limits.

@@ -28,16 +28,25 @@ pub enum Event<'a> {
 }
 
 impl Event<'_> {
-    /// The bytes of content that it carries.
+    /// The bytes that it takes to keep it, roughly.
     pub fn size(&self) -> usize {
+        /// For what is kept around the words of a call or a citation.
+        const ENTRY: usize = 64;
+        let said = |words: Option<&str>| words.map_or(0, str::len);
         match self {
             Self::Text(text)
             | Self::Refusal(text)
             | Self::Reasoning(text)
             | Self::Signature(text)
             | Self::SealedReasoning(text) => text.len(),
-            Self::ToolCall(call) => call.arguments.len(),
-            _ => 0,
+            Self::ToolCall(call) if call.id.is_none() && call.name.is_none() => {
+                call.arguments.len()
+            }
+            Self::ToolCall(call) => ENTRY + said(call.id) + said(call.name) + call.arguments.len(),
+            Self::Citation(citation) => {
+                ENTRY + said(citation.url) + said(citation.title) + said(citation.text)
+            }
+            Self::Identity { .. } | Self::Usage(_) | Self::Finish(_) => 0,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use http::HeaderMap;
 use serde_json::{Map, Value};
 
 use super::Error;
@@ -27,7 +28,7 @@ pub struct Request {
     pub metadata: Option<Map<String, Value>>,
     /// Merged into the upstream's request body as it is.
     pub extra: Map<String, Value>,
-    /// What only an upstream of the client's own protocol understands.
+    /// The request in the client's own words, for an upstream of the client's own protocol.
     pub native_fields: Option<NativeFields>,
     /// Whether the answer is to be streamed; else it is given whole, at its end.
     pub stream: bool,
@@ -35,14 +36,21 @@ pub struct Request {
     pub usage_wanted: bool,
 }
 
-/// Fields of a protocol that is both a dialect and a wire, with no place in a [`Request`].
-#[derive(Debug, Clone, PartialEq)]
+/// Fields of a protocol that is both a dialect and a wire.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct NativeFields {
     /// The wire that understands them.
     pub wire: &'static str,
     pub fields: Map<String, Value>,
-    /// Those whose loss would change what the client gets: another wire must refuse them.
-    pub indispensable: Vec<&'static str>,
+    /// Whether `fields` are all that the client wrote, so that an upstream of its protocol gets
+    /// them as they are and nothing is made of the rest of the request. Whoever changes a request
+    /// must change it here too.
+    pub complete: bool,
+    /// Headers of the client's that mean something to the wire.
+    pub headers: HeaderMap,
+    /// Those fields, in the client's own words, whose loss would change what the client gets:
+    /// another wire must refuse them.
+    pub indispensable: Vec<String>,
 }
 
 impl Request {
@@ -82,20 +90,37 @@ impl Request {
         let Some(native) = &self.native_fields else {
             return Ok(Cow::Borrowed(self));
         };
-        if native.wire == wire {
-            let mut request = self.clone();
-            request.extra = native.fields.clone();
-            request.extra.extend(self.extra.clone());
-            return Ok(Cow::Owned(request));
+        if native.wire != wire {
+            return match native.indispensable.first() {
+                Some(field) => Err(Error::invalid(
+                    field,
+                    format_args!("this model's upstream speaks {wire}, which cannot do that"),
+                )),
+                None => Ok(Cow::Borrowed(self)),
+            };
         }
-        let mut lost = native.indispensable.iter();
-        match lost.find(|field| native.fields.contains_key(**field)) {
-            Some(field) => Err(Error::invalid(
-                field,
-                format_args!("this model's upstream speaks {wire}, which cannot do that"),
-            )),
-            None => Ok(Cow::Borrowed(self)),
-        }
+        let mut extra = native.fields.clone();
+        extra.extend(self.extra.clone());
+        Ok(Cow::Owned(if native.complete {
+            Self {
+                model: self.model.clone(),
+                stream: self.stream,
+                usage_wanted: self.usage_wanted,
+                extra,
+                ..Self::default()
+            }
+        } else {
+            Self {
+                extra,
+                ..self.clone()
+            }
+        }))
+    }
+
+    /// The client's headers that mean something to `wire`.
+    pub fn headers_for(&self, wire: &str) -> Option<&HeaderMap> {
+        let native = self.native_fields.as_ref()?;
+        (native.wire == wire).then_some(&native.headers)
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use http::header::EXPECT;
-use http::{HeaderMap, StatusCode};
+use http::header::{CONNECTION, EXPECT};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Limited};
 
@@ -70,7 +70,8 @@ pub(super) async fn answer(
             .await
             .and_then(|body| dialect.parse(&body)),
     };
-    let asked = asked.map_err(refused)?;
+    let mut asked = asked.map_err(refused)?;
+    dialect.read_headers(headers, &mut asked);
     asked.check_names().map_err(refused)?;
     let (model, route) = entry
         .app
@@ -101,9 +102,16 @@ pub(super) async fn answer(
         Arc::clone(&gateway.metrics),
         Arc::clone(&gateway.memory),
     );
-    let outlet = Outlet::new(dialect.encoder(&asked, opening), receipt);
-    let headers_out = dialect.headers(&asked);
+    let mut outlet = Outlet::new(dialect.encoder(&asked, opening), receipt);
+    let mut headers_out = dialect.headers(&asked);
     let streamed = asked.stream;
+    if streamed {
+        // Nothing follows the terminal event, and every client sees that.
+        headers_out.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if !streamed || dialect.keeps_content() {
+        outlet.bound(entry.app.config.limits.frame);
+    }
     let conditions = Conditions {
         route: Arc::new(route),
         metrics: Arc::clone(&gateway.metrics),
@@ -111,7 +119,6 @@ pub(super) async fn answer(
         beat: dialect.heartbeat(),
         cut: gateway.cut.clone(),
         recycler: gateway.recycler.clone(),
-        largest: entry.app.config.limits.frame,
     };
     let trace = trace(headers);
     let body = if streamed {

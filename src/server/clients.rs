@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, Query, State};
 use axum::response::Response;
 use axum::routing::{get, post};
-use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -24,6 +24,34 @@ use crate::config::Origins;
 use crate::dialect::{self, Dialect, NATIVE};
 use crate::limit::{Opens, RateLimits};
 use crate::model::{Error, ErrorCode, RequestId};
+
+/// What a web page may send: with what `EventSource` and its like need, what the vendors' own
+/// clients say of themselves.
+const ALLOWED: [&str; 23] = [
+    "anthropic-beta",
+    "anthropic-dangerous-direct-browser-access",
+    "anthropic-version",
+    "authorization",
+    "content-type",
+    "last-event-id",
+    "openai-organization",
+    "openai-project",
+    "prefer",
+    "traceparent",
+    "tracestate",
+    "x-api-key",
+    "x-request-id",
+    "x-stainless-arch",
+    "x-stainless-helper",
+    "x-stainless-helper-method",
+    "x-stainless-lang",
+    "x-stainless-os",
+    "x-stainless-package-version",
+    "x-stainless-retry-count",
+    "x-stainless-runtime",
+    "x-stainless-runtime-version",
+    "x-stainless-timeout",
+];
 
 /// Every dialect on its path, and what belongs to none.
 pub fn router(gateway: Arc<Gateway>) -> Router {
@@ -116,7 +144,8 @@ async fn astray(
     let (head, body) = request.into_parts();
     Prompt::Body(body).discard(&head.headers).await;
     let refusal = Refusal::new(error, RateLimits::default());
-    finish(Err(refusal), NATIVE, &gateway, &request_id(&head.headers))
+    let dialect = dialect::at(head.uri.path());
+    finish(Err(refusal), dialect, &gateway, &request_id(&head.headers))
 }
 
 /// A path that others may `GET`: the fallback alone would name no method.
@@ -135,7 +164,7 @@ fn finish(
 ) -> Response {
     match answered {
         Ok(mut response) => {
-            identify(&mut response, request);
+            identify(&mut response, dialect, request);
             response
         }
         Err(refusal) => refuse(&refusal, dialect, request, &gateway.metrics),
@@ -155,19 +184,11 @@ fn cors(gateway: &Arc<Gateway>) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(allowed))
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
-        .allow_headers([
-            AUTHORIZATION,
-            CONTENT_TYPE,
-            REQUEST_ID,
-            named("x-api-key"),
-            named("last-event-id"),
-            named("prefer"),
-            named("traceparent"),
-            named("tracestate"),
-        ])
+        .allow_headers(ALLOWED.map(named))
         .expose_headers([
             REQUEST_ID,
             RETRY_AFTER,
+            named("request-id"),
             named("traceparent"),
             named("x-ratelimit-limit-requests"),
             named("x-ratelimit-remaining-requests"),

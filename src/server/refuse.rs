@@ -61,13 +61,17 @@ pub(super) fn refuse(
     }
     headers.extend(dialect.refusal_headers(error, request));
     refusal.limits.write(headers);
-    identify(&mut response, request);
+    identify(&mut response, dialect, request);
     response
 }
 
 /// Names the request in its answer.
-pub(super) fn identify(response: &mut Response, request: &RequestId) {
-    if let Ok(value) = HeaderValue::from_str(request.as_str()) {
-        response.headers_mut().insert(REQUEST_ID, value);
+pub(super) fn identify(response: &mut Response, dialect: &dyn Dialect, request: &RequestId) {
+    let Ok(value) = HeaderValue::from_str(request.as_str()) else {
+        return;
+    };
+    if let Some(name) = dialect.request_id_header() {
+        response.headers_mut().insert(name, value.clone());
     }
+    response.headers_mut().insert(REQUEST_ID, value);
 }

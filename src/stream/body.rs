@@ -39,8 +39,6 @@ pub struct Conditions {
     /// Ends the stream with `draining`.
     pub cut: CancellationToken,
     pub recycler: Recycler,
-    /// The largest answer that is collected, in bytes.
-    pub largest: usize,
 }
 
 /// A streamed answer's body. Dropping it closes the upstream's connection.
@@ -113,18 +111,17 @@ pub async fn open(
     Ok(body)
 }
 
-/// Waits for the whole answer, for clients that do not want a stream. What is collected is bounded
-/// by the dialect's encoder being told no more than `Conditions::largest` bytes.
+/// Waits for the whole answer, for clients that do not want a stream. The outlet must be
+/// [bounded](Outlet::bound), since its encoder keeps all of it.
 ///
 /// # Errors
 /// Whatever ends the answer but its own finish; nothing of it is given then.
 pub async fn collect(
     request: Request,
     trace: Trace,
-    mut outlet: Outlet,
+    outlet: Outlet,
     conditions: Conditions,
 ) -> Result<Bytes, Error> {
-    outlet.bound(conditions.largest);
     let clock = Clock::new(&conditions);
     let end = clock.end;
     let mut body = StreamBody {

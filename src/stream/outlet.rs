@@ -88,7 +88,7 @@ impl Sink for Outlet {
             None => {
                 return self.fail(&Error::new(
                     ErrorCode::BadUpstreamData,
-                    "the answer is too large to be given whole",
+                    "the answer is too large to be kept",
                 ));
             }
         }

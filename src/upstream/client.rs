@@ -89,8 +89,11 @@ impl Upstream {
         model: &str,
         trace: &Trace,
     ) -> Result<Answer, Error> {
-        let request = request.for_wire(self.wire.name())?;
-        let outgoing = self.wire.request(&request, model, &self.vendor)?;
+        let wire = self.wire.name();
+        let said = request.headers_for(wire).cloned();
+        let request = request.for_wire(wire)?;
+        let mut outgoing = self.wire.request(&request, model, &self.vendor)?;
+        outgoing.headers.extend(said.unwrap_or_default());
         let (head, body) = self.send(outgoing, trace).await?.into_parts();
         if !head.status.is_success() {
             let text = refusal_body(body).await;

@@ -21,21 +21,24 @@ fn every_fixture_has_its_goldens() {
     let library = library();
     let mut wrong = Vec::new();
     for (wire, case) in cases(&library) {
-        let made = made(wire, case, &[&case.body]);
-        for (name, content) in [
-            ("events.golden", made.events.as_bytes()),
-            ("native.golden", &made.bytes[..]),
-        ] {
+        let events = made(wire, case, &[&case.body]).events;
+        let mut goldens = vec![("events.golden".to_owned(), events.into_bytes())];
+        for (_, dialect) in dialect::ALL {
+            let request = request(case);
+            let bytes = replay::bytes(wire, *dialect, &request, [&case.body[..]]);
+            goldens.push((format!("{}.golden", dialect.name()), bytes.to_vec()));
+        }
+        for (name, content) in goldens {
             let path = folder().join(&case.wire).join(&case.name).join(name);
             if update {
-                fs::write(&path, content).unwrap();
+                fs::write(&path, &content).unwrap();
             }
             match fs::read(&path) {
                 Ok(golden) if golden == content => {}
                 Ok(golden) => wrong.push(format!(
                     "{} differs:\n{}",
                     path.display(),
-                    first_difference(&golden, content)
+                    first_difference(&golden, &content)
                 )),
                 Err(error) => wrong.push(format!("{}: {error}", path.display())),
             }
@@ -137,12 +140,16 @@ fn check(whole: &Replayed, wire: &dyn Wire, case: &Case, chunks: &[&[u8]], how: 
 }
 
 fn made(wire: &dyn Wire, case: &Case, chunks: &[&[u8]]) -> Replayed {
-    let request = Request {
+    let request = request(case);
+    replay::replay(wire, dialect::NATIVE, &request, chunks.iter().copied())
+}
+
+fn request(case: &Case) -> Request {
+    Request {
         model: case.name.clone(),
         stream: true,
         ..Request::default()
-    };
-    replay::replay(wire, dialect::NATIVE, &request, chunks.iter().copied())
+    }
 }
 
 fn first_difference(golden: &[u8], now: &[u8]) -> String {

@@ -25,7 +25,8 @@ pub(super) fn body(request: &Request, model: &str) -> Result<Body, Error> {
     for message in &request.messages {
         turns.add(message)?;
     }
-    if turns.messages.is_empty() {
+    // What a client of this very protocol wrote comes as it is, with `extra`.
+    if turns.messages.is_empty() && !request.extra.contains_key("messages") {
         return Err(Error::invalid(
             "messages",
             "at least one message that is not a system prompt is needed",

@@ -1,0 +1,118 @@
+//! `anthropic`: Anthropic's Messages API, <https://platform.claude.com/docs/en/api/messages>.
+//!
+//! | file | does |
+//! |---|---|
+//! | `parse` | a request's settings, tools and turns |
+//! | `content` | the blocks of a turn |
+//! | `stream` | events to `message_start`, `content_block_delta` and their like |
+//! | `whole` | events to one `message` |
+//! | `shape` | the JSON that both of them write |
+
+mod content;
+mod parse;
+mod shape;
+mod stream;
+mod whole;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::json;
+
+use super::{Dialect, Encoder, Opening, event_stream};
+use crate::model::{Error, ErrorCode, Origin, Request, RequestId};
+
+pub(super) struct Anthropic;
+
+/// The wire of the same protocol.
+const WIRE: &str = "anthropic-messages";
+
+/// Asks for features that are no part of the API's version yet.
+const BETA: HeaderName = HeaderName::from_static("anthropic-beta");
+
+impl Dialect for Anthropic {
+    fn name(&self) -> &'static str {
+        "anthropic"
+    }
+
+    fn parse(&self, body: &[u8]) -> Result<Request, Error> {
+        parse::request(body)
+    }
+
+    fn read_headers(&self, headers: &HeaderMap, request: &mut Request) {
+        let Some(native) = &mut request.native_fields else {
+            return;
+        };
+        for value in headers.get_all(BETA) {
+            native.headers.append(BETA, value.clone());
+        }
+    }
+
+    fn encoder(&self, request: &Request, opening: Opening) -> Box<dyn Encoder> {
+        if request.stream {
+            Box::new(stream::StreamEncoder::new(opening))
+        } else {
+            Box::new(whole::WholeEncoder::new(opening))
+        }
+    }
+
+    fn keeps_content(&self) -> bool {
+        true
+    }
+
+    fn heartbeat(&self) -> &'static [u8] {
+        b"event: ping\ndata: {\"type\":\"ping\"}\n\n"
+    }
+
+    fn headers(&self, request: &Request) -> HeaderMap {
+        event_stream::headers(request.stream)
+    }
+
+    fn request_id_header(&self) -> Option<HeaderName> {
+        Some(HeaderName::from_static("request-id"))
+    }
+
+    fn refusal_headers(&self, error: &Error, _: &RequestId) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if error.code().origin() == Origin::Upstream {
+            // The gateway has tried what there was to try.
+            headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        }
+        headers
+    }
+
+    fn refusal(&self, error: &Error, request: &RequestId) -> Vec<u8> {
+        let body = json!({
+            "type": "error",
+            "error": { "type": error_type(error), "message": error.message() },
+            "request_id": request.as_str(),
+        });
+        body.to_string().into_bytes()
+    }
+}
+
+/// The API's own word for an error,
+/// <https://platform.claude.com/docs/en/api/errors#http-errors>.
+fn error_type(error: &Error) -> &'static str {
+    match error.code() {
+        ErrorCode::InvalidRequest | ErrorCode::MethodNotAllowed => "invalid_request_error",
+        ErrorCode::UpstreamRejected => match error.status().as_u16() {
+            404 => "not_found_error",
+            413 => "request_too_large",
+            _ => "invalid_request_error",
+        },
+        ErrorCode::Unauthenticated => "authentication_error",
+        ErrorCode::Forbidden => "permission_error",
+        ErrorCode::NotFound | ErrorCode::Gone => "not_found_error",
+        ErrorCode::PayloadTooLarge => "request_too_large",
+        ErrorCode::RateLimited | ErrorCode::UpstreamRateLimited => "rate_limit_error",
+        ErrorCode::Overloaded | ErrorCode::Draining => "overloaded_error",
+        ErrorCode::RequestTimeout | ErrorCode::UpstreamTimeout => "timeout_error",
+        ErrorCode::UpstreamAuth
+        | ErrorCode::UpstreamUnavailable
+        | ErrorCode::UpstreamError
+        | ErrorCode::BadUpstreamData
+        | ErrorCode::StreamInterrupted
+        | ErrorCode::StreamStalled
+        | ErrorCode::StreamTooLong
+        | ErrorCode::Internal => "api_error",
+    }
+}

@@ -1,0 +1,177 @@
+//! The body of `POST /v1/messages`.
+//!
+//! An upstream of this very protocol gets the client's own body, `cache_control` and all; what is
+//! read here checks it, and says it to upstreams of other protocols.
+
+use serde_json::{Map, Value};
+
+use super::WIRE;
+use super::content::Turns;
+use super::shape::is_foreign_citation;
+use crate::dialect::field::{self, Field};
+use crate::model::{Error, NativeFields, Reasoning, Request, ResponseFormat, Tool, ToolChoice};
+
+/// Settings that change what the client gets and that only this protocol has.
+const INDISPENSABLE: [&str; 2] = ["container", "mcp_servers"];
+
+pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
+    let mut value = field::object(body)?;
+    let (mut request, indispensable) = read(&Field::body(&value))?;
+    forget_foreign_citations(&mut value);
+    let mut fields = match value {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    };
+    // These two are the gateway's to say.
+    fields.remove("model");
+    fields.remove("stream");
+    request.native_fields = Some(NativeFields {
+        wire: WIRE,
+        fields,
+        complete: true,
+        indispensable,
+        ..NativeFields::default()
+    });
+    Ok(request)
+}
+
+/// The request, and which of its fields no other protocol can do.
+fn read(body: &Field<'_>) -> Result<(Request, Vec<String>), Error> {
+    let mut turns = Turns::default();
+    if let Some(system) = body.get("system") {
+        turns.system(&system)?;
+    }
+    let messages = body.require("messages")?;
+    if messages.elements()?.next().is_none() {
+        return Err(messages.invalid("must not be empty"));
+    }
+    for message in messages.elements()? {
+        turns.add(&message)?;
+    }
+    let Turns {
+        messages,
+        mut indispensable,
+    } = turns;
+    let stream = body.get("stream").map(|stream| stream.truth());
+    let mut request = Request {
+        model: body.required_name("model")?,
+        messages,
+        max_tokens: Some(body.require("max_tokens")?.count()?),
+        temperature: body.number_of("temperature")?,
+        top_p: body.number_of("top_p")?,
+        tool_choice: tool_choice(body)?,
+        response_format: response_format(body)?,
+        reasoning: reasoning(body)?,
+        stream: stream.transpose()?.unwrap_or(false),
+        ..Request::default()
+    };
+    if let Some(sequences) = body.get("stop_sequences") {
+        for sequence in sequences.elements()? {
+            request.stop.push(sequence.text()?.to_owned());
+        }
+    }
+    if let Some(tools) = body.get("tools") {
+        for field in tools.elements()? {
+            match tool(&field)? {
+                Some(tool) => request.tools.push(tool),
+                None => indispensable.push(field.to_string()),
+            }
+        }
+    }
+    if let Some(metadata) = body.get("metadata") {
+        request.user = metadata.text_of("user_id")?;
+    }
+    let special = INDISPENSABLE.iter().filter_map(|name| body.get(name));
+    let special =
+        special.filter(|field| field.value.as_array().is_none_or(|list| !list.is_empty()));
+    indispensable.extend(special.map(|field| field.to_string()));
+    Ok((request, indispensable))
+}
+
+/// Nothing for a tool of the vendor's.
+fn tool(field: &Field<'_>) -> Result<Option<Tool>, Error> {
+    let kind = field.text_of("type")?;
+    if kind.is_some_and(|kind| kind != "custom") {
+        return Ok(None);
+    }
+    let schema = field.require("input_schema")?;
+    schema.members()?;
+    let strict = field.get("strict").map(|strict| strict.truth());
+    Ok(Some(Tool {
+        name: field.required_name("name")?,
+        description: field.text_of("description")?,
+        parameters: Some(schema.value.clone()),
+        strict: strict.transpose()?,
+    }))
+}
+
+fn tool_choice(body: &Field<'_>) -> Result<Option<ToolChoice>, Error> {
+    let Some(field) = body.get("tool_choice") else {
+        return Ok(None);
+    };
+    Ok(Some(match field.kind()? {
+        "auto" => ToolChoice::Auto,
+        "any" => ToolChoice::Required,
+        "none" => ToolChoice::None,
+        "tool" => ToolChoice::Function(field.required_name("name")?),
+        _ => return Err(field.invalid("`type` must be `auto`, `any`, `tool` or `none`")),
+    }))
+}
+
+/// `output_config.format`, and `output_format`, which was its name before.
+fn response_format(body: &Field<'_>) -> Result<Option<ResponseFormat>, Error> {
+    let config = body.get("output_config");
+    let format = config.as_ref().and_then(|config| config.get("format"));
+    let Some(format) = format.or_else(|| body.get("output_format")) else {
+        return Ok(None);
+    };
+    if format.kind()? != "json_schema" {
+        return Err(format.invalid("`type` must be `json_schema`"));
+    }
+    Ok(Some(ResponseFormat::Schema {
+        // The protocol has no name for it, and others demand one.
+        name: "output".to_owned(),
+        description: None,
+        schema: format.require("schema")?.value.clone(),
+        strict: Some(true),
+    }))
+}
+
+/// `thinking` and `output_config.effort`. Thinking that is disabled is thinking that was not asked
+/// for: upstreams that cannot think refuse to be told.
+fn reasoning(body: &Field<'_>) -> Result<Option<Reasoning>, Error> {
+    let config = body.get("output_config");
+    let mut reasoning = Reasoning {
+        effort: match &config {
+            Some(config) => config.text_of("effort")?,
+            None => None,
+        },
+        max_tokens: None,
+    };
+    if let Some(thinking) = body.get("thinking")
+        && thinking.kind()? == "enabled"
+    {
+        reasoning.max_tokens = Some(thinking.require("budget_tokens")?.count()?);
+    }
+    Ok((reasoning != Reasoning::default()).then_some(reasoning))
+}
+
+/// Takes out of earlier answers what the gateway put there for citations that it could not say in
+/// full: the API would refuse them.
+fn forget_foreign_citations(body: &mut Value) {
+    let messages = body.get_mut("messages").and_then(Value::as_array_mut);
+    for message in messages.into_iter().flatten() {
+        let content = message.get_mut("content").and_then(Value::as_array_mut);
+        for block in content.into_iter().flatten() {
+            let Some(Value::Array(citations)) = block.get_mut("citations") else {
+                continue;
+            };
+            citations.retain(|citation| !is_foreign_citation(citation));
+            if citations.is_empty()
+                && let Some(block) = block.as_object_mut()
+            {
+                block.shift_remove("citations");
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The JSON that streams and whole messages share.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::dialect::Opening;
+use crate::model::{Citation, FinishReason, Usage};
+
+/// Counts in the API's meaning: `input_tokens` leaves out what was read from and written to the
+/// prompt cache. The two counts that every message has are 0 where the upstream said nothing.
+#[derive(Debug, Serialize)]
+pub(super) struct UsageData {
+    input_tokens: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_creation_input_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_read_input_tokens: Option<u64>,
+    output_tokens: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_tokens_details: Option<OutputDetails>,
+}
+
+#[derive(Debug, Serialize)]
+struct OutputDetails {
+    thinking_tokens: u64,
+}
+
+impl From<Usage> for UsageData {
+    fn from(usage: Usage) -> Self {
+        let cached = usage.cached_input.unwrap_or(0);
+        let cached = cached.saturating_add(usage.cache_write.unwrap_or(0));
+        Self {
+            input_tokens: usage.input.unwrap_or(0).saturating_sub(cached),
+            cache_creation_input_tokens: usage.cache_write,
+            cache_read_input_tokens: usage.cached_input,
+            output_tokens: usage.output.unwrap_or(0),
+            output_tokens_details: usage
+                .reasoning
+                .map(|thinking_tokens| OutputDetails { thinking_tokens }),
+        }
+    }
+}
+
+/// The message's id: the upstream's own if it is of this API's kind.
+pub(super) fn message_id(upstream: Option<&str>, opening: &Opening) -> String {
+    match upstream {
+        Some(id) if id.starts_with("msg_") => id.to_owned(),
+        _ => format!(
+            "msg_{}",
+            opening.stream.to_string().trim_start_matches("st_")
+        ),
+    }
+}
+
+/// `calls` is whether the message has tool calls: in this API it then ends for them, whatever the
+/// upstream's word was.
+pub(super) fn stop_reason(finish: FinishReason, calls: bool) -> &'static str {
+    match finish {
+        FinishReason::Length => "max_tokens",
+        FinishReason::ContentFilter | FinishReason::Refusal => "refusal",
+        FinishReason::Pause => "pause_turn",
+        FinishReason::ToolCalls => "tool_use",
+        FinishReason::Stop | FinishReason::Other | FinishReason::Cancelled if calls => "tool_use",
+        FinishReason::Stop | FinishReason::Other | FinishReason::Cancelled => "end_turn",
+    }
+}
+
+/// A citation of a web page, or of a document whose place among the client's is not known. The
+/// empty `encrypted_index` and the empty range tell them from the API's own: see
+/// [`is_foreign_citation`].
+pub(super) fn citation(citation: &Citation<'_>) -> Value {
+    let text = citation.text.unwrap_or_default();
+    match citation.url {
+        Some(url) => json!({
+            "type": "web_search_result_location",
+            "cited_text": text,
+            "url": url,
+            "title": citation.title.unwrap_or_default(),
+            "encrypted_index": "",
+        }),
+        None => json!({
+            "type": "char_location",
+            "cited_text": text,
+            "document_index": 0,
+            "document_title": citation.title,
+            "start_char_index": 0,
+            "end_char_index": 0,
+        }),
+    }
+}
+
+/// Whether a citation that a client sends back was made by [`citation`]: the API would refuse it.
+pub(super) fn is_foreign_citation(citation: &Value) -> bool {
+    match citation["type"].as_str() {
+        Some("web_search_result_location") => citation["encrypted_index"] == "",
+        Some("char_location") => citation["start_char_index"] == citation["end_char_index"],
+        _ => false,
+    }
+}

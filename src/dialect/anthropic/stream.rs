@@ -1,0 +1,260 @@
+//! Events to the API's stream: `message_start`, then content blocks one after another, then
+//! `message_delta` and `message_stop`; or `error`, and nothing behind it.
+
+use bytes::BytesMut;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::error_type;
+use super::shape::{UsageData, citation, message_id, stop_reason};
+use crate::dialect::event_stream::write;
+use crate::dialect::sequence::Sequence;
+use crate::dialect::{Answering, Completion, Encoder, Opening};
+use crate::model::{Error, Event, ToolCallDelta, Usage};
+
+pub(super) struct StreamEncoder {
+    sequence: Sequence,
+    message: Message,
+}
+
+/// What was written of the message.
+struct Message {
+    opening: Opening,
+    upstream_id: Option<String>,
+    usage: Usage,
+    started: bool,
+    open: Option<Block>,
+    /// The next block's index.
+    index: u64,
+    calls: bool,
+}
+
+/// A block that has not stopped.
+enum Block {
+    Text,
+    Thinking {
+        /// Written when the block stops: clients replace a signature by the next one.
+        signature: String,
+    },
+    Redacted,
+    ToolUse {
+        call: u32,
+    },
+}
+
+#[derive(Serialize)]
+struct BlockDelta<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    index: u64,
+    delta: Delta<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type")]
+enum Delta<'a> {
+    #[serde(rename = "text_delta")]
+    Text { text: &'a str },
+    #[serde(rename = "thinking_delta")]
+    Thinking { thinking: &'a str },
+    #[serde(rename = "signature_delta")]
+    Signature { signature: &'a str },
+    #[serde(rename = "input_json_delta")]
+    Input { partial_json: &'a str },
+    #[serde(rename = "citations_delta")]
+    Citation { citation: Value },
+}
+
+impl StreamEncoder {
+    pub(super) fn new(opening: Opening) -> Self {
+        Self {
+            sequence: Sequence::default(),
+            message: Message {
+                opening,
+                upstream_id: None,
+                usage: Usage::default(),
+                started: false,
+                open: None,
+                index: 0,
+                calls: false,
+            },
+        }
+    }
+}
+
+impl Encoder for StreamEncoder {
+    fn start(&mut self, _: &Answering<'_>, _: &mut BytesMut) {
+        // `message_start` carries the upstream's id and counts, which come next if they come.
+    }
+
+    fn event(&mut self, event: &Event<'_>, out: &mut BytesMut) {
+        let Self { sequence, message } = self;
+        sequence.push(event, &mut |event| message.event(event, out));
+    }
+
+    fn complete(&mut self, completion: &Completion, out: &mut BytesMut) {
+        let Self { sequence, message } = self;
+        sequence.end(&mut |event| message.event(event, out));
+        message.start(out);
+        message.stop_block(out);
+        let usage = UsageData::from(completion.usage.unwrap_or_default());
+        let delta = json!({
+            "type": "message_delta",
+            "delta": {
+                "stop_reason": stop_reason(completion.finish, message.calls),
+                "stop_sequence": null,
+            },
+            "usage": usage,
+        });
+        write("message_delta", &delta, out);
+        write("message_stop", &json!({ "type": "message_stop" }), out);
+    }
+
+    fn error(&mut self, error: &Error, _: Option<Usage>, out: &mut BytesMut) {
+        let Self { sequence, message } = self;
+        sequence.end(&mut |event| message.event(event, out));
+        let data = json!({
+            "type": "error",
+            "error": { "type": error_type(error), "message": error.message() },
+        });
+        write("error", &data, out);
+    }
+}
+
+impl Message {
+    fn event(&mut self, event: &Event<'_>, out: &mut BytesMut) {
+        match *event {
+            Event::Identity { id, .. } => self.upstream_id = Some(id.to_owned()),
+            Event::Usage(usage) => self.usage.update(usage),
+            Event::Finish(_) => {}
+            Event::Text(text) | Event::Refusal(text) => {
+                self.text_block(out);
+                self.delta(Delta::Text { text }, out);
+            }
+            Event::Citation(source) => {
+                self.text_block(out);
+                let citation = citation(&source);
+                self.delta(Delta::Citation { citation }, out);
+            }
+            Event::Reasoning(thinking) => {
+                self.thinking_block(true, out);
+                self.delta(Delta::Thinking { thinking }, out);
+            }
+            Event::Signature(more) => {
+                self.thinking_block(false, out);
+                if let Some(Block::Thinking { signature }) = &mut self.open {
+                    signature.push_str(more);
+                }
+            }
+            Event::SealedReasoning(data) => {
+                self.start_block(&json!({ "type": "redacted_thinking", "data": data }), out);
+                self.open = Some(Block::Redacted);
+            }
+            Event::ToolCall(call) => self.tool_use(&call, out),
+        }
+    }
+
+    /// Goes on with a text, or begins one.
+    fn text_block(&mut self, out: &mut BytesMut) {
+        if !matches!(self.open, Some(Block::Text)) {
+            self.start_block(&json!({ "type": "text", "text": "" }), out);
+            self.open = Some(Block::Text);
+        }
+    }
+
+    /// Goes on with a thinking block, or begins one. A `signature` seals a block: more thinking
+    /// needs a block of its own.
+    fn thinking_block(&mut self, unsealed: bool, out: &mut BytesMut) {
+        if let Some(Block::Thinking { signature }) = &self.open
+            && (signature.is_empty() || !unsealed)
+        {
+            return;
+        }
+        let block = json!({ "type": "thinking", "thinking": "", "signature": "" });
+        self.start_block(&block, out);
+        self.open = Some(Block::Thinking {
+            signature: String::new(),
+        });
+    }
+
+    fn tool_use(&mut self, call: &ToolCallDelta<'_>, out: &mut BytesMut) {
+        if !matches!(self.open, Some(Block::ToolUse { call: open }) if open == call.index) {
+            let invented;
+            let id = if let Some(id) = call.id {
+                id
+            } else {
+                invented = format!("toolu_{}", call.index);
+                &invented
+            };
+            let block = json!({
+                "type": "tool_use",
+                "id": id,
+                "name": call.name.unwrap_or_default(),
+                "input": {},
+            });
+            self.start_block(&block, out);
+            self.open = Some(Block::ToolUse { call: call.index });
+            self.calls = true;
+        }
+        if !call.arguments.is_empty() {
+            let partial_json = call.arguments;
+            self.delta(Delta::Input { partial_json }, out);
+        }
+    }
+
+    fn start(&mut self, out: &mut BytesMut) {
+        if self.started {
+            return;
+        }
+        self.started = true;
+        let data = json!({
+            "type": "message_start",
+            "message": {
+                "id": message_id(self.upstream_id.as_deref(), &self.opening),
+                "type": "message",
+                "role": "assistant",
+                "model": self.opening.model,
+                "content": [],
+                "stop_reason": null,
+                "stop_sequence": null,
+                "usage": UsageData::from(self.usage),
+            },
+        });
+        write("message_start", &data, out);
+    }
+
+    fn start_block(&mut self, block: &Value, out: &mut BytesMut) {
+        self.start(out);
+        self.stop_block(out);
+        let data = json!({
+            "type": "content_block_start",
+            "index": self.index,
+            "content_block": block,
+        });
+        write("content_block_start", &data, out);
+        self.index += 1;
+    }
+
+    fn stop_block(&mut self, out: &mut BytesMut) {
+        match self.open.take() {
+            None => return,
+            Some(Block::Thinking { signature }) if !signature.is_empty() => {
+                let signature = &signature;
+                self.delta(Delta::Signature { signature }, out);
+            }
+            Some(_) => {}
+        }
+        let data = json!({ "type": "content_block_stop", "index": self.index - 1 });
+        write("content_block_stop", &data, out);
+    }
+
+    /// Of the block that was started last.
+    fn delta(&self, delta: Delta<'_>, out: &mut BytesMut) {
+        let data = BlockDelta {
+            kind: "content_block_delta",
+            index: self.index - 1,
+            delta,
+        };
+        write("content_block_delta", &data, out);
+    }
+}

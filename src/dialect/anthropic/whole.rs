@@ -1,0 +1,168 @@
+//! Events to one `message`.
+
+use bytes::{BufMut, BytesMut};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::shape::{UsageData, citation, message_id, stop_reason};
+use crate::dialect::{Answering, Completion, Encoder, Opening};
+use crate::model::{Error, Event, ToolCallDelta, Usage};
+
+pub(super) struct WholeEncoder {
+    opening: Opening,
+    upstream_id: Option<String>,
+    content: Vec<Block>,
+    /// Where in `content` the tool calls are.
+    calls: Vec<(u32, usize)>,
+}
+
+/// A struct, for a `Value` would round the numbers in tool calls' arguments.
+#[derive(Serialize)]
+struct Message<'a> {
+    id: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    role: &'static str,
+    model: &'a str,
+    content: &'a [Block],
+    stop_reason: &'static str,
+    stop_sequence: Option<&'a str>,
+    usage: UsageData,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Block {
+    Text {
+        text: String,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        citations: Vec<Value>,
+    },
+    Thinking {
+        thinking: String,
+        signature: String,
+    },
+    RedactedThinking {
+        data: String,
+    },
+    ToolUse {
+        id: String,
+        name: String,
+        input: Input,
+    },
+}
+
+/// A tool call's arguments: a JSON text that is written as it is, number for number.
+#[derive(Default)]
+struct Input(String);
+
+impl WholeEncoder {
+    pub(super) fn new(opening: Opening) -> Self {
+        Self {
+            opening,
+            upstream_id: None,
+            content: Vec::new(),
+            calls: Vec::new(),
+        }
+    }
+
+    /// Goes on with the call's arguments, or begins it.
+    fn tool_use(&mut self, call: &ToolCallDelta<'_>) {
+        let begun = self.calls.iter().find(|(index, _)| *index == call.index);
+        if let Some((_, at)) = begun {
+            if let Some(Block::ToolUse { input, .. }) = self.content.get_mut(*at) {
+                input.0.push_str(call.arguments);
+            }
+            return;
+        }
+        self.calls.push((call.index, self.content.len()));
+        self.content.push(Block::ToolUse {
+            id: call
+                .id
+                .map_or_else(|| format!("toolu_{}", call.index), str::to_owned),
+            name: call.name.unwrap_or_default().to_owned(),
+            input: Input(call.arguments.to_owned()),
+        });
+    }
+}
+
+impl Encoder for WholeEncoder {
+    fn start(&mut self, _: &Answering<'_>, _: &mut BytesMut) {}
+
+    fn event(&mut self, event: &Event<'_>, _: &mut BytesMut) {
+        match (*event, self.content.last_mut()) {
+            (Event::Identity { id, .. }, _) => self.upstream_id = Some(id.to_owned()),
+            (Event::Usage(_) | Event::Finish(_), _) => {}
+            (Event::Text(more) | Event::Refusal(more), Some(Block::Text { text, .. })) => {
+                text.push_str(more);
+            }
+            (Event::Text(text) | Event::Refusal(text), _) => self.content.push(Block::Text {
+                text: text.to_owned(),
+                citations: Vec::new(),
+            }),
+            (Event::Citation(source), Some(Block::Text { citations, .. })) => {
+                citations.push(citation(&source));
+            }
+            (Event::Citation(source), _) => self.content.push(Block::Text {
+                text: String::new(),
+                citations: vec![citation(&source)],
+            }),
+            // A signature seals a block: more thinking needs a block of its own.
+            (
+                Event::Reasoning(more),
+                Some(Block::Thinking {
+                    thinking,
+                    signature,
+                }),
+            ) if signature.is_empty() => thinking.push_str(more),
+            (Event::Reasoning(thinking), _) => self.content.push(Block::Thinking {
+                thinking: thinking.to_owned(),
+                signature: String::new(),
+            }),
+            (Event::Signature(more), Some(Block::Thinking { signature, .. })) => {
+                signature.push_str(more);
+            }
+            (Event::Signature(signature), _) => self.content.push(Block::Thinking {
+                thinking: String::new(),
+                signature: signature.to_owned(),
+            }),
+            (Event::SealedReasoning(data), _) => self.content.push(Block::RedactedThinking {
+                data: data.to_owned(),
+            }),
+            (Event::ToolCall(call), _) => self.tool_use(&call),
+        }
+    }
+
+    fn complete(&mut self, completion: &Completion, out: &mut BytesMut) {
+        let message = Message {
+            id: message_id(self.upstream_id.as_deref(), &self.opening),
+            kind: "message",
+            role: "assistant",
+            model: &self.opening.model,
+            content: &self.content,
+            stop_reason: stop_reason(completion.finish, !self.calls.is_empty()),
+            stop_sequence: None,
+            usage: UsageData::from(completion.usage.unwrap_or_default()),
+        };
+        let written = serde_json::to_writer(out.writer(), &message);
+        debug_assert!(written.is_ok(), "a BytesMut takes any write");
+    }
+
+    /// Nothing: the client gets an HTTP error in place of an answer that broke.
+    fn error(&mut self, _: &Error, _: Option<Usage>, _: &mut BytesMut) {}
+}
+
+impl Serialize for Input {
+    /// Arguments that broke off, and so are no JSON, are a string: that they are no object tells
+    /// of it. No arguments are an empty object.
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        if self.0.trim_ascii().is_empty() {
+            return json!({}).serialize(to);
+        }
+        match serde_json::from_str::<&RawValue>(&self.0) {
+            Ok(json) => json.serialize(to),
+            Err(_) => self.0.serialize(to),
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Server-Sent Events with names, as several dialects write them.
+
+use bytes::{BufMut, BytesMut};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::Serialize;
+
+/// One event, whole.
+pub(super) fn write(name: &str, data: &impl Serialize, out: &mut BytesMut) {
+    out.put_slice(b"event: ");
+    out.put_slice(name.as_bytes());
+    out.put_slice(b"\ndata: ");
+    // JSON escapes line ends, so the data is one line whatever the texts hold.
+    let written = serde_json::to_writer(out.writer(), data);
+    debug_assert!(written.is_ok(), "a BytesMut takes any write");
+    out.put_slice(b"\n\n");
+}
+
+/// The headers of an answer that is such a stream, or else one JSON document.
+pub(super) fn headers(streamed: bool) -> HeaderMap {
+    if !streamed {
+        let json = HeaderValue::from_static("application/json");
+        return HeaderMap::from_iter([(CONTENT_TYPE, json)]);
+    }
+    HeaderMap::from_iter([
+        (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (
+            CACHE_CONTROL,
+            HeaderValue::from_static("no-cache, no-transform"),
+        ),
+        // Keeps nginx and its like from collecting the stream.
+        (
+            HeaderName::from_static("x-accel-buffering"),
+            HeaderValue::from_static("no"),
+        ),
+    ])
+}

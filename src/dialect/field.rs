@@ -1,0 +1,149 @@
+//! A request's JSON, read field by field, so that every error names the field as the client
+//! wrote it: `messages[2].content[0].source.type`.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+use crate::model::{Error, ErrorCode};
+
+/// A value and where it stands.
+#[derive(Clone, Copy)]
+pub(super) struct Field<'a> {
+    pub(super) value: &'a Value,
+    place: Place<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Body,
+    Member(&'a Field<'a>, &'a str),
+    Element(&'a Field<'a>, usize),
+}
+
+/// The object that a request's body is.
+///
+/// # Errors
+/// [`ErrorCode::InvalidRequest`] for anything else.
+pub(super) fn object(body: &[u8]) -> Result<Value, Error> {
+    let invalid = |words: String| Error::new(ErrorCode::InvalidRequest, words);
+    match serde_json::from_slice(body) {
+        Ok(value @ Value::Object(_)) => Ok(value),
+        Ok(_) => Err(invalid("the body must be a JSON object".to_owned())),
+        Err(error) => Err(invalid(format!("not JSON: {error}"))),
+    }
+}
+
+impl<'a> Field<'a> {
+    pub(super) fn body(value: &'a Value) -> Self {
+        Self {
+            value,
+            place: Place::Body,
+        }
+    }
+
+    /// A member of an object; none that is null, and none of what is no object.
+    pub(super) fn get(&'a self, name: &'a str) -> Option<Field<'a>> {
+        let value = self.value.get(name).filter(|value| !value.is_null())?;
+        let place = Place::Member(self, name);
+        Some(Field { value, place })
+    }
+
+    pub(super) fn require(&'a self, name: &'a str) -> Result<Field<'a>, Error> {
+        self.get(name).ok_or_else(|| {
+            let place = Place::Member(self, name);
+            Error::invalid(&place.to_string(), "required")
+        })
+    }
+
+    pub(super) fn text(&self) -> Result<&'a str, Error> {
+        self.value.as_str().ok_or_else(|| self.expected("a string"))
+    }
+
+    pub(super) fn truth(&self) -> Result<bool, Error> {
+        let truth = self.value.as_bool();
+        truth.ok_or_else(|| self.expected("true or false"))
+    }
+
+    pub(super) fn count(&self) -> Result<u64, Error> {
+        let count = self.value.as_u64().filter(|count| *count > 0);
+        count.ok_or_else(|| self.expected("a whole number of at least 1"))
+    }
+
+    /// The member of that name as a number, where there is one.
+    pub(super) fn number_of(&'a self, name: &'a str) -> Result<Option<f64>, Error> {
+        let number = |member: Field<'_>| {
+            let number = member.value.as_f64();
+            number.ok_or_else(|| member.expected("a number"))
+        };
+        self.get(name).map(number).transpose()
+    }
+
+    pub(super) fn members(&self) -> Result<&'a Map<String, Value>, Error> {
+        let members = self.value.as_object();
+        members.ok_or_else(|| self.expected("an object"))
+    }
+
+    /// The elements of a list.
+    pub(super) fn elements(&'a self) -> Result<impl Iterator<Item = Field<'a>>, Error> {
+        let Value::Array(list) = self.value else {
+            return Err(self.expected("a list"));
+        };
+        Ok(list.iter().enumerate().map(move |(at, value)| Field {
+            value,
+            place: Place::Element(self, at),
+        }))
+    }
+
+    /// The object's `type`.
+    pub(super) fn kind(&'a self) -> Result<&'a str, Error> {
+        self.require("type")?.text()
+    }
+
+    /// The member of that name as a string, where there is one.
+    pub(super) fn text_of(&'a self, name: &'a str) -> Result<Option<String>, Error> {
+        let text = self.get(name).map(|member| member.text()).transpose()?;
+        Ok(text.map(str::to_owned))
+    }
+
+    /// The member of that name, which must be a string.
+    pub(super) fn required_text(&'a self, name: &'a str) -> Result<String, Error> {
+        Ok(self.require(name)?.text()?.to_owned())
+    }
+
+    /// The member of that name, which must be a string with something in it.
+    pub(super) fn required_name(&'a self, name: &'a str) -> Result<String, Error> {
+        let member = self.require(name)?;
+        match member.text()? {
+            "" => Err(member.invalid("must not be empty")),
+            text => Ok(text.to_owned()),
+        }
+    }
+
+    pub(super) fn invalid(&self, problem: impl fmt::Display) -> Error {
+        Error::invalid(&self.to_string(), problem)
+    }
+
+    fn expected(&self, what: &str) -> Error {
+        self.invalid(format_args!("must be {what}"))
+    }
+}
+
+impl fmt::Display for Field<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.place.fmt(f)
+    }
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Body => Ok(()),
+            Self::Element(list, at) => write!(f, "{list}[{at}]"),
+            Self::Member(object, name) => match object.place {
+                Self::Body => f.write_str(name),
+                _ => write!(f, "{object}.{name}"),
+            },
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The items of a conversation.
+
+use crate::dialect::field::Field;
+use crate::model::{Error, Media, MediaSource, Message, Part, Role};
+
+/// The conversation so far.
+#[derive(Default)]
+pub(super) struct Conversation {
+    pub(super) messages: Vec<Message>,
+    /// Items that only this protocol has.
+    pub(super) indispensable: Vec<String>,
+}
+
+impl Conversation {
+    pub(super) fn instructions(&mut self, field: &Field<'_>) -> Result<(), Error> {
+        let text = Part::Text(field.text()?.to_owned());
+        self.push(field, Role::System, vec![text]);
+        Ok(())
+    }
+
+    /// The `input` field: a prompt, or a list of items.
+    pub(super) fn read(&mut self, input: &Field<'_>) -> Result<(), Error> {
+        if let Some(prompt) = input.value.as_str() {
+            if prompt.is_empty() {
+                return Err(input.invalid("must not be empty"));
+            }
+            self.push(input, Role::User, vec![Part::Text(prompt.to_owned())]);
+            return Ok(());
+        }
+        let mut any = false;
+        for item in input.elements()? {
+            self.item(&item)?;
+            any = true;
+        }
+        match any {
+            true => Ok(()),
+            false => Err(input.invalid("must not be empty")),
+        }
+    }
+
+    fn item(&mut self, item: &Field<'_>) -> Result<(), Error> {
+        match item.text_of("type")?.as_deref() {
+            // The short form of a message has no type.
+            Some("message") | None => self.message(item)?,
+            Some("function_call") => {
+                let call = Part::ToolCall {
+                    id: item.required_text("call_id")?,
+                    name: item.required_name("name")?,
+                    arguments: item.required_text("arguments")?,
+                };
+                self.push(item, Role::Assistant, vec![call]);
+            }
+            Some("function_call_output") => {
+                let result = Part::ToolResult {
+                    id: item.required_text("call_id")?,
+                    content: parts(&item.require("output")?)?,
+                };
+                self.push(item, Role::Tool, vec![result]);
+            }
+            Some("reasoning") => {
+                let reasoning = reasoning(item)?;
+                self.push(item, Role::Assistant, reasoning.into_iter().collect());
+            }
+            // What the vendor keeps, steps of its own tools, and whatever comes tomorrow.
+            Some(_) => self.indispensable.push(item.to_string()),
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, item: &Field<'_>) -> Result<(), Error> {
+        let field = item.require("role")?;
+        let role = match field.text()? {
+            "user" => Role::User,
+            "assistant" => Role::Assistant,
+            "system" | "developer" => Role::System,
+            _ => return Err(field.invalid("must be `user`, `assistant`, `system` or `developer`")),
+        };
+        let content = parts(&item.require("content")?)?;
+        let legal = |part: &Part| role == Role::User || matches!(part, Part::Text(_));
+        if !content.iter().all(legal) {
+            return Err(item.invalid("a message of this role cannot hold such a part"));
+        }
+        self.push(item, role, content);
+        Ok(())
+    }
+
+    /// What an assistant says, thinks and calls is one turn, however many items it is.
+    fn push(&mut self, field: &Field<'_>, role: Role, mut content: Vec<Part>) {
+        if content.is_empty() {
+            return;
+        }
+        match self.messages.last_mut() {
+            Some(last) if role == Role::Assistant && last.role == role => {
+                last.content.append(&mut content);
+            }
+            _ => self.messages.push(Message {
+                field: field.to_string(),
+                role,
+                content,
+            }),
+        }
+    }
+}
+
+/// A text, or a list of parts.
+fn parts(content: &Field<'_>) -> Result<Vec<Part>, Error> {
+    match content.value.as_str() {
+        Some(text) => Ok(vec![Part::Text(text.to_owned())]),
+        None => content.elements()?.map(|part| read_part(&part)).collect(),
+    }
+}
+
+fn read_part(part: &Field<'_>) -> Result<Part, Error> {
+    Ok(match part.kind()? {
+        "input_text" | "output_text" | "text" => Part::Text(part.required_text("text")?),
+        "refusal" => Part::Text(part.required_text("refusal")?),
+        "input_image" => Part::Image(Media {
+            source: source(part, ["image_url", "file_id"])?,
+            name: None,
+            detail: part.text_of("detail")?,
+        }),
+        "input_file" => Part::File(Media {
+            source: match part.get("file_data") {
+                Some(data) => inline(&data)?,
+                None => source(part, ["file_url", "file_id"])?,
+            },
+            name: part.text_of("filename")?,
+            detail: None,
+        }),
+        _ => return Err(part.invalid("a part of a `type` that is not known here")),
+    })
+}
+
+/// A URL or an uploaded file's id, by the names of the two fields.
+fn source(part: &Field<'_>, [url, id]: [&str; 2]) -> Result<MediaSource, Error> {
+    match (part.get(url), part.get(id)) {
+        (Some(url), None) if url.text()?.starts_with("data:") => inline(&url),
+        (Some(url), None) => Ok(MediaSource::Url(url.text()?.to_owned())),
+        (None, Some(id)) => Ok(MediaSource::Id(id.text()?.to_owned())),
+        _ => Err(part.invalid(format_args!("needs one of `{url}` and `{id}`"))),
+    }
+}
+
+/// The bytes that a `data:` URL (RFC 2397) holds. Of a file, OpenAI takes bare base64 for a PDF.
+fn inline(field: &Field<'_>) -> Result<MediaSource, Error> {
+    let text = field.text()?;
+    let (media_type, base64) = match text.strip_prefix("data:") {
+        None => ("application/pdf", text),
+        Some(data) => data.split_once(";base64,").ok_or_else(|| {
+            field.invalid("a data URL must be `data:<media type>;base64,<bytes>`")
+        })?,
+    };
+    Ok(MediaSource::Inline {
+        media_type: media_type.to_owned(),
+        base64: base64.to_owned(),
+    })
+}
+
+/// What it thought: the summary, or the words themselves where there is none. Nothing of an item
+/// that says nothing. A seal without any summary, not even an empty one, is all that the vendor
+/// gave.
+fn reasoning(item: &Field<'_>) -> Result<Option<Part>, Error> {
+    let mut text = String::new();
+    let mut shown = false;
+    for list in ["summary", "content"] {
+        let Some(list) = item.get(list).filter(|_| text.is_empty()) else {
+            continue;
+        };
+        for part in list.elements()? {
+            shown = true;
+            text.push_str(part.require("text")?.text()?);
+        }
+    }
+    let sealed = item.text_of("encrypted_content")?;
+    Ok(match sealed {
+        Some(sealed) if !shown => Some(Part::SealedReasoning(sealed)),
+        None if text.is_empty() => None,
+        signature => Some(Part::Reasoning { text, signature }),
+    })
+}

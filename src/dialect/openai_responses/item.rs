@@ -1,0 +1,163 @@
+//! An output item, as it grows.
+
+use serde_json::{Value, json};
+
+use crate::model::{Citation, ToolCallDelta};
+
+/// The item that is being written; or the last part of a message, with the parts before it.
+pub(super) struct Item {
+    pub(super) id: String,
+    pub(super) what: What,
+    /// The text, the summary or the arguments so far.
+    pub(super) text: String,
+    /// Of a text.
+    pub(super) annotations: Vec<Value>,
+    /// Of a message: its parts before this one.
+    pub(super) parts: Vec<Value>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum What {
+    Text,
+    Refusal,
+    Reasoning {
+        /// Whether there is anything to read.
+        shown: bool,
+        /// What the vendor needs to take it back; empty where it gave nothing.
+        sealed: String,
+    },
+    Call {
+        index: u32,
+        call_id: String,
+        name: String,
+        /// The arguments are free text.
+        custom: bool,
+    },
+}
+
+impl What {
+    pub(super) fn call(call: &ToolCallDelta<'_>, custom_tools: &[String]) -> Self {
+        let name = call.name.unwrap_or_default();
+        Self::Call {
+            index: call.index,
+            call_id: call
+                .id
+                .map_or_else(|| format!("call_{}", call.index), str::to_owned),
+            name: name.to_owned(),
+            custom: custom_tools.iter().any(|tool| tool == name),
+        }
+    }
+
+    /// Whether it is a part of a message.
+    pub(super) fn is_part(&self) -> bool {
+        matches!(self, Self::Text | Self::Refusal)
+    }
+
+    fn prefix(&self) -> &'static str {
+        match self {
+            Self::Text | Self::Refusal => "msg",
+            Self::Reasoning { .. } => "rs",
+            Self::Call { custom: false, .. } => "fc",
+            Self::Call { custom: true, .. } => "ctc",
+        }
+    }
+}
+
+impl Item {
+    /// `key` makes the id unique.
+    pub(super) fn new(what: What, key: &str) -> Self {
+        Self {
+            id: format!("{}_{key}", what.prefix()),
+            what,
+            text: String::new(),
+            annotations: Vec::new(),
+            parts: Vec::new(),
+        }
+    }
+
+    /// The message's parts are but those before this one.
+    pub(super) fn begun(&self) -> Value {
+        self.json("in_progress", &[])
+    }
+
+    /// `status`: `completed` or `incomplete`.
+    pub(super) fn done(&self, status: &str) -> Value {
+        let mut parts = self.parts.clone();
+        parts.push(self.part());
+        self.json(status, &parts)
+    }
+
+    /// The part of a message, or the summary of a reasoning.
+    pub(super) fn part(&self) -> Value {
+        match self.what {
+            What::Text => json!({
+                "type": "output_text",
+                "annotations": self.annotations,
+                "logprobs": [],
+                "text": self.text,
+            }),
+            What::Refusal => json!({ "type": "refusal", "refusal": self.text }),
+            _ => json!({ "type": "summary_text", "text": self.text }),
+        }
+    }
+
+    fn json(&self, status: &str, parts: &[Value]) -> Value {
+        match &self.what {
+            What::Text | What::Refusal => json!({
+                "id": self.id,
+                "type": "message",
+                "status": status,
+                "role": "assistant",
+                "content": parts,
+            }),
+            What::Reasoning { shown, sealed } => {
+                let summary = if *shown { parts } else { &[] };
+                let mut item = json!({ "id": self.id, "type": "reasoning", "summary": summary });
+                if !sealed.is_empty() {
+                    item["encrypted_content"] = json!(sealed);
+                }
+                item
+            }
+            What::Call {
+                call_id,
+                name,
+                custom,
+                ..
+            } => {
+                let (kind, arguments) = match custom {
+                    true => ("custom_tool_call", "input"),
+                    false => ("function_call", "arguments"),
+                };
+                json!({
+                    "id": self.id,
+                    "type": kind,
+                    "status": status,
+                    "call_id": call_id,
+                    "name": name,
+                    arguments: self.text,
+                })
+            }
+        }
+    }
+}
+
+/// An annotation; none for a citation that names no source.
+pub(super) fn annotation(citation: &Citation<'_>) -> Option<Value> {
+    match citation.url {
+        Some(url) => Some(json!({
+            "type": "url_citation",
+            "url": url,
+            "title": citation.title.unwrap_or_default(),
+            "start_index": citation.start.unwrap_or(0),
+            "end_index": citation.end.unwrap_or(0),
+        })),
+        None => citation.title.map(|title| {
+            json!({
+                "type": "file_citation",
+                "file_id": "",
+                "filename": title,
+                "index": citation.start.unwrap_or(0),
+            })
+        }),
+    }
+}

@@ -1,0 +1,171 @@
+//! The body of `POST /v1/responses`.
+//!
+//! An upstream of this very protocol gets the client's own body; what is read here checks it, and
+//! says it to upstreams of other protocols.
+
+use serde_json::{Map, Value};
+
+use super::WIRE;
+use super::input::Conversation;
+use super::response::is_given_here;
+use crate::dialect::field::{self, Field};
+use crate::model::{Error, NativeFields, Reasoning, Request, ResponseFormat, Tool, ToolChoice};
+
+/// What a vendor keeps between requests, and what goes on without the client: no other protocol
+/// has it.
+const INDISPENSABLE: [&str; 4] = [
+    "background",
+    "conversation",
+    "previous_response_id",
+    "prompt",
+];
+
+pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
+    let mut value = field::object(body)?;
+    let (mut request, indispensable) = read(&Field::body(&value))?;
+    forget_given_ids(&mut value);
+    let mut fields = match value {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    };
+    // These two are the gateway's to say.
+    fields.remove("model");
+    fields.remove("stream");
+    request.native_fields = Some(NativeFields {
+        wire: WIRE,
+        fields,
+        complete: true,
+        indispensable,
+        ..NativeFields::default()
+    });
+    Ok(request)
+}
+
+/// The request, and which of its fields no other protocol can do.
+fn read(body: &Field<'_>) -> Result<(Request, Vec<String>), Error> {
+    let kept = INDISPENSABLE.iter().filter_map(|name| body.get(name));
+    let kept = kept.filter(|field| *field.value != Value::Bool(false));
+    let mut indispensable: Vec<String> = kept.map(|field| field.to_string()).collect();
+    let mut conversation = Conversation::default();
+    if let Some(instructions) = body.get("instructions") {
+        conversation.instructions(&instructions)?;
+    }
+    match body.get("input") {
+        Some(input) => conversation.read(&input)?,
+        // The vendor has it.
+        None if !indispensable.is_empty() => {}
+        None => {
+            body.require("input")?;
+        }
+    }
+    indispensable.append(&mut conversation.indispensable);
+    let stream = body.get("stream").map(|stream| stream.truth());
+    let limit = body.get("max_output_tokens").map(|limit| limit.count());
+    let user = body.text_of("user")?;
+    let mut request = Request {
+        model: body.required_name("model")?,
+        messages: conversation.messages,
+        max_tokens: limit.transpose()?,
+        temperature: body.number_of("temperature")?,
+        top_p: body.number_of("top_p")?,
+        tool_choice: tool_choice(body, &mut indispensable)?,
+        response_format: response_format(body)?,
+        user: user.or(body.text_of("safety_identifier")?),
+        stream: stream.transpose()?.unwrap_or(false),
+        ..Request::default()
+    };
+    if let Some(tools) = body.get("tools") {
+        for field in tools.elements()? {
+            match tool(&field)? {
+                Some(tool) => request.tools.push(tool),
+                None => indispensable.push(field.to_string()),
+            }
+        }
+    }
+    if let Some(reasoning) = body.get("reasoning") {
+        request.reasoning = reasoning.text_of("effort")?.map(|effort| Reasoning {
+            effort: Some(effort),
+            max_tokens: None,
+        });
+    }
+    Ok((request, indispensable))
+}
+
+/// Nothing for a tool of the vendor's, or one whose input is free text.
+fn tool(field: &Field<'_>) -> Result<Option<Tool>, Error> {
+    if field.kind()? != "function" {
+        return Ok(None);
+    }
+    let parameters = field.get("parameters");
+    if let Some(parameters) = &parameters {
+        parameters.members()?;
+    }
+    let strict = field.get("strict").map(|strict| strict.truth());
+    Ok(Some(Tool {
+        name: field.required_name("name")?,
+        description: field.text_of("description")?,
+        parameters: parameters.map(|parameters| parameters.value.clone()),
+        strict: strict.transpose()?,
+    }))
+}
+
+fn tool_choice(
+    body: &Field<'_>,
+    indispensable: &mut Vec<String>,
+) -> Result<Option<ToolChoice>, Error> {
+    let Some(field) = body.get("tool_choice") else {
+        return Ok(None);
+    };
+    if let Some(mode) = field.value.as_str() {
+        return Ok(Some(match mode {
+            "auto" => ToolChoice::Auto,
+            "none" => ToolChoice::None,
+            "required" => ToolChoice::Required,
+            _ => return Err(field.invalid("must be `auto`, `none`, `required` or an object")),
+        }));
+    }
+    if field.kind()? == "function" {
+        return Ok(Some(ToolChoice::Function(field.required_name("name")?)));
+    }
+    indispensable.push(field.to_string());
+    Ok(None)
+}
+
+fn response_format(body: &Field<'_>) -> Result<Option<ResponseFormat>, Error> {
+    let text = body.get("text");
+    let Some(format) = text.as_ref().and_then(|text| text.get("format")) else {
+        return Ok(None);
+    };
+    Ok(Some(match format.kind()? {
+        "text" => ResponseFormat::Text,
+        "json_object" => ResponseFormat::Json,
+        "json_schema" => {
+            let strict = format.get("strict").map(|strict| strict.truth());
+            ResponseFormat::Schema {
+                name: format.required_name("name")?,
+                description: format.text_of("description")?,
+                schema: format.require("schema")?.value.clone(),
+                strict: strict.transpose()?,
+            }
+        }
+        _ => return Err(format.invalid("`type` must be `text`, `json_object` or `json_schema`")),
+    }))
+}
+
+/// Takes out of earlier items the ids that the gateway gave them, by which a vendor would look for
+/// them in vain. Reasoning without its seal is nothing without its id.
+fn forget_given_ids(body: &mut Value) {
+    let Some(Value::Array(items)) = body.get_mut("input") else {
+        return;
+    };
+    items.retain_mut(|item| {
+        let given = item["id"].as_str().is_some_and(is_given_here);
+        if !given || item["type"] == "item_reference" {
+            return true;
+        }
+        if let Some(item) = item.as_object_mut() {
+            item.shift_remove("id");
+        }
+        item["type"] != "reasoning" || item["encrypted_content"].is_string()
+    });
+}

@@ -1,0 +1,127 @@
+//! The `response` object.
+
+use serde_json::{Map, Value, json};
+
+use crate::dialect::Opening;
+use crate::model::{Request, StreamId, Usage};
+
+/// What a response says beside its output: the client's own settings, repeated.
+pub(super) struct Head {
+    /// Makes the ids of items, and tells from a vendor's those that the gateway gave.
+    stream: StreamId,
+    id: String,
+    created: u64,
+    model: String,
+    settings: Map<String, Value>,
+}
+
+/// How far a response is.
+#[derive(Default)]
+pub(super) struct State<'a> {
+    pub(super) status: &'static str,
+    pub(super) output: &'a [Value],
+    pub(super) usage: Option<Usage>,
+    /// Why it is incomplete.
+    pub(super) reason: Option<&'static str>,
+    /// Why it failed.
+    pub(super) error: Option<Value>,
+}
+
+/// The settings that are repeated, and what holds where the client set none.
+fn defaults() -> [(&'static str, Value); 19] {
+    [
+        ("background", json!(false)),
+        ("conversation", Value::Null),
+        ("instructions", Value::Null),
+        ("max_output_tokens", Value::Null),
+        ("max_tool_calls", Value::Null),
+        ("metadata", json!({})),
+        ("parallel_tool_calls", json!(true)),
+        ("previous_response_id", Value::Null),
+        ("prompt_cache_key", Value::Null),
+        ("reasoning", json!({ "effort": null, "summary": null })),
+        ("safety_identifier", Value::Null),
+        ("service_tier", json!("auto")),
+        // Nothing is kept unless an upstream that was asked to keeps it.
+        ("store", json!(false)),
+        ("temperature", json!(1.0)),
+        ("text", json!({ "format": { "type": "text" } })),
+        ("tool_choice", json!("auto")),
+        ("tools", json!([])),
+        ("top_p", json!(1.0)),
+        ("truncation", json!("disabled")),
+    ]
+}
+
+impl Head {
+    pub(super) fn new(request: &Request, opening: &Opening) -> Self {
+        let said = request.native_fields.as_ref().map(|native| &native.fields);
+        let mut settings = Map::new();
+        for (name, default) in defaults() {
+            let value = said.and_then(|fields| fields.get(name));
+            let value = value.filter(|value| !value.is_null()).cloned();
+            settings.insert(name.to_owned(), value.unwrap_or(default));
+        }
+        settings.insert("user".to_owned(), json!(request.user));
+        Self {
+            stream: opening.stream,
+            id: format!("resp_{}", opening.stream),
+            created: opening.created,
+            model: opening.model.clone(),
+            settings,
+        }
+    }
+
+    /// Takes over the upstream's id, with which a vendor that keeps responses finds this one again.
+    pub(super) fn identify(&mut self, upstream: &str) {
+        if upstream.starts_with("resp_") {
+            upstream.clone_into(&mut self.id);
+        }
+    }
+
+    /// What makes the id of the output's item at that place: see [`is_given_here`].
+    pub(super) fn key(&self, at: usize) -> String {
+        format!("{}_{at}", self.stream)
+    }
+
+    pub(super) fn response(&self, state: &State<'_>) -> Value {
+        let mut response = json!({
+            "id": self.id,
+            "object": "response",
+            "created_at": self.created,
+            "status": state.status,
+            "error": state.error,
+            "incomplete_details": state.reason.map(|reason| json!({ "reason": reason })),
+            "model": self.model,
+            "output": state.output,
+            "usage": state.usage.map(usage),
+        });
+        if let Some(response) = response.as_object_mut() {
+            response.extend(self.settings.clone());
+        }
+        response
+    }
+}
+
+/// Whether the gateway gave an item its id: no vendor knows it.
+pub(super) fn is_given_here(id: &str) -> bool {
+    let rest = id.split_once("_st_").map(|(_, rest)| rest);
+    let key = rest
+        .and_then(|rest| rest.split_once('_'))
+        .map(|(key, _)| key);
+    key.is_some_and(|key| StreamId::parse(&format!("st_{key}")).is_some())
+}
+
+fn usage(usage: Usage) -> Value {
+    let (input, output) = (usage.input.unwrap_or(0), usage.output.unwrap_or(0));
+    json!({
+        "input_tokens": input,
+        "input_tokens_details": {
+            "cached_tokens": usage.cached_input.unwrap_or(0),
+            "cache_write_tokens": usage.cache_write.unwrap_or(0),
+        },
+        "output_tokens": output,
+        "output_tokens_details": { "reasoning_tokens": usage.reasoning.unwrap_or(0) },
+        "total_tokens": input.saturating_add(output),
+    })
+}

@@ -1,0 +1,328 @@
+//! One thing after another: for dialects in which the parts of an answer must not overlap.
+//!
+//! An upstream may send the pieces of several tool calls by turns. Here each call's pieces come
+//! together: what comes while a call's arguments are not whole waits until they are, or until the
+//! answer ends. Arguments are whole when their JSON object or list is closed; what does not wait
+//! costs no copy. Order within a text, a reasoning and each call is kept.
+
+use std::collections::VecDeque;
+
+use crate::model::{Citation, Event, ToolCallDelta};
+
+/// The state of one answer. The answer must be bounded: much of it may wait here.
+#[derive(Debug, Default)]
+pub(super) struct Sequence {
+    /// The call whose pieces come now.
+    open: Option<OpenCall>,
+    /// The index of the next call to begin.
+    next: u32,
+    /// Nothing waits unless the open call's arguments are not whole.
+    waiting: VecDeque<Waiting>,
+}
+
+#[derive(Debug)]
+struct OpenCall {
+    index: u32,
+    arguments: Nesting,
+}
+
+/// An event, or several of a kind joined.
+#[derive(Debug)]
+enum Waiting {
+    Text(String),
+    Refusal(String),
+    Reasoning(String),
+    Signature(String),
+    SealedReasoning(String),
+    ToolCall {
+        index: u32,
+        id: Option<String>,
+        name: Option<String>,
+        arguments: String,
+    },
+    Citation {
+        url: Option<String>,
+        title: Option<String>,
+        text: Option<String>,
+        start: Option<u64>,
+        end: Option<u64>,
+    },
+}
+
+impl Sequence {
+    /// Takes the next event and delivers those whose turn it is.
+    pub(super) fn push(&mut self, event: &Event<'_>, deliver: &mut dyn FnMut(&Event<'_>)) {
+        if self.must_wait(event) {
+            return self.wait(event);
+        }
+        self.deliver(event, deliver);
+        while self.open.as_ref().is_none_or(OpenCall::is_whole) {
+            let Some(next) = self.waiting.pop_front() else {
+                return;
+            };
+            self.deliver(&next.event(), deliver);
+        }
+    }
+
+    /// The answer is over: nothing waits any more.
+    pub(super) fn end(&mut self, deliver: &mut dyn FnMut(&Event<'_>)) {
+        while let Some(next) = self.waiting.pop_front() {
+            self.deliver(&next.event(), deliver);
+        }
+    }
+
+    fn must_wait(&self, event: &Event<'_>) -> bool {
+        match (&self.open, event) {
+            (_, Event::Identity { .. } | Event::Usage(_) | Event::Finish(_)) => false,
+            (Some(open), Event::ToolCall(call)) if call.index == open.index => false,
+            (open, _) => open.as_ref().is_some_and(|open| !open.is_whole()),
+        }
+    }
+
+    fn deliver(&mut self, event: &Event<'_>, deliver: &mut dyn FnMut(&Event<'_>)) {
+        match event {
+            Event::Identity { .. } | Event::Usage(_) | Event::Finish(_) => {}
+            Event::ToolCall(call) => {
+                if self
+                    .open
+                    .as_ref()
+                    .is_none_or(|open| open.index != call.index)
+                {
+                    // More of a call whose arguments were whole: it cannot be taken up again.
+                    if call.index < self.next {
+                        return;
+                    }
+                    self.next = call.index.saturating_add(1);
+                    self.open = Some(OpenCall {
+                        index: call.index,
+                        arguments: Nesting::default(),
+                    });
+                }
+                if let Some(open) = &mut self.open {
+                    open.arguments.read(call.arguments);
+                }
+            }
+            _ => self.open = None,
+        }
+        deliver(event);
+    }
+
+    fn wait(&mut self, event: &Event<'_>) {
+        let owned = |words: Option<&str>| words.map(str::to_owned);
+        let new = match (event, self.waiting.back_mut()) {
+            (Event::Text(more), Some(Waiting::Text(text)))
+            | (Event::Refusal(more), Some(Waiting::Refusal(text)))
+            | (Event::Reasoning(more), Some(Waiting::Reasoning(text))) => {
+                return text.push_str(more);
+            }
+            (Event::ToolCall(call), _) => return self.wait_call(call),
+            (Event::Text(text), _) => Waiting::Text((*text).to_owned()),
+            (Event::Refusal(text), _) => Waiting::Refusal((*text).to_owned()),
+            (Event::Reasoning(text), _) => Waiting::Reasoning((*text).to_owned()),
+            (Event::Signature(text), _) => Waiting::Signature((*text).to_owned()),
+            (Event::SealedReasoning(text), _) => Waiting::SealedReasoning((*text).to_owned()),
+            (Event::Citation(citation), _) => Waiting::Citation {
+                url: owned(citation.url),
+                title: owned(citation.title),
+                text: owned(citation.text),
+                start: citation.start,
+                end: citation.end,
+            },
+            (Event::Identity { .. } | Event::Usage(_) | Event::Finish(_), _) => return,
+        };
+        self.waiting.push_back(new);
+    }
+
+    fn wait_call(&mut self, call: &ToolCallDelta<'_>) {
+        let begun = self
+            .waiting
+            .iter_mut()
+            .rev()
+            .find_map(|waiting| match waiting {
+                Waiting::ToolCall {
+                    index, arguments, ..
+                } if *index == call.index => Some(arguments),
+                _ => None,
+            });
+        match begun {
+            Some(arguments) => arguments.push_str(call.arguments),
+            None => self.waiting.push_back(Waiting::ToolCall {
+                index: call.index,
+                id: call.id.map(str::to_owned),
+                name: call.name.map(str::to_owned),
+                arguments: call.arguments.to_owned(),
+            }),
+        }
+    }
+}
+
+impl OpenCall {
+    fn is_whole(&self) -> bool {
+        self.arguments.is_closed()
+    }
+}
+
+impl Waiting {
+    fn event(&self) -> Event<'_> {
+        match self {
+            Self::Text(text) => Event::Text(text),
+            Self::Refusal(text) => Event::Refusal(text),
+            Self::Reasoning(text) => Event::Reasoning(text),
+            Self::Signature(text) => Event::Signature(text),
+            Self::SealedReasoning(text) => Event::SealedReasoning(text),
+            Self::ToolCall {
+                index,
+                id,
+                name,
+                arguments,
+            } => Event::ToolCall(ToolCallDelta {
+                index: *index,
+                id: id.as_deref(),
+                name: name.as_deref(),
+                arguments,
+            }),
+            Self::Citation {
+                url,
+                title,
+                text,
+                start,
+                end,
+            } => Event::Citation(Citation {
+                url: url.as_deref(),
+                title: title.as_deref(),
+                text: text.as_deref(),
+                start: *start,
+                end: *end,
+            }),
+        }
+    }
+}
+
+/// How deep in objects and lists a JSON text is.
+#[derive(Debug, Default)]
+struct Nesting {
+    depth: u32,
+    begun: bool,
+    in_string: bool,
+    escaped: bool,
+}
+
+impl Nesting {
+    fn read(&mut self, text: &str) {
+        for byte in text.bytes() {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' if self.in_string => self.escaped = true,
+                b'"' => self.in_string = !self.in_string,
+                _ if self.in_string => {}
+                b'{' | b'[' => {
+                    self.begun = true;
+                    self.depth = self.depth.saturating_add(1);
+                }
+                b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether there was an object or a list, and it is closed.
+    fn is_closed(&self) -> bool {
+        self.begun && self.depth == 0 && !self.in_string
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What comes of `events`, one line each.
+    fn sequenced(events: &[Event<'_>]) -> Vec<String> {
+        let mut sequence = Sequence::default();
+        let mut lines = Vec::new();
+        let mut deliver = |event: &Event<'_>| {
+            lines.push(match event {
+                Event::ToolCall(call) => {
+                    format!(
+                        "{} {} {}",
+                        call.index,
+                        call.name.unwrap_or("-"),
+                        call.arguments
+                    )
+                }
+                event => format!("{event:?}"),
+            });
+        };
+        for event in events {
+            sequence.push(event, &mut deliver);
+        }
+        sequence.end(&mut deliver);
+        lines
+    }
+
+    fn call<'a>(index: u32, name: Option<&'a str>, arguments: &'a str) -> Event<'a> {
+        Event::ToolCall(ToolCallDelta {
+            index,
+            id: name,
+            name,
+            arguments,
+        })
+    }
+
+    #[test]
+    fn calls_by_turns_come_one_after_the_other() {
+        let lines = sequenced(&[
+            call(0, Some("a"), ""),
+            call(1, Some("b"), "{"),
+            call(0, None, r#"{"x":"}"#),
+            Event::Text("Hi"),
+            call(1, None, r#""y":1}"#),
+            call(2, Some("c"), "{"),
+            Event::Text("!"),
+            call(0, None, "\"}"),
+            Event::Reasoning("hm"),
+            call(2, None, "}"),
+        ]);
+        assert_eq!(
+            lines,
+            [
+                "0 a ",
+                r#"0 - {"x":"}"#,
+                "0 - \"}",
+                r#"1 b {"y":1}"#,
+                r#"Text("Hi")"#,
+                "2 c {",
+                "2 - }",
+                r#"Text("!")"#,
+                r#"Reasoning("hm")"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn what_waits_for_arguments_that_never_close_comes_at_the_end() {
+        let lines = sequenced(&[
+            call(0, Some("a"), ""),
+            Event::Text("one"),
+            call(1, Some("b"), "{}"),
+            Event::Text("two"),
+        ]);
+        assert_eq!(
+            lines,
+            ["0 a ", r#"Text("one")"#, "1 b {}", r#"Text("two")"#]
+        );
+    }
+
+    #[test]
+    fn a_call_that_is_whole_holds_nothing_back() {
+        let mut sequence = Sequence::default();
+        let mut delivered = 0;
+        for event in [
+            call(0, Some("a"), "{}"),
+            call(1, Some("b"), r#"{"s":"\"{"}"#),
+            Event::Text("now"),
+        ] {
+            sequence.push(&event, &mut |_| delivered += 1);
+        }
+        assert_eq!(delivered, 3);
+    }
+}

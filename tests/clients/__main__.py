@@ -1,0 +1,96 @@
+"""The vendors' own SDKs and the common frameworks against a running gateway, which answers from the
+fixtures: with `base_url` and key changed, an app must not notice anything else.
+
+`python/test_*.py` are run by pytest, `node/*.test.mjs` by Node's test runner. Both find in their
+environment what `settings` below puts there."""
+
+import argparse
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+from programs import Gateway, Replay
+from scripted import ScriptedUpstream
+
+HERE = pathlib.Path(__file__).parent
+ROOT = HERE.parent.parent
+# A hanging client is a failure; nothing here takes long.
+PATIENCE = 240
+
+
+def main():
+    options = _options()
+    scripted = ScriptedUpstream()
+    replay = Replay(options.binary, ROOT / "proto-fixtures")
+    gateway = Gateway(options.binary, options.work, replay, scripted.url)
+    try:
+        settings = {
+            "SLUICEGATE_URL": gateway.url,
+            "SLUICEGATE_ADMIN_URL": gateway.admin_url,
+            # May use every model: `<wire>/<case>` for every wire and fixture, and `scripted/…`.
+            "SLUICEGATE_KEY": gateway.keys["app"],
+            # May use `openai-chat/text` alone.
+            "SLUICEGATE_NARROW_KEY": gateway.keys["narrow"],
+            # One request an hour.
+            "SLUICEGATE_LIMITED_KEY": gateway.keys["limited"],
+            "SLUICEGATE_WIRES": ",".join(replay.wires),
+            "SLUICEGATE_SCRIPTED_URL": scripted.url,
+        }
+        failed = [_python(options, settings), _node(options, settings)]
+    finally:
+        gateway.stop()
+        replay.stop()
+        scripted.close()
+    sys.exit(any(failed))
+
+
+def _options():
+    parser = argparse.ArgumentParser(prog="clients", description=__doc__)
+    parser.add_argument("--binary", required=True, type=pathlib.Path, help="the gateway")
+    parser.add_argument("--work", required=True, type=pathlib.Path, help="where `make` installed the clients")
+    parser.add_argument("--only", help="only tests whose name has this in it")
+    options = parser.parse_args()
+    options.binary = options.binary.resolve()
+    options.work = options.work.resolve()
+    return options
+
+
+def _python(options, settings):
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / "python")]
+    if options.only:
+        command += ["-k", options.only]
+    return _run(command, HERE, settings)
+
+
+def _node(options, settings):
+    # Node looks for packages from a test's own folder upwards, so the tests go where those are.
+    folder = options.work / "node"
+    for stale in folder.glob("*.mjs"):
+        stale.unlink()
+    tests = []
+    for source in sorted((HERE / "node").glob("*.mjs")):
+        shutil.copy(source, folder)
+        if source.name.endswith(".test.mjs"):
+            tests.append(source.name)
+    command = ["node", "--test", "--test-reporter=spec"]
+    if options.only:
+        command.append(f"--test-name-pattern={options.only}")
+    return _run(command + tests, folder, settings)
+
+
+def _run(command, folder, settings):
+    # No credentials and no proxies of whoever runs this.
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ}
+    environment = inherited | settings | {"PYTHONDONTWRITEBYTECODE": "1", "LANGSMITH_TRACING": "false"}
+    try:
+        done = subprocess.run(command, cwd=folder, env=environment, timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        print(f"clients: {command[0]} did not end within {PATIENCE} s", file=sys.stderr)
+        return True
+    # pytest's 5 is no test of that name, which is another runner's affair.
+    return done.returncode not in (0, 5)
+
+
+main()
