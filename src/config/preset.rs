@@ -129,10 +129,16 @@ pub static ALL: &[Preset] = &[
     },
     hosted("groq", "https://api.groq.com/openai/v1"),
     Preset {
-        also: &[("anthropic-messages", "https://api.deepseek.com/anthropic")],
+        also: &[
+            ("openai-responses", "https://api.deepseek.com"),
+            ("anthropic-messages", "https://api.deepseek.com/anthropic"),
+        ],
         ..hosted("deepseek", "https://api.deepseek.com")
     },
-    hosted("xai", "https://api.x.ai/v1"),
+    Preset {
+        also: &[("openai-responses", "https://api.x.ai/v1")],
+        ..hosted("xai", "https://api.x.ai/v1")
+    },
     hosted("openrouter", "https://openrouter.ai/api/v1"),
     hosted("together", "https://api.together.xyz/v1"),
     hosted("fireworks", "https://api.fireworks.ai/inference/v1"),

@@ -60,11 +60,6 @@ impl<'a> Field<'a> {
         self.value.as_str().ok_or_else(|| self.expected("a string"))
     }
 
-    pub(super) fn truth(&self) -> Result<bool, Error> {
-        let truth = self.value.as_bool();
-        truth.ok_or_else(|| self.expected("true or false"))
-    }
-
     pub(super) fn count(&self) -> Result<u64, Error> {
         let count = self.value.as_u64().filter(|count| *count > 0);
         count.ok_or_else(|| self.expected("a whole number of at least 1"))
@@ -98,6 +93,15 @@ impl<'a> Field<'a> {
     /// The object's `type`.
     pub(super) fn kind(&'a self) -> Result<&'a str, Error> {
         self.require("type")?.text()
+    }
+
+    /// The member of that name as a truth value, where there is one.
+    pub(super) fn truth_of(&'a self, name: &'a str) -> Result<Option<bool>, Error> {
+        let truth = |member: Field<'_>| {
+            let truth = member.value.as_bool();
+            truth.ok_or_else(|| member.expected("true or false"))
+        };
+        self.get(name).map(truth).transpose()
     }
 
     /// The member of that name as a string, where there is one.

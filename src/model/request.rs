@@ -12,7 +12,8 @@ use super::Error;
 pub struct Request {
     /// The name the client used; the route maps it to upstream models.
     pub model: String,
-    /// At least one. System messages come where the client put them.
+    /// At least one, unless [`Request::for_wire`] put the client's own in `extra`. System messages
+    /// come where the client put them.
     pub messages: Vec<Message>,
     pub max_tokens: Option<u64>,
     pub temperature: Option<f64>,
@@ -21,6 +22,8 @@ pub struct Request {
     pub seed: Option<i64>,
     pub tools: Vec<Tool>,
     pub tool_choice: Option<ToolChoice>,
+    /// Whether an answer may have several tool calls; the vendor decides where it is not set.
+    pub parallel_tool_calls: Option<bool>,
     pub response_format: Option<ResponseFormat>,
     pub reasoning: Option<Reasoning>,
     /// The app's own name for its user.

@@ -19,8 +19,10 @@ fn documents() -> Vec<(PathBuf, String)> {
     let mut paths: Vec<PathBuf> = ["README.md", "CHANGELOG.md", "proto-fixtures/README.md"]
         .map(|name| root().join(name))
         .into();
-    for entry in fs::read_dir(root().join("docs")).unwrap() {
-        paths.push(entry.unwrap().path());
+    for folder in ["docs", "docs/dialects"] {
+        for entry in fs::read_dir(root().join(folder)).unwrap() {
+            paths.push(entry.unwrap().path());
+        }
     }
     paths.retain(|path| path.extension().is_some_and(|end| end == "md"));
     let read = |path: PathBuf| {

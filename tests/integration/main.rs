@@ -5,6 +5,7 @@
 mod access;
 mod command_line;
 mod config;
+mod dialects;
 mod documents;
 mod event_stream;
 mod fixture_faults;

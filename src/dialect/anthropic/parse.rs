@@ -52,7 +52,6 @@ fn read(body: &Field<'_>) -> Result<(Request, Vec<String>), Error> {
         messages,
         mut indispensable,
     } = turns;
-    let stream = body.get("stream").map(|stream| stream.truth());
     let mut request = Request {
         model: body.required_name("model")?,
         messages,
@@ -60,9 +59,10 @@ fn read(body: &Field<'_>) -> Result<(Request, Vec<String>), Error> {
         temperature: body.number_of("temperature")?,
         top_p: body.number_of("top_p")?,
         tool_choice: tool_choice(body)?,
+        parallel_tool_calls: parallel_tool_calls(body)?,
         response_format: response_format(body)?,
         reasoning: reasoning(body)?,
-        stream: stream.transpose()?.unwrap_or(false),
+        stream: body.truth_of("stream")?.unwrap_or(false),
         ..Request::default()
     };
     if let Some(sequences) = body.get("stop_sequences") {
@@ -96,12 +96,11 @@ fn tool(field: &Field<'_>) -> Result<Option<Tool>, Error> {
     }
     let schema = field.require("input_schema")?;
     schema.members()?;
-    let strict = field.get("strict").map(|strict| strict.truth());
     Ok(Some(Tool {
         name: field.required_name("name")?,
         description: field.text_of("description")?,
         parameters: Some(schema.value.clone()),
-        strict: strict.transpose()?,
+        strict: field.truth_of("strict")?,
     }))
 }
 
@@ -116,6 +115,14 @@ fn tool_choice(body: &Field<'_>) -> Result<Option<ToolChoice>, Error> {
         "tool" => ToolChoice::Function(field.required_name("name")?),
         _ => return Err(field.invalid("`type` must be `auto`, `any`, `tool` or `none`")),
     }))
+}
+
+fn parallel_tool_calls(body: &Field<'_>) -> Result<Option<bool>, Error> {
+    let Some(choice) = body.get("tool_choice") else {
+        return Ok(None);
+    };
+    let disabled = choice.truth_of("disable_parallel_tool_use")?;
+    Ok(disabled.map(|disabled| !disabled))
 }
 
 /// `output_config.format`, and `output_format`, which was its name before.

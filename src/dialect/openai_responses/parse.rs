@@ -59,7 +59,6 @@ fn read(body: &Field<'_>) -> Result<(Request, Vec<String>), Error> {
         }
     }
     indispensable.append(&mut conversation.indispensable);
-    let stream = body.get("stream").map(|stream| stream.truth());
     let limit = body.get("max_output_tokens").map(|limit| limit.count());
     let user = body.text_of("user")?;
     let mut request = Request {
@@ -69,9 +68,10 @@ fn read(body: &Field<'_>) -> Result<(Request, Vec<String>), Error> {
         temperature: body.number_of("temperature")?,
         top_p: body.number_of("top_p")?,
         tool_choice: tool_choice(body, &mut indispensable)?,
+        parallel_tool_calls: body.truth_of("parallel_tool_calls")?,
         response_format: response_format(body)?,
         user: user.or(body.text_of("safety_identifier")?),
-        stream: stream.transpose()?.unwrap_or(false),
+        stream: body.truth_of("stream")?.unwrap_or(false),
         ..Request::default()
     };
     if let Some(tools) = body.get("tools") {
@@ -100,12 +100,11 @@ fn tool(field: &Field<'_>) -> Result<Option<Tool>, Error> {
     if let Some(parameters) = &parameters {
         parameters.members()?;
     }
-    let strict = field.get("strict").map(|strict| strict.truth());
     Ok(Some(Tool {
         name: field.required_name("name")?,
         description: field.text_of("description")?,
         parameters: parameters.map(|parameters| parameters.value.clone()),
-        strict: strict.transpose()?,
+        strict: field.truth_of("strict")?,
     }))
 }
 
@@ -139,15 +138,12 @@ fn response_format(body: &Field<'_>) -> Result<Option<ResponseFormat>, Error> {
     Ok(Some(match format.kind()? {
         "text" => ResponseFormat::Text,
         "json_object" => ResponseFormat::Json,
-        "json_schema" => {
-            let strict = format.get("strict").map(|strict| strict.truth());
-            ResponseFormat::Schema {
-                name: format.required_name("name")?,
-                description: format.text_of("description")?,
-                schema: format.require("schema")?.value.clone(),
-                strict: strict.transpose()?,
-            }
-        }
+        "json_schema" => ResponseFormat::Schema {
+            name: format.required_name("name")?,
+            description: format.text_of("description")?,
+            schema: format.require("schema")?.value.clone(),
+            strict: format.truth_of("strict")?,
+        },
         _ => return Err(format.invalid("`type` must be `text`, `json_object` or `json_schema`")),
     }))
 }

@@ -225,15 +225,19 @@ fn tools(request: &Request, body: &mut Map<String, Value>) {
     if !request.tools.is_empty() {
         body.insert("tools".to_owned(), request.tools.iter().map(tool).collect());
     }
-    let choice = match &request.tool_choice {
+    let one_at_most = request.parallel_tool_calls == Some(false);
+    let mut choice = match &request.tool_choice {
         // Without tools these say nothing, and the API refuses a choice among none.
         None | Some(ToolChoice::Auto | ToolChoice::None) if request.tools.is_empty() => return,
-        None => return,
-        Some(ToolChoice::Auto) => json!({ "type": "auto" }),
+        None if !one_at_most => return,
+        None | Some(ToolChoice::Auto) => json!({ "type": "auto" }),
         Some(ToolChoice::None) => json!({ "type": "none" }),
         Some(ToolChoice::Required) => json!({ "type": "any" }),
         Some(ToolChoice::Function(name)) => json!({ "type": "tool", "name": name }),
     };
+    if one_at_most && choice["type"] != "none" {
+        choice["disable_parallel_tool_use"] = json!(true);
+    }
     body.insert("tool_choice".to_owned(), choice);
 }
 

@@ -32,6 +32,11 @@ pub(super) fn body(request: &Request, model: &str, vendor: &Vendor) -> Value {
         some(&request.tools).map(|tools| tools.iter().map(tool).collect()),
     );
     set("tool_choice", request.tool_choice.as_ref().map(tool_choice));
+    // Without tools it says nothing, and the API refuses it.
+    let parallel = request
+        .parallel_tool_calls
+        .filter(|_| !request.tools.is_empty());
+    set("parallel_tool_calls", parallel.map(Value::from));
     set(
         "response_format",
         request.response_format.as_ref().map(response_format),

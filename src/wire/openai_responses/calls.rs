@@ -15,6 +15,8 @@ pub(super) struct Calls {
 #[derive(Debug)]
 struct OpenCall {
     place: Place,
+    /// As the vendor gave it; it may give none.
+    call_id: String,
     index: u32,
     /// What the item held when it was announced, in force if nothing else comes.
     arguments: String,
@@ -45,6 +47,7 @@ impl Calls {
         }));
         self.open.push(OpenCall {
             place: Place::of(at),
+            call_id: said(&item.call_id).unwrap_or_default().to_owned(),
             index: self.begun,
             arguments: item.arguments().to_owned(),
             told: false,
@@ -71,13 +74,19 @@ impl Calls {
 
     /// The item is done, and known as a whole, even if nothing was said of it before.
     pub(super) fn done(&mut self, at: At<'_>, item: &Item<'_>, sink: &mut dyn Sink) {
-        if !self.open.iter().any(|call| call.place.is(at)) {
+        let known = self
+            .open
+            .iter()
+            .rposition(|call| call.is_of(item) || call.place.is(at));
+        let at = known.unwrap_or_else(|| {
             self.begin(at, item, sink);
+            self.open.len() - 1
+        });
+        let mut call = self.open.remove(at);
+        if !call.told {
+            call.tell(item.arguments(), sink);
         }
-        self.whole(at, item.arguments(), sink);
-        if let Some(known) = self.open.iter().rposition(|call| call.place.is(at)) {
-            self.open.remove(known).close(sink);
-        }
+        call.close(sink);
     }
 
     /// The answer has ended, whatever is still open.
@@ -89,6 +98,10 @@ impl Calls {
 }
 
 impl OpenCall {
+    fn is_of(&self, item: &Item<'_>) -> bool {
+        said(&item.call_id).is_some_and(|id| id == self.call_id)
+    }
+
     fn tell(&mut self, arguments: &str, sink: &mut dyn Sink) {
         if !arguments.is_empty() {
             self.told = true;

@@ -131,6 +131,7 @@ impl ResponsesDecoder {
             "response.output_text.annotation.added" => {
                 if let Some(annotation) = message.annotation {
                     self.told.part(Kind::Text, at, number).annotations += 1;
+                    self.hear(sink);
                     cite(annotation, sink);
                 }
             }
@@ -219,6 +220,7 @@ impl ResponsesDecoder {
         let new = annotations.get(*told..).unwrap_or_default();
         *told = annotations.len().max(*told);
         for annotation in new {
+            self.hear(sink);
             cite(annotation, sink);
         }
     }
@@ -227,8 +229,14 @@ impl ResponsesDecoder {
     fn item(&mut self, at: At<'_>, item: &Item<'_>, sink: &mut dyn Sink) {
         match said(&item.kind).unwrap_or_default() {
             "message" | "reasoning" => {
-                self.parts(at, &item.content(), sink);
-                self.parts(at, &item.summary(), sink);
+                let (content, summary) = (item.content(), item.summary());
+                self.parts(at, &content, sink);
+                self.parts(at, &summary, sink);
+                if let Some(seal) = said(&item.encrypted_content) {
+                    self.heard = true;
+                    let parts = !content.is_empty() || !summary.is_empty();
+                    self.thinking.seal(at, seal, parts, sink);
+                }
                 self.thinking.settle(sink);
                 self.told.forget(at);
             }

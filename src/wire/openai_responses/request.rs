@@ -8,7 +8,8 @@ use crate::model::{
 use crate::wire::merge;
 
 /// `seed` and a budget of reasoning tokens have no place in the API; both are hints, so they are
-/// left out. Nothing is stored, since a client of the gateway always sends the whole conversation.
+/// left out. Nothing is stored, since a client of another protocol always sends the whole
+/// conversation.
 pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
     if !request.stop.is_empty() {
         return Err(Error::invalid(
@@ -25,13 +26,22 @@ pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
         }
     };
     set("instructions", instructions(system)?.map(Value::from));
-    set("input", Some(input(messages)?.into()));
+    // What a client of this very protocol wrote comes as it is, with `extra`.
+    if !request.messages.is_empty() {
+        set("input", Some(input(messages)?.into()));
+        set("store", Some(false.into()));
+    }
     set("max_output_tokens", request.max_tokens.map(Value::from));
     set("temperature", request.temperature.map(Value::from));
     set("top_p", request.top_p.map(Value::from));
     let tools = (!request.tools.is_empty()).then(|| request.tools.iter().map(tool).collect());
     set("tools", tools);
     set("tool_choice", request.tool_choice.as_ref().map(tool_choice));
+    // Without tools it says nothing, and the API refuses it.
+    let parallel = request
+        .parallel_tool_calls
+        .filter(|_| !request.tools.is_empty());
+    set("parallel_tool_calls", parallel.map(Value::from));
     let format = request.response_format.as_ref().map(format);
     set("text", format.map(|format| json!({ "format": format })));
     let reasoning = request.reasoning.as_ref();
@@ -41,11 +51,25 @@ pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
         effort.map(|effort| json!({ "effort": effort })),
     );
     set("user", request.user.as_deref().map(Value::from));
-    set("metadata", request.metadata.clone().map(Value::from));
-    set("store", Some(false.into()));
+    set("metadata", request.metadata.as_ref().and_then(metadata));
     set("stream", Some(true.into()));
     merge(&mut body, &request.extra);
     Ok(Value::Object(body))
+}
+
+/// What the API takes of an app's own metadata: 16 texts of up to 512 characters, under names of up
+/// to 64. The rest is left out.
+fn metadata(metadata: &Map<String, Value>) -> Option<Value> {
+    let fits = |text: &str, most: usize| text.chars().nth(most).is_none();
+    let taken: Map<String, Value> = metadata
+        .iter()
+        .filter(|(name, value)| {
+            fits(name, 64) && value.as_str().is_some_and(|text| fits(text, 512))
+        })
+        .take(16)
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    (!taken.is_empty()).then_some(Value::Object(taken))
 }
 
 /// The system messages that open the conversation, which become `instructions`, and all the rest.

@@ -109,6 +109,9 @@ pub(super) struct Item<'a> {
     content: Option<&'a RawValue>,
     #[serde(borrow)]
     summary: Option<&'a RawValue>,
+    /// The seal on reasoning, where the client asked for it.
+    #[serde(borrow)]
+    pub(super) encrypted_content: Option<Text<'a>>,
 }
 
 /// A piece of a message or of reasoning.
@@ -197,12 +200,18 @@ impl<'a> Message<'a> {
         number.and_then(|count| count.0).unwrap_or(0)
     }
 
-    /// The place of an `item` that the frame holds.
+    /// The place of an `item` that the frame holds. Older llama.cpp names a call by its `call_id` alone.
     pub(super) fn at_item<'b>(&self, item: &'b Item<'_>) -> At<'b> {
         At {
             index: self.at().index,
-            id: said(&item.id).unwrap_or_default(),
+            id: said(&item.id).or(said(&item.call_id)).unwrap_or_default(),
         }
+    }
+}
+
+impl At<'_> {
+    fn is_unsaid(self) -> bool {
+        self.index.is_none() && self.id.is_empty()
     }
 }
 
@@ -217,7 +226,8 @@ impl Place {
     pub(super) fn is(&self, at: At<'_>) -> bool {
         match (self.index, at.index) {
             (Some(one), Some(other)) => one == other,
-            _ => self.id == at.id,
+            // Where nothing is said, it is what was last spoken of.
+            _ => self.id == at.id || at.is_unsaid(),
         }
     }
 }

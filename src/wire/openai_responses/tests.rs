@@ -87,6 +87,20 @@ fn a_summary_too_long_to_hold_is_shown() {
 }
 
 #[test]
+fn a_seal_goes_with_its_text_or_stands_for_it() {
+    let item = |summary: &str| {
+        format!(
+            r#"{{"type":"response.output_item.done","output_index":0,"item":{{"id":"r","type":"reasoning","summary":[{summary}],"encrypted_content":"sealed"}}}}"#
+        )
+    };
+    let signed = [r#"Reasoning("short")"#, r#"Signature("sealed")"#];
+    let text = r#"{"type":"summary_text","text":"short"}"#;
+    assert_eq!(read(&[&item(text)]), signed);
+    assert_eq!(read(&[&summary("short"), &item(text)]), signed);
+    assert_eq!(read(&[&item("")]), [r#"SealedReasoning("sealed")"#]);
+}
+
+#[test]
 fn a_text_is_told_once_wherever_it_comes_from() {
     let delta =
         r#"{"type":"response.output_text.delta","item_id":"m","content_index":1,"delta":"Hi"}"#;
@@ -152,6 +166,35 @@ fn calls_find_their_pieces() {
             "Finish(ToolCalls)",
         ]
     );
+}
+
+/// llama.cpp has named its calls in three ways.
+#[test]
+fn a_call_is_one_call_whatever_names_it() {
+    let added = |ids: &str| {
+        format!(
+            r#"{{"type":"response.output_item.added","item":{{{ids},"type":"function_call","name":"f"}}}}"#
+        )
+    };
+    let delta = |id: &str| {
+        format!(r#"{{"type":"response.function_call_arguments.delta",{id}"delta":"[1]"}}"#)
+    };
+    let done = |ids: &str| {
+        format!(
+            r#"{{"type":"response.output_item.done","item":{{{ids},"type":"function_call","name":"f","arguments":"[1]"}}}}"#
+        )
+    };
+    let (both, call) = (r#""id":"fc_a","call_id":"a""#, r#""call_id":"a""#);
+    let told = ["tool 0 a f ", "tool 0 - - [1]"];
+    for (begin, id, end) in [
+        (both, r#""item_id":"fc_a","#, both),
+        (both, r#""item_id":"fc_a","#, call),
+        (call, r#""item_id":"a","#, call),
+        (call, "", call),
+    ] {
+        let lines = read(&[&added(begin), &delta(id), &done(end)]);
+        assert_eq!(lines, told, "{begin} {id} {end}");
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ const HELD: usize = 256 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Thinking {
     pub(super) summary_asked: bool,
-    place: Place,
+    place: Option<Place>,
     chosen: Option<Choice>,
     held: String,
 }
@@ -56,10 +56,21 @@ impl Thinking {
         }
     }
 
+    /// Hands on the seal of an item that is done: with its text, or for it. An item of `parts` that
+    /// are empty is not told, and yet its seal is not all that there is.
+    pub(super) fn seal(&mut self, at: At<'_>, seal: &str, parts: bool, sink: &mut dyn Sink) {
+        self.enter(at, sink);
+        self.settle(sink);
+        sink.event(match self.chosen {
+            None if !parts => Event::SealedReasoning(seal),
+            _ => Event::Signature(seal),
+        });
+    }
+
     fn enter(&mut self, at: At<'_>, sink: &mut dyn Sink) {
-        if !self.place.is(at) {
+        if !self.place.as_ref().is_some_and(|place| place.is(at)) {
             self.settle(sink);
-            self.place = Place::of(at);
+            self.place = Some(Place::of(at));
             self.chosen = None;
         }
     }

@@ -64,6 +64,19 @@ for (const [name, model] of [
     assert.equal(await streamed.text, "The third boat waits.");
   });
 
+  test(`${name}: a second turn`, async () => {
+    // Nothing of the first turn is kept at the gateway.
+    const stateless = { ...once, providerOptions: { openai: { store: false } } };
+    for (const fixture of ["anthropic-messages/thinking", "openai-responses/reasoning-summary", "openai-chat/text"]) {
+      const first = await generateText({ model: model(fixture), prompt, ...stateless });
+      const messages = [{ role: "user", content: prompt }, ...first.response.messages, { role: "user", content: "Go on" }];
+      for (const next of [fixture, "openai-chat/text"]) {
+        const second = await generateText({ model: model(next), messages, ...stateless });
+        assert.notEqual(second.text, "", `${fixture}, then ${next}`);
+      }
+    }
+  });
+
   test(`${name}: sources`, async () => {
     const seen = await parts({ model: model("anthropic-messages/server-tool-citations") });
     // One of them knows sources only from the vendor's own search results, and gives all citations.

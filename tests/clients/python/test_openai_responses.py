@@ -117,14 +117,15 @@ def test_structured_output_is_parsed(client):
         assert parsed.response_format["json_schema"]["name"] == "Asked"
 
 
-def test_reasoning_and_its_seal(client):
-    whole, streamed = (get(client, "anthropic-messages/thinking") for get in (ask, final))
+@pytest.mark.parametrize("model", ["anthropic-messages/thinking", "openai-responses/reasoning-summary"])
+def test_reasoning_and_its_seal(client, model):
+    whole, streamed = (get(client, model) for get in (ask, final))
     assert output(whole) == output(streamed)
     reasoning, message = whole.output
     assert (reasoning.type, message.type) == ("reasoning", "message")
     assert reasoning.summary[0].text and reasoning.encrypted_content
     turns = [{"role": "user", "content": "Hello?"}, *whole.output, {"role": "user", "content": "Go on"}]
-    assert ask(client, "anthropic-messages/text", input=turns).output_text
+    assert ask(client, model, input=turns).output_text
 
 
 def test_citations_are_annotations(client):

@@ -14,6 +14,7 @@ mod breaks;
 mod client;
 mod commands;
 mod deadlines;
+mod dialects;
 mod failover;
 mod harness;
 mod keys;

@@ -254,3 +254,15 @@ fn what_it_cannot_say() {
     let lonely = asking(vec![message(Role::System, vec![text("x")])]);
     refused(WIRE, &lonely, "messages");
 }
+
+#[test]
+fn one_call_at_most() {
+    let mut request = tool_turns();
+    request.parallel_tool_calls = Some(false);
+    assert_eq!(
+        body(WIRE, &request)["tool_choice"],
+        json!({"type": "auto", "disable_parallel_tool_use": true})
+    );
+    request.tool_choice = Some(ToolChoice::None);
+    assert_eq!(body(WIRE, &request)["tool_choice"], json!({"type": "none"}));
+}

@@ -83,3 +83,12 @@ fn formats_media_and_effort() {
             "image_url": {"url": "data:image/png;base64,iVBO", "detail": "low"}})
     );
 }
+
+#[test]
+fn one_call_at_most() {
+    let mut request = tool_turns();
+    request.parallel_tool_calls = Some(false);
+    assert_eq!(body(WIRE, &request)["parallel_tool_calls"], false);
+    request.tools.clear();
+    assert_eq!(body(WIRE, &request)["parallel_tool_calls"], Value::Null);
+}

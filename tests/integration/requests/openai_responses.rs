@@ -35,6 +35,22 @@ fn a_prompt_and_its_steering() {
 }
 
 #[test]
+fn metadata_is_sent_as_far_as_the_api_takes_it() {
+    let sent = |metadata: Value| {
+        let mut request = hello();
+        request.metadata = metadata.as_object().cloned();
+        body(WIRE, &request)["metadata"].clone()
+    };
+    let long = "é".repeat(513);
+    let mixed = json!({"a": "x", "b": 1, "c": {"d": "x"}, "e": long, "f": &long[..1024]});
+    assert_eq!(sent(mixed), json!({"a": "x", "f": &long[..1024]}));
+    assert_eq!(sent(json!({"a": 1})), Value::Null);
+    let many: serde_json::Map<_, _> = (0..20).map(|n| (n.to_string(), json!("x"))).collect();
+    let taken = sent(Value::Object(many));
+    assert_eq!(taken.as_object().map(serde_json::Map::len), Some(16));
+}
+
+#[test]
 fn opening_system_prompts_are_instructions() {
     let request = asking(vec![
         message(Role::System, vec![text("Be brief"), text("Be kind")]),
@@ -218,4 +234,13 @@ fn what_it_cannot_say() {
         message(Role::User, vec![text("Hi")]),
     ]);
     refused(WIRE, &pictured, "messages[0].content[1]");
+}
+
+#[test]
+fn one_call_at_most() {
+    let mut request = tool_turns();
+    request.parallel_tool_calls = Some(false);
+    assert_eq!(body(WIRE, &request)["parallel_tool_calls"], false);
+    request.tools.clear();
+    assert_eq!(body(WIRE, &request)["parallel_tool_calls"], Value::Null);
 }

@@ -1,0 +1,49 @@
+//! The dialects of other vendors' protocols: what their requests become, and what their encoders
+//! write, read back by the wire of the same protocol.
+
+mod anthropic;
+mod openai_responses;
+mod round_trip;
+
+use serde_json::Value;
+use sluicegate::dialect::{self, Dialect};
+use sluicegate::model::{Error, ErrorCode, Request, Vendor};
+use sluicegate::wire;
+
+fn dialect(path: &str) -> &'static dyn Dialect {
+    let found = dialect::at(path);
+    assert_ne!(found.name(), "native", "no dialect at {path}");
+    found
+}
+
+fn parse(path: &str, body: &Value) -> Result<Request, Error> {
+    dialect(path).parse(body.to_string().as_bytes())
+}
+
+/// The body that an upstream of that wire gets.
+fn sent(wire: &str, request: &Request) -> Result<Value, Error> {
+    let request = request.for_wire(wire)?;
+    let found = wire::by_name(wire).expect("a wire of that name");
+    let outgoing = found.request(&request, "their-model", &Vendor::default())?;
+    Ok(outgoing.body)
+}
+
+/// Asserts that a request is refused, and that the words begin with the field.
+fn refused(path: &str, body: &Value, field: &str) {
+    let error = parse(path, body).expect_err("a request that is wrong");
+    assert_eq!(error.code(), ErrorCode::InvalidRequest);
+    let words = error.message();
+    assert!(words.starts_with(&format!("{field}: ")), "{field}: {words}");
+}
+
+/// `body` with a member set or, where the value is null, taken out.
+fn with(body: &Value, name: &str, value: Value) -> Value {
+    let mut body = body.clone();
+    let members = body.as_object_mut().expect("an object");
+    if value.is_null() {
+        members.remove(name);
+    } else {
+        members.insert(name.to_owned(), value);
+    }
+    body
+}
