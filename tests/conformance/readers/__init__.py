@@ -22,8 +22,6 @@ READERS = {
     "openai-chat": openai_chat,
     "openai-responses": openai_responses,
 }
-# A reason to finish ends an answer only if its body then ends cleanly: not within an event.
-ENDED_BY_A_CLEAN_END = ("gemini", "openai-chat")
 # Vendors of OpenAI Chat with an SDK of their own.
 READERS_OF_VENDORS = {("openai-chat", "mistral"): mistral}
 
@@ -47,16 +45,23 @@ def read(recording, url, without_sdk=False):
 def _plain(reader, recording):
     """An answer of another shape than its protocol's is one that does not parse."""
     try:
-        reading = reader.plain(recording)
-        if reading.failed == CUT and _last_event(recording):
-            # By the public interface, such an event counts where it is the terminal one only.
-            body = framing.split(recording)[0].encode()
-            reading = reader.plain(dataclasses.replace(recording, body=body))
-        elif reading.finish and recording.wire in ENDED_BY_A_CLEAN_END and _is_half(_last_event(recording)):
-            return reading.fail(CUT)
-        return reading
+        last = _last_event(recording)
+        return _without_end(reader, recording, last) if last else reader.plain(recording)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         return Reading().fail(UNPARSABLE, error)
+
+
+def _without_end(reader, recording, last):
+    """By the public interface, an event whose end is missing counts only if it is the terminal one;
+    and a reason to finish is an end only if the body does not then end within an event."""
+    if reader.plain(dataclasses.replace(recording, body=last.encode())).failed != CUT:
+        return reader.plain(recording)
+    whole = framing.split(recording)[0].encode()
+    reading = reader.plain(dataclasses.replace(recording, body=whole))
+    # Of an event that has no data yet nothing is lost.
+    if reading.finish and "data:" in last:
+        return reading.fail(CUT)
+    return reading
 
 
 def _last_event(recording):
@@ -64,12 +69,6 @@ def _last_event(recording):
     if not recording.path.endswith((".sse", ".ndjson")) or framing.says_done(recording.body):
         return None
     return framing.split(recording)[1].strip() or None
-
-
-def _is_half(event):
-    """Whether an event was cut off within its data. Of one that has no data yet nothing is lost."""
-    has_data = event is not None and any(line.startswith("data:") for line in event.splitlines())
-    return has_data and not any(framing.events(event.encode()))
 
 
 def _named(package):

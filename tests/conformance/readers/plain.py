@@ -56,8 +56,8 @@ def frames(body):
     strings; raises `ValueError` at a wrong checksum. A last frame that is not whole does not count."""
     while len(body) >= 12:
         length, headers_length, prelude = struct.unpack(">III", body[:12])
-        if zlib.crc32(body[:8]) != prelude:
-            raise ValueError("a frame's prelude has a wrong checksum")
+        if zlib.crc32(body[:8]) != prelude or length < 16 + headers_length:
+            raise ValueError("a frame's prelude is wrong")
         if len(body) < length:
             return
         if zlib.crc32(body[: length - 4]) != struct.unpack(">I", body[length - 4 : length])[0]:
