@@ -209,10 +209,13 @@ impl Answer {
                 // Trailers say nothing here.
                 Err(_) => Ok(()),
             },
-            Some(Err(_)) => Err(Error::new(
-                ErrorCode::StreamInterrupted,
-                "the connection to the upstream broke before its answer ended",
-            )),
+            Some(Err(_)) => {
+                self.ingest.broken(sink);
+                Err(Error::new(
+                    ErrorCode::StreamInterrupted,
+                    "the connection to the upstream broke before its answer ended",
+                ))
+            }
             None => self.ingest.end(sink),
         };
         Poll::Ready(match read {

@@ -44,7 +44,21 @@ impl Ingest {
             }
             Ok(())
         });
-        if grammar.finished() { Ok(()) } else { read }
+        if grammar.finished() {
+            return Ok(());
+        }
+        if read.is_err() {
+            self.broken(sink);
+        }
+        read
+    }
+
+    /// The answer broke off: hands on what the decoder held back. [`Ingest::push`] and [`Ingest::end`]
+    /// do so themselves for every error that they give.
+    pub fn broken(&mut self, sink: &mut dyn Sink) {
+        if !self.grammar.finished() {
+            self.decoder.broken(&mut self.grammar.check(sink));
+        }
     }
 
     /// The body ended cleanly: finishes the answer, or says that it is not whole.
@@ -56,6 +70,24 @@ impl Ingest {
         if self.grammar.finished() {
             return Ok(());
         }
+        let read = self.rest(sink);
+        if read.is_err() {
+            self.broken(sink);
+        }
+        read
+    }
+
+    /// Whether the upstream's own end has been seen.
+    pub fn finished(&self) -> bool {
+        self.grammar.finished()
+    }
+
+    /// How many lines had invalid UTF-8 that became U+FFFD.
+    pub fn repaired_lines(&self) -> u64 {
+        self.framer.repaired_lines()
+    }
+
+    fn rest(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
         let remainder = self.framer.end()?;
         let mut sink = self.grammar.check(sink);
         match remainder {
@@ -87,16 +119,6 @@ impl Ingest {
         } else {
             Err(interrupted())
         }
-    }
-
-    /// Whether the upstream's own end has been seen.
-    pub fn finished(&self) -> bool {
-        self.grammar.finished()
-    }
-
-    /// How many lines had invalid UTF-8 that became U+FFFD.
-    pub fn repaired_lines(&self) -> u64 {
-        self.framer.repaired_lines()
     }
 }
 

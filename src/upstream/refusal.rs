@@ -28,7 +28,7 @@ pub(super) fn classify(
         400 if refusal.is_some_and(is_about_credential) => account_refused(),
         408 => Error::new(
             ErrorCode::UpstreamUnavailable,
-            "the upstream timed the request out",
+            message("the upstream timed the request out"),
         ),
         429 => Error::new(
             ErrorCode::UpstreamRateLimited,
@@ -81,7 +81,7 @@ fn is_about_content(refusal: &Refusal) -> bool {
     )
 }
 
-/// A 400 for a bad key (Gemini, xAI).
+/// A 400 for a bad key (Gemini, xAI), or an account without money (Anthropic, DashScope, xAI).
 fn is_about_credential(refusal: &Refusal) -> bool {
     says(
         refusal,
@@ -90,6 +90,9 @@ fn is_about_credential(refusal: &Refusal) -> bool {
             "api_key",
             "authentication_error",
             "unauthenticated",
+            "credit balance",
+            "available credits",
+            "good standing",
         ],
     )
 }
@@ -146,7 +149,9 @@ mod tests {
             (403, "no access", UpstreamAuth),
             (403, "flagged by moderation", UpstreamRejected),
             (400, "API key not valid", UpstreamAuth),
+            (400, "Your credit balance is too low", UpstreamAuth),
             (400, "bad temperature", UpstreamRejected),
+            (408, "too slow", UpstreamUnavailable),
             (404, "no such model", UpstreamRejected),
             (429, "slow down", UpstreamRateLimited),
             (307, "", UpstreamUnavailable),

@@ -109,6 +109,9 @@ pub trait Decoder: Send {
     fn end(&mut self, _sink: &mut dyn Sink) -> Result<(), Error> {
         Err(interrupted())
     }
+
+    /// The answer broke off: what was held back until more is known is handed on.
+    fn broken(&mut self, _sink: &mut dyn Sink) {}
 }
 
 /// The body ended before the answer did.

@@ -4,8 +4,8 @@ import json
 import math
 import re
 
-# A 400 that is about the gateway's credential, and a 403 that is about what was asked.
-ABOUT_THE_CREDENTIAL = re.compile(r"api[ _-]?key not valid|invalid api[ _-]?key|incorrect api[ _-]?key|API_KEY_INVALID|authentication_error", re.I)
+# A 400 that is about the gateway's credential or account, and a 403 that is about what was asked.
+ABOUT_THE_CREDENTIAL = re.compile(r"api[ _-]?key not valid|invalid api[ _-]?key|incorrect api[ _-]?key|API_KEY_INVALID|authentication_error|credit balance|available credits|good standing", re.I)
 ABOUT_THE_CONTENT = re.compile(r"moderation|content[ _]policy|flagged|safety|usage guidelines", re.I)
 
 # What belongs to the operator and never to the client: credentials, also in part, and accounts.

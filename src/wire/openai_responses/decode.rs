@@ -43,10 +43,7 @@ impl Decoder for ResponsesDecoder {
             }
             kind if is_last(kind) => self.last(kind, &message, sink),
             "response" => self.document(data, sink),
-            "error" => {
-                self.thinking.settle(sink);
-                Err(upstream_error(data))
-            }
+            "error" => Err(upstream_error(data)),
             kind => self.content(kind, &message, sink),
         }
     }
@@ -76,9 +73,8 @@ impl Decoder for ResponsesDecoder {
         }
     }
 
-    fn end(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
+    fn broken(&mut self, sink: &mut dyn Sink) {
         self.thinking.settle(sink);
-        Err(interrupted())
     }
 }
 

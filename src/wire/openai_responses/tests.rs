@@ -10,10 +10,10 @@ fn read(frames: &[&str]) -> Vec<String> {
     let mut decoder = ResponsesDecoder::default();
     let mut lines = Vec::new();
     for data in frames {
-        let outcome = decoder.frame(&Frame::new("", data), &mut |event: Event<'_>| {
-            lines.push(line(&event));
-        });
+        let frame = Frame::new("", data);
+        let outcome = decoder.frame(&frame, &mut |event: Event<'_>| lines.push(line(&event)));
         if let Err(error) = outcome {
+            decoder.broken(&mut |event: Event<'_>| lines.push(line(&event)));
             lines.push(error.to_string());
         }
     }

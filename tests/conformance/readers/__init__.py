@@ -45,22 +45,30 @@ def read(recording, url, without_sdk=False):
 def _plain(reader, recording):
     """An answer of another shape than its protocol's is one that does not parse."""
     try:
-        reading = reader.plain(recording)
-        if reading.failed == CUT and _last_event(recording):
-            # By the public interface, such an event counts where it is the terminal one only.
-            body = framing.split(recording.body)[0].encode()
-            reading = reader.plain(dataclasses.replace(recording, body=body))
-        return reading
+        last = _last_event(recording)
+        return _without_end(reader, recording, last) if last else reader.plain(recording)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         return Reading().fail(UNPARSABLE, error)
 
 
+def _without_end(reader, recording, last):
+    """By the public interface, an event whose end is missing counts only if it is the terminal one;
+    and a reason to finish is an end only if the body does not then end within an event."""
+    if reader.plain(dataclasses.replace(recording, body=last.encode())).failed != CUT:
+        return reader.plain(recording)
+    whole = framing.split(recording)[0].encode()
+    reading = reader.plain(dataclasses.replace(recording, body=whole))
+    # Of an event that has no data yet nothing is lost.
+    if reading.finish and "data:" in last:
+        return reading.fail(CUT)
+    return reading
+
+
 def _last_event(recording):
-    """The last event of an SSE body, if the blank line behind it is missing. `[DONE]` needs none."""
-    if not recording.path.endswith(".sse"):
+    """The last event or line, if the end of it is missing. Behind `[DONE]` nothing matters."""
+    if not recording.path.endswith((".sse", ".ndjson")) or framing.says_done(recording.body):
         return None
-    rest = framing.split(recording.body)[1].strip()
-    return rest if rest and rest.removeprefix("data:").strip() != "[DONE]" else None
+    return framing.split(recording)[1].strip() or None
 
 
 def _named(package):

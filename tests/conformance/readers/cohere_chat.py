@@ -54,8 +54,7 @@ def sdk(recording, url, key):
 def plain(recording):
     values, broken = framing.objects(recording)
     if recording.streamed:
-        names = [name for name, data in framing.events(recording.body) if data.strip() not in ("[DONE]", "")]
-        values = [{"type": name} | value for name, value in zip(names, values) if value]
+        values = [{"type": name} | value for name, value in zip(framing.names(recording), values) if value]
     return _read(recording, values).fail(UNPARSABLE, broken) if broken else _read(recording, values)
 
 

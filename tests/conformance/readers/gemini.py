@@ -21,12 +21,15 @@ FINISH = {
 }
 # Where a client asks for enums as numbers. Behind these, Gemini's and Vertex's numbers are not the same.
 NUMBERS = {1: "STOP", 2: "MAX_TOKENS", 3: "SAFETY", 4: "RECITATION", 5: "OTHER"}
+ANSWER = {"candidates", "promptFeedback"}
 BROKEN_OFF = ("UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS")
 
 
 def sdk(recording, url, key):
     if recording.body.lstrip().startswith(b"["):
         raise ValueError("nothing for a JSON array, the form without `alt=sse`, which it never asks for")
+    if recording.streamed and any(framing.bare(recording.body)):
+        raise ValueError("nothing for JSON that stands bare between events")
     models, values = _client(url).models, []
     try:
         if recording.streamed:
@@ -34,6 +37,8 @@ def sdk(recording, url, key):
                 values.append(_plain(part))
         else:
             values.append(_plain(models.generate_content(model=key, contents="Hello.")))
+            if not values[0].keys() & ANSWER:
+                raise ValueError("nothing for a body that is no answer")
     except errors.APIError as error:
         return _join(values).fail(IN_BAND, error.message)
     return _join(values)
@@ -41,12 +46,15 @@ def sdk(recording, url, key):
 
 def plain(recording):
     values, broken = framing.objects(recording)
-    if len(values) == 1 and isinstance(values[0], list):
-        values = values[0]
+    if recording.streamed:
+        values.extend(framing.bare(recording.body))
+    values = [one for value in values for one in (value if isinstance(value, list) else [value])]
     for at, value in enumerate(values):
         if "error" in value:
             return _join(values[:at]).fail(IN_BAND, value["error"])
-    return _join(values).fail(UNPARSABLE, broken) if broken else _join(values)
+    if broken or not recording.streamed and not any(value.keys() & ANSWER for value in values):
+        return _join(values).fail(UNPARSABLE, broken)
+    return _join(values)
 
 
 @functools.cache

@@ -13,6 +13,16 @@ from reading import CUT, IN_BAND, UNPARSABLE, Call, Reading, Usage
 from readers import plain as framing
 
 PACKAGE = "openai"
+CALLS_OF_OTHER_FORMS = ("apply_patch_call", "computer_call", "local_shell_call", "shell_call")
+# The item that a delta is of, the item's field, and what the field's parts are called.
+DELTAS = {
+    "response.output_text.delta": ("message", "content", "text"),
+    "response.refusal.delta": ("message", "content", "refusal"),
+    "response.reasoning_text.delta": ("reasoning", "content", "text"),
+    "response.reasoning_summary_text.delta": ("reasoning", "summary", "text"),
+    "response.function_call_arguments.delta": ("function_call", "arguments", None),
+    "response.custom_tool_call_input.delta": ("custom_tool_call", "input", None),
+}
 TERMINAL = ("response.completed", "response.incomplete", "response.failed")
 
 
@@ -23,16 +33,20 @@ def sdk(recording, url, key):
             for event in responses.create(model=key, input="Hello.", stream=True):
                 values.append(event.to_dict(warnings=False))
         else:
-            return _response(Reading(), responses.create(model=key, input="Hello.").to_dict(warnings=False))
+            return _whole(responses.create(model=key, input="Hello.").to_dict(warnings=False))
     except openai.APIError as error:
         return _join(values).fail(IN_BAND, error.message)
+    if not all(value.get("type") for value in values):
+        raise ValueError("no type for events that have it in their name only")
     return _join(values)
 
 
 def plain(recording):
     values, broken = framing.objects(recording)
     if not broken and not recording.streamed:
-        return _response(Reading(), values[0])
+        return _whole(values[0])
+    if recording.streamed:
+        values = [{"type": name} | value for name, value in zip(framing.names(recording), values)]
     return _join(values).fail(UNPARSABLE, broken) if broken else _join(values)
 
 
@@ -41,40 +55,81 @@ def _client(url):
     return openai.OpenAI(base_url=url, api_key="none", max_retries=0)
 
 
+def _whole(response):
+    reading = Reading()
+    if response.get("error"):
+        return reading.fail(IN_BAND, response["error"])
+    if "output" not in response:
+        return reading.fail(UNPARSABLE, "no output: no answer of this protocol")
+    _response(reading, response)
+    # One that runs in the background.
+    return reading.fail(CUT) if response.get("status") in ("queued", "in_progress") else reading
+
+
 def _join(values):
     reading = Reading()
     last = next((value for value in values if value.get("type") in TERMINAL), None)
     failed = next((value for value in values if value.get("type") == "error"), None)
-    if last and (last["response"].get("output") or not _items(values)):
-        _response(reading, last["response"])
-    else:
+    streamed = _items(values)
+    known = [value["response"] for value in values if value.get("response")]
+    response = (last or {}).get("response") or (known[-1] if known else {})
+    output = response.get("output") or []
+    if streamed and not output:
         if last:
             reading.note("the last event repeats no output: the deltas were joined")
-        output = {"output": _items(values)}
-        _response(reading, (last["response"] if last else {"status": "in_progress"}) | output)
+        output = list(streamed.values())
+    _response(reading, response | {"output": [_with_input(item, streamed) for item in output]})
+    reasoning = _streamed_reasoning(values)
+    if reasoning and reasoning != reading.reasoning:
+        reading.note("the vendor rewrote its reasoning, and a stream cannot take words back: its deltas were joined")
+        reading.reasoning = reasoning
     if failed:
         return reading.fail(IN_BAND, failed.get("message") or failed.get("error"))
     return reading if last else reading.fail(CUT)
 
 
-def _items(values):
-    """The output items that the deltas make, where they are done or as far as they came."""
+def _with_input(item, streamed):
+    """xAI leaves the input of its calls empty in all but the deltas."""
+    for known in streamed.values():
+        for field in ("arguments", "input"):
+            if known.get("id") == item.get("id") and item.get(field) == "" and known.get(field):
+                item = item | {field: known[field]}
+    return item
+
+
+def _streamed_reasoning(values):
+    """The reasoning as it was streamed: of each item the raw text, else the summary."""
     items = {}
     for value in values:
-        kind, at = value.get("type"), value.get("output_index")
-        if kind in ("response.output_item.added", "response.output_item.done"):
-            items[at] = value["item"]
-        elif kind in ("response.output_text.delta", "response.refusal.delta") and at in items:
-            field = "refusal" if "refusal" in kind else "text"
-            content = items[at].setdefault("content", [])
-            content.append({"type": f"output_{field}" if field == "text" else field, field: value["delta"]})
-        elif kind == "response.function_call_arguments.delta" and at in items:
-            items[at]["arguments"] = (items[at].get("arguments") or "") + value["delta"]
-        elif kind == "response.reasoning_summary_text.delta" and at in items:
-            items[at].setdefault("summary", []).append({"text": value["delta"]})
-        elif kind == "response.reasoning_text.delta" and at in items:
-            items[at].setdefault("content", []).append({"text": value["delta"]})
-    return list(items.values())
+        kind = value.get("type")
+        if kind in ("response.reasoning_text.delta", "response.reasoning_summary_text.delta"):
+            item = items.setdefault(value.get("output_index"), {})
+            item[kind] = item.get(kind, "") + value["delta"]
+    return "".join(item.get("response.reasoning_text.delta") or item["response.reasoning_summary_text.delta"] for item in items.values())
+
+
+def _items(values):
+    """The output items by their place, as far as they came: whole where they are done, else from the
+    deltas. llama.cpp gives no places, but ids."""
+    items = {}
+    for value in values:
+        kind, item = value.get("type"), value.get("item") or {}
+        at = value.get("output_index")
+        if at is None:
+            at = value.get("item_id") or item.get("id") or item.get("call_id")
+        if kind == "response.output_item.added":
+            items[at] = dict(item)
+        elif kind == "response.output_item.done":
+            known = items.get(at, {})
+            items[at] = item | {field: known[field] for field in ("arguments", "input") if known.get(field)}
+        elif kind in DELTAS:
+            of, field, part = DELTAS[kind]
+            known = items.setdefault(at, {"type": of})
+            if part:
+                known[field] = (known.get(field) or []) + [{"type": part, part: value["delta"]}]
+            else:
+                known[field] = (known.get(field) or "") + value["delta"]
+    return items
 
 
 def _response(reading, response):
@@ -90,9 +145,13 @@ def _response(reading, response):
             reading.reasoning += "".join(part.get("text") or "" for part in parts)
         elif kind == "function_call":
             reading.calls.append(Call(item.get("call_id"), item.get("name"), item.get("arguments") or ""))
+        elif kind == "custom_tool_call" and not _is_declared(item, response.get("tools")):
+            reading.note("a custom tool's call that the response's own `tools` do not list is one that the vendor (xAI) ran itself")
         elif kind == "custom_tool_call":
             reading.note("`custom_tool_call`: its input is free text, given as the arguments")
             reading.calls.append(Call(item.get("call_id"), item.get("name"), item.get("input") or ""))
+        elif kind in CALLS_OF_OTHER_FORMS:
+            reading.note(f"`{kind}` is no call of a named function with JSON arguments: it has no place in the native stream")
         elif kind and kind.endswith("_call"):
             reading.note(f"`{kind}` is a call that the vendor ran itself, no `tool_call`")
     usage = response.get("usage")
@@ -104,6 +163,16 @@ def _response(reading, response):
             reasoning=(usage.get("output_tokens_details") or {}).get("reasoning_tokens"),
         )
     return _end(reading, response, refused)
+
+
+def _is_declared(call, tools):
+    """Whether the client has that custom tool; a response that repeats no tools does not tell."""
+    if tools is None:
+        return True
+    return any(
+        tool.get("type") == "custom" and tool.get("name") == call.get("name") or _is_declared(call, tool.get("tools") or [])
+        for tool in tools
+    )
 
 
 def _end(reading, response, refused):

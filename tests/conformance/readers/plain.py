@@ -8,17 +8,21 @@ import zlib
 def events(body):
     """The events of an SSE body as (name, data), by the letter of the WHATWG's text, but that a last
     event without its blank line is given too if its data is whole."""
-    whole, rest = split(body)
+    whole, rest = _split(body, "\n\n")
     for block in whole.split("\n\n"):
         yield from _event(block)
     yield from (event for event in _event(rest) if _is_whole(event[1]))
 
 
-def split(body):
-    """An SSE body's text up to its last blank line, and what is behind it."""
+def split(recording):
+    """A body's text up to the end of its last whole event or line, and what is behind it."""
+    return _split(recording.body, "\n" if recording.path.endswith(".ndjson") else "\n\n")
+
+
+def _split(body, end):
     text = body.decode("utf-8", "replace").removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-    at = text.rfind("\n\n") + 2 if "\n\n" in text else 0
-    return text[:at], text[at:]
+    whole, found, rest = text.rpartition(end)
+    return whole + found, rest
 
 
 def _event(block):
@@ -52,8 +56,8 @@ def frames(body):
     strings; raises `ValueError` at a wrong checksum. A last frame that is not whole does not count."""
     while len(body) >= 12:
         length, headers_length, prelude = struct.unpack(">III", body[:12])
-        if zlib.crc32(body[:8]) != prelude:
-            raise ValueError("a frame's prelude has a wrong checksum")
+        if zlib.crc32(body[:8]) != prelude or length < 16 + headers_length:
+            raise ValueError("a frame's prelude is wrong")
         if len(body) < length:
             return
         if zlib.crc32(body[: length - 4]) != struct.unpack(">I", body[length - 4 : length])[0]:
@@ -84,6 +88,20 @@ def _headers(data):
         found[name] = data[value_start:value_end].decode()
         data = data[value_end:]
     return found
+
+
+def names(recording):
+    """The names of the events whose values `objects` gives."""
+    return [name for name, data in events(recording.body) if data.strip() not in ("[DONE]", "")]
+
+
+def bare(body):
+    """JSON documents that stand between the events of an SSE body, as Gemini's errors may."""
+    for block in "".join(_split(body, "\n\n")).split("\n\n"):
+        try:
+            yield json.loads(block)
+        except ValueError:
+            continue
 
 
 def objects(recording):
