@@ -15,13 +15,13 @@ use crate::limit::{Account, CallerLimits, Limiter, Settings};
 use crate::metrics::Metrics;
 use crate::model::{Error, ErrorCode};
 use crate::route::{Route, Target, Timeouts};
-use crate::stream::Memory;
+use crate::stream::Registry;
 use crate::upstream::{Recycler, Upstream, connections};
 
 /// The whole gateway: what outlives a configuration, and the configuration in force.
 pub struct Gateway {
     pub metrics: Arc<Metrics>,
-    pub memory: Arc<Memory>,
+    pub registry: Arc<Registry>,
     pub recycler: Recycler,
     /// Every request that was let in holds a token of it until its answer ends.
     pub streams: TaskTracker,
@@ -48,7 +48,7 @@ impl Gateway {
         let app = App::new(config, None)?;
         Ok(Self {
             metrics: Arc::default(),
-            memory: Arc::default(),
+            registry: Arc::default(),
             recycler: Recycler::default(),
             streams: TaskTracker::new(),
             draining: CancellationToken::new(),

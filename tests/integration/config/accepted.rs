@@ -323,7 +323,6 @@ models:
       - {{ upstream: ollama, model: a, weight: 3 }}
       - {{ upstream: ollama, model: b, weight: 1 }}
     continue: on
-resume: {{ window: 30s }}
 state: redis://localhost
 keys:
   - {{ name: a, sha256: '{}', limits: {{ tokens: 1k/min }} }}
@@ -333,9 +332,8 @@ keys:
     let expected = [
         "gateway.yaml:5: models.m.targets[0].weight: ",
         "gateway.yaml:7: models.m.continue: ",
-        "gateway.yaml:8: resume.window: ",
-        "gateway.yaml:9: state: ",
-        "gateway.yaml:11: keys[0].limits.tokens: ",
+        "gateway.yaml:8: state: ",
+        "gateway.yaml:10: keys[0].limits.tokens: ",
     ];
     let warnings = warnings(&text);
     assert_eq!(warnings.len(), expected.len(), "{warnings:#?}");
