@@ -21,6 +21,7 @@ mod keys;
 mod leaving;
 mod limits;
 mod program;
+mod recording;
 mod refusals;
 mod reloading;
 mod returning;
