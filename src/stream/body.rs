@@ -234,6 +234,9 @@ impl Live {
 
     /// Ends the stream with an error and drops the upstream's connection.
     fn fail(&mut self, error: &Error) {
+        if let Some(source) = &mut self.source {
+            source.answer.broken(&mut self.outlet);
+        }
         self.outlet.fail(error);
         if let Some(source) = self.source.take() {
             self.outlet.repaired(source.answer.repaired_lines());
