@@ -277,6 +277,7 @@ impl Live {
             return;
         };
         if cancelled {
+            source.answer.broken(&mut self.outlet);
             self.outlet.cancel();
             self.detach();
         } else if source.cut.as_mut().poll(context).is_ready() {
@@ -288,6 +289,9 @@ impl Live {
 
     /// Ends the stream with an error and drops the upstream's connection.
     fn fail(&mut self, error: &Error) {
+        if let Some(source) = &mut self.source {
+            source.answer.broken(&mut self.outlet);
+        }
         self.outlet.fail(error);
         self.detach();
     }

@@ -224,6 +224,12 @@ impl Answer {
         })
     }
 
+    /// The answer is given up: hands what was held back until more is known to `sink`. An answer that
+    /// broke by itself has done so.
+    pub fn broken(&mut self, sink: &mut dyn Sink) {
+        self.ingest.broken(sink);
+    }
+
     /// How many lines had invalid UTF-8 that became U+FFFD.
     pub fn repaired_lines(&self) -> u64 {
         self.ingest.repaired_lines()

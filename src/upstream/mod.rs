@@ -8,6 +8,7 @@
 //! | `scrub`, `account` | keep credentials, and whose account it is, out of messages |
 //! | `sigv4` | signs requests to AWS |
 //! | `ingest` | an answer's bytes to events |
+//! | `surrogate` | mends text that a vendor cut within a character |
 
 mod account;
 mod client;
@@ -16,6 +17,7 @@ mod recycle;
 mod refusal;
 mod scrub;
 mod sigv4;
+mod surrogate;
 
 pub use client::{Answer, Trace, Upstream, connections};
 pub use recycle::Recycler;

@@ -26,3 +26,4 @@ mod replay_command;
 mod requests;
 mod signed_requests;
 mod web;
+mod wires;

@@ -9,6 +9,7 @@ use super::chunk::{
 use crate::framing::Frame;
 use crate::model::{Citation, Error, ErrorCode, Event, FinishReason, Sink, ToolCallDelta, Usage};
 use crate::wire::json::{Count, Text, list};
+use crate::wire::parse::parse;
 use crate::wire::{Decoder, foreign, interrupted, unparsable, upstream_error};
 
 /// The state of one answer.
@@ -45,7 +46,7 @@ impl Decoder for ChatDecoder {
         if data.is_empty() || data == "null" {
             return Ok(());
         }
-        let chunk: Chunk<'_> = serde_json::from_str(data).map_err(|error| unparsable(&error))?;
+        let chunk: Chunk<'_> = parse(data).map_err(|error| unparsable(&error))?;
         self.identify(&chunk, sink);
         self.sources(&chunk, sink);
         let mut broken = None;
@@ -82,7 +83,7 @@ impl Decoder for ChatDecoder {
         if data == "[DONE]" {
             return true;
         }
-        let Ok(chunk) = serde_json::from_str::<Chunk<'_>>(data) else {
+        let Ok(chunk) = parse::<Chunk<'_>>(data) else {
             return false;
         };
         in_band_error(&chunk, frame.name, data).is_some()
@@ -296,7 +297,7 @@ fn reasoning(delta: &Delta<'_>, sink: &mut dyn Sink) {
 
 /// Those of no token, as come with the role, say nothing.
 fn tell_logprobs(json: &str, sink: &mut dyn Sink) {
-    let told: Map<String, Value> = serde_json::from_str(json).unwrap_or_default();
+    let told: Map<String, Value> = parse(json).unwrap_or_default();
     let says = |value: &Value| !value.is_null() && value.as_array().is_none_or(|l| !l.is_empty());
     if !told.values().any(says) {
         return;

@@ -22,6 +22,7 @@ mod leaving;
 mod limits;
 mod multiplexing;
 mod program;
+mod recording;
 mod refusals;
 mod reloading;
 mod resuming;
