@@ -11,6 +11,8 @@ CONFORMANCE := target/conformance/venv
 DIR ?= proto-fixtures
 # The SDKs and frameworks that apps use, for `make clients`.
 CLIENTS := target/clients
+# What `cargo build` makes.
+BINARY := $(or $(CARGO_TARGET_DIR),target)/debug/sluicegate
 MANIFESTS := $(wildcard k8s/*/kustomization.yaml k8s/*/*/kustomization.yaml)
 
 .DEFAULT_GOAL := help
@@ -22,17 +24,18 @@ help: ## list these commands
 build: prepare ## build the release binary, target/release/sluicegate
 	$(CARGO) build --release $(CARGO_FLAGS)
 
-test: prepare kustomize ## run every test; installs what they need
+test: prepare kustomize ## run every test, real clients too; installs what they need
 	$(CARGO) test $(CARGO_FLAGS)
+	$(MAKE) clients
 
 clients: prepare $(CLIENTS)/venv/installed $(CLIENTS)/node/installed ## run the tests with real clients; ARGS="--only name" picks some
 	$(CARGO) build $(CARGO_FLAGS)
-	$(CLIENTS)/venv/bin/python -B tests/clients --binary target/debug/sluicegate --work $(CLIENTS) $(ARGS)
+	$(CLIENTS)/venv/bin/python -B tests/clients --binary $(BINARY) --work $(CLIENTS) $(ARGS)
 
 conformance: prepare $(CONFORMANCE)/installed ## compare with the vendors' own SDKs; DIR= another folder of answers
 	$(CARGO) build $(CARGO_FLAGS)
 	$(CONFORMANCE)/bin/python tests/conformance "$(DIR)" \
-		--binary target/debug/sluicegate --work target/conformance $(ARGS)
+		--binary $(BINARY) --work target/conformance $(ARGS)
 
 check: fmt clippy deny ## everything that reads the code without running it
 

@@ -13,7 +13,7 @@ use crate::access::{Caller, KeyRing};
 use crate::config::{Config, Model, Target as ConfiguredTarget, Upstream as ConfiguredUpstream};
 use crate::limit::{Account, CallerLimits, Limiter, Settings};
 use crate::metrics::Metrics;
-use crate::model::{Error, ErrorCode};
+use crate::model::{Error, ErrorCode, Sealer};
 use crate::route::{Route, Target, Timeouts};
 use crate::stream::Registry;
 use crate::upstream::{Recycler, Upstream, connections};
@@ -159,6 +159,10 @@ pub fn connected(
         credential: upstream.credential.clone(),
         headers: upstream.headers.clone(),
         vendor: upstream.vendor.clone(),
+        sealer: Sealer::new(
+            upstream.wire.name(),
+            upstream.preset.unwrap_or(&upstream.name),
+        ),
         client: client.clone(),
         frame_cap,
     })

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::dialect::{Dialect, Opening};
-use crate::model::{Error, Event, Request, Sink, StreamId, ToolCallDelta, Usage};
+use crate::model::{Error, Event, Request, Sealer, Sink, StreamId, ToolCallDelta, Usage};
 use crate::route::{Commit, Receiver};
 use crate::stream::Transcript;
 use crate::upstream::ingest::Ingest;
@@ -57,7 +57,8 @@ pub fn replay<'a>(
 ) -> Replayed {
     let mut events = String::new();
     let mut client = Client::new(dialect, request);
-    let mut commit = Commit::new(UPSTREAM.0, UPSTREAM.1, &mut client);
+    let sealer = Sealer::new(wire.name(), UPSTREAM.0);
+    let mut commit = Commit::new(UPSTREAM.0, UPSTREAM.1, &sealer, &mut client);
     let (repaired, outcome) = read(wire, FRAME_CAP, chunks, &mut |event: Event<'_>| {
         events.push_str(&line(&event));
         events.push('\n');
@@ -86,7 +87,8 @@ pub fn bytes<'a>(
     chunks: impl IntoIterator<Item = &'a [u8]>,
 ) -> Bytes {
     let mut client = Client::new(dialect, request);
-    let mut commit = Commit::new(UPSTREAM.0, UPSTREAM.1, &mut client);
+    let sealer = Sealer::new(wire.name(), UPSTREAM.0);
+    let mut commit = Commit::new(UPSTREAM.0, UPSTREAM.1, &sealer, &mut client);
     let (_, outcome) = read(wire, FRAME_CAP, chunks, &mut commit);
     client.close(outcome)
 }
@@ -113,6 +115,7 @@ pub fn line(event: &Event<'_>) -> String {
             add(&mut out, "end", citation.end);
             out
         }
+        Event::Alternative { index, event } => format!("alternative {index} {}", line(event)),
         Event::Usage(usage) => counts(&usage),
         Event::Finish(reason) => format!("finish {}", reason.as_str()),
     }
@@ -142,7 +145,8 @@ impl Client {
             model: request.model.clone(),
             created: 0,
         };
-        Self(Transcript::new(dialect.encoder(request, opening)))
+        let stream = opening.stream;
+        Self(Transcript::new(stream, dialect.encoder(request, opening)))
     }
 
     fn close(mut self, outcome: Result<(), Error>) -> Bytes {
@@ -163,8 +167,8 @@ impl Sink for Client {
 }
 
 impl Receiver for Client {
-    fn answering(&mut self, upstream: &str, model: &str) {
-        self.0.start(upstream, model);
+    fn answering(&mut self, upstream: &str, model: &str, sealer: &Sealer) {
+        self.0.start(upstream, model, sealer);
     }
 }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::receipt::Receipt;
 use super::transcript::Transcript;
 use crate::dialect::Encoder;
-use crate::model::{Error, ErrorCode, Event, FinishReason, Sink};
+use crate::model::{Error, ErrorCode, Event, FinishReason, Sealer, Sink};
 use crate::route::Receiver;
 
 /// The client's end of a stream: encodes events and settles the stream with the terminal one.
@@ -20,7 +20,7 @@ pub struct Outlet {
 impl Outlet {
     pub fn new(encoder: Box<dyn Encoder>, receipt: Receipt) -> Self {
         Self {
-            transcript: Transcript::new(encoder),
+            transcript: Transcript::new(receipt.stream(), encoder),
             receipt,
             failure: None,
             room: usize::MAX,
@@ -118,8 +118,8 @@ impl Sink for Outlet {
 }
 
 impl Receiver for Outlet {
-    fn answering(&mut self, upstream: &str, model: &str) {
+    fn answering(&mut self, upstream: &str, model: &str, sealer: &Sealer) {
         self.receipt.answering(upstream);
-        self.transcript.start(upstream, model);
+        self.transcript.start(upstream, model, sealer);
     }
 }

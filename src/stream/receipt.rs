@@ -66,6 +66,10 @@ impl Receipt {
         }
     }
 
+    pub(super) fn stream(&self) -> StreamId {
+        self.subject.stream
+    }
+
     pub(super) fn answering(&mut self, upstream: &str) {
         self.first_content = Some(Instant::now());
         self.upstream = Some(upstream.to_owned());

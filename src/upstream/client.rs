@@ -16,7 +16,7 @@ use super::ingest::Ingest;
 use super::refusal::classify;
 use super::scrub::scrubbed;
 use super::sigv4;
-use crate::model::{Credential, Error, ErrorCode, Request, Sink, Vendor};
+use crate::model::{Credential, Error, ErrorCode, Request, Sealer, Sink, Vendor};
 use crate::wire::{Outgoing, Wire};
 
 /// How much of a refusal's body is read, in bytes.
@@ -36,6 +36,8 @@ pub struct Upstream {
     /// Sent with every request.
     pub headers: HeaderMap,
     pub vendor: Vendor,
+    /// Whose seals it reads: those of its preset's vendor, else its own.
+    pub sealer: Sealer,
     pub client: reqwest::Client,
     /// Bounds one frame of an answer, in bytes.
     pub frame_cap: usize,
@@ -91,7 +93,7 @@ impl Upstream {
     ) -> Result<Answer, Error> {
         let wire = self.wire.name();
         let said = request.headers_for(wire).cloned();
-        let request = request.for_wire(wire)?;
+        let request = self.sealer.open(request.for_wire(wire)?);
         let mut outgoing = self.wire.request(&request, model, &self.vendor)?;
         outgoing.headers.extend(said.unwrap_or_default());
         let (head, body) = self.send(outgoing, trace).await?.into_parts();

@@ -149,16 +149,9 @@ impl MessagesDecoder {
 
     /// The first piece of the next call.
     fn begin_call(&self, block: &Block<'_>, arguments: &str, sink: &mut dyn Sink) {
-        let invented;
-        let id = if let Some(id) = said(&block.id) {
-            id
-        } else {
-            invented = format!("call_{}", self.calls);
-            &invented
-        };
         sink.event(Event::ToolCall(ToolCallDelta {
             index: self.calls,
-            id: Some(id),
+            id: said(&block.id),
             name: Some(said(&block.name).unwrap_or_default()),
             arguments,
         }));

@@ -140,16 +140,9 @@ impl ConverseDecoder {
     fn begin_call(&mut self, call: &ToolUse<'_>, arguments: &str, sink: &mut dyn Sink) -> u32 {
         let index = self.calls;
         self.calls += 1;
-        let invented;
-        let id = if let Some(id) = said(&call.tool_use_id) {
-            id
-        } else {
-            invented = format!("call_{index}");
-            &invented
-        };
         sink.event(Event::ToolCall(ToolCallDelta {
             index,
-            id: Some(id),
+            id: said(&call.tool_use_id),
             name: Some(said(&call.name).unwrap_or_default()),
             arguments,
         }));

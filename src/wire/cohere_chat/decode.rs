@@ -116,16 +116,9 @@ impl ChatDecoder {
         self.calls += 1;
         let function = call.function.as_ref();
         let arguments = function.and_then(|function| said(&function.arguments));
-        let invented;
-        let id = if let Some(id) = said(&call.id) {
-            id
-        } else {
-            invented = format!("call_{index}");
-            &invented
-        };
         sink.event(Event::ToolCall(ToolCallDelta {
             index,
-            id: Some(id),
+            id: said(&call.id),
             name: Some(
                 function
                     .and_then(|function| said(&function.name))

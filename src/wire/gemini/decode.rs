@@ -149,16 +149,9 @@ impl ContentDecoder {
 
     /// A call, which comes whole. Models before Gemini 3 give it no id.
     fn call(&mut self, call: &FunctionCall<'_>, sink: &mut dyn Sink) {
-        let invented;
-        let id = if let Some(id) = said(&call.id) {
-            id
-        } else {
-            invented = format!("call_{}", self.calls);
-            &invented
-        };
         sink.event(Event::ToolCall(ToolCallDelta {
             index: self.calls,
-            id: Some(id),
+            id: said(&call.id),
             name: Some(said(&call.name).unwrap_or_default()),
             arguments: call.args.map_or("{}", RawValue::get),
         }));

@@ -125,17 +125,10 @@ impl ChatDecoder {
         let Some(function) = &call.function else {
             return Ok(());
         };
-        let invented;
-        let id = if let Some(id) = said(&call.id) {
-            id
-        } else {
-            // Ollama before 0.9 names no call; the client must tell them apart.
-            invented = format!("call_{}", self.calls);
-            &invented
-        };
         sink.event(Event::ToolCall(ToolCallDelta {
             index: self.calls,
-            id: Some(id),
+            // Ollama before 0.9 names no call.
+            id: said(&call.id),
             name: Some(said(&function.name).unwrap_or_default()),
             arguments: &arguments(function.arguments)?,
         }));
@@ -204,7 +197,7 @@ mod tests {
         ]);
         assert!(
             out[0].contains(
-                r#"index: 0, id: Some("call_0"), name: Some("f"), arguments: "{\"b\":1, \"a\":2}""#
+                r#"index: 0, id: None, name: Some("f"), arguments: "{\"b\":1, \"a\":2}""#
             ),
             "{}",
             out[0]

@@ -276,16 +276,18 @@ async fn links_that_are_cut_at_random_lose_and_repeat_nothing() {
     });
     let running = Running::keeping(&[upstream.addr()], LONG, "");
     let expected = text(&running.prompt().await.events().await);
+    let mut asked_anew = 1;
     for trial in 1..=200 {
         let mut seen: Vec<Event> = Vec::new();
         let mut connections = 0;
         loop {
             let cut = 600 + random.next_u32() as usize % 4000;
-            let asked = match seen.last() {
-                None => Asked::new("GET", "/v1/streams?model=m&prompt=Hello"),
-                Some(last) => Asked::new("GET", "/v1/streams?model=m&prompt=Hello")
-                    .header("last-event-id", &last.id),
-            };
+            let mut asked = Asked::new("GET", "/v1/streams?model=m&prompt=Hello");
+            match seen.last() {
+                Some(last) => asked = asked.header("last-event-id", &last.id),
+                // Who was cut off before the first event has no id to come back with.
+                None => asked_anew += 1,
+            }
             connections += 1;
             if read_some(&running, &asked, cut, &mut seen).await {
                 break;
@@ -295,7 +297,7 @@ async fn links_that_are_cut_at_random_lose_and_repeat_nothing() {
         assert_eq!(text(&seen), expected, "trial {trial}, seed {seed:?}");
         assert!(connections > 1);
     }
-    assert_eq!(upstream.request_count(), 201);
+    assert_eq!(upstream.request_count(), asked_anew);
 }
 
 fn random_byte() -> u8 {

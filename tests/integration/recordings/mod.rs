@@ -250,6 +250,7 @@ fn through_the_pipeline(name: &str, pieces: &[&[u8]]) -> Result<(Heard, Vec<Stri
             Event::Identity { .. }
             | Event::Citation(_)
             | Event::Signature(_)
+            | Event::Alternative { .. }
             | Event::Logprobs(_)
             | Event::SealedReasoning(_) => {}
         }
