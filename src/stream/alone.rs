@@ -13,7 +13,7 @@ pub(super) fn left(stream: &Arc<Stream>) {
     match stream.window() {
         // Nobody can come back to what was never said: its id is not known to anybody.
         Some(window) if stream.last().is_some() => run(Arc::clone(stream), Some(window)),
-        _ => stream.abandon(),
+        _ => stream.abandon(stream.visits()),
     }
 }
 
@@ -23,13 +23,14 @@ pub(super) fn run(stream: Arc<Stream>, window: Option<Duration>) {
         return;
     };
     let tasks = keeping.registry.tasks().clone();
+    let visits = stream.visits();
     let driving = async move {
-        let alone = poll_fn(|context| stream.poll_alone(context));
+        let alone = poll_fn(|context| stream.poll_alone(context, visits));
         match window {
             None => alone.await,
             Some(window) => {
                 if tokio::time::timeout(window, alone).await.is_err() {
-                    stream.abandon();
+                    stream.abandon(visits);
                 }
             }
         }

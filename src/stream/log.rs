@@ -2,12 +2,15 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::dialect::native::{last_told, told};
 
 /// What one write costs beside its bytes.
 const OVERHEAD: usize = 64;
+
+/// How much a reader that catches up gets at once, in bytes, where that takes several writes.
+const GATHERED: usize = 32 * 1024;
 
 /// The newest events of one stream, bounded in bytes.
 ///
@@ -85,8 +88,22 @@ impl Log {
         if self.buffer.is_none() {
             // Its one reader has it.
             self.drop_first();
+        } else if index + 1 < self.writes.len() && bytes.len() < GATHERED {
+            return Ok(Some(self.gather(bytes, index + 1)));
         }
         Ok(Some(bytes))
+    }
+
+    /// Several small writes as one, for a reader that catches up.
+    fn gather(&self, first: Bytes, next: usize) -> Bytes {
+        let mut gathered = BytesMut::from(first);
+        for write in self.writes.range(next..) {
+            if gathered.len() + write.bytes.len() > GATHERED {
+                break;
+            }
+            gathered.extend_from_slice(&write.bytes);
+        }
+        gathered.freeze()
     }
 
     /// Where the events with numbers greater than `seen` begin; `None` is before the first one.

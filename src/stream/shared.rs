@@ -46,11 +46,12 @@ struct State {
     ended: bool,
     waiting: Vec<(ViewerId, Waker)>,
     viewers: usize,
-    next_viewer: u32,
+    /// How many viewers there have been.
+    visits: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ViewerId(u32);
+pub(super) struct ViewerId(u64);
 
 /// What a viewer finds.
 #[derive(Debug)]
@@ -76,7 +77,7 @@ impl Stream {
                 ended: false,
                 waiting: Vec::new(),
                 viewers: 0,
-                next_viewer: 1,
+                visits: 0,
             }),
         });
         Self {
@@ -166,8 +167,13 @@ impl Stream {
     pub(super) fn enter(&self) -> ViewerId {
         let mut state = self.shared.lock();
         state.viewers += 1;
-        state.next_viewer = state.next_viewer.wrapping_add(1).max(1);
-        ViewerId(state.next_viewer)
+        state.visits += 1;
+        ViewerId(state.visits)
+    }
+
+    /// How many viewers there have been.
+    pub(super) fn visits(&self) -> u64 {
+        self.shared.lock().visits
     }
 
     /// A viewer leaves. Says whether it was the last one of a stream that has not ended.
@@ -182,11 +188,11 @@ impl Stream {
         alone
     }
 
-    /// Ends a stream that nobody views, unless somebody came in between.
-    pub(super) fn abandon(&self) {
+    /// Ends a stream that nobody views, unless somebody came since there had been so many `visits`.
+    pub(super) fn abandon(&self, visits: u64) {
         let mut pump = self.pump();
         let mut state = self.shared.lock();
-        if state.viewers > 0 || state.ended {
+        if state.viewers > 0 || state.visits != visits || state.ended {
             return;
         }
         state.ended = true;
@@ -243,12 +249,12 @@ impl Stream {
         }
     }
 
-    /// Waits until it ends or is viewed, and drives it meanwhile.
-    pub(super) fn poll_alone(&self, context: &mut Context<'_>) -> Poll<()> {
+    /// Waits until it ends or somebody comes after so many `visits`, and drives it meanwhile.
+    pub(super) fn poll_alone(&self, context: &mut Context<'_>, visits: u64) -> Poll<()> {
         loop {
             {
                 let mut state = self.shared.lock();
-                if state.ended || state.viewers > 0 {
+                if state.ended || state.visits != visits {
                     return Poll::Ready(());
                 }
                 state.wait(NOBODY, context.waker());
@@ -292,11 +298,8 @@ impl Stream {
         }
         state.ended |= ended;
         state.waiting.retain(|(waiting, _)| *waiting != driver);
-        let waiting = std::mem::take(&mut state.waiting);
         drop(state);
-        for (_, waker) in waiting {
-            waker.wake();
-        }
+        self.waker.wake_by_ref();
         if ended && let Some(keeping) = &self.keeping {
             keeping.registry.ended(self, keeping, last);
         }
@@ -335,9 +338,13 @@ impl Wake for Shared {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let waiting = std::mem::take(&mut self.lock().waiting);
-        for (_, waker) in waiting {
-            waker.wake();
+        // Whoever waits again meanwhile is not among them.
+        let count = self.lock().waiting.len();
+        for _ in 0..count {
+            let woken = self.lock().waiting.pop();
+            if let Some((_, waker)) = woken {
+                waker.wake();
+            }
         }
     }
 }
