@@ -29,6 +29,7 @@ mod scripted;
 mod secrets;
 mod slow_reader;
 mod stopping;
+mod vendor_refusals;
 
 use std::time::Duration;
 
