@@ -32,6 +32,7 @@ mod secrets;
 mod slow_reader;
 mod stopping;
 mod viewers;
+mod vendor_refusals;
 
 use std::time::Duration;
 
