@@ -14,7 +14,8 @@ CLIENTS := target/clients
 MANIFESTS := $(wildcard k8s/*/kustomization.yaml k8s/*/*/kustomization.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help build test clients conformance check fmt clippy deny kustomize prepare venv node
+.PHONY: help build test clients conformance bench micro instructions check fmt clippy deny kustomize prepare venv node \
+	nginx valgrind
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -33,6 +34,19 @@ conformance: prepare $(CONFORMANCE)/installed ## compare with the vendors' own S
 	$(CARGO) build $(CARGO_FLAGS)
 	$(CONFORMANCE)/bin/python tests/conformance "$(DIR)" \
 		--binary target/debug/sluicegate --work target/conformance $(ARGS)
+
+bench: build nginx ## measure nginx and the gateway under load, about 6 minutes; ARGS="--only W1 W2"
+	cd bench && $(CARGO) build --release $(CARGO_FLAGS)
+	python3 -B bench/run.py $(ARGS)
+
+micro: prepare ## time framing, decoders and encoders and count their allocations; ARGS=decoder
+	$(CARGO) bench $(CARGO_FLAGS) --bench pieces -- $(ARGS)
+
+instructions: prepare valgrind ## hold the instructions per token to bench/instructions.json; ARGS=--update, --top
+	@mkdir -p target/bench
+	$(CARGO) bench --no-run $(CARGO_FLAGS) --bench instructions --message-format json-render-diagnostics \
+		>target/bench/built.json
+	python3 -B bench/instructions.py --built target/bench/built.json $(ARGS)
 
 check: fmt clippy deny ## everything that reads the code without running it
 
@@ -60,6 +74,18 @@ prepare:
 	@if ! command -v cc >/dev/null; then \
 		echo "prepare: installing a C compiler (gcc, libc6-dev)"; \
 		apt-get update -q && apt-get install -q -y --no-install-recommends gcc libc6-dev; \
+	fi
+
+nginx:
+	@if ! command -v nginx >/dev/null; then \
+		echo "nginx: installing nginx, to compare with"; \
+		apt-get update -q && apt-get install -q -y --no-install-recommends nginx; \
+	fi
+
+valgrind:
+	@if ! command -v valgrind >/dev/null; then \
+		echo "valgrind: installing valgrind, which counts instructions"; \
+		apt-get update -q && apt-get install -q -y --no-install-recommends valgrind; \
 	fi
 
 # Debian's Python comes without it.

@@ -214,15 +214,14 @@ def full_speed(bench, name, title, per_chunk):
 
 def table_w2(bench):
     heading("W2: 200 streams, a token every 20 ms")
-    seconds = 600 if bench.options.long else 8
     rows, direct = [], None
     for subject in ["direct", "nginx", "gateway"]:
         if bench.options.long:
-            load = {"connections": 200, "seconds": seconds, "ramp": 10}
-            seen = bench.measure("W2 long", subject, 500, 1, 20_000, **load)
+            seen = bench.measure("W2 long", subject, 500, 1, 20_000, connections=200, ramp=10,
+                                 seconds=600 if subject == "gateway" else 20)
         else:
-            seen = bench.measure("W2", subject, int(50 * (seconds * bench.options.seconds + 4)), 1, 20_000,
-                                 connections=200, seconds=seconds, ramp=2, warm=1, once=True)
+            seen = bench.measure("W2", subject, int(50 * (8 * bench.options.seconds + 4)), 1, 20_000,
+                                 connections=200, seconds=8, ramp=2, warm=1, once=True)
         direct = direct or seen
         rows.append([subject, *cost(seen), *added(seen, direct), busy(seen), seen["incomplete"]])
         if subject == "gateway" and bench.options.long:

@@ -152,6 +152,26 @@ pub fn whole(now: u64, tokens: u64) -> Vec<u8> {
     .into_bytes()
 }
 
+/// The body of a whole streamed answer.
+pub fn body(wire: &str, tokens: u64) -> Vec<u8> {
+    let Some(answer) = Answer::of(wire) else {
+        panic!("{wire:?} is no wire");
+    };
+    let mut out = answer.opening().to_vec();
+    for number in 0..tokens {
+        answer.token(number, &mut out);
+    }
+    out.extend_from_slice(&answer.closing(tokens));
+    out
+}
+
+/// An OpenAI Chat answer whose one token is so many bytes long.
+pub fn long_line(bytes: usize) -> Vec<u8> {
+    let mut out = openai_chat(&format!(r#""content":"{}""#, "x".repeat(bytes)));
+    out.extend_from_slice(b"data: [DONE]\n\n");
+    out
+}
+
 fn openai_chat(delta: &str) -> Vec<u8> {
     format!(
         "data: {}{delta}{}\n\n",

@@ -1,6 +1,7 @@
 //! `sluicegate-bench upstream …` and `sluicegate-bench load …`: what stands behind and before the
 //! gateway while `bench/run.py` measures it. One thread each, nothing but epoll and prepared bytes.
 
+#[allow(dead_code, reason = "the micro-benchmarks need more of it")]
 mod answer;
 mod arguments;
 mod clock;
