@@ -33,8 +33,9 @@ def main():
     parser.add_argument("--update", action="store_true", help="write the baseline anew")
     parser.add_argument("--top", action="store_true", help="show each pair's ten most expensive functions")
     options = parser.parse_args()
-    built = [json.loads(line).get("executable") for line in options.built.read_text().splitlines()]
-    options.binary = next(filter(None, built))
+    built = map(json.loads, options.built.read_text().splitlines())
+    options.binary = next(message["executable"] for message in built
+                          if message.get("executable") and message["target"]["name"] == "instructions")
     options.work.mkdir(parents=True, exist_ok=True)
     rustc = subprocess.run(["rustc", "--version"], capture_output=True, text=True, check=True).stdout.strip()
     baseline = json.loads(BASELINE.read_text()) if BASELINE.exists() else {"rustc": rustc, "tokens": {}}
@@ -81,8 +82,9 @@ def count(options, words):
 def top(options):
     out = options.work / "callgrind.out"
     done = subprocess.run(["callgrind_annotate", "--threshold=95", out], capture_output=True, text=True, check=True)
-    lines = [line for line in done.stdout.splitlines() if re.match(r"\s*[\d,]+ \(", line) and "PROGRAM TOTALS" not in line]
-    return "\n".join("    " + re.sub(r" \[.*", "", line.strip())[:150] for line in lines[:10])
+    # 1,234 ( 5.6%)  /long/way/to/crate-1.0/src/file.rs:function [object]
+    rows = re.findall(r"^\s*([\d,]+ \([\d. %]+\))\s+(\S+):(.*?)(?: \[.*\])?$", done.stdout, re.MULTILINE)
+    return "\n".join(f"    {share}  {'/'.join(file.split('/')[-3:])}: {name[:90]}" for share, file, name in rows[:10])
 
 
 if __name__ == "__main__":
