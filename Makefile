@@ -25,6 +25,7 @@ build: prepare ## build the release binary, target/release/sluicegate
 
 test: prepare kustomize ## run every test; installs what they need
 	$(CARGO) test $(CARGO_FLAGS)
+	cd bench && $(CARGO) test $(CARGO_FLAGS)
 
 clients: prepare $(CLIENTS)/venv/installed $(CLIENTS)/node/installed ## run the tests with real clients; ARGS="--only name" picks some
 	$(CARGO) build $(CARGO_FLAGS)
@@ -52,9 +53,11 @@ check: fmt clippy deny ## everything that reads the code without running it
 
 fmt: ## check the formatting
 	$(CARGO) fmt --check
+	cd bench && $(CARGO) fmt --check
 
 clippy: prepare ## lint; a warning is an error
 	$(CARGO) clippy --all-targets $(CARGO_FLAGS) -- -D warnings
+	cd bench && $(CARGO) clippy --all-targets $(CARGO_FLAGS) -- -D warnings
 
 deny: $(DENY) ## check licenses, sources and banned crates of all dependencies
 	PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" $(CARGO) deny check --hide-inclusion-graph licenses bans sources
