@@ -25,4 +25,6 @@ mod recordings;
 mod replay_command;
 mod requests;
 mod signed_requests;
+mod store;
+mod valkey;
 mod web;
