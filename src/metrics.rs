@@ -37,6 +37,9 @@ pub struct Metrics {
     duration: Histogram,
     repaired_lines: Counter,
     reloads: Family<ReloadLabels, Counter>,
+    store_up: Gauge,
+    store_round_trips: Counter,
+    store_failures: Family<CauseLabels, Counter>,
 }
 
 /// How one stream ended, for [`Metrics::stream_ended`].
@@ -50,6 +53,17 @@ pub struct StreamEnd<'a> {
     pub first_token: Option<Duration>,
     pub duration: Duration,
     pub usage: Option<Usage>,
+}
+
+/// What went wrong between the gateway and the state that replicas share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreFailure {
+    /// No answer in time.
+    Timeout,
+    /// No connection, or a server that is not well.
+    Connection,
+    /// One command that a healthy server refused.
+    Refused,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -85,6 +99,11 @@ struct ReloadLabels {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CauseLabels {
+    cause: &'static str,
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("sluicegate");
@@ -100,6 +119,9 @@ impl Default for Metrics {
             duration: Histogram::new(DURATION),
             repaired_lines: Counter::default(),
             reloads: Family::default(),
+            store_up: Gauge::default(),
+            store_round_trips: Counter::default(),
+            store_failures: Family::default(),
             registry: Registry::default(),
         };
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
@@ -161,6 +183,9 @@ impl Default for Metrics {
             "Reloads of the configuration: accepted or refused",
             metrics.reloads.clone(),
         );
+        metrics.register_store(&mut registry);
+        // The process's own memory is always there.
+        metrics.store_up.set(1);
         Self {
             registry,
             ..metrics
@@ -175,6 +200,24 @@ impl Metrics {
         let written = encode(&mut text, &self.registry);
         debug_assert!(written.is_ok(), "a String takes any write");
         text
+    }
+
+    fn register_store(&self, registry: &mut Registry) {
+        registry.register(
+            "store_up",
+            "Whether the state can be reached: 1 or 0; always 1 where it is in memory",
+            self.store_up.clone(),
+        );
+        registry.register(
+            "store_round_trips",
+            "Questions to the state that replicas share",
+            self.store_round_trips.clone(),
+        );
+        registry.register(
+            "store_failures",
+            "Questions to the shared state without a good answer: timeout, connection, refused",
+            self.store_failures.clone(),
+        );
     }
 
     pub fn stream_began(&self) {
@@ -235,5 +278,23 @@ impl Metrics {
     pub fn reloaded(&self, accepted: bool) {
         let outcome = if accepted { "accepted" } else { "refused" };
         self.reloads.get_or_create(&ReloadLabels { outcome }).inc();
+    }
+    pub fn store_is_up(&self, up: bool) {
+        self.store_up.set(i64::from(up));
+    }
+
+    pub fn store_asked(&self) {
+        self.store_round_trips.inc();
+    }
+
+    pub fn store_failed(&self, failure: StoreFailure) {
+        let cause = match failure {
+            StoreFailure::Timeout => "timeout",
+            StoreFailure::Connection => "connection",
+            StoreFailure::Refused => "refused",
+        };
+        self.store_failures
+            .get_or_create(&CauseLabels { cause })
+            .inc();
     }
 }

@@ -25,5 +25,7 @@ mod recordings;
 mod replay_command;
 mod requests;
 mod signed_requests;
+mod store;
+mod valkey;
 mod web;
 mod wires;
