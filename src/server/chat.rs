@@ -127,6 +127,7 @@ fn begin(
         window: app.config.resume.window,
         buffer: app.config.resume.buffer,
         registry: Arc::clone(&gateway.registry),
+        replicas: app.replicas.clone(),
     });
     Ok(Begun {
         trace: trace(headers),

@@ -113,8 +113,10 @@ async fn prompt(
     let answered = match resume::last_event_id(headers) {
         Some(id) => {
             prompt.discard(headers).await;
-            known_visit(gateway, peer, headers)
-                .and_then(|(visit, _)| resume::resume(gateway, &visit, id))
+            match known_visit(gateway, peer, headers) {
+                Ok((visit, _)) => resume::resume(gateway, &visit, id).await,
+                Err(refusal) => Err(refusal),
+            }
         }
         None => match enter(gateway, peer, headers, Opens::Stream) {
             Ok(entry) => chat::answer(gateway, dialect, entry, &request, headers, prompt).await,
@@ -136,15 +138,11 @@ async fn get_events(
     headers: HeaderMap,
 ) -> Response {
     let after = query.get("after").map(String::as_str);
-    let answered = visit(&gateway, peer, &headers).and_then(|visit| {
-        resume::events(
-            &gateway,
-            &visit,
-            &id,
-            resume::last_event_id(&headers),
-            after,
-        )
-    });
+    let last = resume::last_event_id(&headers);
+    let answered = match visit(&gateway, peer, &headers) {
+        Ok(visit) => resume::events(&gateway, &visit, &id, last, after).await,
+        Err(refusal) => Err(refusal),
+    };
     finish(answered, NATIVE, &gateway, &request_id(&headers))
 }
 
@@ -156,9 +154,11 @@ async fn get_several(
 ) -> Response {
     let named = query.into_iter().filter(|(name, _)| name == "stream");
     let streams: Vec<_> = named.map(|(_, stream)| stream).collect();
-    let answered = visit(&gateway, peer, &headers).and_then(|visit| {
-        resume::multiplexed(&gateway, &visit, &streams, resume::last_event_id(&headers))
-    });
+    let last = resume::last_event_id(&headers);
+    let answered = match visit(&gateway, peer, &headers) {
+        Ok(visit) => resume::multiplexed(&gateway, &visit, &streams, last).await,
+        Err(refusal) => Err(refusal),
+    };
     finish(answered, NATIVE, &gateway, &request_id(&headers))
 }
 
@@ -168,8 +168,10 @@ async fn get_status(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    let answered =
-        visit(&gateway, peer, &headers).and_then(|visit| resume::status(&gateway, &visit, &id));
+    let answered = match visit(&gateway, peer, &headers) {
+        Ok(visit) => resume::status(&gateway, &visit, &id).await,
+        Err(refusal) => Err(refusal),
+    };
     finish(answered, NATIVE, &gateway, &request_id(&headers))
 }
 
@@ -179,8 +181,10 @@ async fn cancel_stream(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    let answered = known_visit(&gateway, peer, &headers)
-        .and_then(|(visit, caller)| resume::cancel(&gateway, &visit, &caller, &id));
+    let answered = match known_visit(&gateway, peer, &headers) {
+        Ok((visit, caller)) => resume::cancel(&gateway, &visit, &caller, &id).await,
+        Err(refusal) => Err(refusal),
+    };
     finish(answered, NATIVE, &gateway, &request_id(&headers))
 }
 

@@ -35,13 +35,17 @@ pub(super) fn last_event_id(headers: &HeaderMap) -> Option<&[u8]> {
 }
 
 /// Goes on with a stream behind the event that `id` names.
-pub(super) fn resume(gateway: &Gateway, visit: &Visit, id: &[u8]) -> Result<Response, Refusal> {
+pub(super) async fn resume(
+    gateway: &Gateway,
+    visit: &Visit,
+    id: &[u8],
+) -> Result<Response, Refusal> {
     let id = event_id(id).map_err(|error| visit.refused(error))?;
-    read(gateway, visit, id.stream, Some(id.number))
+    read(gateway, visit, id.stream, Some(id.number)).await
 }
 
 /// One stream from its first event, or from behind one that the client has.
-pub(super) fn events(
+pub(super) async fn events(
     gateway: &Gateway,
     visit: &Visit,
     stream: &str,
@@ -65,18 +69,24 @@ pub(super) fn events(
         ),
         (None, None) => None,
     };
-    read(gateway, visit, stream, seen)
+    read(gateway, visit, stream, seen).await
 }
 
 /// What a stream has come to so far.
-pub(super) fn status(gateway: &Gateway, visit: &Visit, id: &str) -> Result<Response, Refusal> {
-    let found = stream_id(id).and_then(|id| Ok((id, readable(gateway, id)?)));
-    let (id, stream) = found.map_err(|error| visit.refused(error))?;
+pub(super) async fn status(
+    gateway: &Gateway,
+    visit: &Visit,
+    id: &str,
+) -> Result<Response, Refusal> {
+    let refused = |error| visit.refused(error);
+    let id = stream_id(id).map_err(refused)?;
+    let found = find(gateway, visit, id).await.map_err(refused)?;
+    let stream = readable(found).map_err(refused)?;
     Ok(described(visit, id, &Summary::of(&stream)))
 }
 
 /// Ends a stream for everybody. One that has ended stays as it is.
-pub(super) fn cancel(
+pub(super) async fn cancel(
     gateway: &Gateway,
     visit: &Visit,
     caller: &Caller,
@@ -84,18 +94,25 @@ pub(super) fn cancel(
 ) -> Result<Response, Refusal> {
     let refused = |error| visit.refused(error);
     let id = stream_id(id).map_err(refused)?;
-    let stream = known(gateway, id).map_err(refused)?;
+    let found = find(gateway, visit, id).await.map_err(refused)?;
+    let stream = known(found).map_err(refused)?;
     if !stream.belongs_to(&caller.name) {
         let error = "this stream was made with another key";
         return Err(refused(Error::new(ErrorCode::Forbidden, error)));
     }
     stream.cancel();
+    if let Some(replicas) = &visit.app.replicas
+        && stream.is_followed()
+        && !stream.ended()
+    {
+        replicas.cancel(id, &stream).await.map_err(refused)?;
+    }
     Ok(described(visit, id, &Summary::of(&stream)))
 }
 
 /// Several streams over one connection. One of them that cannot be read says so in the stream,
 /// unless none can.
-pub(super) fn multiplexed(
+pub(super) async fn multiplexed(
     gateway: &Gateway,
     visit: &Visit,
     streams: &[String],
@@ -125,7 +142,7 @@ pub(super) fn multiplexed(
         let seen = positions
             .as_ref()
             .and_then(|positions| positions.of(stream));
-        let source = match joined(gateway, visit, stream, seen) {
+        let source = match joined(gateway, visit, stream, seen).await {
             Ok(Some(reader)) => Source::Reader(reader),
             Ok(None) => Source::Over,
             Err(error) if error.code() == ErrorCode::Overloaded => return Err(refused(error)),
@@ -153,13 +170,14 @@ pub(super) fn multiplexed(
     }
 }
 
-fn read(
+async fn read(
     gateway: &Gateway,
     visit: &Visit,
     stream: StreamId,
     seen: Option<u64>,
 ) -> Result<Response, Refusal> {
-    let reader = joined(gateway, visit, stream, seen).map_err(|error| visit.refused(error))?;
+    let reader = joined(gateway, visit, stream, seen).await;
+    let reader = reader.map_err(|error| visit.refused(error))?;
     Ok(match reader {
         Some(reader) => streamed(visit, Body::new(Viewer::new(reader, heartbeat(visit)))),
         None => nothing_more(visit),
@@ -167,13 +185,13 @@ fn read(
 }
 
 /// A reader of the stream; `None` where the client has everything.
-fn joined(
+async fn joined(
     gateway: &Gateway,
     visit: &Visit,
     stream: StreamId,
     seen: Option<u64>,
 ) -> Result<Option<Reader>, Error> {
-    let joined = join(gateway, visit, stream, seen);
+    let joined = join(gateway, visit, stream, seen).await;
     gateway.metrics.returned(match &joined {
         Ok(Some(_)) => "resumed",
         Ok(None) => "complete",
@@ -182,19 +200,16 @@ fn joined(
     joined
 }
 
-fn join(
+async fn join(
     gateway: &Gateway,
     visit: &Visit,
     id: StreamId,
     seen: Option<u64>,
 ) -> Result<Option<Reader>, Error> {
-    if let Some(Found::Ended { last }) = gateway.registry.find(id)
-        && seen.is_some()
-        && seen == last
-    {
-        return Ok(None);
-    }
-    let stream = readable(gateway, id)?;
+    let stream = match find(gateway, visit, id).await? {
+        Some(Found::Ended { last }) if seen.is_some() && seen == last => return Ok(None),
+        found => readable(found)?,
+    };
     match Reader::join(&stream, seen, seat(gateway, visit)?) {
         Return::Reader(reader) => Ok(Some(reader)),
         Return::Complete => Ok(None),
@@ -203,9 +218,17 @@ fn join(
     }
 }
 
-/// The stream of this id, if it can be read.
-fn readable(gateway: &Gateway, id: StreamId) -> Result<Arc<Stream>, Error> {
-    let stream = known(gateway, id)?;
+/// What this replica knows of the stream, or else what the others do.
+async fn find(gateway: &Gateway, visit: &Visit, id: StreamId) -> Result<Option<Found>, Error> {
+    match (gateway.registry.find(id), &visit.app.replicas) {
+        (None, Some(replicas)) => replicas.find(id).await,
+        (found, _) => Ok(found),
+    }
+}
+
+/// The stream, if it can be read.
+fn readable(found: Option<Found>) -> Result<Arc<Stream>, Error> {
+    let stream = known(found)?;
     if stream.can_be_read() {
         Ok(stream)
     } else {
@@ -213,9 +236,9 @@ fn readable(gateway: &Gateway, id: StreamId) -> Result<Arc<Stream>, Error> {
     }
 }
 
-/// The stream of this id, if it runs or can be read.
-fn known(gateway: &Gateway, id: StreamId) -> Result<Arc<Stream>, Error> {
-    match gateway.registry.find(id) {
+/// The stream, if it runs or can be read.
+fn known(found: Option<Found>) -> Result<Arc<Stream>, Error> {
+    match found {
         Some(Found::Stream(stream)) => Ok(stream),
         Some(Found::Ended { .. }) => Err(gone("the stream has ended and is not kept any more")),
         Some(Found::Abandoned) => Err(gone("the stream was not kept when its clients left")),

@@ -5,11 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::time::timeout;
 
-use super::shared::Stream;
+use super::shared::{Keeping, Stream};
 
 /// The last viewer has left a stream that has not ended.
 pub(super) fn left(stream: &Arc<Stream>) {
+    if stream.is_followed() {
+        return;
+    }
     match stream.window() {
         // Nobody can come back to what was never said: its id is not known to anybody.
         Some(window) if stream.last().is_some() => run(Arc::clone(stream), Some(window)),
@@ -26,17 +30,29 @@ pub(super) fn run(stream: Arc<Stream>, window: Option<Duration>) {
     let visits = stream.visits();
     let driving = async move {
         let alone = poll_fn(|context| stream.poll_alone(context, visits));
-        match window {
-            None => alone.await,
-            Some(window) => {
-                if tokio::time::timeout(window, alone).await.is_err() {
-                    stream.abandon(visits);
-                }
+        let Some(window) = window else {
+            return alone.await;
+        };
+        let mut alone = std::pin::pin!(alone);
+        while timeout(window, alone.as_mut()).await.is_err() {
+            if !is_viewed_elsewhere(&stream).await {
+                return stream.abandon(visits);
             }
         }
     };
     // A process that ends has no runtime any more, and nobody to come back.
     if Handle::try_current().is_ok() {
         tasks.spawn(driving);
+    }
+}
+
+async fn is_viewed_elsewhere(stream: &Stream) -> bool {
+    match stream.keeping() {
+        Some(Keeping {
+            stream,
+            replicas: Some(replicas),
+            ..
+        }) => replicas.is_viewed(*stream).await,
+        _ => false,
     }
 }

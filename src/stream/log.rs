@@ -39,8 +39,8 @@ pub(super) enum Place {
     At(u64),
     /// Some of them are not kept any more.
     Gone,
-    /// The stream has not said so many.
-    Ahead,
+    /// The stream has not said so many; here is its end.
+    Ahead(u64),
 }
 
 /// The position is not kept any more.
@@ -114,7 +114,7 @@ impl Log {
         let Some(write) = index.checked_sub(1).map(|index| &self.writes[index]) else {
             return match (self.end, seen) {
                 (0, None) => Place::At(0),
-                (0, Some(_)) => Place::Ahead,
+                (0, Some(_)) => Place::Ahead(0),
                 _ => Place::Gone,
             };
         };
@@ -130,7 +130,7 @@ impl Log {
         if last.saturating_add(1) == next {
             Place::At(position)
         } else {
-            Place::Ahead
+            Place::Ahead(self.end)
         }
     }
 
@@ -138,6 +138,17 @@ impl Log {
     pub(super) fn last(&self) -> Option<u64> {
         let last = self.writes.back()?;
         last_told(&last.bytes).map(|told| told.number)
+    }
+
+    /// The number of the first event that is kept.
+    pub(super) fn first(&self) -> Option<u64> {
+        let first = self.writes.front()?;
+        told(&first.bytes).next().map(|told| told.number)
+    }
+
+    /// Where what is kept begins.
+    pub(super) fn start(&self) -> u64 {
+        self.writes.front().map_or(self.end, |write| write.at)
     }
 
     /// Everything that is kept, if that is everything that was said.
@@ -211,8 +222,8 @@ mod tests {
                 assert_eq!(rest(&mut log, position), Vec::from_iter(seen + 1..9));
             }
             assert_eq!(log.find(None), Place::At(0));
-            assert_eq!(log.find(Some(9)), Place::Ahead);
-            assert_eq!(log.find(Some(u64::MAX)), Place::Ahead);
+            assert_eq!(log.find(Some(9)), Place::Ahead(log.end()));
+            assert_eq!(log.find(Some(u64::MAX)), Place::Ahead(log.end()));
             assert_eq!(log.last(), Some(8));
         }
     }

@@ -18,6 +18,7 @@
 //! | `multiplex` | several streams over one connection |
 //! | `summary` | a stream as a whole, read back from its log |
 //! | `alone` | drives a stream that nobody views, for as long as its window |
+//! | `replicas` | streams that other replicas can read, and theirs |
 //! | `registry` | which streams there are and were, for clients that come back |
 
 mod alone;
@@ -27,6 +28,7 @@ mod outlet;
 mod pump;
 mod receipt;
 mod registry;
+mod replicas;
 mod shared;
 mod summary;
 mod transcript;
@@ -37,6 +39,7 @@ pub use outlet::Outlet;
 pub use pump::Conditions;
 pub use receipt::{Held, Receipt, Subject};
 pub use registry::{Found, Registry, Seat};
+pub use replicas::Replicas;
 pub use shared::{Keeping, Stream};
 pub use summary::Summary;
 pub use transcript::Transcript;

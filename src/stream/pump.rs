@@ -157,11 +157,12 @@ impl Pump {
 
     /// Ends the stream because of a fault of its own.
     pub(super) fn break_down(&mut self) {
-        if let State::Live(live) = &mut self.state {
-            live.fail(&Error::new(
-                ErrorCode::Internal,
-                "the gateway failed at this answer",
-            ));
+        let error = Error::new(ErrorCode::Internal, "the gateway failed at this answer");
+        match &mut self.state {
+            State::Live(live) => live.fail(&error),
+            // What it would be told with went down with it.
+            State::Opening(_) => self.state = State::Ended(Some(error)),
+            State::Ended(_) => {}
         }
     }
 

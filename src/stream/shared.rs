@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::log::{Dropped, Log, Place};
 use super::pump::Pump;
 use super::registry::Registry;
+use super::replicas::Replicas;
 use crate::dialect::native::last_told;
 use crate::model::{Error, StreamId};
 
@@ -23,17 +24,23 @@ pub struct Keeping {
     /// How much of it is kept, in bytes.
     pub buffer: usize,
     pub registry: Arc<Registry>,
+    /// Where other replicas can read it.
+    pub replicas: Option<Arc<Replicas>>,
 }
 
 /// One stream. Nobody runs it: every viewer that has read all there is drives it on, and wakes the
 /// others when it finds more. So one viewer alone costs no task and no channel; where it does not
 /// read, nobody reads the upstream; and among several, one that does not read slows nobody.
 pub struct Stream {
-    pump: Mutex<Pump>,
+    /// `None` where another replica makes the stream, and it is only followed here.
+    pump: Option<Mutex<Pump>>,
     shared: Arc<Shared>,
     /// Wakes everybody who waits for more.
     waker: Waker,
     keeping: Option<Keeping>,
+    id: Option<StreamId>,
+    /// The name of the key that made it.
+    owner: String,
 }
 
 /// What viewers and whoever drives have in common.
@@ -48,6 +55,24 @@ struct State {
     viewers: usize,
     /// How many viewers there have been.
     visits: u64,
+    /// Up to where the stream is where other replicas can read it.
+    stored: u64,
+    /// Whether it is known that there is more to be stored.
+    queued: bool,
+}
+
+/// What other replicas cannot read yet.
+pub(super) struct Unstored {
+    /// Where it begins.
+    pub(super) position: u64,
+    /// Whole events.
+    pub(super) writes: Vec<Bytes>,
+    /// What they can read ends before `position`.
+    pub(super) gap: bool,
+    /// The number of the oldest event that is kept.
+    pub(super) oldest: u64,
+    /// Whether the last write has the terminal event.
+    pub(super) ended: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +96,24 @@ impl Stream {
             .as_ref()
             .filter(|keeping| !keeping.window.is_zero())
             .map(|keeping| keeping.buffer);
+        let known = keeping.as_ref();
+        let owner = known.map_or_else(String::new, |keeping| keeping.owner.clone());
+        let id = known.map(|keeping| keeping.stream);
+        Self::built(Some(Mutex::new(pump)), buffer, id, owner, keeping)
+    }
+
+    /// A stream that another replica makes, and that is told here with [`Stream::follow`].
+    pub(super) fn followed(id: StreamId, owner: String, buffer: usize) -> Self {
+        Self::built(None, Some(buffer), Some(id), owner, None)
+    }
+
+    fn built(
+        pump: Option<Mutex<Pump>>,
+        buffer: Option<usize>,
+        id: Option<StreamId>,
+        owner: String,
+        keeping: Option<Keeping>,
+    ) -> Self {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 log: Log::new(buffer),
@@ -78,14 +121,23 @@ impl Stream {
                 waiting: Vec::new(),
                 viewers: 0,
                 visits: 0,
+                stored: 0,
+                queued: false,
             }),
         });
         Self {
-            pump: Mutex::new(pump),
+            pump,
             waker: Waker::from(Arc::clone(&shared)),
             shared,
             keeping,
+            id,
+            owner,
         }
+    }
+
+    /// `None` where nobody can come back to it.
+    pub(super) fn id(&self) -> Option<StreamId> {
+        self.id
     }
 
     pub(super) fn keeping(&self) -> Option<&Keeping> {
@@ -100,13 +152,17 @@ impl Stream {
 
     /// Whether the key of this name may cancel it.
     pub fn belongs_to(&self, owner: &str) -> bool {
-        let mut keeping = self.keeping.iter();
-        keeping.any(|keeping| keeping.owner == owner)
+        self.owner == owner
     }
 
     /// Whether others than its first client can read it.
     pub fn can_be_read(&self) -> bool {
-        self.window().is_some()
+        self.pump.is_none() || self.window().is_some()
+    }
+
+    /// Whether another replica makes it.
+    pub fn is_followed(&self) -> bool {
+        self.pump.is_none()
     }
 
     /// Whether the terminal event was written.
@@ -140,7 +196,7 @@ impl Stream {
 
     /// Why it ended without its finish.
     pub(super) fn failure(&self) -> Option<Error> {
-        self.pump().failure().cloned()
+        self.pump()?.failure().cloned()
     }
 
     /// Why it ended before it said anything.
@@ -154,14 +210,76 @@ impl Stream {
 
     /// From here on a failure is an event, for the client has its 200.
     pub(super) fn answered(&self) {
-        self.pump().answered();
+        if let Some(mut pump) = self.pump() {
+            pump.answered();
+        }
     }
 
     /// Ends the stream as cancelled, closes the upstream's connection, and tells its viewers.
+    /// Nothing happens to a stream that another replica makes.
     pub fn cancel(&self) {
-        let mut pump = self.pump();
-        pump.cancel();
-        self.poll(&mut pump, NOBODY);
+        if let Some(mut pump) = self.pump() {
+            pump.cancel();
+            self.poll(&mut pump, NOBODY);
+        }
+    }
+
+    /// What the replica that makes it has said; with `ended`, its terminal event is in it.
+    pub(super) fn follow(&self, bytes: Bytes, ended: bool) {
+        let mut state = self.shared.lock();
+        state.log.push(bytes);
+        state.ended |= ended;
+        drop(state);
+        self.waker.wake_by_ref();
+    }
+
+    /// What is to be stored, of at most about `room` bytes; `None` where that is nothing.
+    pub(super) fn unstored(&self, room: usize) -> Option<Unstored> {
+        let mut state = self.shared.lock();
+        let State {
+            log, stored, ended, ..
+        } = &mut *state;
+        let begin = (*stored).max(log.start());
+        let mut unstored = Unstored {
+            position: begin,
+            writes: Vec::new(),
+            gap: begin > *stored,
+            oldest: log.first().unwrap_or_default(),
+            ended: *ended,
+        };
+        let (mut position, mut taken) = (begin, 0);
+        while taken < room
+            && let Ok(Some(bytes)) = log.read(position)
+        {
+            position += bytes.len() as u64;
+            taken += bytes.len();
+            unstored.writes.push(bytes);
+        }
+        unstored.ended &= position == log.end();
+        state.queued = false;
+        (!unstored.writes.is_empty()).then_some(unstored)
+    }
+
+    /// Other replicas can read it up to `position`. Says whether there is more to be stored.
+    pub(super) fn stored(&self, position: u64) -> bool {
+        let mut state = self.shared.lock();
+        state.stored = state.stored.max(position);
+        state.stored < state.log.end()
+    }
+
+    /// Waits until the terminal event was written.
+    pub(super) fn poll_ended(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.shared.lock();
+        if state.ended {
+            return Poll::Ready(());
+        }
+        state.waiting.push((NOBODY, context.waker().clone()));
+        Poll::Pending
+    }
+
+    /// Whether somebody reads it here.
+    pub(super) fn is_viewed(&self) -> bool {
+        self.shared.lock().viewers > 0
     }
 
     pub(super) fn enter(&self) -> ViewerId {
@@ -190,7 +308,9 @@ impl Stream {
 
     /// Ends a stream that nobody views, unless somebody came since there had been so many `visits`.
     pub(super) fn abandon(&self, visits: u64) {
-        let mut pump = self.pump();
+        let Some(mut pump) = self.pump() else {
+            return;
+        };
         let mut state = self.shared.lock();
         if state.viewers > 0 || state.visits != visits || state.ended {
             return;
@@ -201,6 +321,9 @@ impl Stream {
         drop(pump);
         if let Some(keeping) = &self.keeping {
             keeping.registry.abandoned(keeping.stream);
+            if let Some(replicas) = keeping.shared() {
+                replicas.abandoned(keeping);
+            }
         }
     }
 
@@ -268,13 +391,15 @@ impl Stream {
     /// Drives the stream on; says whether that brought anything. Where somebody else does so right
     /// now, they will wake those who wait.
     fn drive(&self, driver: ViewerId) -> bool {
-        let mut pump = match self.pump.try_lock() {
+        let Some(pump) = &self.pump else {
+            return false;
+        };
+        let mut pump = match pump.try_lock() {
             Ok(pump) => pump,
             Err(TryLockError::WouldBlock) => return false,
             Err(TryLockError::Poisoned(poisoned)) => {
                 let mut pump = poisoned.into_inner();
                 pump.break_down();
-                self.pump.clear_poison();
                 pump
             }
         };
@@ -297,18 +422,32 @@ impl Stream {
             state.log.push(bytes);
         }
         state.ended |= ended;
+        let unqueued = !std::mem::replace(&mut state.queued, true);
         state.waiting.retain(|(waiting, _)| *waiting != driver);
         drop(state);
         self.waker.wake_by_ref();
-        if ended && let Some(keeping) = &self.keeping {
-            keeping.registry.ended(self, keeping, last);
+        if let Some(keeping) = &self.keeping {
+            if ended {
+                keeping.registry.ended(self, keeping, last);
+            }
+            if unqueued && let Some(replicas) = keeping.shared() {
+                replicas.wrote(keeping.stream);
+            }
         }
         true
     }
 
     /// Never locked by someone who holds the state.
-    fn pump(&self) -> MutexGuard<'_, Pump> {
-        self.pump.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pump(&self) -> Option<MutexGuard<'_, Pump>> {
+        let pump = self.pump.as_ref()?;
+        Some(pump.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Keeping {
+    /// Where other replicas can read it, if they may.
+    fn shared(&self) -> Option<&Replicas> {
+        self.replicas.as_deref().filter(|_| !self.window.is_zero())
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Reader {
     over: bool,
     /// The number of the event before the first that it reads.
     seen: Option<u64>,
+    /// The number of the last event that the client has, where that is more than is known here.
+    ahead: Option<u64>,
     /// What it read last, where the stream is kept.
     last: Bytes,
     _seat: Option<Seat>,
@@ -151,7 +153,13 @@ impl Reader {
                 Return::Reader(reader)
             }
             Place::Gone => Return::Gone,
-            Place::Ahead => Return::Ahead,
+            // What another replica has said comes here a little later.
+            Place::Ahead(end) if stream.is_followed() && !ended => {
+                reader.position = end;
+                reader.ahead = seen;
+                Return::Reader(reader)
+            }
+            Place::Ahead(_) => Return::Ahead,
         }
     }
 
@@ -163,24 +171,48 @@ impl Reader {
         if self.over {
             return Poll::Ready(None);
         }
-        let found = ready!(self.stream.poll_read(context, self.id, self.position));
-        Poll::Ready(match found {
-            Found::Bytes(bytes) => {
-                self.position += bytes.len() as u64;
-                if self.stream.can_be_read() {
-                    self.last = bytes.clone();
+        loop {
+            let found = ready!(self.stream.poll_read(context, self.id, self.position));
+            return Poll::Ready(match found {
+                Found::Bytes(bytes) => {
+                    self.position += bytes.len() as u64;
+                    let Some(bytes) = self.unseen(bytes) else {
+                        continue;
+                    };
+                    if self.stream.can_be_read() {
+                        self.last = bytes.clone();
+                    }
+                    Some(Ok(bytes))
                 }
-                Some(Ok(bytes))
+                Found::End => {
+                    self.over = true;
+                    None
+                }
+                Found::Dropped => {
+                    self.over = true;
+                    self.fell_behind().map(Err)
+                }
+            });
+        }
+    }
+
+    /// What the client does not have of `bytes`. An error that ends the stream short of what the
+    /// client has is for it too.
+    fn unseen(&mut self, bytes: Bytes) -> Option<Bytes> {
+        let Some(ahead) = self.ahead else {
+            return Some(bytes);
+        };
+        let mut unseen = BytesMut::new();
+        for told in native::told(&bytes) {
+            if told.number > ahead {
+                self.ahead = None;
+                unseen.extend_from_slice(told.bytes);
+            } else if told.name == "error" {
+                let number = ahead.saturating_add(1);
+                unseen.extend_from_slice(&native::renumbered(&told, number));
             }
-            Found::End => {
-                self.over = true;
-                None
-            }
-            Found::Dropped => {
-                self.over = true;
-                self.fell_behind().map(Err)
-            }
-        })
+        }
+        (!unseen.is_empty()).then(|| unseen.freeze())
     }
 
     fn new(stream: Arc<Stream>) -> Self {
@@ -190,13 +222,14 @@ impl Reader {
             position: 0,
             over: false,
             seen: None,
+            ahead: None,
             last: Bytes::new(),
             _seat: None,
         }
     }
 
     fn fell_behind(&self) -> Option<FellBehind> {
-        let stream = self.stream.keeping()?.stream;
+        let stream = self.stream.id()?;
         let read = native::last_told(&self.last).map(|told| told.number);
         let number = read.or(self.seen).map_or(0, |seen| seen.saturating_add(1));
         Some(FellBehind {

@@ -106,9 +106,15 @@ impl Serve {
         }
         drain(&gateway, stop.asked()).await;
         closing.cancel();
-        let ended = async { while listeners.join_next().await.is_some() {} };
+        let ended = async {
+            gateway.streams.wait().await;
+            while listeners.join_next().await.is_some() {}
+        };
         if tokio::time::timeout(LAST_WORDS, ended).await.is_err() {
             tracing::warn!("some connections did not end in time and are closed");
+        }
+        if let Some(replicas) = &gateway.app().replicas {
+            replicas.flush().await;
         }
         tracing::info!("stopped");
         Ok(())

@@ -62,7 +62,7 @@ impl Dialect for Native {
 }
 
 pub(super) use parse::settings;
-pub use told::{Told, last_told, told};
+pub use told::{Told, last_told, renumbered, told};
 
 /// The request of `GET /v1/streams?model=&prompt=`, which a browser's `EventSource` can make.
 ///

@@ -1,12 +1,14 @@
 //! The gateway's own events read back from the bytes that tell them.
 
+use bytes::Bytes;
 use memchr::memmem;
 
-use crate::model::EventId;
+use crate::model::{EventId, StreamId};
 
 /// One event as it was written by this dialect's encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Told<'a> {
+    pub stream: StreamId,
     pub number: u64,
     pub name: &'a str,
     /// JSON on one line.
@@ -38,29 +40,35 @@ pub fn last_told(bytes: &[u8]) -> Option<Told<'_>> {
     one(&bytes[start..])
 }
 
+/// An event with another number.
+pub fn renumbered(told: &Told<'_>, number: u64) -> Bytes {
+    let Told {
+        stream, name, data, ..
+    } = told;
+    format!("id: {stream}.{number}\nevent: {name}\ndata: {data}\n\n").into()
+}
+
 fn one(bytes: &[u8]) -> Option<Told<'_>> {
-    let mut told = Told {
-        number: 0,
-        name: "",
-        data: "",
-        bytes,
-    };
-    let mut numbered = false;
+    let (mut id, mut name, mut data) = (None, "", "");
     for line in std::str::from_utf8(bytes).ok()?.lines() {
         match line.split_once(": ")? {
-            ("id", id) => {
-                told.number = EventId::parse(id)?.number;
-                numbered = true;
-            }
-            ("event", name) => told.name = name,
-            ("data", data) => {
-                told.data = data;
+            ("id", value) => id = Some(EventId::parse(value)?),
+            ("event", value) => name = value,
+            ("data", value) => {
+                data = value;
                 break;
             }
             _ => {}
         }
     }
-    numbered.then_some(told)
+    let EventId { stream, number } = id?;
+    Some(Told {
+        stream,
+        number,
+        name,
+        data,
+        bytes,
+    })
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ mod program;
 mod recording;
 mod refusals;
 mod reloading;
+mod replicas;
 mod resuming;
 mod returning;
 mod scripted;
