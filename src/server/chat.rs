@@ -12,7 +12,7 @@ use http_body::Body as _;
 use http_body_util::{BodyExt as _, Limited};
 
 use super::entry::Entry;
-use super::refuse::Refusal;
+use super::refuse::{Refusal, tell_limits};
 use super::resume::{Return, returning};
 use crate::app::Gateway;
 use crate::dialect::{Dialect, Opening, native};
@@ -60,7 +60,7 @@ pub(super) async fn answer(
     if let Some(there_is) = returning(headers, &gateway.memory) {
         prompt.discard(headers).await;
         return match there_is {
-            Return::Complete => Ok(complete(limits)),
+            Return::Complete => Ok(complete(limits, dialect)),
             Return::Refused(error) => Err(refused(error)),
         };
     }
@@ -130,15 +130,15 @@ pub(super) async fn answer(
     };
     let mut response = Response::new(body.map_err(refused)?);
     *response.headers_mut() = headers_out;
-    limits.write(response.headers_mut());
+    tell_limits(limits, dialect, response.headers_mut());
     Ok(response)
 }
 
 /// 204: there is nothing more to come.
-fn complete(limits: RateLimits) -> Response {
+fn complete(limits: RateLimits, dialect: &dyn Dialect) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
-    limits.write(response.headers_mut());
+    tell_limits(limits, dialect, response.headers_mut());
     response
 }
 
