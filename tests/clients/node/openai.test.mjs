@@ -54,7 +54,7 @@ test("openai: refusals of requests", async () => {
     new OpenAI({ ...options, maxRetries: 0 }).chat.completions.create({ model, messages, ...more });
   await assert.rejects(ask({ ...options, apiKey: "nobody's" }), OpenAI.AuthenticationError);
   await assert.rejects(ask({ ...options, apiKey: narrowKey }, "gemini/text"), OpenAI.PermissionDeniedError);
-  await assert.rejects(ask(options, "openai-chat/text", { n: 2 }), (error) => {
+  await assert.rejects(ask(options, "gemini/text", { n: 2 }), (error) => {
     assert.ok(error instanceof OpenAI.BadRequestError);
     assert.equal(error.param, "n");
     assert.ok(error.requestID);
