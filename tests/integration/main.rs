@@ -25,4 +25,5 @@ mod recordings;
 mod replay_command;
 mod requests;
 mod signed_requests;
+mod survival;
 mod web;

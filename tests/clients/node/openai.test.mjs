@@ -1,4 +1,4 @@
-// OpenAI's own JavaScript client, over Chat Completions.
+// OpenAI's own JavaScript client, over Chat Completions and Responses.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -99,3 +99,13 @@ test("openai: leaving cancels", async () => {
   }
   assert.ok(await left("hold-openai-js"));
 });
+
+for (const wire of wires) {
+  test(`openai: a response before ${wire}`, async () => {
+    const asked = { model: `${wire}/text`, input: "Hello?" };
+    const whole = await client.responses.create(asked);
+    const streamed = await client.responses.stream(asked).finalResponse();
+    assert.ok(whole.output_text);
+    assert.equal(streamed.output_text, whole.output_text);
+  });
+}

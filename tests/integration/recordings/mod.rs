@@ -233,7 +233,7 @@ fn through_the_pipeline(name: &str, pieces: &[&[u8]]) -> Result<(Heard, Vec<Stri
             Event::ToolCall(call) => {
                 let at = call.index as usize;
                 if at == heard.calls.len() {
-                    unnamed += usize::from(call.id.is_none_or(str::is_empty));
+                    unnamed += usize::from(call.name.is_none());
                     let name = call.name.unwrap_or_default().to_owned();
                     heard.calls.push((name, String::new()));
                 }
@@ -273,7 +273,7 @@ fn through_the_pipeline(name: &str, pieces: &[&[u8]]) -> Result<(Heard, Vec<Stri
         ));
     }
     if unnamed > 0 {
-        return Err("a call without an id, or a finish that no upstream says".to_owned());
+        return Err("a call without a name, or a finish that no upstream says".to_owned());
     }
     if let Err(error) = outcome {
         let known = [
