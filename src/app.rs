@@ -6,22 +6,26 @@ use std::collections::hash_map::Entry;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::{Caller, KeyRing};
-use crate::config::{Config, Model, Target as ConfiguredTarget, Upstream as ConfiguredUpstream};
+use crate::config::{
+    Config, Model, State, Target as ConfiguredTarget, Upstream as ConfiguredUpstream,
+};
 use crate::limit::{Account, CallerLimits, Limiter, Settings};
 use crate::metrics::Metrics;
 use crate::model::{Error, ErrorCode, Sealer};
 use crate::route::{Route, Target, Timeouts};
-use crate::stream::Memory;
+use crate::store::Store;
+use crate::stream::Registry;
 use crate::upstream::{Recycler, Upstream, connections};
 
 /// The whole gateway: what outlives a configuration, and the configuration in force.
 pub struct Gateway {
     pub metrics: Arc<Metrics>,
-    pub memory: Arc<Memory>,
+    pub registry: Arc<Registry>,
     pub recycler: Recycler,
     /// Every request that was let in holds a token of it until its answer ends.
     pub streams: TaskTracker,
@@ -37,6 +41,8 @@ pub struct App {
     pub config: Config,
     pub keys: KeyRing,
     pub limiter: Limiter,
+    /// What replicas share, where the configuration says so.
+    pub store: Option<Arc<Store>>,
     /// Each model's targets, by the model's name in the configuration.
     targets: HashMap<String, Vec<(Arc<Upstream>, ConfiguredTarget)>>,
 }
@@ -45,10 +51,11 @@ impl Gateway {
     /// # Errors
     /// Where no upstream can be connected to at all: the system's certificates cannot be read.
     pub fn new(config: Config) -> Result<Self, reqwest::Error> {
-        let app = App::new(config, None)?;
+        let metrics = Arc::default();
+        let app = App::new(config, None, &metrics)?;
         Ok(Self {
-            metrics: Arc::default(),
-            memory: Arc::default(),
+            metrics,
+            registry: Arc::default(),
             recycler: Recycler::default(),
             streams: TaskTracker::new(),
             draining: CancellationToken::new(),
@@ -69,14 +76,18 @@ impl Gateway {
     /// # Errors
     /// As [`Gateway::new`]; the old configuration stays in force.
     pub fn reload(&self, config: Config) -> Result<(), reqwest::Error> {
-        let app = App::new(config, Some(&self.app().limiter))?;
+        let app = App::new(config, Some(&self.app()), &self.metrics)?;
         *self.app.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(app);
         Ok(())
     }
 }
 
 impl App {
-    fn new(config: Config, before: Option<&Limiter>) -> Result<Self, reqwest::Error> {
+    fn new(
+        config: Config,
+        before: Option<&Self>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, reqwest::Error> {
         let mut clients = HashMap::new();
         let mut upstreams: HashMap<(&str, Duration), Arc<Upstream>> = HashMap::new();
         let mut targets = HashMap::new();
@@ -98,9 +109,10 @@ impl App {
         Ok(Self {
             keys: KeyRing::new(config.keys.as_deref()),
             limiter: match before {
-                Some(before) => before.succeeded_by(&settings),
+                Some(before) => before.limiter.succeeded_by(&settings),
                 None => Limiter::new(&settings),
             },
+            store: store(&config, before, metrics),
             targets,
             config,
         })
@@ -166,6 +178,21 @@ pub fn connected(
         client: client.clone(),
         frame_cap,
     })
+}
+
+/// The shared state that the configuration names. The connection stays where the server does.
+fn store(config: &Config, before: Option<&App>, metrics: &Arc<Metrics>) -> Option<Arc<Store>> {
+    let State::Redis { url, server } = &config.state else {
+        return None;
+    };
+    let kept = before.and_then(|before| match &before.config.state {
+        State::Redis { url: old, .. } if old.expose_secret() == url.expose_secret() => {
+            before.store.clone()
+        }
+        State::Redis { .. } | State::Memory => None,
+    });
+    let connect = || Store::new(server.as_ref().clone(), Arc::clone(metrics));
+    Some(kept.unwrap_or_else(|| Arc::new(connect())))
 }
 
 fn limits(config: &Config) -> Settings {

@@ -15,6 +15,7 @@
 //! | [`stream`] | one stream from its request to its terminal event |
 //! | [`replay`] | the same without a connection: chunks to events to bytes, for tests and tools |
 //! | [`config`], [`access`] | what the operator wrote; whose key it is |
+//! | [`store`] | the connection to the state that replicas share |
 //! | [`limit`] | who may pass: requests per key and per address, open streams |
 //! | [`metrics`] | what is counted |
 //! | [`app`] | one configuration's objects, and the swap to the next |
@@ -37,6 +38,7 @@ pub mod model;
 pub mod replay;
 pub mod route;
 pub mod server;
+pub mod store;
 pub mod stream;
 pub mod upstream;
 pub mod wire;

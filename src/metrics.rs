@@ -31,10 +31,15 @@ pub struct Metrics {
     upstream_failures: Family<UpstreamLabels, Counter>,
     tokens: Family<TokenLabels, Counter>,
     open_streams: Gauge,
+    readers: Gauge,
+    returns: Family<ReturnLabels, Counter>,
     first_token: Histogram,
     duration: Histogram,
     repaired_lines: Counter,
     reloads: Family<ReloadLabels, Counter>,
+    store_up: Gauge,
+    store_round_trips: Counter,
+    store_failures: Family<CauseLabels, Counter>,
 }
 
 /// How one stream ended, for [`Metrics::stream_ended`].
@@ -50,11 +55,27 @@ pub struct StreamEnd<'a> {
     pub usage: Option<Usage>,
 }
 
+/// What went wrong between the gateway and the state that replicas share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreFailure {
+    /// No answer in time.
+    Timeout,
+    /// No connection, or a server that is not well.
+    Connection,
+    /// One command that a healthy server refused.
+    Refused,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
     dialect: &'static str,
     model: String,
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReturnLabels {
+    found: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -78,6 +99,11 @@ struct ReloadLabels {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CauseLabels {
+    cause: &'static str,
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("sluicegate");
@@ -87,10 +113,15 @@ impl Default for Metrics {
             upstream_failures: Family::default(),
             tokens: Family::default(),
             open_streams: Gauge::default(),
+            readers: Gauge::default(),
+            returns: Family::default(),
             first_token: Histogram::new(FIRST_TOKEN),
             duration: Histogram::new(DURATION),
             repaired_lines: Counter::default(),
             reloads: Family::default(),
+            store_up: Gauge::default(),
+            store_round_trips: Counter::default(),
+            store_failures: Family::default(),
             registry: Registry::default(),
         };
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
@@ -120,6 +151,16 @@ impl Default for Metrics {
             "Streams that are open now",
             metrics.open_streams.clone(),
         );
+        registry.register(
+            "readers",
+            "Clients that read a stream they came back to or did not make",
+            metrics.readers.clone(),
+        );
+        registry.register(
+            "returns",
+            "Clients that came back to a stream, by what they found: resumed, complete, or an error's code",
+            metrics.returns.clone(),
+        );
         registry.register_with_unit(
             "first_token",
             "From a request's arrival to its answer's first content",
@@ -142,6 +183,9 @@ impl Default for Metrics {
             "Reloads of the configuration: accepted or refused",
             metrics.reloads.clone(),
         );
+        metrics.register_store(&mut registry);
+        // The process's own memory is always there.
+        metrics.store_up.set(1);
         Self {
             registry,
             ..metrics
@@ -158,8 +202,39 @@ impl Metrics {
         text
     }
 
+    fn register_store(&self, registry: &mut Registry) {
+        registry.register(
+            "store_up",
+            "Whether the state can be reached: 1 or 0; always 1 where it is in memory",
+            self.store_up.clone(),
+        );
+        registry.register(
+            "store_round_trips",
+            "Questions to the state that replicas share",
+            self.store_round_trips.clone(),
+        );
+        registry.register(
+            "store_failures",
+            "Questions to the shared state without a good answer: timeout, connection, refused",
+            self.store_failures.clone(),
+        );
+    }
+
     pub fn stream_began(&self) {
         self.open_streams.inc();
+    }
+
+    pub fn reader_came(&self) {
+        self.readers.inc();
+    }
+
+    pub fn reader_left(&self) {
+        self.readers.dec();
+    }
+
+    /// A client came back to a stream and found it `resumed`, `complete`, or an error's code.
+    pub fn returned(&self, found: &'static str) {
+        self.returns.get_or_create(&ReturnLabels { found }).inc();
     }
 
     pub fn stream_ended(&self, end: &StreamEnd<'_>) {
@@ -203,5 +278,23 @@ impl Metrics {
     pub fn reloaded(&self, accepted: bool) {
         let outcome = if accepted { "accepted" } else { "refused" };
         self.reloads.get_or_create(&ReloadLabels { outcome }).inc();
+    }
+    pub fn store_is_up(&self, up: bool) {
+        self.store_up.set(i64::from(up));
+    }
+
+    pub fn store_asked(&self) {
+        self.store_round_trips.inc();
+    }
+
+    pub fn store_failed(&self, failure: StoreFailure) {
+        let cause = match failure {
+            StoreFailure::Timeout => "timeout",
+            StoreFailure::Connection => "connection",
+            StoreFailure::Refused => "refused",
+        };
+        self.store_failures
+            .get_or_create(&CauseLabels { cause })
+            .inc();
     }
 }

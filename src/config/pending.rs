@@ -16,11 +16,6 @@ struct Pending {
 
 const PENDING: &[Pending] = &[
     Pending {
-        path: &["resume", "window"],
-        asks: |text| unit::interval(text).is_ok(),
-        message: "streams cannot be resumed in this version: a client that leaves cancels its upstream",
-    },
-    Pending {
         path: &["state"],
         asks: |text| text != "memory",
         message: "a shared state is not available in this version: every replica keeps its own",

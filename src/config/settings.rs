@@ -51,8 +51,13 @@ pub struct Resume {
 pub enum State {
     /// In this process.
     Memory,
-    /// In the Redis at this URL, shared by all replicas. The URL may hold a password.
-    Redis(SecretString),
+    /// In a Redis, shared by all replicas.
+    Redis {
+        /// As the config has it; it may hold a password.
+        url: SecretString,
+        /// Where the URL leads. Nothing is connected yet.
+        server: Box<redis::Client>,
+    },
 }
 
 /// What a request meets while the shared state cannot be reached.
@@ -178,16 +183,25 @@ pub fn read_state(reader: &mut Reader, section: &Section<'_>) -> State {
     if text == "memory" {
         return State::Memory;
     }
-    let is_redis = Url::parse(text)
-        .is_ok_and(|url| matches!(url.scheme(), "redis" | "rediss") && url.has_host());
-    if !is_redis {
+    // A fragment would be `#insecure`, which switches the check of certificates off.
+    let server = Url::parse(text)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "redis" | "rediss"))
+        .filter(|url| url.has_host() && url.fragment().is_none())
+        .and_then(|url| redis::Client::open(url).ok())
+        .map(Box::new);
+    let Some(server) = server else {
         // The value stays out of the message: it may hold a password.
         reader.problem(
             field,
             "is neither `memory` nor a URL such as `redis://host:6379/0`",
         );
+        return State::Memory;
+    };
+    State::Redis {
+        url: SecretString::from(text),
+        server,
     }
-    State::Redis(SecretString::from(text))
 }
 
 /// Reads `on_store_failure`.
@@ -254,7 +268,7 @@ impl State {
     pub fn redacted(&self) -> String {
         match self {
             Self::Memory => "memory".to_owned(),
-            Self::Redis(url) => match Url::parse(url.expose_secret()) {
+            Self::Redis { url, .. } => match Url::parse(url.expose_secret()) {
                 Ok(mut url) if url.password().is_some() => {
                     // Cannot fail: a URL with a password has a host.
                     let _ = url.set_password(Some("redacted"));

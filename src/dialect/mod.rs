@@ -64,6 +64,11 @@ pub trait Dialect: Send + Sync + 'static {
         false
     }
 
+    /// Whether a client can come back to a stream: its events are numbered.
+    fn resumes(&self) -> bool {
+        false
+    }
+
     /// What says that the connection lives; may stand between any two events and before the first.
     fn heartbeat(&self) -> &'static [u8];
 

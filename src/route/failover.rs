@@ -70,7 +70,11 @@ impl Route {
             let read = poll_fn(|context| answer.poll_read(context, commit));
             let finished = timeout_at(deadline, read)
                 .await
-                .map_err(|_| too_late(limit))??;
+                .map_err(|_| too_late(limit))?;
+            let finished = match finished {
+                Err(error) if !commit.committed => return Err(unheard(error)),
+                finished => finished?,
+            };
             if finished || commit.committed {
                 return Ok(answer);
             }
@@ -83,6 +87,17 @@ fn too_late(limit: Duration) -> Error {
         ErrorCode::UpstreamTimeout,
         format!("the upstream gave no token within {limit:?}"),
     )
+}
+
+/// Nothing of an answer was interrupted where nothing of it had come.
+fn unheard(error: Error) -> Error {
+    match error.code() {
+        ErrorCode::StreamInterrupted => Error::new(
+            ErrorCode::UpstreamUnavailable,
+            "the upstream's answer ended before it said anything",
+        ),
+        _ => error,
+    }
 }
 
 /// Whether another target may do better. One that refuses the request itself speaks for all, unless

@@ -16,9 +16,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::chat::{self, Prompt};
-use super::entry::{enter, request_id};
+use super::entry::{enter, known_visit, request_id, visit};
 use super::refuse::{REQUEST_ID, Refusal, identify, refuse};
-use super::{models, web};
+use super::{models, resume, web};
 use crate::app::Gateway;
 use crate::config::Origins;
 use crate::dialect::{self, Dialect, NATIVE};
@@ -53,7 +53,7 @@ const ALLOWED: [&str; 23] = [
     "x-stainless-timeout",
 ];
 
-/// The only path that answers more methods than one.
+/// `GET` and `POST`, and no `HEAD`, which the router would count in.
 const STREAMS: &str = "/v1/streams";
 
 /// Every dialect on its path, and what belongs to none.
@@ -71,6 +71,9 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/v1/ui-messages/{chat}/stream", get(StatusCode::NO_CONTENT))
         // `get` would answer HEAD too, and ask a model for nobody.
         .route(STREAMS, get(get_stream).head(wrong_method))
+        .route("/v1/streams/{id}", get(get_status).delete(cancel_stream))
+        .route("/v1/streams/{id}/events", get(get_events))
+        .route("/v1/events", get(get_several))
         .fallback(nowhere)
         // Only paths that are there already have it.
         .method_not_allowed_fallback(wrong_method)
@@ -110,14 +113,78 @@ async fn prompt(
     prompt: Prompt,
 ) -> Response {
     let request = request_id(headers);
-    let answered = match enter(gateway, peer, headers, Opens::Stream) {
-        Ok(entry) => chat::answer(gateway, dialect, entry, &request, headers, prompt).await,
-        Err(refusal) => {
+    let answered = match resume::last_event_id(headers) {
+        Some(id) => {
             prompt.discard(headers).await;
-            Err(refusal)
+            known_visit(gateway, peer, headers)
+                .and_then(|(visit, _)| resume::resume(gateway, &visit, id))
         }
+        None => match enter(gateway, peer, headers, Opens::Stream) {
+            Ok(entry) => chat::answer(gateway, dialect, entry, &request, headers, prompt).await,
+            Err(refusal) => {
+                prompt.discard(headers).await;
+                Err(refusal)
+            }
+        },
     };
     finish(answered, dialect, gateway, &request)
+}
+
+/// Whoever knows a stream's id may read it, so no key is asked for.
+async fn get_events(
+    State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Path(id): Path<String>,
+    Query(query): Query<HashMap<String, String>>,
+    headers: HeaderMap,
+) -> Response {
+    let after = query.get("after").map(String::as_str);
+    let answered = visit(&gateway, peer, &headers).and_then(|visit| {
+        resume::events(
+            &gateway,
+            &visit,
+            &id,
+            resume::last_event_id(&headers),
+            after,
+        )
+    });
+    finish(answered, NATIVE, &gateway, &request_id(&headers))
+}
+
+async fn get_several(
+    State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Query(query): Query<Vec<(String, String)>>,
+    headers: HeaderMap,
+) -> Response {
+    let named = query.into_iter().filter(|(name, _)| name == "stream");
+    let streams: Vec<_> = named.map(|(_, stream)| stream).collect();
+    let answered = visit(&gateway, peer, &headers).and_then(|visit| {
+        resume::multiplexed(&gateway, &visit, &streams, resume::last_event_id(&headers))
+    });
+    finish(answered, NATIVE, &gateway, &request_id(&headers))
+}
+
+async fn get_status(
+    State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let answered =
+        visit(&gateway, peer, &headers).and_then(|visit| resume::status(&gateway, &visit, &id));
+    finish(answered, NATIVE, &gateway, &request_id(&headers))
+}
+
+async fn cancel_stream(
+    State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let answered = known_visit(&gateway, peer, &headers)
+        .and_then(|(visit, caller)| resume::cancel(&gateway, &visit, &caller, &id));
+    finish(answered, NATIVE, &gateway, &request_id(&headers))
 }
 
 async fn list_models(
@@ -154,7 +221,6 @@ async fn wrong_method(gateway: State<Arc<Gateway>>, request: Request<Body>) -> R
     let streams = request.uri().path() == STREAMS;
     let mut response = astray(error, gateway, request).await;
     if streams {
-        // The router would count in HEAD, and for HEAD name no method.
         let allowed = HeaderValue::from_static("GET,POST");
         response.headers_mut().insert(ALLOW, allowed);
     }

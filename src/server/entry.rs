@@ -11,7 +11,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::refuse::{REQUEST_ID, Refusal};
 use crate::access::Caller;
 use crate::app::{App, Gateway};
-use crate::limit::{Opens, Permit, RateLimits};
+use crate::limit::{Arrival, Opens, Permit, RateLimits};
 use crate::model::{Error, ErrorCode, RequestId};
 
 /// A request that may pass.
@@ -21,6 +21,18 @@ pub(super) struct Entry {
     pub(super) permit: Permit,
     /// Keeps the gateway from ending before the request is answered.
     pub(super) open: TaskTrackerToken,
+}
+
+/// A request that asks for nothing new, so that only its address's limit counts it.
+pub(super) struct Visit {
+    pub(super) app: Arc<App>,
+    pub(super) limits: RateLimits,
+}
+
+impl Visit {
+    pub(super) fn refused(&self, error: Error) -> Refusal {
+        Refusal::new(error, self.limits)
+    }
 }
 
 /// The id that the client gave its request, or a new one.
@@ -45,14 +57,8 @@ pub(super) fn enter(
     if gateway.draining.is_cancelled() {
         return Err(Refusal::new(Error::draining(), RateLimits::default()));
     }
-    let address = client_address(&app, peer, headers);
-    let arrival = app
-        .limiter
-        .arrive(address)
-        .map_err(|refused| Refusal::new(refused.error, refused.limits))?;
-    let Some(caller) = app.keys.caller(presented(headers)).cloned() else {
-        return Err(Refusal::new(unauthenticated(headers), arrival.limits()));
-    };
+    let arrival = arrive(&app, peer, headers)?;
+    let caller = authenticate(&app, headers, &arrival)?;
     let account = app.account(&caller);
     let permit = app
         .limiter
@@ -64,6 +70,41 @@ pub(super) fn enter(
         permit,
         open,
     })
+}
+
+/// Lets a request pass that only reads what is there: whoever knows a stream's id may read it.
+pub(super) fn visit(
+    gateway: &Gateway,
+    peer: SocketAddr,
+    headers: &HeaderMap,
+) -> Result<Visit, Refusal> {
+    let app = gateway.app();
+    let limits = arrive(&app, peer, headers)?.limits();
+    Ok(Visit { app, limits })
+}
+
+/// As [`visit`], for what needs a key, and says whose it is.
+pub(super) fn known_visit(
+    gateway: &Gateway,
+    peer: SocketAddr,
+    headers: &HeaderMap,
+) -> Result<(Visit, Arc<Caller>), Refusal> {
+    let app = gateway.app();
+    let arrival = arrive(&app, peer, headers)?;
+    let caller = authenticate(&app, headers, &arrival)?;
+    let limits = arrival.limits();
+    Ok((Visit { app, limits }, caller))
+}
+
+fn arrive(app: &App, peer: SocketAddr, headers: &HeaderMap) -> Result<Arrival, Refusal> {
+    app.limiter
+        .arrive(client_address(app, peer, headers))
+        .map_err(|refused| Refusal::new(refused.error, refused.limits))
+}
+
+fn authenticate(app: &App, headers: &HeaderMap, arrival: &Arrival) -> Result<Arc<Caller>, Refusal> {
+    let caller = app.keys.caller(presented(headers)).cloned();
+    caller.ok_or_else(|| Refusal::new(unauthenticated(headers), arrival.limits()))
 }
 
 /// The key in `authorization: Bearer …` or `x-api-key`.

@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use super::socket::ClientSocket;
+
 /// How long a client may take to send its request's head, and how long a connection may idle.
 const HEAD_TIME: Duration = Duration::from_secs(30);
 /// Bounds a request's head and each connection's read buffer, in bytes.
@@ -98,7 +100,10 @@ async fn serve(stream: TcpStream, peer: SocketAddr, router: Router, stop: Cancel
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(HEAD_CAP)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        .serve_connection(
+            TokioIo::new(ClientSocket::new(stream)),
+            TowerToHyperService::new(service),
+        );
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -11,6 +11,7 @@
 //! | `refuse` | errors to HTTP answers |
 //! | `admin` | the operators' listener |
 //! | `listener` | connections: accepting, header deadlines, graceful ends |
+//! | `socket` | a client's socket that notices when its client leaves |
 
 mod admin;
 mod chat;
@@ -20,6 +21,7 @@ mod listener;
 mod models;
 mod refuse;
 mod resume;
+mod socket;
 mod web;
 
 pub use admin::router as admin;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::receipt::Receipt;
 use super::transcript::Transcript;
 use crate::dialect::Encoder;
-use crate::model::{Error, ErrorCode, Event, Sealer, Sink};
+use crate::model::{Error, ErrorCode, Event, FinishReason, Sealer, Sink};
 use crate::route::Receiver;
 
 /// The client's end of a stream: encodes events and settles the stream with the terminal one.
@@ -67,6 +67,13 @@ impl Outlet {
         self.transcript.fail(error);
     }
 
+    /// The terminal event of a stream that somebody who may do so has cancelled.
+    pub fn cancel(&mut self) {
+        if !self.ended() {
+            self.complete(FinishReason::Cancelled);
+        }
+    }
+
     /// Settles a stream whose client gets the error as a plain HTTP answer instead.
     pub fn refuse(mut self, error: &Error) {
         self.receipt.failed(error.code());
@@ -75,6 +82,13 @@ impl Outlet {
     /// Counts lines whose invalid UTF-8 was replaced.
     pub fn repaired(&self, lines: u64) {
         self.receipt.repaired(lines);
+    }
+
+    fn complete(&mut self, finish: FinishReason) {
+        self.receipt.completed(finish);
+        let total = self.receipt.elapsed();
+        let first_token = self.receipt.first_token().unwrap_or(total);
+        self.transcript.complete(finish, first_token, total);
     }
 }
 
@@ -99,10 +113,7 @@ impl Sink for Outlet {
             }
             return;
         };
-        self.receipt.completed(finish);
-        let total = self.receipt.elapsed();
-        let first_token = self.receipt.first_token().unwrap_or(total);
-        self.transcript.complete(finish, first_token, total);
+        self.complete(finish);
     }
 }
 

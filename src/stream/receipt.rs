@@ -6,7 +6,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::memory::{Memory, Remembered};
 use crate::limit::Permit;
 use crate::metrics::{Metrics, StreamEnd};
 use crate::model::{ErrorCode, FinishReason, RequestId, StreamId, Usage};
@@ -27,7 +26,6 @@ pub struct Subject {
 pub struct Receipt {
     subject: Subject,
     metrics: Arc<Metrics>,
-    memory: Arc<Memory>,
     arrived: Instant,
     first_content: Option<Instant>,
     upstream: Option<String>,
@@ -54,13 +52,11 @@ enum Outcome {
 }
 
 impl Receipt {
-    pub fn new(subject: Subject, held: Held, metrics: Arc<Metrics>, memory: Arc<Memory>) -> Self {
+    pub fn new(subject: Subject, held: Held, metrics: Arc<Metrics>) -> Self {
         metrics.stream_began();
-        memory.began(subject.stream);
         Self {
             subject,
             metrics,
-            memory,
             arrived: Instant::now(),
             first_content: None,
             upstream: None,
@@ -109,16 +105,15 @@ impl Receipt {
 
 impl Drop for Receipt {
     fn drop(&mut self) {
-        let (outcome, remembered) = match self.outcome {
-            Outcome::Abandoned => ("cancelled", Remembered::Abandoned),
-            Outcome::Complete(_) => ("complete", Remembered::Ended),
-            Outcome::Failed(code) => (code.as_str(), Remembered::Ended),
+        let outcome = match self.outcome {
+            Outcome::Abandoned | Outcome::Complete(FinishReason::Cancelled) => "cancelled",
+            Outcome::Complete(_) => "complete",
+            Outcome::Failed(code) => code.as_str(),
         };
         let finish = match self.outcome {
             Outcome::Complete(finish) => Some(finish.as_str()),
             Outcome::Abandoned | Outcome::Failed(_) => None,
         };
-        self.memory.ended(self.subject.stream, remembered);
         let duration = self.elapsed();
         self.metrics.stream_ended(&StreamEnd {
             dialect: self.subject.dialect,

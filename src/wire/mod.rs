@@ -14,6 +14,7 @@ mod json;
 mod ollama_chat;
 mod openai_chat;
 mod openai_responses;
+mod parse;
 mod refusal;
 
 use http::HeaderMap;

@@ -86,6 +86,10 @@ impl Serve {
         let mut listeners = JoinSet::new();
         listeners.spawn(clients.serve(server::clients(Arc::clone(&gateway)), closing.clone()));
         listeners.spawn(admin.serve(server::admin(Arc::clone(&gateway)), closing.clone()));
+        // Ends when the set is dropped.
+        let registry = Arc::clone(&gateway.registry);
+        let mut housekeeping = JoinSet::new();
+        housekeeping.spawn(async move { registry.keep_tidy().await });
         tracing::info!(clients = %client_addr, admin = %admin_addr, "serving");
         if demo.is_some() {
             welcome(out, client_addr).map_err(Failure::Output)?;

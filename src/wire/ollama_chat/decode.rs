@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use crate::framing::Frame;
 use crate::model::{Error, Event, FinishReason, Sink, ToolCallDelta, Usage};
 use crate::wire::json::{Count, Text, said};
+use crate::wire::parse::parse;
 use crate::wire::{Decoder, foreign, interrupted, unparsable, upstream_error};
 
 /// One answer's state.
@@ -63,8 +64,7 @@ struct Function<'a> {
 
 impl Decoder for ChatDecoder {
     fn frame(&mut self, frame: &Frame<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
-        let line: Line<'_> =
-            serde_json::from_str(frame.data).map_err(|error| unparsable(&error))?;
+        let line: Line<'_> = parse(frame.data).map_err(|error| unparsable(&error))?;
         if line.error.is_some() {
             return Err(upstream_error(frame.data));
         }
@@ -95,7 +95,7 @@ impl Decoder for ChatDecoder {
     }
 
     fn is_terminal(&self, frame: &Frame<'_>) -> bool {
-        serde_json::from_str::<Line<'_>>(frame.data)
+        parse::<Line<'_>>(frame.data)
             .is_ok_and(|line| line.done == Some(true) || line.error.is_some())
     }
 
@@ -161,7 +161,7 @@ fn arguments(raw: Option<&RawValue>) -> Result<Cow<'_, str>, Error> {
     if !sent.starts_with('"') {
         return Ok(Cow::Borrowed(if sent.is_empty() { "{}" } else { sent }));
     }
-    let inside: String = serde_json::from_str(sent).map_err(|error| unparsable(&error))?;
+    let inside: String = parse(sent).map_err(|error| unparsable(&error))?;
     Ok(if inside.is_empty() {
         Cow::Borrowed("{}")
     } else {

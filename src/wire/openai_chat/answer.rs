@@ -8,6 +8,7 @@ use super::chunk::{
 };
 use crate::model::{Citation, Error, ErrorCode, Event, FinishReason, Sink, ToolCallDelta};
 use crate::wire::json::{Text, list};
+use crate::wire::parse::parse;
 
 /// The state of one choice.
 #[derive(Default)]
@@ -191,7 +192,7 @@ fn reasoning(delta: &Delta<'_>, sink: &mut dyn Sink) {
 
 /// Those of no token, as come with the role, say nothing.
 fn tell_logprobs(json: &str, sink: &mut dyn Sink) {
-    let told: Map<String, Value> = serde_json::from_str(json).unwrap_or_default();
+    let told: Map<String, Value> = parse(json).unwrap_or_default();
     let says = |value: &Value| !value.is_null() && value.as_array().is_none_or(|l| !l.is_empty());
     if !told.values().any(says) {
         return;

@@ -7,6 +7,7 @@ use super::chunk::{ChatUsage, Choice, Chunk, Source};
 use crate::framing::Frame;
 use crate::model::{Error, Event, FinishReason, Sink, Usage};
 use crate::wire::json::{Count, Text, list};
+use crate::wire::parse::parse;
 use crate::wire::{Decoder, foreign, interrupted, unparsable, upstream_error};
 
 /// How many choices the API gives at most.
@@ -44,7 +45,7 @@ impl Decoder for ChatDecoder {
         if data.is_empty() || data == "null" {
             return Ok(());
         }
-        let chunk: Chunk<'_> = serde_json::from_str(data).map_err(|error| unparsable(&error))?;
+        let chunk: Chunk<'_> = parse(data).map_err(|error| unparsable(&error))?;
         self.identify(&chunk, sink);
         self.sources(&chunk, sink);
         let mut broken = None;
@@ -80,7 +81,7 @@ impl Decoder for ChatDecoder {
         if data == "[DONE]" {
             return true;
         }
-        let Ok(chunk) = serde_json::from_str::<Chunk<'_>>(data) else {
+        let Ok(chunk) = parse::<Chunk<'_>>(data) else {
             return false;
         };
         in_band_error(&chunk, frame.name, data).is_some()

@@ -90,6 +90,55 @@ async fn a_client_that_leaves_in_the_middle_cancels_its_upstream() {
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_behind_what_it_sent_too_early_cancels_its_upstream() {
+    let upstream = Scripted::bind().await;
+    let running = Running::before(&[upstream.addr()], "heartbeat: 1h");
+    let body = json!({"model": "m", "prompt": "Hello?"}).to_string();
+    let request = format!(
+        "POST /v1/streams HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    // Behind a request: a stray line break, the next request, and more than is read at once.
+    for behind in ["\r\n".to_owned(), request.clone(), request.repeat(300)] {
+        for begins in [false, true] {
+            for late in [false, true] {
+                let mut client = RawClient::connect(running.clients).await.unwrap();
+                let early = if late { "" } else { &behind };
+                let sent = format!("{request}{early}");
+                client.write(sent.as_bytes()).await.unwrap();
+                let mut exchange = upstream.request().await;
+                if begins {
+                    exchange.begin().await;
+                    exchange.token("one").await;
+                    client.head().await.unwrap();
+                    client.chunk().await.unwrap();
+                }
+                if late {
+                    client.write(behind.as_bytes()).await.unwrap();
+                }
+                drop(client);
+                exchange.closed().await;
+                running.idle().await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn requests_sent_at_once_are_answered_in_turn() {
+    let running = Running::before(&[Scripted::bind().await.addr()], "");
+    let mut client = RawClient::connect(running.clients).await.unwrap();
+    let request = "GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n";
+    // Far more than one read takes.
+    client.write(request.repeat(3000).as_bytes()).await.unwrap();
+    for _ in 0..3000 {
+        let head = client.head().await.unwrap();
+        assert_eq!(head.status, 200);
+        client.body(&head).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_in_its_request_asks_nobody() {
     let upstream = serve(&fast());
     let running = Running::before(&[upstream.addr()], "limits: { streams: 1 }");

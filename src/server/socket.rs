@@ -1,0 +1,125 @@
+//! A client's socket that notices when its client leaves, whatever else the client has sent.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// How much a client may send behind a request that is still being answered, in bytes.
+const AHEAD_CAP: usize = 64 * 1024;
+/// How much is read ahead at once, in bytes.
+const STEP: usize = 4 * 1024;
+
+/// Reads ahead where nobody else reads.
+///
+/// hyper looks for the end of a connection only while it holds none of the client's bytes. A client
+/// that sends its next request too early, or one line break too many, and then leaves would go
+/// unnoticed until something is written to it. So whenever hyper has looked at the connection
+/// without waiting for more of it, this reads for it: what comes is kept, and an end is told.
+///
+/// Source: hyper's `proto/h1/conn.rs`, `poll_read_keep_alive` and `mid_message_detect_eof`.
+pub(super) struct ClientSocket<S> {
+    inner: S,
+    /// What was read ahead.
+    ahead: Vec<u8>,
+    /// Whether hyper's last read since its last flush found nothing: then the socket wakes it.
+    reading: bool,
+    /// Whether hyper has written since its last flush: then it may be about to read.
+    wrote: bool,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> ClientSocket<S> {
+    pub(super) fn new(inner: S) -> Self {
+        Self {
+            inner,
+            ahead: Vec::new(),
+            reading: false,
+            wrote: false,
+        }
+    }
+
+    /// # Errors
+    /// Where the client has left.
+    fn watch(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        // A client that has sent more than is kept waits, as it would without a watch.
+        while self.ahead.len() < AHEAD_CAP {
+            let mut step = [0; STEP];
+            let mut buffer = ReadBuf::new(&mut step);
+            match Pin::new(&mut self.inner).poll_read(context, &mut buffer) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(read) => read?,
+            }
+            if buffer.filled().is_empty() {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+            self.ahead.extend_from_slice(buffer.filled());
+        }
+        Ok(())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientSocket<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.ahead.is_empty() {
+            let read = Pin::new(&mut self.inner).poll_read(context, buffer);
+            self.reading = read.is_pending();
+            return read;
+        }
+        let taken = self.ahead.len().min(buffer.remaining());
+        buffer.put_slice(&self.ahead[..taken]);
+        self.ahead.drain(..taken);
+        if self.ahead.is_empty() {
+            self.ahead = Vec::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientSocket<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.wrote = true;
+        Pin::new(&mut self.inner).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.wrote = true;
+        Pin::new(&mut self.inner).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    /// hyper flushes whenever it has looked at the connection.
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.inner).poll_flush(context))?;
+        let wrote = std::mem::take(&mut self.wrote);
+        if !std::mem::take(&mut self.reading)
+            && let Err(error) = self.watch(context)
+        {
+            if !wrote {
+                return Poll::Ready(Err(error));
+            }
+            // What it has read already may be a request that it can answer before the end.
+            context.waker().wake_by_ref();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+}
