@@ -13,6 +13,8 @@ CONFORMANCE := target/conformance/venv
 DIR ?= proto-fixtures
 # The SDKs and frameworks that apps use, for `make clients`.
 CLIENTS := target/clients
+# A real model server, where SLUICEGATE_SHARED names a folder that has one.
+RECITE := $(wildcard $(SLUICEGATE_SHARED)/tools/recite.py)
 # What `cargo build` makes.
 BINARY := $(or $(CARGO_TARGET_DIR),target)/debug/sluicegate
 MANIFESTS := $(wildcard k8s/*/kustomization.yaml k8s/*/*/kustomization.yaml)
@@ -32,9 +34,9 @@ test: prepare kustomize $(VALKEY) ## run every test, real clients too; installs 
 	cd bench && $(CARGO) test $(CARGO_FLAGS)
 	$(MAKE) clients
 
-clients: prepare $(CLIENTS)/venv/installed $(CLIENTS)/node/installed ## run the tests with real clients; ARGS="--only name" picks some
+clients: prepare $(CLIENTS)/venv/installed $(CLIENTS)/node/installed $(if $(RECITE),$(CLIENTS)/recite/installed) ## run the tests with real clients; ARGS="--only name" picks some
 	$(CARGO) build $(CARGO_FLAGS)
-	$(CLIENTS)/venv/bin/python -B tests/clients --binary $(BINARY) --work $(CLIENTS) $(ARGS)
+	$(CLIENTS)/venv/bin/python -B tests/clients --binary $(BINARY) --work $(CLIENTS) $(if $(RECITE),--recite "$(RECITE)") $(ARGS)
 
 conformance: prepare $(CONFORMANCE)/installed ## compare with the vendors' own SDKs; DIR= another folder of answers
 	$(CARGO) build $(CARGO_FLAGS)
@@ -119,6 +121,12 @@ $(CLIENTS)/venv/installed: tests/clients/requirements.txt | venv
 	@echo "clients: installing into $(CLIENTS)/venv:"; grep -v '^#' $<
 	@python3 -m venv $(CLIENTS)/venv
 	@$(CLIENTS)/venv/bin/pip install --quiet --no-deps --requirement $<
+	@touch $@
+
+$(CLIENTS)/recite/installed: tests/clients/recite.txt | venv
+	@echo "clients: installing into $(CLIENTS)/recite:"; grep -v '^#' $<
+	@python3 -m venv $(CLIENTS)/recite
+	@$(CLIENTS)/recite/bin/pip install --quiet --no-deps --only-binary :all: --requirement $<
 	@touch $@
 
 $(CLIENTS)/node/installed: tests/clients/node/package.json tests/clients/node/package-lock.json | node

@@ -33,9 +33,7 @@ pub fn read<'a>(
     chunks: impl IntoIterator<Item = &'a [u8]>,
     sink: &mut dyn Sink,
 ) -> (u64, Result<(), Error>) {
-    let mut ingest = Ingest::new(wire, frame_cap);
-    let outcome = feed(&mut ingest, chunks, sink);
-    (ingest.repaired_lines(), outcome)
+    read_all(Ingest::new(wire, frame_cap), chunks, sink)
 }
 
 /// What an answer comes to.
@@ -59,7 +57,8 @@ pub fn replay<'a>(
     let mut client = Client::new(dialect, request);
     let sealer = Sealer::new(wire.name(), UPSTREAM.0);
     let mut commit = Commit::new(UPSTREAM.0, UPSTREAM.1, &sealer, &mut client);
-    let (repaired, outcome) = read(wire, FRAME_CAP, chunks, &mut |event: Event<'_>| {
+    let ingest = ingest(wire, request);
+    let (repaired, outcome) = read_all(ingest, chunks, &mut |event: Event<'_>| {
         events.push_str(&line(&event));
         events.push('\n');
         commit.event(event);
@@ -89,7 +88,7 @@ pub fn bytes<'a>(
     let mut client = Client::new(dialect, request);
     let sealer = Sealer::new(wire.name(), UPSTREAM.0);
     let mut commit = Commit::new(UPSTREAM.0, UPSTREAM.1, &sealer, &mut client);
-    let (_, outcome) = read(wire, FRAME_CAP, chunks, &mut commit);
+    let (_, outcome) = read_all(ingest(wire, request), chunks, &mut commit);
     client.close(outcome)
 }
 
@@ -119,6 +118,24 @@ pub fn line(event: &Event<'_>) -> String {
         Event::Usage(usage) => counts(&usage),
         Event::Finish(reason) => format!("finish {}", reason.as_str()),
     }
+}
+
+/// What reads the answer to `request`.
+fn ingest(wire: &dyn Wire, request: &Request) -> Ingest {
+    let mut ingest = Ingest::new(wire, FRAME_CAP);
+    if request.answers.is_some() {
+        ingest.expect_several();
+    }
+    ingest
+}
+
+fn read_all<'a>(
+    mut ingest: Ingest,
+    chunks: impl IntoIterator<Item = &'a [u8]>,
+    sink: &mut dyn Sink,
+) -> (u64, Result<(), Error>) {
+    let outcome = feed(&mut ingest, chunks, sink);
+    (ingest.repaired_lines(), outcome)
 }
 
 fn feed<'a>(

@@ -14,7 +14,7 @@ use http_body_util::{BodyExt as _, Limited};
 use serde_json::json;
 
 use super::entry::Entry;
-use super::refuse::Refusal;
+use super::refuse::{Refusal, tell_limits};
 use crate::app::Gateway;
 use crate::dialect::{Dialect, Opening, native};
 use crate::model::{Error, ErrorCode, Request, RequestId, StreamId};
@@ -70,7 +70,7 @@ pub(super) async fn answer(
     asked.check_names().map_err(refused)?;
     let begun = begin(gateway, dialect, entry, request, headers, asked);
     let mut response = begun.map_err(refused)?.answer().await.map_err(refused)?;
-    limits.write(response.headers_mut());
+    tell_limits(limits, dialect, response.headers_mut());
     Ok(response)
 }
 

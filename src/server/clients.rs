@@ -53,6 +53,9 @@ const ALLOWED: [&str; 23] = [
     "x-stainless-timeout",
 ];
 
+/// `GET` and `POST`, and no `HEAD`, which the router would count in.
+const STREAMS: &str = "/v1/streams";
+
 /// Every dialect on its path, and what belongs to none.
 pub fn router(gateway: Arc<Gateway>) -> Router {
     let mut router = web::router()
@@ -67,7 +70,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         // What `useChat` asks before it resumes: there is nothing to be resumed.
         .route("/v1/ui-messages/{chat}/stream", get(StatusCode::NO_CONTENT))
         // `get` would answer HEAD too, and ask a model for nobody.
-        .route("/v1/streams", get(get_stream).head(no_head))
+        .route(STREAMS, get(get_stream).head(wrong_method))
         .route("/v1/streams/{id}", get(get_status).delete(cancel_stream))
         .route("/v1/streams/{id}/events", get(get_events))
         .route("/v1/events", get(get_several))
@@ -219,7 +222,13 @@ async fn wrong_method(gateway: State<Arc<Gateway>>, request: Request<Body>) -> R
         ErrorCode::MethodNotAllowed,
         "this path does not answer that method",
     );
-    astray(error, gateway, request).await
+    let streams = request.uri().path() == STREAMS;
+    let mut response = astray(error, gateway, request).await;
+    if streams {
+        let allowed = HeaderValue::from_static("GET,POST");
+        response.headers_mut().insert(ALLOW, allowed);
+    }
+    response
 }
 
 async fn astray(
@@ -232,14 +241,6 @@ async fn astray(
     let refusal = Refusal::new(error, RateLimits::default());
     let dialect = dialect::at(head.uri.path());
     finish(Err(refusal), dialect, &gateway, &request_id(&head.headers))
-}
-
-/// A path that others may `GET`: the fallback alone would name no method.
-async fn no_head(gateway: State<Arc<Gateway>>, request: Request<Body>) -> Response {
-    let mut response = wrong_method(gateway, request).await;
-    let allowed = HeaderValue::from_static("GET,POST");
-    response.headers_mut().insert(ALLOW, allowed);
-    response
 }
 
 fn finish(
@@ -274,6 +275,9 @@ fn cors(gateway: &Arc<Gateway>) -> CorsLayer {
         .expose_headers([
             REQUEST_ID,
             RETRY_AFTER,
+            named("anthropic-ratelimit-requests-limit"),
+            named("anthropic-ratelimit-requests-remaining"),
+            named("anthropic-ratelimit-requests-reset"),
             named("request-id"),
             named("traceparent"),
             named("x-ratelimit-limit-requests"),

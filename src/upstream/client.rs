@@ -113,9 +113,13 @@ impl Upstream {
                 "the upstream compressed its answer, which was not asked for",
             ));
         }
+        let mut ingest = Ingest::new(self.wire, self.frame_cap);
+        if request.answers.is_some() {
+            ingest.expect_several();
+        }
         Ok(Answer {
             body,
-            ingest: Ingest::new(self.wire, self.frame_cap),
+            ingest,
             secrets: self.secrets(),
         })
     }

@@ -26,6 +26,11 @@ impl Ingest {
         }
     }
 
+    /// The request asked for several answers. To be said before anything is read.
+    pub fn expect_several(&mut self) {
+        self.decoder.expect_several();
+    }
+
     /// Hands the events that `bytes` completes to `sink`. What comes behind the finish is not read.
     ///
     /// # Errors

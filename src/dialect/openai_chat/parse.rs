@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use super::{WIRE, leftover, legacy};
-use crate::dialect::chat_form::{ChatFormat, ChatMessage, ChatTool, ChatToolChoice};
+use crate::dialect::chat_form::{ChatFormat, ChatMessage, ChatTool, ChatToolChoice, check_objects};
 use crate::dialect::field::{self, Field};
 use crate::model::{Error, NativeFields, Reasoning, Request};
 
@@ -80,6 +80,8 @@ pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
     let mut value = field::object(body)?;
     let model = Field::body(&value).required_name("model")?;
     let legacy_functions = legacy::rewrite(&mut value)?;
+    check_objects(&Field::body(&value))?;
+    Field::body(&value).objects(&["stream_options"])?;
     let body: Body = field::read(&value)?;
     check(&body)?;
     let mut native = Native {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::answer::{Answer, cite, text};
 use super::chunk::{ChatUsage, Choice, Chunk, Source};
 use crate::framing::Frame;
-use crate::model::{Error, ErrorCode, Event, FinishReason, Sink, Usage};
+use crate::model::{Error, Event, FinishReason, Sink, Usage};
 use crate::wire::json::{Count, Text, list};
 use crate::wire::parse::parse;
 use crate::wire::{Decoder, foreign, interrupted, unparsable, upstream_error};
@@ -17,9 +17,11 @@ const MOST_CHOICES: u32 = 128;
 #[derive(Default)]
 pub(super) struct ChatDecoder {
     identified: bool,
+    /// Several answers were asked for, and come in any order.
+    several: bool,
     /// The index of the first choice seen. Where it is 0, choices with other indexes are other
     /// answers. Foundry Local counts the index up with every token, from wherever it stands: where
-    /// the first is not 0, all are one answer.
+    /// the first is not 0 and one answer was asked for, all are that.
     first: Option<i64>,
     answer: Answer,
     alternatives: BTreeMap<u32, Answer>,
@@ -30,6 +32,10 @@ pub(super) struct ChatDecoder {
 }
 
 impl Decoder for ChatDecoder {
+    fn expect_several(&mut self) {
+        self.several = true;
+    }
+
     fn frame(&mut self, frame: &Frame<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
         let data = frame.data.trim_ascii();
         if data == "[DONE]" {
@@ -111,14 +117,8 @@ impl ChatDecoder {
     fn choice(&mut self, choice: &Choice<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
         let index = choice.index.or(self.first).unwrap_or(0);
         let first = *self.first.get_or_insert(index);
-        if first == 0 && index != 0 {
+        if index != 0 && (first == 0 || self.several) {
             return self.alternative(choice, index, sink);
-        }
-        if first != 0 && index == 0 {
-            return Err(Error::new(
-                ErrorCode::BadUpstreamData,
-                "the upstream did not begin with the first of its answers",
-            ));
         }
         self.answer.choice(choice, self.whole, sink)
     }

@@ -3,6 +3,7 @@
 
 mod anthropic;
 mod legacy_functions;
+mod mistakes;
 mod openai_chat;
 mod openai_responses;
 mod round_trip;

@@ -18,7 +18,7 @@ fn hello() -> Value {
 }
 
 /// Everything that has a place in a request of any protocol.
-fn everything() -> Value {
+pub(super) fn everything() -> Value {
     json!({
         "model": "m",
         "messages": [

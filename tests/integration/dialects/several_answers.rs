@@ -131,16 +131,26 @@ fn an_answer_that_did_not_end_breaks_all() {
     );
 }
 
-/// Which words are whose cannot be told then.
+/// llama.cpp begins with the last.
 #[test]
-fn an_answer_that_does_not_begin_with_the_first_choice_breaks() {
-    let body = "data: {\"choices\":[{\"index\":1,\"delta\":{\"content\":\"B\"}}]}\n\n\
-        data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"A\"}}]}\n\ndata: [DONE]\n\n";
-    let stream = answered(2, true, body.as_bytes());
-    assert!(
-        stream.contains("bad_upstream_data") && !stream.contains("[DONE]"),
-        "{stream}"
-    );
+fn the_answers_come_in_any_order() {
+    let chunk = |index: usize, text: &str, finish: &str| {
+        format!(
+            "data: {{\"choices\":[{{\"index\":{index},\"delta\":{{\"content\":\"{text}\"}},\"finish_reason\":{finish}}}]}}\n\n"
+        )
+    };
+    let body = [
+        chunk(1, "B", "null"),
+        chunk(0, "A", "null"),
+        chunk(1, "b", "\"stop\""),
+        chunk(0, "a", "\"stop\""),
+        "data: [DONE]\n\n".to_owned(),
+    ];
+    let answer = answered(2, false, body.concat().as_bytes());
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    for (index, text) in [(0, "Aa"), (1, "Bb")] {
+        assert_eq!(answer["choices"][index]["message"]["content"], text);
+    }
 }
 
 #[test]

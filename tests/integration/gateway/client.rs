@@ -58,6 +58,14 @@ impl Asked {
         Self::bytes(body.to_string())
     }
 
+    /// `POST` at this path with this body.
+    pub fn at(path: &str, body: &Value) -> Self {
+        Self {
+            path: path.to_owned(),
+            ..Self::json(body)
+        }
+    }
+
     /// `POST /v1/streams` with this body.
     pub fn bytes(body: impl Into<Vec<u8>>) -> Self {
         Self {
