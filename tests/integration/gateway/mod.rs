@@ -31,8 +31,8 @@ mod scripted;
 mod secrets;
 mod slow_reader;
 mod stopping;
-mod viewers;
 mod vendor_refusals;
+mod viewers;
 
 use std::time::Duration;
 
