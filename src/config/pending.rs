@@ -23,12 +23,7 @@ const PENDING: &[Pending] = &[
     Pending {
         path: &["state"],
         asks: |text| text != "memory",
-        message: "a shared state is not available in this version: every replica keeps its own",
-    },
-    Pending {
-        path: &["keys", "*", "limits", "tokens"],
-        asks: |_| true,
-        message: "tokens are not limited in this version",
+        message: "only limits are shared in this version: streams are every replica's own",
     },
     Pending {
         path: &["models", "*", "continue"],

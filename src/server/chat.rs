@@ -16,7 +16,7 @@ use super::refuse::Refusal;
 use super::resume::{Return, returning};
 use crate::app::Gateway;
 use crate::dialect::{Dialect, Opening, native};
-use crate::limit::RateLimits;
+use crate::limit::{Estimate, RateLimits};
 use crate::model::{Error, ErrorCode, RequestId, StreamId};
 use crate::stream::{Conditions, Held, Outlet, Receipt, Subject, collect, open};
 use crate::upstream::Trace;
@@ -77,6 +77,17 @@ pub(super) async fn answer(
         .app
         .route(&asked.model, &entry.caller)
         .map_err(refused)?;
+    let estimate = Estimate::of(&asked, model.reserve_tokens);
+    let account = entry.app.account(&entry.caller);
+    let reserved = entry
+        .app
+        .limiter
+        .reserve(entry.permit, account.as_ref(), estimate);
+    let permit = reserved
+        .await
+        .map_err(|refused| Refusal::new(refused.error, refused.limits))?;
+    let limits = permit.limits();
+    let refused = |error| Refusal::new(error, limits);
     let stream = StreamId::random();
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let opening = Opening {
@@ -93,7 +104,7 @@ pub(super) async fn answer(
         key: entry.caller.name.clone(),
     };
     let held = Held {
-        permit: entry.permit,
+        permit,
         open: entry.open,
     };
     let receipt = Receipt::new(

@@ -107,7 +107,7 @@ async fn prompt(
     prompt: Prompt,
 ) -> Response {
     let request = request_id(headers);
-    let answered = match enter(gateway, peer, headers, Opens::Stream) {
+    let answered = match enter(gateway, peer, headers, Opens::Stream).await {
         Ok(entry) => chat::answer(gateway, dialect, entry, &request, headers, prompt).await,
         Err(refusal) => {
             prompt.discard(headers).await;
@@ -122,7 +122,7 @@ async fn list_models(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
 ) -> Response {
-    let entered = enter(&gateway, peer, &headers, Opens::Nothing);
+    let entered = enter(&gateway, peer, &headers, Opens::Nothing).await;
     let answered = entered.map(|entry| models::list(&entry));
     finish(answered, NATIVE, &gateway, &request_id(&headers))
 }
@@ -133,7 +133,7 @@ async fn find_model(
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    let entered = enter(&gateway, peer, &headers, Opens::Nothing);
+    let entered = enter(&gateway, peer, &headers, Opens::Nothing).await;
     let answered = entered.and_then(|entry| models::find(&entry, &name));
     finish(answered, NATIVE, &gateway, &request_id(&headers))
 }
@@ -206,8 +206,11 @@ fn cors(gateway: &Arc<Gateway>) -> CorsLayer {
             named("request-id"),
             named("traceparent"),
             named("x-ratelimit-limit-requests"),
+            named("x-ratelimit-limit-tokens"),
             named("x-ratelimit-remaining-requests"),
+            named("x-ratelimit-remaining-tokens"),
             named("x-ratelimit-reset-requests"),
+            named("x-ratelimit-reset-tokens"),
             named("x-should-retry"),
         ])
         .max_age(Duration::from_secs(600))

@@ -11,7 +11,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::refuse::{REQUEST_ID, Refusal};
 use crate::access::Caller;
 use crate::app::{App, Gateway};
-use crate::limit::{Opens, Permit, RateLimits};
+use crate::limit::{Opens, Permit, RateLimits, Refused};
 use crate::model::{Error, ErrorCode, RequestId};
 
 /// A request that may pass.
@@ -33,7 +33,7 @@ pub(super) fn request_id(headers: &HeaderMap) -> RequestId {
 }
 
 /// Lets a request pass, or says why not.
-pub(super) fn enter(
+pub(super) async fn enter(
     gateway: &Gateway,
     peer: SocketAddr,
     headers: &HeaderMap,
@@ -46,18 +46,14 @@ pub(super) fn enter(
         return Err(Refusal::new(Error::draining(), RateLimits::default()));
     }
     let address = client_address(&app, peer, headers);
-    let arrival = app
-        .limiter
-        .arrive(address)
-        .map_err(|refused| Refusal::new(refused.error, refused.limits))?;
+    let refused = |refused: Refused| Refusal::new(refused.error, refused.limits);
     let Some(caller) = app.keys.caller(presented(headers)).cloned() else {
-        return Err(Refusal::new(unauthenticated(headers), arrival.limits()));
+        let limits = app.limiter.turn_away(address).await.map_err(refused)?;
+        return Err(Refusal::new(unauthenticated(headers), limits));
     };
     let account = app.account(&caller);
-    let permit = app
-        .limiter
-        .admit(arrival, account.as_ref(), opens)
-        .map_err(|refused| Refusal::new(refused.error, refused.limits))?;
+    let permit = app.limiter.admit(address, account.as_ref(), opens);
+    let permit = permit.await.map_err(refused)?;
     Ok(Entry {
         app,
         caller,

@@ -18,6 +18,7 @@ use super::{FAILED, FINE, Stop, WRONG_USAGE};
 use crate::app::Gateway;
 use crate::config::Overrides;
 use crate::server::{self, Listener};
+use crate::store;
 
 use demo::Demo;
 use failure::Failure;
@@ -105,6 +106,12 @@ impl Serve {
         let ended = async { while listeners.join_next().await.is_some() {} };
         if tokio::time::timeout(LAST_WORDS, ended).await.is_err() {
             tracing::warn!("some connections did not end in time and are closed");
+        }
+        // Other replicas count with what the last streams gave back.
+        let settled = gateway.app();
+        let settled = tokio::time::timeout(store::DEADLINE, settled.limiter.settled());
+        if settled.await.is_err() {
+            tracing::warn!("the shared state was not told of the last streams");
         }
         tracing::info!("stopped");
         Ok(())

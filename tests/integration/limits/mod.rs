@@ -27,6 +27,7 @@ fn app(requests: Option<Rate>, streams: Option<u64>) -> Vec<CallerLimits> {
     vec![CallerLimits {
         name: "app".to_owned(),
         requests,
+        tokens: None,
         streams,
     }]
 }
