@@ -184,48 +184,40 @@ impl Shared {
             return Ok(Ok(()));
         };
         let limit = bucket.rate.amount;
-        let Some(reserved) = estimate.reserved(limit) else {
-            self.give_back(permit);
-            let refused = Refused::too_many_tokens(&estimate, limit, permit.limits);
-            return Ok(Err(refused));
-        };
+        let reserved = estimate.reserved(limit);
         let mut steps = Steps::new((self.time)());
-        let step = bucket.take(&mut steps, reserved);
-        let mut requests = None;
-        for taken in &permit.taken.shared {
-            let (amount, since) = (taken.amount, &taken.busy_since);
-            let step = steps.give_back(&taken.key, amount, since, When::Refused);
-            let of_caller = caller.shared.requests.as_ref();
-            if let Some(own) = of_caller.filter(|own| own.key == taken.key) {
-                requests = Some((own, step));
-            }
-        }
-        if let Some((key, name)) = permit.lease.as_ref().map(|lease| lease.entry()) {
-            steps.release(key, name, When::Refused);
-        }
+        // Where no waiting helps, there is nothing to ask of the budget.
+        let (step, when) = match reserved {
+            Some(reserved) => (bucket.take(&mut steps, reserved), When::Refused),
+            None => (steps.look(&bucket.key), When::Always),
+        };
+        let requests = undo(&mut steps, permit, &caller.shared, when);
         let outcome = steps.ask(&self.store).await?;
-        let status = Some(bucket.status(&outcome, step));
-        if let Some((_, after)) = outcome.refused {
-            permit.taken.shared.clear();
-            let requests = requests.map(|(requests, step)| requests.status(&outcome, step));
-            let limits = RateLimits {
-                requests: requests.or(permit.limits.requests),
-                tokens: status,
-            };
-            return Ok(Err(Refused::tokens(bucket.rate, after, limits)));
+        let status = bucket.status(&outcome, step);
+        if let (Some(reserved), None) = (reserved, outcome.refused) {
+            permit.limits.tokens = Some(status);
+            permit.tokens = Some(Reservation {
+                from: Source::Shared(
+                    Arc::clone(&self.ledger),
+                    Arc::clone(bucket),
+                    outcome.busy_since(step),
+                ),
+                estimate,
+                reserved,
+                used: 0,
+            });
+            return Ok(Ok(()));
         }
-        permit.limits.tokens = status;
-        permit.tokens = Some(Reservation {
-            from: Source::Shared(
-                Arc::clone(&self.ledger),
-                Arc::clone(bucket),
-                outcome.busy_since(step),
-            ),
-            estimate,
-            reserved,
-            used: 0,
-        });
-        Ok(Ok(()))
+        permit.taken.shared.clear();
+        let requests = requests.map(|(requests, step)| requests.status(&outcome, step));
+        let limits = RateLimits {
+            requests: requests.or(permit.limits.requests),
+            tokens: Some(status),
+        };
+        Ok(Err(match outcome.refused {
+            Some((_, after)) => Refused::tokens(bucket.rate, after, limits),
+            None => Refused::too_many_tokens(&estimate, limit, limits),
+        }))
     }
 
     /// Leaves a note to give back what a permit took in the shared state.
@@ -330,6 +322,27 @@ fn refused_requests(policy: Policy, rate: Rate, after: Duration, limits: RateLim
         requests.remaining = 0;
     }
     Refused::requests(policy, rate, after, limits)
+}
+
+/// The steps that give back what a permit took; which of them are the caller's own requests.
+fn undo<'c>(
+    steps: &mut Steps,
+    permit: &Permit,
+    limits: &'c SharedLimits,
+    when: When,
+) -> Option<(&'c Bucket, usize)> {
+    if let Some((key, name)) = permit.lease.as_ref().map(|lease| lease.entry()) {
+        steps.release(key, name, when);
+    }
+    let mut own = None;
+    for taken in &permit.taken.shared {
+        let step = steps.give_back(&taken.key, taken.amount, &taken.busy_since, when);
+        let requests = limits.requests.as_ref();
+        own = own.or(requests
+            .filter(|requests| requests.key == taken.key)
+            .map(|requests| (requests, step)));
+    }
+    own
 }
 
 /// One more stream of the caller's on this replica, for the time when it has to count alone.
