@@ -12,9 +12,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::access::{Caller, KeyRing};
 use crate::config::{
-    Config, Model, State, Target as ConfiguredTarget, Upstream as ConfiguredUpstream,
+    Config, Model, OnStoreFailure, State, Target as ConfiguredTarget,
+    Upstream as ConfiguredUpstream,
 };
-use crate::limit::{Account, CallerLimits, Limiter, Settings};
+use crate::limit::{Account, CallerLimits, Gate, Settings, SharedState};
 use crate::metrics::Metrics;
 use crate::model::{Error, ErrorCode, Sealer};
 use crate::route::{Route, Target, Timeouts};
@@ -40,7 +41,7 @@ pub struct Gateway {
 pub struct App {
     pub config: Config,
     pub keys: KeyRing,
-    pub limiter: Limiter,
+    pub limiter: Gate,
     /// What replicas share, where the configuration says so.
     pub store: Option<Arc<Store>>,
     /// The streams that replicas share, where they share any.
@@ -110,11 +111,16 @@ impl App {
         }
         let settings = limits(&config);
         let store = store(&config, before, metrics);
+        let state = store.as_ref().map(|store| SharedState {
+            store: Arc::clone(store),
+            metrics: Arc::clone(metrics),
+            deny: config.on_store_failure == OnStoreFailure::Deny,
+        });
         Ok(Self {
             keys: KeyRing::new(config.keys.as_deref()),
             limiter: match before {
-                Some(before) => before.limiter.succeeded_by(&settings),
-                None => Limiter::new(&settings),
+                Some(before) => before.limiter.succeeded_by(&settings, state),
+                None => Gate::new(&settings, state),
             },
             replicas: replicas(&config, before, store.as_ref(), registry),
             store,
@@ -235,6 +241,7 @@ fn limits(config: &Config) -> Settings {
             .map(|key| CallerLimits {
                 name: key.name.clone(),
                 requests: key.limits.requests,
+                tokens: key.limits.tokens,
                 streams: key.limits.streams,
             })
             .collect(),

@@ -40,6 +40,8 @@ pub struct Metrics {
     store_up: Gauge,
     store_round_trips: Counter,
     store_failures: Family<CauseLabels, Counter>,
+    limited_alone: Family<DecisionLabels, Counter>,
+    settlements_lost: Counter,
 }
 
 /// How one stream ended, for [`Metrics::stream_ended`].
@@ -104,6 +106,11 @@ struct CauseLabels {
     cause: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DecisionLabels {
+    decision: &'static str,
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("sluicegate");
@@ -122,6 +129,8 @@ impl Default for Metrics {
             store_up: Gauge::default(),
             store_round_trips: Counter::default(),
             store_failures: Family::default(),
+            limited_alone: Family::default(),
+            settlements_lost: Counter::default(),
             registry: Registry::default(),
         };
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
@@ -193,6 +202,12 @@ impl Default for Metrics {
     }
 }
 
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
 impl Metrics {
     /// All metrics in the OpenMetrics text format, which Prometheus reads.
     pub fn text(&self) -> String {
@@ -217,6 +232,16 @@ impl Metrics {
             "store_failures",
             "Questions to the shared state without a good answer: timeout, connection, refused",
             self.store_failures.clone(),
+        );
+        registry.register(
+            "limits_without_store",
+            "Requests whose limits could not be asked of the shared state: local or denied",
+            self.limited_alone.clone(),
+        );
+        registry.register(
+            "limits_lost_settlements",
+            "What the shared state should have been told of ended streams and was not",
+            self.settlements_lost.clone(),
         );
     }
 
@@ -296,5 +321,17 @@ impl Metrics {
         self.store_failures
             .get_or_create(&CauseLabels { cause })
             .inc();
+    }
+
+    /// The shared state could not be asked about a limit.
+    pub fn limited_alone(&self, denied: bool) {
+        let decision = if denied { "denied" } else { "local" };
+        self.limited_alone
+            .get_or_create(&DecisionLabels { decision })
+            .inc();
+    }
+
+    pub fn settlements_lost(&self, count: u64) {
+        self.settlements_lost.inc_by(count);
     }
 }

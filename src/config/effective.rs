@@ -133,6 +133,7 @@ fn model(model: &std::sync::Arc<Model>) -> Value {
         "targets": targets,
         "timeouts": timeouts(&model.timeouts),
         "continue": if model.continues { "on" } else { "off" },
+        "reserve_tokens": model.reserve_tokens,
     })
 }
 

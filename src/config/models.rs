@@ -20,6 +20,8 @@ pub struct Model {
     pub timeouts: Timeouts,
     /// Whether a broken stream is taken up on another target.
     pub continues: bool,
+    /// Tokens of output that are reserved of a key's limit where a request does not bound them.
+    pub reserve_tokens: u64,
 }
 
 /// A model at an upstream.
@@ -43,6 +45,9 @@ pub struct Models {
     /// The longest literal text first.
     patterns: Vec<Arc<Model>>,
 }
+
+/// Some pages of text: more than most answers have.
+const RESERVE_TOKENS: u64 = 1024;
 
 impl Target {
     /// The model to ask the upstream for, where `captured` is what the name's `*` stands for.
@@ -129,15 +134,20 @@ fn read_one(
     if stars > 1 {
         reader.problem(field, "has more than one `*` in its name");
     }
-    let section = reader.section(field, &["targets", "timeouts", "continue"]);
+    let section = reader.section(
+        field,
+        &["targets", "timeouts", "continue", "reserve_tokens"],
+    );
     let timeouts = settings::read_timeouts(reader, section.get("timeouts"), timeouts);
     let continues = reader.setting(&section, "continue", false, unit::switch);
+    let reserve_tokens = reader.setting(&section, "reserve_tokens", RESERVE_TOKENS, unit::count);
     let targets = read_targets(reader, &section, upstreams, stars > 0)?;
     Some(Model {
         name: name.to_owned(),
         targets,
         timeouts,
         continues,
+        reserve_tokens,
     })
 }
 

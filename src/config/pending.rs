@@ -16,16 +16,6 @@ struct Pending {
 
 const PENDING: &[Pending] = &[
     Pending {
-        path: &["state"],
-        asks: |text| text != "memory",
-        message: "a shared state is not available in this version: every replica keeps its own",
-    },
-    Pending {
-        path: &["keys", "*", "limits", "tokens"],
-        asks: |_| true,
-        message: "tokens are not limited in this version",
-    },
-    Pending {
         path: &["models", "*", "continue"],
         asks: |text| unit::switch(text) == Ok(true),
         message: "broken streams are not continued in this version: they end in an error",

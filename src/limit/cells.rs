@@ -96,6 +96,18 @@ impl Cell {
         ))
     }
 
+    /// The cell as it is now: what was taken before it was last full is forgotten.
+    pub(super) fn at(self, now: Nanos) -> Self {
+        if self.full_at > now {
+            self
+        } else {
+            Self {
+                full_at: now,
+                busy_since: now,
+            }
+        }
+    }
+
     fn give_back(&mut self, busy_since: Nanos, weight: Nanos) {
         if self.busy_since == busy_since {
             self.full_at = self.full_at.saturating_sub(weight);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::model::{Error, ErrorCode, Rate};
 
-use super::RateLimits;
+use super::{Estimate, RateLimits};
 
 /// A refusal by one policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub(super) enum Policy {
 
 /// When a stream ends is not known, so a stream limit can only say: soon.
 const STREAM_RETRY: Duration = Duration::from_secs(1);
+/// The store is asked again so often.
+const STORE_RETRY: Duration = Duration::from_secs(1);
 
 impl Refused {
     pub(super) fn requests(
@@ -47,6 +49,48 @@ impl Refused {
         Self {
             error: Error::new(ErrorCode::RateLimited, message).with_retry_after(Some(after)),
             limits,
+        }
+    }
+
+    pub(super) fn tokens(rate: Rate, after: Duration, limits: RateLimits) -> Self {
+        let message = format!(
+            "{} may use {} tokens {}",
+            Policy::Caller.who(),
+            rate.amount,
+            period(rate.per)
+        );
+        Self {
+            error: Error::new(ErrorCode::RateLimited, message).with_retry_after(Some(after)),
+            limits,
+        }
+    }
+
+    /// No waiting helps here, so it is no 429.
+    pub(super) fn too_many_tokens(estimate: &Estimate, limit: u64, limits: RateLimits) -> Self {
+        let problem = format!(
+            "the prompt has some {} tokens{}, and {} may use no more than {limit} at once",
+            estimate.prompt,
+            estimate
+                .output
+                .map_or_else(String::new, |output| format!(" and asks for {output} more")),
+            Policy::Caller.who(),
+        );
+        let field = match estimate.output {
+            Some(_) => "max_tokens",
+            None => "messages",
+        };
+        Self {
+            error: Error::invalid(field, problem),
+            limits,
+        }
+    }
+
+    /// The shared state is gone, and the configuration says not to go on without it.
+    pub(super) fn without_store() -> Self {
+        let message = "the limits cannot be checked at the moment";
+        Self {
+            error: Error::new(ErrorCode::Overloaded, message).with_retry_after(Some(STORE_RETRY)),
+            limits: RateLimits::default(),
         }
     }
 

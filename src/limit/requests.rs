@@ -38,9 +38,14 @@ const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// Time since the limit was made, on any clock.
 #[derive(Debug, Clone)]
-struct Elapsed<C: Clock> {
+pub(super) struct Elapsed<C: Clock> {
     clock: C,
     start: C::Instant,
+}
+
+/// How long one of the amount takes to come back, in nanoseconds; at least 1.
+pub(super) fn weight(rate: Rate) -> u64 {
+    Pace::from(rate).weight
 }
 
 impl<S: Cells, C: Clock> Requests<S, C> {
@@ -48,12 +53,11 @@ impl<S: Cells, C: Clock> Requests<S, C> {
     pub(super) fn new(rate: Rate, cells: impl FnOnce(Nanos) -> S, clock: C) -> Self {
         let pace = Pace::from(rate);
         let cells = cells(Nanos::new(pace.weight));
-        let start = clock.now();
         Self {
             rate,
             pace,
             cells: cells.clone(),
-            limiter: RateLimiter::new(pace.quota(), cells, Elapsed { clock, start }),
+            limiter: RateLimiter::new(pace.quota(), cells, Elapsed::new(clock)),
         }
     }
 
@@ -138,6 +142,13 @@ impl From<Rate> for Pace {
             weight: u64::try_from(weight).unwrap_or(u64::MAX).max(1),
             burst: NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN),
         }
+    }
+}
+
+impl<C: Clock> Elapsed<C> {
+    pub(super) fn new(clock: C) -> Self {
+        let start = clock.now();
+        Self { clock, start }
     }
 }
 

@@ -21,6 +21,7 @@ pub struct RateLimitStatus {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RateLimits {
     pub requests: Option<RateLimitStatus>,
+    pub tokens: Option<RateLimitStatus>,
 }
 
 const REQUESTS: [HeaderName; 3] = [
@@ -29,10 +30,17 @@ const REQUESTS: [HeaderName; 3] = [
     HeaderName::from_static("x-ratelimit-reset-requests"),
 ];
 
+const TOKENS: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-tokens"),
+    HeaderName::from_static("x-ratelimit-remaining-tokens"),
+    HeaderName::from_static("x-ratelimit-reset-tokens"),
+];
+
 impl RateLimits {
     pub(super) fn of(requests: RateLimitStatus) -> Self {
         Self {
             requests: Some(requests),
+            tokens: None,
         }
     }
 
@@ -41,6 +49,7 @@ impl RateLimits {
     pub(super) fn or(self, other: Self) -> Self {
         Self {
             requests: self.requests.or(other.requests),
+            tokens: self.tokens.or(other.tokens),
         }
     }
 
@@ -54,6 +63,9 @@ impl RateLimits {
     pub fn write(&self, headers: &mut HeaderMap) {
         if let Some(status) = &self.requests {
             status.write(REQUESTS, headers);
+        }
+        if let Some(status) = &self.tokens {
+            status.write(TOKENS, headers);
         }
     }
 }

@@ -30,6 +30,12 @@ impl Streams {
         self.open.load(Ordering::Relaxed)
     }
 
+    /// Counts a stream that somebody else has allowed.
+    pub(super) fn open_anyway(&self) -> OpenStream {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        OpenStream(Arc::clone(&self.open))
+    }
+
     /// # Errors
     /// The limit, if that many are open.
     pub(super) fn open_one(&self) -> Result<OpenStream, u64> {

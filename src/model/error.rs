@@ -51,10 +51,10 @@ const LONGEST: usize = 2048;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     code: ErrorCode,
-    message: String,
+    message: Box<str>,
     status: StatusCode,
     retry_after: Option<Duration>,
-    field: Option<String>,
+    field: Option<Box<str>>,
 }
 
 impl ErrorCode {
@@ -160,7 +160,7 @@ impl Error {
         }
         Self {
             code,
-            message,
+            message: message.into_boxed_str(),
             status: code.status(),
             retry_after: None,
             field: None,
@@ -170,7 +170,7 @@ impl Error {
     /// A 400 that names the field: `messages[2].content: expected …`.
     pub fn invalid(field: &str, problem: impl fmt::Display) -> Self {
         Self {
-            field: Some(field.to_owned()),
+            field: Some(field.into()),
             ..Self::new(ErrorCode::InvalidRequest, format!("{field}: {problem}"))
         }
     }
@@ -191,7 +191,7 @@ impl Error {
     /// The same error in other words.
     #[must_use]
     pub fn map_message(mut self, change: impl FnOnce(&str) -> String) -> Self {
-        self.message = change(&self.message);
+        self.message = change(&self.message).into_boxed_str();
         self
     }
 

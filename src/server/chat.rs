@@ -17,6 +17,7 @@ use super::entry::Entry;
 use super::refuse::{Refusal, tell_limits};
 use crate::app::Gateway;
 use crate::dialect::{Dialect, Opening, native};
+use crate::limit::Estimate;
 use crate::model::{Error, ErrorCode, Request, RequestId, StreamId};
 use crate::stream::{
     Conditions, Held, Keeping, Outlet, Receipt, Subject, begin_alone, collect, open,
@@ -68,6 +69,20 @@ pub(super) async fn answer(
     let mut asked = asked.map_err(refused)?;
     dialect.read_headers(headers, &mut asked);
     asked.check_names().map_err(refused)?;
+    let (model, _) = entry
+        .app
+        .route(&asked.model, &entry.caller)
+        .map_err(refused)?;
+    let estimate = Estimate::of(&asked, model.reserve_tokens);
+    let account = entry.app.account(&entry.caller);
+    let limiter = &entry.app.limiter;
+    let reserved = limiter.reserve(entry.permit, account.as_ref(), estimate);
+    let permit = reserved
+        .await
+        .map_err(|refused| Refusal::new(refused.error, refused.limits))?;
+    let limits = permit.limits();
+    let refused = |error| Refusal::new(error, limits);
+    let entry = Entry { permit, ..entry };
     let begun = begin(gateway, dialect, entry, request, headers, asked);
     let mut response = begun.map_err(refused)?.answer().await.map_err(refused)?;
     tell_limits(limits, dialect, response.headers_mut());

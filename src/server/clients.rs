@@ -116,12 +116,12 @@ async fn prompt(
     let answered = match resume::last_event_id(headers) {
         Some(id) => {
             prompt.discard(headers).await;
-            match known_visit(gateway, peer, headers) {
+            match known_visit(gateway, peer, headers).await {
                 Ok((visit, _)) => resume::resume(gateway, &visit, id).await,
                 Err(refusal) => Err(refusal),
             }
         }
-        None => match enter(gateway, peer, headers, Opens::Stream) {
+        None => match enter(gateway, peer, headers, Opens::Stream).await {
             Ok(entry) => chat::answer(gateway, dialect, entry, &request, headers, prompt).await,
             Err(refusal) => {
                 prompt.discard(headers).await;
@@ -142,7 +142,7 @@ async fn get_events(
 ) -> Response {
     let after = query.get("after").map(String::as_str);
     let last = resume::last_event_id(&headers);
-    let answered = match visit(&gateway, peer, &headers) {
+    let answered = match visit(&gateway, peer, &headers).await {
         Ok(visit) => resume::events(&gateway, &visit, &id, last, after).await,
         Err(refusal) => Err(refusal),
     };
@@ -158,7 +158,7 @@ async fn get_several(
     let named = query.into_iter().filter(|(name, _)| name == "stream");
     let streams: Vec<_> = named.map(|(_, stream)| stream).collect();
     let last = resume::last_event_id(&headers);
-    let answered = match visit(&gateway, peer, &headers) {
+    let answered = match visit(&gateway, peer, &headers).await {
         Ok(visit) => resume::multiplexed(&gateway, &visit, &streams, last).await,
         Err(refusal) => Err(refusal),
     };
@@ -171,7 +171,7 @@ async fn get_status(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    let answered = match visit(&gateway, peer, &headers) {
+    let answered = match visit(&gateway, peer, &headers).await {
         Ok(visit) => resume::status(&gateway, &visit, &id).await,
         Err(refusal) => Err(refusal),
     };
@@ -184,7 +184,7 @@ async fn cancel_stream(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    let answered = match known_visit(&gateway, peer, &headers) {
+    let answered = match known_visit(&gateway, peer, &headers).await {
         Ok((visit, caller)) => resume::cancel(&gateway, &visit, &caller, &id).await,
         Err(refusal) => Err(refusal),
     };
@@ -196,7 +196,7 @@ async fn list_models(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
 ) -> Response {
-    let entered = enter(&gateway, peer, &headers, Opens::Nothing);
+    let entered = enter(&gateway, peer, &headers, Opens::Nothing).await;
     let answered = entered.map(|entry| models::list(&entry));
     finish(answered, NATIVE, &gateway, &request_id(&headers))
 }
@@ -207,7 +207,7 @@ async fn find_model(
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    let entered = enter(&gateway, peer, &headers, Opens::Nothing);
+    let entered = enter(&gateway, peer, &headers, Opens::Nothing).await;
     let answered = entered.and_then(|entry| models::find(&entry, &name));
     finish(answered, NATIVE, &gateway, &request_id(&headers))
 }
@@ -281,8 +281,11 @@ fn cors(gateway: &Arc<Gateway>) -> CorsLayer {
             named("request-id"),
             named("traceparent"),
             named("x-ratelimit-limit-requests"),
+            named("x-ratelimit-limit-tokens"),
             named("x-ratelimit-remaining-requests"),
+            named("x-ratelimit-remaining-tokens"),
             named("x-ratelimit-reset-requests"),
+            named("x-ratelimit-reset-tokens"),
             named("x-should-retry"),
         ])
         .max_age(Duration::from_secs(600))

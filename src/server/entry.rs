@@ -11,7 +11,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::refuse::{REQUEST_ID, Refusal};
 use crate::access::Caller;
 use crate::app::{App, Gateway};
-use crate::limit::{Arrival, Opens, Permit, RateLimits};
+use crate::limit::{Opens, Permit, RateLimits, Refused};
 use crate::model::{Error, ErrorCode, RequestId};
 
 /// A request that may pass.
@@ -45,7 +45,7 @@ pub(super) fn request_id(headers: &HeaderMap) -> RequestId {
 }
 
 /// Lets a request pass, or says why not.
-pub(super) fn enter(
+pub(super) async fn enter(
     gateway: &Gateway,
     peer: SocketAddr,
     headers: &HeaderMap,
@@ -57,13 +57,14 @@ pub(super) fn enter(
     if gateway.draining.is_cancelled() {
         return Err(Refusal::new(Error::draining(), RateLimits::default()));
     }
-    let arrival = arrive(&app, peer, headers)?;
-    let caller = authenticate(&app, headers, &arrival)?;
+    let address = client_address(&app, peer, headers);
+    let Some(caller) = app.keys.caller(presented(headers)).cloned() else {
+        let limits = app.limiter.visit(address).await.map_err(over_limit)?;
+        return Err(Refusal::new(unauthenticated(headers), limits));
+    };
     let account = app.account(&caller);
-    let permit = app
-        .limiter
-        .admit(arrival, account.as_ref(), opens)
-        .map_err(|refused| Refusal::new(refused.error, refused.limits))?;
+    let permit = app.limiter.admit(address, account.as_ref(), opens);
+    let permit = permit.await.map_err(over_limit)?;
     Ok(Entry {
         app,
         caller,
@@ -73,38 +74,32 @@ pub(super) fn enter(
 }
 
 /// Lets a request pass that only reads what is there: whoever knows a stream's id may read it.
-pub(super) fn visit(
+pub(super) async fn visit(
     gateway: &Gateway,
     peer: SocketAddr,
     headers: &HeaderMap,
 ) -> Result<Visit, Refusal> {
     let app = gateway.app();
-    let limits = arrive(&app, peer, headers)?.limits();
+    let address = client_address(&app, peer, headers);
+    let limits = app.limiter.visit(address).await.map_err(over_limit)?;
     Ok(Visit { app, limits })
 }
 
 /// As [`visit`], for what needs a key, and says whose it is.
-pub(super) fn known_visit(
+pub(super) async fn known_visit(
     gateway: &Gateway,
     peer: SocketAddr,
     headers: &HeaderMap,
 ) -> Result<(Visit, Arc<Caller>), Refusal> {
-    let app = gateway.app();
-    let arrival = arrive(&app, peer, headers)?;
-    let caller = authenticate(&app, headers, &arrival)?;
-    let limits = arrival.limits();
-    Ok((Visit { app, limits }, caller))
+    let visit = visit(gateway, peer, headers).await?;
+    match visit.app.keys.caller(presented(headers)).cloned() {
+        Some(caller) => Ok((visit, caller)),
+        None => Err(visit.refused(unauthenticated(headers))),
+    }
 }
 
-fn arrive(app: &App, peer: SocketAddr, headers: &HeaderMap) -> Result<Arrival, Refusal> {
-    app.limiter
-        .arrive(client_address(app, peer, headers))
-        .map_err(|refused| Refusal::new(refused.error, refused.limits))
-}
-
-fn authenticate(app: &App, headers: &HeaderMap, arrival: &Arrival) -> Result<Arc<Caller>, Refusal> {
-    let caller = app.keys.caller(presented(headers)).cloned();
-    caller.ok_or_else(|| Refusal::new(unauthenticated(headers), arrival.limits()))
+fn over_limit(refused: Refused) -> Refusal {
+    Refusal::new(refused.error, refused.limits)
 }
 
 /// The key in `authorization: Bearer …` or `x-api-key`.

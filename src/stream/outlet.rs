@@ -107,6 +107,9 @@ impl Sink for Outlet {
             }
         }
         let Event::Finish(finish) = event else {
+            if !matches!(event, Event::Logprobs(_)) {
+                self.receipt.produced(event.size());
+            }
             self.transcript.event(&event);
             if let Event::Usage(_) = event {
                 self.receipt.used(self.transcript.usage());

@@ -31,8 +31,10 @@ pub struct Receipt {
     upstream: Option<String>,
     usage: Option<Usage>,
     outcome: Outcome,
+    /// How many bytes of content came.
+    produced: u64,
     /// Released last, when everything else is settled.
-    _held: Held,
+    held: Held,
 }
 
 /// What a stream holds while it is open.
@@ -62,7 +64,8 @@ impl Receipt {
             upstream: None,
             usage: None,
             outcome: Outcome::Abandoned,
-            _held: held,
+            produced: 0,
+            held,
         }
     }
 
@@ -78,6 +81,11 @@ impl Receipt {
     /// The counts so far.
     pub(super) fn used(&mut self, usage: Option<Usage>) {
         self.usage = usage;
+    }
+
+    /// So many more bytes of content came.
+    pub(super) fn produced(&mut self, bytes: usize) {
+        self.produced += bytes as u64;
     }
 
     pub(super) fn completed(&mut self, finish: FinishReason) {
@@ -114,6 +122,11 @@ impl Drop for Receipt {
             Outcome::Complete(finish) => Some(finish.as_str()),
             Outcome::Abandoned | Outcome::Failed(_) => None,
         };
+        // A failure before the first content costs nothing; a client that left then had asked.
+        let failed = matches!(self.outcome, Outcome::Failed(_));
+        if self.first_content.is_some() || self.usage.is_some() || !failed {
+            self.held.permit.settle(self.usage, self.produced);
+        }
         let duration = self.elapsed();
         self.metrics.stream_ended(&StreamEnd {
             dialect: self.subject.dialect,

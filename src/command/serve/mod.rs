@@ -18,6 +18,7 @@ use super::{FAILED, FINE, Stop, WRONG_USAGE};
 use crate::app::Gateway;
 use crate::config::Overrides;
 use crate::server::{self, Listener};
+use crate::store;
 
 use demo::Demo;
 use failure::Failure;
@@ -115,6 +116,12 @@ impl Serve {
         }
         if let Some(replicas) = &gateway.app().replicas {
             replicas.flush().await;
+        }
+        // Other replicas count with what the last streams gave back.
+        let settled = gateway.app();
+        let settled = tokio::time::timeout(store::DEADLINE, settled.limiter.settled());
+        if settled.await.is_err() {
+            tracing::warn!("the shared state was not told of the last streams");
         }
         tracing::info!("stopped");
         Ok(())

@@ -324,28 +324,21 @@ fn a_key_for_a_model_that_is_not_there_is_worth_a_warning() {
 
 #[test]
 fn settings_that_are_not_in_force_are_named() {
-    let text = format!(
-        "\
-upstreams: {{ ollama: {{}} }}
+    let text = "\
+upstreams: { ollama: {} }
 models:
   m:
     targets:
-      - {{ upstream: ollama, model: a, weight: 3 }}
-      - {{ upstream: ollama, model: b, weight: 1 }}
+      - { upstream: ollama, model: a, weight: 3 }
+      - { upstream: ollama, model: b, weight: 1 }
     continue: on
 state: redis://localhost
-keys:
-  - {{ name: a, sha256: '{}', limits: {{ tokens: 1k/min }} }}
-",
-        "a".repeat(64)
-    );
+";
     let expected = [
         "gateway.yaml:5: models.m.targets[0].weight: ",
         "gateway.yaml:7: models.m.continue: ",
-        "gateway.yaml:8: state: ",
-        "gateway.yaml:10: keys[0].limits.tokens: ",
     ];
-    let warnings = warnings(&text);
+    let warnings = warnings(text);
     assert_eq!(warnings.len(), expected.len(), "{warnings:#?}");
     for (warning, expected) in warnings.iter().zip(expected) {
         assert!(warning.starts_with(expected), "{warning}");

@@ -1,5 +1,6 @@
 //! Who may pass: requests per key and address, open streams, and that no refusal costs anything.
 
+mod oracle;
 mod policies;
 mod rates;
 
@@ -27,6 +28,7 @@ fn app(requests: Option<Rate>, streams: Option<u64>) -> Vec<CallerLimits> {
     vec![CallerLimits {
         name: "app".to_owned(),
         requests,
+        tokens: None,
         streams,
     }]
 }

@@ -1,0 +1,97 @@
+//! What somebody holds who may pass.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use governor::nanos::Nanos;
+
+use crate::model::Usage;
+
+use super::address::Address;
+use super::budget::Settle;
+use super::ledger::{Lease, Ledger};
+use super::shared::{Bucket, GiveBack};
+use super::streams::OpenStream;
+use super::{Estimate, RateLimits};
+
+/// The right to be answered. Where it was asked for a stream, the stream counts as open until the
+/// permit is dropped. Dropping it never waits.
+#[derive(Debug, Default)]
+pub struct Permit {
+    pub(super) limits: RateLimits,
+    pub(super) taken: Taken,
+    pub(super) tokens: Option<Reservation>,
+    pub(super) _streams: [Option<OpenStream>; 2],
+    pub(super) lease: Option<Lease>,
+}
+
+/// What a later refusal gives back.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    pub(super) address: Option<TakenOfAddress>,
+    /// Of the caller's requests: when their cell was busy since.
+    pub(super) request: Option<Nanos>,
+    /// The same in the shared state.
+    pub(super) shared: Vec<GiveBack>,
+}
+
+/// One request of an address, and what it takes to give it back.
+#[derive(Debug)]
+pub(super) struct TakenOfAddress {
+    pub(super) address: Address,
+    pub(super) busy_since: Nanos,
+}
+
+/// Tokens that were taken before anybody knew how many it will be. Those that were not used come
+/// back when this is dropped.
+#[derive(Debug)]
+pub(super) struct Reservation {
+    pub(super) from: Source,
+    pub(super) estimate: Estimate,
+    pub(super) reserved: u64,
+    pub(super) used: u64,
+}
+
+/// The budget, and when it was busy since.
+#[derive(Debug)]
+pub(super) enum Source {
+    Local(Arc<dyn Settle>, Nanos),
+    Shared(Arc<Ledger>, Arc<Bucket>, String),
+}
+
+impl Permit {
+    /// Where the caller stands, or its address if the caller has no limit of its own.
+    pub fn limits(&self) -> RateLimits {
+        self.limits
+    }
+
+    /// Says what the answer cost: `usage` as the upstream told it, and how many bytes of content
+    /// came. Without a word of it, everything that was reserved comes back.
+    pub fn settle(&mut self, usage: Option<Usage>, produced: u64) {
+        if let Some(tokens) = &mut self.tokens {
+            tokens.used = tokens.estimate.used(usage, produced);
+        }
+    }
+}
+
+impl TakenOfAddress {
+    pub(super) fn new(address: IpAddr, busy_since: Nanos) -> Self {
+        Self {
+            address: Address::from(address),
+            busy_since,
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        match &self.from {
+            Source::Local(budget, busy_since) => {
+                budget.settle(*busy_since, self.reserved, self.used);
+            }
+            Source::Shared(ledger, bucket, busy_since) => {
+                ledger.settle(bucket, busy_since, self.reserved, self.used);
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! One question to the shared limits: several steps that are done at once or not at all. What they
+//! do is told in `limits.lua`.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use redis::{Script, ScriptInvocation};
+
+use crate::store::{Store, StoreError};
+
+/// How long a stream counts as open after its replica was last heard of.
+pub(super) const LEASE: Duration = Duration::from_secs(20);
+
+static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("limits.lua")));
+
+/// Steps in the order in which they are asked. Amounts are microseconds.
+pub(super) struct Steps {
+    call: ScriptInvocation<'static>,
+    count: usize,
+}
+
+/// Whether a step is done in any case, or only where another one refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum When {
+    Always,
+    Refused,
+}
+
+/// What became of the steps.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// The step that refused, and how much there was too little.
+    pub(super) refused: Option<(usize, Duration)>,
+    buckets: Vec<(f64, String)>,
+}
+
+impl Steps {
+    /// `now` is the server's own time where it is `None`.
+    pub(super) fn new(now: Option<u64>) -> Self {
+        let mut call = SCRIPT.prepare_invoke();
+        call.arg(now.map_or_else(String::new, |now| now.to_string()));
+        call.arg(LEASE.as_micros() as u64);
+        Self { call, count: 0 }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    pub(super) fn look(&mut self, key: &str) -> usize {
+        self.step(key, "look", "", "", When::Always)
+    }
+
+    pub(super) fn take(&mut self, key: &str, cost: f64, capacity: f64) -> usize {
+        self.step(key, "take", cost, capacity, When::Always)
+    }
+
+    pub(super) fn lease(&mut self, key: &str, stream: &str, limit: u64) -> usize {
+        self.step(key, "lease", stream, limit, When::Always)
+    }
+
+    pub(super) fn give_back(
+        &mut self,
+        key: &str,
+        amount: f64,
+        busy_since: &str,
+        when: When,
+    ) -> usize {
+        self.step(key, "give_back", amount, busy_since, when)
+    }
+
+    pub(super) fn charge(&mut self, key: &str, amount: f64) -> usize {
+        self.step(key, "charge", amount, "", When::Always)
+    }
+
+    pub(super) fn renew(&mut self, key: &str, stream: &str) -> usize {
+        self.step(key, "renew", stream, "", When::Always)
+    }
+
+    pub(super) fn release(&mut self, key: &str, stream: &str, when: When) -> usize {
+        self.step(key, "release", stream, "", when)
+    }
+
+    /// The step's place among the others.
+    fn step(
+        &mut self,
+        key: &str,
+        kind: &str,
+        first: impl redis::ToRedisArgs,
+        second: impl redis::ToRedisArgs,
+        when: When,
+    ) -> usize {
+        let when = match when {
+            When::Always => "",
+            When::Refused => "refused",
+        };
+        self.call
+            .key(key)
+            .arg(kind)
+            .arg(first)
+            .arg(second)
+            .arg(when);
+        self.count += 1;
+        self.count - 1
+    }
+
+    pub(super) async fn ask(&self, store: &Store) -> Result<Outcome, StoreError> {
+        let (refused, by, buckets): (usize, f64, Vec<(f64, String)>) =
+            store.script(&self.call).await?;
+        Ok(Outcome {
+            refused: refused.checked_sub(1).map(|step| (step, micros(by))),
+            buckets,
+        })
+    }
+}
+
+impl Outcome {
+    /// How much is missing of a step's bucket, in microseconds.
+    pub(super) fn missing(&self, step: usize) -> f64 {
+        self.buckets.get(step).map_or(0.0, |(missing, _)| *missing)
+    }
+
+    /// Since when a step's bucket was busy.
+    pub(super) fn busy_since(&self, step: usize) -> String {
+        let bucket = self.buckets.get(step);
+        bucket.map_or_else(String::new, |(_, since)| since.clone())
+    }
+}
+
+/// Rounded up, so that nobody who waits that long comes too early.
+pub(super) fn micros(amount: f64) -> Duration {
+    // A cast of a float takes the nearest that fits.
+    Duration::from_micros(amount.max(0.0).ceil() as u64)
+}
