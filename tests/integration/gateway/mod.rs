@@ -13,6 +13,7 @@ mod bodies;
 mod breaks;
 mod client;
 mod commands;
+mod continuing;
 mod deadlines;
 mod dialects;
 mod failover;
