@@ -13,10 +13,15 @@ CONFORMANCE := target/conformance/venv
 DIR ?= proto-fixtures
 # The SDKs and frameworks that apps use, for `make clients`.
 CLIENTS := target/clients
+# A real model server, where SLUICEGATE_SHARED names a folder that has one.
+RECITE := $(wildcard $(SLUICEGATE_SHARED)/tools/recite.py)
+# What `cargo build` makes.
+BINARY := $(or $(CARGO_TARGET_DIR),target)/debug/sluicegate
 MANIFESTS := $(wildcard k8s/*/kustomization.yaml k8s/*/*/kustomization.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help build test clients conformance check fmt clippy deny kustomize prepare venv node
+.PHONY: help build test clients conformance bench micro instructions check fmt clippy deny kustomize prepare venv node \
+	nginx valgrind
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -24,25 +29,42 @@ help: ## list these commands
 build: prepare ## build the release binary, target/release/sluicegate
 	$(CARGO) build --release $(CARGO_FLAGS)
 
-test: prepare kustomize $(VALKEY) ## run every test; installs what they need
+test: prepare kustomize $(VALKEY) ## run every test, real clients too; installs what they need
 	$(CARGO) test $(CARGO_FLAGS)
+	cd bench && $(CARGO) test $(CARGO_FLAGS)
+	$(MAKE) clients
 
-clients: prepare $(CLIENTS)/venv/installed $(CLIENTS)/node/installed ## run the tests with real clients; ARGS="--only name" picks some
+clients: prepare $(CLIENTS)/venv/installed $(CLIENTS)/node/installed $(if $(RECITE),$(CLIENTS)/recite/installed) ## run the tests with real clients; ARGS="--only name" picks some
 	$(CARGO) build $(CARGO_FLAGS)
-	$(CLIENTS)/venv/bin/python -B tests/clients --binary target/debug/sluicegate --work $(CLIENTS) $(ARGS)
+	$(CLIENTS)/venv/bin/python -B tests/clients --binary $(BINARY) --work $(CLIENTS) $(if $(RECITE),--recite "$(RECITE)") $(ARGS)
 
 conformance: prepare $(CONFORMANCE)/installed ## compare with the vendors' own SDKs; DIR= another folder of answers
 	$(CARGO) build $(CARGO_FLAGS)
 	$(CONFORMANCE)/bin/python tests/conformance "$(DIR)" \
-		--binary target/debug/sluicegate --work target/conformance $(ARGS)
+		--binary $(BINARY) --work target/conformance $(ARGS)
+
+bench: build nginx ## measure nginx and the gateway under load, about 6 minutes; ARGS="--only W1 W2"
+	cd bench && $(CARGO) build --release $(CARGO_FLAGS)
+	python3 -B bench/run.py $(ARGS)
+
+micro: prepare ## time framing, decoders and encoders and count their allocations; ARGS=decoder
+	$(CARGO) bench $(CARGO_FLAGS) --bench pieces -- $(ARGS)
+
+instructions: prepare valgrind ## hold the instructions per token to bench/instructions.json; ARGS=--update, --top
+	@mkdir -p target/bench
+	$(CARGO) bench --no-run $(CARGO_FLAGS) --bench instructions --message-format json-render-diagnostics \
+		>target/bench/built.json
+	python3 -B bench/instructions.py --built target/bench/built.json $(ARGS)
 
 check: fmt clippy deny ## everything that reads the code without running it
 
 fmt: ## check the formatting
 	$(CARGO) fmt --check
+	cd bench && $(CARGO) fmt --check
 
 clippy: prepare ## lint; a warning is an error
 	$(CARGO) clippy --all-targets $(CARGO_FLAGS) -- -D warnings
+	cd bench && $(CARGO) clippy --all-targets $(CARGO_FLAGS) -- -D warnings
 
 deny: $(DENY) ## check licenses, sources and banned crates of all dependencies
 	PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" $(CARGO) deny check --hide-inclusion-graph licenses bans sources
@@ -62,6 +84,18 @@ prepare:
 	@if ! command -v cc >/dev/null; then \
 		echo "prepare: installing a C compiler (gcc, libc6-dev)"; \
 		apt-get update -q && apt-get install -q -y --no-install-recommends gcc libc6-dev; \
+	fi
+
+nginx:
+	@if ! command -v nginx >/dev/null; then \
+		echo "nginx: installing nginx, to compare with"; \
+		apt-get update -q && apt-get install -q -y --no-install-recommends nginx; \
+	fi
+
+valgrind:
+	@if ! command -v valgrind >/dev/null; then \
+		echo "valgrind: installing valgrind, which counts instructions"; \
+		apt-get update -q && apt-get install -q -y --no-install-recommends valgrind; \
 	fi
 
 # Debian's Python comes without it.
@@ -87,6 +121,12 @@ $(CLIENTS)/venv/installed: tests/clients/requirements.txt | venv
 	@echo "clients: installing into $(CLIENTS)/venv:"; grep -v '^#' $<
 	@python3 -m venv $(CLIENTS)/venv
 	@$(CLIENTS)/venv/bin/pip install --quiet --no-deps --requirement $<
+	@touch $@
+
+$(CLIENTS)/recite/installed: tests/clients/recite.txt | venv
+	@echo "clients: installing into $(CLIENTS)/recite:"; grep -v '^#' $<
+	@python3 -m venv $(CLIENTS)/recite
+	@$(CLIENTS)/recite/bin/pip install --quiet --no-deps --only-binary :all: --requirement $<
 	@touch $@
 
 $(CLIENTS)/node/installed: tests/clients/node/package.json tests/clients/node/package-lock.json | node

@@ -17,16 +17,16 @@ use crate::config::{
 };
 use crate::limit::{Account, CallerLimits, Gate, Settings, SharedState};
 use crate::metrics::Metrics;
-use crate::model::{Error, ErrorCode};
+use crate::model::{Error, ErrorCode, Sealer};
 use crate::route::{Route, Target, Timeouts};
 use crate::store::Store;
-use crate::stream::Memory;
+use crate::stream::{Registry, Replicas};
 use crate::upstream::{Recycler, Upstream, connections};
 
 /// The whole gateway: what outlives a configuration, and the configuration in force.
 pub struct Gateway {
     pub metrics: Arc<Metrics>,
-    pub memory: Arc<Memory>,
+    pub registry: Arc<Registry>,
     pub recycler: Recycler,
     /// Every request that was let in holds a token of it until its answer ends.
     pub streams: TaskTracker,
@@ -44,6 +44,8 @@ pub struct App {
     pub limiter: Gate,
     /// What replicas share, where the configuration says so.
     pub store: Option<Arc<Store>>,
+    /// The streams that replicas share, where they share any.
+    pub replicas: Option<Arc<Replicas>>,
     /// Each model's targets, by the model's name in the configuration.
     targets: HashMap<String, Vec<(Arc<Upstream>, ConfiguredTarget)>>,
 }
@@ -52,11 +54,11 @@ impl Gateway {
     /// # Errors
     /// Where no upstream can be connected to at all: the system's certificates cannot be read.
     pub fn new(config: Config) -> Result<Self, reqwest::Error> {
-        let metrics = Arc::default();
-        let app = App::new(config, None, &metrics)?;
+        let (metrics, registry) = (Arc::default(), Arc::default());
+        let app = App::new(config, None, &metrics, &registry)?;
         Ok(Self {
             metrics,
-            memory: Arc::default(),
+            registry,
             recycler: Recycler::default(),
             streams: TaskTracker::new(),
             draining: CancellationToken::new(),
@@ -77,7 +79,7 @@ impl Gateway {
     /// # Errors
     /// As [`Gateway::new`]; the old configuration stays in force.
     pub fn reload(&self, config: Config) -> Result<(), reqwest::Error> {
-        let app = App::new(config, Some(&self.app()), &self.metrics)?;
+        let app = App::new(config, Some(&self.app()), &self.metrics, &self.registry)?;
         *self.app.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(app);
         Ok(())
     }
@@ -88,6 +90,7 @@ impl App {
         config: Config,
         before: Option<&Self>,
         metrics: &Arc<Metrics>,
+        registry: &Arc<Registry>,
     ) -> Result<Self, reqwest::Error> {
         let mut clients = HashMap::new();
         let mut upstreams: HashMap<(&str, Duration), Arc<Upstream>> = HashMap::new();
@@ -119,6 +122,7 @@ impl App {
                 Some(before) => before.limiter.succeeded_by(&settings, state),
                 None => Gate::new(&settings, state),
             },
+            replicas: replicas(&config, before, store.as_ref(), registry),
             store,
             targets,
             config,
@@ -178,12 +182,42 @@ pub fn connected(
         credential: upstream.credential.clone(),
         headers: upstream.headers.clone(),
         vendor: upstream.vendor.clone(),
+        sealer: Sealer::new(
+            upstream.wire.name(),
+            upstream.preset.unwrap_or(&upstream.name),
+        ),
         client: client.clone(),
         frame_cap,
     })
 }
 
 /// The shared state that the configuration names. The connection stays where the server does.
+/// What shares streams through `store`; the same as before where that is the same store.
+fn replicas(
+    config: &Config,
+    before: Option<&App>,
+    store: Option<&Arc<Store>>,
+    registry: &Arc<Registry>,
+) -> Option<Arc<Replicas>> {
+    let store = store?;
+    let same = |before: &&App| {
+        let old = before.store.as_ref();
+        old.is_some_and(|old| Arc::ptr_eq(old, store))
+    };
+    if let Some(replicas) = before
+        .filter(same)
+        .and_then(|before| before.replicas.clone())
+    {
+        return Some(replicas);
+    }
+    let (store, registry) = (Arc::clone(store), Arc::clone(registry));
+    Some(Arc::new(Replicas::new(
+        store,
+        registry,
+        config.resume.buffer,
+    )))
+}
+
 fn store(config: &Config, before: Option<&App>, metrics: &Arc<Metrics>) -> Option<Arc<Store>> {
     let State::Redis { url, server } = &config.state else {
         return None;

@@ -31,6 +31,8 @@ pub struct Metrics {
     upstream_failures: Family<UpstreamLabels, Counter>,
     tokens: Family<TokenLabels, Counter>,
     open_streams: Gauge,
+    readers: Gauge,
+    returns: Family<ReturnLabels, Counter>,
     first_token: Histogram,
     duration: Histogram,
     repaired_lines: Counter,
@@ -74,6 +76,11 @@ struct RequestLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReturnLabels {
+    found: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CodeLabels {
     code: &'static str,
 }
@@ -113,6 +120,8 @@ impl Default for Metrics {
             upstream_failures: Family::default(),
             tokens: Family::default(),
             open_streams: Gauge::default(),
+            readers: Gauge::default(),
+            returns: Family::default(),
             first_token: Histogram::new(FIRST_TOKEN),
             duration: Histogram::new(DURATION),
             repaired_lines: Counter::default(),
@@ -150,6 +159,16 @@ impl Default for Metrics {
             "open_streams",
             "Streams that are open now",
             metrics.open_streams.clone(),
+        );
+        registry.register(
+            "readers",
+            "Clients that read a stream they came back to or did not make",
+            metrics.readers.clone(),
+        );
+        registry.register(
+            "returns",
+            "Clients that came back to a stream, by what they found: resumed, complete, or an error's code",
+            metrics.returns.clone(),
         );
         registry.register_with_unit(
             "first_token",
@@ -228,6 +247,19 @@ impl Metrics {
 
     pub fn stream_began(&self) {
         self.open_streams.inc();
+    }
+
+    pub fn reader_came(&self) {
+        self.readers.inc();
+    }
+
+    pub fn reader_left(&self) {
+        self.readers.dec();
+    }
+
+    /// A client came back to a stream and found it `resumed`, `complete`, or an error's code.
+    pub fn returned(&self, found: &'static str) {
+        self.returns.get_or_create(&ReturnLabels { found }).inc();
     }
 
     pub fn stream_ended(&self, end: &StreamEnd<'_>) {

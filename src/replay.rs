@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::dialect::{Dialect, Opening};
-use crate::model::{Error, Event, Request, Sink, StreamId, ToolCallDelta, Usage};
+use crate::model::{Error, Event, Request, Sealer, Sink, StreamId, ToolCallDelta, Usage};
 use crate::route::{Commit, Receiver};
 use crate::stream::Transcript;
 use crate::upstream::ingest::Ingest;
@@ -33,9 +33,7 @@ pub fn read<'a>(
     chunks: impl IntoIterator<Item = &'a [u8]>,
     sink: &mut dyn Sink,
 ) -> (u64, Result<(), Error>) {
-    let mut ingest = Ingest::new(wire, frame_cap);
-    let outcome = feed(&mut ingest, chunks, sink);
-    (ingest.repaired_lines(), outcome)
+    read_all(Ingest::new(wire, frame_cap), chunks, sink)
 }
 
 /// What an answer comes to.
@@ -57,8 +55,10 @@ pub fn replay<'a>(
 ) -> Replayed {
     let mut events = String::new();
     let mut client = Client::new(dialect, request);
-    let mut commit = Commit::new(UPSTREAM.0, UPSTREAM.1, &mut client);
-    let (repaired, outcome) = read(wire, FRAME_CAP, chunks, &mut |event: Event<'_>| {
+    let sealer = Sealer::new(wire.name(), UPSTREAM.0);
+    let mut commit = Commit::new(UPSTREAM.0, UPSTREAM.1, &sealer, &mut client);
+    let ingest = ingest(wire, request);
+    let (repaired, outcome) = read_all(ingest, chunks, &mut |event: Event<'_>| {
         events.push_str(&line(&event));
         events.push('\n');
         commit.event(event);
@@ -86,8 +86,9 @@ pub fn bytes<'a>(
     chunks: impl IntoIterator<Item = &'a [u8]>,
 ) -> Bytes {
     let mut client = Client::new(dialect, request);
-    let mut commit = Commit::new(UPSTREAM.0, UPSTREAM.1, &mut client);
-    let (_, outcome) = read(wire, FRAME_CAP, chunks, &mut commit);
+    let sealer = Sealer::new(wire.name(), UPSTREAM.0);
+    let mut commit = Commit::new(UPSTREAM.0, UPSTREAM.1, &sealer, &mut client);
+    let (_, outcome) = read_all(ingest(wire, request), chunks, &mut commit);
     client.close(outcome)
 }
 
@@ -113,9 +114,28 @@ pub fn line(event: &Event<'_>) -> String {
             add(&mut out, "end", citation.end);
             out
         }
+        Event::Alternative { index, event } => format!("alternative {index} {}", line(event)),
         Event::Usage(usage) => counts(&usage),
         Event::Finish(reason) => format!("finish {}", reason.as_str()),
     }
+}
+
+/// What reads the answer to `request`.
+fn ingest(wire: &dyn Wire, request: &Request) -> Ingest {
+    let mut ingest = Ingest::new(wire, FRAME_CAP);
+    if request.answers.is_some() {
+        ingest.expect_several();
+    }
+    ingest
+}
+
+fn read_all<'a>(
+    mut ingest: Ingest,
+    chunks: impl IntoIterator<Item = &'a [u8]>,
+    sink: &mut dyn Sink,
+) -> (u64, Result<(), Error>) {
+    let outcome = feed(&mut ingest, chunks, sink);
+    (ingest.repaired_lines(), outcome)
 }
 
 fn feed<'a>(
@@ -142,7 +162,8 @@ impl Client {
             model: request.model.clone(),
             created: 0,
         };
-        Self(Transcript::new(dialect.encoder(request, opening)))
+        let stream = opening.stream;
+        Self(Transcript::new(stream, dialect.encoder(request, opening)))
     }
 
     fn close(mut self, outcome: Result<(), Error>) -> Bytes {
@@ -163,8 +184,8 @@ impl Sink for Client {
 }
 
 impl Receiver for Client {
-    fn answering(&mut self, upstream: &str, model: &str) {
-        self.0.start(upstream, model);
+    fn answering(&mut self, upstream: &str, model: &str, sealer: &Sealer) {
+        self.0.start(upstream, model, sealer);
     }
 }
 

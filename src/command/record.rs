@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use http_body_util::BodyExt as _;
-use serde_json::{Value, json};
+use secrecy::SecretString;
+use serde_json::json;
 
 use super::serve::load;
 use super::{FAILED, FINE, WRONG_USAGE};
@@ -14,10 +15,13 @@ use crate::app::connected;
 use crate::config::Overrides;
 use crate::dialect::NATIVE;
 use crate::fixture::Exchange;
+use crate::framing::Framing;
+use crate::model::{Error, Request};
 use crate::upstream::{Trace, Upstream, connections, masked};
+use crate::wire::Outgoing;
 
 /// Sends one request to a real upstream and saves the exchange as a fixture for `replay`: the
-/// answer byte for byte with its chunks' timing, without credentials.
+/// answer byte for byte with its chunks' timing, without credentials and without ids of accounts.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Record {
     /// The upstream's name in the config
@@ -73,18 +77,23 @@ impl Record {
         let request = NATIVE
             .parse(&text)
             .map_err(|error| wrong(format!("{shown}: {}", error.message())))?;
-        // It parsed, so it is JSON.
-        let asked: Value = serde_json::from_slice(&text).unwrap_or_default();
-        let outgoing = upstream
-            .wire
-            .request(&request, &request.model, &upstream.vendor)
+        let outgoing = translated(&upstream, &request)
             .map_err(|error| wrong(format!("{shown}: {}", error.message())))?;
+        // What is saved is what a request would have become that names nobody: an account may be in
+        // the model's name, and from there in the path.
+        let asked = masked(&String::from_utf8_lossy(&text), &upstream.secrets());
+        let nameless = NATIVE
+            .parse(asked.as_bytes())
+            .and_then(|request| Ok((translated(&upstream, &request)?, request)));
+        let (saved, request) =
+            nameless.map_err(|error| wrong(format!("{shown}: {}", error.message())))?;
         let name = self.name.as_deref().unwrap_or(&request.model);
         let mut exchange = Exchange {
             wire: upstream.wire.name(),
             name: case_name(name),
-            request: asked,
-            outgoing: json!({"path": outgoing.path, "body": outgoing.body}),
+            // It parsed, so it is JSON.
+            request: serde_json::from_str(&asked).unwrap_or_default(),
+            outgoing: json!({"path": saved.path, "body": saved.body}),
             status: http::StatusCode::OK,
             headers: http::HeaderMap::new(),
             body: Vec::new(),
@@ -114,7 +123,7 @@ impl Record {
 /// Fills the exchange with what comes back; says whether the body broke off.
 async fn receive(
     upstream: &Upstream,
-    outgoing: crate::wire::Outgoing,
+    outgoing: Outgoing,
     exchange: &mut Exchange,
 ) -> Result<bool, String> {
     let mut last = Instant::now();
@@ -123,7 +132,7 @@ async fn receive(
         .map_err(|error| error.message().to_owned())?
         .into_parts();
     exchange.status = head.status;
-    exchange.headers = head.headers;
+    exchange.headers.clone_from(&head.headers);
     let mut broke = false;
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else {
@@ -142,12 +151,28 @@ async fn receive(
             return Err(format!("the answer is larger than {LARGEST} bytes"));
         }
     }
-    exchange.body = match String::from_utf8(std::mem::take(&mut exchange.body)) {
-        Ok(text) => masked(&text, &upstream.secrets()).into_bytes(),
-        // Binary framings have checksums over their bytes, and no vendor puts a key in there.
-        Err(binary) => binary.into_bytes(),
-    };
+    // Messages with checksums stay as they are; no vendor puts a key in there.
+    let binary = upstream.wire.framing() == Framing::AwsEventStream && head.status.is_success();
+    if !binary {
+        exchange.body = masked_text(&exchange.body, &upstream.secrets());
+    }
     Ok(broke)
+}
+
+fn translated(upstream: &Upstream, request: &Request) -> Result<Outgoing, Error> {
+    upstream
+        .wire
+        .request(request, &request.model, &upstream.vendor)
+}
+
+/// [`masked`], where some of the bytes may be no UTF-8.
+fn masked_text(body: &[u8], secrets: &[SecretString]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(body.len());
+    for chunk in body.utf8_chunks() {
+        out.extend_from_slice(masked(chunk.valid(), secrets).as_bytes());
+        out.extend_from_slice(chunk.invalid());
+    }
+    out
 }
 
 /// A folder's name: models have slashes, colons and more.

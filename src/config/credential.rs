@@ -47,9 +47,9 @@ pub fn read(
     let missing = section.field.missing("api_key");
     let at = field.unwrap_or(&missing);
     let what = if field.is_some() { "empty" } else { "missing" };
-    // At another address, it is not the vendor that says whether a key is needed.
-    let elsewhere =
-        section.get("base_url").is_some() && preset.is_some_and(|preset| preset.base_url.is_some());
+    // At another address, it is not the vendor that says whether a key is needed; at Azure, a token
+    // among the `headers` is as good.
+    let elsewhere = section.get("base_url").is_some();
     let needed = preset.filter(|preset| preset.needs_key && !elsewhere);
     let Some(CredentialScheme::SigV4 { service }) = scheme else {
         if let Some(preset) = needed {

@@ -16,16 +16,6 @@ struct Pending {
 
 const PENDING: &[Pending] = &[
     Pending {
-        path: &["resume", "window"],
-        asks: |text| unit::interval(text).is_ok(),
-        message: "streams cannot be resumed in this version: a client that leaves cancels its upstream",
-    },
-    Pending {
-        path: &["state"],
-        asks: |text| text != "memory",
-        message: "only limits are shared in this version: streams are every replica's own",
-    },
-    Pending {
         path: &["models", "*", "continue"],
         asks: |text| unit::switch(text) == Ok(true),
         message: "broken streams are not continued in this version: they end in an error",

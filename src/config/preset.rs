@@ -40,22 +40,34 @@ impl Preset {
     }
 }
 
-const PLAIN: Vendor = Vendor {
-    max_tokens_field: "max_tokens",
-    stream_options: true,
-};
-
 /// <https://platform.openai.com/docs/api-reference/chat/create>: `max_tokens` is deprecated, and
 /// refused by reasoning models.
 const OPENAI: Vendor = Vendor {
     max_tokens_field: "max_completion_tokens",
-    stream_options: true,
+    ..Vendor::PLAIN
 };
 
-/// Refuses `stream_options`, or is not known to take it, and sends usage without being asked.
-const USAGE_UNASKED: Vendor = Vendor {
-    max_tokens_field: "max_tokens",
+/// <https://docs.mistral.ai/api/endpoint/chat>: refuses every field that it does not know, OpenAI's
+/// `stream_options`, `seed` and `user` among them, and sends usage without being asked.
+const MISTRAL: Vendor = Vendor {
     stream_options: false,
+    seed_field: "random_seed",
+    user: false,
+    ..Vendor::PLAIN
+};
+
+/// <https://api-docs.deepseek.com/guides/thinking_mode>,
+/// <https://platform.moonshot.ai/docs/guide/use-kimi-k2-thinking-model>: a thinking model's tool calls
+/// are taken back only with the reasoning before them.
+const THINKS_BESIDE_CALLS: Vendor = Vendor {
+    reasoning_beside_calls: true,
+    ..Vendor::PLAIN
+};
+
+/// Is not known to take `stream_options`, and sends usage without being asked.
+const USAGE_UNASKED: Vendor = Vendor {
+    stream_options: false,
+    ..Vendor::PLAIN
 };
 
 /// A vendor's public service: OpenAI Chat, with a key.
@@ -67,7 +79,7 @@ const fn hosted(name: &'static str, base_url: &'static str) -> Preset {
         also: &[],
         credential: None,
         needs_key: true,
-        vendor: PLAIN,
+        vendor: Vendor::PLAIN,
     }
 }
 
@@ -124,7 +136,7 @@ pub static ALL: &[Preset] = &[
         ..hosted("azure", "")
     },
     Preset {
-        vendor: USAGE_UNASKED,
+        vendor: MISTRAL,
         ..hosted("mistral", "https://api.mistral.ai/v1")
     },
     hosted("groq", "https://api.groq.com/openai/v1"),
@@ -133,6 +145,7 @@ pub static ALL: &[Preset] = &[
             ("openai-responses", "https://api.deepseek.com"),
             ("anthropic-messages", "https://api.deepseek.com/anthropic"),
         ],
+        vendor: THINKS_BESIDE_CALLS,
         ..hosted("deepseek", "https://api.deepseek.com")
     },
     Preset {
@@ -158,6 +171,7 @@ pub static ALL: &[Preset] = &[
     hosted("github", "https://models.github.ai/inference"),
     Preset {
         also: &[("anthropic-messages", "https://api.moonshot.ai/anthropic")],
+        vendor: THINKS_BESIDE_CALLS,
         ..hosted("moonshot", "https://api.moonshot.ai/v1")
     },
     Preset {

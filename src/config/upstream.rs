@@ -36,7 +36,8 @@ pub struct Upstream {
     /// The preset that it began with.
     pub preset: Option<&'static str>,
     pub wire: &'static dyn Wire,
-    /// `http` or `https`, without user, query or fragment, and without a slash at the path's end
+    /// `http` or `https`, without user or fragment, with no query but an `api-version`, and without a
+    /// slash at the path's end
     /// unless the path is nothing else.
     pub base_url: Url,
     /// Where the vendor runs it, for vendors that ask.
@@ -267,12 +268,21 @@ fn base_url(text: &str) -> Result<Url, &'static str> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err("must not have a user or password; use `api_key` or `headers`");
     }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err("must not have a query or fragment");
+    if !url.query().is_none_or(is_version) || url.fragment().is_some() {
+        return Err("must not have a query or fragment, but for an `api-version`");
     }
     let path = url.path().trim_end_matches('/').to_owned();
     url.set_path(&path);
     Ok(url)
+}
+
+/// Azure's API before v1 wants `api-version=2024-10-21` with every request. Anything else may be a
+/// secret, and addresses are shown.
+fn is_version(query: &str) -> bool {
+    query.strip_prefix("api-version=").is_some_and(|version| {
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        !version.is_empty() && version.len() <= 32 && version.bytes().all(legal)
+    })
 }
 
 fn read_headers(reader: &mut Reader, section: &Section<'_>) -> HeaderMap {

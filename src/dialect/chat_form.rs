@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use super::field::Field;
 use crate::model::{
     Error, Media, MediaSource, Message, Part, ResponseFormat, Role, Tool, ToolChoice,
 };
@@ -153,6 +154,38 @@ pub(super) struct ChatSchema {
     description: Option<String>,
     schema: Value,
     strict: Option<bool>,
+}
+
+/// Refuses what must be an object and is none: a derived reader takes a list for one, and tells of
+/// anything else in Rust's words.
+///
+/// # Errors
+/// [`crate::model::ErrorCode::InvalidRequest`], naming the field.
+pub(super) fn check_objects(body: &Field<'_>) -> Result<(), Error> {
+    body.each_object("messages", |message| {
+        message.text_of("role")?;
+        if message.value["content"].is_array() {
+            message.each_object("content", |part| {
+                part.text_of("type")?;
+                part.objects(&["image_url", "file"])
+            })?;
+        }
+        message.each_object("tool_calls", |call| call.objects(&["function"]))
+    })?;
+    body.each_object("tools", |tool| {
+        tool.text_of("type")?;
+        tool.objects(&["function"])
+    })?;
+    body.objects(&["response_format", "metadata"])?;
+    if let Some(format) = body.get("response_format") {
+        format.text_of("type")?;
+        format.objects(&["json_schema"])?;
+    }
+    match body.get("tool_choice") {
+        Some(choice) if choice.value.is_object() => choice.objects(&["function"]),
+        Some(choice) => choice.text().map(|_| ()),
+        None => Ok(()),
+    }
 }
 
 impl ChatMessage {

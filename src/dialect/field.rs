@@ -102,6 +102,33 @@ impl<'a> Field<'a> {
         }))
     }
 
+    /// Checks that the member of that name is a list of objects, where there is one, and each of
+    /// them with `check`.
+    pub(super) fn each_object(
+        &'a self,
+        name: &'a str,
+        check: impl Fn(&Field<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let Some(list) = self.get(name) else {
+            return Ok(());
+        };
+        for element in list.elements()? {
+            element.members()?;
+            check(&element)?;
+        }
+        Ok(())
+    }
+
+    /// Checks that the members of those names are objects, where there are any.
+    pub(super) fn objects(&'a self, names: &[&'a str]) -> Result<(), Error> {
+        for name in names {
+            if let Some(member) = self.get(name) {
+                member.members()?;
+            }
+        }
+        Ok(())
+    }
+
     /// The object's `type`.
     pub(super) fn kind(&'a self) -> Result<&'a str, Error> {
         self.require("type")?.text()

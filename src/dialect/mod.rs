@@ -15,6 +15,8 @@ mod openai_responses;
 mod sequence;
 mod ui_messages;
 
+use std::time::SystemTime;
+
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderName};
 
@@ -62,6 +64,11 @@ pub trait Dialect: Send + Sync + 'static {
         false
     }
 
+    /// Whether a client can come back to a stream: its events are numbered.
+    fn resumes(&self) -> bool {
+        false
+    }
+
     /// What says that the connection lives; may stand between any two events and before the first.
     fn heartbeat(&self) -> &'static [u8];
 
@@ -73,12 +80,26 @@ pub trait Dialect: Send + Sync + 'static {
         None
     }
 
+    /// Tells where the request's sender stands with the limit on `counted`, such as `requests`, in
+    /// this dialect's own headers, beside the `x-ratelimit-…` that every answer has.
+    fn limit_headers(&self, _counted: &str, _standing: Standing, _headers: &mut HeaderMap) {}
+
     /// What this dialect's clients expect in a refusal's headers beside `x-request-id`,
     /// `retry-after` and the limits.
     fn refusal_headers(&self, error: &Error, request: &RequestId) -> HeaderMap;
 
     /// The body of a refusal, where no stream has begun.
     fn refusal(&self, error: &Error, request: &RequestId) -> Vec<u8>;
+}
+
+/// Where somebody stands with a limit.
+#[derive(Debug, Clone, Copy)]
+pub struct Standing {
+    /// How much is allowed at once.
+    pub limit: u64,
+    pub remaining: u64,
+    /// When all of it is left again, if nothing more is taken.
+    pub reset: SystemTime,
 }
 
 /// What is known of an answer when its request comes in.

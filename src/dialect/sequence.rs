@@ -129,7 +129,11 @@ impl Sequence {
                 end: citation.end,
             },
             (
-                Event::Identity { .. } | Event::Logprobs(_) | Event::Usage(_) | Event::Finish(_),
+                Event::Identity { .. }
+                | Event::Logprobs(_)
+                | Event::Alternative { .. }
+                | Event::Usage(_)
+                | Event::Finish(_),
                 _,
             ) => return,
         };
@@ -163,7 +167,11 @@ impl Sequence {
 fn is_aside(event: &Event<'_>) -> bool {
     matches!(
         event,
-        Event::Identity { .. } | Event::Logprobs(_) | Event::Usage(_) | Event::Finish(_)
+        Event::Identity { .. }
+            | Event::Logprobs(_)
+            | Event::Alternative { .. }
+            | Event::Usage(_)
+            | Event::Finish(_)
     )
 }
 

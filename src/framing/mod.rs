@@ -159,10 +159,10 @@ impl Framer {
     /// The body has ended: says what it left over.
     ///
     /// # Errors
-    /// [`ErrorCode::BadUpstreamData`] for a body with not a line of the framing in it.
+    /// [`ErrorCode::BadUpstreamData`] for an empty body, or one with not a line of the framing in it.
     pub fn end(&mut self) -> Result<Remainder, Error> {
         match &mut self.shape {
-            Shape::Unread(_) => Ok(Remainder::Nothing),
+            Shape::Unread(_) => Err(empty()),
             Shape::Sse(sse) => sse.end(),
             Shape::AwsEventStream(stream) => Ok(stream.end()),
             Shape::Ndjson(ndjson) => ndjson.end(),
@@ -207,6 +207,14 @@ fn no_stream() -> Error {
     Error::new(
         ErrorCode::BadUpstreamData,
         "the upstream answered with something that is no stream",
+    )
+}
+
+/// Not a byte, or none but white space: nobody began to answer.
+fn empty() -> Error {
+    Error::new(
+        ErrorCode::BadUpstreamData,
+        "the upstream answered with an empty body",
     )
 }
 

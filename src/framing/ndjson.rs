@@ -4,7 +4,7 @@
 //! many lines.
 
 use super::lines::Lines;
-use super::{Frame, FrameSink, Remainder, over_cap};
+use super::{Frame, FrameSink, Remainder, empty, over_cap};
 use crate::model::Error;
 
 pub(super) struct Ndjson {
@@ -39,7 +39,7 @@ impl Ndjson {
     }
 
     /// # Errors
-    /// For a document over the cap.
+    /// For an empty body, and for a document over the cap.
     pub(super) fn end(&mut self) -> Result<Remainder, Error> {
         let (body, cap) = (&mut self.body, self.cap);
         let mut remainder = Remainder::Nothing;
@@ -52,8 +52,12 @@ impl Ndjson {
             }
             Ok(())
         })?;
-        if let Body::Document(document) = body {
-            remainder = Remainder::Document(std::mem::take(document));
+        match body {
+            Body::Unread => return Err(empty()),
+            Body::Document(document) => {
+                remainder = Remainder::Document(std::mem::take(document));
+            }
+            Body::Stream => {}
         }
         Ok(remainder)
     }

@@ -91,13 +91,13 @@ impl<C: Clock + Clone + Send + Sync + 'static> Gate<C> {
         self.limiter.open_streams()
     }
 
-    /// Counts a request of nobody's, whose sender proved no key, against its address, and says
-    /// where the address stands.
+    /// Counts a request against its address alone, because it asks for nothing new or its sender
+    /// proved no key, and says where the address stands.
     ///
     /// # Errors
     /// As [`Limiter::arrive`]; [`crate::model::ErrorCode::Overloaded`] if the shared state cannot
     /// be asked and nobody may pass without it.
-    pub async fn turn_away(&self, address: IpAddr) -> Result<RateLimits, Refused> {
+    pub async fn visit(&self, address: IpAddr) -> Result<RateLimits, Refused> {
         if let Some(replicas) = &self.over_replicas {
             let rate = self.limiter.address_rate();
             let answer = replicas.shared.arrive(rate, address).await;

@@ -6,7 +6,7 @@
 //! read, [`Gate::reserve`] takes what its answer may cost of the key's tokens, and
 //! [`Permit::settle`] says at the end what it did cost. A refusal by one policy uses up nothing of
 //! another: what was taken before it is given back. A request that is refused for want of a key
-//! stays counted against its address, see [`Gate::turn_away`], and leaves no other trace.
+//! stays counted against its address, see [`Gate::visit`], and leaves no other trace.
 //!
 //! | policy | counts | over replicas | refusal |
 //! |---|---|---|---|

@@ -53,6 +53,11 @@ impl RateLimits {
         }
     }
 
+    /// What is counted, and where the sender stands with it.
+    pub fn each(&self) -> impl Iterator<Item = (&'static str, RateLimitStatus)> {
+        self.requests.map(|status| ("requests", status)).into_iter()
+    }
+
     /// Writes `x-ratelimit-{limit,remaining,reset}-…` for the limits that are set, in the form
     /// that OpenAI's API gives them (<https://platform.openai.com/docs/guides/rate-limits>).
     pub fn write(&self, headers: &mut HeaderMap) {

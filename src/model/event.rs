@@ -24,6 +24,9 @@ pub enum Event<'a> {
     ToolCall(ToolCallDelta<'a>),
     /// A source that the answer leans on.
     Citation(Citation<'a>),
+    /// A happening of another answer to the same request, its finish included: some APIs give
+    /// several. `index` counts from 1; what is not told so is of the answer 0.
+    Alternative { index: u32, event: &'a Event<'a> },
     /// Token counts so far: cumulative, the last one holds.
     Usage(Usage),
     /// The upstream's own end of the answer. Exactly one, and nothing follows it.
@@ -50,6 +53,7 @@ impl Event<'_> {
             Self::Citation(citation) => {
                 ENTRY + said(citation.url) + said(citation.title) + said(citation.text)
             }
+            Self::Alternative { event, .. } => event.size(),
             Self::Identity { .. } | Self::Usage(_) | Self::Finish(_) => 0,
         }
     }
@@ -61,9 +65,10 @@ impl Event<'_> {
 pub struct ToolCallDelta<'a> {
     /// Position among the answer's tool calls, from 0, in order of appearance.
     pub index: u32,
-    /// Set on the first piece only.
+    /// Set on the first piece only. A decoder leaves it out where the upstream names no calls; a
+    /// client's encoder always gets one.
     pub id: Option<&'a str>,
-    /// Set on the first piece only.
+    /// Set on the first piece only, and always on that.
     pub name: Option<&'a str>,
     /// The next piece of the arguments; may be empty on the first piece.
     pub arguments: &'a str,

@@ -42,21 +42,28 @@ impl Sink for Checked<'_> {
         if self.grammar.finished {
             return;
         }
-        match event {
-            Event::Logprobs("")
-            | Event::Text("")
-            | Event::Refusal("")
-            | Event::Reasoning("")
-            | Event::Signature("")
-            | Event::SealedReasoning("") => return,
-            Event::ToolCall(call)
-                if call.arguments.is_empty() && call.id.is_none() && call.name.is_none() =>
-            {
-                return;
-            }
-            Event::Finish(_) => self.grammar.finished = true,
-            _ => {}
+        if says_nothing(&event) {
+            return;
+        }
+        if let Event::Finish(_) = event {
+            self.grammar.finished = true;
         }
         self.sink.event(event);
+    }
+}
+
+fn says_nothing(event: &Event<'_>) -> bool {
+    match event {
+        Event::Logprobs(text)
+        | Event::Text(text)
+        | Event::Refusal(text)
+        | Event::Reasoning(text)
+        | Event::Signature(text)
+        | Event::SealedReasoning(text) => text.is_empty(),
+        Event::ToolCall(call) => {
+            call.arguments.is_empty() && call.id.is_none() && call.name.is_none()
+        }
+        Event::Alternative { event, .. } => says_nothing(event),
+        Event::Identity { .. } | Event::Citation(_) | Event::Usage(_) | Event::Finish(_) => false,
     }
 }

@@ -10,6 +10,7 @@ mod grammar;
 mod ids;
 mod rate;
 mod request;
+mod seal;
 mod vendor;
 
 pub use credential::{Credential, SigningKey};
@@ -22,4 +23,5 @@ pub use request::{
     Media, MediaSource, Message, NativeFields, Part, Reasoning, Request, ResponseFormat, Role,
     Tool, ToolChoice,
 };
+pub use seal::Sealer;
 pub use vendor::{CredentialScheme, Vendor};

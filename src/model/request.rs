@@ -37,6 +37,11 @@ pub struct Request {
     pub stream: bool,
     /// Whether a streamed answer is to tell its usage, where the dialect leaves that to the client.
     pub usage_wanted: bool,
+    /// How many answers are wanted, where the dialect can tell of several; none is one.
+    pub answers: Option<u32>,
+    /// Whether the client reads a tool call as Chat Completions' `function_call`, which has room
+    /// for one call.
+    pub legacy_functions: bool,
 }
 
 /// Fields of a protocol that is both a dialect and a wire.
@@ -109,6 +114,8 @@ impl Request {
                 model: self.model.clone(),
                 stream: self.stream,
                 usage_wanted: self.usage_wanted,
+                answers: self.answers,
+                legacy_functions: self.legacy_functions,
                 extra,
                 ..Self::default()
             }

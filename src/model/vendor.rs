@@ -9,14 +9,29 @@ pub struct Vendor {
     /// Whether `stream_options: {"include_usage": true}` may be sent. Some vendors reject fields
     /// that they do not know and send usage without being asked.
     pub stream_options: bool,
+    /// The request field for `seed` (`openai-chat`): `random_seed` at Mistral.
+    pub seed_field: &'static str,
+    /// Whether `user` may be sent (`openai-chat`); it is a hint.
+    pub user: bool,
+    /// Whether an earlier message with tool calls is sent with its reasoning (`openai-chat`): some
+    /// vendors refuse such a message without.
+    pub reasoning_beside_calls: bool,
+}
+
+impl Vendor {
+    /// No deviation.
+    pub const PLAIN: Self = Self {
+        max_tokens_field: "max_tokens",
+        stream_options: true,
+        seed_field: "seed",
+        user: true,
+        reasoning_beside_calls: false,
+    };
 }
 
 impl Default for Vendor {
     fn default() -> Self {
-        Self {
-            max_tokens_field: "max_tokens",
-            stream_options: true,
-        }
+        Self::PLAIN
     }
 }
 

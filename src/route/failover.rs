@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Receiver, Route, Target};
 use crate::metrics::Metrics;
-use crate::model::{Error, ErrorCode, Event, Request, Sink, Usage};
+use crate::model::{Error, ErrorCode, Event, Request, Sealer, Sink, Usage};
 use crate::upstream::{Answer, Trace};
 
 impl Route {
@@ -30,7 +30,8 @@ impl Route {
     ) -> Result<Answer, Error> {
         let mut failure = None;
         for target in &self.targets {
-            let mut commit = Commit::new(&target.upstream.name, &target.model, receiver);
+            let (upstream, model) = (&*target.upstream, &target.model);
+            let mut commit = Commit::new(&upstream.name, model, &upstream.sealer, receiver);
             let error = match self.attempt(target, request, trace, &mut commit).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) if commit.committed => return Err(error),
@@ -69,7 +70,11 @@ impl Route {
             let read = poll_fn(|context| answer.poll_read(context, commit));
             let finished = timeout_at(deadline, read)
                 .await
-                .map_err(|_| too_late(limit))??;
+                .map_err(|_| too_late(limit))?;
+            let finished = match finished {
+                Err(error) if !commit.committed => return Err(unheard(error)),
+                finished => finished?,
+            };
             if finished || commit.committed {
                 return Ok(answer);
             }
@@ -82,6 +87,17 @@ fn too_late(limit: Duration) -> Error {
         ErrorCode::UpstreamTimeout,
         format!("the upstream gave no token within {limit:?}"),
     )
+}
+
+/// Nothing of an answer was interrupted where nothing of it had come.
+fn unheard(error: Error) -> Error {
+    match error.code() {
+        ErrorCode::StreamInterrupted => Error::new(
+            ErrorCode::UpstreamUnavailable,
+            "the upstream's answer ended before it said anything",
+        ),
+        _ => error,
+    }
 }
 
 /// Whether another target may do better. One that refuses the request itself speaks for all, unless
@@ -112,6 +128,7 @@ fn worse(before: Option<Error>, now: Error) -> Error {
 pub struct Commit<'a> {
     upstream: &'a str,
     model: &'a str,
+    sealer: &'a Sealer,
     receiver: &'a mut dyn Receiver,
     committed: bool,
     identity: Option<(String, String)>,
@@ -119,10 +136,16 @@ pub struct Commit<'a> {
 }
 
 impl<'a> Commit<'a> {
-    pub fn new(upstream: &'a str, model: &'a str, receiver: &'a mut dyn Receiver) -> Self {
+    pub fn new(
+        upstream: &'a str,
+        model: &'a str,
+        sealer: &'a Sealer,
+        receiver: &'a mut dyn Receiver,
+    ) -> Self {
         Self {
             upstream,
             model,
+            sealer,
             receiver,
             committed: false,
             identity: None,
@@ -132,7 +155,13 @@ impl<'a> Commit<'a> {
 
     fn commit(&mut self) {
         self.committed = true;
-        self.receiver.answering(self.upstream, self.model);
+        let Self {
+            upstream,
+            model,
+            sealer,
+            ..
+        } = *self;
+        self.receiver.answering(upstream, model, sealer);
         if let Some((id, model)) = &self.identity {
             self.receiver.event(Event::Identity { id, model });
         }

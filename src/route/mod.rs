@@ -6,7 +6,7 @@ mod failover;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::Sink;
+use crate::model::{Sealer, Sink};
 use crate::upstream::Upstream;
 
 pub use failover::Commit;
@@ -40,5 +40,5 @@ pub struct Timeouts {
 /// Takes the events of the target that answers.
 pub trait Receiver: Sink + Send {
     /// This target answers: its first content comes next, and no other target will be tried.
-    fn answering(&mut self, upstream: &str, model: &str);
+    fn answering(&mut self, upstream: &str, model: &str, sealer: &Sealer);
 }

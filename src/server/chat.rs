@@ -3,22 +3,25 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use axum::Json;
 use axum::body::Body;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use http::header::{CONNECTION, EXPECT};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::header::{CONNECTION, EXPECT, LOCATION};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Limited};
+use serde_json::json;
 
 use super::entry::Entry;
-use super::refuse::Refusal;
-use super::resume::{Return, returning};
+use super::refuse::{Refusal, tell_limits};
 use crate::app::Gateway;
 use crate::dialect::{Dialect, Opening, native};
-use crate::limit::{Estimate, RateLimits};
-use crate::model::{Error, ErrorCode, RequestId, StreamId};
-use crate::stream::{Conditions, Held, Outlet, Receipt, Subject, collect, open};
+use crate::limit::Estimate;
+use crate::model::{Error, ErrorCode, Request, RequestId, StreamId};
+use crate::stream::{
+    Conditions, Held, Keeping, Outlet, Receipt, Subject, begin_alone, collect, open,
+};
 use crate::upstream::Trace;
 
 /// How long a client may take to send its request's body.
@@ -57,13 +60,6 @@ pub(super) async fn answer(
 ) -> Result<Response, Refusal> {
     let limits = entry.permit.limits();
     let refused = |error| Refusal::new(error, limits);
-    if let Some(there_is) = returning(headers, &gateway.memory) {
-        prompt.discard(headers).await;
-        return match there_is {
-            Return::Complete => Ok(complete(limits)),
-            Return::Refused(error) => Err(refused(error)),
-        };
-    }
     let asked = match prompt {
         Prompt::Query { model, prompt } => native::from_query(model, prompt),
         Prompt::Body(body) => read(body, headers, entry.app.config.limits.body)
@@ -73,21 +69,53 @@ pub(super) async fn answer(
     let mut asked = asked.map_err(refused)?;
     dialect.read_headers(headers, &mut asked);
     asked.check_names().map_err(refused)?;
-    let (model, route) = entry
+    let (model, _) = entry
         .app
         .route(&asked.model, &entry.caller)
         .map_err(refused)?;
     let estimate = Estimate::of(&asked, model.reserve_tokens);
     let account = entry.app.account(&entry.caller);
-    let reserved = entry
-        .app
-        .limiter
-        .reserve(entry.permit, account.as_ref(), estimate);
+    let limiter = &entry.app.limiter;
+    let reserved = limiter.reserve(entry.permit, account.as_ref(), estimate);
     let permit = reserved
         .await
         .map_err(|refused| Refusal::new(refused.error, refused.limits))?;
     let limits = permit.limits();
     let refused = |error| Refusal::new(error, limits);
+    let entry = Entry { permit, ..entry };
+    let begun = begin(gateway, dialect, entry, request, headers, asked);
+    let mut response = begun.map_err(refused)?.answer().await.map_err(refused)?;
+    tell_limits(limits, dialect, response.headers_mut());
+    Ok(response)
+}
+
+/// A request that is understood, and everything that its answer takes.
+struct Begun {
+    asked: Request,
+    trace: Trace,
+    outlet: Outlet,
+    conditions: Conditions,
+    /// For dialects whose streams can be come back to.
+    keeping: Option<Keeping>,
+    alone: bool,
+    headers: HeaderMap,
+}
+
+fn begin(
+    gateway: &Gateway,
+    dialect: &dyn Dialect,
+    entry: Entry,
+    request: &RequestId,
+    headers: &HeaderMap,
+    asked: Request,
+) -> Result<Begun, Error> {
+    let Entry {
+        app,
+        caller,
+        permit,
+        open,
+    } = entry;
+    let (model, route) = app.route(&asked.model, &caller)?;
     let stream = StreamId::random();
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let opening = Opening {
@@ -101,56 +129,91 @@ pub(super) async fn answer(
         request: request.clone(),
         dialect: dialect.name(),
         model: model.name.clone(),
-        key: entry.caller.name.clone(),
+        key: caller.name.clone(),
     };
-    let held = Held {
-        permit,
-        open: entry.open,
-    };
-    let receipt = Receipt::new(
-        subject,
-        held,
-        Arc::clone(&gateway.metrics),
-        Arc::clone(&gateway.memory),
-    );
+    let receipt = Receipt::new(subject, Held { permit, open }, Arc::clone(&gateway.metrics));
     let mut outlet = Outlet::new(dialect.encoder(&asked, opening), receipt);
-    let mut headers_out = dialect.headers(&asked);
-    let streamed = asked.stream;
-    if streamed {
-        // Nothing follows the terminal event, and every client sees that.
-        headers_out.insert(CONNECTION, HeaderValue::from_static("close"));
+    if !asked.stream || dialect.keeps_content() {
+        outlet.bound(app.config.limits.frame);
     }
-    if !streamed || dialect.keeps_content() {
-        outlet.bound(entry.app.config.limits.frame);
-    }
-    let conditions = Conditions {
-        route: Arc::new(route),
-        metrics: Arc::clone(&gateway.metrics),
-        heartbeat: entry.app.config.heartbeat,
-        beat: dialect.heartbeat(),
-        cut: gateway.cut.clone(),
-        recycler: gateway.recycler.clone(),
-    };
-    let trace = trace(headers);
-    let body = if streamed {
-        let stream = open(asked, trace, outlet, conditions).await;
-        stream.map(Body::new)
-    } else {
-        let whole = collect(asked, trace, outlet, conditions).await;
-        whole.map(Body::from)
-    };
-    let mut response = Response::new(body.map_err(refused)?);
-    *response.headers_mut() = headers_out;
-    limits.write(response.headers_mut());
-    Ok(response)
+    let keeping = dialect.resumes().then(|| Keeping {
+        stream,
+        owner: caller.name.clone(),
+        window: app.config.resume.window,
+        buffer: app.config.resume.buffer,
+        registry: Arc::clone(&gateway.registry),
+        replicas: app.replicas.clone(),
+    });
+    Ok(Begun {
+        trace: trace(headers),
+        outlet,
+        conditions: Conditions {
+            route: Arc::new(route),
+            metrics: Arc::clone(&gateway.metrics),
+            heartbeat: app.config.heartbeat,
+            beat: dialect.heartbeat(),
+            cut: gateway.cut.clone(),
+            recycler: gateway.recycler.clone(),
+        },
+        keeping,
+        alone: prefers_async(headers),
+        headers: dialect.headers(&asked),
+        asked,
+    })
 }
 
-/// 204: there is nothing more to come.
-fn complete(limits: RateLimits) -> Response {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    limits.write(response.headers_mut());
-    response
+impl Begun {
+    async fn answer(self) -> Result<Response, Error> {
+        let Self {
+            asked,
+            trace,
+            outlet,
+            conditions,
+            keeping,
+            ..
+        } = self;
+        let mut headers = self.headers;
+        let body = match keeping {
+            _ if !asked.stream => collect(asked, trace, outlet, conditions).await?.into(),
+            // A stream that nobody can come back to has to be read by who asks for it.
+            Some(keeping) if self.alone && !keeping.window.is_zero() => {
+                let stream = keeping.stream;
+                begin_alone(asked, trace, outlet, conditions, keeping);
+                return Ok(accepted(stream));
+            }
+            keeping => {
+                // Nothing follows the terminal event, and every client sees that.
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+                Body::new(open(asked, trace, outlet, conditions, keeping).await?)
+            }
+        };
+        let mut response = Response::new(body);
+        *response.headers_mut() = headers;
+        Ok(response)
+    }
+}
+
+/// 202: the stream runs, and is read elsewhere.
+fn accepted(stream: StreamId) -> Response {
+    let events = format!("/v1/streams/{stream}/events");
+    let body = json!({"stream": stream.to_string(), "events": events});
+    let headers = [
+        (LOCATION, format!("/v1/streams/{stream}")),
+        (
+            HeaderName::from_static("preference-applied"),
+            "respond-async".to_owned(),
+        ),
+    ];
+    (StatusCode::ACCEPTED, headers, Json(body)).into_response()
+}
+
+/// `prefer: respond-async`: <https://www.rfc-editor.org/rfc/rfc7240#section-4.1>.
+fn prefers_async(headers: &HeaderMap) -> bool {
+    let values = headers.get_all("prefer").iter();
+    let preferences = values.flat_map(|value| value.to_str().unwrap_or_default().split(','));
+    preferences
+        .filter_map(|preference| preference.split(';').next())
+        .any(|name| name.trim().eq_ignore_ascii_case("respond-async"))
 }
 
 fn trace(headers: &HeaderMap) -> Trace {

@@ -16,9 +16,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::chat::{self, Prompt};
-use super::entry::{enter, request_id};
+use super::entry::{enter, known_visit, request_id, visit};
 use super::refuse::{REQUEST_ID, Refusal, identify, refuse};
-use super::{models, web};
+use super::{models, resume, web};
 use crate::app::Gateway;
 use crate::config::Origins;
 use crate::dialect::{self, Dialect, NATIVE};
@@ -53,6 +53,9 @@ const ALLOWED: [&str; 23] = [
     "x-stainless-timeout",
 ];
 
+/// `GET` and `POST`, and no `HEAD`, which the router would count in.
+const STREAMS: &str = "/v1/streams";
+
 /// Every dialect on its path, and what belongs to none.
 pub fn router(gateway: Arc<Gateway>) -> Router {
     let mut router = web::router()
@@ -67,7 +70,10 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         // What `useChat` asks before it resumes: there is nothing to be resumed.
         .route("/v1/ui-messages/{chat}/stream", get(StatusCode::NO_CONTENT))
         // `get` would answer HEAD too, and ask a model for nobody.
-        .route("/v1/streams", get(get_stream).head(no_head))
+        .route(STREAMS, get(get_stream).head(wrong_method))
+        .route("/v1/streams/{id}", get(get_status).delete(cancel_stream))
+        .route("/v1/streams/{id}/events", get(get_events))
+        .route("/v1/events", get(get_several))
         .fallback(nowhere)
         // Only paths that are there already have it.
         .method_not_allowed_fallback(wrong_method)
@@ -107,14 +113,82 @@ async fn prompt(
     prompt: Prompt,
 ) -> Response {
     let request = request_id(headers);
-    let answered = match enter(gateway, peer, headers, Opens::Stream).await {
-        Ok(entry) => chat::answer(gateway, dialect, entry, &request, headers, prompt).await,
-        Err(refusal) => {
+    let answered = match resume::last_event_id(headers) {
+        Some(id) => {
             prompt.discard(headers).await;
-            Err(refusal)
+            match known_visit(gateway, peer, headers).await {
+                Ok((visit, _)) => resume::resume(gateway, &visit, id).await,
+                Err(refusal) => Err(refusal),
+            }
         }
+        None => match enter(gateway, peer, headers, Opens::Stream).await {
+            Ok(entry) => chat::answer(gateway, dialect, entry, &request, headers, prompt).await,
+            Err(refusal) => {
+                prompt.discard(headers).await;
+                Err(refusal)
+            }
+        },
     };
     finish(answered, dialect, gateway, &request)
+}
+
+/// Whoever knows a stream's id may read it, so no key is asked for.
+async fn get_events(
+    State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Path(id): Path<String>,
+    Query(query): Query<HashMap<String, String>>,
+    headers: HeaderMap,
+) -> Response {
+    let after = query.get("after").map(String::as_str);
+    let last = resume::last_event_id(&headers);
+    let answered = match visit(&gateway, peer, &headers).await {
+        Ok(visit) => resume::events(&gateway, &visit, &id, last, after).await,
+        Err(refusal) => Err(refusal),
+    };
+    finish(answered, NATIVE, &gateway, &request_id(&headers))
+}
+
+async fn get_several(
+    State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Query(query): Query<Vec<(String, String)>>,
+    headers: HeaderMap,
+) -> Response {
+    let named = query.into_iter().filter(|(name, _)| name == "stream");
+    let streams: Vec<_> = named.map(|(_, stream)| stream).collect();
+    let last = resume::last_event_id(&headers);
+    let answered = match visit(&gateway, peer, &headers).await {
+        Ok(visit) => resume::multiplexed(&gateway, &visit, &streams, last).await,
+        Err(refusal) => Err(refusal),
+    };
+    finish(answered, NATIVE, &gateway, &request_id(&headers))
+}
+
+async fn get_status(
+    State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let answered = match visit(&gateway, peer, &headers).await {
+        Ok(visit) => resume::status(&gateway, &visit, &id).await,
+        Err(refusal) => Err(refusal),
+    };
+    finish(answered, NATIVE, &gateway, &request_id(&headers))
+}
+
+async fn cancel_stream(
+    State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let answered = match known_visit(&gateway, peer, &headers).await {
+        Ok((visit, caller)) => resume::cancel(&gateway, &visit, &caller, &id).await,
+        Err(refusal) => Err(refusal),
+    };
+    finish(answered, NATIVE, &gateway, &request_id(&headers))
 }
 
 async fn list_models(
@@ -148,7 +222,13 @@ async fn wrong_method(gateway: State<Arc<Gateway>>, request: Request<Body>) -> R
         ErrorCode::MethodNotAllowed,
         "this path does not answer that method",
     );
-    astray(error, gateway, request).await
+    let streams = request.uri().path() == STREAMS;
+    let mut response = astray(error, gateway, request).await;
+    if streams {
+        let allowed = HeaderValue::from_static("GET,POST");
+        response.headers_mut().insert(ALLOW, allowed);
+    }
+    response
 }
 
 async fn astray(
@@ -161,14 +241,6 @@ async fn astray(
     let refusal = Refusal::new(error, RateLimits::default());
     let dialect = dialect::at(head.uri.path());
     finish(Err(refusal), dialect, &gateway, &request_id(&head.headers))
-}
-
-/// A path that others may `GET`: the fallback alone would name no method.
-async fn no_head(gateway: State<Arc<Gateway>>, request: Request<Body>) -> Response {
-    let mut response = wrong_method(gateway, request).await;
-    let allowed = HeaderValue::from_static("GET,POST");
-    response.headers_mut().insert(ALLOW, allowed);
-    response
 }
 
 fn finish(
@@ -203,6 +275,9 @@ fn cors(gateway: &Arc<Gateway>) -> CorsLayer {
         .expose_headers([
             REQUEST_ID,
             RETRY_AFTER,
+            named("anthropic-ratelimit-requests-limit"),
+            named("anthropic-ratelimit-requests-remaining"),
+            named("anthropic-ratelimit-requests-reset"),
             named("request-id"),
             named("traceparent"),
             named("x-ratelimit-limit-requests"),

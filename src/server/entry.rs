@@ -23,6 +23,18 @@ pub(super) struct Entry {
     pub(super) open: TaskTrackerToken,
 }
 
+/// A request that asks for nothing new, so that only its address's limit counts it.
+pub(super) struct Visit {
+    pub(super) app: Arc<App>,
+    pub(super) limits: RateLimits,
+}
+
+impl Visit {
+    pub(super) fn refused(&self, error: Error) -> Refusal {
+        Refusal::new(error, self.limits)
+    }
+}
+
 /// The id that the client gave its request, or a new one.
 pub(super) fn request_id(headers: &HeaderMap) -> RequestId {
     headers
@@ -46,20 +58,48 @@ pub(super) async fn enter(
         return Err(Refusal::new(Error::draining(), RateLimits::default()));
     }
     let address = client_address(&app, peer, headers);
-    let refused = |refused: Refused| Refusal::new(refused.error, refused.limits);
     let Some(caller) = app.keys.caller(presented(headers)).cloned() else {
-        let limits = app.limiter.turn_away(address).await.map_err(refused)?;
+        let limits = app.limiter.visit(address).await.map_err(over_limit)?;
         return Err(Refusal::new(unauthenticated(headers), limits));
     };
     let account = app.account(&caller);
     let permit = app.limiter.admit(address, account.as_ref(), opens);
-    let permit = permit.await.map_err(refused)?;
+    let permit = permit.await.map_err(over_limit)?;
     Ok(Entry {
         app,
         caller,
         permit,
         open,
     })
+}
+
+/// Lets a request pass that only reads what is there: whoever knows a stream's id may read it.
+pub(super) async fn visit(
+    gateway: &Gateway,
+    peer: SocketAddr,
+    headers: &HeaderMap,
+) -> Result<Visit, Refusal> {
+    let app = gateway.app();
+    let address = client_address(&app, peer, headers);
+    let limits = app.limiter.visit(address).await.map_err(over_limit)?;
+    Ok(Visit { app, limits })
+}
+
+/// As [`visit`], for what needs a key, and says whose it is.
+pub(super) async fn known_visit(
+    gateway: &Gateway,
+    peer: SocketAddr,
+    headers: &HeaderMap,
+) -> Result<(Visit, Arc<Caller>), Refusal> {
+    let visit = visit(gateway, peer, headers).await?;
+    match visit.app.keys.caller(presented(headers)).cloned() {
+        Some(caller) => Ok((visit, caller)),
+        None => Err(visit.refused(unauthenticated(headers))),
+    }
+}
+
+fn over_limit(refused: Refused) -> Refusal {
+    Refusal::new(refused.error, refused.limits)
 }
 
 /// The key in `authorization: Bearer …` or `x-api-key`.

@@ -1,11 +1,13 @@
 //! Errors to HTTP answers, in the dialect that was asked in.
 
+use std::time::SystemTime;
+
 use axum::body::Body;
 use axum::response::Response;
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, Standing};
 use crate::limit::RateLimits;
 use crate::metrics::Metrics;
 use crate::model::{Error, ErrorCode, Origin, RequestId};
@@ -60,9 +62,23 @@ pub(super) fn refuse(
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     headers.extend(dialect.refusal_headers(error, request));
-    refusal.limits.write(headers);
+    tell_limits(refusal.limits, dialect, headers);
     identify(&mut response, dialect, request);
     response
+}
+
+/// Tells where the request's sender stands with the limits.
+pub(super) fn tell_limits(limits: RateLimits, dialect: &dyn Dialect, headers: &mut HeaderMap) {
+    limits.write(headers);
+    let now = SystemTime::now();
+    for (counted, status) in limits.each() {
+        let standing = Standing {
+            limit: status.limit,
+            remaining: status.remaining,
+            reset: now + status.reset,
+        };
+        dialect.limit_headers(counted, standing, headers);
+    }
 }
 
 /// Names the request in its answer.

@@ -1,39 +1,311 @@
-//! Clients that come back with `Last-Event-ID`. They never make the model answer again.
+//! Streams that are there: clients that come back to them, others that read along, and whoever
+//! cancels them. Nothing here ever makes a model answer.
 
-use http::HeaderMap;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::model::{Error, ErrorCode, EventId};
-use crate::stream::{Memory, Remembered};
+use axum::Json;
+use axum::body::Body;
+use axum::response::{IntoResponse as _, Response};
+use http::header::CONNECTION;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::{Value, json};
 
-/// What a client is told that was here before.
-#[derive(Debug)]
-pub(super) enum Return {
-    /// It has everything; 204 stops an `EventSource`.
-    Complete,
-    Refused(Error),
+use super::entry::Visit;
+use super::refuse::Refusal;
+use crate::access::Caller;
+use crate::app::Gateway;
+use crate::dialect::NATIVE;
+use crate::model::{Error, ErrorCode, EventId, Request, StreamId};
+use crate::stream::{
+    Found, Heartbeat, Lane, Multiplex, Positions, Reader, Return, Seat, Source, Stream, Summary,
+    Viewer,
+};
+
+/// How many streams one connection may carry.
+const LANES: usize = 64;
+
+/// How long to wait for a reader's place; streams last seconds.
+const SEAT_RETRY: Duration = Duration::from_secs(1);
+
+/// The value of `last-event-id`; `None` for a client that comes for the first time.
+pub(super) fn last_event_id(headers: &HeaderMap) -> Option<&[u8]> {
+    let value = headers.get("last-event-id")?.as_bytes();
+    (!value.is_empty()).then_some(value)
 }
 
-/// `None` for a client that comes for the first time.
-///
-/// Streams are not kept for those who left (a resume window of 0 is the only one so far), so all
-/// there is to say of a stream is whether it ended.
-pub(super) fn returning(headers: &HeaderMap, memory: &Memory) -> Option<Return> {
-    let value = headers.get("last-event-id")?;
-    if value.is_empty() {
-        return None;
-    }
-    let Some(id) = value.to_str().ok().and_then(EventId::parse) else {
-        return Some(Return::Refused(Error::invalid(
-            "last-event-id",
-            "is no event id of this gateway",
-        )));
+/// Goes on with a stream behind the event that `id` names.
+pub(super) async fn resume(
+    gateway: &Gateway,
+    visit: &Visit,
+    id: &[u8],
+) -> Result<Response, Refusal> {
+    let id = event_id(id).map_err(|error| visit.refused(error))?;
+    read(gateway, visit, id.stream, Some(id.number)).await
+}
+
+/// One stream from its first event, or from behind one that the client has.
+pub(super) async fn events(
+    gateway: &Gateway,
+    visit: &Visit,
+    stream: &str,
+    last_event_id: Option<&[u8]>,
+    after: Option<&str>,
+) -> Result<Response, Refusal> {
+    let refused = |error| visit.refused(error);
+    let stream = stream_id(stream).map_err(refused)?;
+    let seen = match (last_event_id, after) {
+        (Some(id), _) => {
+            let id = event_id(id).map_err(refused)?;
+            if id.stream != stream {
+                return Err(refused(foreign("is the id of another stream's event")));
+            }
+            Some(id.number)
+        }
+        (None, Some(after)) => Some(
+            after
+                .parse()
+                .map_err(|_| refused(Error::invalid("after", "is no number of an event")))?,
+        ),
+        (None, None) => None,
     };
-    Some(match memory.find(id.stream) {
-        Some(Remembered::Ended) => Return::Complete,
-        Some(Remembered::Running | Remembered::Abandoned) => Return::Refused(Error::new(
-            ErrorCode::Gone,
-            "the stream was not kept when its client left",
-        )),
-        None => Return::Refused(Error::new(ErrorCode::NotFound, "there is no such stream")),
+    read(gateway, visit, stream, seen).await
+}
+
+/// What a stream has come to so far.
+pub(super) async fn status(
+    gateway: &Gateway,
+    visit: &Visit,
+    id: &str,
+) -> Result<Response, Refusal> {
+    let refused = |error| visit.refused(error);
+    let id = stream_id(id).map_err(refused)?;
+    let found = find(gateway, visit, id).await.map_err(refused)?;
+    let stream = readable(found).map_err(refused)?;
+    Ok(described(visit, id, &Summary::of(&stream)))
+}
+
+/// Ends a stream for everybody. One that has ended stays as it is.
+pub(super) async fn cancel(
+    gateway: &Gateway,
+    visit: &Visit,
+    caller: &Caller,
+    id: &str,
+) -> Result<Response, Refusal> {
+    let refused = |error| visit.refused(error);
+    let id = stream_id(id).map_err(refused)?;
+    let found = find(gateway, visit, id).await.map_err(refused)?;
+    let stream = known(found).map_err(refused)?;
+    if !stream.belongs_to(&caller.name) {
+        let error = "this stream was made with another key";
+        return Err(refused(Error::new(ErrorCode::Forbidden, error)));
+    }
+    stream.cancel();
+    if let Some(replicas) = &visit.app.replicas
+        && stream.is_followed()
+        && !stream.ended()
+    {
+        replicas.cancel(id, &stream).await.map_err(refused)?;
+    }
+    Ok(described(visit, id, &Summary::of(&stream)))
+}
+
+/// Several streams over one connection. One of them that cannot be read says so in the stream,
+/// unless none can.
+pub(super) async fn multiplexed(
+    gateway: &Gateway,
+    visit: &Visit,
+    streams: &[String],
+    last_event_id: Option<&[u8]>,
+) -> Result<Response, Refusal> {
+    let refused = |error| visit.refused(error);
+    if streams.is_empty() || streams.len() > LANES {
+        let problem = format!("give one to {LANES} streams");
+        return Err(refused(Error::invalid("stream", problem)));
+    }
+    let positions = match last_event_id {
+        None => None,
+        Some(id) => Some(
+            std::str::from_utf8(id)
+                .ok()
+                .and_then(Positions::parse)
+                .ok_or_else(|| refused(foreign("is no event id of this path")))?,
+        ),
+    };
+    let mut lanes: Vec<Lane> = Vec::with_capacity(streams.len());
+    let mut problem = None;
+    for stream in streams {
+        let stream = stream_id(stream).map_err(refused)?;
+        if lanes.iter().any(|lane| lane.stream == stream) {
+            continue;
+        }
+        let seen = positions
+            .as_ref()
+            .and_then(|positions| positions.of(stream));
+        let source = match joined(gateway, visit, stream, seen).await {
+            Ok(Some(reader)) => Source::Reader(reader),
+            Ok(None) => Source::Over,
+            Err(error) if error.code() == ErrorCode::Overloaded => return Err(refused(error)),
+            Err(error) => {
+                problem = Some(error.clone());
+                Source::Refused(error)
+            }
+        };
+        lanes.push(Lane {
+            stream,
+            seen,
+            source,
+        });
+    }
+    if lanes.iter().all(|lane| matches!(lane.source, Source::Over)) {
+        return Ok(nothing_more(visit));
+    }
+    let readable = |lane: &Lane| matches!(lane.source, Source::Reader(_));
+    match problem {
+        Some(error) if !lanes.iter().any(readable) => Err(refused(error)),
+        _ => {
+            let multiplex = Multiplex::new(lanes, heartbeat(visit));
+            Ok(streamed(visit, Body::new(multiplex)))
+        }
+    }
+}
+
+async fn read(
+    gateway: &Gateway,
+    visit: &Visit,
+    stream: StreamId,
+    seen: Option<u64>,
+) -> Result<Response, Refusal> {
+    let reader = joined(gateway, visit, stream, seen).await;
+    let reader = reader.map_err(|error| visit.refused(error))?;
+    Ok(match reader {
+        Some(reader) => streamed(visit, Body::new(Viewer::new(reader, heartbeat(visit)))),
+        None => nothing_more(visit),
     })
+}
+
+/// A reader of the stream; `None` where the client has everything.
+async fn joined(
+    gateway: &Gateway,
+    visit: &Visit,
+    stream: StreamId,
+    seen: Option<u64>,
+) -> Result<Option<Reader>, Error> {
+    let joined = join(gateway, visit, stream, seen).await;
+    gateway.metrics.returned(match &joined {
+        Ok(Some(_)) => "resumed",
+        Ok(None) => "complete",
+        Err(error) => error.code().as_str(),
+    });
+    joined
+}
+
+async fn join(
+    gateway: &Gateway,
+    visit: &Visit,
+    id: StreamId,
+    seen: Option<u64>,
+) -> Result<Option<Reader>, Error> {
+    let stream = match find(gateway, visit, id).await? {
+        Some(Found::Ended { last }) if seen.is_some() && seen == last => return Ok(None),
+        found => readable(found)?,
+    };
+    match Reader::join(&stream, seen, seat(gateway, visit)?) {
+        Return::Reader(reader) => Ok(Some(reader)),
+        Return::Complete => Ok(None),
+        Return::Gone => Err(gone("the events behind that one are not kept any more")),
+        Return::Ahead => Err(foreign("names an event that the stream has not sent")),
+    }
+}
+
+/// What this replica knows of the stream, or else what the others do.
+async fn find(gateway: &Gateway, visit: &Visit, id: StreamId) -> Result<Option<Found>, Error> {
+    match (gateway.registry.find(id), &visit.app.replicas) {
+        (None, Some(replicas)) => replicas.find(id).await,
+        (found, _) => Ok(found),
+    }
+}
+
+/// The stream, if it can be read.
+fn readable(found: Option<Found>) -> Result<Arc<Stream>, Error> {
+    let stream = known(found)?;
+    if stream.can_be_read() {
+        Ok(stream)
+    } else {
+        Err(gone("the stream is not kept for others than its client"))
+    }
+}
+
+/// The stream, if it runs or can be read.
+fn known(found: Option<Found>) -> Result<Arc<Stream>, Error> {
+    match found {
+        Some(Found::Stream(stream)) => Ok(stream),
+        Some(Found::Ended { .. }) => Err(gone("the stream has ended and is not kept any more")),
+        Some(Found::Abandoned) => Err(gone("the stream was not kept when its clients left")),
+        None => Err(Error::new(ErrorCode::NotFound, "there is no such stream")),
+    }
+}
+
+/// Readers are bounded as streams are, and counted apart from them.
+fn seat(gateway: &Gateway, visit: &Visit) -> Result<Seat, Error> {
+    let limit = visit.app.config.limits.streams;
+    let open = gateway.streams.token();
+    let seat = gateway.registry.seat(limit, &gateway.metrics, open);
+    seat.ok_or_else(|| {
+        let error = format!("this replica may have {limit} readers at once");
+        Error::new(ErrorCode::Overloaded, error).with_retry_after(Some(SEAT_RETRY))
+    })
+}
+
+fn heartbeat(visit: &Visit) -> Heartbeat {
+    Heartbeat::new(visit.app.config.heartbeat, NATIVE.heartbeat())
+}
+
+fn event_id(id: &[u8]) -> Result<EventId, Error> {
+    let id = std::str::from_utf8(id).ok().and_then(EventId::parse);
+    id.ok_or_else(|| foreign("is no event id of this gateway"))
+}
+
+fn stream_id(id: &str) -> Result<StreamId, Error> {
+    StreamId::parse(id).ok_or_else(|| Error::invalid("stream", "is no stream id of this gateway"))
+}
+
+fn foreign(problem: &str) -> Error {
+    Error::invalid("last-event-id", problem)
+}
+
+fn gone(message: &str) -> Error {
+    Error::new(ErrorCode::Gone, message)
+}
+
+fn streamed(visit: &Visit, body: Body) -> Response {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    *headers = NATIVE.headers(&Request::default());
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    visit.limits.write(headers);
+    response
+}
+
+/// 204 tells an `EventSource` to stop.
+fn nothing_more(visit: &Visit) -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    visit.limits.write(response.headers_mut());
+    response
+}
+
+fn described(visit: &Visit, id: StreamId, summary: &Summary) -> Response {
+    let mut body = json!({
+        "stream": id.to_string(),
+        "state": summary.state,
+        "text": summary.text,
+        "usage": summary.usage,
+        "finish_reason": summary.finish_reason,
+    });
+    if summary.error != Value::Null {
+        body["error"] = summary.error.clone();
+    }
+    let mut response = Json(body).into_response();
+    visit.limits.write(response.headers_mut());
+    response
 }

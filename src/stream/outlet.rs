@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::receipt::Receipt;
 use super::transcript::Transcript;
 use crate::dialect::Encoder;
-use crate::model::{Error, ErrorCode, Event, Sink};
+use crate::model::{Error, ErrorCode, Event, FinishReason, Sealer, Sink};
 use crate::route::Receiver;
 
 /// The client's end of a stream: encodes events and settles the stream with the terminal one.
@@ -20,7 +20,7 @@ pub struct Outlet {
 impl Outlet {
     pub fn new(encoder: Box<dyn Encoder>, receipt: Receipt) -> Self {
         Self {
-            transcript: Transcript::new(encoder),
+            transcript: Transcript::new(receipt.stream(), encoder),
             receipt,
             failure: None,
             room: usize::MAX,
@@ -67,6 +67,13 @@ impl Outlet {
         self.transcript.fail(error);
     }
 
+    /// The terminal event of a stream that somebody who may do so has cancelled.
+    pub fn cancel(&mut self) {
+        if !self.ended() {
+            self.complete(FinishReason::Cancelled);
+        }
+    }
+
     /// Settles a stream whose client gets the error as a plain HTTP answer instead.
     pub fn refuse(mut self, error: &Error) {
         self.receipt.failed(error.code());
@@ -75,6 +82,13 @@ impl Outlet {
     /// Counts lines whose invalid UTF-8 was replaced.
     pub fn repaired(&self, lines: u64) {
         self.receipt.repaired(lines);
+    }
+
+    fn complete(&mut self, finish: FinishReason) {
+        self.receipt.completed(finish);
+        let total = self.receipt.elapsed();
+        let first_token = self.receipt.first_token().unwrap_or(total);
+        self.transcript.complete(finish, first_token, total);
     }
 }
 
@@ -102,16 +116,13 @@ impl Sink for Outlet {
             }
             return;
         };
-        self.receipt.completed(finish);
-        let total = self.receipt.elapsed();
-        let first_token = self.receipt.first_token().unwrap_or(total);
-        self.transcript.complete(finish, first_token, total);
+        self.complete(finish);
     }
 }
 
 impl Receiver for Outlet {
-    fn answering(&mut self, upstream: &str, model: &str) {
+    fn answering(&mut self, upstream: &str, model: &str, sealer: &Sealer) {
         self.receipt.answering(upstream);
-        self.transcript.start(upstream, model);
+        self.transcript.start(upstream, model, sealer);
     }
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::memory::{Memory, Remembered};
 use crate::limit::Permit;
 use crate::metrics::{Metrics, StreamEnd};
 use crate::model::{ErrorCode, FinishReason, RequestId, StreamId, Usage};
@@ -27,7 +26,6 @@ pub struct Subject {
 pub struct Receipt {
     subject: Subject,
     metrics: Arc<Metrics>,
-    memory: Arc<Memory>,
     arrived: Instant,
     first_content: Option<Instant>,
     upstream: Option<String>,
@@ -56,13 +54,11 @@ enum Outcome {
 }
 
 impl Receipt {
-    pub fn new(subject: Subject, held: Held, metrics: Arc<Metrics>, memory: Arc<Memory>) -> Self {
+    pub fn new(subject: Subject, held: Held, metrics: Arc<Metrics>) -> Self {
         metrics.stream_began();
-        memory.began(subject.stream);
         Self {
             subject,
             metrics,
-            memory,
             arrived: Instant::now(),
             first_content: None,
             upstream: None,
@@ -71,6 +67,10 @@ impl Receipt {
             produced: 0,
             held,
         }
+    }
+
+    pub(super) fn stream(&self) -> StreamId {
+        self.subject.stream
     }
 
     pub(super) fn answering(&mut self, upstream: &str) {
@@ -113,16 +113,15 @@ impl Receipt {
 
 impl Drop for Receipt {
     fn drop(&mut self) {
-        let (outcome, remembered) = match self.outcome {
-            Outcome::Abandoned => ("cancelled", Remembered::Abandoned),
-            Outcome::Complete(_) => ("complete", Remembered::Ended),
-            Outcome::Failed(code) => (code.as_str(), Remembered::Ended),
+        let outcome = match self.outcome {
+            Outcome::Abandoned | Outcome::Complete(FinishReason::Cancelled) => "cancelled",
+            Outcome::Complete(_) => "complete",
+            Outcome::Failed(code) => code.as_str(),
         };
         let finish = match self.outcome {
             Outcome::Complete(finish) => Some(finish.as_str()),
             Outcome::Abandoned | Outcome::Failed(_) => None,
         };
-        self.memory.ended(self.subject.stream, remembered);
         // A failure before the first content costs nothing; a client that left then had asked.
         let failed = matches!(self.outcome, Outcome::Failed(_));
         if self.first_content.is_some() || self.usage.is_some() || !failed {

@@ -5,11 +5,15 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use crate::dialect::{Answering, Completion, Encoder};
-use crate::model::{Error, Event, FinishReason, Usage};
+use crate::model::{Error, Event, FinishReason, Sealer, StreamId, ToolCallDelta, Usage};
 
 /// Encodes one answer. Pure: no clock, no I/O; what is encoded waits here to be taken.
 pub struct Transcript {
     encoder: Box<dyn Encoder>,
+    /// Names the calls that the upstream gave no name.
+    calls: String,
+    /// Stands before each piece of a seal, once it is known who makes them.
+    mark: String,
     ready: BytesMut,
     usage: Option<Usage>,
     state: State,
@@ -25,9 +29,13 @@ enum State {
 }
 
 impl Transcript {
-    pub fn new(encoder: Box<dyn Encoder>) -> Self {
+    pub fn new(stream: StreamId, encoder: Box<dyn Encoder>) -> Self {
+        // The whole id is the capability to read the stream, and calls' ids go to upstreams.
+        let hint = stream.hint();
         Self {
             encoder,
+            calls: hint.replacen("st_", "call_", 1),
+            mark: String::new(),
             ready: BytesMut::new(),
             usage: None,
             state: State::Waiting,
@@ -35,7 +43,8 @@ impl Transcript {
     }
 
     /// This target answers. Only the first one is told.
-    pub fn start(&mut self, upstream: &str, model: &str) {
+    pub fn start(&mut self, upstream: &str, model: &str, sealer: &Sealer) {
+        self.mark = sealer.mark().to_owned();
         self.begin(Some(upstream), Some(model));
     }
 
@@ -49,7 +58,7 @@ impl Transcript {
         if let Event::Usage(usage) = event {
             self.usage.get_or_insert_default().update(*usage);
         }
-        self.encoder.event(event, &mut self.ready);
+        self.encode(event);
     }
 
     /// The terminal event of a whole answer, unless there was a terminal event. The times are from
@@ -104,6 +113,44 @@ impl Transcript {
         self.usage
     }
 
+    /// What a client sends back with its next turn must be known again then: a call among all of
+    /// the conversation's, a seal as its maker's.
+    fn encode(&mut self, event: &Event<'_>) {
+        let marked;
+        let event = match *event {
+            Event::ToolCall(call) if is_nameless(&call) => {
+                marked = format!("{}_{}", self.calls, call.index);
+                &Event::ToolCall(ToolCallDelta {
+                    id: Some(&marked),
+                    ..call
+                })
+            }
+            Event::Alternative {
+                index,
+                event: &Event::ToolCall(call),
+            } if is_nameless(&call) => {
+                marked = format!("{}_{index}_{}", self.calls, call.index);
+                let event = &Event::ToolCall(ToolCallDelta {
+                    id: Some(&marked),
+                    ..call
+                });
+                return self
+                    .encoder
+                    .event(&Event::Alternative { index, event }, &mut self.ready);
+            }
+            Event::Signature(seal) => {
+                marked = format!("{}{seal}", self.mark);
+                &Event::Signature(&marked)
+            }
+            Event::SealedReasoning(seal) => {
+                marked = format!("{}{seal}", self.mark);
+                &Event::SealedReasoning(&marked)
+            }
+            _ => event,
+        };
+        self.encoder.event(event, &mut self.ready);
+    }
+
     fn begin(&mut self, upstream: Option<&str>, model: Option<&str>) {
         if self.state == State::Waiting {
             self.state = State::Started;
@@ -111,4 +158,9 @@ impl Transcript {
             self.encoder.start(&answering, &mut self.ready);
         }
     }
+}
+
+/// The first piece of a call, which the upstream gave no id.
+fn is_nameless(call: &ToolCallDelta<'_>) -> bool {
+    call.name.is_some() && call.id.is_none_or(str::is_empty)
 }

@@ -16,7 +16,7 @@ use super::ingest::Ingest;
 use super::refusal::classify;
 use super::scrub::scrubbed;
 use super::sigv4;
-use crate::model::{Credential, Error, ErrorCode, Request, Sink, Vendor};
+use crate::model::{Credential, Error, ErrorCode, Request, Sealer, Sink, Vendor};
 use crate::wire::{Outgoing, Wire};
 
 /// How much of a refusal's body is read, in bytes.
@@ -30,12 +30,14 @@ const REFUSAL_TIME: Duration = Duration::from_secs(5);
 pub struct Upstream {
     pub name: String,
     pub wire: &'static dyn Wire,
-    /// Without a `/` at its end.
+    /// Without a `/` at its end. A query goes behind the wire's own path.
     pub base_url: String,
     pub credential: Option<Credential>,
     /// Sent with every request.
     pub headers: HeaderMap,
     pub vendor: Vendor,
+    /// Whose seals it reads: those of its preset's vendor, else its own.
+    pub sealer: Sealer,
     pub client: reqwest::Client,
     /// Bounds one frame of an answer, in bytes.
     pub frame_cap: usize,
@@ -91,7 +93,7 @@ impl Upstream {
     ) -> Result<Answer, Error> {
         let wire = self.wire.name();
         let said = request.headers_for(wire).cloned();
-        let request = request.for_wire(wire)?;
+        let request = self.sealer.open(request.for_wire(wire)?);
         let mut outgoing = self.wire.request(&request, model, &self.vendor)?;
         outgoing.headers.extend(said.unwrap_or_default());
         let (head, body) = self.send(outgoing, trace).await?.into_parts();
@@ -111,9 +113,13 @@ impl Upstream {
                 "the upstream compressed its answer, which was not asked for",
             ));
         }
+        let mut ingest = Ingest::new(self.wire, self.frame_cap);
+        if request.answers.is_some() {
+            ingest.expect_several();
+        }
         Ok(Answer {
             body,
-            ingest: Ingest::new(self.wire, self.frame_cap),
+            ingest,
             secrets: self.secrets(),
         })
     }
@@ -140,7 +146,7 @@ impl Upstream {
             }
         }
         headers.extend(self.headers.clone());
-        let url = Url::parse(&format!("{}{}", self.base_url, outgoing.path))
+        let url = address(&self.base_url, &outgoing.path)
             .map_err(|_| Error::new(ErrorCode::Internal, "the upstream's address is no URL"))?;
         let body = outgoing.body.to_string();
         match &self.credential {
@@ -224,6 +230,12 @@ impl Answer {
         })
     }
 
+    /// The answer is given up: hands what was held back until more is known to `sink`. An answer that
+    /// broke by itself has done so.
+    pub fn broken(&mut self, sink: &mut dyn Sink) {
+        self.ingest.broken(sink);
+    }
+
     /// How many lines had invalid UTF-8 that became U+FFFD.
     pub fn repaired_lines(&self) -> u64 {
         self.ingest.repaired_lines()
@@ -234,6 +246,15 @@ impl Answer {
     pub fn into_rest(self) -> reqwest::Body {
         self.body
     }
+}
+
+/// `path` below `base_url`; either may have a query.
+fn address(base_url: &str, path: &str) -> Result<Url, url::ParseError> {
+    let Some((base, query)) = base_url.split_once('?') else {
+        return Url::parse(&format!("{base_url}{path}"));
+    };
+    let separator = if path.contains('?') { '&' } else { '?' };
+    Url::parse(&format!("{base}{path}{separator}{query}"))
 }
 
 /// A header's value that no log shows.
@@ -292,4 +313,30 @@ fn causes(error: &reqwest::Error) -> String {
         next = cause.source();
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::address;
+
+    #[test]
+    fn a_query_stays_behind_the_path() {
+        for (base_url, path, expected) in [
+            ("http://h/v1", "/x", "http://h/v1/x"),
+            ("http://h", "/x?alt=sse", "http://h/x?alt=sse"),
+            (
+                "http://h/d?api-version=1",
+                "/x",
+                "http://h/d/x?api-version=1",
+            ),
+            (
+                "http://h/d?api-version=1",
+                "/x?alt=sse",
+                "http://h/d/x?alt=sse&api-version=1",
+            ),
+        ] {
+            let url = address(base_url, path);
+            assert_eq!(url.as_ref().map(url::Url::as_str), Ok(expected));
+        }
+    }
 }

@@ -1,7 +1,8 @@
 //! An upstream's bytes to events: framing, decoder and grammar in a row.
 
+use super::surrogate;
 use crate::framing::{Frame, Framer, Remainder};
-use crate::model::{Error, Event, Grammar, Sink};
+use crate::model::{Error, ErrorCode, Event, Grammar, Sink};
 use crate::wire::{Decoder, Wire, interrupted};
 
 /// Reads one answer's body. Pure: bytes in, events out; the same events for every way of cutting
@@ -10,6 +11,8 @@ pub struct Ingest {
     framer: Framer,
     decoder: Box<dyn Decoder>,
     grammar: Grammar,
+    /// Frames whose text had half a surrogate pair.
+    mended: u64,
 }
 
 impl Ingest {
@@ -19,7 +22,13 @@ impl Ingest {
             framer: Framer::new(wire.framing(), cap),
             decoder: wire.decoder(),
             grammar: Grammar::default(),
+            mended: 0,
         }
+    }
+
+    /// The request asked for several answers. To be said before anything is read.
+    pub fn expect_several(&mut self) {
+        self.decoder.expect_several();
     }
 
     /// Hands the events that `bytes` completes to `sink`. What comes behind the finish is not read.
@@ -32,12 +41,13 @@ impl Ingest {
             framer,
             decoder,
             grammar,
+            mended,
         } = self;
         if grammar.finished() {
             return Ok(());
         }
         let read = framer.push(bytes, &mut |frame| {
-            decoder.frame(frame, &mut grammar.check(sink))?;
+            read(decoder.as_mut(), frame, &mut grammar.check(sink), mended)?;
             if grammar.finished() {
                 // Any error stops the framer.
                 return Err(interrupted());
@@ -82,9 +92,9 @@ impl Ingest {
         self.grammar.finished()
     }
 
-    /// How many lines had invalid UTF-8 that became U+FFFD.
+    /// How many lines had invalid UTF-8, or half a surrogate pair, that became U+FFFD.
     pub fn repaired_lines(&self) -> u64 {
-        self.framer.repaired_lines()
+        self.framer.repaired_lines() + self.mended
     }
 
     fn rest(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
@@ -98,15 +108,20 @@ impl Ingest {
                     text: String::new(),
                     sink: &mut sink,
                 };
-                let read = self.decoder.document(&document, &mut joined);
+                let mended = surrogate::mended(&document);
+                self.mended += u64::from(mended.is_some());
+                let document = mended.as_deref().unwrap_or(&document);
+                let read = self.decoder.document(document, &mut joined);
                 joined.flush();
                 read?;
             }
             Remainder::Unended { name, data } => {
-                let frame = Frame::new(&name, &data);
+                let mended = surrogate::mended(&data);
+                let frame = Frame::new(&name, mended.as_deref().unwrap_or(&data));
                 if !self.decoder.is_terminal(&frame) {
                     return Err(interrupted());
                 }
+                self.mended += u64::from(mended.is_some());
                 self.decoder.frame(&frame, &mut sink)?;
                 // A finish reason whose marker never comes.
                 if !sink.finished() {
@@ -119,6 +134,31 @@ impl Ingest {
         } else {
             Err(interrupted())
         }
+    }
+}
+
+/// Reads one frame. One that does not parse is read again without the halves of surrogate pairs that
+/// tokenizers of bytes and of UTF-16 cut texts into; nothing may have come of it before, which is so
+/// unless a wire reads on after it has told something.
+fn read(
+    decoder: &mut dyn Decoder,
+    frame: &Frame<'_>,
+    sink: &mut dyn Sink,
+    mended: &mut u64,
+) -> Result<(), Error> {
+    let mut told = false;
+    let read = decoder.frame(frame, &mut |event: Event<'_>| {
+        told = true;
+        sink.event(event);
+    });
+    match read {
+        Err(error) if error.code() == ErrorCode::BadUpstreamData && !told => {
+            let data = surrogate::mended(frame.data).ok_or(error)?;
+            *mended += 1;
+            let data = &*data;
+            decoder.frame(&Frame { data, ..*frame }, sink)
+        }
+        read => read,
     }
 }
 

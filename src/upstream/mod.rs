@@ -4,10 +4,11 @@
 //! |---|---|
 //! | `client` | one upstream: its address, credential and connections; a request out, an answer back |
 //! | `recycle` | reads a finished answer's last bytes, so that its connection can be used again |
-//! | `refusal` | what a non-2xx answer means, for every wire in one place |
+//! | `refusal`, `wait` | what a non-2xx answer means, for every wire in one place; how long it asks to wait |
 //! | `scrub`, `account` | keep credentials, and whose account it is, out of messages |
 //! | `sigv4` | signs requests to AWS |
 //! | `ingest` | an answer's bytes to events |
+//! | `surrogate` | mends text that a vendor cut within a character |
 
 mod account;
 mod client;
@@ -16,6 +17,8 @@ mod recycle;
 mod refusal;
 mod scrub;
 mod sigv4;
+mod surrogate;
+mod wait;
 
 pub use client::{Answer, Trace, Upstream, connections};
 pub use recycle::Recycler;

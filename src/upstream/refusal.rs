@@ -4,11 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode};
 
+use super::wait::wait;
 use crate::model::{Error, ErrorCode};
 use crate::wire::Refusal;
-
-/// The longest wait that an upstream may ask for.
-const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The error for an answer of `status`. `refusal` is what its body says, already without
 /// credentials; `None` where the body says nothing in the wire's own form.
@@ -34,7 +32,7 @@ pub(super) fn classify(
             ErrorCode::UpstreamRateLimited,
             message("the upstream is rate limiting"),
         )
-        .with_retry_after(wait(headers, refusal)),
+        .with_retry_after(wait_for(headers, refusal)),
         400..=499 => Error::new(
             ErrorCode::UpstreamRejected,
             message("the upstream refused the request"),
@@ -48,15 +46,13 @@ pub(super) fn classify(
             ErrorCode::UpstreamUnavailable,
             message(&format!("the upstream answered {}", status.as_u16())),
         )
-        .with_retry_after(wait(headers, refusal)),
+        .with_retry_after(wait_for(headers, refusal)),
     }
 }
 
-/// The longest wait that headers or body ask for.
-fn wait(headers: &HeaderMap, refusal: Option<&Refusal>) -> Option<Duration> {
+fn wait_for(headers: &HeaderMap, refusal: Option<&Refusal>) -> Option<Duration> {
     let said = refusal.and_then(|refusal| refusal.retry_after);
-    let said = said.map(|wait| wait.min(LONGEST_WAIT));
-    retry_after(headers, SystemTime::now()).max(said)
+    wait(headers, said, SystemTime::now())
 }
 
 fn account_refused() -> Error {
@@ -105,30 +101,8 @@ fn says(refusal: &Refusal, words: &[&str]) -> bool {
         .any(|word| kind.contains(word) || message.contains(word))
 }
 
-/// `retry-after-ms`, and `retry-after` as seconds or as a date (RFC 9110, section 10.2.3). The longer
-/// one where they differ: Azure sends 0 ms beside 1 s.
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
-    let seconds = |text: &str| {
-        let seconds: f64 = text.parse().ok()?;
-        Duration::try_from_secs_f64(seconds).ok()
-    };
-    let milliseconds = text("retry-after-ms")
-        .and_then(|text| text.parse().ok())
-        .map(Duration::from_millis);
-    let plain = text("retry-after").and_then(|text| {
-        seconds(text).or_else(|| {
-            let date = httpdate::parse_http_date(text).ok()?;
-            Some(date.duration_since(now).unwrap_or_default())
-        })
-    });
-    milliseconds.max(plain).map(|wait| wait.min(LONGEST_WAIT))
-}
-
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn refusal(message: &str) -> Refusal {
@@ -170,43 +144,5 @@ mod tests {
                 assert_eq!(error.status(), status);
             }
         }
-    }
-
-    #[test]
-    fn every_form_of_retry_after_is_read() {
-        let now = httpdate::parse_http_date("Sun, 22 Nov 2026 10:00:00 GMT").unwrap();
-        for (name, value, wait) in [
-            ("retry-after", "7", Some(7000)),
-            ("retry-after", "0.5", Some(500)),
-            ("retry-after-ms", "250", Some(250)),
-            ("retry-after", "Sun, 22 Nov 2026 10:00:09 GMT", Some(9000)),
-            ("retry-after", "Sun, 22 Nov 2026 09:00:00 GMT", Some(0)),
-            (
-                "retry-after",
-                "99999999999",
-                Some(LONGEST_WAIT.as_millis() as u64),
-            ),
-            ("retry-after", "-1", None),
-            ("retry-after", "soon", None),
-            ("retry-after", "NaN", None),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(name, value.parse().unwrap());
-            let wait = wait.map(Duration::from_millis);
-            assert_eq!(retry_after(&headers, now), wait, "{name}: {value}");
-        }
-    }
-
-    #[test]
-    fn the_longest_wait_is_kept() {
-        let mut headers = HeaderMap::new();
-        headers.insert("retry-after-ms", HeaderValue::from_static("0"));
-        headers.insert("retry-after", HeaderValue::from_static("1"));
-        let mut refusal = refusal("slow down");
-        assert_eq!(wait(&headers, Some(&refusal)), Some(Duration::from_secs(1)));
-        refusal.retry_after = Some(Duration::from_secs(34));
-        assert_eq!(wait(&headers, Some(&refusal)), refusal.retry_after);
-        refusal.retry_after = Some(Duration::MAX);
-        assert_eq!(wait(&headers, Some(&refusal)), Some(LONGEST_WAIT));
     }
 }

@@ -41,13 +41,9 @@ const HIDDEN: &str = "[redacted]";
 /// `message` without `secrets`, without anything that looks like a key or names an account, and not
 /// too long.
 pub(super) fn scrubbed(message: &str, secrets: &[SecretString]) -> String {
-    let mut private = credentials(message, secrets);
-    private.extend(accounts(message));
-    private.extend(starred(message));
-    private.sort_by_key(|hidden| hidden.start);
     let mut out = String::with_capacity(message.len().min(LONGEST));
     let mut kept = 0;
-    for hidden in private {
+    for hidden in private(message, secrets) {
         if hidden.start >= kept {
             out.push_str(&message[kept..hidden.start]);
             out.push_str(HIDDEN);
@@ -62,17 +58,32 @@ pub(super) fn scrubbed(message: &str, secrets: &[SecretString]) -> String {
     out
 }
 
-/// `text` with every byte of `secrets`, and of what looks like a key, an `x`: as long as before.
+/// `text` with an `x` for every byte of `secrets`, of what looks like a key and of what names an
+/// account: as long as before. A number stays one, of nothing but `1`, so that JSON stays JSON.
 pub fn masked(text: &str, secrets: &[SecretString]) -> String {
     let mut out = String::with_capacity(text.len());
     let mut kept = 0;
-    for hidden in credentials(text, secrets) {
+    for hidden in private(text, secrets) {
+        let hidden = hidden.start.max(kept)..hidden.end.max(kept);
         out.push_str(&text[kept..hidden.start]);
-        out.extend(std::iter::repeat_n('x', hidden.len()));
+        let number = text[hidden.clone()]
+            .bytes()
+            .all(|byte| byte.is_ascii_digit());
+        let mask = if number { '1' } else { 'x' };
+        out.extend(std::iter::repeat_n(mask, hidden.len()));
         kept = hidden.end;
     }
     out.push_str(&text[kept..]);
     out
+}
+
+/// Where credentials and accounts stand, in order; one may reach into the next.
+fn private(text: &str, secrets: &[SecretString]) -> Vec<Range<usize>> {
+    let mut private = credentials(text, secrets);
+    private.extend(accounts(text));
+    private.extend(starred(text));
+    private.sort_by_key(|hidden| hidden.start);
+    private
 }
 
 /// Where credentials stand, in order and apart from one another.
@@ -191,6 +202,9 @@ mod tests {
         let mask = masked(text, &secrets);
         assert_eq!(mask, "é xxxxxxxxxx, xxxxxxxxxxx and sk-learn");
         assert_eq!(mask.len(), text.len());
+        let body = r#"{"account":123456789012,"of":"org-a1B2c3D4e5F6g7H8"}"#;
+        let mask = r#"{"account":111111111111,"of":"xxxxxxxxxxxxxxxxxxxx"}"#;
+        assert_eq!(masked(body, &[]), mask);
     }
 
     #[test]

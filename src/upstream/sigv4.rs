@@ -33,7 +33,7 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/');
 
 /// Adds the signature of a `POST` to `headers`, and the headers that go with it. All that are to be
-/// signed must be there already; `url` has no query.
+/// signed must be there already; a query of `url` is one parameter of unreserved characters.
 ///
 /// # Errors
 /// [`crate::model::ErrorCode::Internal`] where the credential cannot be in a header.
@@ -54,7 +54,8 @@ pub(super) fn sign(
         let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
         signed.push((name.to_string(), value));
     }
-    let request = Canonical::new("POST", url.path(), signed, body);
+    let query = url.query().unwrap_or_default();
+    let request = Canonical::new("POST", url.path(), query, signed, body);
     headers.insert(
         AUTHORIZATION,
         secret_value(&request.authorization(key, &time))?,
@@ -90,7 +91,13 @@ struct Canonical {
 }
 
 impl Canonical {
-    fn new(method: &str, path: &str, mut headers: Vec<(String, String)>, body: &[u8]) -> Self {
+    fn new(
+        method: &str,
+        path: &str,
+        query: &str,
+        mut headers: Vec<(String, String)>,
+        body: &[u8],
+    ) -> Self {
         // A name that is there twice keeps the order of its values.
         headers.sort_by(|a, b| a.0.cmp(&b.0));
         let mut lines: Vec<(String, String)> = Vec::new();
@@ -106,8 +113,8 @@ impl Canonical {
         }
         let names: Vec<&str> = lines.iter().map(|(name, _)| name.as_str()).collect();
         let signed_headers = names.join(";");
-        // An empty line stands for the query, another ends the headers.
-        let mut text = format!("{method}\n{}\n\n", canonical_path(path));
+        // An empty line ends the headers.
+        let mut text = format!("{method}\n{}\n{query}\n", canonical_path(path));
         for (name, value) in &lines {
             text.push_str(name);
             text.push(':');

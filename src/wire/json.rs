@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::parse::parse;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -28,7 +29,7 @@ pub(super) fn said<'a>(field: &'a Option<Text<'_>>) -> Option<&'a str> {
 
 /// The items of a list in a rare field; one that is no such list holds nothing that is needed.
 pub(super) fn list<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Vec<T> {
-    serde_json::from_str(raw.get()).unwrap_or_default()
+    parse(raw.get()).unwrap_or_default()
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
@@ -37,10 +38,13 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
-/// A token count: whole numbers, and the floats that some vendors send instead. Anything else is
-/// no count.
+/// A token count: a whole number, which some vendors write as a float. Anything else is no count:
+/// what is negative, has a fraction, or is beyond what every JSON reader counts exactly.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Count(pub(super) Option<u64>);
+
+/// 2^53 - 1 (RFC 8259, section 6).
+const MOST: u64 = (1 << 53) - 1;
 
 impl<'de> Deserialize<'de> for Count {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -96,14 +100,15 @@ impl<'de> Visitor<'de> for CountVisitor {
         f.write_str("any JSON value")
     }
     fn visit_u64<E>(self, count: u64) -> Result<Self::Value, E> {
-        Ok(Count(Some(count)))
+        Ok(Count((count <= MOST).then_some(count)))
     }
-    fn visit_i64<E>(self, count: i64) -> Result<Self::Value, E> {
-        Ok(Count(u64::try_from(count).ok()))
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        // A JSON reader gives only what is negative so.
+        Ok(Count(None))
     }
     fn visit_f64<E>(self, count: f64) -> Result<Self::Value, E> {
-        // `as` saturates, and a count beyond 2^53 is no count of tokens.
-        Ok(Count((count >= 0.0).then_some(count.round() as u64)))
+        let whole = count.fract() == 0.0 && (0.0..=MOST as f64).contains(&count);
+        Ok(Count(whole.then_some(count as u64)))
     }
     fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
         Ok(Count(None))
@@ -121,5 +126,35 @@ impl<'de> Visitor<'de> for CountVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         Ok(Count(None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_count_is_a_count() {
+        for (json, count) in [
+            ("0", Some(0)),
+            ("12", Some(12)),
+            ("12.0", Some(12)),
+            ("1.2e1", Some(12)),
+            ("9007199254740991", Some(9_007_199_254_740_991)),
+            ("9007199254740992", None),
+            ("18446744073709551615", None),
+            ("18446744073709551616", None),
+            ("1e30", None),
+            ("-1", None),
+            ("-0.5", None),
+            ("1.5", None),
+            ("true", None),
+            (r#""12""#, None),
+            ("null", None),
+            ("[12]", None),
+            (r#"{"count":12}"#, None),
+        ] {
+            assert_eq!(parse::<Count>(json).ok(), Some(Count(count)), "{json}");
+        }
     }
 }

@@ -14,6 +14,7 @@ mod json;
 mod ollama_chat;
 mod openai_chat;
 mod openai_responses;
+mod parse;
 mod refusal;
 
 use http::HeaderMap;
@@ -84,6 +85,9 @@ pub struct Outgoing {
 
 /// Frames to events, for one answer.
 pub trait Decoder: Send {
+    /// The request asked for several answers. Said before anything is read, if at all.
+    fn expect_several(&mut self) {}
+
     /// Reads one frame and hands its events on at once.
     ///
     /// # Errors

@@ -15,8 +15,8 @@ pub struct Refusal {
 }
 
 /// Reads an error body in the shapes that vendors use: `{"error":{"message":…}}`, `{"error":"…"}`,
-/// `{"message":…}`, `{"Message":…}` (AWS), `{"detail":"…"}`, `{"detail":[{"msg":…}]}`, and a list of
-/// one of these (Gemini).
+/// `{"message":…}`, `{"Message":…}` (AWS), `{"detail":"…"}`, `{"detail":[{"msg":…}]}`, also in a
+/// `message` (Mistral), and a list of one of these (Gemini).
 /// A vendor that passes on what another one said has that behind its own words.
 pub(super) fn refusal_of(body: &[u8]) -> Option<Refusal> {
     let body: Value = serde_json::from_slice(body).ok()?;
@@ -50,6 +50,7 @@ fn words(body: &Value) -> Option<&str> {
         &body["error"]["message"],
         &body["error"],
         &body["message"],
+        &body["message"]["detail"][0]["msg"],
         &body["Message"],
         &body["detail"],
         &body["detail"][0]["msg"],
@@ -99,6 +100,7 @@ mod tests {
             (r#"{"__type":"Throttling","Message":"a"}"#, Some("a")),
             (r#"{"detail":"a"}"#, Some("a")),
             (r#"{"detail":[{"msg":"a"},{"msg":"b"}]}"#, Some("a")),
+            (r#"{"message":{"detail":[{"msg":"a"}]}}"#, Some("a")),
             (r#"[{"error":{"message":"a"}}]"#, Some("a")),
             (r#"{"error":{"code":400}}"#, None),
             ("<html>", None),

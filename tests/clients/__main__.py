@@ -5,13 +5,14 @@ fixtures: with `base_url` and key changed, an app must not notice anything else.
 environment what `settings` below puts there."""
 
 import argparse
+import contextlib
 import os
 import pathlib
 import shutil
 import subprocess
 import sys
 
-from programs import Gateway, Replay
+from programs import Gateway, Recite, Replay
 from scripted import ScriptedUpstream
 
 HERE = pathlib.Path(__file__).parent
@@ -22,10 +23,12 @@ PATIENCE = 240
 
 def main():
     options = _options()
-    scripted = ScriptedUpstream()
-    replay = Replay(options.binary, ROOT / "proto-fixtures")
-    gateway = Gateway(options.binary, options.work, replay, scripted.url)
-    try:
+    # Whatever was started is ended, the last first.
+    with contextlib.ExitStack() as started:
+        scripted = started.enter_context(contextlib.closing(ScriptedUpstream()))
+        replay = _start(started, Replay, options.binary, ROOT / "proto-fixtures")
+        reciters = _reciters(options, started)
+        gateway = _start(started, Gateway, options.binary, options.work, replay, scripted.url, reciters)
         settings = {
             "SLUICEGATE_URL": gateway.url,
             "SLUICEGATE_ADMIN_URL": gateway.admin_url,
@@ -37,19 +40,34 @@ def main():
             "SLUICEGATE_LIMITED_KEY": gateway.keys["limited"],
             "SLUICEGATE_WIRES": ",".join(replay.wires),
             "SLUICEGATE_SCRIPTED_URL": scripted.url,
+            # A real model's wires, as `recite-<kind>-<wire>/any`; empty where there is none.
+            "SLUICEGATE_RECITE_WIRES": ",".join(Recite.WIRES if reciters else []),
         }
         failed = [_python(options, settings), _node(options, settings)]
-    finally:
-        gateway.stop()
-        replay.stop()
-        scripted.close()
     sys.exit(any(failed))
+
+
+def _start(started, program, *options):
+    running = program(*options)
+    started.callback(running.stop)
+    return running
+
+
+def _reciters(options, started):
+    """The real models, where there is a server for them."""
+    if not options.recite:
+        print("clients: SKIPPED the tests with a real model: SLUICEGATE_SHARED names no folder with tools/recite.py")
+        return []
+    folder = options.work / "recite"
+    python = folder / "bin" / "python"
+    return [_start(started, Recite, python, options.recite, kind, folder) for kind in ("text", "think", "tool")]
 
 
 def _options():
     parser = argparse.ArgumentParser(prog="clients", description=__doc__)
     parser.add_argument("--binary", required=True, type=pathlib.Path, help="the gateway")
     parser.add_argument("--work", required=True, type=pathlib.Path, help="where `make` installed the clients")
+    parser.add_argument("--recite", type=pathlib.Path, help="the script that makes and serves a real model")
     parser.add_argument("--only", help="only tests whose name has this in it")
     options = parser.parse_args()
     options.binary = options.binary.resolve()
@@ -58,7 +76,7 @@ def _options():
 
 
 def _python(options, settings):
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / "python")]
+    command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", str(HERE / "python")]
     if options.only:
         command += ["-k", options.only]
     return _run(command, HERE, settings)

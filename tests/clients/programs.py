@@ -65,14 +65,36 @@ class Replay(Program):
                 self.wires.append(wire)
 
 
+class Recite(Program):
+    """llama.cpp with a model that was made on the spot and recites one answer of its `kind`."""
+
+    # It ends by itself too, should nobody end it.
+    SECONDS = 600
+    # By wire, what its address is followed by.
+    WIRES = {"openai-chat": "/v1", "openai-responses": "/v1", "anthropic-messages": ""}
+
+    def __init__(self, python, script, kind, folder):
+        model = folder / f"{kind}.gguf"
+        subprocess.run([python, script, "make", kind, model], check=True, stdout=subprocess.DEVNULL)
+        command = [python, script, "serve", model, 0, self.SECONDS]
+        super().__init__(command, folder / f"{kind}.log")
+        self.kind = kind
+        # It says where it listens once it does; what its libraries say comes in between.
+        while (line := self.line()) is not None:
+            if line.startswith("http://"):
+                self.url = line
+                return
+        raise RuntimeError(f"the model server for {kind} did not start, see {folder / f'{kind}.log'}")
+
+
 class Gateway(Program):
     """The gateway before the fixtures, with keys on."""
 
-    def __init__(self, binary, folder, replay, scripted_url):
+    def __init__(self, binary, folder, replay, scripted_url, reciters):
         self.keys = {name: f"sk-sg-test-{secrets.token_hex(16)}" for name in ("app", "narrow", "limited")}
         config = folder / "gateway.yaml"
         # JSON is YAML.
-        config.write_text(json.dumps(self._config(replay, scripted_url), indent=1), "utf-8")
+        config.write_text(json.dumps(self._config(replay, scripted_url, reciters), indent=1), "utf-8")
         anywhere = "127.0.0.1:0"
         command = [binary, "serve", "--config", config, "--listen", anywhere, "--admin-listen", anywhere]
         super().__init__(command, folder / "gateway.log")
@@ -85,9 +107,13 @@ class Gateway(Program):
                 return
         raise RuntimeError("the gateway did not start:\n" + "\n".join(said))
 
-    def _config(self, replay, scripted_url):
+    def _config(self, replay, scripted_url, reciters):
         upstreams = {wire: {"wire": wire, "base_url": replay.url, "api_key": "upstream-key"} for wire in replay.wires}
         upstreams["scripted"] = {"wire": "openai-chat", "base_url": scripted_url}
+        for reciter in reciters:
+            for wire, path in reciter.WIRES.items():
+                name = f"recite-{reciter.kind}-{wire}"
+                upstreams[name] = {"wire": wire, "base_url": reciter.url + path, "api_key": "upstream-key"}
         return {
             "upstreams": upstreams,
             "models": {f"{name}/*": {"targets": [{"upstream": name, "model": "*"}]} for name in upstreams},

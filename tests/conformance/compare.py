@@ -24,8 +24,8 @@ def differences(expected, heard):
     if expected.failed:
         codes = CODES[expected.failed]
         if dataclasses.replace(expected, notes=[]) == Reading().fail(CUT):
-            # Of a body with nothing in it, it is open what it was to be.
-            codes += CODES[UNPARSABLE]
+            # Of a body with nothing in it, it is open what it was to be, and nothing was interrupted.
+            codes = (*CODES[UNPARSABLE], "upstream_unavailable")
         if heard.failed not in codes:
             found.append(("outcome", f"{expected.failed} ({expected.message[:SHORT]}) | {_outcome(heard)}"))
     elif heard.failed:

@@ -63,8 +63,10 @@ class Reading:
 
 
 def count(value):
-    """A token count; some vendors send floats."""
-    return None if value is None else round(value)
+    """A token count; some vendors send floats. What is negative, has a fraction or is beyond what
+    JSON readers count exactly is none."""
+    known = value is not None and 0 <= value < 2**53 and value == int(value)
+    return int(value) if known else None
 
 
 def total(*counts):

@@ -1,7 +1,5 @@
 //! Everything that is tested from outside a module, one file per concern.
-
 #![allow(clippy::unwrap_used, clippy::expect_used)]
-
 mod access;
 mod command_line;
 mod config;
@@ -26,5 +24,7 @@ mod replay_command;
 mod requests;
 mod signed_requests;
 mod store;
+mod survival;
 mod valkey;
 mod web;
+mod wires;

@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use sluicegate::dialect::{self, Opening};
 use sluicegate::model::{
-    Citation, Error, ErrorCode, Event, FinishReason, Request, StreamId, ToolCallDelta, Usage,
+    Citation, Error, ErrorCode, Event, FinishReason, Request, Sealer, StreamId, ToolCallDelta,
+    Usage,
 };
 use sluicegate::stream::Transcript;
 
@@ -45,9 +46,9 @@ proptest! {
             "created": "2026-11-22T21:00:00Z",
         }))];
         let opening = Opening { stream: StreamId::fixed(0), model, created: 1_795_381_200 };
-        let mut transcript = Transcript::new(dialect::NATIVE.encoder(&Request::default(), opening));
+        let mut transcript = Transcript::new(StreamId::fixed(0), dialect::NATIVE.encoder(&Request::default(), opening));
         if let Some((upstream, model)) = &target {
-            transcript.start(upstream, model);
+            transcript.start(upstream, model, &Sealer::new("wire", "vendor"));
         }
         let mut usage = None;
         for event in &events {
@@ -93,7 +94,7 @@ proptest! {
             }
         }
         // Nothing follows the terminal event, whatever is asked for.
-        transcript.start("late", "late");
+        transcript.start("late", "late", &Sealer::new("wire", "vendor"));
         transcript.event(&Event::Text("late"));
         transcript.complete(FinishReason::Stop, Duration::ZERO, Duration::ZERO);
         transcript.fail(&Error::new(ErrorCode::Internal, "late"));
@@ -152,7 +153,13 @@ impl Owned {
                 "tool_call",
                 object(&[
                     ("index", Some(json!(index))),
-                    ("id", id.as_ref().map(|id| json!(id))),
+                    (
+                        "id",
+                        name.as_ref().map(|_| match id.as_deref() {
+                            None | Some("") => json!(format!("call_aaaaaaaa_{index}")),
+                            Some(id) => json!(id),
+                        }),
+                    ),
                     ("name", name.as_ref().map(|name| json!(name))),
                     ("arguments", Some(json!(arguments))),
                 ]),
@@ -216,8 +223,11 @@ fn event() -> impl Strategy<Value = Owned> {
         1 => text().prop_map(Owned::Signature),
         1 => text().prop_map(Owned::SealedReasoning),
         1 => (text(), text()).prop_map(|(id, model)| Owned::Identity(id, model)),
-        3 => (any::<u32>(), option::of(text()), option::of(text()), text())
-            .prop_map(|(index, id, name, arguments)| Owned::ToolCall(index, id, name, arguments)),
+        3 => (any::<u32>(), option::of((option::of(text()), text())), text())
+            .prop_map(|(index, first, arguments)| {
+                let (id, name) = first.unzip();
+                Owned::ToolCall(index, id.flatten(), name, arguments)
+            }),
         2 => ([option::of(text()), option::of(text()), option::of(text())], [count(), count()])
             .prop_map(|(texts, places)| Owned::Citation(texts, places)),
         2 => [count(), count(), count(), count(), count()].prop_map(|counts| {

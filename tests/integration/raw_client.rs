@@ -53,6 +53,11 @@ impl RawClient {
         self.write(&[head.as_bytes(), body].concat()).await
     }
 
+    /// The connection, for what comes over it byte by byte.
+    pub fn stream(&mut self) -> &mut BufReader<TcpStream> {
+        &mut self.stream
+    }
+
     /// Sends bytes as they are.
     pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes).await

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use sluicegate::model::{
-    Credential, Event, FinishReason, Message, Part, Request, Role, SigningKey, Vendor,
+    Credential, Event, FinishReason, Message, Part, Request, Role, Sealer, SigningKey, Vendor,
 };
 use sluicegate::upstream::{Trace, Upstream, connections};
 use sluicegate::wire;
@@ -34,6 +34,7 @@ async fn the_signature_covers_what_is_sent() {
         })),
         headers,
         vendor: Vendor::default(),
+        sealer: Sealer::new("bedrock-converse", "bedrock"),
         client: connections(Duration::from_secs(5)).unwrap(),
         frame_cap: 1 << 20,
     };

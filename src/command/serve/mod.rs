@@ -87,6 +87,10 @@ impl Serve {
         let mut listeners = JoinSet::new();
         listeners.spawn(clients.serve(server::clients(Arc::clone(&gateway)), closing.clone()));
         listeners.spawn(admin.serve(server::admin(Arc::clone(&gateway)), closing.clone()));
+        // Ends when the set is dropped.
+        let registry = Arc::clone(&gateway.registry);
+        let mut housekeeping = JoinSet::new();
+        housekeeping.spawn(async move { registry.keep_tidy().await });
         tracing::info!(clients = %client_addr, admin = %admin_addr, "serving");
         if demo.is_some() {
             welcome(out, client_addr).map_err(Failure::Output)?;
@@ -103,9 +107,15 @@ impl Serve {
         }
         drain(&gateway, stop.asked()).await;
         closing.cancel();
-        let ended = async { while listeners.join_next().await.is_some() {} };
+        let ended = async {
+            gateway.streams.wait().await;
+            while listeners.join_next().await.is_some() {}
+        };
         if tokio::time::timeout(LAST_WORDS, ended).await.is_err() {
             tracing::warn!("some connections did not end in time and are closed");
+        }
+        if let Some(replicas) = &gateway.app().replicas {
+            replicas.flush().await;
         }
         // Other replicas count with what the last streams gave back.
         let settled = gateway.app();

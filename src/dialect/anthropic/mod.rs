@@ -14,10 +14,13 @@ mod shape;
 mod stream;
 mod whole;
 
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
+use humantime::format_rfc3339_seconds;
 use serde_json::json;
 
-use super::{Dialect, Encoder, Opening, event_stream};
+use super::{Dialect, Encoder, Opening, Standing, event_stream};
 use crate::model::{Error, ErrorCode, Origin, Request, RequestId};
 
 pub(super) struct Anthropic;
@@ -68,6 +71,21 @@ impl Dialect for Anthropic {
 
     fn request_id_header(&self) -> Option<HeaderName> {
         Some(HeaderName::from_static("request-id"))
+    }
+
+    fn limit_headers(&self, counted: &str, standing: Standing, headers: &mut HeaderMap) {
+        // In whole seconds, rounded up, so that nobody who waits for it comes too early.
+        let reset = standing.reset + Duration::from_nanos(999_999_999);
+        for (what, value) in [
+            ("limit", standing.limit.to_string()),
+            ("remaining", standing.remaining.to_string()),
+            ("reset", format_rfc3339_seconds(reset).to_string()),
+        ] {
+            let name = HeaderName::try_from(format!("anthropic-ratelimit-{counted}-{what}"));
+            if let (Ok(name), Ok(value)) = (name, HeaderValue::try_from(value)) {
+                headers.insert(name, value);
+            }
+        }
     }
 
     fn refusal_headers(&self, error: &Error, _: &RequestId) -> HeaderMap {

@@ -126,7 +126,7 @@ impl Message {
         match *event {
             Event::Identity { id, .. } => self.upstream_id = Some(id.to_owned()),
             Event::Usage(usage) => self.usage.update(usage),
-            Event::Logprobs(_) | Event::Finish(_) => {}
+            Event::Logprobs(_) | Event::Alternative { .. } | Event::Finish(_) => {}
             Event::Text(text) | Event::Refusal(text) => {
                 self.text_block(out);
                 self.delta(Delta::Text { text }, out);
@@ -179,16 +179,9 @@ impl Message {
 
     fn tool_use(&mut self, call: &ToolCallDelta<'_>, out: &mut BytesMut) {
         if !matches!(self.open, Some(Block::ToolUse { call: open }) if open == call.index) {
-            let invented;
-            let id = if let Some(id) = call.id {
-                id
-            } else {
-                invented = format!("toolu_{}", call.index);
-                &invented
-            };
             let block = json!({
                 "type": "tool_use",
-                "id": id,
+                "id": call.id.unwrap_or_default(),
                 "name": call.name.unwrap_or_default(),
                 "input": {},
             });

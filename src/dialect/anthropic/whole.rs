@@ -78,9 +78,7 @@ impl WholeEncoder {
         }
         self.calls.push((call.index, self.content.len()));
         self.content.push(Block::ToolUse {
-            id: call
-                .id
-                .map_or_else(|| format!("toolu_{}", call.index), str::to_owned),
+            id: call.id.unwrap_or_default().to_owned(),
             name: call.name.unwrap_or_default().to_owned(),
             input: Input(call.arguments.to_owned()),
         });
@@ -93,7 +91,10 @@ impl Encoder for WholeEncoder {
     fn event(&mut self, event: &Event<'_>, _: &mut BytesMut) {
         match (*event, self.content.last_mut()) {
             (Event::Identity { id, .. }, _) => self.upstream_id = Some(id.to_owned()),
-            (Event::Logprobs(_) | Event::Usage(_) | Event::Finish(_), _) => {}
+            (
+                Event::Logprobs(_) | Event::Alternative { .. } | Event::Usage(_) | Event::Finish(_),
+                _,
+            ) => {}
             (Event::Text(more) | Event::Refusal(more), Some(Block::Text { text, .. })) => {
                 text.push_str(more);
             }

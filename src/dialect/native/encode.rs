@@ -112,6 +112,7 @@ impl Encoder for NativeEncoder {
             | Event::Logprobs(_)
             | Event::Signature(_)
             | Event::SealedReasoning(_)
+            | Event::Alternative { .. }
             | Event::Usage(_)
             | Event::Finish(_) => {}
         }

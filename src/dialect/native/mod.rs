@@ -2,13 +2,15 @@
 
 mod encode;
 mod parse;
+mod told;
 
+use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
 
 use super::{Dialect, Encoder, Opening};
-use crate::model::{Error, Request, RequestId, Role};
+use crate::model::{Error, EventId, Request, RequestId, Role};
 
 pub(super) struct Native;
 
@@ -23,6 +25,10 @@ impl Dialect for Native {
 
     fn encoder(&self, _: &Request, opening: Opening) -> Box<dyn Encoder> {
         Box::new(encode::NativeEncoder::new(opening))
+    }
+
+    fn resumes(&self) -> bool {
+        true
     }
 
     fn heartbeat(&self) -> &'static [u8] {
@@ -56,6 +62,7 @@ impl Dialect for Native {
 }
 
 pub(super) use parse::settings;
+pub use told::{Told, last_told, renumbered, told};
 
 /// The request of `GET /v1/streams?model=&prompt=`, which a browser's `EventSource` can make.
 ///
@@ -72,6 +79,21 @@ pub fn from_query(model: Option<String>, prompt: Option<String>) -> Result<Reque
         stream: true,
         ..Request::default()
     })
+}
+
+/// An `error` event for one reader of a stream that goes on for others.
+pub fn error(id: EventId, error: &Error) -> Bytes {
+    let data = error_data(error);
+    format!(
+        "id: {}.{}\nevent: error\ndata: {data}\n\n",
+        id.stream, id.number
+    )
+    .into()
+}
+
+/// The data of an `error` event, as JSON on one line.
+pub fn error_data(error: &Error) -> String {
+    json!({ "error": described(error) }).to_string()
 }
 
 /// The fields that an error has both in an `error` event and in a refusal's body.

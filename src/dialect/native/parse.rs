@@ -1,11 +1,15 @@
 //! The body of `POST /v1/streams`.
 
+use std::collections::BTreeSet;
+use std::fmt;
+
 use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use crate::dialect::chat_form::{ChatFormat, ChatMessage, ChatTool, ChatToolChoice};
-use crate::dialect::field;
-use crate::model::{Error, ErrorCode, Message, Part, Reasoning, Request, Role};
+use crate::dialect::chat_form::{ChatFormat, ChatMessage, ChatTool, ChatToolChoice, check_objects};
+use crate::dialect::field::{self, Field};
+use crate::model::{Error, Message, Part, Reasoning, Request, Role};
 
 /// Unknown fields are refused: a misspelt one would be lost without a word, and what only the
 /// upstream knows goes into `extra`.
@@ -55,7 +59,10 @@ struct ReasoningSettings {
 }
 
 pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
-    let mut body = read(body)?;
+    let object = field::object(body)?;
+    check_names(body)?;
+    check(&object)?;
+    let mut body: Body = field::read(&object)?;
     let asked = (body.prompt.take(), body.messages.take());
     let mut request = settle(body)?;
     let messages = &mut request.messages;
@@ -88,7 +95,19 @@ pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
 /// # Errors
 /// As [`request`]; `prompt` and `messages` are not looked at.
 pub(in crate::dialect) fn settings(object: &Value) -> Result<Request, Error> {
+    check(object)?;
     settle(field::read(object)?)
+}
+
+/// See [`check_objects`].
+fn check(object: &Value) -> Result<(), Error> {
+    let body = Field::body(object);
+    check_objects(&body)?;
+    body.objects(&["extra"])?;
+    match body.get("reasoning") {
+        Some(reasoning) if !reasoning.value.is_string() => reasoning.members().map(|_| ()),
+        _ => Ok(()),
+    }
 }
 
 /// Everything but the conversation.
@@ -160,22 +179,41 @@ fn known<T>(field: &str, value: Option<T>) -> Result<T, Error> {
     value.ok_or_else(|| Error::invalid(field, "is none that is known"))
 }
 
-fn read(body: &[u8]) -> Result<Body, Error> {
-    let mut json = serde_json::Deserializer::from_slice(body);
-    let read: Body = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let path = error.path().to_string();
-        let inner = error.into_inner();
-        match (inner.classify(), path.as_str()) {
-            (serde_json::error::Category::Data, "." | "") => {
-                Error::new(ErrorCode::InvalidRequest, inner.to_string())
-            }
-            (serde_json::error::Category::Data, path) => Error::invalid(path, inner),
-            _ => Error::new(ErrorCode::InvalidRequest, format!("not JSON: {inner}")),
+/// A member that comes twice says two things, of which one would be lost without a word.
+fn check_names(body: &[u8]) -> Result<(), Error> {
+    match serde_json::from_slice(body) {
+        Ok(Twice(Some(name))) => Err(Error::invalid(&name, "comes twice")),
+        // Whatever else is wrong is told by those who read it.
+        Ok(Twice(None)) | Err(_) => Ok(()),
+    }
+}
+
+/// The name of an object's first member that comes twice.
+struct Twice(Option<String>);
+
+impl<'de> Deserialize<'de> for Twice {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_map(TwiceVisitor)
+    }
+}
+
+struct TwiceVisitor;
+
+impl<'de> Visitor<'de> for TwiceVisitor {
+    type Value = Twice;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Twice, A::Error> {
+        let mut names = BTreeSet::new();
+        let mut twice = None;
+        while let Some((name, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
+            twice = twice.or(names.replace(name));
         }
-    })?;
-    json.end()
-        .map_err(|error| Error::new(ErrorCode::InvalidRequest, format!("not JSON: {error}")))?;
-    Ok(read)
+        Ok(Twice(twice))
+    }
 }
 
 /// A message of one text.

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
-use super::{WIRE, leftover};
-use crate::dialect::chat_form::{ChatFormat, ChatMessage, ChatTool, ChatToolChoice};
+use super::{WIRE, leftover, legacy};
+use crate::dialect::chat_form::{ChatFormat, ChatMessage, ChatTool, ChatToolChoice, check_objects};
 use crate::dialect::field::{self, Field};
 use crate::model::{Error, NativeFields, Reasoning, Request};
 
@@ -31,13 +31,11 @@ struct Body {
     metadata: Option<Map<String, Value>>,
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
-    n: Option<u64>,
+    n: Option<u32>,
     logprobs: Option<bool>,
     top_logprobs: Option<u64>,
     modalities: Option<Vec<String>>,
     audio: Option<IgnoredAny>,
-    functions: Option<IgnoredAny>,
-    function_call: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -52,11 +50,12 @@ struct StreamOptions {
     include_usage: Option<bool>,
 }
 
+/// How many answers the API gives at most.
+const MOST_ANSWERS: u32 = 128;
+
 /// Members with a place of their own in a [`Request`], or with no meaning beyond the gateway.
-const READ: [&str; 21] = [
+const READ: [&str; 19] = [
     "audio",
-    "function_call",
-    "functions",
     "max_completion_tokens",
     "max_tokens",
     "messages",
@@ -80,12 +79,19 @@ const READ: [&str; 21] = [
 pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
     let mut value = field::object(body)?;
     let model = Field::body(&value).required_name("model")?;
+    let legacy_functions = legacy::rewrite(&mut value)?;
+    check_objects(&Field::body(&value))?;
+    Field::body(&value).objects(&["stream_options"])?;
     let body: Body = field::read(&value)?;
     check(&body)?;
     let mut native = Native {
         fields: Map::new(),
         indispensable: indispensable(&body),
     };
+    let answers = body.n.filter(|n| *n > 1);
+    if let Some(n) = answers {
+        native.fields.insert("n".to_owned(), n.into());
+    }
     let mut request = Request {
         model,
         max_tokens: max_tokens(&body)?,
@@ -106,6 +112,8 @@ pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
         metadata: body.metadata,
         stream: body.stream.unwrap_or(false),
         usage_wanted: body.stream_options.unwrap_or_default().include_usage == Some(true),
+        answers,
+        legacy_functions,
         ..Request::default()
     };
     native.messages(&mut value, body.messages, &mut request)?;
@@ -123,12 +131,12 @@ pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
     Ok(request)
 }
 
-/// What no upstream can do through a stream of one answer of text.
+/// What no upstream can do through a stream of text.
 fn check(body: &Body) -> Result<(), Error> {
-    if body.n.is_some_and(|n| n != 1) {
+    if body.n.is_some_and(|n| !(1..=MOST_ANSWERS).contains(&n)) {
         return Err(Error::invalid(
             "n",
-            "must be 1: a request gets one answer here, and can be sent again for another",
+            format_args!("must be between 1 and {MOST_ANSWERS}"),
         ));
     }
     let modalities = body.modalities.iter().flatten();
@@ -138,23 +146,13 @@ fn check(body: &Body) -> Result<(), Error> {
     if body.audio.is_some() {
         return Err(Error::invalid("audio", "answers are text here"));
     }
-    for (field, said) in [
-        ("functions", &body.functions),
-        ("function_call", &body.function_call),
-    ] {
-        if said.is_some() {
-            return Err(Error::invalid(
-                field,
-                "is no longer understood: use `tools` and `tool_choice`",
-            ));
-        }
-    }
     Ok(())
 }
 
 /// What changes the answer's shape.
 fn indispensable(body: &Body) -> Vec<String> {
     let asked = [
+        ("n", body.n.is_some_and(|n| n > 1)),
         ("logprobs", body.logprobs == Some(true)),
         ("top_logprobs", body.top_logprobs.is_some_and(|top| top > 0)),
     ];

@@ -38,11 +38,17 @@ pub(super) fn logprobs_wanted(request: &Request) -> bool {
     native.is_some_and(|native| native.fields.get("logprobs") == Some(&Value::Bool(true)))
 }
 
+/// How many answers the client gets at most.
+pub(super) fn answers(request: &Request) -> usize {
+    request.answers.unwrap_or(1) as usize
+}
+
 /// A refusal has a reason of its own only here: its words are in `refusal`, and without them
 /// `content_filter` comes nearest.
-pub(super) fn finish_reason(finish: FinishReason, refused: bool) -> &'static str {
+pub(super) fn finish_reason(finish: FinishReason, refused: bool, legacy: bool) -> &'static str {
     match finish {
         FinishReason::Length => "length",
+        FinishReason::ToolCalls if legacy => "function_call",
         FinishReason::ToolCalls => "tool_calls",
         FinishReason::ContentFilter => "content_filter",
         FinishReason::Refusal if !refused => "content_filter",

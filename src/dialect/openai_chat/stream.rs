@@ -7,15 +7,31 @@ use bytes::{BufMut, BytesMut};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::shape::{annotation, finish_reason, id, logprobs_wanted, usage};
+use super::shape::{annotation, answers, finish_reason, id, logprobs_wanted, usage};
 use crate::dialect::{Answering, Completion, Encoder, Opening, openai_error};
 use crate::model::{Error, Event, Request, ToolCallDelta, Usage};
 
 pub(super) struct StreamEncoder {
+    form: Form,
+    /// As many as the client asked for.
+    answers: Vec<Answer>,
+}
+
+/// What all chunks of a stream have in common.
+struct Form {
     /// What every chunk begins with, up to its choices.
     head: String,
     usage_wanted: bool,
     logprobs_wanted: bool,
+    /// Calls are told as `function_call`.
+    legacy: bool,
+}
+
+/// One choice.
+struct Answer {
+    index: usize,
+    /// Its role was told.
+    begun: bool,
     /// For the next text.
     logprobs: Option<String>,
     refused: bool,
@@ -25,26 +41,92 @@ impl StreamEncoder {
     pub(super) fn new(request: &Request, opening: &Opening) -> Self {
         let (id, model) = (id(opening), Value::from(opening.model.as_str()));
         let created = opening.created;
-        Self {
-            head: format!(
-                r#"data: {{"id":"{id}","object":"chat.completion.chunk","created":{created},"model":{model},"choices":["#
-            ),
-            usage_wanted: request.usage_wanted,
-            logprobs_wanted: logprobs_wanted(request),
+        let answers = (0..answers(request)).map(|index| Answer {
+            index,
+            begun: false,
             logprobs: None,
             refused: false,
+        });
+        Self {
+            form: Form {
+                head: format!(
+                    r#"data: {{"id":"{id}","object":"chat.completion.chunk","created":{created},"model":{model},"choices":["#
+                ),
+                usage_wanted: request.usage_wanted,
+                logprobs_wanted: logprobs_wanted(request),
+                legacy: request.legacy_functions,
+            },
+            answers: answers.collect(),
+        }
+    }
+
+    /// The answer of that index, if the client asked for so many.
+    fn answer(&mut self, index: u32) -> Option<(&Form, &mut Answer)> {
+        let answer = self.answers.get_mut(index as usize)?;
+        Some((&self.form, answer))
+    }
+}
+
+impl Answer {
+    fn begin(&mut self, form: &Form, out: &mut BytesMut) {
+        if !self.begun {
+            self.begun = true;
+            let role = |out: &mut BytesMut| out.put_slice(br#""role":"assistant","content":"""#);
+            self.chunk(form, role, None, out);
+        }
+    }
+
+    fn event(&mut self, form: &Form, event: &Event<'_>, out: &mut BytesMut) {
+        self.begin(form, out);
+        match *event {
+            Event::Text(text) => self.text(form, br#""content":"#, text, out),
+            Event::Reasoning(text) => self.text(form, br#""reasoning_content":"#, text, out),
+            Event::Refusal(text) => {
+                self.refused = true;
+                self.text(form, br#""refusal":"#, text, out);
+            }
+            Event::ToolCall(call) if form.legacy => self.function_call(form, &call, out),
+            Event::ToolCall(call) => self.tool_call(form, &call, out),
+            Event::Citation(citation) => {
+                if let Some(annotation) = annotation(citation) {
+                    let delta = |out: &mut BytesMut| {
+                        out.put_slice(br#""annotations":"#);
+                        put_json(&[annotation], out);
+                    };
+                    self.chunk(form, delta, None, out);
+                }
+            }
+            Event::Logprobs(json) if form.logprobs_wanted => {
+                // Tokens without a text of their own, such as half a character.
+                if self.logprobs.is_some() {
+                    self.chunk(form, |_| {}, None, out);
+                }
+                self.logprobs = Some(json.to_owned());
+            }
+            Event::Finish(finish) => {
+                let reason = finish_reason(finish, self.refused, form.legacy);
+                self.chunk(form, |_| {}, Some(reason), out);
+            }
+            Event::Identity { .. }
+            | Event::Logprobs(_)
+            | Event::Signature(_)
+            | Event::SealedReasoning(_)
+            | Event::Alternative { .. }
+            | Event::Usage(_) => {}
         }
     }
 
     /// One chunk of the answer, whose delta is an object's members.
     fn chunk(
         &mut self,
+        form: &Form,
         delta: impl FnOnce(&mut BytesMut),
         finish: Option<&str>,
         out: &mut BytesMut,
     ) {
-        out.put_slice(self.head.as_bytes());
-        out.put_slice(br#"{"index":0,"delta":{"#);
+        out.put_slice(form.head.as_bytes());
+        // Writing to a BytesMut cannot fail.
+        let _ = write!(out, r#"{{"index":{},"delta":{{"#, self.index);
         delta(out);
         out.put_slice(b"}");
         if let Some(logprobs) = self.logprobs.take() {
@@ -57,22 +139,22 @@ impl StreamEncoder {
             Some(reason) => put_json(reason, out),
         }
         out.put_slice(b"}]");
-        if self.usage_wanted {
+        if form.usage_wanted {
             out.put_slice(br#","usage":null"#);
         }
         out.put_slice(b"}\n\n");
     }
 
     /// One chunk with one text.
-    fn text(&mut self, member: &'static [u8], text: &str, out: &mut BytesMut) {
+    fn text(&mut self, form: &Form, member: &'static [u8], text: &str, out: &mut BytesMut) {
         let delta = |out: &mut BytesMut| {
             out.put_slice(member);
             put_json(text, out);
         };
-        self.chunk(delta, None, out);
+        self.chunk(form, delta, None, out);
     }
 
-    fn tool_call(&mut self, call: &ToolCallDelta<'_>, out: &mut BytesMut) {
+    fn tool_call(&mut self, form: &Form, call: &ToolCallDelta<'_>, out: &mut BytesMut) {
         let delta = |out: &mut BytesMut| {
             // Writing to a BytesMut cannot fail.
             let _ = write!(out, r#""tool_calls":[{{"index":{},"#, call.index);
@@ -81,65 +163,47 @@ impl StreamEncoder {
                 put_json(id, out);
                 out.put_slice(br#","type":"function","#);
             }
-            out.put_slice(br#""function":{"#);
-            if let Some(name) = call.name {
-                out.put_slice(br#""name":"#);
-                put_json(name, out);
-                out.put_slice(b",");
-            }
-            out.put_slice(br#""arguments":"#);
-            put_json(call.arguments, out);
-            out.put_slice(b"}}]");
+            out.put_slice(br#""function":"#);
+            put_function(call, out);
+            out.put_slice(b"}]");
         };
-        self.chunk(delta, None, out);
+        self.chunk(form, delta, None, out);
+    }
+
+    /// There is room for the first call. A model that makes another although it was told not to
+    /// makes it again when the first is answered.
+    fn function_call(&mut self, form: &Form, call: &ToolCallDelta<'_>, out: &mut BytesMut) {
+        if call.index == 0 {
+            let delta = |out: &mut BytesMut| {
+                out.put_slice(br#""function_call":"#);
+                put_function(call, out);
+            };
+            self.chunk(form, delta, None, out);
+        }
     }
 }
 
 impl Encoder for StreamEncoder {
     fn start(&mut self, _: &Answering<'_>, out: &mut BytesMut) {
-        let role = |out: &mut BytesMut| out.put_slice(br#""role":"assistant","content":"""#);
-        self.chunk(role, None, out);
+        if let Some((form, answer)) = self.answer(0) {
+            answer.begin(form, out);
+        }
     }
 
     fn event(&mut self, event: &Event<'_>, out: &mut BytesMut) {
-        match *event {
-            Event::Text(text) => self.text(br#""content":"#, text, out),
-            Event::Reasoning(text) => self.text(br#""reasoning_content":"#, text, out),
-            Event::Refusal(text) => {
-                self.refused = true;
-                self.text(br#""refusal":"#, text, out);
-            }
-            Event::ToolCall(call) => self.tool_call(&call, out),
-            Event::Citation(citation) => {
-                if let Some(annotation) = annotation(citation) {
-                    let delta = |out: &mut BytesMut| {
-                        out.put_slice(br#""annotations":"#);
-                        put_json(&[annotation], out);
-                    };
-                    self.chunk(delta, None, out);
-                }
-            }
-            Event::Logprobs(json) if self.logprobs_wanted => {
-                // Tokens without a text of their own, such as half a character.
-                if self.logprobs.is_some() {
-                    self.chunk(|_| {}, None, out);
-                }
-                self.logprobs = Some(json.to_owned());
-            }
-            Event::Identity { .. }
-            | Event::Logprobs(_)
-            | Event::Signature(_)
-            | Event::SealedReasoning(_)
-            | Event::Usage(_)
-            | Event::Finish(_) => {}
+        let (index, event) = match event {
+            Event::Alternative { index, event } => (*index, *event),
+            event => (0, event),
+        };
+        if let Some((form, answer)) = self.answer(index) {
+            answer.event(form, event, out);
         }
     }
 
     fn complete(&mut self, completion: &Completion, out: &mut BytesMut) {
-        let reason = finish_reason(completion.finish, self.refused);
-        self.chunk(|_| {}, Some(reason), out);
-        if let (true, Some(counts)) = (self.usage_wanted, completion.usage) {
-            out.put_slice(self.head.as_bytes());
+        self.event(&Event::Finish(completion.finish), out);
+        if let (true, Some(counts)) = (self.form.usage_wanted, completion.usage) {
+            out.put_slice(self.form.head.as_bytes());
             out.put_slice(br#"],"usage":"#);
             put_json(&usage(counts), out);
             out.put_slice(b"}\n\n");
@@ -149,13 +213,26 @@ impl Encoder for StreamEncoder {
 
     fn error(&mut self, error: &Error, counts: Option<Usage>, out: &mut BytesMut) {
         let mut data = openai_error::body(error);
-        if let (true, Some(counts)) = (self.usage_wanted, counts) {
+        if let (true, Some(counts)) = (self.form.usage_wanted, counts) {
             data["usage"] = json!(usage(counts));
         }
         out.put_slice(b"data: ");
         put_json(&data, out);
         out.put_slice(b"\n\n");
     }
+}
+
+/// A piece of a call; its name is on its first.
+fn put_function(call: &ToolCallDelta<'_>, out: &mut BytesMut) {
+    out.put_slice(b"{");
+    if let Some(name) = call.name {
+        out.put_slice(br#""name":"#);
+        put_json(name, out);
+        out.put_slice(b",");
+    }
+    out.put_slice(br#""arguments":"#);
+    put_json(call.arguments, out);
+    out.put_slice(b"}");
 }
 
 /// JSON escapes line ends, so it is one line whatever the texts hold.

@@ -3,19 +3,30 @@
 use bytes::{BufMut, BytesMut};
 use serde_json::{Map, Value, json};
 
-use super::shape::{annotation, finish_reason, id, logprobs_wanted, usage};
+use super::shape::{annotation, answers, finish_reason, id, logprobs_wanted, usage};
 use crate::dialect::{Answering, Completion, Encoder, Opening};
-use crate::model::{Error, Event, Request, ToolCallDelta, Usage};
+use crate::model::{Error, Event, FinishReason, Request, ToolCallDelta, Usage};
 
 pub(super) struct WholeEncoder {
     opening: Opening,
     logprobs_wanted: bool,
+    /// Calls are told as `function_call`.
+    legacy: bool,
+    /// As many as the client asked for.
+    answers: Vec<Answer>,
+}
+
+/// One choice.
+#[derive(Default)]
+struct Answer {
     content: String,
     reasoning: String,
     refusal: String,
     calls: Vec<Call>,
     annotations: Vec<Value>,
     logprobs: Option<Map<String, Value>>,
+    /// None is an answer that the upstream did not give.
+    finish: Option<FinishReason>,
 }
 
 #[derive(Default)]
@@ -30,12 +41,31 @@ impl WholeEncoder {
         Self {
             opening,
             logprobs_wanted: logprobs_wanted(request),
-            content: String::new(),
-            reasoning: String::new(),
-            refusal: String::new(),
-            calls: Vec::new(),
-            annotations: Vec::new(),
-            logprobs: None,
+            legacy: request.legacy_functions,
+            answers: (0..answers(request)).map(|_| Answer::default()).collect(),
+        }
+    }
+}
+
+impl Answer {
+    fn event(&mut self, event: &Event<'_>, logprobs_wanted: bool) {
+        match *event {
+            Event::Text(text) => self.content.push_str(text),
+            Event::Reasoning(text) => self.reasoning.push_str(text),
+            Event::Refusal(text) => self.refusal.push_str(text),
+            Event::ToolCall(call) => self.tool_call(&call),
+            Event::Citation(citation) => {
+                self.annotations
+                    .extend(annotation(citation).map(|annotation| json!(annotation)));
+            }
+            Event::Logprobs(json) if logprobs_wanted => self.add_logprobs(json),
+            Event::Finish(finish) => self.finish = Some(finish),
+            Event::Identity { .. }
+            | Event::Logprobs(_)
+            | Event::Signature(_)
+            | Event::SealedReasoning(_)
+            | Event::Alternative { .. }
+            | Event::Usage(_) => {}
         }
     }
 
@@ -70,7 +100,18 @@ impl WholeEncoder {
         }
     }
 
-    fn message(&mut self) -> Value {
+    /// None for an answer that the upstream did not give.
+    fn choice(&mut self, index: usize, legacy: bool) -> Option<Value> {
+        let reason = finish_reason(self.finish?, !self.refusal.is_empty(), legacy);
+        Some(json!({
+            "index": index,
+            "message": self.message(legacy),
+            "logprobs": self.logprobs.take(),
+            "finish_reason": reason,
+        }))
+    }
+
+    fn message(&mut self, legacy: bool) -> Value {
         let said = |text: &mut String| match std::mem::take(text) {
             text if text.is_empty() => Value::Null,
             text => Value::String(text),
@@ -90,8 +131,18 @@ impl WholeEncoder {
         if !self.reasoning.is_empty() {
             message.insert("reasoning_content".into(), said(&mut self.reasoning));
         }
-        if !self.calls.is_empty() {
-            let calls = self.calls.drain(..).map(|call| {
+        let mut calls = self.calls.drain(..).peekable();
+        if legacy {
+            // There is room for the first, as in a stream.
+            if let Some(Call {
+                name, arguments, ..
+            }) = calls.next()
+            {
+                let call = json!({ "name": name, "arguments": arguments });
+                message.insert("function_call".into(), call);
+            }
+        } else if calls.peek().is_some() {
+            let calls = calls.map(|call| {
                 json!({
                     "id": call.id,
                     "type": "function",
@@ -108,38 +159,25 @@ impl Encoder for WholeEncoder {
     fn start(&mut self, _: &Answering<'_>, _: &mut BytesMut) {}
 
     fn event(&mut self, event: &Event<'_>, _: &mut BytesMut) {
-        match *event {
-            Event::Text(text) => self.content.push_str(text),
-            Event::Reasoning(text) => self.reasoning.push_str(text),
-            Event::Refusal(text) => self.refusal.push_str(text),
-            Event::ToolCall(call) => self.tool_call(&call),
-            Event::Citation(citation) => {
-                self.annotations
-                    .extend(annotation(citation).map(|annotation| json!(annotation)));
-            }
-            Event::Logprobs(json) if self.logprobs_wanted => self.add_logprobs(json),
-            Event::Identity { .. }
-            | Event::Logprobs(_)
-            | Event::Signature(_)
-            | Event::SealedReasoning(_)
-            | Event::Usage(_)
-            | Event::Finish(_) => {}
+        let (index, event) = match event {
+            Event::Alternative { index, event } => (*index as usize, *event),
+            event => (0, event),
+        };
+        if let Some(answer) = self.answers.get_mut(index) {
+            answer.event(event, self.logprobs_wanted);
         }
     }
 
     fn complete(&mut self, completion: &Completion, out: &mut BytesMut) {
-        let reason = finish_reason(completion.finish, !self.refusal.is_empty());
+        self.event(&Event::Finish(completion.finish), out);
+        let answers = self.answers.iter_mut().enumerate();
+        let choices = answers.filter_map(|(index, answer)| answer.choice(index, self.legacy));
         let mut answer = json!({
             "id": id(&self.opening),
             "object": "chat.completion",
             "created": self.opening.created,
             "model": self.opening.model,
-            "choices": [{
-                "index": 0,
-                "message": self.message(),
-                "logprobs": self.logprobs.take(),
-                "finish_reason": reason,
-            }],
+            "choices": choices.collect::<Value>(),
         });
         if let Some(counts) = completion.usage {
             answer["usage"] = usage(counts);

@@ -124,7 +124,11 @@ impl Answer {
     fn event(&mut self, event: &Event<'_>, out: &mut BytesMut) {
         match *event {
             Event::Identity { id, .. } if !self.begun => self.head.identify(id),
-            Event::Identity { .. } | Event::Logprobs(_) | Event::Usage(_) | Event::Finish(_) => {}
+            Event::Identity { .. }
+            | Event::Logprobs(_)
+            | Event::Alternative { .. }
+            | Event::Usage(_)
+            | Event::Finish(_) => {}
             Event::Text(text) => {
                 self.part(What::Text, out);
                 self.grow("response.output_text.delta", text, out);

@@ -53,7 +53,7 @@ impl Conversation {
             Some("function_call_output") => {
                 let result = Part::ToolResult {
                     id: item.required_text("call_id")?,
-                    content: parts(&item.require("output")?)?,
+                    content: self.parts(&item.require("output")?)?,
                 };
                 self.push(item, Role::Tool, vec![result]);
             }
@@ -75,13 +75,28 @@ impl Conversation {
             "system" | "developer" => Role::System,
             _ => return Err(field.invalid("must be `user`, `assistant`, `system` or `developer`")),
         };
-        let content = parts(&item.require("content")?)?;
+        let content = self.parts(&item.require("content")?)?;
         let legal = |part: &Part| role == Role::User || matches!(part, Part::Text(_));
         if !content.iter().all(legal) {
             return Err(item.invalid("a message of this role cannot hold such a part"));
         }
         self.push(item, role, content);
         Ok(())
+    }
+
+    /// A text, or a list of parts.
+    fn parts(&mut self, content: &Field<'_>) -> Result<Vec<Part>, Error> {
+        if let Some(text) = content.value.as_str() {
+            return Ok(vec![Part::Text(text.to_owned())]);
+        }
+        let mut parts = Vec::new();
+        for part in content.elements()? {
+            match read_part(&part)? {
+                Some(read) => parts.push(read),
+                None => self.indispensable.push(part.to_string()),
+            }
+        }
+        Ok(parts)
     }
 
     /// What an assistant says, thinks and calls is one turn, however many items it is.
@@ -102,16 +117,9 @@ impl Conversation {
     }
 }
 
-/// A text, or a list of parts.
-fn parts(content: &Field<'_>) -> Result<Vec<Part>, Error> {
-    match content.value.as_str() {
-        Some(text) => Ok(vec![Part::Text(text.to_owned())]),
-        None => content.elements()?.map(|part| read_part(&part)).collect(),
-    }
-}
-
-fn read_part(part: &Field<'_>) -> Result<Part, Error> {
-    Ok(match part.kind()? {
+/// Nothing for a part that only this protocol has.
+fn read_part(part: &Field<'_>) -> Result<Option<Part>, Error> {
+    Ok(Some(match part.kind()? {
         "input_text" | "output_text" | "text" => Part::Text(part.required_text("text")?),
         "refusal" => Part::Text(part.required_text("refusal")?),
         "input_image" => Part::Image(Media {
@@ -127,8 +135,8 @@ fn read_part(part: &Field<'_>) -> Result<Part, Error> {
             name: part.text_of("filename")?,
             detail: None,
         }),
-        _ => return Err(part.invalid("a part of a `type` that is not known here")),
-    })
+        _ => return Ok(None),
+    }))
 }
 
 /// A URL or an uploaded file's id, by the names of the two fields.

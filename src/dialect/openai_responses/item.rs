@@ -40,9 +40,7 @@ impl What {
         let name = call.name.unwrap_or_default();
         Self::Call {
             index: call.index,
-            call_id: call
-                .id
-                .map_or_else(|| format!("call_{}", call.index), str::to_owned),
+            call_id: call.id.unwrap_or_default().to_owned(),
             name: name.to_owned(),
             custom: custom_tools.iter().any(|tool| tool == name),
         }

@@ -124,7 +124,11 @@ impl Answer {
             Event::SealedReasoning(sealed) => self.sealed(sealed, out),
             Event::ToolCall(call) => self.tool_call(&call, out),
             Event::Citation(citation) => self.source(&citation, out),
-            Event::Identity { .. } | Event::Logprobs(_) | Event::Usage(_) | Event::Finish(_) => {}
+            Event::Identity { .. }
+            | Event::Logprobs(_)
+            | Event::Alternative { .. }
+            | Event::Usage(_)
+            | Event::Finish(_) => {}
         }
     }
 
@@ -204,7 +208,7 @@ impl Answer {
     }
 
     /// The call's id. A chat finds a call by its id among all of a message's, and one message may
-    /// be several answers; upstreams that know no ids have theirs numbered anew in each.
+    /// be several answers; some upstreams number theirs anew in each.
     fn call_id(&self, call: &ToolCallDelta<'_>) -> String {
         let numbered = format!("call_{}", call.index);
         match call.id {

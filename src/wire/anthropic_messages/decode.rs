@@ -6,6 +6,7 @@ use super::shape::{Block, Counts, Message, Source, Whole, is_foreign};
 use crate::framing::Frame;
 use crate::model::{Citation, Error, Event, FinishReason, Sink, ToolCallDelta, Usage};
 use crate::wire::json::{Text, said};
+use crate::wire::parse::parse;
 use crate::wire::{Decoder, foreign, unparsable, upstream_error};
 
 /// One answer's state.
@@ -37,7 +38,7 @@ impl Decoder for MessagesDecoder {
         if frame.data.trim_ascii().is_empty() {
             return Ok(());
         }
-        let message: Message<'_> = match serde_json::from_str(frame.data) {
+        let message: Message<'_> = match parse(frame.data) {
             Ok(Some(message)) => message,
             Ok(None) => return Ok(()),
             Err(_) if is_foreign(frame.data) => return Ok(()),
@@ -59,13 +60,11 @@ impl Decoder for MessagesDecoder {
     }
 
     fn document(&mut self, document: &str, sink: &mut dyn Sink) -> Result<(), Error> {
-        let message: Message<'_> =
-            serde_json::from_str(document).map_err(|error| unparsable(&error))?;
+        let message: Message<'_> = parse(document).map_err(|error| unparsable(&error))?;
         if message.error.is_some() {
             return Err(upstream_error(document));
         }
-        let whole: Whole<'_> =
-            serde_json::from_str(document).map_err(|error| unparsable(&error))?;
+        let whole: Whole<'_> = parse(document).map_err(|error| unparsable(&error))?;
         let Some(content) = &whole.content else {
             return Err(foreign());
         };
@@ -89,7 +88,7 @@ impl Decoder for MessagesDecoder {
     }
 
     fn is_terminal(&self, frame: &Frame<'_>) -> bool {
-        match serde_json::from_str::<Option<Message<'_>>>(frame.data) {
+        match parse::<Option<Message<'_>>>(frame.data) {
             Ok(Some(message)) => {
                 message.error.is_some()
                     || matches!(message.kind_in(frame), "message_stop" | "message" | "error")
@@ -150,16 +149,9 @@ impl MessagesDecoder {
 
     /// The first piece of the next call.
     fn begin_call(&self, block: &Block<'_>, arguments: &str, sink: &mut dyn Sink) {
-        let invented;
-        let id = if let Some(id) = said(&block.id) {
-            id
-        } else {
-            invented = format!("call_{}", self.calls);
-            &invented
-        };
         sink.event(Event::ToolCall(ToolCallDelta {
             index: self.calls,
-            id: Some(id),
+            id: said(&block.id),
             name: Some(said(&block.name).unwrap_or_default()),
             arguments,
         }));
@@ -188,8 +180,7 @@ impl MessagesDecoder {
         sink: &mut dyn Sink,
     ) -> Result<(), Error> {
         if let Some(raw) = message {
-            let whole: Whole<'_> =
-                serde_json::from_str(raw.get()).map_err(|error| unparsable(&error))?;
+            let whole: Whole<'_> = parse(raw.get()).map_err(|error| unparsable(&error))?;
             emit_identity(&whole, sink);
             self.count(whole.usage, sink);
         }
@@ -215,8 +206,7 @@ impl MessagesDecoder {
     /// Takes over every count that is stated, since all are cumulative, and tells of a change.
     /// A usage that does not parse is no reason to lose the answer.
     fn count(&mut self, usage: Option<&RawValue>, sink: &mut dyn Sink) {
-        let Some(later) = usage.and_then(|raw| serde_json::from_str::<Counts>(raw.get()).ok())
-        else {
+        let Some(later) = usage.and_then(|raw| parse::<Counts>(raw.get()).ok()) else {
             return;
         };
         self.counts.update(later);
@@ -269,7 +259,7 @@ fn emit_text_block(block: &Block<'_>, sink: &mut dyn Sink) {
     emit_text(&block.text, sink);
     let citations = block
         .citations
-        .and_then(|raw| serde_json::from_str::<Vec<&RawValue>>(raw.get()).ok());
+        .and_then(|raw| parse::<Vec<&RawValue>>(raw.get()).ok());
     for citation in citations.iter().flatten() {
         emit_citation(citation, sink);
     }
@@ -313,7 +303,7 @@ fn emit_arguments(index: u32, arguments: &str, sink: &mut dyn Sink) {
 
 /// A citation that does not parse is no reason to lose the answer.
 fn emit_citation(raw: &RawValue, sink: &mut dyn Sink) {
-    let Ok(source) = serde_json::from_str::<Source<'_>>(raw.get()) else {
+    let Ok(source) = parse::<Source<'_>>(raw.get()) else {
         return;
     };
     let citation = Citation {

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use crate::framing::Frame;
 use crate::model::Usage;
 use crate::wire::json::{Count, Text, said};
+use crate::wire::parse::parse;
 
 /// Every kind of frame in one struct: a frame is read in one pass, whatever it is, and a field
 /// that it does not have costs nothing.
@@ -135,8 +136,7 @@ pub(super) fn is_foreign(data: &str) -> bool {
         #[serde(rename = "type", borrow)]
         kind: Text<'a>,
     }
-    serde_json::from_str::<Envelope<'_>>(data)
-        .is_ok_and(|envelope| !KINDS.contains(&envelope.kind.as_str()))
+    parse::<Envelope<'_>>(data).is_ok_and(|envelope| !KINDS.contains(&envelope.kind.as_str()))
 }
 
 /// The kinds of frames that are read.

@@ -93,7 +93,7 @@ fn overlapping_blocks_and_vendor_tools_keep_apart() {
             "tool 0 a f ",
             "tool 1 b g ",
             "tool 0 - - {}",
-            "tool 2 call_2 h ",
+            "tool 2 - h ",
             r#"tool 1 - - {"x":1}"#,
             "tool 2 - - {}",
             "Finish(ToolCalls)",

@@ -6,6 +6,7 @@ use super::shape::{Block, Counts, Delta, Message, Piece, ReasoningPiece, Source,
 use crate::framing::Frame;
 use crate::model::{Citation, Error, ErrorCode, Event, FinishReason, Sink, ToolCallDelta, Usage};
 use crate::wire::json::{Text, said};
+use crate::wire::parse::parse;
 use crate::wire::{Decoder, interrupted, refusal_of, unparsable};
 
 /// One answer's state.
@@ -42,8 +43,7 @@ impl Decoder for ConverseDecoder {
         if !known.contains(&frame.name) {
             return Ok(());
         }
-        let message: Message<'_> =
-            serde_json::from_str(frame.data).map_err(|error| unparsable(&error))?;
+        let message: Message<'_> = parse(frame.data).map_err(|error| unparsable(&error))?;
         match frame.name {
             "contentBlockDelta" => self.delta(&message, sink),
             "contentBlockStart" => self.start(&message, sink),
@@ -63,8 +63,7 @@ impl Decoder for ConverseDecoder {
     }
 
     fn document(&mut self, document: &str, sink: &mut dyn Sink) -> Result<(), Error> {
-        let whole: Whole<'_> =
-            serde_json::from_str(document).map_err(|error| unparsable(&error))?;
+        let whole: Whole<'_> = parse(document).map_err(|error| unparsable(&error))?;
         let message = whole.output.and_then(|output| output.message);
         let Some(content) = message.and_then(|message| message.content) else {
             return Err(match refusal_of(document.as_bytes()) {
@@ -141,16 +140,9 @@ impl ConverseDecoder {
     fn begin_call(&mut self, call: &ToolUse<'_>, arguments: &str, sink: &mut dyn Sink) -> u32 {
         let index = self.calls;
         self.calls += 1;
-        let invented;
-        let id = if let Some(id) = said(&call.tool_use_id) {
-            id
-        } else {
-            invented = format!("call_{index}");
-            &invented
-        };
         sink.event(Event::ToolCall(ToolCallDelta {
             index,
-            id: Some(id),
+            id: said(&call.tool_use_id),
             name: Some(said(&call.name).unwrap_or_default()),
             arguments,
         }));
@@ -242,7 +234,7 @@ fn failure(frame: &Frame<'_>) -> Error {
 
 /// Counts that do not parse are no reason to lose the answer.
 fn count(usage: Option<&RawValue>, sink: &mut dyn Sink) {
-    let counts = usage.and_then(|raw| serde_json::from_str::<Counts>(raw.get()).ok());
+    let counts = usage.and_then(|raw| parse::<Counts>(raw.get()).ok());
     let usage = counts.map(Usage::from).unwrap_or_default();
     if usage != Usage::default() {
         sink.event(Event::Usage(usage));
@@ -282,7 +274,7 @@ fn emit_arguments(index: u32, arguments: &str, sink: &mut dyn Sink) {
 
 /// A citation that does not parse is no reason to lose the answer.
 fn emit_citation(raw: &RawValue, sink: &mut dyn Sink) {
-    let Ok(source) = serde_json::from_str::<Source<'_>>(raw.get()) else {
+    let Ok(source) = parse::<Source<'_>>(raw.get()) else {
         return;
     };
     let cited = |piece: &Piece<'_>| said(&piece.text).map(str::to_owned);

@@ -71,7 +71,7 @@ fn calls_keep_apart_by_their_block() {
         lines,
         [
             "tool 0 a f ",
-            "tool 1 call_1 g ",
+            "tool 1 - g ",
             "tool 0 - - [1]",
             "tool 1 - - {}",
             "tool 2 c h ",

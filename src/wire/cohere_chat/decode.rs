@@ -10,6 +10,7 @@ use super::shape::{
 use crate::framing::Frame;
 use crate::model::{Citation, Error, ErrorCode, Event, FinishReason, Sink, ToolCallDelta, Usage};
 use crate::wire::json::{Text, said};
+use crate::wire::parse::parse;
 use crate::wire::{Decoder, refusal_of, unparsable};
 
 /// One answer's state.
@@ -35,8 +36,7 @@ impl Decoder for ChatDecoder {
         if matches!(frame.data.trim_ascii(), "" | "null" | "[DONE]") {
             return Ok(());
         }
-        let chunk: Chunk<'_> =
-            serde_json::from_str(frame.data).map_err(|error| unparsable(&error))?;
+        let chunk: Chunk<'_> = parse(frame.data).map_err(|error| unparsable(&error))?;
         match chunk.kind_in(frame) {
             "content-delta" | "content-start" => {
                 let piece: ContentPiece<'_> = piece(&chunk)?;
@@ -74,8 +74,7 @@ impl Decoder for ChatDecoder {
     }
 
     fn document(&mut self, document: &str, sink: &mut dyn Sink) -> Result<(), Error> {
-        let whole: Whole<'_> =
-            serde_json::from_str(document).map_err(|error| unparsable(&error))?;
+        let whole: Whole<'_> = parse(document).map_err(|error| unparsable(&error))?;
         let message = whole.message.filter(|raw| raw.get().starts_with('{'));
         let Some(message) = message else {
             return Err(match refusal_of(document.as_bytes()) {
@@ -86,8 +85,7 @@ impl Decoder for ChatDecoder {
                 ),
             });
         };
-        let message: WholeMessage<'_> =
-            serde_json::from_str(message.get()).map_err(|error| unparsable(&error))?;
+        let message: WholeMessage<'_> = parse(message.get()).map_err(|error| unparsable(&error))?;
         identify(&whole.id, sink);
         emit_reasoning(&message.tool_plan, sink);
         for block in message.content.iter().flatten() {
@@ -104,7 +102,7 @@ impl Decoder for ChatDecoder {
     }
 
     fn is_terminal(&self, frame: &Frame<'_>) -> bool {
-        serde_json::from_str::<Chunk<'_>>(frame.data).is_ok_and(|chunk| {
+        parse::<Chunk<'_>>(frame.data).is_ok_and(|chunk| {
             matches!(chunk.kind_in(frame), "message-end" | "error") || chunk.complaint().is_some()
         })
     }
@@ -118,16 +116,9 @@ impl ChatDecoder {
         self.calls += 1;
         let function = call.function.as_ref();
         let arguments = function.and_then(|function| said(&function.arguments));
-        let invented;
-        let id = if let Some(id) = said(&call.id) {
-            id
-        } else {
-            invented = format!("call_{index}");
-            &invented
-        };
         sink.event(Event::ToolCall(ToolCallDelta {
             index,
-            id: Some(id),
+            id: said(&call.id),
             name: Some(
                 function
                     .and_then(|function| said(&function.name))
@@ -161,7 +152,7 @@ impl ChatDecoder {
 
     /// `end` is the JSON of an [`End`].
     fn end_of_answer(&mut self, end: &str, sink: &mut dyn Sink) -> Result<(), Error> {
-        let end: End<'_> = serde_json::from_str(end).map_err(|error| unparsable(&error))?;
+        let end: End<'_> = parse(end).map_err(|error| unparsable(&error))?;
         for call in self.open.drain(..) {
             call.close(sink);
         }
@@ -196,7 +187,7 @@ impl OpenCall {
 /// What an event is about.
 fn piece<'a, T: Deserialize<'a>>(chunk: &Chunk<'a>) -> Result<T, Error> {
     let delta = chunk.delta.map_or("null", RawValue::get);
-    serde_json::from_str::<Delta<T>>(delta)
+    parse::<Delta<T>>(delta)
         .map(|delta| delta.message)
         .map_err(|error| unparsable(&error))
 }
@@ -215,7 +206,7 @@ fn identify(id: &Option<Text<'_>>, sink: &mut dyn Sink) {
 
 /// Counts that do not parse are no reason to lose the answer.
 fn count(usage: Option<&RawValue>, sink: &mut dyn Sink) {
-    let counts = usage.and_then(|raw| serde_json::from_str::<Counts>(raw.get()).ok());
+    let counts = usage.and_then(|raw| parse::<Counts>(raw.get()).ok());
     let usage = counts.map(Usage::from).unwrap_or_default();
     if usage != Usage::default() {
         sink.event(Event::Usage(usage));

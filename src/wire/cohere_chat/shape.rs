@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use crate::framing::Frame;
 use crate::model::Usage;
 use crate::wire::json::{Count, Text, said};
+use crate::wire::parse::parse;
 
 /// What all events have. The same fields of a `delta` are lists in one event and objects in
 /// another, so it is read once its event's type is known.
@@ -177,7 +178,7 @@ impl<'a> Chunk<'a> {
 impl<'a> Source<'a> {
     pub(super) fn origin(&self) -> Origin<'a> {
         let raw = self.document.or(self.tool_output);
-        raw.and_then(|raw| serde_json::from_str(raw.get()).ok())
+        raw.and_then(|raw| parse(raw.get()).ok())
             .unwrap_or_default()
     }
 }

@@ -115,7 +115,7 @@ fn a_call_without_arguments_has_an_empty_object() {
         [
             "tool 0 a f ",
             "tool 0 - - {}",
-            "tool 1 call_1 f ",
+            "tool 1 - f ",
             "tool 1 - - {}",
             "Finish(ToolCalls)"
         ]

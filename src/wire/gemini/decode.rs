@@ -7,6 +7,7 @@ use super::sources::Sources;
 use crate::framing::Frame;
 use crate::model::{Error, ErrorCode, Event, FinishReason, Sink, ToolCallDelta, Usage};
 use crate::wire::json::said;
+use crate::wire::parse::parse;
 use crate::wire::{Decoder, foreign, interrupted, unparsable, upstream_error};
 
 /// One answer's state.
@@ -53,7 +54,7 @@ impl Decoder for ContentDecoder {
             return false;
         };
         chunks.iter().any(|raw| {
-            let chunk = serde_json::from_str::<Chunk<'_>>(raw.get());
+            let chunk = parse::<Chunk<'_>>(raw.get());
             chunk.is_ok_and(|chunk| is_last(&chunk))
         })
     }
@@ -75,8 +76,7 @@ impl Decoder for ContentDecoder {
 
 impl ContentDecoder {
     fn chunk(&mut self, raw: &RawValue, sink: &mut dyn Sink) -> Result<(), Error> {
-        let chunk: Option<Chunk<'_>> =
-            serde_json::from_str(raw.get()).map_err(|error| unparsable(&error))?;
+        let chunk: Option<Chunk<'_>> = parse(raw.get()).map_err(|error| unparsable(&error))?;
         let Some(chunk) = chunk else {
             return Ok(());
         };
@@ -149,16 +149,9 @@ impl ContentDecoder {
 
     /// A call, which comes whole. Models before Gemini 3 give it no id.
     fn call(&mut self, call: &FunctionCall<'_>, sink: &mut dyn Sink) {
-        let invented;
-        let id = if let Some(id) = said(&call.id) {
-            id
-        } else {
-            invented = format!("call_{}", self.calls);
-            &invented
-        };
         sink.event(Event::ToolCall(ToolCallDelta {
             index: self.calls,
-            id: Some(id),
+            id: said(&call.id),
             name: Some(said(&call.name).unwrap_or_default()),
             arguments: call.args.map_or("{}", RawValue::get),
         }));
@@ -169,9 +162,9 @@ impl ContentDecoder {
 /// The chunks of a frame or document: mostly it is one itself.
 fn chunks(data: &str) -> Result<Vec<&RawValue>, Error> {
     if data.trim_ascii_start().starts_with('[') {
-        serde_json::from_str(data)
+        parse(data)
     } else {
-        serde_json::from_str(data).map(|chunk| vec![chunk])
+        parse(data).map(|chunk| vec![chunk])
     }
     .map_err(|error| unparsable(&error))
 }

@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 
 use crate::model::Usage;
 use crate::wire::json::{Count, Text};
+use crate::wire::parse::parse;
 
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
@@ -116,7 +117,7 @@ pub(super) fn usage(raw: &RawValue) -> Option<Usage> {
             .filter_map(|count| count.0)
             .reduce(u64::saturating_add)
     }
-    let counts: Counts = serde_json::from_str(raw.get()).ok()?;
+    let counts: Counts = parse(raw.get()).ok()?;
     Some(Usage {
         input: sum([
             counts.prompt_token_count,

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::model::{Citation, Event, Sink};
 use crate::wire::json::{Count, Text, list, said};
+use crate::wire::parse::parse;
 
 /// One answer's sources, each of which is told once.
 #[derive(Debug, Default)]
@@ -86,11 +87,10 @@ struct Segment {
 impl Sources {
     /// Metadata that does not parse is no reason to lose the answer.
     pub(super) fn cite(&mut self, metadata: &RawValue, sink: &mut dyn Sink) {
-        let metadata: CitationMetadata<'_> =
-            serde_json::from_str(metadata.get()).unwrap_or_default();
+        let metadata: CitationMetadata<'_> = parse(metadata.get()).unwrap_or_default();
         let sources: Vec<&RawValue> = metadata.citation_sources.map(list).unwrap_or_default();
         for raw in sources {
-            if let Ok(source) = serde_json::from_str::<CitationSource<'_>>(raw.get())
+            if let Ok(source) = parse::<CitationSource<'_>>(raw.get())
                 && self.cited.insert(raw.get().to_owned())
             {
                 let segment = Segment {
@@ -103,7 +103,7 @@ impl Sources {
     }
 
     pub(super) fn ground(&mut self, metadata: &RawValue) {
-        let read = serde_json::from_str::<GroundingMetadata<'_>>(metadata.get());
+        let read = parse::<GroundingMetadata<'_>>(metadata.get());
         if read.is_ok_and(|read| read.grounding_chunks.is_some()) {
             self.grounding = Some(metadata.get().to_owned());
         }
@@ -113,7 +113,7 @@ impl Sources {
     /// those that are only listed.
     pub(super) fn close(&mut self, sink: &mut dyn Sink) {
         let grounding = self.grounding.take().unwrap_or_default();
-        let metadata: GroundingMetadata<'_> = serde_json::from_str(&grounding).unwrap_or_default();
+        let metadata: GroundingMetadata<'_> = parse(&grounding).unwrap_or_default();
         let chunks = metadata.grounding_chunks.unwrap_or_default();
         let mut used = vec![false; chunks.len()];
         for support in metadata.grounding_supports.iter().flatten() {

@@ -54,7 +54,7 @@ fn the_last_reason_holds_and_calls_make_it_theirs() {
         lines,
         [
             r#"Text("A")"#,
-            r#"tool 0 call_0 f {"b":1, "a":2}"#,
+            r#"tool 0 - f {"b":1, "a":2}"#,
             "tool 1 x g {}",
             r#"Reasoning("B")"#,
             "Finish(ToolCalls)",

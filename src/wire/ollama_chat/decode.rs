@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use crate::framing::Frame;
 use crate::model::{Error, Event, FinishReason, Sink, ToolCallDelta, Usage};
 use crate::wire::json::{Count, Text, said};
+use crate::wire::parse::parse;
 use crate::wire::{Decoder, foreign, interrupted, unparsable, upstream_error};
 
 /// One answer's state.
@@ -63,8 +64,7 @@ struct Function<'a> {
 
 impl Decoder for ChatDecoder {
     fn frame(&mut self, frame: &Frame<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
-        let line: Line<'_> =
-            serde_json::from_str(frame.data).map_err(|error| unparsable(&error))?;
+        let line: Line<'_> = parse(frame.data).map_err(|error| unparsable(&error))?;
         if line.error.is_some() {
             return Err(upstream_error(frame.data));
         }
@@ -95,7 +95,7 @@ impl Decoder for ChatDecoder {
     }
 
     fn is_terminal(&self, frame: &Frame<'_>) -> bool {
-        serde_json::from_str::<Line<'_>>(frame.data)
+        parse::<Line<'_>>(frame.data)
             .is_ok_and(|line| line.done == Some(true) || line.error.is_some())
     }
 
@@ -125,17 +125,10 @@ impl ChatDecoder {
         let Some(function) = &call.function else {
             return Ok(());
         };
-        let invented;
-        let id = if let Some(id) = said(&call.id) {
-            id
-        } else {
-            // Ollama before 0.9 names no call; the client must tell them apart.
-            invented = format!("call_{}", self.calls);
-            &invented
-        };
         sink.event(Event::ToolCall(ToolCallDelta {
             index: self.calls,
-            id: Some(id),
+            // Ollama before 0.9 names no call.
+            id: said(&call.id),
             name: Some(said(&function.name).unwrap_or_default()),
             arguments: &arguments(function.arguments)?,
         }));
@@ -168,7 +161,7 @@ fn arguments(raw: Option<&RawValue>) -> Result<Cow<'_, str>, Error> {
     if !sent.starts_with('"') {
         return Ok(Cow::Borrowed(if sent.is_empty() { "{}" } else { sent }));
     }
-    let inside: String = serde_json::from_str(sent).map_err(|error| unparsable(&error))?;
+    let inside: String = parse(sent).map_err(|error| unparsable(&error))?;
     Ok(if inside.is_empty() {
         Cow::Borrowed("{}")
     } else {
@@ -204,7 +197,7 @@ mod tests {
         ]);
         assert!(
             out[0].contains(
-                r#"index: 0, id: Some("call_0"), name: Some("f"), arguments: "{\"b\":1, \"a\":2}""#
+                r#"index: 0, id: None, name: Some("f"), arguments: "{\"b\":1, \"a\":2}""#
             ),
             "{}",
             out[0]

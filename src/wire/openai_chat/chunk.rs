@@ -7,6 +7,7 @@ use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::wire::json::{Count, Text};
+use crate::wire::parse::parse;
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -187,7 +188,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Arguments<'a> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let raw = <&RawValue>::deserialize(from)?;
         if raw.get().starts_with('"') {
-            return serde_json::from_str(raw.get())
+            return parse(raw.get())
                 .map(Self::Text)
                 .map_err(serde::de::Error::custom);
         }

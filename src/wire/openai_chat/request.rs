@@ -7,12 +7,13 @@ use crate::model::{
 };
 use crate::wire::merge;
 
-/// Everything that a normalized request can say has a place here but two hints, which are dropped:
-/// a budget of reasoning tokens (only an effort can be said) and metadata.
+/// Everything that a normalized request can say has a place here but hints, which are dropped: a
+/// budget of reasoning tokens (only an effort can be said), metadata, and earlier reasoning, but for
+/// vendors that want it back.
 pub(super) fn body(request: &Request, model: &str, vendor: &Vendor) -> Value {
     let mut body = Map::new();
     body.insert("model".into(), model.into());
-    body.insert("messages".into(), messages(&request.messages));
+    body.insert("messages".into(), messages(&request.messages, vendor));
     body.insert("stream".into(), true.into());
     if vendor.stream_options {
         body.insert("stream_options".into(), json!({"include_usage": true}));
@@ -26,7 +27,7 @@ pub(super) fn body(request: &Request, model: &str, vendor: &Vendor) -> Value {
     set("temperature", request.temperature.map(Value::from));
     set("top_p", request.top_p.map(Value::from));
     set("stop", some(&request.stop).map(Value::from));
-    set("seed", request.seed.map(Value::from));
+    set(vendor.seed_field, request.seed.map(Value::from));
     set(
         "tools",
         some(&request.tools).map(|tools| tools.iter().map(tool).collect()),
@@ -44,7 +45,8 @@ pub(super) fn body(request: &Request, model: &str, vendor: &Vendor) -> Value {
     let effort = request.reasoning.as_ref();
     let effort = effort.and_then(|reasoning| reasoning.effort.as_deref());
     set("reasoning_effort", effort.map(Value::from));
-    set("user", request.user.as_deref().map(Value::from));
+    let user = request.user.as_deref().filter(|_| vendor.user);
+    set("user", user.map(Value::from));
     merge(&mut body, &request.extra);
     Value::Object(body)
 }
@@ -53,13 +55,13 @@ fn some<T>(list: &[T]) -> Option<&[T]> {
     (!list.is_empty()).then_some(list)
 }
 
-fn messages(messages: &[Message]) -> Value {
+fn messages(messages: &[Message], vendor: &Vendor) -> Value {
     let mut out = Vec::with_capacity(messages.len());
     for message in messages {
         match message.role {
             Role::System => out.push(json!({"role": "system", "content": parts(&message.content)})),
             Role::User => out.push(json!({"role": "user", "content": parts(&message.content)})),
-            Role::Assistant => out.push(assistant(message)),
+            Role::Assistant => out.push(assistant(message, vendor)),
             // One message a result.
             Role::Tool => out.extend(message.content.iter().filter_map(tool_result)),
         }
@@ -120,9 +122,10 @@ fn url(media: &Media) -> String {
     }
 }
 
-fn assistant(message: &Message) -> Value {
+fn assistant(message: &Message, vendor: &Vendor) -> Value {
     let mut calls = Vec::new();
     let mut said = Vec::new();
+    let mut thought = String::new();
     for part in &message.content {
         match part {
             Part::ToolCall {
@@ -135,6 +138,7 @@ fn assistant(message: &Message) -> Value {
                 "function": {"name": name, "arguments": arguments},
             })),
             Part::Text(_) => said.push(part.clone()),
+            Part::Reasoning { text, .. } => thought.push_str(text),
             _ => {}
         }
     }
@@ -147,6 +151,9 @@ fn assistant(message: &Message) -> Value {
     };
     out.insert("content".into(), content);
     if !calls.is_empty() {
+        if vendor.reasoning_beside_calls && !thought.is_empty() {
+            out.insert("reasoning_content".into(), thought.into());
+        }
         out.insert("tool_calls".into(), calls.into());
     }
     Value::Object(out)

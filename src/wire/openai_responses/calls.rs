@@ -32,16 +32,9 @@ impl Calls {
     }
 
     pub(super) fn begin(&mut self, at: At<'_>, item: &Item<'_>, sink: &mut dyn Sink) {
-        let invented;
-        let id = if let Some(id) = said(&item.call_id) {
-            id
-        } else {
-            invented = format!("call_{}", self.begun);
-            &invented
-        };
         sink.event(Event::ToolCall(ToolCallDelta {
             index: self.begun,
-            id: Some(id),
+            id: said(&item.call_id),
             name: Some(said(&item.name).unwrap_or_default()),
             arguments: "",
         }));

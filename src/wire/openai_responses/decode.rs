@@ -10,6 +10,7 @@ use super::told::{Kind, Told};
 use crate::framing::Frame;
 use crate::model::{Citation, Error, ErrorCode, Event, FinishReason, Sink};
 use crate::wire::json::said;
+use crate::wire::parse::parse;
 use crate::wire::{Decoder, foreign, interrupted, unparsable, upstream_error};
 
 /// One answer's state.
@@ -32,7 +33,7 @@ impl Decoder for ResponsesDecoder {
         if data.is_empty() || data == "[DONE]" {
             return Ok(());
         }
-        let message: Message<'_> = match serde_json::from_str(data) {
+        let message: Message<'_> = match parse(data) {
             Ok(Some(message)) => message,
             Ok(None) => return Ok(()),
             Err(error) => return Err(unparsable(&error)),
@@ -49,13 +50,11 @@ impl Decoder for ResponsesDecoder {
     }
 
     fn document(&mut self, document: &str, sink: &mut dyn Sink) -> Result<(), Error> {
-        let message: Message<'_> =
-            serde_json::from_str(document).map_err(|error| unparsable(&error))?;
+        let message: Message<'_> = parse(document).map_err(|error| unparsable(&error))?;
         if message.error.is_some() {
             return Err(upstream_error(document));
         }
-        let response: Response<'_> =
-            serde_json::from_str(document).map_err(|error| unparsable(&error))?;
+        let response: Response<'_> = parse(document).map_err(|error| unparsable(&error))?;
         match said(&response.status) {
             _ if response.output.is_none() => Err(foreign()),
             Some(status) if is_at_work(status) => Err(interrupted()),
@@ -64,7 +63,7 @@ impl Decoder for ResponsesDecoder {
     }
 
     fn is_terminal(&self, frame: &Frame<'_>) -> bool {
-        match serde_json::from_str::<Option<Message<'_>>>(frame.data) {
+        match parse::<Option<Message<'_>>>(frame.data) {
             Ok(Some(message)) => {
                 let kind = message.kind_in(frame);
                 is_last(kind) || matches!(kind, "response" | "error")
@@ -350,12 +349,12 @@ fn response_in<'a>(message: &Message<'a>) -> Result<Response<'a>, Error> {
 }
 
 fn read<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, Error> {
-    serde_json::from_str(raw.get()).map_err(|error| unparsable(&error))
+    parse(raw.get()).map_err(|error| unparsable(&error))
 }
 
 /// An annotation that does not parse is no reason to lose the answer.
 fn cite(raw: &RawValue, sink: &mut dyn Sink) {
-    let Ok(source) = serde_json::from_str::<Annotation<'_>>(raw.get()) else {
+    let Ok(source) = parse::<Annotation<'_>>(raw.get()) else {
         return;
     };
     let citation = Citation {

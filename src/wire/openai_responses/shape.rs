@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use crate::framing::Frame;
 use crate::model::Usage;
 use crate::wire::json::{Count, Text, list, said};
+use crate::wire::parse::parse;
 
 /// Every kind of frame in one struct: a frame is read in one pass, whatever it is, and a field
 /// that it does not have costs nothing.
@@ -245,7 +246,7 @@ impl Response<'_> {
     pub(super) fn summary_asked(&self) -> bool {
         let settings = self
             .reasoning
-            .and_then(|raw| serde_json::from_str::<ReasoningSettings<'_>>(raw.get()).ok());
+            .and_then(|raw| parse::<ReasoningSettings<'_>>(raw.get()).ok());
         settings.is_some_and(|settings| said(&settings.summary).is_some())
     }
 
@@ -254,7 +255,7 @@ impl Response<'_> {
         fn stated(count: Option<Count>) -> Option<u64> {
             count.and_then(|count| count.0)
         }
-        let counts: Counts = serde_json::from_str(self.usage?.get()).ok()?;
+        let counts: Counts = parse(self.usage?.get()).ok()?;
         let input = counts.input_tokens_details.as_ref();
         let output = counts.output_tokens_details.as_ref();
         Some(Usage {

@@ -161,7 +161,7 @@ fn calls_find_their_pieces() {
             "tool 1 - - {}",
             r#"tool 0 - - {"x":"#,
             "tool 0 - - 1}",
-            "tool 2 call_2 h ",
+            "tool 2 - h ",
             "tool 2 - - {}",
             "Finish(ToolCalls)",
         ]

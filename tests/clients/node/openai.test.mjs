@@ -1,4 +1,4 @@
-// OpenAI's own JavaScript client, over Chat Completions.
+// OpenAI's own JavaScript client, over Chat Completions and Responses.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -54,7 +54,7 @@ test("openai: refusals of requests", async () => {
     new OpenAI({ ...options, maxRetries: 0 }).chat.completions.create({ model, messages, ...more });
   await assert.rejects(ask({ ...options, apiKey: "nobody's" }), OpenAI.AuthenticationError);
   await assert.rejects(ask({ ...options, apiKey: narrowKey }, "gemini/text"), OpenAI.PermissionDeniedError);
-  await assert.rejects(ask(options, "openai-chat/text", { n: 2 }), (error) => {
+  await assert.rejects(ask(options, "gemini/text", { n: 2 }), (error) => {
     assert.ok(error instanceof OpenAI.BadRequestError);
     assert.equal(error.param, "n");
     assert.ok(error.requestID);
@@ -99,3 +99,13 @@ test("openai: leaving cancels", async () => {
   }
   assert.ok(await left("hold-openai-js"));
 });
+
+for (const wire of wires) {
+  test(`openai: a response before ${wire}`, async () => {
+    const asked = { model: `${wire}/text`, input: "Hello?" };
+    const whole = await client.responses.create(asked);
+    const streamed = await client.responses.stream(asked).finalResponse();
+    assert.ok(whole.output_text);
+    assert.equal(streamed.output_text, whole.output_text);
+  });
+}

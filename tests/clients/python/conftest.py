@@ -48,6 +48,11 @@ def _seen(what):
 
 
 def pytest_generate_tests(metafunc):
-    """A test with a `wire` is run for each that the gateway speaks."""
+    """A test with a `wire` is run for each that the gateway speaks, one with a `real_wire` for each
+    that a real model's server does."""
     if "wire" in metafunc.fixturenames:
         metafunc.parametrize("wire", os.environ["SLUICEGATE_WIRES"].split(","))
+    if "real_wire" in metafunc.fixturenames:
+        wires = [wire for wire in os.environ["SLUICEGATE_RECITE_WIRES"].split(",") if wire]
+        nobody = pytest.param(None, marks=pytest.mark.skip("no real model: SLUICEGATE_SHARED has no tools/recite.py"))
+        metafunc.parametrize("real_wire", wires or [nobody])

@@ -1,4 +1,4 @@
-"""LangChain's OpenAI integration, over Chat Completions."""
+"""LangChain's OpenAI integration, over Chat Completions and Responses."""
 
 import json
 
@@ -57,3 +57,11 @@ def test_errors(url, key):
         model(url, "nobody's", "openai-chat/text").invoke("Hello?")
     with pytest.raises(openai.APIError):
         list(model(url, key, "openai-chat/truncated").stream("Hello?"))
+
+
+def test_the_responses_api(url, key, wire):
+    chat = ChatOpenAI(
+        model=f"{wire}/text", base_url=f"{url}/v1", api_key=key, max_retries=0, use_responses_api=True
+    )
+    whole = chat.invoke("Hello?")
+    assert whole.text == "".join(chunk.text for chunk in chat.stream("Hello?")) != ""

@@ -88,7 +88,9 @@ def test_tool_calls(client, wire):
         final = stream.get_final_completion().choices[0]
     assert final.finish_reason == "tool_calls"
     [call], [heard] = whole.message.tool_calls, final.message.tool_calls
-    assert (call.id, call.type, call.function.name) == (heard.id, "function", heard.function.name)
+    assert (call.type, call.function.name) == ("function", heard.function.name)
+    # Where the upstream knows no ids, each answer has its own.
+    assert call.id and heard.id and (call.id == heard.id or call.id.startswith("call_"))
     assert json.loads(call.function.arguments) == json.loads(heard.function.arguments)
     # And back again, with the result.
     answered = HELLO + [whole.message, {"role": "tool", "tool_call_id": call.id, "content": "Sun"}]
@@ -200,7 +202,7 @@ def test_refusals_raise_their_own_classes(client, url, narrow_key, limited_key):
     assert error.code == "unauthenticated" and error.request_id
     refused(asking(narrow, "anthropic-messages/text"), openai.PermissionDeniedError)
     refused(asking(client, "nobody's"), openai.NotFoundError)
-    for field, more in (("n", {"n": 2}), ("temperature", {"temperature": "hot"}), ("audio", {"audio": {"voice": "a"}})):
+    for field, more in (("n", {"n": 0}), ("temperature", {"temperature": "hot"}), ("audio", {"audio": {"voice": "a"}})):
         error = refused(asking(client, **more), openai.BadRequestError)
         assert (error.param, error.code, error.type) == (field, "invalid_request", "invalid_request_error")
     limited = openai.OpenAI(base_url=f"{url}/v1", api_key=limited_key, max_retries=0)
@@ -266,3 +268,53 @@ def test_many_at_once(client):
     for thread in threads:
         thread.join()
     assert len(texts) == 16 and len(set(texts)) == 1
+
+
+def test_several_answers(client):
+    asked = {"model": "openai-chat/several-choices", "messages": HELLO, "n": 3}
+    choices = client.chat.completions.create(**asked).choices
+    expected = [("The Müritz", "stop"), ("Lake Garda", "length"), ("", "tool_calls")]
+    assert [(choice.message.content or "", choice.finish_reason) for choice in choices] == expected
+    assert choices[2].message.tool_calls[0].function.arguments == '{"near":"Waren"}'
+    texts, finishes, arguments = ["", "", ""], [None] * 3, ""
+    for chunk in client.chat.completions.create(**asked, stream=True):
+        (choice,) = chunk.choices
+        texts[choice.index] += choice.delta.content or ""
+        finishes[choice.index] = choice.finish_reason
+        arguments += "".join(piece.function.arguments for piece in choice.delta.tool_calls or [])
+    assert list(zip(texts, finishes)) == expected and arguments == '{"near":"Waren"}'
+    one = client.chat.completions.create(**asked | {"n": 1})
+    assert [choice.index for choice in one.choices] == [0]
+    error = refused(lambda: client.chat.completions.create(**asked | {"model": "gemini/text"}), openai.BadRequestError)
+    assert error.param == "n"
+
+
+def test_functions_of_old(client, wire):
+    """They reach every upstream as tools, and are answered as what they were."""
+    model = f"{wire}/{TOOL_CALLS.get(wire, 'tool-call')}"
+    function = TOOLS[0]["function"]
+    asked = {"model": model, "messages": HELLO, "functions": [function]}
+    choice = client.chat.completions.create(**asked).choices[0]
+    call = choice.message.function_call
+    assert (choice.finish_reason, choice.message.tool_calls) == ("function_call", None)
+    assert call.name and isinstance(json.loads(call.arguments), dict)
+    chunks = [chunk.choices[0] for chunk in client.chat.completions.create(**asked, stream=True)]
+    pieces = [chunk.delta.function_call for chunk in chunks if chunk.delta.function_call]
+    assert "".join(piece.arguments for piece in pieces) == call.arguments
+    assert chunks[-1].finish_reason == "function_call"
+    turns = [*HELLO, choice.message, {"role": "function", "name": call.name, "content": "sunny"}]
+    again = client.chat.completions.create(model=f"{wire}/text", messages=turns, functions=[function])
+    assert again.choices[0].message.content
+    echoed = client.chat.completions.create(model="scripted/echo", messages=turns, functions=[function])
+    told = json.loads(echoed.choices[0].message.content)
+    assert told["tools"][0]["function"]["name"] == "get_weather" and "functions" not in told
+    assert told["messages"][-1]["tool_call_id"] == told["messages"][-2]["tool_calls"][0]["id"]
+
+
+def test_ids_of_calls_do_not_come_again(client):
+    """Of an upstream that knows none: a conversation finds a call by its id."""
+    ids = set()
+    for _ in range(3):
+        message = client.chat.completions.create(model="ollama-chat/tool-call", messages=HELLO).choices[0].message
+        ids.update(call.id for call in message.tool_calls)
+    assert len(ids) == 3 * len(message.tool_calls)

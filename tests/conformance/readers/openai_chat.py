@@ -4,7 +4,7 @@ import functools
 
 import openai
 
-from reading import CUT, IN_BAND, UNPARSABLE, Call, Reading, Usage, json_text
+from reading import CUT, IN_BAND, UNPARSABLE, Call, Reading, Usage, count, json_text
 from readers import plain as framing
 
 PACKAGE = "openai"
@@ -179,7 +179,7 @@ def _reasoning(delta, reading):
 
 def _usage(said, reading):
     inputs, outputs = said.get("prompt_tokens_details") or {}, said.get("completion_tokens_details") or {}
-    usage = Usage(said.get("prompt_tokens"), said.get("completion_tokens"))
+    usage = Usage(count(said.get("prompt_tokens")), count(said.get("completion_tokens")))
     usage.cached = _first(inputs.get("cached_tokens"), said.get("prompt_cache_hit_tokens"), said.get("cached_tokens"))
     usage.reasoning = _first(outputs.get("reasoning_tokens"), said.get("reasoning_tokens"))
     parts = (usage.input or 0) + (usage.output or 0)

@@ -76,10 +76,13 @@ fn check_prints_the_effective_config() {
     let (status, out, err) = check("good", FULL);
     assert_eq!((status, err.as_str()), (0, ""));
     assert_eq!(out, good(FULL).effective());
-    let (status, _, err) = check("warned", "resume: { window: 10s }\nmodels: {}\n");
+    let (status, _, err) = check(
+        "warned",
+        "upstreams: { ollama: {} }\nmodels: { m: { targets: [ { upstream: ollama, model: a } ], continue: on } }\n",
+    );
     assert_eq!(status, 0);
     assert!(
-        err.starts_with("warning: ") && err.contains("warned.yaml:1: resume.window: "),
+        err.starts_with("warning: ") && err.contains("warned.yaml:2: models.m.continue: "),
         "{err}"
     );
 }

@@ -178,6 +178,14 @@ fn addresses_are_checked() {
         ("example.com/v1", "is not a URL"),
         ("https://example.com/v1?key=5ecret", "must not have a query"),
         (
+            "https://example.com/v1?api-version=1&key=5ecret",
+            "must not have a query",
+        ),
+        (
+            "https://example.com/v1?api-version=",
+            "must not have a query",
+        ),
+        (
             "https://example.com/v1#x",
             "must not have a query or fragment",
         ),

@@ -12,7 +12,7 @@ fn hello() -> Value {
 }
 
 /// Everything that a client may say, and something that nobody knows yet.
-fn everything() -> Value {
+pub(super) fn everything() -> Value {
     json!({
         "model": "m",
         "max_tokens": 9,

@@ -2,14 +2,18 @@
 //! write, read back by the wire of the same protocol.
 
 mod anthropic;
+mod legacy_functions;
+mod mistakes;
 mod openai_chat;
 mod openai_responses;
 mod round_trip;
+mod seals;
+mod several_answers;
 mod ui_messages;
 
 use serde_json::Value;
 use sluicegate::dialect::{self, Dialect};
-use sluicegate::model::{Error, ErrorCode, Request, Vendor};
+use sluicegate::model::{Error, ErrorCode, Request, Sealer, Vendor};
 use sluicegate::wire;
 
 fn dialect(path: &str) -> &'static dyn Dialect {
@@ -24,10 +28,16 @@ fn parse(path: &str, body: &Value) -> Result<Request, Error> {
 
 /// The body that an upstream of that wire gets.
 fn sent(wire: &str, request: &Request) -> Result<Value, Error> {
-    let request = request.for_wire(wire)?;
+    let request = sealer(wire).open(request.for_wire(wire)?);
     let found = wire::by_name(wire).expect("a wire of that name");
     let outgoing = found.request(&request, "their-model", &Vendor::default())?;
     Ok(outgoing.body)
+}
+
+/// Of the only vendor of that wire.
+fn sealer(wire: &str) -> Sealer {
+    let wire = wire::by_name(wire).expect("a wire of that name");
+    Sealer::new(wire.name(), "vendor")
 }
 
 /// Asserts that a request is refused, and that the words begin with the field.

@@ -18,7 +18,7 @@ fn hello() -> Value {
 }
 
 /// Everything that has a place in a request of any protocol.
-fn everything() -> Value {
+pub(super) fn everything() -> Value {
     json!({
         "model": "m",
         "messages": [
@@ -268,8 +268,12 @@ fn mistakes_are_named() {
             "messages[0].tool_call_id",
         ),
         (
-            message(json!({"role": "assistant", "function_call": {"name": "f", "arguments": ""}})),
-            "messages[0].function_call",
+            message(json!({"role": "assistant", "function_call": {"name": "f"}})),
+            "messages[0].function_call.arguments",
+        ),
+        (
+            message(json!({"role": "function", "name": "f", "content": "1"})),
+            "messages[0].name",
         ),
         (with(&hello(), "temperature", json!("hot")), "temperature"),
         (with(&hello(), "stop", json!(7)), "stop"),
@@ -281,15 +285,37 @@ fn mistakes_are_named() {
             "tools[0]",
         ),
         (with(&hello(), "tool_choice", json!("maybe")), "tool_choice"),
-        (with(&hello(), "n", json!(2)), "n"),
+        (with(&hello(), "n", json!(0)), "n"),
+        (with(&hello(), "n", json!(129)), "n"),
+        (with(&hello(), "n", json!("2")), "n"),
         (with(&hello(), "audio", json!({"voice": "alloy"})), "audio"),
         (
             with(&hello(), "modalities", json!(["text", "audio"])),
             "modalities",
         ),
         (
-            with(&hello(), "functions", json!([{"name": "f"}])),
+            with(&hello(), "functions", json!([{"description": "f"}])),
+            "functions[0].name",
+        ),
+        (
+            with(&hello(), "functions", json!({"name": "f"})),
             "functions",
+        ),
+        (
+            with(
+                &with(&hello(), "functions", json!([{"name": "f"}])),
+                "tools",
+                json!([]),
+            ),
+            "functions",
+        ),
+        (
+            with(
+                &with(&hello(), "functions", json!([{"name": "f"}])),
+                "function_call",
+                json!("required"),
+            ),
+            "function_call",
         ),
         (
             with(&hello(), "function_call", json!("auto")),
@@ -356,7 +382,8 @@ fn answered(said: &[Event<'_>], streamed: bool) -> String {
         model: "m".to_owned(),
         created: 0,
     };
-    let mut transcript = Transcript::new(dialect(PATH).encoder(&request, opening));
+    let mut transcript =
+        Transcript::new(StreamId::fixed(0), dialect(PATH).encoder(&request, opening));
     for event in said {
         transcript.event(event);
     }

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use sluicegate::dialect::Opening;
 use sluicegate::model::{
-    Citation, Event, FinishReason, Grammar, Request, StreamId, ToolCallDelta, Usage,
+    Citation, Event, FinishReason, Grammar, Request, Sealer, StreamId, ToolCallDelta, Usage,
 };
 use sluicegate::replay;
 use sluicegate::stream::Transcript;
@@ -205,6 +205,12 @@ fn reads_back(protocol: &Protocol, answer: &Answer, streamed: bool) -> Result<()
         wire.decoder().document(text, &mut checked)
     };
     prop_assert!(outcome.is_ok(), "{outcome:?}: {text}");
+    for said in &mut read.said {
+        if let Said::Signature(seal) | Said::Sealed(seal) = said {
+            prop_assert!(seal.starts_with(sealer().mark()), "{}", text);
+            *seal = seal.replace(sealer().mark(), "");
+        }
+    }
     let mut sent = Gist::default();
     for_each(answer, &mut |event| sent.add(&event));
     let mut expected = (protocol.keeps)(sent).joined();
@@ -229,13 +235,20 @@ fn encoded(protocol: &Protocol, answer: &Answer, streamed: bool) -> Vec<u8> {
         model: "m".to_owned(),
         created: 0,
     };
-    let mut transcript = Transcript::new(dialect(protocol.path).encoder(&request, opening));
-    transcript.start("upstream", "model");
+    let mut transcript = Transcript::new(
+        StreamId::fixed(0),
+        dialect(protocol.path).encoder(&request, opening),
+    );
+    transcript.start("upstream", "model", &sealer());
     for_each(answer, &mut |event| match event {
         Event::Finish(finish) => transcript.complete(finish, Duration::ZERO, Duration::ZERO),
         event => transcript.event(&event),
     });
     transcript.take_ready().expect("an answer").to_vec()
+}
+
+fn sealer() -> Sealer {
+    Sealer::new("wire", "vendor")
 }
 
 /// The answer's events: what is said and the calls take turns, each in its own order.
@@ -321,7 +334,7 @@ impl Gist {
                 name.push_str(call.name.unwrap_or_default());
                 arguments.push_str(call.arguments);
             }
-            Event::Logprobs(_) => {}
+            Event::Logprobs(_) | Event::Alternative { .. } => {}
             Event::Usage(usage) => self.usage.update(usage),
             Event::Finish(finish) => self.finish = Some(finish),
         }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sluicegate::dialect::Opening;
 use sluicegate::model::{
     Citation, Error, ErrorCode, Event, FinishReason, Media, MediaSource, Part, Request, Role,
-    StreamId, ToolCallDelta, Usage,
+    Sealer, StreamId, ToolCallDelta, Usage,
 };
 use sluicegate::stream::Transcript;
 
@@ -194,8 +194,9 @@ fn streamed(
         model: "m".to_owned(),
         created: 0,
     };
-    let mut transcript = Transcript::new(dialect(PATH).encoder(request, opening));
-    transcript.start("upstream", "model");
+    let mut transcript =
+        Transcript::new(StreamId::fixed(0), dialect(PATH).encoder(request, opening));
+    transcript.start("upstream", "model", &Sealer::new("wire", "vendor"));
     for event in events {
         transcript.event(event);
     }
@@ -284,11 +285,11 @@ fn parts_come_one_after_another() {
     );
     assert_eq!(
         parts[4]["providerMetadata"],
-        json!({"sluicegate": {"signature": "s1s2"}})
+        json!({"sluicegate": {"signature": "sluicegate:wire:vendor:s1sluicegate:wire:vendor:s2"}})
     );
     assert_eq!(
         parts[5]["providerMetadata"],
-        json!({"sluicegate": {"sealed": "d"}})
+        json!({"sluicegate": {"sealed": "sluicegate:wire:vendor:d"}})
     );
     assert_eq!(
         parts[9]["providerMetadata"],

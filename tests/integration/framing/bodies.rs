@@ -107,6 +107,8 @@ pub fn bytes() -> impl Strategy<Value = Vec<u8>> {
         b"\xef\xbb\xbf",
         b": c\n",
         b"{}",
+        // Half a surrogate pair in JSON.
+        b"\\ud83d",
         // A whole message of an AWS event stream, and the beginning of one.
         b"\0\0\0\x10\0\0\0\0\x05\xc2\x48\xeb\x7d\x98\xc8\xff",
         b"\0\0\0\x10\0\0",

@@ -132,15 +132,15 @@ proptest! {
     }
 }
 
-/// The vectors of `sse-format.json` in the folder that `SLUICEGATE_RECORDINGS` names.
+/// The vectors of `recordings/sse-format.json` in the folder that `SLUICEGATE_SHARED` names.
 #[test]
 #[expect(clippy::print_stdout, reason = "what was left out must be told")]
 fn published_vectors_read_as_they_say() {
-    let Ok(folder) = std::env::var("SLUICEGATE_RECORDINGS") else {
-        println!("skipped: SLUICEGATE_RECORDINGS names no folder of recordings");
+    let Ok(folder) = std::env::var("SLUICEGATE_SHARED") else {
+        println!("skipped: SLUICEGATE_SHARED names no folder with recordings");
         return;
     };
-    let text = fs::read_to_string(Path::new(&folder).join("sse-format.json")).unwrap();
+    let text = fs::read_to_string(Path::new(&folder).join("recordings/sse-format.json")).unwrap();
     let vectors: Vec<Value> = serde_json::from_str(&text).unwrap();
     let decoded = |value: &Value| BASE64_STANDARD.decode(value.as_str().unwrap()).unwrap();
     let mut checked = 0;

@@ -74,6 +74,8 @@ async fn whoever_is_refused_while_sending_sees_why() {
     let keys = format!("keys:\n{}", key("one", "key-one", more));
     let running = Running::start(&targets(&[upstream.addr()], &keys));
     let body = json!({"model": "m", "prompt": "x".repeat(4 * 1024 * 1024)}).to_string();
+    let models = Asked::new("GET", "/v1/models").key("key-one");
+    assert_eq!(running.ask(&models).await.status(), 200);
     for (key, last, status) in [
         ("key-wrong", "", 401),
         ("key-one", "last-event-id: x", 400),

@@ -58,6 +58,14 @@ impl Asked {
         Self::bytes(body.to_string())
     }
 
+    /// `POST` at this path with this body.
+    pub fn at(path: &str, body: &Value) -> Self {
+        Self {
+            path: path.to_owned(),
+            ..Self::json(body)
+        }
+    }
+
     /// `POST /v1/streams` with this body.
     pub fn bytes(body: impl Into<Vec<u8>>) -> Self {
         Self {
@@ -174,14 +182,20 @@ impl Answer {
         event.data
     }
 
-    /// The events up to the clean end of a stream, checked to be in the legal order: one start, one
-    /// terminal event at the end, ids that count up from 0.
-    pub async fn events(&mut self) -> Vec<Event> {
+    /// The events up to the clean end, wherever the first one stands in its stream.
+    pub async fn rest(&mut self) -> Vec<Event> {
         assert_eq!(self.status(), 200);
         let mut events = Vec::new();
         while let Some(event) = self.event().await {
             events.push(event);
         }
+        events
+    }
+
+    /// The events up to the clean end of a stream, checked to be in the legal order: one start, one
+    /// terminal event at the end, ids that count up from 0.
+    pub async fn events(&mut self) -> Vec<Event> {
+        let events = self.rest().await;
         check_order(&events);
         events
     }
@@ -239,4 +253,15 @@ fn item(block: &str) -> Item {
         name: field("event"),
         data: serde_json::from_str(&field("data")).unwrap(),
     })
+}
+
+/// The events in a text of whole ones.
+pub fn parsed(text: &str) -> VecDeque<Event> {
+    let blocks = text.split_terminator("\n\n");
+    blocks
+        .filter_map(|block| match item(block) {
+            Item::Event(event) => Some(event),
+            Item::Comment(_) => None,
+        })
+        .collect()
 }

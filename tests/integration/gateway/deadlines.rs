@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sluicegate::fixture::{Fault, Options};
 use socket2::{Domain, Socket, Type};
 use tokio::time::Instant;
 
 use super::client::{Answer, Event, Item, check_order, outcome, text};
 use super::harness::Running;
-use super::scripted::{Exchange, Scripted, finish, role, token};
+use super::scripted::{Exchange, Scripted, event, finish, role, token};
 use super::soon;
 use crate::fixture_server::{ANY_PORT, fast, serve};
 
@@ -104,6 +104,52 @@ async fn silence_in_the_middle_is_a_stall() {
     assert!(!text(&events).is_empty());
     assert_eq!(events.last().unwrap().data["error"]["retryable"], true);
     soon(upstream.closed_by_client(1)).await;
+}
+
+/// A summary that nobody asked for waits for raw text in its place; where none can come any more, it is
+/// what there was.
+#[tokio::test]
+async fn what_was_held_back_is_told_before_a_stream_is_given_up() {
+    let config = |addr, settings: &str| {
+        format!(
+            "upstreams: {{ a: {{ wire: openai-responses, base_url: 'http://{addr}/v1' }} }}\n\
+             models: {{ m: {{ targets: [ {{ upstream: a, model: x }} ] }} }}\n{settings}"
+        )
+    };
+    for (settings, code) in [
+        ("timeouts: { idle: 500ms }", "stream_stalled"),
+        ("timeouts: { total: 1s }", "stream_too_long"),
+    ] {
+        let upstream = Scripted::bind().await;
+        let running = Running::start(&config(upstream.addr(), settings));
+        let answering = async {
+            let mut exchange = upstream.request().await;
+            exchange.begin().await;
+            for (kind, delta) in [
+                ("response.output_text.delta", "said"),
+                ("response.reasoning_summary_text.delta", "thought"),
+            ] {
+                let data = json!({"type": kind, "item_id": kind, "delta": delta});
+                exchange.chunk(event(&data)).await;
+            }
+            exchange.closed().await;
+        };
+        let asking = async { running.prompt().await.events().await };
+        let (events, ()) = tokio::join!(asking, answering);
+        let told: Vec<_> = events[1..]
+            .iter()
+            .map(|event| (event.name.as_str(), event.data["text"].as_str()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("token", Some("said")),
+                ("reasoning", Some("thought")),
+                ("error", None)
+            ]
+        );
+        assert_eq!(outcome(&events), code);
+    }
 }
 
 /// A running exchange whose first token was read.

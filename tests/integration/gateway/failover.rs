@@ -128,6 +128,49 @@ async fn what_an_upstream_says_wrongly_under_200_is_passed_over() {
 }
 
 #[tokio::test]
+async fn an_answer_without_a_word_is_told_by_a_plain_status() {
+    let scripts: &[(&str, &str, Script)] = &[
+        ("an empty body", "bad_upstream_data", |mut exchange| {
+            Box::pin(async move { exchange.answer(200, "", "").await })
+        }),
+        ("no content", "bad_upstream_data", |mut exchange| {
+            Box::pin(async move { exchange.write("HTTP/1.1 204 No Content\r\n\r\n").await })
+        }),
+        ("blank lines", "bad_upstream_data", |mut exchange| {
+            Box::pin(async move { exchange.answer(200, "", "\n\n").await })
+        }),
+        ("a role", "upstream_unavailable", |mut exchange| {
+            Box::pin(async move {
+                exchange.begin().await;
+                exchange.chunk(role()).await;
+                exchange.end().await;
+            })
+        }),
+        (
+            "a role and a reset",
+            "upstream_unavailable",
+            |mut exchange| {
+                Box::pin(async move {
+                    exchange.begin().await;
+                    exchange.chunk(role()).await;
+                    exchange.reset();
+                })
+            },
+        ),
+    ];
+    for (what, code, script) in scripts {
+        let bad = Scripted::bind().await;
+        let running = Running::before(&[bad.addr()], "");
+        let answering = async { script(bad.request().await).await };
+        let (mut answer, ()) = tokio::join!(running.prompt(), answering);
+        assert_eq!(answer.status(), 502, "{what}");
+        let error = answer.error().await;
+        assert_eq!(error["code"], *code, "{what}");
+        assert_eq!(error["retryable"], true, "{what}");
+    }
+}
+
+#[tokio::test]
 async fn a_request_that_was_refused_for_itself_is_refused_by_all() {
     for refused in [400, 413, 422] {
         let bad = serve(&broken(status(refused)));

@@ -48,6 +48,12 @@ impl Running {
         Self::start(&targets(upstreams, settings))
     }
 
+    /// As [`Running::before`], with streams that can be come back to: `resume` is what the config
+    /// says of that.
+    pub fn keeping(upstreams: &[SocketAddr], resume: &str, settings: &str) -> Self {
+        Self::start(&kept_targets(upstreams, resume, settings))
+    }
+
     /// Puts another config in force.
     pub fn reload(&self, text: &str) {
         self.gateway.reload(config(text)).unwrap();
@@ -94,6 +100,11 @@ impl Running {
 
 /// A config's text for [`Running::before`].
 pub fn targets(upstreams: &[SocketAddr], settings: &str) -> String {
+    kept_targets(upstreams, "{ window: 0s }", settings)
+}
+
+/// A config's text for [`Running::keeping`].
+pub fn kept_targets(upstreams: &[SocketAddr], resume: &str, settings: &str) -> String {
     let named = || (b'a'..).map(char::from).zip(upstreams);
     let declared: String = named()
         .map(|(name, addr)| {
@@ -104,7 +115,7 @@ pub fn targets(upstreams: &[SocketAddr], settings: &str) -> String {
         .map(|(name, _)| format!("{{ upstream: {name}, model: text }}"))
         .collect();
     format!(
-        "upstreams:\n{declared}models:\n  m: {{ targets: [ {} ] }}\nresume: {{ window: 0s }}\n\
+        "upstreams:\n{declared}models:\n  m: {{ targets: [ {} ] }}\nresume: {resume}\n\
          {settings}\n",
         targets.join(", ")
     )

@@ -1,5 +1,8 @@
 //! Limits over HTTP: what is refused, what it says, and what it costs.
 
+use std::time::{Duration, SystemTime};
+
+use serde_json::json;
 use sluicegate::fixture::{Fault, Options, Server};
 
 use super::client::{Answer, Asked, outcome};
@@ -63,7 +66,7 @@ async fn a_keys_requests_are_counted_on_every_answer() {
         (Asked::bytes("no JSON").key("key-one"), 400),
         (Asked::prompt("unheard-of").key("key-one"), 404),
         (Asked::new("GET", "/v1/models").key("key-one"), 200),
-        (by("key-one").header("last-event-id", "x"), 400),
+        (by("key-one"), 200),
         (by("key-one"), 200),
     ];
     for (used, (asked, status)) in (1..).zip(&answers) {
@@ -80,7 +83,10 @@ async fn a_keys_requests_are_counted_on_every_answer() {
     assert_eq!(standing(&running.ask(&by("key-two")).await), (6, 5));
     // Nobody's requests are told nothing.
     assert!(!running.ask(&by("key-wrong")).await.has(REQUESTS[0]));
-    assert_eq!(upstream.request_count(), 3);
+    // Who comes back to a stream asks for nothing new.
+    let back = by("key-one").header("last-event-id", "x");
+    assert_eq!(running.ask(&back).await.status(), 400);
+    assert_eq!(upstream.request_count(), 4);
 }
 
 #[tokio::test]
@@ -154,6 +160,34 @@ async fn an_addresss_requests_are_counted_before_authentication() {
     .await;
     refused(&mut running.ask(&by("key-one")).await, 429, "rate_limited").await;
     assert_eq!(upstream.request_count(), 0);
+}
+
+/// Anthropic's clients look for the limits under names of their own.
+#[tokio::test]
+async fn a_dialects_own_headers_tell_of_the_limits_too() {
+    let upstream = serve(&fast());
+    let running = limited(&upstream, "{ requests: 2/hour }", "");
+    let body =
+        json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]});
+    for (status, remaining) in [(200, "1"), (200, "0"), (429, "0")] {
+        let asked = Asked::at("/v1/messages", &body).key("key-one");
+        let answer = running.ask(&asked).await;
+        assert_eq!(answer.status(), status);
+        assert_eq!(answer.header("anthropic-ratelimit-requests-limit"), "2");
+        assert_eq!(
+            answer.header("anthropic-ratelimit-requests-remaining"),
+            remaining
+        );
+        assert_eq!(answer.header("x-ratelimit-remaining-requests"), remaining);
+        let reset = answer.header("anthropic-ratelimit-requests-reset");
+        let reset = humantime::parse_rfc3339(reset).expect("a time");
+        let wait = reset
+            .duration_since(SystemTime::now())
+            .expect("in the future");
+        assert!(wait <= Duration::from_secs(2 * 3600), "{wait:?}");
+    }
+    let answer = running.ask(&by("key-two")).await;
+    assert!(!answer.has("anthropic-ratelimit-requests-limit"));
 }
 
 #[tokio::test]

@@ -21,14 +21,20 @@ mod harness;
 mod keys;
 mod leaving;
 mod limits;
+mod multiplexing;
 mod program;
+mod recording;
 mod refusals;
 mod reloading;
+mod replicas;
+mod resuming;
 mod returning;
 mod scripted;
 mod secrets;
 mod slow_reader;
 mod stopping;
+mod vendor_refusals;
+mod viewers;
 
 use std::time::Duration;
 

@@ -230,7 +230,10 @@ async fn what_is_not_there_is_refused_in_the_same_form() {
         let error = answer.error().await;
         assert_eq!(error["code"], code);
         if status == 405 {
-            assert!(answer.header("allow").contains("GET"), "{method} {path}");
+            let allowed = answer.header("allow");
+            assert!(allowed.contains("GET"), "{method} {path}");
+            let head = running.ask(&Asked::new("HEAD", path)).await.status();
+            assert_eq!(allowed.contains("HEAD"), head == 200, "{path}: {head}");
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Every wire against what real upstreams have sent.
 //!
-//! `SLUICEGATE_RECORDINGS` names a folder with a `MANIFEST.tsv` (columns `path`, `protocol`,
-//! `status`, …) and a `HEADERS.jsonl` (`path`, `request_path`). Each answer is read twice: by the
-//! pipeline, cut in several ways, and by a naive reader here that shares no code with it.
+//! `SLUICEGATE_SHARED` names a folder that has in `recordings` a `MANIFEST.tsv` (columns `path`,
+//! `protocol`, `status`, …) and a `HEADERS.jsonl` (`path`, `request_path`). Each answer is read
+//! twice: by the pipeline, cut in several ways, and by a naive reader here that shares no code with
+//! it.
 
 mod google;
 mod naive;
@@ -38,11 +39,11 @@ struct Heard {
 #[test]
 #[expect(clippy::print_stdout, reason = "the table is what this is run for")]
 fn recordings_read_as_a_naive_reader_reads_them() {
-    let Ok(folder) = std::env::var("SLUICEGATE_RECORDINGS") else {
-        println!("skipped: SLUICEGATE_RECORDINGS names no folder of recordings");
+    let Ok(folder) = std::env::var("SLUICEGATE_SHARED") else {
+        println!("skipped: SLUICEGATE_SHARED names no folder with recordings");
         return;
     };
-    let folder = Path::new(&folder);
+    let folder = &Path::new(&folder).join("recordings");
     let mut rows: BTreeMap<String, (usize, Vec<String>)> = BTreeMap::new();
     for recording in manifest(folder) {
         let Some(wire) = recording.wire(folder) else {
@@ -232,7 +233,7 @@ fn through_the_pipeline(name: &str, pieces: &[&[u8]]) -> Result<(Heard, Vec<Stri
             Event::ToolCall(call) => {
                 let at = call.index as usize;
                 if at == heard.calls.len() {
-                    unnamed += usize::from(call.id.is_none_or(str::is_empty));
+                    unnamed += usize::from(call.name.is_none());
                     let name = call.name.unwrap_or_default().to_owned();
                     heard.calls.push((name, String::new()));
                 }
@@ -250,6 +251,7 @@ fn through_the_pipeline(name: &str, pieces: &[&[u8]]) -> Result<(Heard, Vec<Stri
             Event::Identity { .. }
             | Event::Citation(_)
             | Event::Signature(_)
+            | Event::Alternative { .. }
             | Event::Logprobs(_)
             | Event::SealedReasoning(_) => {}
         }
@@ -271,7 +273,7 @@ fn through_the_pipeline(name: &str, pieces: &[&[u8]]) -> Result<(Heard, Vec<Stri
         ));
     }
     if unnamed > 0 {
-        return Err("a call without an id, or a finish that no upstream says".to_owned());
+        return Err("a call without a name, or a finish that no upstream says".to_owned());
     }
     if let Err(error) = outcome {
         let known = [

@@ -1,5 +1,7 @@
 //! Requests to OpenAI's chat API and its look-alikes.
 
+use sluicegate::config::preset;
+
 use super::*;
 
 const WIRE: &str = "openai-chat";
@@ -48,18 +50,123 @@ fn calls_and_results() {
 
 #[test]
 fn a_vendor_that_differs() {
-    let vendor = Vendor {
-        max_tokens_field: "max_completion_tokens",
-        stream_options: false,
-    };
     let wire = wire::by_name(WIRE).expect("a wire of that name");
-    let body = wire
-        .request(&steered(), "m", &vendor)
-        .expect("a request")
-        .body;
-    assert_eq!(body["max_completion_tokens"], 100);
-    assert_eq!(body.get("max_tokens"), None);
-    assert_eq!(body.get("stream_options"), None);
+    let body = |name| {
+        let vendor = &preset::by_name(name).expect("a preset").vendor;
+        wire.request(&steered(), "m", vendor)
+            .expect("a request")
+            .body
+    };
+    let plain = json!({
+        "model": "m",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "stream": true,
+        "temperature": 0.5,
+        "top_p": 0.25,
+        "stop": ["END"],
+    });
+    let with = |more: Value| {
+        let mut body = plain.clone();
+        let all = body.as_object_mut().expect("an object");
+        all.extend(more.as_object().expect("an object").clone());
+        body
+    };
+    let usage = json!({"include_usage": true});
+    for name in ["openai", "azure"] {
+        let more = json!({"max_completion_tokens": 100, "stream_options": usage,
+            "seed": 7, "user": "u1"});
+        assert_eq!(body(name), with(more), "{name}");
+    }
+    let more = json!({"max_tokens": 100, "random_seed": 7});
+    assert_eq!(body("mistral"), with(more));
+    let more = json!({"max_tokens": 100, "seed": 7, "user": "u1"});
+    assert_eq!(body("perplexity"), with(more));
+    for name in ["groq", "deepseek", "xai", "openrouter", "vllm", "llamacpp"] {
+        let more = json!({"max_tokens": 100, "stream_options": usage, "seed": 7, "user": "u1"});
+        assert_eq!(body(name), with(more), "{name}");
+    }
+}
+
+#[test]
+fn a_conversation_of_several_turns() {
+    let thought = Part::Reasoning {
+        text: "Hm".to_owned(),
+        signature: None,
+    };
+    let mut named = media(inline("application/pdf", "JVBERi0="));
+    named.name = Some("a.pdf".to_owned());
+    let request = asking(vec![
+        message(Role::System, vec![text("Be brief")]),
+        message(Role::User, vec![text("One")]),
+        message(Role::Assistant, vec![thought, text("Yes?")]),
+        message(Role::System, vec![text("Be kind")]),
+        message(
+            Role::User,
+            vec![
+                text("Two"),
+                Part::Image(media(url())),
+                Part::File(named),
+                Part::File(media(MediaSource::Id("file_1".to_owned()))),
+            ],
+        ),
+    ]);
+    assert_eq!(
+        body(WIRE, &request)["messages"],
+        json!([
+            {"role": "system", "content": "Be brief"},
+            {"role": "user", "content": "One"},
+            {"role": "assistant", "content": "Yes?"},
+            {"role": "system", "content": "Be kind"},
+            {"role": "user", "content": [
+                {"type": "text", "text": "Two"},
+                {"type": "image_url", "image_url": {"url": "https://example.com/x"}},
+                {"type": "file", "file": {
+                    "file_data": "data:application/pdf;base64,JVBERi0=", "filename": "a.pdf"}},
+                {"type": "file", "file": {"file_id": "file_1"}}
+            ]}
+        ])
+    );
+}
+
+#[test]
+fn reasoning_goes_back_beside_calls_where_the_vendor_wants_it() {
+    let mut request = tool_turns();
+    let thought = |text: &str| Part::Reasoning {
+        text: text.to_owned(),
+        signature: None,
+    };
+    request.messages[1].content.insert(0, thought("Two calls."));
+    let answer = vec![thought("Easy."), text("Sunny.")];
+    request.messages.push(message(Role::Assistant, answer));
+    let wire = wire::by_name(WIRE).expect("a wire of that name");
+    let sent = |name| {
+        let vendor = &preset::by_name(name).expect("a preset").vendor;
+        let sent = wire.request(&request, "m", vendor).expect("a request");
+        let messages = &sent.body["messages"];
+        [1, 5].map(|at: usize| messages[at]["reasoning_content"].clone())
+    };
+    for name in ["deepseek", "moonshot"] {
+        assert_eq!(sent(name), [json!("Two calls."), Value::Null], "{name}");
+    }
+    for name in ["openai", "mistral", "vllm"] {
+        assert_eq!(sent(name), [Value::Null, Value::Null], "{name}");
+    }
+}
+
+#[test]
+fn every_tool_choice() {
+    let choice = |choice| {
+        let mut request = tool_turns();
+        request.tool_choice = choice;
+        body(WIRE, &request)["tool_choice"].clone()
+    };
+    assert_eq!(choice(None), Value::Null);
+    assert_eq!(choice(Some(ToolChoice::Auto)), "auto");
+    assert_eq!(choice(Some(ToolChoice::None)), "none");
+    assert_eq!(
+        choice(Some(ToolChoice::Function("time".to_owned()))),
+        json!({"type": "function", "function": {"name": "time"}})
+    );
 }
 
 #[test]

@@ -1,0 +1,36 @@
+//! `sluicegate-bench upstream …` and `sluicegate-bench load …`: what stands behind and before the
+//! gateway while `bench/run.py` measures it. One thread each, nothing but epoll and prepared bytes.
+
+#[allow(dead_code, reason = "the micro-benchmarks need more of it")]
+mod answer;
+mod arguments;
+mod clock;
+mod histogram;
+mod load;
+mod process;
+mod reader;
+mod upstream;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use arguments::Arguments;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sluicegate-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
+    let mut arguments = Arguments::from_environment()?;
+    match arguments.command.as_str() {
+        "upstream" => upstream::run(&mut arguments),
+        "load" => load::run(&mut arguments),
+        other => Err(format!("{other:?} is neither `upstream` nor `load`").into()),
+    }
+}

@@ -1,0 +1,38 @@
+//! Reads one answer from its wire and writes it in a client's dialect, once, so that
+//! `bench/instructions.py` can count the instructions: `instructions WIRE PATH TOKENS`, or
+//! `instructions line BYTES` for an answer with one long line.
+
+#[allow(dead_code, reason = "the load generator needs more of it")]
+#[path = "../bench/src/answer.rs"]
+mod answer;
+
+use std::io::Write as _;
+
+use sluicegate::{dialect, replay, wire};
+
+/// What the network hands over at once, in bytes.
+const PIECE: usize = 16 * 1024;
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let size = |word: &str| {
+        word.parse()
+            .unwrap_or_else(|_| panic!("{word:?} is no number"))
+    };
+    let (wire_name, path, body) = match words[..] {
+        ["line", bytes, ..] => ("openai-chat", "/v1/streams", answer::long_line(size(bytes))),
+        [wire, path, tokens, ..] => (wire, path, answer::body(wire, size(tokens) as u64)),
+        _ => panic!("what is to be run?"),
+    };
+    let Some(wire) = wire::by_name(wire_name) else {
+        panic!("{wire_name:?} is no wire");
+    };
+    let dialect = dialect::at(path);
+    let Ok(request) = dialect::NATIVE.parse(br#"{"model":"m","prompt":"p"}"#) else {
+        panic!("the request does not parse");
+    };
+    let written = replay::bytes(wire, dialect, &request, body.chunks(PIECE));
+    // Its size is printed, so that the work is not optimised away.
+    let _ = writeln!(std::io::stdout(), "{} bytes", written.len());
+}

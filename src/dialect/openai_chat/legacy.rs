@@ -1,0 +1,118 @@
+//! `functions` and `function_call`, which `tools` and `tool_calls` replaced in November 2023:
+//! rewritten before anything else is read, so that they reach every upstream.
+
+use serde_json::{Map, Value, json};
+
+use crate::dialect::field::Field;
+use crate::model::Error;
+
+/// Rewrites what a request says in the old words. Says whether its answer must be in them too.
+///
+/// # Errors
+/// [`crate::model::ErrorCode::InvalidRequest`], naming the field as the client wrote it.
+pub(super) fn rewrite(body: &mut Value) -> Result<bool, Error> {
+    let new = {
+        let field = Field::body(body);
+        let tools = field.get("functions");
+        let tools = tools.map(|list| functions(&field, &list)).transpose()?;
+        let choice = field.get("function_call");
+        let choice = choice
+            .map(|choice| tool_choice(&field, &choice))
+            .transpose()?;
+        let messages = field.get("messages");
+        let messages = messages.map(|list| messages_of(&list)).transpose()?;
+        (tools, choice, messages.flatten())
+    };
+    let (tools, choice, messages) = new;
+    let legacy = tools.is_some();
+    let Some(body) = body.as_object_mut() else {
+        return Ok(false);
+    };
+    let said = |name: &str, body: &Map<String, Value>| body.get(name).is_some_and(|v| !v.is_null());
+    if legacy && !said("parallel_tool_calls", body) {
+        // An answer has room for one.
+        body.insert("parallel_tool_calls".into(), false.into());
+    }
+    for (old, new, value) in [
+        ("functions", "tools", tools),
+        ("function_call", "tool_choice", choice),
+    ] {
+        body.shift_remove(old);
+        if let Some(value) = value {
+            body.insert(new.into(), value);
+        }
+    }
+    if let Some(messages) = messages {
+        body.insert("messages".into(), messages);
+    }
+    Ok(legacy)
+}
+
+fn functions(body: &Field<'_>, list: &Field<'_>) -> Result<Value, Error> {
+    if body.get("tools").is_some() {
+        return Err(list.invalid("cannot stand beside `tools`, which took their place"));
+    }
+    let mut tools = Vec::new();
+    for function in list.elements()? {
+        function.required_name("name")?;
+        function.text_of("description")?;
+        tools.push(json!({ "type": "function", "function": function.value }));
+    }
+    Ok(tools.into())
+}
+
+fn tool_choice(body: &Field<'_>, choice: &Field<'_>) -> Result<Value, Error> {
+    if body.get("functions").is_none() {
+        return Err(choice.invalid("needs `functions`"));
+    }
+    Ok(match choice.value {
+        Value::String(mode) if mode == "auto" || mode == "none" => json!(mode),
+        Value::Object(_) => {
+            let name = choice.required_name("name")?;
+            json!({ "type": "function", "function": { "name": name } })
+        }
+        _ => return Err(choice.invalid("must be `auto`, `none` or {\"name\":…}")),
+    })
+}
+
+/// The messages without calls and results in the old words; nothing where there are none. Calls
+/// had no ids: their place stands for one.
+fn messages_of(list: &Field<'_>) -> Result<Option<Value>, Error> {
+    if !list.value.is_array() {
+        // Whoever reads them says so.
+        return Ok(None);
+    }
+    let mut rewritten = false;
+    let mut messages = Vec::new();
+    let mut open: Option<(String, String)> = None;
+    for (at, message) in list.elements()?.enumerate() {
+        let mut new = message.value.clone();
+        if let (Some(call), Some(new)) = (message.get("function_call"), new.as_object_mut()) {
+            rewritten = true;
+            if message.get("tool_calls").is_some() {
+                return Err(call.invalid("cannot stand beside `tool_calls`, which took its place"));
+            }
+            let (name, id) = (call.required_name("name")?, format!("call_{at}"));
+            let arguments = call.required_text("arguments")?;
+            let function = json!({ "name": name, "arguments": arguments });
+            let calls = json!([{ "id": id, "type": "function", "function": function }]);
+            new.shift_remove("function_call");
+            new.insert("tool_calls".into(), calls);
+            open = Some((name, id));
+        } else if message.value["role"] == "function"
+            && let Some(new) = new.as_object_mut()
+        {
+            rewritten = true;
+            let name = message.require("name")?;
+            let said = name.text()?;
+            let Some((_, id)) = open.take().filter(|(called, _)| called == said) else {
+                return Err(name.invalid("no call of this function comes before its result"));
+            };
+            new.shift_remove("name");
+            new.insert("role".into(), "tool".into());
+            new.insert("tool_call_id".into(), id.into());
+        }
+        messages.push(new);
+    }
+    Ok(rewritten.then_some(Value::Array(messages)))
+}

@@ -1,0 +1,58 @@
+//! Streams that nobody views: who drives them, and for how long.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+
+use super::shared::{Keeping, Stream};
+
+/// The last viewer has left a stream that has not ended.
+pub(super) fn left(stream: &Arc<Stream>) {
+    if stream.is_followed() {
+        return;
+    }
+    match stream.window() {
+        // Nobody can come back to what was never said: its id is not known to anybody.
+        Some(window) if stream.last().is_some() => run(Arc::clone(stream), Some(window)),
+        _ => stream.abandon(stream.visits()),
+    }
+}
+
+/// Drives a stream until it ends or is viewed, and abandons it once `window` has passed.
+pub(super) fn run(stream: Arc<Stream>, window: Option<Duration>) {
+    let Some(keeping) = stream.keeping() else {
+        return;
+    };
+    let tasks = keeping.registry.tasks().clone();
+    let visits = stream.visits();
+    let driving = async move {
+        let alone = poll_fn(|context| stream.poll_alone(context, visits));
+        let Some(window) = window else {
+            return alone.await;
+        };
+        let mut alone = std::pin::pin!(alone);
+        while timeout(window, alone.as_mut()).await.is_err() {
+            if !is_viewed_elsewhere(&stream).await {
+                return stream.abandon(visits);
+            }
+        }
+    };
+    // A process that ends has no runtime any more, and nobody to come back.
+    if Handle::try_current().is_ok() {
+        tasks.spawn(driving);
+    }
+}
+
+async fn is_viewed_elsewhere(stream: &Stream) -> bool {
+    match stream.keeping() {
+        Some(Keeping {
+            stream,
+            replicas: Some(replicas),
+            ..
+        }) => replicas.is_viewed(*stream).await,
+        _ => false,
+    }
+}

@@ -1,0 +1,262 @@
+//! What a stream has said, as bytes that every viewer reads at its own pace.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::dialect::native::{last_told, told};
+
+/// What one write costs beside its bytes.
+const OVERHEAD: usize = 64;
+
+/// How much a reader that catches up gets at once, in bytes, where that takes several writes.
+const GATHERED: usize = 32 * 1024;
+
+/// The newest events of one stream, bounded in bytes.
+///
+/// A position is a number of bytes since the stream's first; events stand whole between the
+/// positions that viewers have. Each write is kept or dropped as a whole, and the last one is always
+/// kept: it is on its way to somebody.
+#[derive(Debug)]
+pub(super) struct Log {
+    writes: VecDeque<Write>,
+    /// Behind the last byte.
+    end: u64,
+    held: usize,
+    /// How many bytes are kept for those who come later; `None` keeps nothing that was read.
+    buffer: Option<usize>,
+}
+
+#[derive(Debug)]
+struct Write {
+    at: u64,
+    bytes: Bytes,
+}
+
+/// Where events behind a number begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    At(u64),
+    /// Some of them are not kept any more.
+    Gone,
+    /// The stream has not said so many; here is its end.
+    Ahead(u64),
+}
+
+/// The position is not kept any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Dropped;
+
+impl Log {
+    pub(super) fn new(buffer: Option<usize>) -> Self {
+        Self {
+            writes: VecDeque::new(),
+            end: 0,
+            held: 0,
+            buffer,
+        }
+    }
+
+    /// Adds whole events.
+    pub(super) fn push(&mut self, bytes: Bytes) {
+        let at = self.end;
+        self.end += bytes.len() as u64;
+        self.held += bytes.len() + OVERHEAD;
+        self.writes.push_back(Write { at, bytes });
+        if let Some(buffer) = self.buffer {
+            while self.held > buffer && self.writes.len() > 1 {
+                self.drop_first();
+            }
+        }
+    }
+
+    /// The next bytes for a viewer at `position`: whole events; `None` where it has everything.
+    ///
+    /// # Errors
+    /// [`Dropped`]: the viewer fell behind what is kept.
+    pub(super) fn read(&mut self, position: u64) -> Result<Option<Bytes>, Dropped> {
+        if position == self.end {
+            return Ok(None);
+        }
+        let first = self.writes.front().ok_or(Dropped)?;
+        if position < first.at {
+            return Err(Dropped);
+        }
+        let index = self.writes.partition_point(|write| write.at <= position) - 1;
+        let write = &self.writes[index];
+        let bytes = write.bytes.slice((position - write.at) as usize..);
+        if self.buffer.is_none() {
+            // Its one reader has it.
+            self.drop_first();
+        } else if index + 1 < self.writes.len() && bytes.len() < GATHERED {
+            return Ok(Some(self.gather(bytes, index + 1)));
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Several small writes as one, for a reader that catches up.
+    fn gather(&self, first: Bytes, next: usize) -> Bytes {
+        let mut gathered = BytesMut::from(first);
+        for write in self.writes.range(next..) {
+            if gathered.len() + write.bytes.len() > GATHERED {
+                break;
+            }
+            gathered.extend_from_slice(&write.bytes);
+        }
+        gathered.freeze()
+    }
+
+    /// Where the events with numbers greater than `seen` begin; `None` is before the first one.
+    pub(super) fn find(&self, seen: Option<u64>) -> Place {
+        let next = seen.map_or(0, |seen| seen.saturating_add(1));
+        let first = |write: &Write| told(&write.bytes).next().map_or(0, |told| told.number);
+        let index = self.writes.partition_point(|write| first(write) <= next);
+        let Some(write) = index.checked_sub(1).map(|index| &self.writes[index]) else {
+            return match (self.end, seen) {
+                (0, None) => Place::At(0),
+                (0, Some(_)) => Place::Ahead(0),
+                _ => Place::Gone,
+            };
+        };
+        let mut position = write.at;
+        let mut last = 0;
+        for told in told(&write.bytes) {
+            if told.number == next {
+                return Place::At(position);
+            }
+            last = told.number;
+            position += told.bytes.len() as u64;
+        }
+        if last.saturating_add(1) == next {
+            Place::At(position)
+        } else {
+            Place::Ahead(self.end)
+        }
+    }
+
+    /// The number of the last event; `None` before the first.
+    pub(super) fn last(&self) -> Option<u64> {
+        let last = self.writes.back()?;
+        last_told(&last.bytes).map(|told| told.number)
+    }
+
+    /// The number of the first event that is kept.
+    pub(super) fn first(&self) -> Option<u64> {
+        let first = self.writes.front()?;
+        told(&first.bytes).next().map(|told| told.number)
+    }
+
+    /// Where what is kept begins.
+    pub(super) fn start(&self) -> u64 {
+        self.writes.front().map_or(self.end, |write| write.at)
+    }
+
+    /// Everything that is kept, if that is everything that was said.
+    pub(super) fn whole(&self) -> Option<Vec<Bytes>> {
+        let whole = self.writes.front().is_none_or(|write| write.at == 0);
+        (whole && self.buffer.is_some()).then(|| {
+            self.writes
+                .iter()
+                .map(|write| write.bytes.clone())
+                .collect()
+        })
+    }
+
+    /// The last write.
+    pub(super) fn newest(&self) -> Option<Bytes> {
+        self.writes.back().map(|write| write.bytes.clone())
+    }
+
+    /// Behind the last byte.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// How much memory is held, in bytes.
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
+    fn drop_first(&mut self) {
+        if let Some(write) = self.writes.pop_front() {
+            self.held -= write.bytes.len() + OVERHEAD;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(number: u64) -> String {
+        format!(
+            "id: st_aaaaaaaaaaaaaaaaaaaaaaaaaa.{number}\nevent: token\ndata: {{\"text\":\"x\"}}\n\n"
+        )
+    }
+
+    fn events(numbers: std::ops::Range<u64>) -> Bytes {
+        numbers.map(token).collect::<String>().into()
+    }
+
+    /// Reads from `position` to the end.
+    fn rest(log: &mut Log, mut position: u64) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        while let Some(bytes) = log.read(position).unwrap() {
+            position += bytes.len() as u64;
+            numbers.extend(told(&bytes).map(|told| told.number));
+        }
+        numbers
+    }
+
+    #[test]
+    fn every_number_is_found_however_it_was_written() {
+        for cuts in [vec![0, 9], vec![0, 1, 2, 3, 9], vec![0, 4, 8, 9]] {
+            let mut log = Log::new(Some(1 << 20));
+            for cut in cuts.windows(2) {
+                log.push(events(cut[0]..cut[1]));
+            }
+            for seen in 0..9 {
+                let Place::At(position) = log.find(Some(seen)) else {
+                    panic!("{seen} is not found");
+                };
+                assert_eq!(rest(&mut log, position), Vec::from_iter(seen + 1..9));
+            }
+            assert_eq!(log.find(None), Place::At(0));
+            assert_eq!(log.find(Some(9)), Place::Ahead(log.end()));
+            assert_eq!(log.find(Some(u64::MAX)), Place::Ahead(log.end()));
+            assert_eq!(log.last(), Some(8));
+        }
+    }
+
+    #[test]
+    fn what_is_over_the_buffer_is_dropped_from_the_front() {
+        let size = events(0..1).len() + OVERHEAD;
+        let mut log = Log::new(Some(3 * size + 2));
+        for number in 0..9 {
+            log.push(events(number..number + 1));
+            assert!(log.held() <= 3 * size + 2);
+        }
+        assert_eq!(log.find(None), Place::Gone);
+        assert_eq!(log.find(Some(4)), Place::Gone);
+        assert!(matches!(log.find(Some(5)), Place::At(_)));
+        assert_eq!(log.read(0), Err(Dropped));
+        assert!(log.whole().is_none());
+        // One write is kept whatever its size.
+        log.push(events(9..100));
+        assert_eq!(
+            log.find(Some(8)),
+            Place::At(log.end() - events(9..100).len() as u64)
+        );
+        assert_eq!(log.find(Some(7)), Place::Gone);
+    }
+
+    #[test]
+    fn what_is_kept_for_nobody_goes_with_its_reader() {
+        let mut log = Log::new(None);
+        log.push(events(0..2));
+        log.push(events(2..3));
+        assert_eq!(rest(&mut log, 0), [0, 1, 2]);
+        assert_eq!(log.held(), 0);
+        assert!(log.whole().is_none());
+    }
+}

@@ -1,0 +1,216 @@
+//! Which streams there are and were, so that a client that comes back gets a true answer and never
+//! a new generation.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::shared::{Keeping, Stream};
+use crate::metrics::Metrics;
+use crate::model::StreamId;
+
+/// How long a stream is remembered that cannot be read any more.
+const REMEMBERED: Duration = Duration::from_secs(10 * 60);
+/// How many of them are remembered at most, some 100 bytes each; beyond, the oldest are forgotten.
+const MOST: usize = 500_000;
+/// How much memory the logs of ended streams may hold together, in bytes; beyond, the oldest are
+/// dropped before their time.
+const HELD: usize = 512 << 20;
+/// How many entries one call tidies: more than it adds, and never so many that it is long.
+const TIDIED: usize = 8;
+/// How often a process that nobody calls is tidied.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// The streams of this process.
+#[derive(Default)]
+pub struct Registry {
+    known: Mutex<Known>,
+    tasks: TaskTracker,
+    seated: AtomicU64,
+}
+
+/// The place of one reader that came to a stream of somebody's making. While it is held, the
+/// gateway does not end.
+pub struct Seat {
+    registry: Arc<Registry>,
+    metrics: Arc<Metrics>,
+    _open: TaskTrackerToken,
+}
+
+/// What is known of a stream.
+pub enum Found {
+    /// It runs, or has ended and can be read.
+    Stream(Arc<Stream>),
+    /// It ended, with an event of this number, and cannot be read any more.
+    Ended { last: Option<u64> },
+    /// Its clients left before its end, and its upstream was cancelled.
+    Abandoned,
+}
+
+#[derive(Default)]
+struct Known {
+    streams: HashMap<StreamId, Entry>,
+    /// Ended streams that can be read, oldest first.
+    readable: VecDeque<(Instant, StreamId)>,
+    /// Streams that cannot be read any more, oldest first, with the time they are forgotten.
+    past: VecDeque<(Instant, StreamId)>,
+    /// What the logs of the readable ones hold together, in bytes.
+    held: usize,
+}
+
+enum Entry {
+    /// Runs for its viewer only.
+    Passing(Weak<Stream>),
+    Running(Arc<Stream>),
+    Readable {
+        stream: Arc<Stream>,
+        until: Instant,
+        held: usize,
+        last: Option<u64>,
+    },
+    Ended {
+        last: Option<u64>,
+    },
+    Abandoned,
+}
+
+impl Registry {
+    /// A place for one more reader, where fewer than `limit` have one.
+    pub fn seat(
+        self: &Arc<Self>,
+        limit: u64,
+        metrics: &Arc<Metrics>,
+        open: TaskTrackerToken,
+    ) -> Option<Seat> {
+        let room = |seated| (seated < limit).then_some(seated + 1);
+        let order = Ordering::Relaxed;
+        self.seated.fetch_update(order, order, room).ok()?;
+        metrics.reader_came();
+        Some(Seat {
+            registry: Arc::clone(self),
+            metrics: Arc::clone(metrics),
+            _open: open,
+        })
+    }
+
+    pub fn find(&self, stream: StreamId) -> Option<Found> {
+        let mut known = self.lock();
+        known.tidy();
+        Some(match known.streams.get(&stream)? {
+            Entry::Passing(passing) => match passing.upgrade() {
+                Some(stream) => Found::Stream(stream),
+                None => Found::Abandoned,
+            },
+            Entry::Running(stream) => Found::Stream(Arc::clone(stream)),
+            Entry::Readable { until, last, .. } if *until <= Instant::now() => {
+                Found::Ended { last: *last }
+            }
+            Entry::Readable { stream, .. } => Found::Stream(Arc::clone(stream)),
+            Entry::Ended { last } => Found::Ended { last: *last },
+            Entry::Abandoned => Found::Abandoned,
+        })
+    }
+
+    /// What runs for streams that nobody views.
+    pub fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    /// Lets go of what is past its time, until it is dropped.
+    pub async fn keep_tidy(&self) {
+        let mut every = tokio::time::interval(PERIOD);
+        loop {
+            every.tick().await;
+            while self.lock().tidy() {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    pub(super) fn began(&self, stream: &Arc<Stream>, keeping: &Keeping) {
+        let entry = match keeping.window.is_zero() {
+            true => Entry::Passing(Arc::downgrade(stream)),
+            false => Entry::Running(Arc::clone(stream)),
+        };
+        let mut known = self.lock();
+        known.tidy();
+        known.streams.insert(keeping.stream, entry);
+    }
+
+    /// The stream has written its terminal event, which has the number `last`.
+    pub(super) fn ended(&self, stream: &Stream, keeping: &Keeping, last: Option<u64>) {
+        let held = stream.held();
+        let mut known = self.lock();
+        let until = Instant::now() + keeping.window;
+        match known.streams.remove(&keeping.stream) {
+            Some(Entry::Running(stream)) => {
+                known.held += held;
+                known.readable.push_back((until, keeping.stream));
+                let entry = Entry::Readable {
+                    stream,
+                    until,
+                    held,
+                    last,
+                };
+                known.streams.insert(keeping.stream, entry);
+            }
+            _ => known.pass(keeping.stream, Entry::Ended { last }),
+        }
+        known.tidy();
+    }
+
+    /// Nobody came back to the stream in time.
+    pub(super) fn abandoned(&self, stream: StreamId) {
+        self.lock().pass(stream, Entry::Abandoned);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        // Whole after every statement but for counts, so a panic elsewhere does no harm.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.registry.seated.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.reader_left();
+    }
+}
+
+impl Known {
+    /// Remembers how a stream ended that cannot be read any more.
+    fn pass(&mut self, stream: StreamId, entry: Entry) {
+        self.streams.insert(stream, entry);
+        self.past.push_back((Instant::now() + REMEMBERED, stream));
+    }
+
+    /// Lets go of some of what is past its time; says whether there may be more.
+    fn tidy(&mut self) -> bool {
+        let now = Instant::now();
+        for _ in 0..TIDIED {
+            let full = self.held > HELD;
+            let drops = self
+                .readable
+                .pop_front_if(|(until, _)| full || *until <= now);
+            let full = self.past.len() > MOST;
+            let forgets = self.past.pop_front_if(|(until, _)| full || *until <= now);
+            if let Some((_, stream)) = forgets {
+                self.streams.remove(&stream);
+            }
+            if let Some((_, stream)) = drops
+                && let Some(Entry::Readable { held, last, .. }) = self.streams.remove(&stream)
+            {
+                self.held -= held;
+                self.pass(stream, Entry::Ended { last });
+            } else if forgets.is_none() {
+                return false;
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,54 @@
+//! The names of everything in the store.
+
+use crate::model::{RequestId, StreamId};
+use crate::store::PREFIX;
+
+/// Names, as one replica uses them.
+pub(super) struct Keys {
+    replica: String,
+}
+
+impl Keys {
+    /// For a replica with a name that nobody else has.
+    pub(super) fn new() -> Self {
+        let random = RequestId::random();
+        Self {
+            replica: random.as_str().trim_start_matches("req_").to_owned(),
+        }
+    }
+
+    /// This replica's name.
+    pub(super) fn name(&self) -> &str {
+        &self.replica
+    }
+
+    pub(super) fn log(&self, id: StreamId) -> String {
+        format!("{PREFIX}stream:{id}")
+    }
+
+    pub(super) fn past(&self, id: StreamId) -> String {
+        format!("{PREFIX}stream:{id}:past")
+    }
+
+    pub(super) fn viewed(&self, id: StreamId) -> String {
+        format!("{PREFIX}stream:{id}:viewed")
+    }
+
+    /// This replica's sign of life.
+    pub(super) fn replica(&self) -> String {
+        self.life(&self.replica)
+    }
+
+    /// A replica's sign of life.
+    pub(super) fn life(&self, replica: &str) -> String {
+        format!("{PREFIX}replica:{replica}")
+    }
+
+    pub(super) fn own_commands(&self) -> String {
+        self.commands(&self.replica)
+    }
+
+    pub(super) fn commands(&self, replica: &str) -> String {
+        format!("{PREFIX}replica:{replica}:commands")
+    }
+}

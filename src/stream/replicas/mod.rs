@@ -1,0 +1,297 @@
+//! Streams that other replicas can read: each replica writes its streams to the shared store, and
+//! follows those that its clients read and another one makes.
+//!
+//! One task does all of it, in one round trip a turn, however many streams there are: it appends
+//! what its own streams have said since, fetches what followed streams have said, renews the sign
+//! that this replica lives, and takes what others have asked of it. So a store costs a process some
+//! twenty round trips a second at most and no token waits for it. What a replica says in the last
+//! turn before it is killed is not in the store; nobody ever reads a stream past what is there.
+//!
+//! | key behind `sluicegate:` | holds |
+//! |---|---|
+//! | `stream:{id}` | a Redis stream of whole events; an entry's id is its first event's number + 1 |
+//! | `stream:{id}:past` | the number of the terminal event, or `-`; outlives the stream |
+//! | `stream:{id}:viewed` | that somebody reads it on another replica |
+//! | `replica:{name}` | that the replica lives |
+//! | `replica:{name}:commands` | ids of streams that it is to cancel |
+//!
+//! Where the store is gone, streams go on without it; what was not stored then is, once it is back.
+
+mod batch;
+mod follower;
+mod keys;
+mod writer;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use redis::{Value, from_redis_value};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::registry::{Found, Registry};
+use super::shared::{Keeping, Stream};
+use crate::dialect::native::last_told;
+use crate::model::{Error, ErrorCode, StreamId};
+use crate::store::{Store, StoreError};
+
+use batch::{Ask, Batch};
+use follower::Follower;
+use keys::Keys;
+
+/// How long a turn waits for more to do.
+const TURN: Duration = Duration::from_millis(100);
+/// The same where somebody reads another replica's stream.
+const FOLLOWING: Duration = Duration::from_millis(50);
+/// How long a turn waits behind one that failed.
+const AFTER_FAILURE: Duration = Duration::from_millis(250);
+/// How long the sign of life holds, and how often it is renewed.
+const LEASE: Duration = Duration::from_secs(3);
+const RENEWAL: Duration = Duration::from_secs(1);
+/// How long a cancelled stream's replica may take to say so.
+const CANCELLING: Duration = Duration::from_secs(2);
+/// How long the last words of a replica may take.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// What a client waits for that asks again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// This replica's part in the streams that replicas share.
+pub struct Replicas {
+    inner: Arc<Inner>,
+    _task: AbortOnDropHandle<()>,
+}
+
+struct Inner {
+    store: Arc<Store>,
+    registry: Arc<Registry>,
+    keys: Keys,
+    /// How much of a followed stream is kept here, in bytes.
+    buffer: usize,
+    work: Mutex<Work>,
+    /// There is something to write.
+    written: Notify,
+}
+
+/// What the next turn has to do.
+#[derive(Default)]
+struct Work {
+    unstored: HashSet<StreamId>,
+    abandoned: Vec<(StreamId, Duration)>,
+    followed: HashMap<StreamId, Follower>,
+}
+
+impl Replicas {
+    /// Begins to share streams through `store`. Needs a Tokio runtime.
+    pub fn new(store: Arc<Store>, registry: Arc<Registry>, buffer: usize) -> Self {
+        let inner = Arc::new(Inner {
+            store,
+            registry,
+            keys: Keys::new(),
+            buffer,
+            work: Mutex::default(),
+            written: Notify::new(),
+        });
+        let turning = Arc::clone(&inner);
+        Self {
+            inner,
+            _task: AbortOnDropHandle::new(tokio::spawn(async move { turning.run().await })),
+        }
+    }
+
+    /// A stream that another replica makes or made.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Overloaded`] where the store does not answer: the stream may be there.
+    pub async fn find(&self, id: StreamId) -> Result<Option<Found>, Error> {
+        if let Some(follower) = self.inner.work().followed.get(&id) {
+            return Ok(Some(Found::Stream(Arc::clone(follower.stream()))));
+        }
+        let keys = &self.inner.keys;
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("GET").arg(keys.past(id));
+        pipeline.cmd("XRANGE").arg(keys.log(id)).arg("-").arg("+");
+        let (past, entries): (Option<String>, Value) = self
+            .inner
+            .store
+            .pipeline(&pipeline)
+            .await
+            .map_err(unreachable)?;
+        let entries = batch::entries(entries);
+        if entries.is_empty() {
+            return Ok(past.map(|past| match past.parse() {
+                Ok(last) => Found::Ended { last: Some(last) },
+                Err(_) => Found::Abandoned,
+            }));
+        }
+        let follower = Follower::new(id, self.inner.buffer, entries);
+        let stream = Arc::clone(follower.stream());
+        let mut work = self.inner.work();
+        let follower = work.followed.entry(id).or_insert(follower);
+        // Somebody else may have been faster.
+        let stream = match stream.ended() {
+            true => stream,
+            false => Arc::clone(follower.stream()),
+        };
+        drop(work);
+        self.inner.written.notify_one();
+        Ok(Some(Found::Stream(stream)))
+    }
+
+    /// Asks the replica that makes the stream to cancel it, and waits until it has.
+    ///
+    /// # Errors
+    /// As [`Replicas::find`]; nothing is known of the stream then.
+    pub async fn cancel(&self, id: StreamId, stream: &Stream) -> Result<(), Error> {
+        let producer = match self.inner.work().followed.get(&id) {
+            Some(follower) => follower.producer().to_owned(),
+            None => return Ok(()),
+        };
+        let commands = self.inner.keys.commands(&producer);
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("RPUSH").arg(&commands).arg(id.to_string());
+        pipeline
+            .cmd("PEXPIRE")
+            .arg(&commands)
+            .arg(millis(10 * LEASE));
+        let _: Value = self
+            .inner
+            .store
+            .pipeline(&pipeline)
+            .await
+            .map_err(unreachable)?;
+        let ended = std::future::poll_fn(|context| stream.poll_ended(context));
+        timeout(CANCELLING, ended).await.map_err(|_| {
+            let error = "the replica that makes the stream has not answered yet";
+            Error::new(ErrorCode::Overloaded, error).with_retry_after(Some(RETRY))
+        })
+    }
+
+    /// Writes what is left to be written, for as long as that may take.
+    pub async fn flush(&self) {
+        let flushing = async {
+            while !self.inner.work().unstored.is_empty() && self.inner.turn(None).await.is_ok() {}
+        };
+        if timeout(LAST_WORDS, flushing).await.is_err() {
+            tracing::warn!("the last words of some streams are not in the shared state");
+        }
+    }
+
+    /// The stream has more to be stored.
+    pub(super) fn wrote(&self, id: StreamId) {
+        self.inner.work().unstored.insert(id);
+        self.inner.written.notify_one();
+    }
+
+    /// Nobody came back to the stream in time.
+    pub(super) fn abandoned(&self, keeping: &Keeping) {
+        let mut work = self.inner.work();
+        work.abandoned.push((keeping.stream, keeping.window));
+    }
+
+    /// Whether somebody reads the stream on another replica.
+    pub(super) async fn is_viewed(&self, id: StreamId) -> bool {
+        let mut command = redis::cmd("EXISTS");
+        command.arg(self.inner.keys.viewed(id));
+        self.inner.store.query(&command).await.unwrap_or(false)
+    }
+}
+
+impl Inner {
+    fn work(&self) -> MutexGuard<'_, Work> {
+        // Whole after every statement, so a panic elsewhere leaves nothing half done.
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn run(&self) {
+        let mut renewed: Option<Instant> = None;
+        loop {
+            let renews = renewed.is_none_or(|renewed| renewed.elapsed() >= RENEWAL);
+            let turned = self.turn(renews.then_some(LEASE)).await;
+            if renews && turned.is_ok() {
+                renewed = Some(Instant::now());
+            }
+            let pause = match turned {
+                Err(_) => AFTER_FAILURE,
+                // More than one turn takes.
+                Ok(true) => continue,
+                Ok(false) if self.work().followed.is_empty() => TURN,
+                Ok(false) => FOLLOWING,
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// One round trip. Says whether there is more to write than one takes.
+    async fn turn(&self, lease: Option<Duration>) -> Result<bool, StoreError> {
+        let mut batch = Batch::new();
+        if let Some(lease) = lease {
+            batch.renew(self.keys.replica(), lease);
+        }
+        batch.take_commands(self.keys.own_commands());
+        let (taken, more) = self.write(&mut batch);
+        self.follow(&mut batch);
+        let answers = match self.store.pipeline::<Vec<Value>>(batch.pipeline()).await {
+            Ok(answers) => answers,
+            Err(error) => {
+                self.unwritten(taken);
+                self.unfollowed();
+                return Err(error);
+            }
+        };
+        let mut lives = HashMap::new();
+        for (ask, answer) in batch.into_asks().into_iter().zip(answers) {
+            match ask {
+                Ask::Nothing => {}
+                Ask::Commands => {
+                    self.obey(&from_redis_value::<Vec<String>>(answer).unwrap_or_default())
+                }
+                Ask::Append { stream, position } => {
+                    if batch::appended(&answer) {
+                        self.stored(stream, position);
+                    } else {
+                        self.unwritten(vec![stream]);
+                    }
+                }
+                Ask::Life(stream) => {
+                    let life: (Option<Value>, Option<String>) =
+                        from_redis_value(answer).unwrap_or_default();
+                    lives.insert(stream, (life.0.is_some(), life.1.is_some()));
+                }
+                Ask::Entries(stream) => {
+                    let (lives, past) = lives.remove(&stream).unwrap_or((true, false));
+                    self.followed(stream, batch::entries(answer), lives, past);
+                }
+            }
+        }
+        Ok(more)
+    }
+
+    /// Does what others have asked of this replica.
+    fn obey(&self, commands: &[String]) {
+        for id in commands.iter().filter_map(|id| StreamId::parse(id)) {
+            if let Some(Found::Stream(stream)) = self.registry.find(id) {
+                stream.cancel();
+            }
+        }
+    }
+}
+
+fn unreachable(error: StoreError) -> Error {
+    tracing::debug!(%error, "a stream could not be looked for");
+    Error::new(
+        ErrorCode::Overloaded,
+        "the state that replicas share cannot be reached, and the stream may be there",
+    )
+    .with_retry_after(Some(RETRY))
+}
+
+fn millis(duration: Duration) -> u64 {
+    duration.as_millis() as u64
+}
+
+/// The number of the last event in whole events.
+fn last_number(bytes: &[u8]) -> Option<u64> {
+    last_told(bytes).map(|told| told.number)
+}

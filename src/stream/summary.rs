@@ -1,0 +1,60 @@
+//! A stream as a whole, read back from what it has said.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::shared::Stream;
+use crate::dialect::native::{last_told, told};
+
+/// What a stream has come to so far.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Summary {
+    /// `running`, `complete`, `error` or `cancelled`.
+    pub state: &'static str,
+    /// The joined texts of its tokens; `None` where some are not kept.
+    pub text: Option<String>,
+    /// As its terminal event says.
+    pub usage: Value,
+    /// As its terminal event says.
+    pub finish_reason: Value,
+    /// As its terminal event says.
+    pub error: Value,
+}
+
+#[derive(Deserialize)]
+struct Token<'a> {
+    #[serde(borrow)]
+    text: std::borrow::Cow<'a, str>,
+}
+
+impl Summary {
+    pub fn of(stream: &Stream) -> Self {
+        let ended = stream.ended();
+        let text = stream.whole().map(|writes| {
+            let told = writes.iter().flat_map(|write| told(write));
+            let tokens = told.filter(|told| told.name == "token");
+            tokens
+                .filter_map(|told| serde_json::from_str(told.data).ok())
+                .map(|token: Token<'_>| token.text)
+                .collect()
+        });
+        let newest = stream.newest();
+        let terminal = newest.as_deref().filter(|_| ended).and_then(last_told);
+        let data: Value = terminal
+            .and_then(|terminal| serde_json::from_str(terminal.data).ok())
+            .unwrap_or_default();
+        let state = match terminal {
+            None => "running",
+            Some(terminal) if terminal.name == "error" => "error",
+            Some(_) if data["finish_reason"] == "cancelled" => "cancelled",
+            Some(_) => "complete",
+        };
+        Self {
+            state,
+            text,
+            usage: data["usage"].clone(),
+            finish_reason: data["finish_reason"].clone(),
+            error: data["error"].clone(),
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! One client's reading of a stream.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame};
+use tokio::time::{Instant, Sleep};
+
+use super::alone;
+use super::log::Place;
+use super::outlet::Outlet;
+use super::pump::{Conditions, Pump};
+use super::registry::Seat;
+use super::shared::{Found, Keeping, Stream, ViewerId};
+use crate::dialect::native;
+use crate::model::{Error, ErrorCode, EventId, Request};
+use crate::upstream::Trace;
+
+/// Reads one stream from a position on. Once its last reader is dropped, a stream goes on for its
+/// window, or ends at once where it has none.
+pub struct Reader {
+    stream: Arc<Stream>,
+    id: ViewerId,
+    position: u64,
+    over: bool,
+    /// The number of the event before the first that it reads.
+    seen: Option<u64>,
+    /// The number of the last event that the client has, where that is more than is known here.
+    ahead: Option<u64>,
+    /// What it read last, where the stream is kept.
+    last: Bytes,
+    _seat: Option<Seat>,
+}
+
+/// A client's HTTP body: what a [`Reader`] reads, and signs of life.
+pub struct Viewer {
+    reader: Reader,
+    heartbeat: Heartbeat,
+}
+
+/// The reader fell behind what is kept; it reads nothing more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FellBehind {
+    /// The event that comes next is not kept any more.
+    pub missed: EventId,
+}
+
+/// Where a client that comes back goes on.
+pub enum Return {
+    Reader(Reader),
+    /// The client has everything.
+    Complete,
+    /// What it lacks is not kept any more.
+    Gone,
+    /// It names an event that the stream has not sent.
+    Ahead,
+}
+
+/// Asks the route for an answer and waits for its first content, but for no longer than a
+/// heartbeat: then the stream begins all the same, and what comes of it is told in the stream.
+///
+/// # Errors
+/// Why nobody answers, if that is known before the stream began.
+pub async fn open(
+    request: Request,
+    trace: Trace,
+    outlet: Outlet,
+    conditions: Conditions,
+    keeping: Option<Keeping>,
+) -> Result<Viewer, Error> {
+    let heartbeat = Heartbeat::new(conditions.heartbeat, conditions.beat);
+    let period = conditions.heartbeat;
+    let reader = Reader::new(begin(request, trace, outlet, conditions, keeping));
+    let stream = &reader.stream;
+    let first = poll_fn(|context| stream.poll_ready(context, reader.id, 0));
+    // What fails behind the first sign of life is told in the stream.
+    if tokio::time::timeout(period, first).await.is_err() {
+        stream.answered();
+    }
+    match stream.refusal() {
+        Some(error) => Err(error),
+        None => Ok(Viewer::new(reader, heartbeat)),
+    }
+}
+
+/// Begins a stream that nobody views yet. It runs to its end unless a viewer comes and leaves.
+pub fn begin_alone(
+    request: Request,
+    trace: Trace,
+    outlet: Outlet,
+    conditions: Conditions,
+    keeping: Keeping,
+) {
+    let stream = begin(request, trace, outlet, conditions, Some(keeping));
+    stream.answered();
+    alone::run(stream, None);
+}
+
+/// Waits for the whole answer, for clients that do not want a stream. The outlet must be
+/// [bounded](Outlet::bound), since its encoder keeps all of it.
+///
+/// # Errors
+/// Whatever ends the answer but its own finish; nothing of it is given then.
+pub async fn collect(
+    request: Request,
+    trace: Trace,
+    outlet: Outlet,
+    conditions: Conditions,
+) -> Result<Bytes, Error> {
+    let mut reader = Reader::new(begin(request, trace, outlet, conditions, None));
+    let mut whole = BytesMut::new();
+    while let Some(Ok(bytes)) = poll_fn(|context| reader.poll_bytes(context)).await {
+        whole.extend_from_slice(&bytes);
+    }
+    match reader.stream.failure() {
+        Some(error) => Err(error),
+        None => Ok(whole.freeze()),
+    }
+}
+
+fn begin(
+    request: Request,
+    trace: Trace,
+    outlet: Outlet,
+    conditions: Conditions,
+    keeping: Option<Keeping>,
+) -> Arc<Stream> {
+    let pump = Pump::new(request, trace, outlet, conditions);
+    let stream = Arc::new(Stream::new(pump, keeping));
+    if let Some(keeping) = stream.keeping() {
+        keeping.registry.began(&stream, keeping);
+    }
+    stream
+}
+
+impl Reader {
+    /// A reader of `stream` from behind the event with the number `seen`, or from the first event.
+    pub fn join(stream: &Arc<Stream>, seen: Option<u64>, seat: Seat) -> Return {
+        // Before the questions, so that the stream does not end in between for want of viewers.
+        let mut reader = Self::new(Arc::clone(stream));
+        reader._seat = Some(seat);
+        reader.seen = seen;
+        let ended = stream.ended();
+        match stream.find(seen) {
+            Place::At(_) if ended && seen.is_some() && seen == stream.last() => Return::Complete,
+            Place::At(position) => {
+                reader.position = position;
+                Return::Reader(reader)
+            }
+            Place::Gone => Return::Gone,
+            // What another replica has said comes here a little later.
+            Place::Ahead(end) if stream.is_followed() && !ended => {
+                reader.position = end;
+                reader.ahead = seen;
+                Return::Reader(reader)
+            }
+            Place::Ahead(_) => Return::Ahead,
+        }
+    }
+
+    /// The next bytes: whole events. `None` behind the last one.
+    pub fn poll_bytes(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, FellBehind>>> {
+        if self.over {
+            return Poll::Ready(None);
+        }
+        loop {
+            let found = ready!(self.stream.poll_read(context, self.id, self.position));
+            return Poll::Ready(match found {
+                Found::Bytes(bytes) => {
+                    self.position += bytes.len() as u64;
+                    let Some(bytes) = self.unseen(bytes) else {
+                        continue;
+                    };
+                    if self.stream.can_be_read() {
+                        self.last = bytes.clone();
+                    }
+                    Some(Ok(bytes))
+                }
+                Found::End => {
+                    self.over = true;
+                    None
+                }
+                Found::Dropped => {
+                    self.over = true;
+                    self.fell_behind().map(Err)
+                }
+            });
+        }
+    }
+
+    /// What the client does not have of `bytes`. An error that ends the stream short of what the
+    /// client has is for it too.
+    fn unseen(&mut self, bytes: Bytes) -> Option<Bytes> {
+        let Some(ahead) = self.ahead else {
+            return Some(bytes);
+        };
+        let mut unseen = BytesMut::new();
+        for told in native::told(&bytes) {
+            if told.number > ahead {
+                self.ahead = None;
+                unseen.extend_from_slice(told.bytes);
+            } else if told.name == "error" {
+                let number = ahead.saturating_add(1);
+                unseen.extend_from_slice(&native::renumbered(&told, number));
+            }
+        }
+        (!unseen.is_empty()).then(|| unseen.freeze())
+    }
+
+    fn new(stream: Arc<Stream>) -> Self {
+        Self {
+            id: stream.enter(),
+            stream,
+            position: 0,
+            over: false,
+            seen: None,
+            ahead: None,
+            last: Bytes::new(),
+            _seat: None,
+        }
+    }
+
+    fn fell_behind(&self) -> Option<FellBehind> {
+        let stream = self.stream.id()?;
+        let read = native::last_told(&self.last).map(|told| told.number);
+        let number = read.or(self.seen).map_or(0, |seen| seen.saturating_add(1));
+        Some(FellBehind {
+            missed: EventId { stream, number },
+        })
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if self.stream.leave(self.id) {
+            alone::left(&self.stream);
+        }
+    }
+}
+
+impl FellBehind {
+    /// What the client is told.
+    pub fn error(self) -> Error {
+        Error::new(
+            ErrorCode::Gone,
+            "this reader fell behind what is kept of the stream",
+        )
+    }
+}
+
+impl Viewer {
+    pub fn new(reader: Reader, heartbeat: Heartbeat) -> Self {
+        Self { reader, heartbeat }
+    }
+}
+
+impl Body for Viewer {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = &mut *self;
+        let bytes = match this.reader.poll_bytes(context) {
+            Poll::Ready(read) => {
+                this.heartbeat.wrote();
+                read.map(|read| {
+                    read.unwrap_or_else(|behind| native::error(behind.missed, &behind.error()))
+                })
+            }
+            Poll::Pending => Some(ready!(this.heartbeat.poll(context))),
+        };
+        Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+/// A sign of life after every period in which nothing was written. The timer is not touched for
+/// every write: it fires when a sign may be due, and is set again if none is.
+pub struct Heartbeat {
+    timer: Pin<Box<Sleep>>,
+    period: Duration,
+    beat: &'static [u8],
+    last_write: Instant,
+}
+
+impl Heartbeat {
+    pub fn new(period: Duration, beat: &'static [u8]) -> Self {
+        let now = Instant::now();
+        Self {
+            timer: Box::pin(tokio::time::sleep_until(now + period)),
+            period,
+            beat,
+            last_write: now,
+        }
+    }
+
+    pub(super) fn wrote(&mut self) {
+        self.last_write = Instant::now();
+    }
+
+    /// The sign, once it is due.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Bytes> {
+        loop {
+            let next = self.last_write + self.period;
+            if next <= Instant::now() {
+                self.wrote();
+                return Poll::Ready(Bytes::from_static(self.beat));
+            }
+            if self.timer.deadline() > next || self.timer.is_elapsed() {
+                self.timer.as_mut().reset(next);
+            }
+            ready!(self.timer.as_mut().poll(context));
+        }
+    }
+}

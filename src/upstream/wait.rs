@@ -1,0 +1,153 @@
+//! How long an upstream that refuses asks to wait.
+
+use std::time::{Duration, SystemTime};
+
+use http::HeaderMap;
+
+/// The longest wait that an upstream may ask for.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The longest wait that the headers or the body's own words, `said`, ask for. Where they ask for
+/// none, it is until the limits that are used up are there again.
+pub(super) fn wait(
+    headers: &HeaderMap,
+    said: Option<Duration>,
+    now: SystemTime,
+) -> Option<Duration> {
+    retry_after(headers, now)
+        .max(said)
+        .or_else(|| reset(headers))
+        .map(|wait| wait.min(LONGEST))
+}
+
+/// `retry-after-ms`, and `retry-after` as seconds or as a date (RFC 9110, section 10.2.3). The longer
+/// one where they differ: Azure sends 0 ms beside 1 s.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let milliseconds = text(headers, "retry-after-ms")
+        .and_then(|text| text.parse().ok())
+        .map(Duration::from_millis);
+    let plain = text(headers, "retry-after").and_then(|text| {
+        seconds(text).or_else(|| {
+            let date = httpdate::parse_http_date(text).ok()?;
+            Some(date.duration_since(now).unwrap_or_default())
+        })
+    });
+    milliseconds.max(plain)
+}
+
+/// `x-ratelimit-reset-requests` and `-tokens`, for those of which none remain.
+/// <https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers>
+fn reset(headers: &HeaderMap) -> Option<Duration> {
+    let of = |kind: &str| {
+        let remaining = text(headers, &format!("x-ratelimit-remaining-{kind}"));
+        if remaining.is_some_and(|remaining| remaining != "0") {
+            return None;
+        }
+        let reset = text(headers, &format!("x-ratelimit-reset-{kind}"))?;
+        seconds(reset).or_else(|| duration(reset))
+    };
+    of("requests").max(of("tokens"))
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok().map(str::trim)
+}
+
+fn seconds(text: &str) -> Option<Duration> {
+    Duration::try_from_secs_f64(text.parse().ok()?).ok()
+}
+
+/// A duration as Go writes it: `6m0s`, `1h2m3.5s`, `20ms`.
+fn duration(text: &str) -> Option<Duration> {
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (number, behind) = rest.split_at(rest.find(|c: char| c.is_ascii_alphabetic())?);
+        let end = behind.find(|c: char| !c.is_ascii_alphabetic());
+        let (unit, behind) = behind.split_at(end.unwrap_or(behind.len()));
+        let factor = match unit {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 0.001,
+            "us" => 0.000_001,
+            "ns" => 0.000_000_001,
+            _ => return None,
+        };
+        let number: f64 = number.parse().ok()?;
+        total = total.checked_add(Duration::try_from_secs_f64(number * factor).ok()?)?;
+        rest = behind;
+    }
+    (!text.is_empty()).then_some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+
+    use super::*;
+
+    fn waits(headers: &[(&str, &str)], said: Option<Duration>) -> Option<Duration> {
+        let now = httpdate::parse_http_date("Sun, 22 Nov 2026 10:00:00 GMT").unwrap();
+        let headers = headers.iter().map(|(name, value)| {
+            let name: HeaderName = name.parse().unwrap();
+            (name, value.parse().unwrap())
+        });
+        wait(&headers.collect(), said, now)
+    }
+
+    #[test]
+    fn every_form_of_retry_after_is_read() {
+        for (name, value, wait) in [
+            ("retry-after", "7", Some(7000)),
+            ("retry-after", "0.5", Some(500)),
+            ("retry-after-ms", "250", Some(250)),
+            ("retry-after", "Sun, 22 Nov 2026 10:00:09 GMT", Some(9000)),
+            ("retry-after", "Sun, 22 Nov 2026 09:00:00 GMT", Some(0)),
+            (
+                "retry-after",
+                "99999999999",
+                Some(LONGEST.as_millis() as u64),
+            ),
+            ("retry-after", "-1", None),
+            ("retry-after", "soon", None),
+            ("retry-after", "NaN", None),
+            ("x-ratelimit-reset-requests", "1s", Some(1000)),
+            ("x-ratelimit-reset-requests", "6m0s", Some(360_000)),
+            ("x-ratelimit-reset-tokens", "1h2m3.5s", Some(3_723_500)),
+            ("x-ratelimit-reset-tokens", "20ms", Some(20)),
+            ("x-ratelimit-reset-tokens", "59.5", Some(59_500)),
+            ("x-ratelimit-reset-tokens", "1fortnight", None),
+            ("x-ratelimit-reset-tokens", "5s6", None),
+            ("x-ratelimit-reset-tokens", "-5s", None),
+            ("x-ratelimit-reset-tokens", "", None),
+        ] {
+            let wait = wait.map(Duration::from_millis);
+            assert_eq!(waits(&[(name, value)], None), wait, "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn the_longest_wait_is_kept() {
+        let both = [("retry-after-ms", "0"), ("retry-after", "1")];
+        assert_eq!(waits(&both, None), Some(Duration::from_secs(1)));
+        let said = Some(Duration::from_secs(34));
+        assert_eq!(waits(&both, said), said);
+        assert_eq!(waits(&both, Some(Duration::MAX)), Some(LONGEST));
+    }
+
+    #[test]
+    fn only_a_limit_that_is_used_up_is_waited_for() {
+        let limits = [
+            ("x-ratelimit-remaining-requests", "59"),
+            ("x-ratelimit-reset-requests", "1s"),
+            ("x-ratelimit-remaining-tokens", "0"),
+            ("x-ratelimit-reset-tokens", "12.5s"),
+        ];
+        assert_eq!(waits(&limits, None), Some(Duration::from_millis(12_500)));
+        assert_eq!(waits(&limits[..2], None), None);
+        let mut asked = limits.to_vec();
+        asked.push(("retry-after", "3"));
+        assert_eq!(waits(&asked, None), Some(Duration::from_secs(3)));
+    }
+}

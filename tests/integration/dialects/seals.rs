@@ -1,0 +1,155 @@
+//! Seals on reasoning go back to the vendor that made them, and to nobody else.
+
+use serde_json::{Value, json};
+use sluicegate::model::{Request, Sealer, Vendor};
+use sluicegate::wire;
+
+use super::parse;
+
+/// Who reads and makes seals.
+const ANTHROPIC: (&str, &str) = ("anthropic-messages", "anthropic");
+const OTHER: (&str, &str) = ("anthropic-messages", "other");
+const BEDROCK: (&str, &str) = ("bedrock-converse", "bedrock");
+const OPENAI: (&str, &str) = ("openai-responses", "openai");
+const AZURE: (&str, &str) = ("openai-responses", "azure");
+const ALL: [(&str, &str); 5] = [ANTHROPIC, OTHER, BEDROCK, OPENAI, AZURE];
+
+const SEAL: &str = "EqQBCkYIBxgCKkD+/==";
+
+fn sealer((wire, vendor): (&str, &str)) -> Sealer {
+    Sealer::new(wire::by_name(wire).unwrap().name(), vendor)
+}
+
+/// The seal as `maker`'s client holds it.
+fn marked(maker: (&str, &str)) -> String {
+    format!("{}{SEAL}", sealer(maker).mark())
+}
+
+/// The body that `reader` gets.
+fn read_by(reader: (&str, &str), request: &Request) -> String {
+    let request = sealer(reader).open(request.for_wire(reader.0).unwrap());
+    let wire = wire::by_name(reader.0).unwrap();
+    let outgoing = wire.request(&request, "m", &Vendor::default()).unwrap();
+    outgoing.body.to_string()
+}
+
+/// A conversation in each dialect that has seals.
+fn conversations(seal: &str) -> [(&'static str, Value); 3] {
+    let messages = json!({"model": "m", "max_tokens": 9, "messages": [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": [
+            {"type": "thinking", "thinking": "Hm.", "signature": seal},
+            {"type": "redacted_thinking", "data": seal},
+            {"type": "text", "text": "Hello"},
+        ]},
+        {"role": "user", "content": "Go on"},
+    ]});
+    let responses = json!({"model": "m", "input": [
+        {"role": "user", "content": "Hi"},
+        {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "Hm."}], "encrypted_content": seal},
+        {"type": "reasoning", "id": "rs_2", "summary": [], "encrypted_content": seal},
+        {"role": "assistant", "content": "Hello"},
+        {"role": "user", "content": "Go on"},
+    ]});
+    let part = |kept: Value, text: &str| json!({"type": "reasoning", "text": text, "providerMetadata": {"sluicegate": kept}});
+    let page = json!({"model": "m", "messages": [
+        {"id": "1", "role": "user", "parts": [{"type": "text", "text": "Hi"}]},
+        {"id": "2", "role": "assistant", "parts": [
+            part(json!({"signature": seal}), "Hm."),
+            part(json!({"sealed": seal}), ""),
+            {"type": "text", "text": "Hello"},
+        ]},
+        {"id": "3", "role": "user", "parts": [{"type": "text", "text": "Go on"}]},
+    ]});
+    [
+        ("/v1/messages", messages),
+        ("/v1/responses", responses),
+        ("/v1/ui-messages", page),
+    ]
+}
+
+#[test]
+fn a_seal_goes_to_its_maker_as_it_was_made_and_to_nobody_else() {
+    for maker in ALL {
+        for (path, body) in conversations(&marked(maker)) {
+            let request = parse(path, &body).unwrap();
+            for reader in ALL {
+                let said = read_by(reader, &request);
+                assert!(!said.contains("sluicegate:"), "{path} {said}");
+                let seals = said.matches(&format!("\"{SEAL}\"")).count();
+                let expected = if maker == reader { 2 } else { 0 };
+                assert_eq!(seals, expected, "{path}: {maker:?} to {reader:?}: {said}");
+                assert_eq!(said.contains("Hm."), maker == reader, "{path}: {said}");
+                assert!(said.contains("Hello") && said.contains("Go on"), "{said}");
+            }
+        }
+    }
+}
+
+/// The client had it from the vendor itself.
+#[test]
+fn a_seal_without_a_mark_is_for_the_clients_own_protocol() {
+    for (path, body) in conversations(SEAL) {
+        let request = parse(path, &body).unwrap();
+        for reader in ALL {
+            let own = matches!(
+                (path, reader.0),
+                ("/v1/messages", "anthropic-messages") | ("/v1/responses", "openai-responses")
+            );
+            let said = read_by(reader, &request);
+            assert_eq!(said.contains(SEAL), own, "{path} to {reader:?}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_turn_of_nothing_but_foreign_reasoning_is_left_out() {
+    let body = json!({"model": "m", "max_tokens": 9, "messages": [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": [{"type": "redacted_thinking", "data": marked(OPENAI)}]},
+        {"role": "user", "content": "Go on"},
+    ]});
+    let request = parse("/v1/messages", &body).unwrap();
+    for reader in ALL {
+        let said: Value = serde_json::from_str(&read_by(reader, &request)).unwrap();
+        if let Some(messages) = said["messages"].as_array() {
+            let roles = messages.iter().map(|message| &message["role"]);
+            assert!(
+                !roles.clone().any(|role| role == "assistant") || reader == OPENAI,
+                "{said}"
+            );
+        }
+    }
+}
+
+/// Clients join the pieces of a seal that a vendor sent in several.
+#[test]
+fn pieces_of_a_seal_are_joined() {
+    let mark = sealer(ANTHROPIC).mark().to_owned();
+    for (path, body) in conversations(&format!("{mark}EqQBCkYI{mark}BxgCKkD+/==")) {
+        let said = read_by(ANTHROPIC, &parse(path, &body).unwrap());
+        assert_eq!(said.matches(SEAL).count(), 2, "{path}: {said}");
+    }
+}
+
+/// No name of a vendor is the beginning of another's mark.
+#[test]
+fn vendors_are_told_apart_whatever_their_names() {
+    let marks = ["a", "a:b", "a%3Ab", "a%b", ""]
+        .map(|vendor| sealer((ANTHROPIC.0, vendor)).mark().to_owned());
+    for (at, mark) in marks.iter().enumerate() {
+        for (other, longer) in marks.iter().enumerate() {
+            assert_eq!(longer.starts_with(mark), at == other, "{mark} {longer}");
+        }
+    }
+}
+
+/// A text may say anything.
+#[test]
+fn only_seals_are_read() {
+    let body = json!({"model": "m", "max_tokens": 9, "messages": [
+        {"role": "user", "content": [{"type": "text", "text": "sluicegate:openai-responses:openai:x"}]},
+    ]});
+    let request = parse("/v1/messages", &body).unwrap();
+    assert!(read_by(ANTHROPIC, &request).contains("sluicegate:openai-responses:openai:x"));
+}

@@ -1,0 +1,116 @@
+//! Several streams over one connection.
+
+use std::collections::HashMap;
+
+use super::client::{Answer, Asked, Event};
+use super::harness::Running;
+use super::scripted::{Exchange, Scripted};
+use crate::fixture_server::{fast, serve};
+
+const LONG: &str = "{ window: 1h }";
+
+async fn begun(running: &Running, upstream: &Scripted) -> (String, Exchange) {
+    let answering = async {
+        let mut exchange = upstream.request().await;
+        exchange.begin().await;
+        exchange.token("one").await;
+        exchange
+    };
+    let (mut answer, exchange) = tokio::join!(running.prompt(), answering);
+    let start = answer.expect("start").await;
+    (start["stream"].as_str().unwrap().to_owned(), exchange)
+}
+
+fn several(streams: &[&str]) -> Asked {
+    Asked::new(
+        "GET",
+        format!("/v1/events?stream={}", streams.join("&stream=")),
+    )
+}
+
+/// The texts of each stream's tokens, and what ended it.
+fn by_stream(events: &[Event]) -> HashMap<&str, (String, &str)> {
+    let mut streams: HashMap<&str, (String, &str)> = HashMap::new();
+    for event in events {
+        let stream = event.data["stream"].as_str().unwrap();
+        let of = streams.entry(stream).or_default();
+        assert_eq!(of.1, "", "nothing follows a terminal event");
+        match event.name.as_str() {
+            "token" => of.0.push_str(event.data["text"].as_str().unwrap()),
+            "complete" | "error" => of.1 = &event.name,
+            _ => {}
+        }
+    }
+    streams
+}
+
+async fn next(answer: &mut Answer, name: &str) -> Event {
+    let event = answer.event().await.unwrap();
+    assert_eq!(event.name, name);
+    event
+}
+
+#[tokio::test]
+async fn streams_come_over_one_connection_and_go_on_over_another() {
+    let upstream = Scripted::bind().await;
+    let running = Running::keeping(&[upstream.addr()], LONG, "");
+    let (a, mut to_a) = begun(&running, &upstream).await;
+    let (b, mut to_b) = begun(&running, &upstream).await;
+    let mut answer = running.ask(&several(&[&a, &b])).await;
+    assert_eq!(answer.header("content-type"), "text/event-stream");
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        seen.push(answer.event().await.unwrap());
+    }
+    to_b.token("two").await;
+    seen.push(next(&mut answer, "token").await);
+    drop(answer);
+    to_a.token("two").await;
+    to_a.finish().await;
+    to_b.token("three").await;
+    let back = several(&[&a, &b]).header("last-event-id", &seen.last().unwrap().id);
+    let mut answer = running.ask(&back).await;
+    // What came while nobody was there, and its end.
+    for _ in 0..3 {
+        seen.push(answer.event().await.unwrap());
+    }
+    to_b.finish().await;
+    seen.extend(answer.rest().await);
+    let streams = by_stream(&seen);
+    assert_eq!(streams[a.as_str()], ("onetwo".to_owned(), "complete"));
+    assert_eq!(streams[b.as_str()], ("onetwothree".to_owned(), "complete"));
+    // Every event can be come back to.
+    let ids: std::collections::HashSet<_> = seen.iter().map(|event| &event.id).collect();
+    assert_eq!(ids.len(), seen.len());
+    let back = several(&[&a, &b]).header("last-event-id", &seen.last().unwrap().id);
+    assert_eq!(running.ask(&back).await.status(), 204);
+    // In another order, and from the middle.
+    let back = several(&[&b, &a]).header("last-event-id", &seen[3].id);
+    let rest = running.ask(&back).await.rest().await;
+    assert_eq!(rest.len(), seen.len() - 4);
+}
+
+#[tokio::test]
+async fn a_stream_that_is_gone_takes_no_other_along() {
+    let upstream = serve(&fast());
+    let running = Running::keeping(&[upstream.addr()], LONG, "");
+    let events = running.prompt().await.events().await;
+    let here = events[0].data["stream"].as_str().unwrap();
+    let unknown = format!("st_{}", "a".repeat(26));
+    let seen = running.ask(&several(&[&unknown, here])).await.rest().await;
+    let streams = by_stream(&seen);
+    assert_eq!(streams[here].1, "complete");
+    assert_eq!(streams[unknown.as_str()].1, "error");
+    assert_eq!(seen[0].data["error"]["code"], "not_found");
+    for (asked, status) in [
+        (several(&[&unknown]), 404),
+        (several(&["st_x", here]), 400),
+        (several(&[here]).header("last-event-id", &events[1].id), 400),
+        (Asked::new("GET", "/v1/events"), 400),
+        (several(&vec![here; 65]), 400),
+        (several(&[here, here]), 200),
+    ] {
+        assert_eq!(running.ask(&asked).await.status(), status, "{asked:?}");
+    }
+    assert_eq!(upstream.request_count(), 1);
+}

@@ -1,0 +1,268 @@
+//! Several replicas before one store: a stream is read wherever its client lands.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use sluicegate::fixture::{Options, Pace};
+
+use super::client::{Answer, Asked, check_order, outcome, text};
+use super::harness::{Running, kept_targets};
+use super::program::{Serving, TemporaryFile};
+use super::scripted::{Exchange, Scripted};
+use super::soon;
+use crate::fixture_server::serve;
+use crate::valkey::Valkey;
+
+fn state(valkey: &Valkey) -> String {
+    format!("state: {}", valkey.url())
+}
+
+/// Two replicas of one gateway.
+async fn pair(upstream: &Scripted, valkey: &Valkey, resume: &str) -> (Running, Running) {
+    let replica = || Running::keeping(&[upstream.addr()], resume, &state(valkey));
+    let (one, other) = (replica(), replica());
+    for replica in [&one, &other] {
+        soon(replica.gateway.app().store.as_ref().unwrap().up()).await;
+    }
+    (one, other)
+}
+
+async fn begun(running: &Running, upstream: &Scripted) -> (Answer, Exchange, String) {
+    let answering = async {
+        let mut exchange = upstream.request().await;
+        exchange.begin().await;
+        exchange.token("one ").await;
+        exchange
+    };
+    let (mut answer, exchange) = tokio::join!(running.prompt(), answering);
+    let start = answer.expect("start").await;
+    answer.expect("token").await;
+    let stream = start["stream"].as_str().unwrap().to_owned();
+    (answer, exchange, stream)
+}
+
+/// Reads a stream on another replica than its own, as soon as it is known there.
+async fn viewed(running: &Running, stream: &str) -> Answer {
+    let events = Asked::new("GET", format!("/v1/streams/{stream}/events"));
+    soon(async {
+        loop {
+            let answer = running.ask(&events).await;
+            if answer.status() != 404 {
+                return answer;
+            }
+        }
+    })
+    .await
+}
+
+async fn status(running: &Running, stream: &str) -> (u16, Value) {
+    let mut answer = running
+        .ask(&Asked::new("GET", format!("/v1/streams/{stream}")))
+        .await;
+    let body = answer.body().await;
+    (answer.status(), serde_json::from_slice(&body).unwrap())
+}
+
+#[tokio::test]
+async fn a_stream_is_read_live_where_it_is_not_made() {
+    let (upstream, valkey) = (Scripted::bind().await, Valkey::start());
+    let (here, there) = pair(&upstream, &valkey, "{ window: 1h }").await;
+    let (mut own, mut exchange, stream) = begun(&here, &upstream).await;
+    let mut reader = viewed(&there, &stream).await;
+    let mut seen = vec![reader.event().await.unwrap(), reader.event().await.unwrap()];
+    exchange.token("two ").await;
+    seen.push(reader.event().await.unwrap());
+    assert_eq!(status(&there, &stream).await.1["state"], "running");
+    exchange.token("three").await;
+    exchange.finish().await;
+    seen.extend(reader.rest().await);
+    check_order(&seen);
+    assert_eq!(text(&seen), "one two three");
+    assert_eq!(own.rest().await, seen[2..]);
+    let (code, body) = status(&there, &stream).await;
+    assert_eq!((code, &body["state"]), (200, &Value::from("complete")));
+    assert_eq!(body["text"], "one two three");
+    // Who has everything is told so everywhere.
+    let back = Asked::prompt("m").header("last-event-id", &seen.last().unwrap().id);
+    assert_eq!(there.ask(&back).await.status(), 204);
+    assert!(!upstream.was_asked_again());
+}
+
+#[tokio::test]
+async fn a_client_that_lands_elsewhere_goes_on_where_it_was() {
+    let (upstream, valkey) = (Scripted::bind().await, Valkey::start());
+    let (here, there) = pair(&upstream, &valkey, "{ window: 1s }").await;
+    let (answer, mut exchange, stream) = begun(&here, &upstream).await;
+    drop(answer);
+    viewed(&there, &stream).await;
+    let back = Asked::prompt("m").header("last-event-id", format!("{stream}.1"));
+    let mut answer = there.ask(&back).await;
+    // Far longer than the window: it is read, although not where it is made.
+    tokio::time::sleep(Duration::from_millis(3500)).await;
+    exchange.token("two").await;
+    exchange.finish().await;
+    let events = answer.rest().await;
+    assert_eq!(text(&events), "two");
+    assert_eq!(events[0].id, format!("{stream}.2"));
+    assert_eq!(outcome(&events), "");
+    assert!(!upstream.was_asked_again());
+}
+
+#[tokio::test]
+async fn any_replica_cancels() {
+    let (upstream, valkey) = (Scripted::bind().await, Valkey::start());
+    let (here, there) = pair(&upstream, &valkey, "{ window: 1h }").await;
+    let (mut answer, exchange, stream) = begun(&here, &upstream).await;
+    viewed(&there, &stream).await;
+    let cancel = Asked::new("DELETE", format!("/v1/streams/{stream}"));
+    let mut cancelled = there.ask(&cancel).await;
+    assert_eq!(cancelled.status(), 200);
+    let body: Value = serde_json::from_slice(&cancelled.body().await).unwrap();
+    assert_eq!(body["state"], "cancelled");
+    exchange.closed().await;
+    assert_eq!(
+        answer.expect("complete").await["finish_reason"],
+        "cancelled"
+    );
+}
+
+#[tokio::test]
+async fn what_is_past_is_past_everywhere() {
+    let (upstream, valkey) = (Scripted::bind().await, Valkey::start());
+    let (here, there) = pair(&upstream, &valkey, "{ window: 300ms }").await;
+    let (answer, exchange, left) = begun(&here, &upstream).await;
+    drop(viewed(&there, &left).await);
+    drop(answer);
+    exchange.closed().await;
+    let (mut answer, mut exchange, ended) = begun(&here, &upstream).await;
+    drop(viewed(&there, &ended).await);
+    exchange.finish().await;
+    answer.rest().await;
+    for stream in [left, ended] {
+        soon(async { while status(&there, &stream).await.0 != 410 {} }).await;
+        let (code, body) = status(&there, &stream).await;
+        assert_eq!((code, &body["error"]["code"]), (410, &Value::from("gone")));
+    }
+    let unknown = format!("st_{}", "a".repeat(26));
+    assert_eq!(status(&there, &unknown).await.0, 404);
+}
+
+#[tokio::test]
+async fn without_its_store_a_stream_goes_on_and_is_stored_when_it_is_back() {
+    let (upstream, mut valkey) = (Scripted::bind().await, Valkey::start());
+    let (here, there) = pair(&upstream, &valkey, "{ window: 1h }").await;
+    let (mut answer, mut exchange, stream) = begun(&here, &upstream).await;
+    valkey.kill();
+    exchange.token("two ").await;
+    answer.expect("token").await;
+    // Elsewhere it may be there, and nobody can say.
+    soon(async {
+        loop {
+            let (code, body) = status(&there, &stream).await;
+            if code == 503 {
+                return assert_eq!(body["error"]["retryable"], true);
+            }
+        }
+    })
+    .await;
+    // Where it is made it is read as ever.
+    assert_eq!(status(&here, &stream).await.1["text"], "one two ");
+    valkey.revive();
+    for replica in [&here, &there] {
+        soon(replica.gateway.app().store.as_ref().unwrap().up()).await;
+    }
+    exchange.token("three").await;
+    exchange.finish().await;
+    assert_eq!(outcome(&answer.rest().await), "");
+    // What the store forgot is gone, and nobody pretends otherwise; what came since is there.
+    let back = Asked::prompt("m").header("last-event-id", format!("{stream}.2"));
+    soon(async {
+        loop {
+            let mut answer = there.ask(&back).await;
+            if answer.status() == 200 {
+                let events = answer.rest().await;
+                return assert_eq!((text(&events).as_str(), outcome(&events)), ("three", ""));
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_killed_replica_ends_its_streams_for_those_who_read_elsewhere() {
+    let (upstream, valkey) = (Scripted::bind().await, Valkey::start());
+    let config = kept_targets(&[upstream.addr()], "{ window: 1h }", &state(&valkey));
+    let file = TemporaryFile::new(&config);
+    let killed = Serving::start(&file, &[]).await;
+    let there = Running::start(&config);
+    soon(there.gateway.app().store.as_ref().unwrap().up()).await;
+    let answering = async {
+        let mut exchange = upstream.request().await;
+        exchange.begin().await;
+        exchange.token("one ").await;
+        exchange
+    };
+    let asked = Asked::prompt("m");
+    let (mut answer, _exchange) = tokio::join!(killed.ask(&asked), answering);
+    let start = answer.expect("start").await;
+    let stream = start["stream"].as_str().unwrap().to_owned();
+    let mut reader = viewed(&there, &stream).await;
+    reader.expect("start").await;
+    reader.expect("token").await;
+    killed.program.signal(Signal::KILL);
+    let begun = tokio::time::Instant::now();
+    let error = reader.event().await.unwrap();
+    let took = begun.elapsed();
+    assert_eq!(error.id, format!("{stream}.2"));
+    assert_eq!(error.data["error"]["code"], "stream_interrupted");
+    assert_eq!(error.data["error"]["retryable"], true);
+    assert_eq!(reader.event().await, None);
+    // A promise of the interface, and no matter of this machine's speed.
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    // A client that has seen more than the store has is told the same.
+    let back = Asked::prompt("m").header("last-event-id", format!("{stream}.7"));
+    let mut answer = there.ask(&back).await;
+    if answer.status() == 200 {
+        let events = answer.rest().await;
+        assert_eq!(outcome(&events), "stream_interrupted");
+        assert_eq!(events[0].id, format!("{stream}.8"));
+    } else {
+        assert_eq!(answer.status(), 400);
+    }
+}
+
+#[tokio::test]
+async fn tokens_do_not_pay_a_round_trip_each() {
+    let valkey = Valkey::start();
+    let upstream = serve(&Options {
+        pace: Pace::Every(Duration::from_millis(2)),
+        ..Options::default()
+    });
+    let running = Running::keeping(&[upstream.addr()], "{ window: 1h }", &state(&valkey));
+    soon(running.gateway.app().store.as_ref().unwrap().up()).await;
+    let asked = "sluicegate_store_round_trips_total";
+    let before = running.metric(asked).await;
+    let mut tokens = 0;
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let clients_at = running.clients;
+        clients.spawn(async move {
+            let mut client = crate::raw_client::RawClient::connect(clients_at)
+                .await
+                .unwrap();
+            Asked::prompt("m").send(&mut client).await;
+            let head = client.head().await.unwrap();
+            Answer::new(head, client).events().await.len()
+        });
+    }
+    while let Some(events) = clients.join_next().await {
+        tokens += events.unwrap();
+    }
+    let trips = running.metric(asked).await - before;
+    assert!(trips > 0.0, "nothing was stored");
+    assert!(
+        trips < tokens as f64 / 10.0,
+        "{trips} round trips for {tokens} events"
+    );
+}

@@ -1,0 +1,306 @@
+//! Clients that lose their connection and come back: they get what they lack, once, and the model is
+//! asked once.
+
+use std::collections::VecDeque;
+
+use proptest::prelude::Rng as _;
+use proptest::test_runner::{RngAlgorithm, TestRng};
+use sluicegate::fixture::{Fault, Options, Pace};
+use tokio::io::AsyncReadExt as _;
+
+use super::client::{Answer, Asked, Event, check_order, outcome, text};
+use super::harness::Running;
+use super::scripted::{Exchange, Scripted};
+use super::soon;
+use crate::fixture_server::{fast, serve};
+use crate::raw_client::RawClient;
+
+/// Longer than any test runs.
+const LONG: &str = "{ window: 1h }";
+
+/// Every way in which a client that has seen `id` comes back to its stream.
+fn returns(id: &str) -> [Asked; 4] {
+    let (stream, number) = id.split_once('.').unwrap();
+    let events = format!("/v1/streams/{stream}/events");
+    [
+        Asked::prompt("m").header("last-event-id", id),
+        Asked::new("GET", "/v1/streams?model=m&prompt=Hello").header("last-event-id", id),
+        Asked::new("GET", &events).header("last-event-id", id),
+        Asked::new("GET", format!("{events}?after={number}")),
+    ]
+}
+
+/// A stream whose upstream has given these tokens, and whose client has read them.
+async fn begun(running: &Running, upstream: &Scripted, tokens: &[&str]) -> (Answer, Exchange) {
+    let answering = async {
+        let mut exchange = upstream.request().await;
+        exchange.begin().await;
+        for token in tokens {
+            exchange.token(token).await;
+        }
+        exchange
+    };
+    tokio::join!(running.prompt(), answering)
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_where_its_client_stopped_reading() {
+    let upstream = Scripted::bind().await;
+    let running = Running::keeping(&[upstream.addr()], LONG, "");
+    let (mut answer, mut exchange) = begun(&running, &upstream, &["one ", "two "]).await;
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        seen.push(answer.event().await.unwrap());
+    }
+    drop(answer);
+    // It is read on while nobody is there.
+    exchange.token("three ").await;
+    let back = Asked::prompt("m").header("last-event-id", &seen[1].id);
+    let mut answer = running.ask(&back).await;
+    for _ in 0..2 {
+        seen.push(answer.event().await.unwrap());
+    }
+    exchange.token("four").await;
+    exchange.finish().await;
+    seen.extend(answer.rest().await);
+    check_order(&seen);
+    assert_eq!(text(&seen), "one two three four");
+    assert!(!upstream.was_asked_again());
+}
+
+#[tokio::test]
+async fn an_ended_stream_is_read_from_anywhere_by_every_path() {
+    let upstream = serve(&fast());
+    let running = Running::keeping(&[upstream.addr()], LONG, "");
+    let events = running.prompt().await.events().await;
+    running.idle().await;
+    for (number, event) in events.iter().enumerate() {
+        for asked in returns(&event.id) {
+            let mut answer = running.ask(&asked).await;
+            if number + 1 == events.len() {
+                assert_eq!(answer.status(), 204);
+                assert_eq!(answer.body().await, b"");
+                continue;
+            }
+            assert_eq!(answer.header("content-type"), "text/event-stream");
+            assert_eq!(answer.header("x-accel-buffering"), "no");
+            assert_eq!(answer.rest().await, events[number + 1..]);
+        }
+    }
+    let stream = events[0].data["stream"].as_str().unwrap();
+    let whole = Asked::new("GET", format!("/v1/streams/{stream}/events"));
+    assert_eq!(running.ask(&whole).await.events().await, events);
+    assert_eq!(upstream.request_count(), 1);
+    assert_eq!(running.metric("sluicegate_readers").await, 0.0);
+    let complete = running.metric("sluicegate_returns_total{found=\"complete\"}");
+    assert_eq!(complete.await, 4.0);
+}
+
+#[tokio::test]
+async fn a_stream_that_nobody_comes_back_to_is_cancelled_and_gone() {
+    let upstream = Scripted::bind().await;
+    let running = Running::keeping(&[upstream.addr()], "{ window: 200ms }", "");
+    let (mut answer, exchange) = begun(&running, &upstream, &["one"]).await;
+    let start = answer.event().await.unwrap();
+    drop(answer);
+    exchange.closed().await;
+    running.idle().await;
+    for asked in returns(&start.id) {
+        let mut answer = running.ask(&asked).await;
+        assert_eq!(answer.status(), 410);
+        assert_eq!(answer.error().await["code"], "gone");
+    }
+    assert!(!upstream.was_asked_again());
+}
+
+#[tokio::test]
+async fn a_client_that_comes_back_stops_the_clock() {
+    let upstream = Scripted::bind().await;
+    let running = Running::keeping(&[upstream.addr()], "{ window: 300ms }", "");
+    let (mut answer, mut exchange) = begun(&running, &upstream, &["one"]).await;
+    let start = answer.event().await.unwrap();
+    drop(answer);
+    let back = Asked::prompt("m").header("last-event-id", &start.id);
+    let mut answer = running.ask(&back).await;
+    answer.expect("token").await;
+    // Longer than the window: it is about nobody being there, not about when they were.
+    tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+    exchange.token("two").await;
+    answer.expect("token").await;
+    exchange.finish().await;
+    answer.expect("complete").await;
+}
+
+#[tokio::test]
+async fn an_ended_stream_is_readable_for_its_window() {
+    let upstream = serve(&fast());
+    let running = Running::keeping(&[upstream.addr()], "{ window: 500ms }", "");
+    let events = running.prompt().await.events().await;
+    let [back, ..] = returns(&events[0].id);
+    assert_eq!(running.ask(&back).await.rest().await, events[1..]);
+    soon(async { while running.ask(&back).await.status() != 410 {} }).await;
+    // Who has everything has everything.
+    let [back, ..] = returns(&events.last().unwrap().id);
+    assert_eq!(running.ask(&back).await.status(), 204);
+    assert_eq!(upstream.request_count(), 1);
+}
+
+#[tokio::test]
+async fn what_is_over_the_buffer_is_gone() {
+    let upstream = Scripted::bind().await;
+    let running = Running::keeping(&[upstream.addr()], "{ window: 1h, buffer: 64KiB }", "");
+    let (mut answer, mut exchange) = begun(&running, &upstream, &[]).await;
+    let words = "x".repeat(10_000);
+    for _ in 0..20 {
+        exchange.token(&words).await;
+    }
+    exchange.finish().await;
+    let events = answer.events().await;
+    assert_eq!(text(&events).len(), 200_000);
+    let [back, ..] = returns(&events[2].id);
+    let mut answer = running.ask(&back).await;
+    assert_eq!(answer.status(), 410);
+    assert_eq!(answer.error().await["code"], "gone");
+    let [back, ..] = returns(&events[18].id);
+    assert_eq!(running.ask(&back).await.rest().await, events[19..]);
+}
+
+#[tokio::test]
+async fn ids_that_do_not_fit_are_refused() {
+    let upstream = serve(&fast());
+    let running = Running::keeping(&[upstream.addr()], LONG, "");
+    let events = running.prompt().await.events().await;
+    let stream = events[0].data["stream"].as_str().unwrap();
+    let other = running.prompt().await.events().await;
+    let path = format!("/v1/streams/{stream}/events");
+    let unknown = format!("st_{}", "a".repeat(26));
+    let get = |path: String| Asked::new("GET", path);
+    for (asked, status) in [
+        (
+            Asked::prompt("m").header("last-event-id", format!("{stream}.99999")),
+            400,
+        ),
+        (get(path.clone()).header("last-event-id", &other[0].id), 400),
+        (get(format!("{path}?after=x")), 400),
+        (get(format!("{path}?after=-1")), 400),
+        (get("/v1/streams/st_x/events".to_owned()), 400),
+        (get("/v1/streams/st_x".to_owned()), 400),
+        (get(format!("/v1/streams/{unknown}/events")), 404),
+        (get(format!("/v1/streams/{unknown}")), 404),
+        (Asked::new("DELETE", format!("/v1/streams/{unknown}")), 404),
+    ] {
+        let mut answer = running.ask(&asked).await;
+        assert_eq!(answer.status(), status, "{asked:?}");
+        answer.error().await;
+    }
+    assert_eq!(upstream.request_count(), 2);
+}
+
+#[tokio::test]
+async fn an_error_is_read_again_as_it_was() {
+    let upstream = serve(&Options {
+        fault: Some(Fault::Truncate { after: 5 }),
+        ..fast()
+    });
+    let running = Running::keeping(&[upstream.addr()], LONG, "");
+    let events = running.prompt().await.events().await;
+    assert_eq!(outcome(&events), "stream_interrupted");
+    let [back, ..] = returns(&events[1].id);
+    assert_eq!(running.ask(&back).await.rest().await, events[2..]);
+    let [back, ..] = returns(&events.last().unwrap().id);
+    assert_eq!(running.ask(&back).await.status(), 204);
+    assert_eq!(upstream.request_count(), 1);
+}
+
+/// Reads whole events until `cut` bytes have come or the stream ends, and drops the connection.
+/// Says the status, and whether it ended.
+async fn read_some(running: &Running, asked: &Asked, cut: usize, seen: &mut Vec<Event>) -> bool {
+    let mut client = RawClient::connect(running.clients).await.unwrap();
+    asked.send(&mut client).await;
+    let mut bytes = vec![0; cut];
+    let mut read = 0;
+    // Whatever the cut falls into, a header or an event's middle.
+    while read < cut {
+        match soon(client.stream().read(&mut bytes[read..]))
+            .await
+            .unwrap()
+        {
+            0 => break,
+            more => read += more,
+        }
+        if bytes[..read].starts_with(b"HTTP/1.1 204") {
+            return true;
+        }
+    }
+    let text = String::from_utf8_lossy(&bytes[..read]).into_owned();
+    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+        return false;
+    };
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    let mut events = dechunked(body);
+    while let Some(event) = events.pop_front() {
+        seen.push(event);
+    }
+    false
+}
+
+/// The whole events of a chunked body that may be cut anywhere.
+fn dechunked(mut body: &str) -> VecDeque<Event> {
+    let mut text = String::new();
+    while let Some((size, rest)) = body.split_once("\r\n") {
+        let Ok(size) = usize::from_str_radix(size, 16) else {
+            break;
+        };
+        let Some(chunk) = rest.get(..size) else {
+            text.push_str(rest);
+            break;
+        };
+        text.push_str(chunk);
+        body = rest[size..].strip_prefix("\r\n").unwrap_or("");
+    }
+    let whole = text.rfind("\n\n").map_or(0, |end| end + 2);
+    super::client::parsed(&text[..whole])
+}
+
+/// Cuts the link of an `EventSource` at random, many times over. `SLUICEGATE_SEED` repeats a run.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn links_that_are_cut_at_random_lose_and_repeat_nothing() {
+    let seed: [u8; 32] = match std::env::var("SLUICEGATE_SEED") {
+        Ok(seed) => serde_json::from_str(&seed).unwrap(),
+        Err(_) => std::array::from_fn(|_| random_byte()),
+    };
+    let mut random = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
+    let upstream = serve(&Options {
+        pace: Pace::Every(std::time::Duration::from_millis(1)),
+        ..Options::default()
+    });
+    let running = Running::keeping(&[upstream.addr()], LONG, "");
+    let expected = text(&running.prompt().await.events().await);
+    let mut asked_anew = 1;
+    for trial in 1..=200 {
+        let mut seen: Vec<Event> = Vec::new();
+        let mut connections = 0;
+        loop {
+            let cut = 600 + random.next_u32() as usize % 4000;
+            let mut asked = Asked::new("GET", "/v1/streams?model=m&prompt=Hello");
+            match seen.last() {
+                Some(last) => asked = asked.header("last-event-id", &last.id),
+                // Who was cut off before the first event has no id to come back with.
+                None => asked_anew += 1,
+            }
+            connections += 1;
+            if read_some(&running, &asked, cut, &mut seen).await {
+                break;
+            }
+        }
+        check_order(&seen);
+        assert_eq!(text(&seen), expected, "trial {trial}, seed {seed:?}");
+        assert!(connections > 1);
+    }
+    assert_eq!(upstream.request_count(), asked_anew);
+}
+
+fn random_byte() -> u8 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(0) as u8
+}

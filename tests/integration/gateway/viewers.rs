@@ -1,0 +1,304 @@
+//! Streams that several read, that nobody reads, and that are cancelled.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sluicegate::fixture::{Options, Pace};
+use tokio::task::JoinSet;
+
+use super::client::{Answer, Asked, outcome, text};
+use super::harness::{Running, kept_targets};
+use super::keys::key;
+use super::scripted::Scripted;
+use super::soon;
+use crate::fixture_server::{fast, serve};
+
+const LONG: &str = "{ window: 1h }";
+
+/// `prefer: respond-async`; the stream's id.
+async fn begun_alone(running: &Running, asked: Asked) -> String {
+    let mut answer = running
+        .ask(&asked.header("prefer", "respond-async, wait=5"))
+        .await;
+    assert_eq!(answer.status(), 202);
+    let body: Value = serde_json::from_slice(&answer.body().await).unwrap();
+    let stream = body["stream"].as_str().unwrap().to_owned();
+    assert_eq!(answer.header("location"), format!("/v1/streams/{stream}"));
+    assert_eq!(answer.header("preference-applied"), "respond-async");
+    assert_eq!(body["events"], format!("/v1/streams/{stream}/events"));
+    stream
+}
+
+async fn view(running: &Running, stream: &str) -> Answer {
+    running
+        .ask(&Asked::new("GET", format!("/v1/streams/{stream}/events")))
+        .await
+}
+
+async fn status(running: &Running, stream: &str) -> Value {
+    let mut answer = running
+        .ask(&Asked::new("GET", format!("/v1/streams/{stream}")))
+        .await;
+    assert_eq!(answer.status(), 200);
+    serde_json::from_slice(&answer.body().await).unwrap()
+}
+
+#[tokio::test]
+async fn a_stream_runs_for_nobody_and_is_read_later_by_many() {
+    let upstream = serve(&fast());
+    let running = Running::keeping(&[upstream.addr()], LONG, "");
+    let stream = begun_alone(&running, Asked::prompt("m")).await;
+    // Nobody has ever come, and still it ends.
+    running.idle().await;
+    let first = view(&running, &stream).await.events().await;
+    for _ in 0..3 {
+        assert_eq!(view(&running, &stream).await.events().await, first);
+    }
+    let status = status(&running, &stream).await;
+    let complete = first.last().unwrap();
+    assert_eq!(status["state"], "complete");
+    assert_eq!(status["text"], text(&first));
+    assert_eq!(status["usage"], complete.data["usage"]);
+    assert_eq!(status["finish_reason"], "stop");
+    assert_eq!(upstream.request_count(), 1);
+}
+
+#[tokio::test]
+async fn what_fails_for_nobody_is_told_in_the_stream() {
+    let upstream = Scripted::bind().await;
+    let running = Running::keeping(&[upstream.addr()], LONG, "");
+    let stream = begun_alone(&running, Asked::prompt("m")).await;
+    upstream.request().await.answer(500, "", "{}").await;
+    let events = view(&running, &stream).await.events().await;
+    assert_eq!(outcome(&events), "upstream_unavailable");
+    let status = status(&running, &stream).await;
+    assert_eq!(
+        (&status["state"], &status["text"]),
+        (&json!("error"), &json!(""))
+    );
+    assert_eq!(status["error"]["code"], "upstream_unavailable");
+}
+
+#[tokio::test]
+async fn viewers_come_and_go_and_all_read_the_same() {
+    let upstream = Scripted::bind().await;
+    let running = Running::keeping(&[upstream.addr()], "{ window: 100ms }", "");
+    let answering = async {
+        let mut exchange = upstream.request().await;
+        exchange.begin().await;
+        exchange.token("one").await;
+        exchange
+    };
+    let (mut first, mut exchange) = tokio::join!(running.prompt(), answering);
+    let start = first.event().await.unwrap();
+    let stream = start.data["stream"].as_str().unwrap().to_owned();
+    let mut second = view(&running, &stream).await;
+    second.expect("start").await;
+    second.expect("token").await;
+    // The one that drove it leaves, and the other one drives on.
+    drop(first);
+    exchange.token("two").await;
+    second.expect("token").await;
+    let mut third = view(&running, &stream).await;
+    assert_eq!(status(&running, &stream).await["state"], "running");
+    assert_eq!(status(&running, &stream).await["text"], "onetwo");
+    drop(second);
+    exchange.token("three").await;
+    exchange.finish().await;
+    assert_eq!(text(&third.events().await), "onetwothree");
+}
+
+#[tokio::test]
+async fn a_viewer_that_does_not_read_slows_nobody_and_falls_behind() {
+    let upstream = Scripted::bind().await;
+    let running = Running::keeping(&[upstream.addr()], "{ window: 1h, buffer: 256KiB }", "");
+    let answering = async {
+        let mut exchange = upstream.request().await;
+        exchange.begin().await;
+        exchange.token("first").await;
+        exchange
+    };
+    let (mut quick, mut exchange) = tokio::join!(running.prompt(), answering);
+    let start = quick.expect("start").await;
+    let stream = start["stream"].as_str().unwrap();
+    let mut slow = view(&running, stream).await;
+    quick.expect("token").await;
+    let words = "x".repeat(100_000);
+    let writing = async {
+        // Far more than two kernels keep.
+        for _ in 0..200 {
+            exchange.token(&words).await;
+        }
+        exchange.finish().await;
+    };
+    let reading = async {
+        for _ in 0..200 {
+            quick.expect("token").await;
+        }
+        quick.expect("complete").await;
+    };
+    soon(async { tokio::join!(writing, reading) }).await;
+    // It reads what its connection had taken, and is told that the rest is not kept.
+    let events = slow.rest().await;
+    assert_eq!(events[0].name, "start");
+    assert!(events.len() < 200, "{}", events.len());
+    assert_eq!(outcome(&events), "gone");
+}
+
+#[tokio::test]
+async fn a_cancelled_stream_closes_its_upstream_and_completes_for_everybody() {
+    for window in ["1h", "0s"] {
+        let upstream = Scripted::bind().await;
+        let resume = format!("{{ window: {window} }}");
+        let running = Running::keeping(&[upstream.addr()], &resume, "");
+        let answering = async {
+            let mut exchange = upstream.request().await;
+            exchange.begin().await;
+            exchange.token("one").await;
+            exchange
+        };
+        let (mut answer, exchange) = tokio::join!(running.prompt(), answering);
+        let start = answer.expect("start").await;
+        answer.expect("token").await;
+        let stream = start["stream"].as_str().unwrap();
+        let cancel = Asked::new("DELETE", format!("/v1/streams/{stream}"));
+        let mut cancelled = running.ask(&cancel).await;
+        assert_eq!(cancelled.status(), 200);
+        let body: Value = serde_json::from_slice(&cancelled.body().await).unwrap();
+        assert_eq!(body["state"], "cancelled");
+        exchange.closed().await;
+        assert_eq!(
+            answer.expect("complete").await["finish_reason"],
+            "cancelled"
+        );
+        assert_eq!(answer.event().await, None);
+        running.idle().await;
+        // Again: it stays as it is, or is not kept.
+        let again = running.ask(&cancel).await.status();
+        assert_eq!(again, if window == "0s" { 410 } else { 200 });
+        let labels = "dialect=\"native\",model=\"m\",outcome=\"cancelled\"";
+        let metric = format!("sluicegate_streams_total{{{labels}}}");
+        assert_eq!(running.metric(&metric).await, 1.0);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_is_cancelled_before_anybody_answers() {
+    let upstream = Scripted::bind().await;
+    let running = Running::keeping(&[upstream.addr()], LONG, "");
+    let stream = begun_alone(&running, Asked::prompt("m")).await;
+    let exchange = upstream.request().await;
+    let cancel = Asked::new("DELETE", format!("/v1/streams/{stream}"));
+    assert_eq!(running.ask(&cancel).await.status(), 200);
+    exchange.closed().await;
+    let events = view(&running, &stream).await.events().await;
+    assert_eq!(events.len(), 2);
+    assert_eq!(events[1].data["finish_reason"], "cancelled");
+}
+
+#[tokio::test]
+async fn only_the_key_that_made_a_stream_cancels_it() {
+    let upstream = Scripted::bind().await;
+    let keys = format!(
+        "keys:\n{}{}",
+        key("one", "key-one", ""),
+        key("two", "key-two", "")
+    );
+    let running = Running::start(&kept_targets(&[upstream.addr()], LONG, &keys));
+    let stream = begun_alone(&running, Asked::prompt("m").key("key-one")).await;
+    let _exchange = upstream.request().await;
+    let cancel = || Asked::new("DELETE", format!("/v1/streams/{stream}"));
+    for (asked, status) in [
+        (cancel(), 401),
+        (cancel().key("key-unknown"), 401),
+        (cancel().key("key-two"), 403),
+    ] {
+        let mut answer = running.ask(&asked).await;
+        assert_eq!(answer.status(), status);
+        answer.error().await;
+    }
+    // The id is all it takes to read.
+    assert_eq!(status(&running, &stream).await["state"], "running");
+    let viewing = tokio::spawn({
+        let clients = running.clients;
+        let asked = Asked::new("GET", format!("/v1/streams/{stream}/events"));
+        async move {
+            let mut client = crate::raw_client::RawClient::connect(clients)
+                .await
+                .unwrap();
+            asked.send(&mut client).await;
+            let head = client.head().await.unwrap();
+            Answer::new(head, client).events().await
+        }
+    });
+    soon(async { while running.metric("sluicegate_readers").await < 1.0 {} }).await;
+    assert_eq!(running.ask(&cancel().key("key-one")).await.status(), 200);
+    let events = viewing.await.unwrap();
+    assert_eq!(events[1].data["finish_reason"], "cancelled");
+}
+
+#[tokio::test]
+async fn readers_are_bounded() {
+    let upstream = Scripted::bind().await;
+    let running = Running::keeping(&[upstream.addr()], LONG, "limits: { streams: 2 }");
+    let stream = begun_alone(&running, Asked::prompt("m")).await;
+    let mut exchange = upstream.request().await;
+    exchange.begin().await;
+    exchange.token("one").await;
+    let mut readers = Vec::new();
+    for _ in 0..2 {
+        let mut reader = view(&running, &stream).await;
+        reader.expect("start").await;
+        readers.push(reader);
+    }
+    let mut refused = view(&running, &stream).await;
+    assert_eq!(refused.status(), 503);
+    assert_eq!(refused.error().await["code"], "overloaded");
+    readers.pop();
+    soon(async { while view(&running, &stream).await.status() != 200 {} }).await;
+}
+
+#[tokio::test]
+async fn a_preference_that_cannot_be_met_is_no_error() {
+    let upstream = serve(&fast());
+    let running = Running::before(&[upstream.addr()], "");
+    let asked = Asked::prompt("m").header("prefer", "respond-async");
+    let mut answer = running.ask(&asked).await;
+    assert!(!answer.has("preference-applied"));
+    assert_eq!(outcome(&answer.events().await), "");
+}
+
+/// Everybody drives by turns, on two threads, while others come and go: nobody is forgotten.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_loses_nothing() {
+    let upstream = serve(&Options {
+        pace: Pace::Every(Duration::from_millis(1)),
+        ..Options::default()
+    });
+    let running = std::sync::Arc::new(Running::keeping(&[upstream.addr()], LONG, ""));
+    for _ in 0..20 {
+        let stream = begun_alone(&running, Asked::prompt("m")).await;
+        let mut crowd = JoinSet::new();
+        for patience in 0..40 {
+            let (running, stream) = (running.clone(), stream.clone());
+            crowd.spawn(async move {
+                let mut answer = view(&running, &stream).await;
+                if patience % 2 == 0 {
+                    return Some(text(&answer.events().await));
+                }
+                for _ in 0..patience {
+                    answer.event().await?;
+                }
+                None
+            });
+        }
+        let texts: Vec<_> = crowd.join_all().await.into_iter().flatten().collect();
+        assert_eq!(texts.len(), 20);
+        assert!(
+            texts
+                .iter()
+                .all(|text| *text == texts[0] && !text.is_empty())
+        );
+    }
+    assert_eq!(upstream.request_count(), 20);
+}

@@ -1,0 +1,216 @@
+//! The tables in `docs/dialects/README.md` of what survives the way from an upstream's protocol to a
+//! client's: one from the goldens of every fixture, one from the encoders.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use sluicegate::dialect::{self, Dialect, Opening};
+use sluicegate::model::{
+    Citation, Event, FinishReason, NativeFields, Request, Sealer, StreamId, ToolCallDelta, Usage,
+};
+use sluicegate::stream::Transcript;
+use sluicegate::wire;
+
+/// What there is to tell, how a golden's line of it begins, and what must be in that line.
+const TOLD: [(&str, &str, &str); 15] = [
+    ("text", "text ", ""),
+    ("words of a refusal, as such", "refusal ", ""),
+    ("reasoning", "reasoning ", ""),
+    ("its seal", "signature ", ""),
+    ("sealed reasoning", "sealed_reasoning ", ""),
+    ("tool calls", "tool_call ", ""),
+    ("their ids", "tool_call ", " id="),
+    ("sources: address", "citation ", " url="),
+    ("sources: cited words", "citation ", " text="),
+    ("sources: place in the answer", "citation ", " start="),
+    ("probabilities of tokens", "logprobs ", ""),
+    ("several answers", "alternative ", ""),
+    ("cached input tokens", "usage ", " cached_input="),
+    (
+        "input tokens written to the cache",
+        "usage ",
+        " cache_write=",
+    ),
+    ("reasoning tokens", "usage ", " reasoning="),
+];
+
+const YES: &str = "✓";
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn the_tables_are_true() {
+    let document = fs::read_to_string(root().join("docs/dialects/README.md")).unwrap();
+    for table in [of_the_wires(), of_the_dialects()] {
+        assert!(
+            document.contains(&table),
+            "docs/dialects/README.md lacks:\n{table}"
+        );
+    }
+}
+
+fn of_the_wires() -> String {
+    let said: Vec<(&str, String)> = wire::ALL
+        .iter()
+        .map(|wire| (wire.name(), goldens(wire.name())))
+        .collect();
+    table(&said, |events, row| {
+        let (_, begins, has) = TOLD[row];
+        let mut lines = events.lines();
+        lines.any(|line| line.starts_with(begins) && line.contains(has))
+    })
+}
+
+fn of_the_dialects() -> String {
+    let said: Vec<(&str, &dyn Dialect)> = dialect::ALL
+        .iter()
+        .map(|(path, dialect)| (*path, *dialect))
+        .collect();
+    table(&said, |dialect, row| carries(*dialect, row))
+}
+
+fn table<T>(columns: &[(&str, T)], cell: impl Fn(&T, usize) -> bool) -> String {
+    let mut table = String::from("| |");
+    for (name, _) in columns {
+        let _ = write!(table, " `{name}` |");
+    }
+    table.push_str("\n|---|");
+    table.push_str(&"---|".repeat(columns.len()));
+    for (row, (name, _, _)) in TOLD.iter().enumerate() {
+        let _ = write!(table, "\n| {name} |");
+        for (_, column) in columns {
+            table.push_str(if cell(column, row) { " ✓ |" } else { " |" });
+        }
+    }
+    assert!(table.contains(YES));
+    table.push('\n');
+    table
+}
+
+/// All events of a wire's fixtures.
+fn goldens(wire: &str) -> String {
+    let mut events = String::new();
+    for case in fs::read_dir(root().join("proto-fixtures").join(wire)).unwrap() {
+        let golden = case.unwrap().path().join("events.golden");
+        events.push_str(&fs::read_to_string(golden).unwrap());
+    }
+    events
+}
+
+/// Words that are found nowhere by chance.
+const WORDS: &str = "zanzibar";
+const NUMBER: u64 = 76_543;
+
+/// Whether a stream of that dialect tells it to a client that wants to know.
+fn carries(dialect: &dyn Dialect, row: usize) -> bool {
+    let cited = Citation {
+        url: Some("https://example.org"),
+        ..Citation::default()
+    };
+    let call = ToolCallDelta {
+        index: 0,
+        id: Some("a"),
+        name: Some(WORDS),
+        arguments: "{}",
+    };
+    let probabilities = format!(r#"{{"content":[{{"token":"{WORDS}"}}]}}"#);
+    let counted = Usage {
+        input: Some(NUMBER * 2),
+        output: Some(NUMBER * 2),
+        ..Usage::default()
+    };
+    let text = Event::Text(WORDS);
+    let refusal = [Event::Refusal(WORDS)];
+    let events: &[Event<'_>] = match TOLD[row].0 {
+        "text" => &[text],
+        "words of a refusal, as such" => &refusal,
+        "reasoning" => &[Event::Reasoning(WORDS)],
+        "its seal" => &[Event::Reasoning("hm"), Event::Signature(WORDS)],
+        "sealed reasoning" => &[Event::SealedReasoning(WORDS)],
+        "tool calls" => &[Event::ToolCall(call)],
+        "their ids" => &[Event::ToolCall(ToolCallDelta {
+            id: Some(WORDS),
+            name: Some("f"),
+            ..call
+        })],
+        "sources: address" => &[Event::Citation(Citation {
+            url: Some(WORDS),
+            ..cited
+        })],
+        "sources: cited words" => &[Event::Citation(Citation {
+            text: Some(WORDS),
+            ..cited
+        })],
+        "sources: place in the answer" => &[Event::Citation(Citation {
+            start: Some(NUMBER),
+            end: Some(NUMBER + 1),
+            ..cited
+        })],
+        "probabilities of tokens" => &[Event::Logprobs(&probabilities), Event::Text("x")],
+        "several answers" => &[Event::Alternative {
+            index: 1,
+            event: &text,
+        }],
+        "cached input tokens" => &[Event::Usage(Usage {
+            cached_input: Some(NUMBER),
+            ..counted
+        })],
+        "input tokens written to the cache" => &[Event::Usage(Usage {
+            cache_write: Some(NUMBER),
+            ..counted
+        })],
+        "reasoning tokens" => &[Event::Usage(Usage {
+            reasoning: Some(NUMBER),
+            ..counted
+        })],
+        other => panic!("nothing says `{other}`"),
+    };
+    let said = answered(dialect, events);
+    match TOLD[row].0 {
+        // It must be told apart from a text of the same words.
+        "words of a refusal, as such" => said != answered(dialect, &[text]),
+        // Anthropic leaves it out of the input tokens, too; a count of its own is what counts.
+        name if name.contains("input tokens") || name == "reasoning tokens" => {
+            said.contains(&format!(":{NUMBER}"))
+                && said.matches(&format!(":{NUMBER}")).count()
+                    > answered(dialect, &[Event::Usage(counted)])
+                        .matches(&format!(":{NUMBER}"))
+                        .count()
+        }
+        name if name.ends_with("answer") => said.contains(&NUMBER.to_string()),
+        _ => said.contains(WORDS),
+    }
+}
+
+/// What a client reads that asked for everything.
+fn answered(dialect: &dyn Dialect, events: &[Event<'_>]) -> String {
+    let asked = [("logprobs".to_owned(), true.into())];
+    let request = Request {
+        model: "m".to_owned(),
+        stream: true,
+        usage_wanted: true,
+        answers: Some(2),
+        native_fields: Some(NativeFields {
+            fields: asked.into_iter().collect(),
+            ..NativeFields::default()
+        }),
+        ..Request::default()
+    };
+    let stream = StreamId::fixed(0);
+    let opening = Opening {
+        stream,
+        model: "m".to_owned(),
+        created: 0,
+    };
+    let mut transcript = Transcript::new(stream, dialect.encoder(&request, opening));
+    transcript.start("upstream", "model", &Sealer::new("wire", "vendor"));
+    for event in events {
+        transcript.event(event);
+    }
+    transcript.complete(FinishReason::Stop, Duration::ZERO, Duration::ZERO);
+    String::from_utf8(transcript.take_ready().unwrap().to_vec()).unwrap()
+}
