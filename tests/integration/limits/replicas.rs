@@ -111,7 +111,7 @@ async fn forty_requests_of_one_address_under_a_limit_of_ten_are_ten() {
     let ask = |gate: Arc<Gate>| async move { ask(&gate, Opens::Nothing).await };
     assert_eq!(passed(&replicas, 40, ask).await, 10);
     // Nor may those who prove no key.
-    assert!(replicas[0].turn_away(HOME).await.is_err());
+    assert!(replicas[0].visit(HOME).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
