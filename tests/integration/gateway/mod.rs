@@ -11,6 +11,7 @@
 mod answers;
 mod bodies;
 mod breaks;
+mod budgets;
 mod client;
 mod commands;
 mod continuing;
