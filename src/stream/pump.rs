@@ -21,8 +21,11 @@ use crate::upstream::{Answer, Recycler, Trace};
 const BATCH: usize = 32 * 1024;
 /// How often a write waits for the connection to the upstream to hand over what it has already
 /// read: it does so one chunk at a time, each after this task has let others run. There is no timer
-/// in it; a poll that brings nothing new ends the waiting.
-const YIELDS: u8 = 4;
+/// in it; a turn that brings nothing new ends the waiting.
+const YIELDS: u8 = 16;
+/// Only where the chunk before came so shortly ago is another one to be expected at once. A token
+/// of a model comes later.
+const BURST: Duration = Duration::from_millis(1);
 /// How many of the upstream's chunks are read before others get their turn.
 const CHUNKS: usize = 64;
 
@@ -71,8 +74,19 @@ struct Live {
     outlet: Outlet,
     /// `None` once the terminal event is written.
     source: Option<Source>,
-    /// How many bytes waited when the task last let others run, and how often it did.
-    yielded: (usize, u8),
+    /// The last chunk came shortly after the one before it.
+    burst: bool,
+    yielded: Yielded,
+}
+
+/// How a write has waited so far.
+#[derive(Default)]
+struct Yielded {
+    times: u8,
+    /// How many bytes waited the last time.
+    waiting: usize,
+    /// A poll since then has brought nothing new.
+    polled: bool,
 }
 
 struct Source {
@@ -112,13 +126,17 @@ impl Pump {
                 State::Opening(opening) => {
                     let (outlet, opened) = ready!(opening.as_mut().poll(context));
                     // Waiting for the first content was no idling.
-                    self.deadlines.read();
+                    self.deadlines.last_read = Instant::now();
                     self.state = self.opened(outlet, opened);
                 }
                 State::Live(live) => {
+                    let now = Instant::now();
                     let cancelled = self.cancelled.load(Ordering::Relaxed);
-                    live.check(context, cancelled, &self.deadlines);
-                    live.read(context, &mut self.deadlines, &self.recycler);
+                    live.check(context, cancelled, &self.deadlines, now);
+                    if live.read(context, &self.recycler) {
+                        live.burst = now - self.deadlines.last_read < BURST;
+                        self.deadlines.last_read = now;
+                    }
                     if live.yields() {
                         context.waker().wake_by_ref();
                         return Poll::Pending;
@@ -131,7 +149,7 @@ impl Pump {
                         return Poll::Ready(ready);
                     }
                     if let State::Live(live) = &mut self.state {
-                        let error = ready!(self.deadlines.poll(context));
+                        let error = ready!(self.deadlines.poll(context, now));
                         live.fail(&error);
                     }
                 }
@@ -199,7 +217,8 @@ impl Pump {
         State::Live(Box::new(Live {
             outlet,
             source,
-            yielded: (0, 0),
+            burst: false,
+            yielded: Yielded::default(),
         }))
     }
 }
@@ -237,42 +256,61 @@ async fn opened(
 }
 
 impl Live {
-    /// Reads everything that the upstream has ready, within a batch.
-    fn read(&mut self, context: &mut Context<'_>, deadlines: &mut Deadlines, recycler: &Recycler) {
-        for _ in 0..CHUNKS {
+    /// Reads everything that the upstream has ready, within a batch; says whether that was anything.
+    fn read(&mut self, context: &mut Context<'_>, recycler: &Recycler) -> bool {
+        let mut chunks = 0;
+        while let Some(source) = &mut self.source {
             if self.outlet.ended() {
-                return self.close(recycler);
+                self.close(recycler);
+                break;
             }
-            let Some(source) = &mut self.source else {
-                return;
-            };
             if self.outlet.waiting() >= BATCH {
-                return;
+                break;
+            }
+            if chunks == CHUNKS {
+                // There is more, but others want their turn.
+                context.waker().wake_by_ref();
+                break;
             }
             match source.answer.poll_read(context, &mut self.outlet) {
-                Poll::Pending => return,
-                Poll::Ready(Ok(_)) => deadlines.read(),
-                Poll::Ready(Err(error)) => return self.fail(&error),
+                Poll::Pending => break,
+                Poll::Ready(Ok(_)) => chunks += 1,
+                Poll::Ready(Err(error)) => self.fail(&error),
             }
         }
-        if self.outlet.ended() {
-            return self.close(recycler);
-        }
-        // There is more, but others want their turn.
-        context.waker().wake_by_ref();
+        chunks > 0
     }
 
     /// Whether to let others run before what waits is written.
     fn yields(&mut self) -> bool {
-        let (before, times) = self.yielded;
         let waiting = self.outlet.waiting();
-        let worth = waiting > before && waiting < BATCH && times < YIELDS && self.source.is_some();
-        self.yielded = if worth { (waiting, times + 1) } else { (0, 0) };
-        worth
+        let Yielded { times, .. } = self.yielded;
+        let more = self.burst && self.source.is_some() && waiting < BATCH;
+        if more && waiting > self.yielded.waiting && times < YIELDS {
+            self.yielded = Yielded {
+                times: times + 1,
+                waiting,
+                polled: false,
+            };
+            return true;
+        }
+        // hyper polls a body twice in a turn, so that nobody else has run before the second time.
+        if more && times > 0 && !self.yielded.polled {
+            self.yielded.polled = true;
+            return true;
+        }
+        self.yielded = Yielded::default();
+        false
     }
 
     /// What ends a stream whatever the upstream does.
-    fn check(&mut self, context: &mut Context<'_>, cancelled: bool, deadlines: &Deadlines) {
+    fn check(
+        &mut self,
+        context: &mut Context<'_>,
+        cancelled: bool,
+        deadlines: &Deadlines,
+        now: Instant,
+    ) {
         let Some(source) = &mut self.source else {
             return;
         };
@@ -282,7 +320,7 @@ impl Live {
             self.detach();
         } else if source.cut.as_mut().poll(context).is_ready() {
             self.fail(&Error::draining());
-        } else if deadlines.end.is_some_and(|end| end <= Instant::now()) {
+        } else if deadlines.end.is_some_and(|end| end <= now) {
             self.fail(&too_long());
         }
     }
@@ -344,14 +382,9 @@ impl Deadlines {
         }
     }
 
-    fn read(&mut self) {
-        self.last_read = Instant::now();
-    }
-
     /// Waits until a deadline has passed.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Error> {
+    fn poll(&mut self, context: &mut Context<'_>, mut now: Instant) -> Poll<Error> {
         loop {
-            let now = Instant::now();
             let mut next = self.last_read + self.idle;
             if next <= now {
                 return Poll::Ready(stalled(self.idle));
@@ -366,6 +399,7 @@ impl Deadlines {
                 self.timer.as_mut().reset(next);
             }
             ready!(self.timer.as_mut().poll(context));
+            now = Instant::now();
         }
     }
 }
