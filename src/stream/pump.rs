@@ -21,8 +21,11 @@ use crate::upstream::{Answer, Recycler, Trace};
 const BATCH: usize = 32 * 1024;
 /// How often a write waits for the connection to the upstream to hand over what it has already
 /// read: it does so one chunk at a time, each after this task has let others run. There is no timer
-/// in it; a poll that brings nothing new ends the waiting.
-const YIELDS: u8 = 4;
+/// in it; a turn that brings nothing new ends the waiting.
+const YIELDS: u8 = 16;
+/// Only where the chunk before came so shortly ago is another one to be expected at once. A token
+/// of a model comes later.
+const BURST: Duration = Duration::from_millis(1);
 /// How many of the upstream's chunks are read before others get their turn.
 const CHUNKS: usize = 64;
 
@@ -84,8 +87,19 @@ struct Live {
     source: Option<Source>,
     /// Why the answer broke off, where another target may go on with it.
     broken: Option<Error>,
-    /// How many bytes waited when the task last let others run, and how often it did.
-    yielded: (usize, u8),
+    /// The last chunk came shortly after the one before it.
+    burst: bool,
+    yielded: Yielded,
+}
+
+/// How a write has waited so far.
+#[derive(Default)]
+struct Yielded {
+    times: u8,
+    /// How many bytes waited the last time.
+    waiting: usize,
+    /// A poll since then has brought nothing new.
+    polled: bool,
 }
 
 struct Source {
@@ -134,14 +148,18 @@ impl Pump {
                 State::Opening(opening) => {
                     let (outlet, opened) = ready!(opening.as_mut().poll(context));
                     // Waiting for the first content was no idling.
-                    self.deadlines.read();
+                    self.deadlines.last_read = Instant::now();
                     self.state = self.opened(outlet, opened);
                 }
                 State::Live(live) => {
+                    let now = Instant::now();
                     let cancelled = self.cancelled.load(Ordering::Relaxed);
-                    live.check(context, cancelled, &self.deadlines);
                     let continues = self.again.is_some();
-                    live.read(context, &mut self.deadlines, &self.recycler, continues);
+                    live.check(context, cancelled, &self.deadlines, now);
+                    if live.read(context, &self.recycler, continues) {
+                        live.burst = now - self.deadlines.last_read < BURST;
+                        self.deadlines.last_read = now;
+                    }
                     if live.yields() {
                         context.waker().wake_by_ref();
                         return Poll::Pending;
@@ -158,7 +176,7 @@ impl Pump {
                         return Poll::Ready(ready);
                     }
                     if let State::Live(live) = &mut self.state {
-                        let error = ready!(self.deadlines.poll(context));
+                        let error = ready!(self.deadlines.poll(context, now));
                         live.break_off(error, self.again.is_some());
                     }
                 }
@@ -273,7 +291,8 @@ impl Pump {
             outlet,
             source,
             broken: None,
-            yielded: (0, 0),
+            burst: false,
+            yielded: Yielded::default(),
         }))
     }
 }
@@ -311,48 +330,61 @@ async fn opened(
 }
 
 impl Live {
-    /// Reads everything that the upstream has ready, within a batch.
-    fn read(
-        &mut self,
-        context: &mut Context<'_>,
-        deadlines: &mut Deadlines,
-        recycler: &Recycler,
-        continues: bool,
-    ) {
-        for _ in 0..CHUNKS {
+    /// Reads everything that the upstream has ready, within a batch; says whether that was anything.
+    fn read(&mut self, context: &mut Context<'_>, recycler: &Recycler, continues: bool) -> bool {
+        let mut chunks = 0;
+        while let Some(source) = &mut self.source {
             if self.outlet.ended() {
-                return self.close(recycler);
+                self.close(recycler);
+                break;
             }
-            let Some(source) = &mut self.source else {
-                return;
-            };
             if self.outlet.waiting() >= BATCH {
-                return;
+                break;
+            }
+            if chunks == CHUNKS {
+                // There is more, but others want their turn.
+                context.waker().wake_by_ref();
+                break;
             }
             match source.answer.poll_read(context, &mut self.outlet) {
-                Poll::Pending => return,
-                Poll::Ready(Ok(_)) => deadlines.read(),
-                Poll::Ready(Err(error)) => return self.break_off(error, continues),
+                Poll::Pending => break,
+                Poll::Ready(Ok(_)) => chunks += 1,
+                Poll::Ready(Err(error)) => self.break_off(error, continues),
             }
         }
-        if self.outlet.ended() {
-            return self.close(recycler);
-        }
-        // There is more, but others want their turn.
-        context.waker().wake_by_ref();
+        chunks > 0
     }
 
     /// Whether to let others run before what waits is written.
     fn yields(&mut self) -> bool {
-        let (before, times) = self.yielded;
         let waiting = self.outlet.waiting();
-        let worth = waiting > before && waiting < BATCH && times < YIELDS && self.source.is_some();
-        self.yielded = if worth { (waiting, times + 1) } else { (0, 0) };
-        worth
+        let Yielded { times, .. } = self.yielded;
+        let more = self.burst && self.source.is_some() && waiting < BATCH;
+        if more && waiting > self.yielded.waiting && times < YIELDS {
+            self.yielded = Yielded {
+                times: times + 1,
+                waiting,
+                polled: false,
+            };
+            return true;
+        }
+        // hyper polls a body twice in a turn, so that nobody else has run before the second time.
+        if more && times > 0 && !self.yielded.polled {
+            self.yielded.polled = true;
+            return true;
+        }
+        self.yielded = Yielded::default();
+        false
     }
 
     /// What ends a stream whatever the upstream does.
-    fn check(&mut self, context: &mut Context<'_>, cancelled: bool, deadlines: &Deadlines) {
+    fn check(
+        &mut self,
+        context: &mut Context<'_>,
+        cancelled: bool,
+        deadlines: &Deadlines,
+        now: Instant,
+    ) {
         let Some(source) = &mut self.source else {
             return;
         };
@@ -362,7 +394,7 @@ impl Live {
             self.detach();
         } else if source.cut.as_mut().poll(context).is_ready() {
             self.fail(&Error::draining());
-        } else if deadlines.end.is_some_and(|end| end <= Instant::now()) {
+        } else if deadlines.end.is_some_and(|end| end <= now) {
             self.fail(&too_long());
         }
     }
@@ -440,14 +472,9 @@ impl Deadlines {
         }
     }
 
-    fn read(&mut self) {
-        self.last_read = Instant::now();
-    }
-
     /// Waits until a deadline has passed.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Error> {
+    fn poll(&mut self, context: &mut Context<'_>, mut now: Instant) -> Poll<Error> {
         loop {
-            let now = Instant::now();
             let mut next = self.last_read + self.idle;
             if next <= now {
                 return Poll::Ready(stalled(self.idle));
@@ -462,6 +489,7 @@ impl Deadlines {
                 self.timer.as_mut().reset(next);
             }
             ready!(self.timer.as_mut().poll(context));
+            now = Instant::now();
         }
     }
 }

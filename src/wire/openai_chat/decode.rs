@@ -6,7 +6,7 @@ use super::answer::{Answer, cite, text};
 use super::chunk::{ChatUsage, Choice, Chunk, Source};
 use crate::framing::Frame;
 use crate::model::{Error, Event, FinishReason, Sink, Usage};
-use crate::wire::json::{Count, Text, list};
+use crate::wire::json::{Count, Few, Text, list};
 use crate::wire::parse::parse;
 use crate::wire::{Decoder, foreign, interrupted, unparsable, upstream_error};
 
@@ -49,7 +49,7 @@ impl Decoder for ChatDecoder {
         self.identify(&chunk, sink);
         self.sources(&chunk, sink);
         let mut broken = None;
-        for choice in chunk.choices.iter().flatten() {
+        for choice in chunk.choices.iter().flat_map(Few::iter) {
             if let Err(error) = self.choice(choice, sink) {
                 broken = Some(error);
             }
@@ -85,7 +85,7 @@ impl Decoder for ChatDecoder {
             return false;
         };
         in_band_error(&chunk, frame.name, data).is_some()
-            || chunk.choices.iter().flatten().any(|choice| {
+            || chunk.choices.iter().flat_map(Few::iter).any(|choice| {
                 choice
                     .finish_reason
                     .as_ref()
