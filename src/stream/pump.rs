@@ -23,9 +23,9 @@ const BATCH: usize = 32 * 1024;
 /// read: it does so one chunk at a time, each after this task has let others run. There is no timer
 /// in it; a turn that brings nothing new ends the waiting.
 const YIELDS: u8 = 16;
-/// Only where the chunk before came so shortly ago is another one to be expected at once. A token
-/// of a model comes later.
-const BURST: Duration = Duration::from_millis(1);
+/// How many writes at most do not wait after one that waited in vain, as every token of a model at
+/// work would.
+const LONGEST_PAUSE: u8 = 31;
 /// How many of the upstream's chunks are read before others get their turn.
 const CHUNKS: usize = 64;
 
@@ -74,19 +74,21 @@ struct Live {
     outlet: Outlet,
     /// `None` once the terminal event is written.
     source: Option<Source>,
-    /// The last chunk came shortly after the one before it.
-    burst: bool,
-    yielded: Yielded,
+    waited: Waited,
 }
 
-/// How a write has waited so far.
+/// How a write has waited so far, and what the writes before it gained by that.
 #[derive(Default)]
-struct Yielded {
+struct Waited {
     times: u8,
-    /// How many bytes waited the last time.
-    waiting: usize,
+    /// How many bytes were there the last time.
+    bytes: usize,
     /// A poll since then has brought nothing new.
     polled: bool,
+    /// How many writes do not wait after one that waits in vain.
+    pause: u8,
+    /// How many of them are still to come.
+    left: u8,
 }
 
 struct Source {
@@ -134,10 +136,9 @@ impl Pump {
                     let cancelled = self.cancelled.load(Ordering::Relaxed);
                     live.check(context, cancelled, &self.deadlines, now);
                     if live.read(context, &self.recycler) {
-                        live.burst = now - self.deadlines.last_read < BURST;
                         self.deadlines.last_read = now;
                     }
-                    if live.yields() {
+                    if live.waits() {
                         context.waker().wake_by_ref();
                         return Poll::Pending;
                     }
@@ -217,8 +218,7 @@ impl Pump {
         State::Live(Box::new(Live {
             outlet,
             source,
-            burst: false,
-            yielded: Yielded::default(),
+            waited: Waited::default(),
         }))
     }
 }
@@ -281,25 +281,25 @@ impl Live {
         chunks > 0
     }
 
-    /// Whether to let others run before what waits is written.
-    fn yields(&mut self) -> bool {
-        let waiting = self.outlet.waiting();
-        let Yielded { times, .. } = self.yielded;
-        let more = self.burst && self.source.is_some() && waiting < BATCH;
-        if more && waiting > self.yielded.waiting && times < YIELDS {
-            self.yielded = Yielded {
-                times: times + 1,
-                waiting,
-                polled: false,
-            };
+    /// Whether to let others run before what is there is written.
+    fn waits(&mut self) -> bool {
+        let bytes = self.outlet.waiting();
+        let waited = &mut self.waited;
+        let more = self.source.is_some() && bytes < BATCH && waited.left == 0;
+        if more && bytes > waited.bytes && waited.times < YIELDS {
+            waited.times += 1;
+            waited.bytes = bytes;
+            waited.polled = false;
             return true;
         }
         // hyper polls a body twice in a turn, so that nobody else has run before the second time.
-        if more && times > 0 && !self.yielded.polled {
-            self.yielded.polled = true;
+        if more && waited.times > 0 && !waited.polled {
+            waited.polled = true;
             return true;
         }
-        self.yielded = Yielded::default();
+        if bytes > 0 {
+            waited.wrote(bytes);
+        }
         false
     }
 
@@ -345,6 +345,20 @@ impl Live {
         if let Some(answer) = self.detach() {
             recycler.take(answer);
         }
+    }
+}
+
+impl Waited {
+    fn wrote(&mut self, bytes: usize) {
+        if self.left > 0 {
+            self.left -= 1;
+        } else if self.times == 1 && self.bytes == bytes {
+            self.pause = (2 * self.pause + 1).min(LONGEST_PAUSE);
+            self.left = self.pause;
+        } else {
+            self.pause = 0;
+        }
+        (self.times, self.bytes, self.polled) = (0, 0, false);
     }
 }
 
