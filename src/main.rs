@@ -8,9 +8,6 @@ use clap::{Parser, Subcommand};
 use sluicegate::command::{Stop, check, healthcheck, keys, record, replay, serve};
 use tracing_subscriber::EnvFilter;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// The streaming front door for AI apps.
 #[derive(Debug, Parser)]
 // Without the conflict, `sluicegate --config FILE serve` would run without the file.
