@@ -37,6 +37,8 @@ pub struct Conditions {
     /// Ends the stream with `draining`.
     pub cut: CancellationToken,
     pub recycler: Recycler,
+    /// Whether another target goes on with an answer that breaks off.
+    pub continues: bool,
 }
 
 /// Upstream to bytes. Whoever polls it drives the stream; dropping it closes the upstream's
@@ -47,8 +49,17 @@ pub(super) struct Pump {
     cut: CancellationToken,
     recycler: Recycler,
     cancelled: Arc<AtomicBool>,
+    /// What it takes to ask again, where another target may go on.
+    again: Option<Box<Again>>,
     /// Whether the client has its 200: then every failure is told in the stream.
     answered: bool,
+}
+
+#[derive(Clone)]
+struct Again {
+    request: Request,
+    trace: Trace,
+    conditions: Conditions,
 }
 
 enum State {
@@ -69,8 +80,10 @@ enum Opened {
 
 struct Live {
     outlet: Outlet,
-    /// `None` once the terminal event is written.
+    /// `None` once the terminal event is written, or the answer broke off.
     source: Option<Source>,
+    /// Why the answer broke off, where another target may go on with it.
+    broken: Option<Error>,
     /// How many bytes waited when the task last let others run, and how often it did.
     yielded: (usize, u8),
 }
@@ -85,9 +98,17 @@ impl Pump {
     pub(super) fn new(
         request: Request,
         trace: Trace,
-        outlet: Outlet,
+        mut outlet: Outlet,
         conditions: Conditions,
     ) -> Self {
+        let again = conditions.continues.then(|| {
+            outlet.keep_text();
+            Box::new(Again {
+                request: request.clone(),
+                trace: trace.clone(),
+                conditions: conditions.clone(),
+            })
+        });
         let deadlines = Deadlines::new(conditions.route.timeouts);
         let cancelled = Arc::new(AtomicBool::new(false));
         let (cut, recycler) = (conditions.cut.clone(), conditions.recycler.clone());
@@ -99,6 +120,7 @@ impl Pump {
             cut,
             recycler,
             cancelled,
+            again,
             answered: false,
         }
     }
@@ -118,13 +140,18 @@ impl Pump {
                 State::Live(live) => {
                     let cancelled = self.cancelled.load(Ordering::Relaxed);
                     live.check(context, cancelled, &self.deadlines);
-                    live.read(context, &mut self.deadlines, &self.recycler);
+                    let continues = self.again.is_some();
+                    live.read(context, &mut self.deadlines, &self.recycler, continues);
                     if live.yields() {
                         context.waker().wake_by_ref();
                         return Poll::Pending;
                     }
                     let ready = live.outlet.take_ready();
-                    if live.source.is_none() {
+                    if ready.is_none() && live.broken.is_some() {
+                        self.go_on();
+                        continue;
+                    }
+                    if live.source.is_none() && live.broken.is_none() {
                         self.state = State::Ended(live.outlet.failure().cloned());
                     }
                     if ready.is_some() {
@@ -132,7 +159,7 @@ impl Pump {
                     }
                     if let State::Live(live) = &mut self.state {
                         let error = ready!(self.deadlines.poll(context));
-                        live.fail(&error);
+                        live.break_off(error, self.again.is_some());
                     }
                 }
             }
@@ -178,6 +205,51 @@ impl Pump {
         }
     }
 
+    /// Asks others to go on with an answer that broke off; where nobody can, it ends in its error.
+    fn go_on(&mut self) {
+        let State::Live(mut live) = std::mem::replace(&mut self.state, State::Ended(None)) else {
+            return;
+        };
+        let asked = live.broken.take().zip(self.again.as_deref());
+        let asked = asked.and_then(|(error, again)| {
+            let route = again.conditions.route.going_on(live.outlet.upstream());
+            let asked = route.zip(live.outlet.go_on());
+            if asked.is_none() {
+                live.outlet.fail(&error);
+            }
+            let (route, text) = asked?;
+            Some((error, again.clone(), route, text))
+        });
+        let Some((error, mut again, route, text)) = asked else {
+            self.state = State::Live(live);
+            return;
+        };
+        tracing::warn!(
+            code = error.code().as_str(),
+            message = error.message(),
+            "another target is asked to go on"
+        );
+        again.conditions.route = Arc::new(route);
+        let request = again.request.going_on(&text);
+        let (end, stop) = (self.deadlines.end, Arc::clone(&self.cancelled));
+        let opening = async move {
+            let going_on = opened(
+                request,
+                again.trace,
+                live.outlet,
+                again.conditions,
+                end,
+                stop,
+            );
+            match going_on.await {
+                // Why nobody goes on is told to the operator; the client is told what broke.
+                (outlet, Opened::Failed(_)) => (outlet, Opened::Failed(error)),
+                gone_on => gone_on,
+            }
+        };
+        self.state = State::Opening(Box::pin(opening));
+    }
+
     fn opened(&self, mut outlet: Outlet, opened: Opened) -> State {
         let source = match opened {
             Opened::Answer(answer) => Some(Source {
@@ -200,6 +272,7 @@ impl Pump {
         State::Live(Box::new(Live {
             outlet,
             source,
+            broken: None,
             yielded: (0, 0),
         }))
     }
@@ -239,7 +312,13 @@ async fn opened(
 
 impl Live {
     /// Reads everything that the upstream has ready, within a batch.
-    fn read(&mut self, context: &mut Context<'_>, deadlines: &mut Deadlines, recycler: &Recycler) {
+    fn read(
+        &mut self,
+        context: &mut Context<'_>,
+        deadlines: &mut Deadlines,
+        recycler: &Recycler,
+        continues: bool,
+    ) {
         for _ in 0..CHUNKS {
             if self.outlet.ended() {
                 return self.close(recycler);
@@ -253,7 +332,7 @@ impl Live {
             match source.answer.poll_read(context, &mut self.outlet) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(_)) => deadlines.read(),
-                Poll::Ready(Err(error)) => return self.fail(&error),
+                Poll::Ready(Err(error)) => return self.break_off(error, continues),
             }
         }
         if self.outlet.ended() {
@@ -286,6 +365,22 @@ impl Live {
         } else if deadlines.end.is_some_and(|end| end <= Instant::now()) {
             self.fail(&too_long());
         }
+    }
+
+    /// The upstream's answer broke off: that is the stream's end, unless others may go on.
+    fn break_off(&mut self, error: Error, continues: bool) {
+        let died = matches!(
+            error.code(),
+            ErrorCode::StreamInterrupted | ErrorCode::StreamStalled | ErrorCode::UpstreamError
+        );
+        if !(continues && died) {
+            return self.fail(&error);
+        }
+        if let Some(source) = &mut self.source {
+            source.answer.broken(&mut self.outlet);
+        }
+        self.detach();
+        self.broken = Some(error);
     }
 
     /// Ends the stream with an error and drops the upstream's connection.

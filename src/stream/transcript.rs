@@ -16,6 +16,7 @@ pub struct Transcript {
     mark: String,
     ready: BytesMut,
     usage: Option<Usage>,
+    continued: u32,
     state: State,
 }
 
@@ -38,6 +39,7 @@ impl Transcript {
             mark: String::new(),
             ready: BytesMut::new(),
             usage: None,
+            continued: 0,
             state: State::Waiting,
         }
     }
@@ -74,8 +76,14 @@ impl Transcript {
             usage: self.usage,
             first_token_ms: first_token.as_millis() as u64,
             total_ms: total.as_millis() as u64,
+            continued: self.continued,
         };
         self.encoder.complete(&completion, &mut self.ready);
+    }
+
+    /// Another target goes on with the answer.
+    pub fn goes_on(&mut self) {
+        self.continued += 1;
     }
 
     /// The terminal event of a broken answer, unless there was a terminal event.

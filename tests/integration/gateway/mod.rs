@@ -11,8 +11,10 @@
 mod answers;
 mod bodies;
 mod breaks;
+mod budgets;
 mod client;
 mod commands;
+mod continuing;
 mod deadlines;
 mod dialects;
 mod failover;
