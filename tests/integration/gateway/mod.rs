@@ -34,6 +34,7 @@ mod scripted;
 mod secrets;
 mod slow_reader;
 mod stopping;
+mod trials;
 mod vendor_refusals;
 mod viewers;
 
