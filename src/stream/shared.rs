@@ -193,9 +193,7 @@ impl Stream {
 
     /// Other replicas can read it up to `position`. Says whether there is more to be stored.
     pub(super) fn stored(&self, position: u64) -> bool {
-        let mut state = self.shared.lock();
-        state.stored = state.stored.max(position);
-        state.stored < state.log.end()
+        self.shared.lock().stored(position)
     }
 
     /// Waits until the terminal event was written.

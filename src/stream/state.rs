@@ -1,5 +1,6 @@
 //! What the viewers of a stream and whoever drives it have in common.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
@@ -22,6 +23,8 @@ pub(super) struct State {
     pub(super) visits: u64,
     /// Up to where the stream is where other replicas can read it.
     pub(super) stored: u64,
+    /// Where the pieces end that were sent there and may be stored.
+    pub(super) sent: VecDeque<u64>,
     /// Whether it is known that there is more to be stored.
     pub(super) queued: bool,
 }
@@ -50,7 +53,11 @@ impl State {
     /// What is to be stored, of at most about `room` bytes; `None` where that is nothing.
     pub(super) fn unstored(&mut self, room: usize) -> Option<Unstored> {
         let Self {
-            log, stored, ended, ..
+            log,
+            stored,
+            sent,
+            ended,
+            ..
         } = self;
         let begin = (*stored).max(log.start());
         let mut unstored = Unstored {
@@ -64,13 +71,31 @@ impl State {
         while taken < room
             && let Ok(Some(bytes)) = log.read(position)
         {
-            position += bytes.len() as u64;
-            taken += bytes.len();
-            unstored.writes.push(bytes);
+            // What was sent before and may be stored is sent again in the same pieces: a store that
+            // has a piece refuses it, and would refuse what is new with it.
+            let piece = match sent.iter().find(|end| **end > position) {
+                Some(end) => bytes.slice(..bytes.len().min((end - position) as usize)),
+                None => bytes,
+            };
+            position += piece.len() as u64;
+            taken += piece.len();
+            if sent.back().is_none_or(|last| *last < position) {
+                sent.push_back(position);
+            }
+            unstored.writes.push(piece);
         }
         unstored.ended &= position == log.end();
         self.queued = false;
         (!unstored.writes.is_empty()).then_some(unstored)
+    }
+
+    /// Other replicas can read it up to `position`. Says whether there is more to be stored.
+    pub(super) fn stored(&mut self, position: u64) -> bool {
+        self.stored = self.stored.max(position);
+        while self.sent.front().is_some_and(|end| *end <= self.stored) {
+            self.sent.pop_front();
+        }
+        self.stored < self.log.end()
     }
 
     pub(super) fn wait(&mut self, viewer: ViewerId, waker: &Waker) {
@@ -96,6 +121,7 @@ impl Shared {
                 viewers: 0,
                 visits: 0,
                 stored: 0,
+                sent: VecDeque::new(),
                 queued: false,
             }),
         }
@@ -121,5 +147,29 @@ impl Wake for Shared {
                 waker.wake();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_stored_is_sent_again_in_the_same_pieces() {
+        let shared = Shared::new(Some(1 << 20));
+        let mut state = shared.lock();
+        let mut said = |text: &'static str| state.log.push(Bytes::from_static(text.as_bytes()));
+        said("one");
+        said("two");
+        let first = state.unstored(100).unwrap();
+        assert_eq!(first.writes, ["onetwo"]);
+        state.log.push(Bytes::from_static(b"three"));
+        // Nobody knows whether the first piece is stored.
+        let again = state.unstored(100).unwrap();
+        assert_eq!(again.writes, ["onetwo", "three"]);
+        assert!(state.stored(6));
+        assert_eq!(state.unstored(100).unwrap().writes, ["three"]);
+        assert!(!state.stored(11));
+        assert!(state.unstored(100).is_none());
     }
 }
