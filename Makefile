@@ -11,6 +11,7 @@ VALKEY := $(TOOLS)/valkey-server
 # Python with the vendors' SDKs, for `make conformance`.
 CONFORMANCE := target/conformance/venv
 DIR ?= proto-fixtures
+MINUTES ?= 10
 # The SDKs and frameworks that apps use, for `make clients`.
 CLIENTS := target/clients
 # A real model server, where SLUICEGATE_SHARED names a folder that has one.
@@ -20,7 +21,7 @@ BINARY := $(or $(CARGO_TARGET_DIR),target)/debug/sluicegate
 MANIFESTS := $(wildcard k8s/*/kustomization.yaml k8s/*/*/kustomization.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help build test clients conformance bench micro instructions check fmt clippy deny kustomize prepare venv node \
+.PHONY: help build test clients conformance soak bench micro instructions check fmt clippy deny kustomize prepare venv node \
 	nginx valgrind
 
 help: ## list these commands
@@ -42,6 +43,10 @@ conformance: prepare $(CONFORMANCE)/installed ## compare with the vendors' own S
 	$(CARGO) build $(CARGO_FLAGS)
 	$(CONFORMANCE)/bin/python tests/conformance "$(DIR)" \
 		--binary $(BINARY) --work target/conformance $(ARGS)
+
+soak: prepare $(VALKEY) ## kill, cut and stall for MINUTES, 10 unless told, and count what readers miss
+	SLUICEGATE_SOAK=$(MINUTES) $(CARGO) test --release $(CARGO_FLAGS) --test integration -- \
+		--ignored --exact gateway::trials::soak
 
 bench: build nginx ## measure nginx and the gateway under load, about 6 minutes; ARGS="--only W1 W2"
 	cd bench && $(CARGO) build --release $(CARGO_FLAGS)
@@ -79,7 +84,7 @@ kustomize: ## render the Kubernetes manifests, where kubectl is installed
 		done; \
 	fi
 
-# ring and mimalloc compile C code; all else that Cargo does not fetch by itself is the Rust toolchain.
+# ring compiles C code; all else that Cargo does not fetch by itself is the Rust toolchain.
 prepare:
 	@if ! command -v cc >/dev/null; then \
 		echo "prepare: installing a C compiler (gcc, libc6-dev)"; \

@@ -100,6 +100,7 @@ fn encoder(bencher: Bencher, name: &str) {
             usage: None,
             first_token_ms: 1,
             total_ms: 1,
+            continued: 0,
         };
         encoder.complete(&completion, &mut out);
         out

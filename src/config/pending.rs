@@ -14,18 +14,11 @@ struct Pending {
     message: &'static str,
 }
 
-const PENDING: &[Pending] = &[
-    Pending {
-        path: &["models", "*", "continue"],
-        asks: |text| unit::switch(text) == Ok(true),
-        message: "broken streams are not continued in this version: they end in an error",
-    },
-    Pending {
-        path: &["models", "*", "targets", "*", "weight"],
-        asks: |text| unit::small_count(text).is_ok_and(|weight| weight != 1),
-        message: "weights are not in force in this version: targets of equal priority are tried in order",
-    },
-];
+const PENDING: &[Pending] = &[Pending {
+    path: &["models", "*", "targets", "*", "weight"],
+    asks: |text| unit::small_count(text).is_ok_and(|weight| weight != 1),
+    message: "weights are not in force in this version: targets of equal priority are tried in order",
+}];
 
 /// Adds a warning for every setting in the file that is not in force.
 pub fn warn(root: &Node, source: &str, warnings: &mut Vec<Problem>) {

@@ -3,7 +3,7 @@
 //! Base URLs are the vendors' own, from their API references; every field can be overridden in
 //! the config.
 
-use crate::model::{CredentialScheme, Vendor};
+use crate::model::{CredentialScheme, Prefill, Vendor};
 
 /// What a vendor's name stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,11 +40,27 @@ impl Preset {
     }
 }
 
+/// A public service that is not known to go on with an answer that has begun.
+const HOSTED: Vendor = Vendor {
+    prefill: Prefill::Never,
+    ..Vendor::PLAIN
+};
+
+/// <https://console.groq.com/docs/prefilling>, <https://openrouter.ai/docs/api-reference/overview>:
+/// a last message of the assistant's is gone on with.
+const GOES_ON: Vendor = Vendor::PLAIN;
+
+/// <https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html>, and SGLang after it.
+const GOES_ON_FLAGGED: Vendor = Vendor {
+    prefill: Prefill::Flagged,
+    ..Vendor::PLAIN
+};
+
 /// <https://platform.openai.com/docs/api-reference/chat/create>: `max_tokens` is deprecated, and
 /// refused by reasoning models.
 const OPENAI: Vendor = Vendor {
     max_tokens_field: "max_completion_tokens",
-    ..Vendor::PLAIN
+    ..HOSTED
 };
 
 /// <https://docs.mistral.ai/api/endpoint/chat>: refuses every field that it does not know, OpenAI's
@@ -53,6 +69,7 @@ const MISTRAL: Vendor = Vendor {
     stream_options: false,
     seed_field: "random_seed",
     user: false,
+    prefill: Prefill::Prefix,
     ..Vendor::PLAIN
 };
 
@@ -61,13 +78,13 @@ const MISTRAL: Vendor = Vendor {
 /// are taken back only with the reasoning before them.
 const THINKS_BESIDE_CALLS: Vendor = Vendor {
     reasoning_beside_calls: true,
-    ..Vendor::PLAIN
+    ..HOSTED
 };
 
 /// Is not known to take `stream_options`, and sends usage without being asked.
 const USAGE_UNASKED: Vendor = Vendor {
     stream_options: false,
-    ..Vendor::PLAIN
+    ..HOSTED
 };
 
 /// A vendor's public service: OpenAI Chat, with a key.
@@ -79,7 +96,7 @@ const fn hosted(name: &'static str, base_url: &'static str) -> Preset {
         also: &[],
         credential: None,
         needs_key: true,
-        vendor: Vendor::PLAIN,
+        vendor: HOSTED,
     }
 }
 
@@ -87,6 +104,7 @@ const fn hosted(name: &'static str, base_url: &'static str) -> Preset {
 const fn local(name: &'static str, base_url: &'static str) -> Preset {
     Preset {
         needs_key: false,
+        vendor: Vendor::PLAIN,
         ..hosted(name, base_url)
     }
 }
@@ -139,7 +157,10 @@ pub static ALL: &[Preset] = &[
         vendor: MISTRAL,
         ..hosted("mistral", "https://api.mistral.ai/v1")
     },
-    hosted("groq", "https://api.groq.com/openai/v1"),
+    Preset {
+        vendor: GOES_ON,
+        ..hosted("groq", "https://api.groq.com/openai/v1")
+    },
     Preset {
         also: &[
             ("openai-responses", "https://api.deepseek.com"),
@@ -152,7 +173,10 @@ pub static ALL: &[Preset] = &[
         also: &[("openai-responses", "https://api.x.ai/v1")],
         ..hosted("xai", "https://api.x.ai/v1")
     },
-    hosted("openrouter", "https://openrouter.ai/api/v1"),
+    Preset {
+        vendor: GOES_ON,
+        ..hosted("openrouter", "https://openrouter.ai/api/v1")
+    },
     hosted("together", "https://api.together.xyz/v1"),
     hosted("fireworks", "https://api.fireworks.ai/inference/v1"),
     Preset {
@@ -186,10 +210,16 @@ pub static ALL: &[Preset] = &[
         "dashscope",
         "https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
     ),
-    local("vllm", "http://127.0.0.1:8000/v1"),
+    Preset {
+        vendor: GOES_ON_FLAGGED,
+        ..local("vllm", "http://127.0.0.1:8000/v1")
+    },
     local("llamacpp", "http://127.0.0.1:8080/v1"),
     local("lmstudio", "http://127.0.0.1:1234/v1"),
-    local("sglang", "http://127.0.0.1:30000/v1"),
+    Preset {
+        vendor: GOES_ON_FLAGGED,
+        ..local("sglang", "http://127.0.0.1:30000/v1")
+    },
     local("localai", "http://127.0.0.1:8080/v1"),
     local("litellm", "http://127.0.0.1:4000/v1"),
 ];

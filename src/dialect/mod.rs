@@ -130,6 +130,8 @@ pub struct Completion {
     pub first_token_ms: u64,
     /// From the request's arrival to its end, in milliseconds.
     pub total_ms: u64,
+    /// How often another target went on with the answer after it had broken off.
+    pub continued: u32,
 }
 
 /// Events to bytes, for one answer: `start`, then events, then one of `complete` and `error`.

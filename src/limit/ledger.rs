@@ -13,8 +13,9 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::metrics::Metrics;
 use crate::store::Store;
 
+use super::bucket::{Bucket, GiveBack};
 use super::script::{LEASE, Steps, When};
-use super::shared::{Bucket, GiveBack, Time};
+use super::shared::Time;
 
 /// How many notes may wait; at 100 bytes each. All streams of a replica may end at once.
 const WAITING: usize = 16_384;

@@ -9,12 +9,12 @@ use governor::clock::{Clock, MonotonicClock};
 use crate::model::Rate;
 
 use super::address::Address;
+use super::bucket::SharedLimits;
 use super::budget::Budget;
 use super::cells::{AddressCells, Cells, OneCell};
 use super::permit::{Reservation, Source, Taken, TakenOfAddress};
 use super::refusal::Policy;
 use super::requests::Requests;
-use super::shared::SharedLimits;
 use super::streams::Streams;
 use super::{CallerLimits, Estimate, Opens, Permit, RateLimits, Refused, Settings};
 

@@ -23,7 +23,7 @@
 //! | `requests`, `cells` | requests per time by `governor`, and what is remembered of them |
 //! | `budget`, `estimate` | tokens per time, with debt; what a request may cost |
 //! | `streams` | open streams |
-//! | `shared`, `script` | the same in the shared state: one atomic script for each step |
+//! | `shared`, `bucket`, `script` | the same in the shared state: one atomic script for each step |
 //! | `ledger` | what the shared state is told afterwards |
 //! | `permit`, `refusal`, `status` | what somebody gets who may pass, or may not, and the headers |
 //!
@@ -40,6 +40,7 @@
 //! names that it shares with the old one.
 
 mod address;
+mod bucket;
 mod budget;
 mod cells;
 mod estimate;

@@ -8,9 +8,9 @@ use governor::nanos::Nanos;
 use crate::model::Usage;
 
 use super::address::Address;
+use super::bucket::{Bucket, GiveBack};
 use super::budget::Settle;
 use super::ledger::{Lease, Ledger};
-use super::shared::{Bucket, GiveBack};
 use super::streams::OpenStream;
 use super::{Estimate, RateLimits};
 

@@ -24,4 +24,4 @@ pub use request::{
     Tool, ToolChoice,
 };
 pub use seal::Sealer;
-pub use vendor::{CredentialScheme, Vendor};
+pub use vendor::{CredentialScheme, Prefill, Vendor};

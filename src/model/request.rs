@@ -42,6 +42,8 @@ pub struct Request {
     /// Whether the client reads a tool call as Chat Completions' `function_call`, which has room
     /// for one call.
     pub legacy_functions: bool,
+    /// Whether the last message is an answer that has begun, with which the model is to go on.
+    pub goes_on: bool,
 }
 
 /// Fields of a protocol that is both a dialect and a wire.
@@ -62,6 +64,31 @@ pub struct NativeFields {
 }
 
 impl Request {
+    /// The same request, to go on behind `text`, which is what its answer has said so far.
+    #[must_use]
+    pub fn going_on(&self, text: &str) -> Self {
+        let mut request = self.clone();
+        // What the client wrote in its own words ends before the answer.
+        request.native_fields = None;
+        // It has thought already, and vendors refuse to think behind an answer's beginning.
+        request.reasoning = None;
+        request.goes_on = true;
+        let said = Part::Text(text.to_owned());
+        match request.messages.last_mut() {
+            // The client had begun the answer itself.
+            Some(last) if last.role == Role::Assistant => match last.content.last_mut() {
+                Some(Part::Text(begun)) => begun.push_str(text),
+                _ => last.content.push(said),
+            },
+            _ => request.messages.push(Message {
+                field: "the answer so far".to_owned(),
+                role: Role::Assistant,
+                content: vec![said],
+            }),
+        }
+        request
+    }
+
     /// Names are single words or lines: they end in paths, headers and logs of others.
     ///
     /// # Errors

@@ -16,6 +16,21 @@ pub struct Vendor {
     /// Whether an earlier message with tool calls is sent with its reasoning (`openai-chat`): some
     /// vendors refuse such a message without.
     pub reasoning_beside_calls: bool,
+    /// How it is asked to go on with an answer that has begun (`openai-chat`).
+    pub prefill: Prefill,
+}
+
+/// How a request says that its last message, the assistant's, is to be gone on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prefill {
+    /// It cannot: the model would begin another answer.
+    Never,
+    /// By ending in that message.
+    Message,
+    /// With `continue_final_message: true` and `add_generation_prompt: false`.
+    Flagged,
+    /// With `prefix: true` in the message.
+    Prefix,
 }
 
 impl Vendor {
@@ -26,6 +41,7 @@ impl Vendor {
         seed_field: "seed",
         user: true,
         reasoning_beside_calls: false,
+        prefill: Prefill::Message,
     };
 }
 

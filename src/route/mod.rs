@@ -19,6 +19,25 @@ pub struct Route {
     pub timeouts: Timeouts,
 }
 
+impl Route {
+    /// Where an answer can be gone on with that broke off at the upstream of the name `broken`,
+    /// which is asked last; `None` where that is nowhere.
+    pub fn going_on(&self, broken: Option<&str>) -> Option<Self> {
+        let able = self
+            .targets
+            .iter()
+            .filter(|target| target.upstream.wire.goes_on(&target.upstream.vendor));
+        let (last, first): (Vec<_>, Vec<_>) = able
+            .cloned()
+            .partition(|target| Some(target.upstream.name.as_str()) == broken);
+        let targets = [first, last].concat();
+        (!targets.is_empty()).then_some(Self {
+            targets,
+            timeouts: self.timeouts,
+        })
+    }
+}
+
 /// One upstream's model.
 #[derive(Debug, Clone)]
 pub struct Target {

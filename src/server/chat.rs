@@ -154,6 +154,7 @@ fn begin(
             beat: dialect.heartbeat(),
             cut: gateway.cut.clone(),
             recycler: gateway.recycler.clone(),
+            continues: model.continues,
         },
         keeping,
         alone: prefers_async(headers),

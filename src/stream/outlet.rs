@@ -15,7 +15,22 @@ pub struct Outlet {
     failure: Option<Error>,
     /// How many bytes of content may still come.
     room: usize,
+    /// What another target would go on with, where one may.
+    so_far: Option<SoFar>,
 }
+
+/// An answer's text, for as long as it is nothing but text.
+#[derive(Default)]
+struct SoFar {
+    text: String,
+    continued: u32,
+    /// White space that the client has and the target that goes on was not told of: it may say it
+    /// again.
+    unsaid: String,
+}
+
+/// How often an answer may be gone on with.
+const CONTINUATIONS: u32 = 3;
 
 impl Outlet {
     pub fn new(encoder: Box<dyn Encoder>, receipt: Receipt) -> Self {
@@ -24,7 +39,32 @@ impl Outlet {
             receipt,
             failure: None,
             room: usize::MAX,
+            so_far: None,
         }
+    }
+
+    /// Keeps what has been said, so that another target can go on with it.
+    pub fn keep_text(&mut self) {
+        self.so_far = Some(SoFar::default());
+    }
+
+    /// The text that another target is to go on with; `None` where none can: nothing was said, or
+    /// more than text, or it broke off too often.
+    pub fn go_on(&mut self) -> Option<String> {
+        let so_far = self.so_far.as_mut()?;
+        // Vendors refuse a beginning that ends in white space.
+        let said = so_far.text.trim_end();
+        if said.is_empty() || so_far.continued >= CONTINUATIONS {
+            return None;
+        }
+        so_far.continued += 1;
+        so_far.unsaid = so_far.text[said.len()..].to_owned();
+        Some(said.to_owned())
+    }
+
+    /// The name of the upstream that answers.
+    pub fn upstream(&self) -> Option<&str> {
+        self.receipt.upstream()
     }
 
     /// Ends the answer with an error once it has more than `bytes` of content.
@@ -106,6 +146,16 @@ impl Sink for Outlet {
                 ));
             }
         }
+        let event = match (&mut self.so_far, event) {
+            (Some(so_far), Event::Text(text)) => match so_far.said(text) {
+                "" => return,
+                text => Event::Text(text),
+            },
+            (_, event) => event,
+        };
+        if says_more_than_text(&event) {
+            self.so_far = None;
+        }
         let Event::Finish(finish) = event else {
             if !matches!(event, Event::Logprobs(_)) {
                 self.receipt.produced(event.size());
@@ -120,8 +170,46 @@ impl Sink for Outlet {
     }
 }
 
+impl SoFar {
+    /// What is new in a text that comes next.
+    fn said<'a>(&mut self, text: &'a str) -> &'a str {
+        let mut new = text;
+        while let Some(unsaid) = self.unsaid.chars().next() {
+            match new.strip_prefix(unsaid) {
+                Some(rest) => {
+                    new = rest;
+                    self.unsaid.remove(0);
+                }
+                None if new.is_empty() => break,
+                None => self.unsaid.clear(),
+            }
+        }
+        self.text.push_str(new);
+        new
+    }
+}
+
+/// Whether an answer with this event in it cannot be gone on with from its text.
+fn says_more_than_text(event: &Event<'_>) -> bool {
+    match event {
+        Event::ToolCall(_) | Event::Refusal(_) | Event::Alternative { .. } => true,
+        Event::Identity { .. }
+        | Event::Logprobs(_)
+        | Event::Text(_)
+        | Event::Reasoning(_)
+        | Event::Signature(_)
+        | Event::SealedReasoning(_)
+        | Event::Citation(_)
+        | Event::Usage(_)
+        | Event::Finish(_) => false,
+    }
+}
+
 impl Receiver for Outlet {
     fn answering(&mut self, upstream: &str, model: &str, sealer: &Sealer) {
+        if self.committed() {
+            self.transcript.goes_on();
+        }
         self.receipt.answering(upstream);
         self.transcript.start(upstream, model, sealer);
     }

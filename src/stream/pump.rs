@@ -8,23 +8,16 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::{Instant, Sleep};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
+use super::deadlines::{Deadlines, too_long};
+use super::live::{Live, Source};
 use super::outlet::Outlet;
 use crate::metrics::Metrics;
 use crate::model::{Error, ErrorCode, Request};
-use crate::route::{Route, Timeouts};
+use crate::route::Route;
 use crate::upstream::{Answer, Recycler, Trace};
-
-/// How much is encoded before it is handed over although more is there, in bytes.
-const BATCH: usize = 32 * 1024;
-/// How often a write waits for the connection to the upstream to hand over what it has already
-/// read: it does so one chunk at a time, each after this task has let others run. There is no timer
-/// in it; a poll that brings nothing new ends the waiting.
-const YIELDS: u8 = 4;
-/// How many of the upstream's chunks are read before others get their turn.
-const CHUNKS: usize = 64;
 
 /// Everything that governs one stream beside its request.
 #[derive(Clone)]
@@ -37,6 +30,8 @@ pub struct Conditions {
     /// Ends the stream with `draining`.
     pub cut: CancellationToken,
     pub recycler: Recycler,
+    /// Whether another target goes on with an answer that breaks off.
+    pub continues: bool,
 }
 
 /// Upstream to bytes. Whoever polls it drives the stream; dropping it closes the upstream's
@@ -47,8 +42,17 @@ pub(super) struct Pump {
     cut: CancellationToken,
     recycler: Recycler,
     cancelled: Arc<AtomicBool>,
+    /// What it takes to ask again, where another target may go on.
+    again: Option<Box<Again>>,
     /// Whether the client has its 200: then every failure is told in the stream.
     answered: bool,
+}
+
+#[derive(Clone)]
+struct Again {
+    request: Request,
+    trace: Trace,
+    conditions: Conditions,
 }
 
 enum State {
@@ -67,27 +71,22 @@ enum Opened {
     Cancelled,
 }
 
-struct Live {
-    outlet: Outlet,
-    /// `None` once the terminal event is written.
-    source: Option<Source>,
-    /// How many bytes waited when the task last let others run, and how often it did.
-    yielded: (usize, u8),
-}
-
-struct Source {
-    answer: Answer,
-    cut: Pin<Box<WaitForCancellationFutureOwned>>,
-}
-
 impl Pump {
     /// Nothing is asked before the first poll.
     pub(super) fn new(
         request: Request,
         trace: Trace,
-        outlet: Outlet,
+        mut outlet: Outlet,
         conditions: Conditions,
     ) -> Self {
+        let again = conditions.continues.then(|| {
+            outlet.keep_text();
+            Box::new(Again {
+                request: request.clone(),
+                trace: trace.clone(),
+                conditions: conditions.clone(),
+            })
+        });
         let deadlines = Deadlines::new(conditions.route.timeouts);
         let cancelled = Arc::new(AtomicBool::new(false));
         let (cut, recycler) = (conditions.cut.clone(), conditions.recycler.clone());
@@ -99,6 +98,7 @@ impl Pump {
             cut,
             recycler,
             cancelled,
+            again,
             answered: false,
         }
     }
@@ -112,27 +112,35 @@ impl Pump {
                 State::Opening(opening) => {
                     let (outlet, opened) = ready!(opening.as_mut().poll(context));
                     // Waiting for the first content was no idling.
-                    self.deadlines.read();
+                    self.deadlines.last_read = Instant::now();
                     self.state = self.opened(outlet, opened);
                 }
                 State::Live(live) => {
+                    let now = Instant::now();
                     let cancelled = self.cancelled.load(Ordering::Relaxed);
-                    live.check(context, cancelled, &self.deadlines);
-                    live.read(context, &mut self.deadlines, &self.recycler);
-                    if live.yields() {
+                    let continues = self.again.is_some();
+                    live.check(context, cancelled, &self.deadlines, now);
+                    if live.read(context, &self.recycler, continues) {
+                        self.deadlines.last_read = now;
+                    }
+                    if live.waits() {
                         context.waker().wake_by_ref();
                         return Poll::Pending;
                     }
                     let ready = live.outlet.take_ready();
-                    if live.source.is_none() {
+                    if ready.is_none() && live.broken.is_some() {
+                        self.go_on();
+                        continue;
+                    }
+                    if live.source.is_none() && live.broken.is_none() {
                         self.state = State::Ended(live.outlet.failure().cloned());
                     }
                     if ready.is_some() {
                         return Poll::Ready(ready);
                     }
                     if let State::Live(live) = &mut self.state {
-                        let error = ready!(self.deadlines.poll(context));
-                        live.fail(&error);
+                        let error = ready!(self.deadlines.poll(context, now));
+                        live.break_off(error, self.again.is_some());
                     }
                 }
             }
@@ -178,6 +186,51 @@ impl Pump {
         }
     }
 
+    /// Asks others to go on with an answer that broke off; where nobody can, it ends in its error.
+    fn go_on(&mut self) {
+        let State::Live(mut live) = std::mem::replace(&mut self.state, State::Ended(None)) else {
+            return;
+        };
+        let asked = live.broken.take().zip(self.again.as_deref());
+        let asked = asked.and_then(|(error, again)| {
+            let route = again.conditions.route.going_on(live.outlet.upstream());
+            let asked = route.zip(live.outlet.go_on());
+            if asked.is_none() {
+                live.outlet.fail(&error);
+            }
+            let (route, text) = asked?;
+            Some((error, again.clone(), route, text))
+        });
+        let Some((error, mut again, route, text)) = asked else {
+            self.state = State::Live(live);
+            return;
+        };
+        tracing::warn!(
+            code = error.code().as_str(),
+            message = error.message(),
+            "another target is asked to go on"
+        );
+        again.conditions.route = Arc::new(route);
+        let request = again.request.going_on(&text);
+        let (end, stop) = (self.deadlines.end, Arc::clone(&self.cancelled));
+        let opening = async move {
+            let going_on = opened(
+                request,
+                again.trace,
+                live.outlet,
+                again.conditions,
+                end,
+                stop,
+            );
+            match going_on.await {
+                // Why nobody goes on is told to the operator; the client is told what broke.
+                (outlet, Opened::Failed(_)) => (outlet, Opened::Failed(error)),
+                gone_on => gone_on,
+            }
+        };
+        self.state = State::Opening(Box::pin(opening));
+    }
+
     fn opened(&self, mut outlet: Outlet, opened: Opened) -> State {
         let source = match opened {
             Opened::Answer(answer) => Some(Source {
@@ -197,11 +250,7 @@ impl Pump {
                 None
             }
         };
-        State::Live(Box::new(Live {
-            outlet,
-            source,
-            yielded: (0, 0),
-        }))
+        State::Live(Box::new(Live::new(outlet, source)))
     }
 }
 
@@ -235,138 +284,4 @@ async fn opened(
         }
     };
     (outlet, opened)
-}
-
-impl Live {
-    /// Reads everything that the upstream has ready, within a batch.
-    fn read(&mut self, context: &mut Context<'_>, deadlines: &mut Deadlines, recycler: &Recycler) {
-        for _ in 0..CHUNKS {
-            if self.outlet.ended() {
-                return self.close(recycler);
-            }
-            let Some(source) = &mut self.source else {
-                return;
-            };
-            if self.outlet.waiting() >= BATCH {
-                return;
-            }
-            match source.answer.poll_read(context, &mut self.outlet) {
-                Poll::Pending => return,
-                Poll::Ready(Ok(_)) => deadlines.read(),
-                Poll::Ready(Err(error)) => return self.fail(&error),
-            }
-        }
-        if self.outlet.ended() {
-            return self.close(recycler);
-        }
-        // There is more, but others want their turn.
-        context.waker().wake_by_ref();
-    }
-
-    /// Whether to let others run before what waits is written.
-    fn yields(&mut self) -> bool {
-        let (before, times) = self.yielded;
-        let waiting = self.outlet.waiting();
-        let worth = waiting > before && waiting < BATCH && times < YIELDS && self.source.is_some();
-        self.yielded = if worth { (waiting, times + 1) } else { (0, 0) };
-        worth
-    }
-
-    /// What ends a stream whatever the upstream does.
-    fn check(&mut self, context: &mut Context<'_>, cancelled: bool, deadlines: &Deadlines) {
-        let Some(source) = &mut self.source else {
-            return;
-        };
-        if cancelled {
-            source.answer.broken(&mut self.outlet);
-            self.outlet.cancel();
-            self.detach();
-        } else if source.cut.as_mut().poll(context).is_ready() {
-            self.fail(&Error::draining());
-        } else if deadlines.end.is_some_and(|end| end <= Instant::now()) {
-            self.fail(&too_long());
-        }
-    }
-
-    /// Ends the stream with an error and drops the upstream's connection.
-    fn fail(&mut self, error: &Error) {
-        if let Some(source) = &mut self.source {
-            source.answer.broken(&mut self.outlet);
-        }
-        self.outlet.fail(error);
-        self.detach();
-    }
-
-    fn detach(&mut self) -> Option<Answer> {
-        let answer = self.source.take()?.answer;
-        self.outlet.repaired(answer.repaired_lines());
-        Some(answer)
-    }
-
-    /// The terminal event was written.
-    fn close(&mut self, recycler: &Recycler) {
-        if let Some(answer) = self.detach() {
-            recycler.take(answer);
-        }
-    }
-}
-
-fn too_long() -> Error {
-    Error::new(
-        ErrorCode::StreamTooLong,
-        "the answer took longer than it may",
-    )
-}
-
-fn stalled(idle: Duration) -> Error {
-    Error::new(
-        ErrorCode::StreamStalled,
-        format!("the upstream was silent for {idle:?}"),
-    )
-}
-
-/// A live stream's deadlines in one timer. The timer is not touched for every token: it fires when
-/// something may be due, and is set again if nothing is.
-struct Deadlines {
-    timer: Pin<Box<Sleep>>,
-    idle: Duration,
-    last_read: Instant,
-    end: Option<Instant>,
-}
-
-impl Deadlines {
-    fn new(timeouts: Timeouts) -> Self {
-        let now = Instant::now();
-        Self {
-            timer: Box::pin(tokio::time::sleep_until(now + timeouts.idle)),
-            idle: timeouts.idle,
-            last_read: now,
-            end: timeouts.total.map(|total| now + total),
-        }
-    }
-
-    fn read(&mut self) {
-        self.last_read = Instant::now();
-    }
-
-    /// Waits until a deadline has passed.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Error> {
-        loop {
-            let now = Instant::now();
-            let mut next = self.last_read + self.idle;
-            if next <= now {
-                return Poll::Ready(stalled(self.idle));
-            }
-            if let Some(end) = self.end {
-                if end <= now {
-                    return Poll::Ready(too_long());
-                }
-                next = next.min(end);
-            }
-            if self.timer.deadline() > next || self.timer.is_elapsed() {
-                self.timer.as_mut().reset(next);
-            }
-            ready!(self.timer.as_mut().poll(context));
-        }
-    }
 }

@@ -73,8 +73,13 @@ impl Receipt {
         self.subject.stream
     }
 
+    /// The name of the upstream that answers.
+    pub(super) fn upstream(&self) -> Option<&str> {
+        self.upstream.as_deref()
+    }
+
     pub(super) fn answering(&mut self, upstream: &str) {
-        self.first_content = Some(Instant::now());
+        self.first_content.get_or_insert_with(Instant::now);
         self.upstream = Some(upstream.to_owned());
     }
 

@@ -59,6 +59,12 @@ pub trait Wire: Send + Sync + 'static {
     /// [`ErrorCode::InvalidRequest`] naming the field that the wire cannot express.
     fn request(&self, request: &Request, model: &str, vendor: &Vendor) -> Result<Outgoing, Error>;
 
+    /// Whether [`Request::goes_on`] is understood: the model goes on behind the last message, and
+    /// does not say it again.
+    fn goes_on(&self, _vendor: &Vendor) -> bool {
+        false
+    }
+
     /// A fresh decoder for one answer.
     fn decoder(&self) -> Box<dyn Decoder>;
 

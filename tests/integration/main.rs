@@ -22,6 +22,7 @@ mod raw_client;
 mod recordings;
 mod replay_command;
 mod requests;
+mod seed;
 mod signed_requests;
 mod store;
 mod survival;

@@ -58,6 +58,11 @@ impl RawClient {
         &mut self.stream
     }
 
+    /// The connection alone. What was read ahead of it is lost: for one that nothing was read from.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream.into_inner()
+    }
+
     /// Sends bytes as they are.
     pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes).await

@@ -119,7 +119,7 @@ impl Encoder for NativeEncoder {
     }
 
     fn complete(&mut self, completion: &Completion, out: &mut BytesMut) {
-        let data = json!({
+        let mut data = json!({
             "finish_reason": completion.finish.as_str(),
             "usage": completion.usage.map(UsageData::from),
             "timing": {
@@ -127,6 +127,9 @@ impl Encoder for NativeEncoder {
                 "total_ms": completion.total_ms,
             },
         });
+        if completion.continued > 0 {
+            data["continued"] = completion.continued.into();
+        }
         self.write("complete", &data, out);
     }
 

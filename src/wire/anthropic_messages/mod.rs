@@ -52,6 +52,10 @@ impl Wire for AnthropicMessages {
         })
     }
 
+    fn goes_on(&self, _: &Vendor) -> bool {
+        true
+    }
+
     fn decoder(&self) -> Box<dyn Decoder> {
         Box::new(decode::MessagesDecoder::default())
     }

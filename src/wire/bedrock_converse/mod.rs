@@ -57,6 +57,10 @@ impl Wire for BedrockConverse {
         })
     }
 
+    fn goes_on(&self, _: &Vendor) -> bool {
+        true
+    }
+
     fn decoder(&self) -> Box<dyn Decoder> {
         Box::new(decode::ConverseDecoder::default())
     }

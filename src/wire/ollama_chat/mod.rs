@@ -39,6 +39,10 @@ impl Wire for OllamaChat {
         })
     }
 
+    fn goes_on(&self, _: &Vendor) -> bool {
+        true
+    }
+
     fn decoder(&self) -> Box<dyn Decoder> {
         Box::new(decode::ChatDecoder::default())
     }

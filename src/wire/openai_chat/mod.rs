@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{Decoder, Outgoing, Wire};
 use crate::framing::Framing;
-use crate::model::{CredentialScheme, Error, Request, Vendor};
+use crate::model::{CredentialScheme, Error, Prefill, Request, Vendor};
 
 pub(super) struct OpenaiChat;
 
@@ -36,6 +36,10 @@ impl Wire for OpenaiChat {
             headers: HeaderMap::new(),
             body: request::body(request, model, vendor),
         })
+    }
+
+    fn goes_on(&self, vendor: &Vendor) -> bool {
+        vendor.prefill != Prefill::Never
     }
 
     fn decoder(&self) -> Box<dyn Decoder> {

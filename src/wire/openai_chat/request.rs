@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use crate::model::{
-    Media, MediaSource, Message, Part, Request, ResponseFormat, Role, Tool, ToolChoice, Vendor,
+    Media, MediaSource, Message, Part, Prefill, Request, ResponseFormat, Role, Tool, ToolChoice,
+    Vendor,
 };
 use crate::wire::merge;
 
@@ -47,8 +48,28 @@ pub(super) fn body(request: &Request, model: &str, vendor: &Vendor) -> Value {
     set("reasoning_effort", effort.map(Value::from));
     let user = request.user.as_deref().filter(|_| vendor.user);
     set("user", user.map(Value::from));
+    if request.goes_on {
+        go_on(&mut body, vendor.prefill);
+    }
     merge(&mut body, &request.extra);
     Value::Object(body)
+}
+
+/// Says that the last message is the answer's beginning.
+fn go_on(body: &mut Map<String, Value>, prefill: Prefill) {
+    match prefill {
+        Prefill::Never | Prefill::Message => {}
+        Prefill::Flagged => {
+            body.insert("continue_final_message".into(), true.into());
+            body.insert("add_generation_prompt".into(), false.into());
+        }
+        Prefill::Prefix => {
+            let last = body.get_mut("messages").and_then(Value::as_array_mut);
+            if let Some(Value::Object(last)) = last.and_then(|messages| messages.last_mut()) {
+                last.insert("prefix".into(), true.into());
+            }
+        }
+    }
 }
 
 fn some<T>(list: &[T]) -> Option<&[T]> {

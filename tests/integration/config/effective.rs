@@ -78,11 +78,11 @@ fn check_prints_the_effective_config() {
     assert_eq!(out, good(FULL).effective());
     let (status, _, err) = check(
         "warned",
-        "upstreams: { ollama: {} }\nmodels: { m: { targets: [ { upstream: ollama, model: a } ], continue: on } }\n",
+        "upstreams: { ollama: {} }\nmodels: { m: { targets: [ { upstream: ollama, model: a, weight: 2 } ] } }\n",
     );
     assert_eq!(status, 0);
     assert!(
-        err.starts_with("warning: ") && err.contains("warned.yaml:2: models.m.continue: "),
+        err.starts_with("warning: ") && err.contains("warned.yaml:2: models.m.targets[0].weight: "),
         "{err}"
     );
 }

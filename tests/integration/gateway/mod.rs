@@ -11,8 +11,10 @@
 mod answers;
 mod bodies;
 mod breaks;
+mod budgets;
 mod client;
 mod commands;
+mod continuing;
 mod deadlines;
 mod dialects;
 mod failover;
@@ -32,6 +34,7 @@ mod scripted;
 mod secrets;
 mod slow_reader;
 mod stopping;
+mod trials;
 mod vendor_refusals;
 mod viewers;
 

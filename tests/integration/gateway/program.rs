@@ -105,6 +105,15 @@ impl Program {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// How much memory it has in use, in KiB.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.unwrap();
+        let used = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let used = used.unwrap().trim().trim_end_matches(" kB");
+        used.parse().unwrap()
+    }
+
     /// Waits for its end.
     pub async fn ended(mut self) -> Ended {
         for (receiver, kept) in self

@@ -3,8 +3,6 @@
 
 use std::collections::VecDeque;
 
-use proptest::prelude::Rng as _;
-use proptest::test_runner::{RngAlgorithm, TestRng};
 use sluicegate::fixture::{Fault, Options, Pace};
 use tokio::io::AsyncReadExt as _;
 
@@ -14,6 +12,7 @@ use super::scripted::{Exchange, Scripted};
 use super::soon;
 use crate::fixture_server::{fast, serve};
 use crate::raw_client::RawClient;
+use crate::seed::Seed;
 
 /// Longer than any test runs.
 const LONG: &str = "{ window: 1h }";
@@ -265,11 +264,8 @@ fn dechunked(mut body: &str) -> VecDeque<Event> {
 /// Cuts the link of an `EventSource` at random, many times over. `SLUICEGATE_SEED` repeats a run.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn links_that_are_cut_at_random_lose_and_repeat_nothing() {
-    let seed: [u8; 32] = match std::env::var("SLUICEGATE_SEED") {
-        Ok(seed) => serde_json::from_str(&seed).unwrap(),
-        Err(_) => std::array::from_fn(|_| random_byte()),
-    };
-    let mut random = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
+    let seed = Seed::of_this_run();
+    let mut random = seed.random(0);
     let upstream = serve(&Options {
         pace: Pace::Every(std::time::Duration::from_millis(1)),
         ..Options::default()
@@ -281,7 +277,7 @@ async fn links_that_are_cut_at_random_lose_and_repeat_nothing() {
         let mut seen: Vec<Event> = Vec::new();
         let mut connections = 0;
         loop {
-            let cut = 600 + random.next_u32() as usize % 4000;
+            let cut = random.within(600..4600) as usize;
             let mut asked = Asked::new("GET", "/v1/streams?model=m&prompt=Hello");
             match seen.last() {
                 Some(last) => asked = asked.header("last-event-id", &last.id),
@@ -294,13 +290,8 @@ async fn links_that_are_cut_at_random_lose_and_repeat_nothing() {
             }
         }
         check_order(&seen);
-        assert_eq!(text(&seen), expected, "trial {trial}, seed {seed:?}");
+        assert_eq!(text(&seen), expected, "trial {trial}, {seed}");
         assert!(connections > 1);
     }
     assert_eq!(upstream.request_count(), asked_anew);
-}
-
-fn random_byte() -> u8 {
-    use std::hash::{BuildHasher as _, RandomState};
-    RandomState::new().hash_one(0) as u8
 }

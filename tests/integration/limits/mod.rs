@@ -3,6 +3,8 @@
 mod oracle;
 mod policies;
 mod rates;
+mod replicas;
+mod tokens;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;

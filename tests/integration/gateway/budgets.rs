@@ -1,0 +1,221 @@
+//! Token limits over HTTP, and limits over several gateways that share a state.
+
+use serde_json::json;
+use sluicegate::fixture::{Fault, Options, Server};
+use tokio::task::JoinSet;
+
+use super::client::{Answer, Asked, outcome};
+use super::harness::{Running, targets};
+use super::keys::key;
+use super::soon;
+use crate::fixture_server::{fast, serve};
+use crate::valkey::Valkey;
+
+const LEFT: &str = "x-ratelimit-remaining-tokens";
+
+/// A gateway with one key under these limits, and more settings.
+fn limited(upstream: &Server, limits: &str, settings: &str) -> Running {
+    let key = key("one", "key-one", &format!(", limits: {limits}"));
+    Running::start(&targets(
+        &[upstream.addr()],
+        &format!("keys:\n{key}{settings}"),
+    ))
+}
+
+/// One that has found the shared state.
+async fn sharing(upstream: &Server, limits: &str, valkey: &Valkey, settings: &str) -> Running {
+    let state = format!("state: {}\n{settings}", valkey.url());
+    let running = limited(upstream, limits, &state);
+    up(&running).await;
+    running
+}
+
+/// An upstream whose answers go on until they are left.
+fn endless() -> Server {
+    serve(&Options {
+        fault: Some(Fault::Stall { after: 5 }),
+        ..fast()
+    })
+}
+
+async fn up(running: &Running) {
+    let app = running.gateway.app();
+    soon(app.store.as_ref().unwrap().up()).await;
+}
+
+fn prompt(max_tokens: u64) -> Asked {
+    let body = json!({"model": "m", "prompt": "Hello?", "max_tokens": max_tokens});
+    Asked::json(&body).key("key-one")
+}
+
+fn left(answer: &Answer) -> u64 {
+    assert_eq!(answer.header("x-ratelimit-limit-tokens"), "1000");
+    assert!(answer.header("x-ratelimit-reset-tokens").ends_with('s'));
+    answer.header(LEFT).parse().unwrap()
+}
+
+/// What is left once nothing is reserved any more.
+async fn settled(running: &Running) -> u64 {
+    running.idle().await;
+    running.gateway.app().limiter.settled().await;
+    let models = Asked::new("GET", "/v1/models").key("key-one");
+    left(&running.ask(&models).await)
+}
+
+/// The fixture's answer counts 17 tokens in and 57 out.
+async fn an_answer_costs_what_the_upstream_counted(running: &Running) {
+    let mut answer = running.ask(&prompt(500)).await;
+    // Two for the prompt's words, four for its message.
+    assert_eq!(left(&answer), 494);
+    assert_eq!(outcome(&answer.events().await), "");
+    assert_eq!(settled(running).await, 926);
+    // Not more than there is; and more than there ever can be is the client's mistake.
+    let mut refused = running.ask(&prompt(921)).await;
+    assert_eq!((refused.status(), left(&refused)), (429, 926));
+    let after: u64 = refused.header("retry-after").parse().unwrap();
+    // One token comes back in 86.4 s.
+    assert!((1..=87).contains(&after), "{after}");
+    assert_eq!(refused.error().await["code"], "rate_limited");
+    let mut refused = running.ask(&prompt(995)).await;
+    assert_eq!((refused.status(), left(&refused)), (400, 926));
+    assert!(!refused.has("retry-after"));
+    let error = refused.error().await;
+    assert_eq!(error["code"], "invalid_request");
+    assert!(
+        error["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("max_tokens: ")
+    );
+    assert_eq!(settled(running).await, 926);
+}
+
+#[tokio::test]
+async fn tokens_are_reserved_and_settled() {
+    let upstream = serve(&fast());
+    let running = limited(&upstream, "{ tokens: 1k/day }", "");
+    an_answer_costs_what_the_upstream_counted(&running).await;
+}
+
+#[tokio::test]
+async fn tokens_are_reserved_and_settled_over_replicas() {
+    let upstream = serve(&fast());
+    let valkey = Valkey::start();
+    let running = sharing(&upstream, "{ tokens: 1k/day }", &valkey, "").await;
+    an_answer_costs_what_the_upstream_counted(&running).await;
+}
+
+#[tokio::test]
+async fn a_model_says_what_to_reserve_where_the_client_does_not() {
+    let upstream = serve(&fast());
+    let running = limited(&upstream, "{ tokens: 1k/day }", "");
+    let unbounded = Asked::prompt("m").key("key-one");
+    // 1024 and the prompt are more than there are: then it is all.
+    let answer = running.ask(&unbounded).await;
+    assert_eq!((answer.status(), left(&answer)), (200, 0));
+    let text = targets(&[upstream.addr()], "").replace("] }\n", "], reserve_tokens: 100 }\n");
+    let limits = key("one", "key-one", ", limits: { tokens: 1k/day }");
+    let running = Running::start(&format!("{text}keys:\n{limits}"));
+    assert_eq!(left(&running.ask(&unbounded).await), 894);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_pays_for_what_was_produced() {
+    let upstream = endless();
+    let running = limited(&upstream, "{ tokens: 1k/day }", "");
+    let mut answer = running.ask(&prompt(500)).await;
+    answer.expect("start").await;
+    answer.expect("token").await;
+    drop(answer);
+    let left = settled(&running).await;
+    // Its prompt, and some words.
+    assert!((960..994).contains(&left), "{left}");
+}
+
+#[tokio::test]
+async fn nobody_pays_for_an_upstream_that_fails() {
+    let upstream = serve(&Options {
+        fault: Some(Fault::Status(http::StatusCode::INTERNAL_SERVER_ERROR)),
+        ..fast()
+    });
+    let running = limited(&upstream, "{ tokens: 1k/day }", "");
+    assert_eq!(running.ask(&prompt(500)).await.status(), 502);
+    assert_eq!(settled(&running).await, 1_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_gateways_let_pass_what_one_would() {
+    let upstream = serve(&fast());
+    let valkey = Valkey::start();
+    let limits = "{ requests: 10/hour }";
+    let gateways = [
+        sharing(&upstream, limits, &valkey, "").await,
+        sharing(&upstream, limits, &valkey, "").await,
+    ];
+    let mut asked = JoinSet::new();
+    for at in gateways.iter().cycle().take(40).map(|one| one.clients) {
+        asked.spawn(async move {
+            let mut client = crate::raw_client::RawClient::connect(at).await.unwrap();
+            prompt(1).send(&mut client).await;
+            client.head().await.unwrap().status
+        });
+    }
+    let statuses = soon(asked.join_all()).await;
+    let with = |status| statuses.iter().filter(|each| **each == status).count();
+    assert_eq!((with(200), with(429)), (10, 30), "{statuses:?}");
+}
+
+#[tokio::test]
+async fn a_gateway_goes_on_without_the_shared_state() {
+    let upstream = serve(&fast());
+    let mut valkey = Valkey::start();
+    let running = sharing(&upstream, "{ requests: 5/hour }", &valkey, "").await;
+    assert_eq!(running.ask(&prompt(1)).await.status(), 200);
+    valkey.kill();
+    for expected in [200, 200, 200, 200, 200, 429] {
+        assert_eq!(running.ask(&prompt(1)).await.status(), expected);
+    }
+    assert_eq!(running.metric("sluicegate_store_up").await, 0.0);
+    let alone = "sluicegate_limits_without_store_total{decision=\"local\"}";
+    assert_eq!(running.metric(alone).await, 6.0);
+    valkey.revive();
+    up(&running).await;
+    assert_eq!(running.metric("sluicegate_store_up").await, 1.0);
+    assert_eq!(running.ask(&prompt(1)).await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_gateway_refuses_without_the_shared_state_where_it_has_to() {
+    let upstream = serve(&fast());
+    let mut valkey = Valkey::start();
+    let settings = "on_store_failure: deny";
+    let running = sharing(&upstream, "{ requests: 5/hour }", &valkey, settings).await;
+    valkey.kill();
+    let mut refused = running.ask(&prompt(1)).await;
+    assert_eq!(refused.status(), 503);
+    assert_eq!(refused.header("retry-after"), "1");
+    assert_eq!(refused.error().await["code"], "overloaded");
+    assert_eq!(upstream.request_count(), 0);
+    valkey.revive();
+    up(&running).await;
+    assert_eq!(running.ask(&prompt(1)).await.status(), 200);
+}
+
+#[tokio::test]
+async fn counts_stay_over_a_reload() {
+    let upstream = endless();
+    let valkey = Valkey::start();
+    let running = sharing(&upstream, "{ tokens: 1k/day }", &valkey, "").await;
+    let held = running.ask(&prompt(494)).await;
+    assert_eq!(left(&held), 500);
+    let keys = key(
+        "one",
+        "key-one",
+        ", limits: { tokens: 1k/day, requests: 9/hour }",
+    );
+    let settings = format!("keys:\n{keys}state: {}", valkey.url());
+    running.reload(&targets(&[upstream.addr()], &settings));
+    let answer = running.ask(&prompt(244)).await;
+    assert_eq!(left(&answer), 250);
+    assert_eq!(answer.header("x-ratelimit-remaining-requests"), "8");
+}

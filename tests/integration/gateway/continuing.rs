@@ -1,0 +1,168 @@
+//! Answers that break off and are gone on with by another target, where the model's `continue` is on.
+
+use serde_json::{Value, json};
+use sluicegate::config::{Config, Overrides};
+
+use super::client::{Asked, outcome, text};
+use super::harness::Running;
+use super::scripted::{Exchange, Scripted, event};
+
+/// The model `m` with two upstreams of that preset, or of none.
+fn config(upstreams: [&Scripted; 2], preset: &str, continues: &str) -> String {
+    let [a, b] = upstreams.map(Scripted::addr);
+    format!(
+        "upstreams:\n  a: {{ {preset}, base_url: 'http://{a}/v1' }}\n  \
+         b: {{ {preset}, base_url: 'http://{b}/v1' }}\n\
+         models:\n  m:\n    continue: {continues}\n    targets:\n    \
+         - {{ upstream: a, model: one }}\n    - {{ upstream: b, model: two }}\n\
+         resume: {{ window: 1h }}\n"
+    )
+}
+
+const PLAIN: &str = "wire: openai-chat";
+
+async fn begun(upstream: &Scripted, tokens: &[&str]) -> Exchange {
+    let mut exchange = upstream.request().await;
+    exchange.begin().await;
+    for token in tokens {
+        exchange.token(token).await;
+    }
+    exchange
+}
+
+fn body(exchange: &Exchange) -> Value {
+    serde_json::from_slice(&exchange.body).unwrap()
+}
+
+#[tokio::test]
+async fn another_target_goes_on_where_one_broke_off() {
+    let (a, b) = (Scripted::bind().await, Scripted::bind().await);
+    let running = Running::start(&config([&a, &b], PLAIN, "on"));
+    let upstreams = async {
+        // It breaks in the middle of an event.
+        let mut broken = begun(&a, &["one ", "two "]).await;
+        broken.chunk("data: {\"choices\":[{\"del").await;
+        drop(broken);
+        let mut other = b.request().await;
+        let asked = body(&other);
+        other.begin().await;
+        // It says the white space again, or not.
+        other.token(" th").await;
+        other.token("ree").await;
+        other.finish().await;
+        asked
+    };
+    let (mut answer, asked) = tokio::join!(running.prompt(), upstreams);
+    let events = answer.events().await;
+    assert_eq!(text(&events), "one two three");
+    assert_eq!(events[0].data["upstream"], "a");
+    let complete = &events.last().unwrap().data;
+    assert_eq!(
+        (&complete["finish_reason"], &complete["continued"]),
+        (&json!("stop"), &json!(1))
+    );
+    assert_eq!(asked["model"], "two");
+    let messages = json!([
+        {"role": "user", "content": "Hello?"},
+        {"role": "assistant", "content": "one two"},
+    ]);
+    assert_eq!(asked["messages"], messages);
+    // Who comes back reads the same.
+    let stream = events[0].data["stream"].as_str().unwrap();
+    let again = Asked::new("GET", format!("/v1/streams/{stream}/events"));
+    assert_eq!(running.ask(&again).await.events().await, events);
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_again_is_gone_on_with_again_but_not_for_ever() {
+    let (a, b) = (Scripted::bind().await, Scripted::bind().await);
+    let running = Running::start(&config([&a, &b], PLAIN, "on"));
+    let upstreams = async {
+        drop(begun(&a, &["one"]).await);
+        drop(begun(&b, &["two"]).await);
+        drop(begun(&a, &["three"]).await);
+        let mut last = begun(&b, &["four"]).await;
+        let asked = body(&last);
+        last.chunk(event(&json!({"error": {"message": "overloaded"}})))
+            .await;
+        asked
+    };
+    let (mut answer, asked) = tokio::join!(running.prompt(), upstreams);
+    let events = answer.events().await;
+    assert_eq!(text(&events), "onetwothreefour");
+    assert_eq!(outcome(&events), "upstream_error");
+    assert_eq!(asked["messages"][1]["content"], "onetwothree");
+}
+
+#[tokio::test]
+async fn what_broke_off_is_told_where_nobody_goes_on() {
+    let (a, b) = (Scripted::bind().await, Scripted::bind().await);
+    let running = Running::start(&config([&a, &b], PLAIN, "on"));
+    let upstreams = async {
+        drop(begun(&a, &["one"]).await);
+        b.request().await.answer(500, "", "{}").await;
+        a.request().await.answer(400, "", "{}").await;
+    };
+    let (mut answer, ()) = tokio::join!(running.prompt(), upstreams);
+    let events = answer.events().await;
+    assert_eq!(
+        (text(&events).as_str(), outcome(&events)),
+        ("one", "stream_interrupted")
+    );
+}
+
+#[tokio::test]
+async fn calls_empty_answers_and_vendors_that_would_begin_anew_are_not_gone_on_with() {
+    let call = json!({"choices": [{"index": 0, "delta": {"tool_calls": [
+        {"index": 0, "id": "call_1", "function": {"name": "f", "arguments": "{\"a\""}}
+    ]}}]});
+    let reasoning = json!({"choices": [{"index": 0, "delta": {"reasoning_content": "hm"}}]});
+    let word = json!({"choices": [{"index": 0, "delta": {"content": "one"}}]});
+    let never = "preset: openai, api_key: sk-1";
+    for (preset, continues, said) in [
+        (PLAIN, "on", vec![&word, &call]),
+        (PLAIN, "on", vec![&reasoning]),
+        (PLAIN, "off", vec![&word]),
+        (never, "on", vec![&word]),
+    ] {
+        let (a, b) = (Scripted::bind().await, Scripted::bind().await);
+        let running = Running::start(&config([&a, &b], preset, continues));
+        let upstreams = async {
+            let mut exchange = begun(&a, &[]).await;
+            for said in &said {
+                exchange.chunk(event(said)).await;
+            }
+        };
+        let (mut answer, ()) = tokio::join!(running.prompt(), upstreams);
+        assert_eq!(outcome(&answer.events().await), "stream_interrupted");
+        assert!(!a.was_asked_again() && !b.was_asked_again());
+    }
+}
+
+#[tokio::test]
+async fn a_stream_is_cancelled_while_another_target_is_asked_to_go_on() {
+    let (a, b) = (Scripted::bind().await, Scripted::bind().await);
+    let running = Running::start(&config([&a, &b], PLAIN, "on"));
+    let upstreams = async {
+        drop(begun(&a, &["one"]).await);
+        b.request().await
+    };
+    let (mut answer, asked) = tokio::join!(running.prompt(), upstreams);
+    let start = answer.expect("start").await;
+    let stream = start["stream"].as_str().unwrap();
+    let cancel = Asked::new("DELETE", format!("/v1/streams/{stream}"));
+    assert_eq!(running.ask(&cancel).await.status(), 200);
+    asked.closed().await;
+    answer.expect("token").await;
+    assert_eq!(
+        answer.expect("complete").await["finish_reason"],
+        "cancelled"
+    );
+}
+
+#[test]
+fn nothing_is_said_of_a_setting_that_is_in_force() {
+    let text = "upstreams: { ollama: {} }\nmodels: { m: { targets: [ { upstream: ollama, model: x } ], continue: on } }\n";
+    let loaded = Config::parse(text, "test", &|_| None, &Overrides::default()).unwrap();
+    assert_eq!(loaded.warnings.len(), 0);
+}

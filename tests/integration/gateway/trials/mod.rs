@@ -1,0 +1,292 @@
+//! Many clients at once, several gateways, one store, and everything fails: links are cut and stall,
+//! gateways are killed, the store is taken away. Whatever happens, nobody misses a token, nobody is
+//! told one twice, nobody waits in silence, and no model is asked twice.
+//!
+//! | file | is |
+//! |---|---|
+//! | `proxy` | a link that fails |
+//! | `reader` | a client that comes back |
+//! | `site` | the gateways, their links, the store and the upstream |
+//!
+//! `SLUICEGATE_SEED` repeats the chances of a run; `make soak` runs the same for long.
+
+mod proxy;
+mod reader;
+mod site;
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use super::client::{check_order, outcome, text};
+use super::harness::Running;
+use crate::fixture_server::{fast, serve};
+use crate::seed::{Random, Seed};
+use reader::Reader;
+use site::Site;
+
+/// How many trials run at once.
+const ROUND: u64 = 25;
+/// How soon readers of a killed gateway's streams are told, and what a busy machine may add.
+const TOLD: Duration = Duration::from_secs(5 + 2);
+
+/// What happens beside the links' faults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    Nothing,
+    /// A gateway is killed.
+    Kill,
+    /// The store stands still, or a gateway loses its connections to it.
+    Store,
+}
+
+/// What has been seen.
+#[derive(Debug, Default)]
+struct Counts {
+    trials: u64,
+    readers: u64,
+    kills: u64,
+    resumes: u64,
+    interrupted: u64,
+    lost: u64,
+    repeated: u64,
+    /// How often somebody asked with no id, and how often they know that they were heard.
+    asked_anew: u64,
+    heard_anew: u64,
+    /// How long it took at most to tell readers of a killed gateway's stream.
+    told: Duration,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_links_to_several_replicas_lose_and_repeat_nothing() {
+    let counts = rounds(4, Trouble::Nothing).await;
+    assert_eq!(counts.interrupted, 0);
+    assert!(counts.resumes > counts.trials);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_replica_never_leaves_a_reader_in_silence() {
+    let counts = rounds(3, Trouble::Kill).await;
+    assert!(counts.interrupted > 0, "{counts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_gone_for_a_while_harms_no_stream() {
+    let counts = rounds(3, Trouble::Store).await;
+    assert_eq!(counts.interrupted, 0);
+}
+
+/// `make soak`.
+#[ignore = "runs for SLUICEGATE_SOAK minutes"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn soak() {
+    let minutes = std::env::var("SLUICEGATE_SOAK").map_or(10, |text| text.parse().unwrap());
+    let (seed, begun) = (Seed::of_this_run(), Instant::now());
+    let (site, whole) = prepared(seed).await;
+    let (before, mut counts, mut number) = (site.memory().await, Counts::default(), 0);
+    let mut told = Instant::now();
+    say(&format!("{seed}, {minutes} min; memory {before:?} KiB"));
+    while begun.elapsed() < Duration::from_secs(60 * minutes) {
+        let trouble = [
+            Trouble::Nothing,
+            Trouble::Kill,
+            Trouble::Store,
+            Trouble::Nothing,
+        ];
+        let trouble = trouble[number as usize % trouble.len()];
+        round(&site, &whole, seed, number, trouble, &mut counts).await;
+        number += 1;
+        if told.elapsed() > Duration::from_secs(30) {
+            told = Instant::now();
+            let (cuts, requests) = (site.cuts(), site.upstream.request_count());
+            let memory = site.memory().await;
+            say(&format!(
+                "{counts:?}, cuts: {cuts}, upstream requests: {requests}, memory {memory:?} KiB"
+            ));
+        }
+    }
+    let (cuts, requests, after) = (
+        site.cuts(),
+        site.upstream.request_count(),
+        site.memory().await,
+    );
+    say(&format!(
+        "{counts:#?}\ncuts: {cuts}\nupstream requests: {requests}\nmemory before: {before:?} KiB\nmemory after: {after:?} KiB"
+    ));
+    counts.check(requests);
+}
+
+async fn rounds(count: u64, trouble: Trouble) -> Counts {
+    let seed = Seed::of_this_run();
+    let (site, whole) = prepared(seed).await;
+    let mut counts = Counts::default();
+    for number in 0..count {
+        round(&site, &whole, seed, number, trouble, &mut counts).await;
+    }
+    counts.check(site.upstream.request_count());
+    counts
+}
+
+/// Three gateways, and the text that the model gives.
+async fn prepared(seed: Seed) -> (Arc<Site>, Arc<str>) {
+    let upstream = serve(&fast());
+    let events = Running::before(&[upstream.addr()], "")
+        .prompt()
+        .await
+        .events()
+        .await;
+    (Arc::new(Site::start(3, seed).await), text(&events).into())
+}
+
+/// Some trials at once.
+async fn round(
+    site: &Arc<Site>,
+    whole: &Arc<str>,
+    seed: Seed,
+    number: u64,
+    trouble: Trouble,
+    counts: &mut Counts,
+) {
+    let mut trials = JoinSet::new();
+    for trial in number * ROUND..(number + 1) * ROUND {
+        let (site, whole) = (Arc::clone(site), Arc::clone(whole));
+        // Numbers of readers' own behind the trial's.
+        let random = move |own| seed.random(trial << 8 | own);
+        trials.spawn(async move { self::trial(&site, &whole, trouble, random).await });
+    }
+    let mut random = seed.random(u64::MAX - number);
+    let troubled = async {
+        sleep(Duration::from_millis(random.within(50..900))).await;
+        match trouble {
+            Trouble::Nothing => {}
+            Trouble::Kill => {
+                site.kill(random.within(0..site.len() as u64) as usize)
+                    .await
+            }
+            Trouble::Store => site.disturb_store(&mut random).await,
+        }
+    };
+    let ended = async {
+        while let Some(ended) = trials.join_next().await {
+            match ended {
+                Ok(trial) => counts.add(&trial),
+                Err(error) => panic!("{trouble:?}, round {number}, {seed}: {error}"),
+            }
+        }
+    };
+    tokio::join!(troubled, ended);
+    counts.kills += u64::from(trouble == Trouble::Kill);
+}
+
+/// One stream: the client that asked for it, and others that read along.
+async fn trial(
+    site: &Arc<Site>,
+    whole: &str,
+    trouble: Trouble,
+    random: impl Fn(u64) -> Random,
+) -> Counts {
+    let begun = Instant::now();
+    let mut chance = random(0);
+    let mut asking = Reader::new(site, random(1));
+    asking.read(chance.within(1..40) as usize).await;
+    let stream = asking.stream().unwrap().to_owned();
+    let origin = asking.origin;
+    let mut reading = JoinSet::new();
+    for own in 0..chance.within(0..4) {
+        let mut viewer = Reader::viewer(site, random(2 + own), &stream);
+        reading.spawn(async move {
+            viewer.read(usize::MAX).await;
+            (viewer, Instant::now())
+        });
+    }
+    reading.spawn(async move {
+        asking.read(usize::MAX).await;
+        (asking, Instant::now())
+    });
+    let mut counts = Counts {
+        trials: 1,
+        ..Counts::default()
+    };
+    let mut complete = None;
+    while let Some(read) = reading.join_next().await {
+        let (mut reader, ended) = read.unwrap();
+        counts.count(&reader);
+        if counts.lost + counts.repeated == 0 {
+            check_order(&reader.events);
+        }
+        let told = text(&reader.events);
+        match outcome(&reader.events) {
+            "" => {
+                assert_eq!(told, whole);
+                // To the last byte, whoever read it wherever.
+                let events = complete.get_or_insert_with(|| reader.events.clone());
+                assert_eq!(*events, reader.events);
+                if trouble != Trouble::Kill {
+                    assert_eq!(reader.comes_back().await, 204, "{:?}", reader.events.last());
+                }
+            }
+            "stream_interrupted" => {
+                let error = &reader.events.last().unwrap().data["error"];
+                let killed = site.killed(origin, begun);
+                let killed = killed.unwrap_or_else(|| panic!("nobody was killed: {error}"));
+                assert_eq!(error["retryable"], true);
+                assert!(whole.starts_with(&told), "{told}");
+                let took = ended.saturating_duration_since(killed.max(reader.connected));
+                assert!(took < TOLD, "{took:?}");
+                counts.told = counts.told.max(took);
+                counts.interrupted += 1;
+            }
+            _ => panic!("{:?}", reader.events.last()),
+        }
+    }
+    counts
+}
+
+impl Counts {
+    /// Everything that one reader was told.
+    fn count(&mut self, reader: &Reader) {
+        self.readers += 1;
+        self.resumes += reader.resumes;
+        if reader.asks() {
+            self.asked_anew += reader.asked_anew;
+            self.heard_anew += reader.heard_anew;
+        }
+        let mut next = 0;
+        for event in &reader.events {
+            let (_, number) = event.id.split_once('.').unwrap();
+            let number: u64 = number.parse().unwrap();
+            self.lost += number.saturating_sub(next);
+            self.repeated += u64::from(number < next);
+            next = next.max(number + 1);
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.trials += other.trials;
+        self.readers += other.readers;
+        self.resumes += other.resumes;
+        self.interrupted += other.interrupted;
+        self.lost += other.lost;
+        self.repeated += other.repeated;
+        self.asked_anew += other.asked_anew;
+        self.heard_anew += other.heard_anew;
+        self.told = self.told.max(other.told);
+    }
+
+    fn check(&self, requests: u64) {
+        assert_eq!((self.lost, self.repeated), (0, 0), "{self:?}");
+        // A question may be lost with its gateway, or the answer to it on its way.
+        assert!(requests <= self.asked_anew, "{requests} requests: {self:?}");
+        if self.kills == 0 {
+            assert!(requests >= self.heard_anew, "{requests} requests: {self:?}");
+        }
+    }
+}
+
+/// Tells whoever waits for a long run.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

@@ -1,0 +1,241 @@
+//! A client that does what an `EventSource` does: it reads, loses its connection, comes back at any
+//! replica with the id of its last event, and stops at a terminal event.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::site::Site;
+use crate::gateway::client::{Asked, Event, parsed};
+use crate::raw_client::RawClient;
+use crate::seed::Random;
+
+/// The longest silence; heartbeats come every second.
+const SILENCE: Duration = Duration::from_secs(8);
+/// How long an answer may be that it cannot be had now.
+const UNAVAILABLE: Duration = Duration::from_secs(6);
+/// What a client waits before it comes back.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// One client, and all it was told.
+pub struct Reader {
+    site: Arc<Site>,
+    random: Random,
+    /// What it asks.
+    asked: Asked,
+    pub events: Vec<Event>,
+    /// How often it asked with no id.
+    pub asked_anew: u64,
+    /// How often it had an answer, or some of one, to that.
+    pub heard_anew: u64,
+    /// How often it came back with one.
+    pub resumes: u64,
+    /// The replica that told it the first event.
+    pub origin: usize,
+    /// When its last connection was made.
+    pub connected: Instant,
+    /// Since when nobody can or will tell it more.
+    unavailable: Option<Instant>,
+}
+
+/// How a connection ended.
+enum End {
+    /// Before its end.
+    Cut,
+    /// No gateway was there.
+    Refused,
+    /// With an answer that is no stream.
+    Status(u16),
+}
+
+/// An answer as far as it has come: what is there of a chunk counts, whole or not.
+#[derive(Default)]
+struct Inflow {
+    raw: Vec<u8>,
+    status: Option<u16>,
+    /// What is missing of a chunk.
+    left: usize,
+    text: Vec<u8>,
+}
+
+impl Reader {
+    /// Asks the model.
+    pub fn new(site: &Arc<Site>, random: Random) -> Self {
+        let asked = Asked::new("GET", "/v1/streams?model=m&prompt=Hello");
+        Self::of(site, random, asked)
+    }
+
+    /// Reads a stream that is there.
+    pub fn viewer(site: &Arc<Site>, random: Random, stream: &str) -> Self {
+        let asked = Asked::new("GET", format!("/v1/streams/{stream}/events"));
+        Self::of(site, random, asked)
+    }
+
+    fn of(site: &Arc<Site>, random: Random, asked: Asked) -> Self {
+        Self {
+            site: Arc::clone(site),
+            random,
+            asked,
+            events: Vec::new(),
+            asked_anew: 0,
+            heard_anew: 0,
+            resumes: 0,
+            origin: 0,
+            connected: Instant::now(),
+            unavailable: None,
+        }
+    }
+
+    /// Whether it makes the model answer.
+    pub fn asks(&self) -> bool {
+        self.asked.path.contains("prompt=")
+    }
+
+    pub fn stream(&self) -> Option<&str> {
+        let (stream, _) = self.events.first()?.id.split_once('.')?;
+        Some(stream)
+    }
+
+    pub fn over(&self) -> bool {
+        let terminal = |event: &Event| matches!(event.name.as_str(), "complete" | "error");
+        self.events.last().is_some_and(terminal)
+    }
+
+    /// Reads until it has `enough` events, or the terminal one.
+    ///
+    /// # Panics
+    /// If it is told nothing for too long, or that there is nothing more before the end.
+    pub async fn read(&mut self, enough: usize) {
+        while !self.over() && self.events.len() < enough {
+            let replica = self.random.within(0..self.site.len() as u64) as usize;
+            match self.connection(replica, enough).await {
+                End::Cut => self.unavailable = None,
+                // As long as the stream is on its way to the store, or there is no store.
+                End::Status(404 | 503) | End::Refused => {
+                    let since = *self.unavailable.get_or_insert_with(Instant::now);
+                    let waited = since.elapsed();
+                    assert!(waited < UNAVAILABLE, "nobody knows {:?}", self.stream());
+                    sleep(PAUSE).await;
+                }
+                End::Status(status) => panic!(
+                    "{status} for {:?} behind {:?}",
+                    self.asked.path,
+                    self.events.last()
+                ),
+            }
+        }
+    }
+
+    /// What it is answered if it comes back once more.
+    pub async fn comes_back(&mut self) -> u16 {
+        let begun = Instant::now();
+        while begun.elapsed() < UNAVAILABLE {
+            let replica = self.random.within(0..self.site.len() as u64) as usize;
+            match self.connection(replica, usize::MAX).await {
+                End::Status(status) if status != 503 => return status,
+                _ => sleep(PAUSE).await,
+            }
+        }
+        panic!("no answer to {:?} at the end", self.stream());
+    }
+
+    async fn connection(&mut self, replica: usize, enough: usize) -> End {
+        let addr = self.site.front(replica);
+        let mut asked = self.asked.clone();
+        let resumes = match self.events.last() {
+            Some(last) => {
+                asked = asked.header("last-event-id", &last.id);
+                true
+            }
+            None => false,
+        };
+        let Some(mut stream) = ask(addr, &asked).await else {
+            return End::Refused;
+        };
+        self.asked_anew += u64::from(!resumes);
+        self.connected = Instant::now();
+        let mut inflow = Inflow::default();
+        let mut buffer = [0; 4096];
+        let mut heard = false;
+        while self.events.len() < enough {
+            let read = timeout(SILENCE, stream.read(&mut buffer)).await;
+            let read = read.unwrap_or_else(|_| panic!("silence on {:?}", self.asked.path));
+            let Ok(read @ 1..) = read else {
+                break;
+            };
+            if !heard {
+                heard = true;
+                self.resumes += u64::from(resumes);
+                self.heard_anew += u64::from(!resumes);
+            }
+            inflow.take(&buffer[..read]);
+            match inflow.status {
+                None | Some(200) => {}
+                Some(status) => return End::Status(status),
+            }
+            for event in inflow.events() {
+                if self.events.is_empty() {
+                    self.origin = replica;
+                }
+                self.events.push(event);
+            }
+        }
+        if heard { End::Cut } else { End::Refused }
+    }
+}
+
+async fn ask(addr: SocketAddr, asked: &Asked) -> Option<TcpStream> {
+    let mut client = RawClient::connect(addr).await.ok()?;
+    let headers: Vec<_> = asked
+        .headers
+        .iter()
+        .map(|(n, v)| (*n, v.as_str()))
+        .collect();
+    let sent = client.send_with(asked.method, &asked.path, &headers, &asked.body);
+    sent.await.ok()?;
+    Some(client.into_stream())
+}
+
+impl Inflow {
+    fn take(&mut self, bytes: &[u8]) {
+        self.raw.extend_from_slice(bytes);
+        if self.status.is_none() {
+            let Some(end) = self.raw.windows(4).position(|four| four == b"\r\n\r\n") else {
+                return;
+            };
+            let head = String::from_utf8(self.raw.drain(..end + 4).collect()).unwrap();
+            self.status = head
+                .split(' ')
+                .nth(1)
+                .and_then(|status| status.parse().ok());
+        }
+        while !self.raw.is_empty() {
+            if self.left > 0 {
+                let taken = self.left.min(self.raw.len());
+                self.text.extend(self.raw.drain(..taken));
+                self.left -= taken;
+                continue;
+            }
+            let Some(end) = self.raw.windows(2).position(|two| two == b"\r\n") else {
+                return;
+            };
+            let line: Vec<u8> = self.raw.drain(..end + 2).collect();
+            let size = std::str::from_utf8(&line[..end]).unwrap();
+            // The end of the chunk before has an empty line.
+            if !size.is_empty() && self.status == Some(200) {
+                self.left = usize::from_str_radix(size, 16).unwrap();
+            }
+        }
+    }
+
+    /// The events that are whole.
+    fn events(&mut self) -> impl Iterator<Item = Event> + use<> {
+        let whole = self.text.windows(2).rposition(|two| two == b"\n\n");
+        let whole = self.text.drain(..whole.map_or(0, |end| end + 2)).collect();
+        parsed(&String::from_utf8(whole).unwrap()).into_iter()
+    }
+}

@@ -1,0 +1,127 @@
+//! Several gateways behind bad links, with one store and one upstream.
+
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use sluicegate::fixture::{Options, Pace, Server};
+use tokio::time::{Instant, sleep};
+
+use super::proxy::{Faults, Proxy};
+use crate::fixture_server::serve;
+use crate::gateway::harness::kept_targets;
+use crate::gateway::program::{Serving, TemporaryFile};
+use crate::seed::{Random, Seed};
+use crate::valkey::Valkey;
+
+pub struct Site {
+    pub upstream: Server,
+    valkey: Valkey,
+    replicas: Vec<Replica>,
+}
+
+struct Replica {
+    serving: tokio::sync::Mutex<Serving>,
+    config: TemporaryFile,
+    /// What clients connect to.
+    front: Proxy,
+    /// What it reaches the store through.
+    store: Proxy,
+    kills: Mutex<Vec<Instant>>,
+}
+
+impl Site {
+    /// So many gateways. Their clients' links are bad; the ways to the store are cut on demand.
+    pub async fn start(replicas: usize, seed: Seed) -> Self {
+        let upstream = serve(&Options {
+            pace: Pace::Every(Duration::from_millis(12)),
+            ..Options::default()
+        });
+        let valkey = Valkey::start();
+        let mut site = Self {
+            upstream,
+            valkey,
+            replicas: Vec::new(),
+        };
+        for _ in 0..replicas {
+            site.replicas.push(site.replica(seed).await);
+        }
+        site
+    }
+
+    async fn replica(&self, seed: Seed) -> Replica {
+        let store = Proxy::start(self.valkey.addr(), Faults::default(), seed).await;
+        let settings = format!("state: redis://{}/0\nheartbeat: 1s", store.addr);
+        let config = kept_targets(&[self.upstream.addr()], "{ window: 30s }", &settings);
+        let config = TemporaryFile::new(&config);
+        let serving = Serving::start(&config, &[]).await;
+        let faults = Faults {
+            cut: 75,
+            after: 1..6000,
+            stall: 15,
+            slow: 15,
+        };
+        Replica {
+            front: Proxy::start(serving.clients, faults, seed).await,
+            serving: tokio::sync::Mutex::new(serving),
+            config,
+            store,
+            kills: Mutex::default(),
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.replicas.len()
+    }
+
+    /// Where clients reach a replica.
+    pub fn front(&self, replica: usize) -> SocketAddr {
+        self.replicas[replica].front.addr
+    }
+
+    /// How many clients' connections were cut.
+    pub fn cuts(&self) -> u64 {
+        self.replicas
+            .iter()
+            .map(|replica| replica.front.cuts())
+            .sum()
+    }
+
+    /// Kills a replica, and starts another one in its place.
+    pub async fn kill(&self, replica: usize) {
+        let replica = &self.replicas[replica];
+        let mut serving = replica.serving.lock().await;
+        replica.kills.lock().unwrap().push(Instant::now());
+        serving.program.signal(Signal::KILL);
+        *serving = Serving::start(&replica.config, &[]).await;
+        replica.front.aim(serving.clients);
+    }
+
+    /// When a replica was killed last since `begun`.
+    pub fn killed(&self, replica: usize, begun: Instant) -> Option<Instant> {
+        let kills = self.replicas[replica].kills.lock().unwrap();
+        kills.iter().rev().copied().find(|at| *at >= begun)
+    }
+
+    /// Takes the store away for a while, from one replica or from all.
+    pub async fn disturb_store(&self, random: &mut Random) {
+        if random.percent(50) {
+            let replica = random.within(0..self.replicas.len() as u64) as usize;
+            self.replicas[replica].store.cut_all();
+        } else {
+            self.valkey.stall();
+            sleep(Duration::from_millis(random.within(300..2000))).await;
+            self.valkey.go_on();
+        }
+    }
+
+    /// How much memory each gateway has in use, in KiB.
+    pub async fn memory(&self) -> Vec<u64> {
+        let mut memory = Vec::new();
+        for replica in &self.replicas {
+            memory.push(replica.serving.lock().await.program.memory());
+        }
+        memory
+    }
+}

@@ -1,0 +1,329 @@
+//! Limits that hold over replicas, on a real server: two gates that know nothing of each other but
+//! what is in it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sluicegate::limit::{
+    CallerLimits, Estimate, Gate, Opens, Permit, Refused, Settings, SharedState,
+};
+use sluicegate::metrics::Metrics;
+use sluicegate::model::{ErrorCode, Rate};
+use sluicegate::store::{DEADLINE, Store};
+
+use super::{HOME, a_minute, rate};
+use crate::valkey::Valkey;
+
+const HOUR: Duration = Duration::from_secs(3_600);
+/// Far longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn key(requests: Option<Rate>, tokens: Option<Rate>, streams: Option<u64>) -> Settings {
+    Settings {
+        callers: vec![CallerLimits {
+            name: "app".to_owned(),
+            requests,
+            tokens,
+            streams,
+        }],
+        ..Settings::default()
+    }
+}
+
+fn state(valkey: &Valkey, deny: bool) -> SharedState {
+    let metrics = Arc::<Metrics>::default();
+    SharedState {
+        store: Arc::new(Store::new(valkey.client(), Arc::clone(&metrics))),
+        metrics,
+        deny,
+    }
+}
+
+async fn up(state: &SharedState) {
+    let up = tokio::time::timeout(PATIENCE, state.store.up());
+    up.await.expect("the server does not answer");
+}
+
+/// A replica that is connected.
+async fn replica(valkey: &Valkey, settings: &Settings) -> Arc<Gate> {
+    let state = state(valkey, true);
+    up(&state).await;
+    Arc::new(Gate::new(settings, Some(state)))
+}
+
+async fn ask(gate: &Gate, opens: Opens) -> Result<Permit, Refused> {
+    let caller = gate.account("app");
+    gate.admit(HOME, caller.as_ref(), opens).await
+}
+
+async fn prompt(gate: &Gate, tokens: u64) -> Result<Permit, Refused> {
+    let caller = gate.account("app");
+    let permit = gate.admit(HOME, caller.as_ref(), Opens::Stream).await?;
+    let estimate = Estimate {
+        prompt: 0,
+        output: Some(tokens),
+        default_output: 0,
+    };
+    gate.reserve(permit, caller.as_ref(), estimate).await
+}
+
+/// How many of so many at once pass, spread over the replicas.
+async fn passed<F>(replicas: &[Arc<Gate>], count: usize, ask: fn(Arc<Gate>) -> F) -> usize
+where
+    F: Future<Output = Result<Permit, Refused>> + Send + 'static,
+{
+    let asked = replicas.iter().cycle().take(count).cloned();
+    let asked: Vec<_> = asked.map(|gate| tokio::spawn(ask(gate))).collect();
+    let mut permits = Vec::new();
+    for asked in asked {
+        match asked.await.unwrap() {
+            Ok(permit) => permits.push(permit),
+            Err(refused) => assert_eq!(refused.error.code(), ErrorCode::RateLimited),
+        }
+    }
+    permits.len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forty_requests_at_once_under_a_limit_of_ten_are_ten() {
+    let valkey = Valkey::start();
+    let settings = key(Some(rate(10, HOUR)), None, None);
+    let replicas = [
+        replica(&valkey, &settings).await,
+        replica(&valkey, &settings).await,
+    ];
+    let ask = |gate: Arc<Gate>| async move { ask(&gate, Opens::Nothing).await };
+    assert_eq!(passed(&replicas, 40, ask).await, 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forty_requests_of_one_address_under_a_limit_of_ten_are_ten() {
+    let valkey = Valkey::start();
+    let settings = Settings {
+        per_address: Some(rate(10, HOUR)),
+        ..Settings::default()
+    };
+    let replicas = [
+        replica(&valkey, &settings).await,
+        replica(&valkey, &settings).await,
+    ];
+    let ask = |gate: Arc<Gate>| async move { ask(&gate, Opens::Nothing).await };
+    assert_eq!(passed(&replicas, 40, ask).await, 10);
+    // Nor may those who prove no key.
+    assert!(replicas[0].visit(HOME).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_prompts_at_once_on_a_budget_for_five_are_five() {
+    let valkey = Valkey::start();
+    let settings = key(Some(rate(100, HOUR)), Some(rate(500, HOUR)), None);
+    let replicas = [
+        replica(&valkey, &settings).await,
+        replica(&valkey, &settings).await,
+    ];
+    let ask = |gate: Arc<Gate>| async move { prompt(&gate, 100).await };
+    assert_eq!(passed(&replicas, 50, ask).await, 5);
+    // The refused ones cost no request, and those that cost nothing gave their tokens back.
+    for gate in &replicas {
+        gate.settled().await;
+    }
+    let permit = ask_once(&replicas[1]).await;
+    assert_eq!(permit.limits().requests.unwrap().remaining, 94);
+    assert_eq!(permit.limits().tokens.unwrap().remaining, 500);
+}
+
+async fn ask_once(gate: &Gate) -> Permit {
+    ask(gate, Opens::Nothing).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn open_streams_are_counted_together() {
+    let valkey = Valkey::start();
+    let settings = key(None, None, Some(3));
+    let replicas = [
+        replica(&valkey, &settings).await,
+        replica(&valkey, &settings).await,
+    ];
+    let [one, two] = &replicas;
+    let mut held = vec![
+        ask(one, Opens::Stream).await.unwrap(),
+        ask(two, Opens::Stream).await.unwrap(),
+        ask(one, Opens::Stream).await.unwrap(),
+    ];
+    for gate in &replicas {
+        let refused = ask(gate, Opens::Stream).await.unwrap_err();
+        assert_eq!(refused.error.code(), ErrorCode::RateLimited);
+        assert!(refused.error.retry_after().is_some());
+        assert!(ask(gate, Opens::Nothing).await.is_ok());
+    }
+    assert_eq!((one.open_streams(), two.open_streams()), (2, 1));
+    held.pop();
+    one.settled().await;
+    held.push(ask(two, Opens::Stream).await.unwrap());
+    assert!(ask(one, Opens::Stream).await.is_err());
+}
+
+/// The time is moved by hand, so that nobody waits for a lease to end.
+#[test]
+fn a_killed_replicas_streams_stop_counting() {
+    let valkey = Valkey::start();
+    let settings = key(None, None, Some(1));
+    let seconds = Arc::new(std::sync::atomic::AtomicU64::new(1_000));
+    let time = {
+        let seconds = Arc::clone(&seconds);
+        move || seconds.load(std::sync::atomic::Ordering::Relaxed) * 1_000_000
+    };
+    let gate = |state| {
+        let clock = governor::clock::MonotonicClock;
+        Gate::with_time(&settings, clock, state, time.clone())
+    };
+    let killed = tokio::runtime::Runtime::new().unwrap();
+    let held = killed.block_on(async {
+        let state = state(&valkey, true);
+        up(&state).await;
+        ask(&gate(state), Opens::Stream).await.unwrap()
+    });
+    killed.shutdown_background();
+    let alive = tokio::runtime::Runtime::new().unwrap();
+    alive.block_on(async {
+        let state = state(&valkey, true);
+        up(&state).await;
+        let gate = gate(state);
+        seconds.fetch_add(19, std::sync::atomic::Ordering::Relaxed);
+        assert!(ask(&gate, Opens::Stream).await.is_err());
+        seconds.fetch_add(2, std::sync::atomic::Ordering::Relaxed);
+        assert!(ask(&gate, Opens::Stream).await.is_ok());
+    });
+    drop(held);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_says_when_to_come_again() {
+    let valkey = Valkey::start();
+    // One comes back every 300 ms, by the server's own clock.
+    let settings = key(Some(rate(10, Duration::from_secs(3))), None, None);
+    let gate = replica(&valkey, &settings).await;
+    let mut waits = 0;
+    while waits < 4 {
+        if let Err(refused) = ask(&gate, Opens::Nothing).await {
+            let after = refused.error.retry_after().unwrap();
+            assert!(after <= Duration::from_millis(300), "{after:?}");
+            tokio::time::sleep(after).await;
+            assert!(ask(&gate, Opens::Nothing).await.is_ok());
+            waits += 1;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_that_is_kept_ends_by_itself() {
+    let valkey = Valkey::start();
+    let settings = Settings {
+        per_address: a_minute(60),
+        ..key(a_minute(600), a_minute(600), Some(1_000))
+    };
+    let gate = replica(&valkey, &settings).await;
+    let caller = gate.account("app");
+    let mut held = Vec::new();
+    for address in 0..200_u32 {
+        let address: IpAddr = std::net::Ipv4Addr::from(address << 8).into();
+        let permit = gate.admit(address, caller.as_ref(), Opens::Stream);
+        held.push(permit.await.unwrap());
+        let estimate = Estimate {
+            prompt: 1,
+            output: None,
+            default_output: 1,
+        };
+        let permit = held.pop().unwrap();
+        held.push(
+            gate.reserve(permit, caller.as_ref(), estimate)
+                .await
+                .unwrap(),
+        );
+    }
+    let mut own = valkey.connect().await;
+    let keys: Vec<String> = redis::cmd("KEYS")
+        .arg("*")
+        .query_async(&mut own)
+        .await
+        .unwrap();
+    // The addresses', those of the key's three limits, and the probe.
+    assert!(keys.len() <= 204, "{}", keys.len());
+    for key in keys {
+        assert!(key.starts_with("sluicegate:"), "{key}");
+        let lives: i64 = redis::cmd("PTTL")
+            .arg(&key)
+            .query_async(&mut own)
+            .await
+            .unwrap();
+        // -2: it has gone meanwhile.
+        assert!(
+            (1..=60_000).contains(&lives) || lives == -2,
+            "{key}: {lives}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_server_this_process_counts_alone() {
+    let mut valkey = Valkey::start();
+    let settings = key(Some(rate(10, HOUR)), Some(rate(1_000, HOUR)), Some(2));
+    let state = state(&valkey, false);
+    up(&state).await;
+    let gate = Arc::new(Gate::new(&settings, Some(state.clone())));
+    let first = prompt(&gate, 100).await.unwrap();
+    valkey.kill();
+    // The first one finds out; the stream that is open counts here too.
+    let second = prompt(&gate, 100).await.unwrap();
+    assert_eq!(second.limits().requests.unwrap().remaining, 9);
+    assert_eq!(
+        prompt(&gate, 100).await.unwrap_err().error.code(),
+        ErrorCode::RateLimited
+    );
+    drop(first);
+    let begun = Instant::now();
+    let mut passed = 0;
+    for _ in 0..1_000 {
+        passed += usize::from(ask(&gate, Opens::Nothing).await.is_ok());
+    }
+    assert_eq!(passed, 9);
+    assert!(begun.elapsed() < DEADLINE * 100, "{:?}", begun.elapsed());
+    let text = state.metrics.text();
+    let counted = "sluicegate_limits_without_store_total{decision=\"local\"}";
+    assert!(text.contains(counted), "{text}");
+    valkey.revive();
+    up(&state).await;
+    // What was counted alone is forgotten; the server begins anew.
+    assert_eq!(
+        ask_once(&gate).await.limits().requests.unwrap().remaining,
+        9
+    );
+    drop(second);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_server_nobody_passes_where_the_operator_says_so() {
+    let valkey = Valkey::start();
+    let settings = key(Some(rate(10, HOUR)), None, None);
+    let state = state(&valkey, true);
+    up(&state).await;
+    let gate = Gate::new(&settings, Some(state.clone()));
+    ask_once(&gate).await;
+    valkey.stall();
+    let begun = Instant::now();
+    for _ in 0..1_000 {
+        let refused = ask(&gate, Opens::Stream).await.unwrap_err();
+        assert_eq!(refused.error.code(), ErrorCode::Overloaded);
+        assert!(refused.error.retry_after().is_some());
+    }
+    assert!(begun.elapsed() < DEADLINE * 100, "{:?}", begun.elapsed());
+    assert_eq!(gate.open_streams(), 0);
+    let counted = "sluicegate_limits_without_store_total{decision=\"denied\"} 1000";
+    assert!(state.metrics.text().contains(counted));
+    valkey.go_on();
+    up(&state).await;
+    // The question that had no answer was carried out all the same.
+    let left = ask_once(&gate).await.limits().requests.unwrap().remaining;
+    assert!((7..=8).contains(&left), "{left}");
+}

@@ -1,0 +1,139 @@
+//! Tokens in one process: reserved before, settled after, owed where it was too little.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use governor::clock::FakeRelativeClock;
+use sluicegate::limit::{CallerLimits, Estimate, Opens, Permit, Refused, Settings};
+use sluicegate::model::{ErrorCode, Rate, Usage};
+
+use super::{HOME, request};
+use super::{Limits, MINUTE, a_minute, app, limiter, rate, remaining};
+
+fn budget(tokens: Rate) -> (Limits, FakeRelativeClock) {
+    limiter(&Settings {
+        per_address: a_minute(1_000),
+        callers: vec![CallerLimits {
+            tokens: Some(tokens),
+            ..app(a_minute(1_000), Some(100)).remove(0)
+        }],
+        ..Settings::default()
+    })
+}
+
+fn up_to(tokens: u64) -> Estimate {
+    Estimate {
+        prompt: 0,
+        output: Some(tokens),
+        default_output: 0,
+    }
+}
+
+fn ask(limiter: &Limits, estimate: Estimate) -> Result<Permit, Refused> {
+    let caller = limiter.account("app").unwrap();
+    let permit = request(limiter, Some(&caller), Opens::Stream)?;
+    limiter.reserve(permit, Some(&caller), estimate)
+}
+
+fn settle(mut permit: Permit, tokens: u64) {
+    let usage = Usage {
+        input: Some(tokens),
+        output: Some(0),
+        ..Usage::default()
+    };
+    permit.settle(Some(usage), 0);
+}
+
+fn left(limiter: &Limits) -> u64 {
+    let caller = limiter.account("app").unwrap();
+    let permit = request(limiter, Some(&caller), Opens::Nothing).unwrap();
+    permit.limits().tokens.unwrap().remaining
+}
+
+#[test]
+fn fifty_at_once_on_a_budget_for_five_are_five() {
+    let (limiter, _clock) = budget(rate(500, MINUTE));
+    let passed = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..50 {
+            scope.spawn(|| {
+                if let Ok(permit) = ask(&limiter, up_to(100)) {
+                    passed.fetch_add(1, Ordering::Relaxed);
+                    settle(permit, 100);
+                }
+            });
+        }
+    });
+    assert_eq!(passed.into_inner(), 5);
+}
+
+#[test]
+fn what_was_not_used_comes_back_and_what_was_too_little_is_owed() {
+    let (limiter, clock) = budget(rate(600, MINUTE));
+    settle(ask(&limiter, up_to(600)).unwrap(), 100);
+    assert_eq!(left(&limiter), 500);
+    // Twice the limit: that is a minute of debt, beside what was missing.
+    settle(ask(&limiter, up_to(500)).unwrap(), 1_200);
+    assert_eq!(left(&limiter), 0);
+    let refused = ask(&limiter, up_to(1)).unwrap_err();
+    assert_eq!(refused.error.code(), ErrorCode::RateLimited);
+    let after = refused.error.retry_after().unwrap();
+    assert_eq!(after, Duration::from_millis(70_100));
+    assert_eq!(refused.limits.tokens.unwrap().remaining, 0);
+    clock.advance(after - Duration::from_nanos(1));
+    assert!(ask(&limiter, up_to(1)).is_err());
+    clock.advance(Duration::from_nanos(1));
+    assert!(ask(&limiter, up_to(1)).is_ok());
+}
+
+#[test]
+fn a_refusal_for_want_of_tokens_costs_nothing_else() {
+    let (limiter, _clock) = budget(rate(100, MINUTE));
+    let held = ask(&limiter, up_to(100)).unwrap();
+    for tokens in [1, 101] {
+        for _ in 0..200 {
+            let refused = ask(&limiter, up_to(tokens)).unwrap_err();
+            let expected = if tokens > 100 {
+                ErrorCode::InvalidRequest
+            } else {
+                ErrorCode::RateLimited
+            };
+            assert_eq!(refused.error.code(), expected);
+            assert_eq!(refused.limits.requests.unwrap().remaining, 999);
+        }
+    }
+    assert_eq!(limiter.open_streams(), 1);
+    assert_eq!(remaining(&limiter, HOME), 999);
+    // An answer of which nothing is known cost nothing.
+    drop(held);
+    assert_eq!(left(&limiter), 100);
+}
+
+#[test]
+fn a_steady_use_under_the_limit_is_never_refused() {
+    let (limiter, clock) = budget(rate(60_000, MINUTE));
+    // 99 of 100 a tenth of a second, each reserved tenfold, for an hour.
+    for _ in 0..36_000 {
+        settle(ask(&limiter, up_to(990)).unwrap(), 99);
+        clock.advance(Duration::from_millis(100));
+    }
+    // And at once whatever is left.
+    assert_eq!(left(&limiter), 60_000);
+}
+
+#[test]
+fn another_configuration_keeps_the_debt() {
+    let (limiter, _clock) = budget(rate(100, MINUTE));
+    let settings = |tokens| Settings {
+        callers: vec![CallerLimits {
+            tokens: Some(rate(tokens, MINUTE)),
+            ..app(None, None).remove(0)
+        }],
+        ..Settings::default()
+    };
+    settle(ask(&limiter, up_to(100)).unwrap(), 150);
+    let same = limiter.succeeded_by(&settings(100));
+    assert!(ask(&same, up_to(1)).is_err());
+    let other = same.succeeded_by(&settings(200));
+    assert!(ask(&other, up_to(1)).is_ok());
+}
