@@ -191,7 +191,6 @@ pub fn connected(
     })
 }
 
-/// The shared state that the configuration names. The connection stays where the server does.
 /// What shares streams through `store`; the same as before where that is the same store.
 fn replicas(
     config: &Config,
@@ -218,6 +217,7 @@ fn replicas(
     )))
 }
 
+/// The shared state that the configuration names. The connection stays where the server does.
 fn store(config: &Config, before: Option<&App>, metrics: &Arc<Metrics>) -> Option<Arc<Store>> {
     let State::Redis { url, server } = &config.state else {
         return None;

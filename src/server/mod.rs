@@ -5,7 +5,7 @@
 //! | `clients` | the client listener's paths |
 //! | `entry` | who is it, and may they pass: address, key, limits |
 //! | `chat` | one prompt request to one answer, for every dialect |
-//! | `resume` | clients that come back with `Last-Event-ID` |
+//! | `resume` | streams that are there: coming back, reading along, status, cancelling |
 //! | `models` | the models a key may use |
 //! | `web` | the chat page at `GET /` |
 //! | `refuse` | errors to HTTP answers |

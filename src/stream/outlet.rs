@@ -31,6 +31,8 @@ struct SoFar {
 
 /// How often an answer may be gone on with.
 const CONTINUATIONS: u32 = 3;
+/// How long a text may be that is kept to be gone on with, in bytes.
+const LONGEST: usize = 1 << 20;
 
 impl Outlet {
     pub fn new(encoder: Box<dyn Encoder>, receipt: Receipt) -> Self {
@@ -49,7 +51,7 @@ impl Outlet {
     }
 
     /// The text that another target is to go on with; `None` where none can: nothing was said, or
-    /// more than text, or it broke off too often.
+    /// more than text, or too much, or it broke off too often.
     pub fn go_on(&mut self) -> Option<String> {
         let so_far = self.so_far.as_mut()?;
         // Vendors refuse a beginning that ends in white space.
@@ -153,7 +155,8 @@ impl Sink for Outlet {
             },
             (_, event) => event,
         };
-        if says_more_than_text(&event) {
+        let too_long = |so_far: &SoFar| so_far.text.len() > LONGEST;
+        if says_more_than_text(&event) || self.so_far.as_ref().is_some_and(too_long) {
             self.so_far = None;
         }
         let Event::Finish(finish) = event else {

@@ -72,6 +72,32 @@ async fn the_page_loads_only_files_that_are_here() {
     }
 }
 
+/// The paths that `script` names in its strings, with a stream's id where it puts one in.
+fn paths(script: &str) -> Vec<String> {
+    let stream = format!("st_{}", "a".repeat(26));
+    let filled = script.replace("${answer.stream}", &stream);
+    let mut paths = Vec::new();
+    for quote in ['"', '`'] {
+        let mark = format!("{quote}/");
+        let named = filled.split(&mark).skip(1);
+        let end = |c: char| c == quote || c == '$' || c == '?';
+        paths.extend(named.map(|rest| format!("/{}", rest.split(end).next().unwrap())));
+    }
+    paths
+}
+
+#[tokio::test]
+async fn the_page_s_script_names_only_paths_that_are_here() {
+    let (_, _, script) = ask(Method::GET, "/web/chat.js").await;
+    let paths = paths(&script);
+    assert!(paths.len() >= 4, "{paths:?}");
+    for path in paths {
+        // No path answers it, and only one that is here says so.
+        let (status, _, _) = ask(Method::PATCH, &path).await;
+        assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
+    }
+}
+
 #[tokio::test]
 async fn a_wrong_method_is_refused_in_the_gateways_own_words() {
     for (method, path) in [(Method::POST, "/"), (Method::PUT, "/v1/streams")] {

@@ -118,10 +118,13 @@ async fn calls_empty_answers_and_vendors_that_would_begin_anew_are_not_gone_on_w
     ]}}]});
     let reasoning = json!({"choices": [{"index": 0, "delta": {"reasoning_content": "hm"}}]});
     let word = json!({"choices": [{"index": 0, "delta": {"content": "one"}}]});
+    // What is kept to be gone on with is bounded.
+    let much = json!({"choices": [{"index": 0, "delta": {"content": "x".repeat(1 << 20)}}]});
     let never = "preset: openai, api_key: sk-1";
     for (preset, continues, said) in [
         (PLAIN, "on", vec![&word, &call]),
         (PLAIN, "on", vec![&reasoning]),
+        (PLAIN, "on", vec![&word, &much]),
         (PLAIN, "off", vec![&word]),
         (never, "on", vec![&word]),
     ] {
