@@ -1,5 +1,6 @@
 //! One stream: its pump, its log, and those who wait for more of it.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
@@ -51,7 +52,7 @@ struct Shared {
 struct State {
     log: Log,
     ended: bool,
-    waiting: Vec<(ViewerId, Waker)>,
+    waiting: VecDeque<(ViewerId, Waker)>,
     viewers: usize,
     /// How many viewers there have been.
     visits: u64,
@@ -118,7 +119,7 @@ impl Stream {
             state: Mutex::new(State {
                 log: Log::new(buffer),
                 ended: false,
-                waiting: Vec::new(),
+                waiting: VecDeque::new(),
                 viewers: 0,
                 visits: 0,
                 stored: 0,
@@ -273,7 +274,7 @@ impl Stream {
         if state.ended {
             return Poll::Ready(());
         }
-        state.waiting.push((NOBODY, context.waker().clone()));
+        state.waiting.push_back((NOBODY, context.waker().clone()));
         Poll::Pending
     }
 
@@ -459,7 +460,7 @@ impl State {
             .find(|(waiting, _)| *waiting == viewer)
         {
             Some((_, waiting)) => waiting.clone_from(waker),
-            None => self.waiting.push((viewer, waker.clone())),
+            None => self.waiting.push_back((viewer, waker.clone())),
         }
     }
 }
@@ -477,13 +478,62 @@ impl Wake for Shared {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // Whoever waits again meanwhile is not among them.
+        // Whoever waits again meanwhile stands behind all of them, and is not woken in their place.
         let count = self.lock().waiting.len();
         for _ in 0..count {
-            let woken = self.lock().waiting.pop();
+            let woken = self.lock().waiting.pop_front();
             if let Some((_, waker)) = woken {
                 waker.wake();
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Waits again as soon as it is woken, as a task on another thread may.
+    struct Hasty {
+        stream: Arc<Stream>,
+        viewer: ViewerId,
+        woken: Mutex<usize>,
+    }
+
+    impl Hasty {
+        fn wait(self: &Arc<Self>) {
+            let waker = Waker::from(Arc::clone(self));
+            let mut context = Context::from_waker(&waker);
+            let end = self.stream.shared.lock().log.end();
+            let waiting = self.stream.poll_read(&mut context, self.viewer, end);
+            assert!(waiting.is_pending());
+        }
+    }
+
+    impl Wake for Hasty {
+        fn wake(self: Arc<Self>) {
+            *self.woken.lock().unwrap() += 1;
+            self.wait();
+        }
+    }
+
+    #[test]
+    fn who_waits_again_at_once_takes_nobody_s_turn() {
+        let stream = Arc::new(Stream::followed(StreamId::fixed(0), String::new(), 1024));
+        let waiting: Vec<_> = (0..3)
+            .map(|_| {
+                let hasty = Arc::new(Hasty {
+                    viewer: stream.enter(),
+                    stream: Arc::clone(&stream),
+                    woken: Mutex::default(),
+                });
+                hasty.wait();
+                hasty
+            })
+            .collect();
+        stream.follow(Bytes::from_static(b"id: 0\n\n"), false);
+        for hasty in &waiting {
+            assert_eq!(*hasty.woken.lock().unwrap(), 1);
         }
     }
 }
