@@ -215,6 +215,7 @@ fn replicas(
         store,
         registry,
         config.resume.buffer,
+        config.resume.window,
     )))
 }
 

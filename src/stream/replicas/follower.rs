@@ -120,7 +120,8 @@ impl Inner {
                 follower.said = Some(Instant::now());
                 let mut viewed = redis::cmd("SET");
                 viewed.arg(self.keys.viewed(id)).arg(1);
-                viewed.arg("PX").arg(millis(LEASE));
+                let time = LEASE.max(self.window + RENEWAL);
+                viewed.arg("PX").arg(millis(time));
                 batch.add(viewed, Ask::Nothing);
             }
         }
@@ -147,6 +148,13 @@ impl Inner {
         let missing = *follower.missing.get_or_insert_with(Instant::now);
         if missing.elapsed() >= MISSING {
             follower.break_off("the replica that made this stream is gone");
+        }
+    }
+
+    /// Ends what is followed here, because this replica follows nothing any more.
+    pub(super) fn let_go(&self) {
+        for follower in self.work().followed.values_mut() {
+            follower.break_off("this replica shares no state with the others any more");
         }
     }
 
