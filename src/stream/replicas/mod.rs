@@ -9,11 +9,14 @@
 //!
 //! | key behind `sluicegate:` | holds |
 //! |---|---|
-//! | `stream:{id}` | a Redis stream of whole events; an entry's id is its first event's number + 1 |
+//! | `stream:{id}` | a Redis stream of whole events; an entry's id is its last event's number + 1 |
 //! | `stream:{id}:past` | the number of the terminal event, or `-`; outlives the stream |
 //! | `stream:{id}:viewed` | that somebody reads it on another replica, or did within its window |
 //! | `replica:{name}` | that the replica lives |
 //! | `replica:{name}:commands` | ids of streams that it is to cancel |
+//!
+//! A turn whose answer is lost may be carried out late, and what it wrote is written once more, with
+//! what came since: so entries may overlap, and readers take each event once.
 //!
 //! Where the store is gone, streams go on without it; what was not stored then is, once it is back.
 

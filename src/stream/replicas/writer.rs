@@ -69,26 +69,29 @@ impl Inner {
         let (Some(unstored), Some(keeping)) = (stream.unstored(room), stream.keeping()) else {
             return 0;
         };
-        if unstored.gap {
+        let first = unstored.writes.first().and_then(|bytes| told(bytes).next());
+        if let Some(first) = first.filter(|_| unstored.gap) {
             // What is there ends before what is kept here begins: nobody may join the two.
-            let mut delete = redis::cmd("DEL");
-            delete.arg(self.keys.log(id));
-            batch.add(delete, Ask::Nothing);
+            let mut trim = redis::cmd("XTRIM");
+            trim.arg(self.keys.log(id))
+                .arg("MINID")
+                .arg(first.number + 1);
+            batch.add(trim, Ask::Nothing);
         }
         let mut position = unstored.position;
         let mut last = None;
         for bytes in &unstored.writes {
-            let Some(first) = told(bytes).next() else {
+            let Some(number) = last_number(bytes) else {
                 continue;
             };
             position += bytes.len() as u64;
-            last = last_number(bytes);
+            last = Some(number);
             let mut command = redis::cmd("XADD");
             command.arg(self.keys.log(id));
             if unstored.oldest > 0 {
                 command.arg("MINID").arg("~").arg(unstored.oldest + 1);
             }
-            command.arg(first.number + 1);
+            command.arg(number + 1);
             command.arg("events").arg(bytes.as_ref());
             command.arg("owner").arg(&keeping.owner);
             command.arg("replica").arg(self.keys.name());

@@ -153,6 +153,37 @@ async fn readers_are_told_when_their_replica_shares_nothing_any_more() {
 }
 
 #[tokio::test]
+async fn what_a_slow_store_writes_late_makes_no_gap() {
+    let (upstream, valkey) = (Scripted::bind().await, Valkey::start());
+    let (here, there) = pair(&upstream, &valkey, "{ window: 1h }").await;
+    let (mut answer, mut exchange, stream) = begun(&here, &upstream).await;
+    let mut reader = viewed(&there, &stream).await;
+    reader.expect("start").await;
+    reader.expect("token").await;
+    valkey.stall();
+    exchange.token("two ").await;
+    answer.expect("token").await;
+    // It is on its way to the store, which will take it although nobody waits for that any more.
+    let store = here.gateway.app().store.clone().unwrap();
+    soon(async {
+        while store.is_up() {
+            tokio::task::yield_now().await
+        }
+    })
+    .await;
+    exchange.token("three ").await;
+    answer.expect("token").await;
+    valkey.go_on();
+    exchange.token("four").await;
+    exchange.finish().await;
+    let events = reader.rest().await;
+    assert_eq!(
+        (text(&events).as_str(), outcome(&events)),
+        ("two three four", "")
+    );
+}
+
+#[tokio::test]
 async fn any_replica_cancels() {
     let (upstream, valkey) = (Scripted::bind().await, Valkey::start());
     let (here, there) = pair(&upstream, &valkey, "{ window: 1h }").await;
