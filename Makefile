@@ -84,7 +84,7 @@ kustomize: ## render the Kubernetes manifests, where kubectl is installed
 		done; \
 	fi
 
-# ring and mimalloc compile C code; all else that Cargo does not fetch by itself is the Rust toolchain.
+# ring compiles C code; all else that Cargo does not fetch by itself is the Rust toolchain.
 prepare:
 	@if ! command -v cc >/dev/null; then \
 		echo "prepare: installing a C compiler (gcc, libc6-dev)"; \

@@ -5,11 +5,8 @@ use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use sluicegate::command::{Stop, check, healthcheck, keys, record, replay, serve};
+use sluicegate::command::{Stop, ask, check, healthcheck, keys, record, replay, serve};
 use tracing_subscriber::EnvFilter;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The streaming front door for AI apps.
 #[derive(Debug, Parser)]
@@ -31,6 +28,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    Ask(ask::Ask),
     Check(check::Check),
     Replay(replay::Replay),
     Record(record::Record),
@@ -59,6 +57,7 @@ async fn run(command: Command) -> u8 {
     let env = |name: &str| std::env::var(name).ok();
     match command {
         Command::Serve(serve) => serve.run(&mut out, &mut err).await,
+        Command::Ask(ask) => ask.run(&mut out, &mut err).await,
         Command::Check(check) => check.run(&env, &mut out, &mut err),
         Command::Record(record) => record.run(&mut out, &mut err).await,
         Command::Keys(keys) => keys.run(&mut out, &mut err),

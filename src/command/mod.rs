@@ -1,5 +1,6 @@
 //! The commands: arguments in, exit status out.
 
+pub mod ask;
 pub mod check;
 pub mod healthcheck;
 pub mod keys;

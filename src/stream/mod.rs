@@ -9,11 +9,14 @@
 //! | file | does |
 //! |---|---|
 //! | `pump` | the state machine from the upstream to bytes: opening, live, ended; deadlines |
+//! | `live` | an answer that has begun: reading it, and waiting for the rest of a burst |
+//! | `deadlines` | how long an upstream may be silent, and how long an answer may take |
 //! | `outlet` | the pump's end: what is written, and what is settled with it |
 //! | `transcript` | events to the client's bytes; exactly one terminal event |
 //! | `receipt` | settles a stream once, however it ends |
 //! | `log` | the newest bytes of a stream, bounded, for viewers at any position |
 //! | `shared` | one stream: pump, log, and those who wait |
+//! | `state` | what its viewers and whoever drives it have in common |
 //! | `viewer` | a client's HTTP body: reads the log from a position on; heartbeats |
 //! | `multiplex` | several streams over one connection |
 //! | `summary` | a stream as a whole, read back from its log |
@@ -22,6 +25,8 @@
 //! | `registry` | which streams there are and were, for clients that come back |
 
 mod alone;
+mod deadlines;
+mod live;
 mod log;
 mod multiplex;
 mod outlet;
@@ -30,6 +35,7 @@ mod receipt;
 mod registry;
 mod replicas;
 mod shared;
+mod state;
 mod summary;
 mod transcript;
 mod viewer;

@@ -8,23 +8,16 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::{Instant, Sleep};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
+use super::deadlines::{Deadlines, too_long};
+use super::live::{Live, Source};
 use super::outlet::Outlet;
 use crate::metrics::Metrics;
 use crate::model::{Error, ErrorCode, Request};
-use crate::route::{Route, Timeouts};
+use crate::route::Route;
 use crate::upstream::{Answer, Recycler, Trace};
-
-/// How much is encoded before it is handed over although more is there, in bytes.
-const BATCH: usize = 32 * 1024;
-/// How often a write waits for the connection to the upstream to hand over what it has already
-/// read: it does so one chunk at a time, each after this task has let others run. There is no timer
-/// in it; a poll that brings nothing new ends the waiting.
-const YIELDS: u8 = 4;
-/// How many of the upstream's chunks are read before others get their turn.
-const CHUNKS: usize = 64;
 
 /// Everything that governs one stream beside its request.
 #[derive(Clone)]
@@ -78,21 +71,6 @@ enum Opened {
     Cancelled,
 }
 
-struct Live {
-    outlet: Outlet,
-    /// `None` once the terminal event is written, or the answer broke off.
-    source: Option<Source>,
-    /// Why the answer broke off, where another target may go on with it.
-    broken: Option<Error>,
-    /// How many bytes waited when the task last let others run, and how often it did.
-    yielded: (usize, u8),
-}
-
-struct Source {
-    answer: Answer,
-    cut: Pin<Box<WaitForCancellationFutureOwned>>,
-}
-
 impl Pump {
     /// Nothing is asked before the first poll.
     pub(super) fn new(
@@ -134,15 +112,18 @@ impl Pump {
                 State::Opening(opening) => {
                     let (outlet, opened) = ready!(opening.as_mut().poll(context));
                     // Waiting for the first content was no idling.
-                    self.deadlines.read();
+                    self.deadlines.last_read = Instant::now();
                     self.state = self.opened(outlet, opened);
                 }
                 State::Live(live) => {
+                    let now = Instant::now();
                     let cancelled = self.cancelled.load(Ordering::Relaxed);
-                    live.check(context, cancelled, &self.deadlines);
                     let continues = self.again.is_some();
-                    live.read(context, &mut self.deadlines, &self.recycler, continues);
-                    if live.yields() {
+                    live.check(context, cancelled, &self.deadlines, now);
+                    if live.read(context, &self.recycler, continues) {
+                        self.deadlines.last_read = now;
+                    }
+                    if live.waits() {
                         context.waker().wake_by_ref();
                         return Poll::Pending;
                     }
@@ -158,7 +139,7 @@ impl Pump {
                         return Poll::Ready(ready);
                     }
                     if let State::Live(live) = &mut self.state {
-                        let error = ready!(self.deadlines.poll(context));
+                        let error = ready!(self.deadlines.poll(context, now));
                         live.break_off(error, self.again.is_some());
                     }
                 }
@@ -269,12 +250,7 @@ impl Pump {
                 None
             }
         };
-        State::Live(Box::new(Live {
-            outlet,
-            source,
-            broken: None,
-            yielded: (0, 0),
-        }))
+        State::Live(Box::new(Live::new(outlet, source)))
     }
 }
 
@@ -308,160 +284,4 @@ async fn opened(
         }
     };
     (outlet, opened)
-}
-
-impl Live {
-    /// Reads everything that the upstream has ready, within a batch.
-    fn read(
-        &mut self,
-        context: &mut Context<'_>,
-        deadlines: &mut Deadlines,
-        recycler: &Recycler,
-        continues: bool,
-    ) {
-        for _ in 0..CHUNKS {
-            if self.outlet.ended() {
-                return self.close(recycler);
-            }
-            let Some(source) = &mut self.source else {
-                return;
-            };
-            if self.outlet.waiting() >= BATCH {
-                return;
-            }
-            match source.answer.poll_read(context, &mut self.outlet) {
-                Poll::Pending => return,
-                Poll::Ready(Ok(_)) => deadlines.read(),
-                Poll::Ready(Err(error)) => return self.break_off(error, continues),
-            }
-        }
-        if self.outlet.ended() {
-            return self.close(recycler);
-        }
-        // There is more, but others want their turn.
-        context.waker().wake_by_ref();
-    }
-
-    /// Whether to let others run before what waits is written.
-    fn yields(&mut self) -> bool {
-        let (before, times) = self.yielded;
-        let waiting = self.outlet.waiting();
-        let worth = waiting > before && waiting < BATCH && times < YIELDS && self.source.is_some();
-        self.yielded = if worth { (waiting, times + 1) } else { (0, 0) };
-        worth
-    }
-
-    /// What ends a stream whatever the upstream does.
-    fn check(&mut self, context: &mut Context<'_>, cancelled: bool, deadlines: &Deadlines) {
-        let Some(source) = &mut self.source else {
-            return;
-        };
-        if cancelled {
-            source.answer.broken(&mut self.outlet);
-            self.outlet.cancel();
-            self.detach();
-        } else if source.cut.as_mut().poll(context).is_ready() {
-            self.fail(&Error::draining());
-        } else if deadlines.end.is_some_and(|end| end <= Instant::now()) {
-            self.fail(&too_long());
-        }
-    }
-
-    /// The upstream's answer broke off: that is the stream's end, unless others may go on.
-    fn break_off(&mut self, error: Error, continues: bool) {
-        let died = matches!(
-            error.code(),
-            ErrorCode::StreamInterrupted | ErrorCode::StreamStalled | ErrorCode::UpstreamError
-        );
-        if !(continues && died) {
-            return self.fail(&error);
-        }
-        if let Some(source) = &mut self.source {
-            source.answer.broken(&mut self.outlet);
-        }
-        self.detach();
-        self.broken = Some(error);
-    }
-
-    /// Ends the stream with an error and drops the upstream's connection.
-    fn fail(&mut self, error: &Error) {
-        if let Some(source) = &mut self.source {
-            source.answer.broken(&mut self.outlet);
-        }
-        self.outlet.fail(error);
-        self.detach();
-    }
-
-    fn detach(&mut self) -> Option<Answer> {
-        let answer = self.source.take()?.answer;
-        self.outlet.repaired(answer.repaired_lines());
-        Some(answer)
-    }
-
-    /// The terminal event was written.
-    fn close(&mut self, recycler: &Recycler) {
-        if let Some(answer) = self.detach() {
-            recycler.take(answer);
-        }
-    }
-}
-
-fn too_long() -> Error {
-    Error::new(
-        ErrorCode::StreamTooLong,
-        "the answer took longer than it may",
-    )
-}
-
-fn stalled(idle: Duration) -> Error {
-    Error::new(
-        ErrorCode::StreamStalled,
-        format!("the upstream was silent for {idle:?}"),
-    )
-}
-
-/// A live stream's deadlines in one timer. The timer is not touched for every token: it fires when
-/// something may be due, and is set again if nothing is.
-struct Deadlines {
-    timer: Pin<Box<Sleep>>,
-    idle: Duration,
-    last_read: Instant,
-    end: Option<Instant>,
-}
-
-impl Deadlines {
-    fn new(timeouts: Timeouts) -> Self {
-        let now = Instant::now();
-        Self {
-            timer: Box::pin(tokio::time::sleep_until(now + timeouts.idle)),
-            idle: timeouts.idle,
-            last_read: now,
-            end: timeouts.total.map(|total| now + total),
-        }
-    }
-
-    fn read(&mut self) {
-        self.last_read = Instant::now();
-    }
-
-    /// Waits until a deadline has passed.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Error> {
-        loop {
-            let now = Instant::now();
-            let mut next = self.last_read + self.idle;
-            if next <= now {
-                return Poll::Ready(stalled(self.idle));
-            }
-            if let Some(end) = self.end {
-                if end <= now {
-                    return Poll::Ready(too_long());
-                }
-                next = next.min(end);
-            }
-            if self.timer.deadline() > next || self.timer.is_elapsed() {
-                self.timer.as_mut().reset(next);
-            }
-            ready!(self.timer.as_mut().poll(context));
-        }
-    }
 }

@@ -1,16 +1,16 @@
 //! One stream: its pump, its log, and those who wait for more of it.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::log::{Dropped, Log, Place};
+use super::log::{Dropped, Place};
 use super::pump::Pump;
 use super::registry::Registry;
 use super::replicas::Replicas;
+use super::state::{NOBODY, Shared, Unstored, ViewerId};
 use crate::dialect::native::last_told;
 use crate::model::{Error, StreamId};
 
@@ -44,41 +44,6 @@ pub struct Stream {
     owner: String,
 }
 
-/// What viewers and whoever drives have in common.
-struct Shared {
-    state: Mutex<State>,
-}
-
-struct State {
-    log: Log,
-    ended: bool,
-    waiting: VecDeque<(ViewerId, Waker)>,
-    viewers: usize,
-    /// How many viewers there have been.
-    visits: u64,
-    /// Up to where the stream is where other replicas can read it.
-    stored: u64,
-    /// Whether it is known that there is more to be stored.
-    queued: bool,
-}
-
-/// What other replicas cannot read yet.
-pub(super) struct Unstored {
-    /// Where it begins.
-    pub(super) position: u64,
-    /// Whole events.
-    pub(super) writes: Vec<Bytes>,
-    /// What they can read ends before `position`.
-    pub(super) gap: bool,
-    /// The number of the oldest event that is kept.
-    pub(super) oldest: u64,
-    /// Whether the last write has the terminal event.
-    pub(super) ended: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ViewerId(u64);
-
 /// What a viewer finds.
 #[derive(Debug)]
 pub(super) enum Found {
@@ -87,9 +52,6 @@ pub(super) enum Found {
     End,
     Dropped,
 }
-
-/// Who is no viewer but drives: the task of a stream that nobody views.
-pub(super) const NOBODY: ViewerId = ViewerId(0);
 
 impl Stream {
     pub(super) fn new(pump: Pump, keeping: Option<Keeping>) -> Self {
@@ -115,17 +77,7 @@ impl Stream {
         owner: String,
         keeping: Option<Keeping>,
     ) -> Self {
-        let shared = Arc::new(Shared {
-            state: Mutex::new(State {
-                log: Log::new(buffer),
-                ended: false,
-                waiting: VecDeque::new(),
-                viewers: 0,
-                visits: 0,
-                stored: 0,
-                queued: false,
-            }),
-        });
+        let shared = Arc::new(Shared::new(buffer));
         Self {
             pump,
             waker: Waker::from(Arc::clone(&shared)),
@@ -236,36 +188,12 @@ impl Stream {
 
     /// What is to be stored, of at most about `room` bytes; `None` where that is nothing.
     pub(super) fn unstored(&self, room: usize) -> Option<Unstored> {
-        let mut state = self.shared.lock();
-        let State {
-            log, stored, ended, ..
-        } = &mut *state;
-        let begin = (*stored).max(log.start());
-        let mut unstored = Unstored {
-            position: begin,
-            writes: Vec::new(),
-            gap: begin > *stored,
-            oldest: log.first().unwrap_or_default(),
-            ended: *ended,
-        };
-        let (mut position, mut taken) = (begin, 0);
-        while taken < room
-            && let Ok(Some(bytes)) = log.read(position)
-        {
-            position += bytes.len() as u64;
-            taken += bytes.len();
-            unstored.writes.push(bytes);
-        }
-        unstored.ended &= position == log.end();
-        state.queued = false;
-        (!unstored.writes.is_empty()).then_some(unstored)
+        self.shared.lock().unstored(room)
     }
 
     /// Other replicas can read it up to `position`. Says whether there is more to be stored.
     pub(super) fn stored(&self, position: u64) -> bool {
-        let mut state = self.shared.lock();
-        state.stored = state.stored.max(position);
-        state.stored < state.log.end()
+        self.shared.lock().stored(position)
     }
 
     /// Waits until the terminal event was written.
@@ -449,91 +377,5 @@ impl Keeping {
     /// Where other replicas can read it, if they may.
     fn shared(&self) -> Option<&Replicas> {
         self.replicas.as_deref().filter(|_| !self.window.is_zero())
-    }
-}
-
-impl State {
-    fn wait(&mut self, viewer: ViewerId, waker: &Waker) {
-        match self
-            .waiting
-            .iter_mut()
-            .find(|(waiting, _)| *waiting == viewer)
-        {
-            Some((_, waiting)) => waiting.clone_from(waker),
-            None => self.waiting.push_back((viewer, waker.clone())),
-        }
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Whole after every statement, so a panic elsewhere leaves nothing half done.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Wake for Shared {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        // Whoever waits again meanwhile stands behind all of them, and is not woken in their place.
-        let count = self.lock().waiting.len();
-        for _ in 0..count {
-            let woken = self.lock().waiting.pop_front();
-            if let Some((_, waker)) = woken {
-                waker.wake();
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Waits again as soon as it is woken, as a task on another thread may.
-    struct Hasty {
-        stream: Arc<Stream>,
-        viewer: ViewerId,
-        woken: Mutex<usize>,
-    }
-
-    impl Hasty {
-        fn wait(self: &Arc<Self>) {
-            let waker = Waker::from(Arc::clone(self));
-            let mut context = Context::from_waker(&waker);
-            let end = self.stream.shared.lock().log.end();
-            let waiting = self.stream.poll_read(&mut context, self.viewer, end);
-            assert!(waiting.is_pending());
-        }
-    }
-
-    impl Wake for Hasty {
-        fn wake(self: Arc<Self>) {
-            *self.woken.lock().unwrap() += 1;
-            self.wait();
-        }
-    }
-
-    #[test]
-    fn who_waits_again_at_once_takes_nobody_s_turn() {
-        let stream = Arc::new(Stream::followed(StreamId::fixed(0), String::new(), 1024));
-        let waiting: Vec<_> = (0..3)
-            .map(|_| {
-                let hasty = Arc::new(Hasty {
-                    viewer: stream.enter(),
-                    stream: Arc::clone(&stream),
-                    woken: Mutex::default(),
-                });
-                hasty.wait();
-                hasty
-            })
-            .collect();
-        stream.follow(Bytes::from_static(b"id: 0\n\n"), false);
-        for hasty in &waiting {
-            assert_eq!(*hasty.woken.lock().unwrap(), 1);
-        }
     }
 }

@@ -7,6 +7,11 @@ use bytes::{Bytes, BytesMut};
 use crate::dialect::{Answering, Completion, Encoder};
 use crate::model::{Error, Event, FinishReason, Sealer, StreamId, ToolCallDelta, Usage};
 
+/// How much memory for events is asked for at once, in bytes. A token takes a tenth of it.
+const ROOM: usize = 1024;
+/// With less room than this, in bytes, an event would probably need more on its way.
+const LEAST_ROOM: usize = 256;
+
 /// Encodes one answer. Pure: no clock, no I/O; what is encoded waits here to be taken.
 pub struct Transcript {
     encoder: Box<dyn Encoder>,
@@ -124,6 +129,10 @@ impl Transcript {
     /// What a client sends back with its next turn must be known again then: a call among all of
     /// the conversation's, a seal as its maker's.
     fn encode(&mut self, event: &Event<'_>) {
+        if self.ready.capacity() - self.ready.len() < LEAST_ROOM {
+            // Takes back what was handed over and has been written since.
+            self.ready.reserve(ROOM);
+        }
         let marked;
         let event = match *event {
             Event::ToolCall(call) if is_nameless(&call) => {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 
 use super::parse::parse;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -30,6 +31,26 @@ pub(super) fn said<'a>(field: &'a Option<Text<'_>>) -> Option<&'a str> {
 /// The items of a list in a rare field; one that is no such list holds nothing that is needed.
 pub(super) fn list<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Vec<T> {
     parse(raw.get()).unwrap_or_default()
+}
+
+/// A list that mostly has one item: that one needs no memory of its own, which counts where every
+/// token comes in such a list.
+#[derive(Debug)]
+pub(super) struct Few<T> {
+    first: Option<T>,
+    others: Vec<T>,
+}
+
+impl<T> Few<T> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.first.iter().chain(&self.others)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Few<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_seq(FewVisitor(PhantomData))
+    }
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
@@ -91,6 +112,26 @@ impl<'de> Visitor<'de> for TextVisitor {
     }
 }
 
+struct FewVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for FewVisitor<T> {
+    type Value = Few<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut few = Few {
+            first: seq.next_element()?,
+            others: Vec::new(),
+        };
+        while let Some(item) = seq.next_element()? {
+            few.others.push(item);
+        }
+        Ok(few)
+    }
+}
+
 struct CountVisitor;
 
 impl<'de> Visitor<'de> for CountVisitor {
@@ -132,6 +173,18 @@ impl<'de> Visitor<'de> for CountVisitor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_of_few_is_a_list() {
+        for json in ["[]", "[1]", "[1,2]", "[1,2,3,4,5]"] {
+            let few: Few<u8> = parse(json).unwrap();
+            let all: Vec<u8> = parse(json).unwrap();
+            assert_eq!(Vec::from_iter(few.iter().copied()), all, "{json}");
+        }
+        for json in ["[1,\"a\"]", "[1,null]", "1", "{}", "null", "[1"] {
+            assert!(parse::<Few<u8>>(json).is_err(), "{json}");
+        }
+    }
 
     #[test]
     fn only_a_count_is_a_count() {

@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 use sluicegate::dialect;
-use sluicegate::model::Request;
+use sluicegate::model::{ErrorCode, Event, Request};
 use sluicegate::replay::{self, Replayed};
+use sluicegate::upstream::ingest::Ingest;
 use sluicegate::wire;
 
 use crate::event_stream::build;
@@ -154,5 +155,22 @@ fn an_empty_body_is_no_answer() {
                 wire.name()
             );
         }
+    }
+}
+
+/// An end mark of no answer: found by fuzzing, as a finish and then an error.
+#[test]
+fn a_document_that_is_an_end_mark_is_no_answer() {
+    let wire = wire::by_name("openai-chat").unwrap();
+    for body in ["[DONE]", " [DONE]\n\n"] {
+        let mut ingest = Ingest::new(wire, 1 << 10);
+        let mut events = Vec::new();
+        let mut sink = |event: Event<'_>| events.push(replay::line(&event));
+        let read = ingest
+            .push(body.as_bytes(), &mut sink)
+            .and_then(|()| ingest.end(&mut sink));
+        let code = read.map_err(|error| error.code());
+        assert_eq!(code, Err(ErrorCode::BadUpstreamData), "{body:?}");
+        assert_eq!(events, [] as [&str; 0], "{body:?}");
     }
 }

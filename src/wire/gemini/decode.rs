@@ -6,7 +6,7 @@ use super::shape::{Candidate, Chunk, FunctionCall, Part, usage};
 use super::sources::Sources;
 use crate::framing::Frame;
 use crate::model::{Error, ErrorCode, Event, FinishReason, Sink, ToolCallDelta, Usage};
-use crate::wire::json::said;
+use crate::wire::json::{Few, said};
 use crate::wire::parse::parse;
 use crate::wire::{Decoder, foreign, interrupted, unparsable, upstream_error};
 
@@ -30,18 +30,13 @@ impl Decoder for ContentDecoder {
         if data.is_empty() {
             return Ok(());
         }
-        for raw in chunks(data)? {
-            self.chunk(raw, sink)?;
-        }
-        Ok(())
+        self.chunks(data, sink)
     }
 
     /// One chunk is a whole answer; a list of chunks is a stream that was asked for without
     /// `alt=sse`.
     fn document(&mut self, document: &str, sink: &mut dyn Sink) -> Result<(), Error> {
-        for raw in chunks(document)? {
-            self.chunk(raw, sink)?;
-        }
+        self.chunks(document, sink)?;
         if self.known {
             self.end(sink)
         } else {
@@ -50,13 +45,11 @@ impl Decoder for ContentDecoder {
     }
 
     fn is_terminal(&self, frame: &Frame<'_>) -> bool {
-        let Ok(chunks) = chunks(frame.data) else {
-            return false;
-        };
-        chunks.iter().any(|raw| {
-            let chunk = parse::<Chunk<'_>>(raw.get());
-            chunk.is_ok_and(|chunk| is_last(&chunk))
-        })
+        let is_last = |json| parse::<Chunk<'_>>(json).is_ok_and(|chunk| is_last(&chunk));
+        match several(frame.data) {
+            None => is_last(frame.data),
+            Some(chunks) => chunks.is_ok_and(|list| list.iter().any(|raw| is_last(raw.get()))),
+        }
     }
 
     /// Nothing else marks the end.
@@ -75,14 +68,27 @@ impl Decoder for ContentDecoder {
 }
 
 impl ContentDecoder {
-    fn chunk(&mut self, raw: &RawValue, sink: &mut dyn Sink) -> Result<(), Error> {
-        let chunk: Option<Chunk<'_>> = parse(raw.get()).map_err(|error| unparsable(&error))?;
+    /// A frame or document is mostly one chunk.
+    fn chunks(&mut self, data: &str, sink: &mut dyn Sink) -> Result<(), Error> {
+        match several(data) {
+            None => self.chunk(data, sink),
+            Some(chunks) => {
+                let chunks = chunks.map_err(|error| unparsable(&error))?;
+                chunks
+                    .iter()
+                    .try_for_each(|raw| self.chunk(raw.get(), sink))
+            }
+        }
+    }
+
+    fn chunk(&mut self, json: &str, sink: &mut dyn Sink) -> Result<(), Error> {
+        let chunk: Option<Chunk<'_>> = parse(json).map_err(|error| unparsable(&error))?;
         let Some(chunk) = chunk else {
             return Ok(());
         };
         self.identify(&chunk, sink);
         let mut broken = None;
-        for candidate in chunk.candidates.iter().flatten() {
+        for candidate in chunk.candidates.iter().flat_map(Few::iter) {
             self.known = true;
             // One answer a stream: further candidates are other answers.
             if candidate.index.and_then(|index| index.0).unwrap_or(0) == 0
@@ -104,7 +110,7 @@ impl ContentDecoder {
             sink.event(Event::Usage(usage));
         }
         if chunk.error.is_some() {
-            return Err(upstream_error(raw.get()));
+            return Err(upstream_error(json));
         }
         broken.map_or(Ok(()), Err)
     }
@@ -120,7 +126,7 @@ impl ContentDecoder {
 
     fn candidate(&mut self, candidate: &Candidate<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
         let parts = candidate.content.iter().flat_map(|content| &content.parts);
-        for part in parts.flatten() {
+        for part in parts.flat_map(Few::iter) {
             self.part(part, sink);
         }
         if let Some(metadata) = candidate.citation_metadata {
@@ -159,18 +165,15 @@ impl ContentDecoder {
     }
 }
 
-/// The chunks of a frame or document: mostly it is one itself.
-fn chunks(data: &str) -> Result<Vec<&RawValue>, Error> {
-    if data.trim_ascii_start().starts_with('[') {
-        parse(data)
-    } else {
-        parse(data).map(|chunk| vec![chunk])
-    }
-    .map_err(|error| unparsable(&error))
+/// The chunks of a list; nothing where `data` is no list.
+fn several(data: &str) -> Option<serde_json::Result<Vec<&RawValue>>> {
+    data.trim_ascii_start()
+        .starts_with('[')
+        .then(|| parse(data))
 }
 
 fn is_last(chunk: &Chunk<'_>) -> bool {
-    let mut candidates = chunk.candidates.iter().flatten();
+    let mut candidates = chunk.candidates.iter().flat_map(Few::iter);
     chunk.error.is_some()
         || chunk
             .prompt_feedback

@@ -36,9 +36,9 @@ impl Answer {
         sink: &mut dyn Sink,
     ) -> Result<(), Error> {
         let delta = if whole {
-            choice.message.as_ref().or(choice.delta.as_ref())
+            choice.message.as_deref().or(choice.delta.as_ref())
         } else {
-            choice.delta.as_ref().or(choice.message.as_ref())
+            choice.delta.as_ref().or(choice.message.as_deref())
         };
         if let Some(logprobs) = choice.logprobs {
             tell_logprobs(logprobs.get(), sink);
@@ -80,7 +80,7 @@ impl Answer {
         for (place, piece) in pieces.iter().enumerate() {
             self.tool_piece(piece, &pieces[..place], sink);
         }
-        if let Some(function) = &delta.function_call {
+        if let Some(function) = delta.function_call.as_deref() {
             self.function_call(function, sink);
         }
         if let Some(annotations) = delta.annotations {

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::wire::json::{Count, Text};
+use crate::wire::json::{Count, Few, Text};
 use crate::wire::parse::parse;
 
 #[derive(Deserialize, Default)]
@@ -19,7 +19,7 @@ pub(super) struct Chunk<'a> {
     #[serde(borrow)]
     pub(super) object: Option<Text<'a>>,
     #[serde(borrow)]
-    pub(super) choices: Option<Vec<Choice<'a>>>,
+    pub(super) choices: Option<Few<Choice<'a>>>,
     pub(super) usage: Option<ChatUsage>,
     /// Groq puts usage here on its last chunk.
     pub(super) x_groq: Option<GroqExtension>,
@@ -40,7 +40,7 @@ pub(super) struct Choice<'a> {
     pub(super) delta: Option<Delta<'a>>,
     /// In place of `delta` in a whole answer; beside it at Perplexity and Writer.
     #[serde(borrow)]
-    pub(super) message: Option<Delta<'a>>,
+    pub(super) message: Option<Box<Delta<'a>>>,
     #[serde(borrow)]
     pub(super) finish_reason: Option<Text<'a>>,
     #[serde(borrow)]
@@ -64,7 +64,7 @@ pub(super) struct Delta<'a> {
     pub(super) tool_calls: Option<Vec<ToolPiece<'a>>>,
     /// What `tool_calls` was called before November 2023.
     #[serde(borrow)]
-    pub(super) function_call: Option<FunctionPiece<'a>>,
+    pub(super) function_call: Option<Box<FunctionPiece<'a>>>,
     #[serde(borrow)]
     pub(super) annotations: Option<&'a RawValue>,
 }

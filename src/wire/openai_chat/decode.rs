@@ -6,7 +6,7 @@ use super::answer::{Answer, cite, text};
 use super::chunk::{ChatUsage, Choice, Chunk, Source};
 use crate::framing::Frame;
 use crate::model::{Error, Event, FinishReason, Sink, Usage};
-use crate::wire::json::{Count, Text, list};
+use crate::wire::json::{Count, Few, Text, list};
 use crate::wire::parse::parse;
 use crate::wire::{Decoder, foreign, interrupted, unparsable, upstream_error};
 
@@ -45,30 +45,12 @@ impl Decoder for ChatDecoder {
         if data.is_empty() || data == "null" {
             return Ok(());
         }
-        let chunk: Chunk<'_> = parse(data).map_err(|error| unparsable(&error))?;
-        self.identify(&chunk, sink);
-        self.sources(&chunk, sink);
-        let mut broken = None;
-        for choice in chunk.choices.iter().flatten() {
-            if let Err(error) = self.choice(choice, sink) {
-                broken = Some(error);
-            }
-        }
-        let usage = chunk.usage.as_ref();
-        let usage = usage.or_else(|| chunk.x_groq.as_ref()?.usage.as_ref());
-        if let Some(usage) = usage {
-            self.count(usage, sink);
-        }
-        // Its own words are better than a finish reason that says that it failed.
-        match in_band_error(&chunk, frame.name, data).or(broken) {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
+        self.chunk(frame.name, data, sink)
     }
 
     fn document(&mut self, document: &str, sink: &mut dyn Sink) -> Result<(), Error> {
         self.whole = true;
-        self.frame(&Frame::new("", document), sink)?;
+        self.chunk("", document, sink)?;
         if self.first.is_none() {
             return Err(foreign());
         }
@@ -85,7 +67,7 @@ impl Decoder for ChatDecoder {
             return false;
         };
         in_band_error(&chunk, frame.name, data).is_some()
-            || chunk.choices.iter().flatten().any(|choice| {
+            || chunk.choices.iter().flat_map(Few::iter).any(|choice| {
                 choice
                     .finish_reason
                     .as_ref()
@@ -105,6 +87,29 @@ impl Decoder for ChatDecoder {
 }
 
 impl ChatDecoder {
+    /// One chunk, or a whole answer. `name` is the event's.
+    fn chunk(&mut self, name: &str, data: &str, sink: &mut dyn Sink) -> Result<(), Error> {
+        let chunk: Chunk<'_> = parse(data).map_err(|error| unparsable(&error))?;
+        self.identify(&chunk, sink);
+        self.sources(&chunk, sink);
+        let mut broken = None;
+        for choice in chunk.choices.iter().flat_map(Few::iter) {
+            if let Err(error) = self.choice(choice, sink) {
+                broken = Some(error);
+            }
+        }
+        let usage = chunk.usage.as_ref();
+        let usage = usage.or_else(|| chunk.x_groq.as_ref()?.usage.as_ref());
+        if let Some(usage) = usage {
+            self.count(usage, sink);
+        }
+        // Its own words are better than a finish reason that says that it failed.
+        match in_band_error(&chunk, name, data).or(broken) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
     fn identify(&mut self, chunk: &Chunk<'_>, sink: &mut dyn Sink) {
         let (id, model) = (text(&chunk.id), text(&chunk.model));
         // Azure's first chunk has both empty.

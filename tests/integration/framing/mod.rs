@@ -3,6 +3,7 @@
 
 mod bodies;
 mod bounds;
+mod differential;
 
 use std::fs;
 use std::path::Path;

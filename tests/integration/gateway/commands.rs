@@ -5,15 +5,16 @@ use std::net::TcpListener;
 use rustix::process::Signal;
 use sluicegate::fixture::Options;
 
-use super::client::{Answer, Asked, outcome};
+use super::client::{Answer, Asked, outcome, text};
 use super::harness::targets;
 use super::program::{Program, Serving, TemporaryFile, run, run_with};
 use crate::fixture_server::{fast, serve};
 use crate::raw_client::RawClient;
 
-const COMMANDS: [&[&str]; 7] = [
+const COMMANDS: [&[&str]; 8] = [
     &[],
     &["serve"],
+    &["ask"],
     &["check"],
     &["replay"],
     &["record"],
@@ -44,6 +45,7 @@ async fn wrong_usage_is_an_exit_status_of_its_own() {
         &["nonsense"],
         &["serve", "--listen", "here"],
         &["serve", "--listen", "localhost"],
+        &["ask", "model"],
         &["check"],
         &["replay"],
         &["keys"],
@@ -194,6 +196,46 @@ async fn a_new_key_opens_what_its_entry_guards() {
     let mut answer = serving.ask(&Asked::prompt("m").key(key)).await;
     assert_eq!(outcome(&answer.events().await), "");
     assert!(!config_text(&config).contains(key));
+}
+
+#[tokio::test]
+async fn an_answer_is_printed_as_it_comes_and_told_from_a_broken_one() {
+    let whole = serve(&fast());
+    let broken = serve(&Options {
+        fault: Some("truncate:6".parse().unwrap()),
+        ..fast()
+    });
+    let made = run(&["keys", "new", "--name", "cli"]).await;
+    let (key, entry) = made.out.split_once('\n').unwrap();
+    let entry = &entry[entry.find("- name").unwrap()..];
+    let keys = format!("keys:\n  {}", entry.replace('\n', "\n  "));
+    let mut printed = Vec::new();
+    for (upstream, status, problem) in [(&whole, 0, ""), (&broken, 1, "stream_interrupted: ")] {
+        let config = TemporaryFile::new(&targets(&[upstream.addr()], &keys));
+        let serving = Serving::start(&config, &[]).await;
+        let url = format!("http://{}/", serving.clients);
+        let mut answer = serving.ask(&Asked::prompt("m").key(key)).await;
+        let said = text(&answer.events().await);
+
+        let asked = ["ask", "m", "Hello", "--url", &url, "--key", key];
+        let ended = run(&asked).await;
+        assert_eq!(ended.status, Some(status), "{ended:?}");
+        assert_eq!(ended.out.trim_end(), said.trim_end());
+        assert!(ended.err.starts_with(problem), "{}", ended.err);
+        assert_eq!(ended.err.is_empty(), problem.is_empty(), "{}", ended.err);
+        printed.push(ended.out);
+
+        let environment = [("SLUICEGATE_URL", url.as_str()), ("SLUICEGATE_KEY", key)];
+        let ended = run_with(&["ask", "nobody", "Hello"], &environment).await;
+        assert_eq!(ended.status, Some(1));
+        assert!(ended.err.starts_with("not_found: "), "{}", ended.err);
+        let ended = run(&["ask", "m", "Hello", "--url", &url]).await;
+        assert!(ended.err.starts_with("unauthenticated: "), "{}", ended.err);
+    }
+    assert!(!printed[1].trim().is_empty() && printed[0] != printed[1]);
+    let ended = run(&["ask", "m", "Hello", "--url", "http://127.0.0.1:1"]).await;
+    assert_eq!(ended.status, Some(1));
+    assert!(ended.err.starts_with("no answer: "), "{}", ended.err);
 }
 
 fn config_text(config: &TemporaryFile) -> String {

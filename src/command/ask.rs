@@ -1,0 +1,115 @@
+//! `sluicegate ask`: one prompt to a running gateway, its answer as it comes.
+
+use std::future::poll_fn;
+use std::io::{self, Write};
+use std::pin::Pin;
+use std::time::Duration;
+
+use eventsource_stream::{Event, EventStream};
+use futures_core::Stream as _;
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use http_body_util::BodyDataStream;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::{Value, json};
+
+use super::{FAILED, FINE};
+use crate::upstream::connections;
+
+/// Sends a prompt to a running gateway and prints the answer as it comes: exit status 0 if it is
+/// complete, else 1.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Ask {
+    /// The model's name in the gateway's config
+    pub model: String,
+
+    /// What to ask it
+    pub prompt: String,
+
+    /// Where the gateway is
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8080",
+        env = "SLUICEGATE_URL"
+    )]
+    pub url: String,
+
+    /// The key to ask with
+    #[arg(
+        long,
+        value_name = "KEY",
+        env = "SLUICEGATE_KEY",
+        hide_env_values = true
+    )]
+    pub key: Option<SecretString>,
+}
+
+/// How long connecting may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Ask {
+    pub async fn run(&self, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+        let Err(problem) = self.ask(out).await else {
+            return FINE;
+        };
+        // Nobody is left to tell if this cannot be written.
+        let _ = writeln!(err, "{problem}");
+        FAILED
+    }
+
+    async fn ask(&self, out: &mut dyn Write) -> Result<(), String> {
+        let failed = |error: reqwest::Error| format!("no answer: {error}");
+        let url = format!("{}/v1/streams", self.url.trim_end_matches('/'));
+        let body = json!({"model": self.model, "prompt": self.prompt});
+        let client = connections(PATIENCE).map_err(failed)?;
+        let mut request = client.post(url).header(CONTENT_TYPE, "application/json");
+        if let Some(key) = &self.key {
+            request = request.bearer_auth(key.expose_secret());
+        }
+        let response = request.body(body.to_string()).send().await;
+        let response = response.map_err(failed)?;
+        if response.status() != StatusCode::OK {
+            let refusal = response.bytes().await.map_err(failed)?;
+            return Err(told(&serde_json::from_slice(&refusal).unwrap_or_default()));
+        }
+        let body = reqwest::Body::from(response);
+        let mut events = EventStream::new(BodyDataStream::new(body));
+        while let Some(event) = poll_fn(|context| Pin::new(&mut events).poll_next(context)).await {
+            let event = event.map_err(|_| "the connection broke before the answer's end")?;
+            if print(&event, out)? {
+                return Ok(());
+            }
+        }
+        Err("the answer has no end".to_owned())
+    }
+}
+
+/// Prints what an event says; `true` is the end of a whole answer.
+///
+/// # Errors
+/// Why the answer is not whole, or that nothing can be printed.
+fn print(event: &Event, out: &mut dyn Write) -> Result<bool, String> {
+    let unwritten = |error: io::Error| format!("the answer cannot be written: {error}");
+    let data: Value = serde_json::from_str(&event.data).unwrap_or_default();
+    match event.event.as_str() {
+        "token" => {
+            let text = data["text"].as_str().unwrap_or_default();
+            write!(out, "{text}").map_err(unwritten)?;
+            out.flush().map_err(unwritten)?;
+            Ok(false)
+        }
+        "complete" => writeln!(out).map(|()| true).map_err(unwritten),
+        "error" => {
+            writeln!(out).map_err(unwritten)?;
+            Err(told(&data))
+        }
+        _ => Ok(false),
+    }
+}
+
+/// An error in the gateway's words.
+fn told(data: &Value) -> String {
+    let word = |field: &str| data["error"][field].as_str().unwrap_or("unknown");
+    format!("{}: {}", word("code"), word("message"))
+}
