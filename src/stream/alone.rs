@@ -15,8 +15,8 @@ pub(super) fn left(stream: &Arc<Stream>) {
         return;
     }
     match stream.window() {
-        // Nobody can come back to what was never said: its id is not known to anybody.
-        Some(window) if stream.last().is_some() => run(Arc::clone(stream), Some(window)),
+        // Nobody can come back to a stream whose id nobody knows.
+        Some(window) if stream.is_known() => run(Arc::clone(stream), Some(window)),
         _ => stream.abandon(stream.visits()),
     }
 }

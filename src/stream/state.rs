@@ -17,6 +17,8 @@ pub(super) struct Shared {
 pub(super) struct State {
     pub(super) log: Log,
     pub(super) ended: bool,
+    /// Whether its id was told to somebody beside the stream.
+    pub(super) announced: bool,
     pub(super) waiting: VecDeque<(ViewerId, Waker)>,
     pub(super) viewers: usize,
     /// How many viewers there have been.
@@ -117,6 +119,7 @@ impl Shared {
             state: Mutex::new(State {
                 log: Log::new(buffer),
                 ended: false,
+                announced: false,
                 waiting: VecDeque::new(),
                 viewers: 0,
                 visits: 0,

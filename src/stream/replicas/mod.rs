@@ -9,7 +9,7 @@
 //!
 //! | key behind `sluicegate:` | holds |
 //! |---|---|
-//! | `stream:{id}` | a Redis stream of whole events; an entry's id is its last event's number + 1 |
+//! | `stream:{id}` | a Redis stream of whole events; an entry's id is its last event's number + 1; one with no events comes first where the stream is known before it says anything |
 //! | `stream:{id}:past` | the number of the terminal event, or `-`; outlives the stream |
 //! | `stream:{id}:viewed` | that somebody reads it on another replica, or did within its window |
 //! | `replica:{name}` | that the replica lives |
@@ -85,6 +85,8 @@ struct Inner {
 #[derive(Default)]
 struct Work {
     unstored: HashSet<StreamId>,
+    /// Streams that are known before they say anything, with their owners and windows.
+    announced: Vec<(StreamId, String, Duration)>,
     abandoned: Vec<(StreamId, Duration)>,
     followed: HashMap<StreamId, Follower>,
 }
@@ -210,6 +212,12 @@ impl Replicas {
         self.inner.written.notify_one();
     }
 
+    /// The stream is known, although it has said nothing.
+    pub(super) fn announced(&self, keeping: &Keeping) {
+        let announced = (keeping.stream, keeping.owner.clone(), keeping.window);
+        self.inner.work().announced.push(announced);
+    }
+
     /// Nobody came back to the stream in time.
     pub(super) fn abandoned(&self, keeping: &Keeping) {
         let mut work = self.inner.work();
@@ -279,7 +287,7 @@ impl Inner {
         let answers = match self.store.pipeline::<Vec<Value>>(batch.pipeline()).await {
             Ok(answers) => answers,
             Err(error) => {
-                self.unwritten(taken);
+                self.put_back(taken);
                 self.unfollowed();
                 return Err(error);
             }

@@ -139,6 +139,24 @@ async fn a_stream_is_found_elsewhere_from_its_first_event_on() {
 }
 
 #[tokio::test]
+async fn a_stream_for_nobody_is_known_elsewhere_before_it_says_anything() {
+    let (upstream, valkey) = (Scripted::bind().await, Valkey::start());
+    let (here, there) = pair(&upstream, &valkey, "{ window: 1h }").await;
+    let asked = Asked::prompt("m").header("prefer", "respond-async");
+    let mut accepted = here.ask(&asked).await;
+    let body: Value = serde_json::from_slice(&accepted.body().await).unwrap();
+    let stream = body["stream"].as_str().unwrap();
+    let mut exchange = upstream.request().await;
+    let events = Asked::new("GET", format!("/v1/streams/{stream}/events"));
+    let mut reader = there.ask(&events).await;
+    assert_eq!(status(&there, stream).await.1["state"], "running");
+    exchange.begin().await;
+    exchange.token("one").await;
+    exchange.finish().await;
+    assert_eq!(text(&reader.events().await), "one");
+}
+
+#[tokio::test]
 async fn readers_are_told_when_their_replica_shares_nothing_any_more() {
     let (upstream, valkey) = (Scripted::bind().await, Valkey::start());
     let (here, there) = pair(&upstream, &valkey, "{ window: 1h }").await;
