@@ -95,8 +95,15 @@ pub fn bytes<'a>(
 /// One event as a line, without its end.
 pub fn line(event: &Event<'_>) -> String {
     match *event {
-        Event::Identity { id, model } => {
-            format!("identity id={} model={}", quoted(id), quoted(model))
+        Event::Identity {
+            id,
+            model,
+            fingerprint,
+        } => {
+            let mut out = format!("identity id={} model={}", quoted(id), quoted(model));
+            let fingerprint = Some(fingerprint).filter(|told| !told.is_empty());
+            add(&mut out, "fingerprint", fingerprint.map(quoted));
+            out
         }
         Event::Logprobs(json) => format!("logprobs {json}"),
         Event::Text(text) => format!("text {}", quoted(text)),

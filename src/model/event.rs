@@ -6,7 +6,13 @@
 pub enum Event<'a> {
     /// The upstream's own name for this answer and for the model that gives it. It is no content:
     /// it commits nothing, and may come late or never.
-    Identity { id: &'a str, model: &'a str },
+    Identity {
+        id: &'a str,
+        model: &'a str,
+        /// What the upstream says of the configuration that it runs with, for clients that compare;
+        /// mostly empty.
+        fingerprint: &'a str,
+    },
     /// How probable the tokens of the text after it were: the vendor's own JSON, on one line, for
     /// clients of its protocol.
     Logprobs(&'a str),

@@ -131,7 +131,7 @@ pub struct Commit<'a> {
     sealer: &'a Sealer,
     receiver: &'a mut dyn Receiver,
     committed: bool,
-    identity: Option<(String, String)>,
+    identity: Option<[String; 3]>,
     usage: Option<Usage>,
 }
 
@@ -162,8 +162,12 @@ impl<'a> Commit<'a> {
             ..
         } = *self;
         self.receiver.answering(upstream, model, sealer);
-        if let Some((id, model)) = &self.identity {
-            self.receiver.event(Event::Identity { id, model });
+        if let Some([id, model, fingerprint]) = &self.identity {
+            self.receiver.event(Event::Identity {
+                id,
+                model,
+                fingerprint,
+            });
         }
         if let Some(usage) = self.usage {
             self.receiver.event(Event::Usage(usage));
@@ -175,8 +179,12 @@ impl Sink for Commit<'_> {
     fn event(&mut self, event: Event<'_>) {
         if !self.committed {
             match event {
-                Event::Identity { id, model } => {
-                    self.identity = Some((id.to_owned(), model.to_owned()));
+                Event::Identity {
+                    id,
+                    model,
+                    fingerprint,
+                } => {
+                    self.identity = Some([id, model, fingerprint].map(str::to_owned));
                     return;
                 }
                 Event::Usage(usage) => {

@@ -155,9 +155,9 @@ impl Reader {
                 Return::Reader(reader)
             }
             Place::Gone => Return::Gone,
-            // What another replica has said comes here a little later.
-            Place::Ahead(end) if stream.is_followed() && !ended => {
-                reader.position = end;
+            // What another replica has said comes here a little later, or never, where it died.
+            Place::Ahead(end) if let Some(left) = left(stream, ended) => {
+                reader.position = end - left;
                 reader.ahead = seen;
                 Return::Reader(reader)
             }
@@ -238,6 +238,20 @@ impl Reader {
             missed: EventId { stream, number },
         })
     }
+}
+
+/// How many bytes a client has to be told that has seen more of another replica's stream than is
+/// known here: the error that ended it, if it has ended. `None` where there is nothing to tell.
+fn left(stream: &Stream, ended: bool) -> Option<u64> {
+    if !stream.is_followed() {
+        return None;
+    }
+    if !ended {
+        return Some(0);
+    }
+    let newest = stream.newest()?;
+    let broken = native::last_told(&newest)?.name == "error";
+    broken.then_some(newest.len() as u64)
 }
 
 impl Drop for Reader {

@@ -121,7 +121,11 @@ enum Owned {
 impl Owned {
     fn borrowed(&self) -> Event<'_> {
         match self {
-            Self::Identity(id, model) => Event::Identity { id, model },
+            Self::Identity(id, model) => Event::Identity {
+                id,
+                model,
+                fingerprint: "",
+            },
             Self::Text(text) => Event::Text(text),
             Self::Refusal(text) => Event::Refusal(text),
             Self::Reasoning(text) => Event::Reasoning(text),

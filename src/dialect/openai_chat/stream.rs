@@ -67,6 +67,20 @@ impl StreamEncoder {
     }
 }
 
+impl Form {
+    /// From here on every chunk says what the upstream runs with.
+    fn identify(&mut self, fingerprint: &str) {
+        const CHOICES: &str = r#""choices":["#;
+        if fingerprint.is_empty() {
+            return;
+        }
+        self.head.truncate(self.head.len() - CHOICES.len());
+        let fingerprint = Value::from(fingerprint);
+        // Writing to a string cannot fail.
+        let _ = write!(self.head, r#""system_fingerprint":{fingerprint},{CHOICES}"#);
+    }
+}
+
 impl Answer {
     fn begin(&mut self, form: &Form, out: &mut BytesMut) {
         if !self.begun {
@@ -191,6 +205,9 @@ impl Encoder for StreamEncoder {
     }
 
     fn event(&mut self, event: &Event<'_>, out: &mut BytesMut) {
+        if let Event::Identity { fingerprint, .. } = event {
+            return self.form.identify(fingerprint);
+        }
         let (index, event) = match event {
             Event::Alternative { index, event } => (*index, *event),
             event => (0, event),

@@ -9,6 +9,8 @@ use crate::model::{Error, Event, FinishReason, Request, ToolCallDelta, Usage};
 
 pub(super) struct WholeEncoder {
     opening: Opening,
+    /// Empty where the upstream does not say what it runs with.
+    fingerprint: String,
     logprobs_wanted: bool,
     /// Calls are told as `function_call`.
     legacy: bool,
@@ -40,6 +42,7 @@ impl WholeEncoder {
     pub(super) fn new(request: &Request, opening: Opening) -> Self {
         Self {
             opening,
+            fingerprint: String::new(),
             logprobs_wanted: logprobs_wanted(request),
             legacy: request.legacy_functions,
             answers: (0..answers(request)).map(|_| Answer::default()).collect(),
@@ -159,6 +162,10 @@ impl Encoder for WholeEncoder {
     fn start(&mut self, _: &Answering<'_>, _: &mut BytesMut) {}
 
     fn event(&mut self, event: &Event<'_>, _: &mut BytesMut) {
+        if let Event::Identity { fingerprint, .. } = event {
+            self.fingerprint = (*fingerprint).to_owned();
+            return;
+        }
         let (index, event) = match event {
             Event::Alternative { index, event } => (*index as usize, *event),
             event => (0, event),
@@ -181,6 +188,9 @@ impl Encoder for WholeEncoder {
         });
         if let Some(counts) = completion.usage {
             answer["usage"] = usage(counts);
+        }
+        if !self.fingerprint.is_empty() {
+            answer["system_fingerprint"] = self.fingerprint.as_str().into();
         }
         out.put_slice(answer.to_string().as_bytes());
     }

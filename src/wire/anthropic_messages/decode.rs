@@ -251,7 +251,11 @@ fn emit_identity(whole: &Whole<'_>, sink: &mut dyn Sink) {
         said(&whole.model).unwrap_or_default(),
     );
     if !id.is_empty() || !model.is_empty() {
-        sink.event(Event::Identity { id, model });
+        sink.event(Event::Identity {
+            id,
+            model,
+            fingerprint: "",
+        });
     }
 }
 

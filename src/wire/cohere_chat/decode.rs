@@ -200,7 +200,11 @@ fn upstream_error(data: &str) -> Error {
 
 fn identify(id: &Option<Text<'_>>, sink: &mut dyn Sink) {
     if let Some(id) = said(id) {
-        sink.event(Event::Identity { id, model: "" });
+        sink.event(Event::Identity {
+            id,
+            model: "",
+            fingerprint: "",
+        });
     }
 }
 

@@ -120,7 +120,11 @@ impl ContentDecoder {
         let model = said(&chunk.model_version).unwrap_or_default();
         if !self.identified && (!id.is_empty() || !model.is_empty()) {
             self.identified = true;
-            sink.event(Event::Identity { id, model });
+            sink.event(Event::Identity {
+                id,
+                model,
+                fingerprint: "",
+            });
         }
     }
 

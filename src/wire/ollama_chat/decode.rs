@@ -73,7 +73,11 @@ impl Decoder for ChatDecoder {
             && let Some(model) = said(&line.model)
         {
             self.identified = true;
-            sink.event(Event::Identity { id: "", model });
+            sink.event(Event::Identity {
+                id: "",
+                model,
+                fingerprint: "",
+            });
         }
         if let Some(message) = &line.message {
             self.message(message, sink)?;

@@ -17,6 +17,8 @@ pub(super) struct Chunk<'a> {
     #[serde(borrow)]
     pub(super) model: Option<Text<'a>>,
     #[serde(borrow)]
+    pub(super) system_fingerprint: Option<Text<'a>>,
+    #[serde(borrow)]
     pub(super) object: Option<Text<'a>>,
     #[serde(borrow)]
     pub(super) choices: Option<Few<Choice<'a>>>,

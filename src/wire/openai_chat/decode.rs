@@ -115,7 +115,12 @@ impl ChatDecoder {
         // Azure's first chunk has both empty.
         if !self.identified && (!id.is_empty() || !model.is_empty()) {
             self.identified = true;
-            sink.event(Event::Identity { id, model });
+            let fingerprint = text(&chunk.system_fingerprint);
+            sink.event(Event::Identity {
+                id,
+                model,
+                fingerprint,
+            });
         }
     }
 

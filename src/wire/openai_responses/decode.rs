@@ -91,7 +91,11 @@ impl ResponsesDecoder {
         let model = said(&response.model).unwrap_or_default();
         if !self.identified && (!id.is_empty() || !model.is_empty()) {
             self.identified = true;
-            sink.event(Event::Identity { id, model });
+            sink.event(Event::Identity {
+                id,
+                model,
+                fingerprint: "",
+            });
         }
     }
 
