@@ -214,6 +214,7 @@ fn replicas(
         store,
         registry,
         config.resume.buffer,
+        config.resume.window,
     )))
 }
 

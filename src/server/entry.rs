@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::refuse::{REQUEST_ID, Refusal};
@@ -27,6 +28,7 @@ pub(super) struct Entry {
 pub(super) struct Visit {
     pub(super) app: Arc<App>,
     pub(super) limits: RateLimits,
+    pub(super) begun: Instant,
 }
 
 impl Visit {
@@ -79,10 +81,10 @@ pub(super) async fn visit(
     peer: SocketAddr,
     headers: &HeaderMap,
 ) -> Result<Visit, Refusal> {
-    let app = gateway.app();
+    let (app, begun) = (gateway.app(), Instant::now());
     let address = client_address(&app, peer, headers);
     let limits = app.limiter.visit(address).await.map_err(over_limit)?;
-    Ok(Visit { app, limits })
+    Ok(Visit { app, limits, begun })
 }
 
 /// As [`visit`], for what needs a key, and says whose it is.

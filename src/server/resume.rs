@@ -221,7 +221,7 @@ async fn join(
 /// What this replica knows of the stream, or else what the others do.
 async fn find(gateway: &Gateway, visit: &Visit, id: StreamId) -> Result<Option<Found>, Error> {
     match (gateway.registry.find(id), &visit.app.replicas) {
-        (None, Some(replicas)) => replicas.find(id).await,
+        (None, Some(replicas)) => replicas.find(id, visit.begun).await,
         (found, _) => Ok(found),
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use super::shared::{Keeping, Stream};
+use super::shared::Stream;
 
 /// The last viewer has left a stream that has not ended.
 pub(super) fn left(stream: &Arc<Stream>) {
@@ -15,8 +15,8 @@ pub(super) fn left(stream: &Arc<Stream>) {
         return;
     }
     match stream.window() {
-        // Nobody can come back to what was never said: its id is not known to anybody.
-        Some(window) if stream.last().is_some() => run(Arc::clone(stream), Some(window)),
+        // Nobody can come back to a stream whose id nobody knows.
+        Some(window) if stream.is_known() => run(Arc::clone(stream), Some(window)),
         _ => stream.abandon(stream.visits()),
     }
 }
@@ -30,14 +30,15 @@ pub(super) fn run(stream: Arc<Stream>, window: Option<Duration>) {
     let visits = stream.visits();
     let driving = async move {
         let alone = poll_fn(|context| stream.poll_alone(context, visits));
-        let Some(window) = window else {
+        let Some(mut window) = window else {
             return alone.await;
         };
         let mut alone = std::pin::pin!(alone);
         while timeout(window, alone.as_mut()).await.is_err() {
-            if !is_viewed_elsewhere(&stream).await {
-                return stream.abandon(visits);
-            }
+            window = match awaited_elsewhere(&stream).await {
+                Some(window) => window,
+                None => return stream.abandon(visits),
+            };
         }
     };
     // A process that ends has no runtime any more, and nobody to come back.
@@ -46,13 +47,9 @@ pub(super) fn run(stream: Arc<Stream>, window: Option<Duration>) {
     }
 }
 
-async fn is_viewed_elsewhere(stream: &Stream) -> bool {
-    match stream.keeping() {
-        Some(Keeping {
-            stream,
-            replicas: Some(replicas),
-            ..
-        }) => replicas.is_viewed(*stream).await,
-        _ => false,
-    }
+/// How long it goes on for those who read it on other replicas, or did.
+async fn awaited_elsewhere(stream: &Stream) -> Option<Duration> {
+    let keeping = stream.keeping()?;
+    let replicas = keeping.replicas.as_ref()?;
+    replicas.awaited(keeping.stream).await
 }

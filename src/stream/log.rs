@@ -70,6 +70,22 @@ impl Log {
         }
     }
 
+    /// Keeps what there is as one piece, once nothing follows: many small ones take several times the
+    /// memory of their bytes.
+    pub(super) fn compact(&mut self) {
+        let Some(first) = self.writes.front().filter(|_| self.buffer.is_some()) else {
+            return;
+        };
+        let at = first.at;
+        let mut whole = BytesMut::with_capacity((self.end - at) as usize);
+        for write in &self.writes {
+            whole.extend_from_slice(&write.bytes);
+        }
+        self.held = whole.len() + OVERHEAD;
+        let bytes = whole.freeze();
+        self.writes = VecDeque::from([Write { at, bytes }]);
+    }
+
     /// The next bytes for a viewer at `position`: whole events; `None` where it has everything.
     ///
     /// # Errors
@@ -221,6 +237,13 @@ mod tests {
                 };
                 assert_eq!(rest(&mut log, position), Vec::from_iter(seen + 1..9));
             }
+            let (held, places) = (
+                log.held(),
+                Vec::from_iter((0..9).map(|n| log.find(Some(n)))),
+            );
+            log.compact();
+            assert!(log.held() <= held);
+            assert_eq!(Vec::from_iter((0..9).map(|n| log.find(Some(n)))), places);
             assert_eq!(log.find(None), Place::At(0));
             assert_eq!(log.find(Some(9)), Place::Ahead(log.end()));
             assert_eq!(log.find(Some(u64::MAX)), Place::Ahead(log.end()));

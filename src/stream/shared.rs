@@ -168,6 +168,22 @@ impl Stream {
         }
     }
 
+    /// Its id is told to somebody before it says anything: then it can be come back to at once.
+    pub(super) fn announce(&self) {
+        self.shared.lock().announced = true;
+        if let Some(keeping) = &self.keeping
+            && let Some(replicas) = keeping.shared()
+        {
+            replicas.announced(keeping);
+        }
+    }
+
+    /// Whether anybody can know its id.
+    pub(super) fn is_known(&self) -> bool {
+        let state = self.shared.lock();
+        state.announced || state.log.last().is_some()
+    }
+
     /// Ends the stream as cancelled, closes the upstream's connection, and tells its viewers.
     /// Nothing happens to a stream that another replica makes.
     pub fn cancel(&self) {
@@ -202,7 +218,7 @@ impl Stream {
         if state.ended {
             return Poll::Ready(());
         }
-        state.waiting.push((NOBODY, context.waker().clone()));
+        state.waiting.push_back((NOBODY, context.waker().clone()));
         Poll::Pending
     }
 
@@ -351,6 +367,9 @@ impl Stream {
             state.log.push(bytes);
         }
         state.ended |= ended;
+        if ended {
+            state.log.compact();
+        }
         let unqueued = !std::mem::replace(&mut state.queued, true);
         state.waiting.retain(|(waiting, _)| *waiting != driver);
         drop(state);

@@ -17,7 +17,9 @@ pub(super) struct Shared {
 pub(super) struct State {
     pub(super) log: Log,
     pub(super) ended: bool,
-    pub(super) waiting: Vec<(ViewerId, Waker)>,
+    /// Whether its id was told to somebody beside the stream.
+    pub(super) announced: bool,
+    pub(super) waiting: VecDeque<(ViewerId, Waker)>,
     pub(super) viewers: usize,
     /// How many viewers there have been.
     pub(super) visits: u64,
@@ -105,7 +107,7 @@ impl State {
             .find(|(waiting, _)| *waiting == viewer)
         {
             Some((_, waiting)) => waiting.clone_from(waker),
-            None => self.waiting.push((viewer, waker.clone())),
+            None => self.waiting.push_back((viewer, waker.clone())),
         }
     }
 }
@@ -117,7 +119,8 @@ impl Shared {
             state: Mutex::new(State {
                 log: Log::new(buffer),
                 ended: false,
-                waiting: Vec::new(),
+                announced: false,
+                waiting: VecDeque::new(),
                 viewers: 0,
                 visits: 0,
                 stored: 0,
@@ -139,10 +142,10 @@ impl Wake for Shared {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // Whoever waits again meanwhile is not among them.
+        // Whoever waits again meanwhile stands behind all of them, and is not woken in their place.
         let count = self.lock().waiting.len();
         for _ in 0..count {
-            let woken = self.lock().waiting.pop();
+            let woken = self.lock().waiting.pop_front();
             if let Some((_, waker)) = woken {
                 waker.wake();
             }
@@ -153,6 +156,48 @@ impl Wake for Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Waits again as soon as it is woken, as a task on another thread may.
+    struct Hasty {
+        shared: Arc<Shared>,
+        viewer: ViewerId,
+        woken: Mutex<usize>,
+    }
+
+    impl Hasty {
+        fn wait(self: &Arc<Self>) {
+            let waker = Waker::from(Arc::clone(self));
+            self.shared.lock().wait(self.viewer, &waker);
+        }
+    }
+
+    impl Wake for Hasty {
+        fn wake(self: Arc<Self>) {
+            *self.woken.lock().unwrap() += 1;
+            self.wait();
+        }
+    }
+
+    #[test]
+    fn who_waits_again_at_once_takes_nobody_s_turn() {
+        let shared = Arc::new(Shared::new(None));
+        let waiting: Vec<_> = (1..=3)
+            .map(|number| {
+                let hasty = Arc::new(Hasty {
+                    shared: Arc::clone(&shared),
+                    viewer: ViewerId(number),
+                    woken: Mutex::default(),
+                });
+                hasty.wait();
+                hasty
+            })
+            .collect();
+        shared.wake_by_ref();
+        for hasty in &waiting {
+            assert_eq!(*hasty.woken.lock().unwrap(), 1);
+        }
+        shared.lock().waiting.clear();
+    }
 
     #[test]
     fn what_may_be_stored_is_sent_again_in_the_same_pieces() {

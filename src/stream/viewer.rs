@@ -99,6 +99,7 @@ pub fn begin_alone(
 ) {
     let stream = begin(request, trace, outlet, conditions, Some(keeping));
     stream.answered();
+    stream.announce();
     alone::run(stream, None);
 }
 

@@ -97,8 +97,8 @@ impl Batch {
     }
 }
 
-/// Whether an entry is in the store now. A turn whose answer was lost is repeated, and what it has
-/// stored is refused then, because ids only grow.
+/// Whether an entry's events are in the store now. A turn whose answer was lost is repeated, and what
+/// it has stored is refused then, because ids only grow and are those of the last events.
 pub(super) fn appended(answer: &Value) -> bool {
     match answer {
         Value::ServerError(error) => error.details().is_some_and(|details| {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::batch::{Ask, Batch, Entry};
@@ -69,18 +70,20 @@ impl Follower {
         for entry in entries {
             self.after = entry.id;
             self.producer = entry.producer;
-            let first = told(&entry.bytes).next().map(|told| told.number);
-            let follows = self.last.is_none_or(|last| first == Some(last + 1));
-            if self.stream.ended() || first.is_none() {
+            if self.stream.ended() {
                 continue;
             }
-            if !follows {
+            let bytes = unknown(entry.bytes, self.last);
+            let Some(first) = told(&bytes).next() else {
+                continue;
+            };
+            if self.last.is_some_and(|last| first.number != last + 1) {
                 return self.break_off("some of the stream was lost on its way");
             }
-            self.last = last_number(&entry.bytes).or(self.last);
-            let terminal = last_told(&entry.bytes)
-                .is_some_and(|told| matches!(told.name, "complete" | "error"));
-            self.stream.follow(entry.bytes, terminal);
+            self.last = last_number(&bytes);
+            let terminal =
+                last_told(&bytes).is_some_and(|told| matches!(told.name, "complete" | "error"));
+            self.stream.follow(bytes, terminal);
         }
     }
 
@@ -120,7 +123,8 @@ impl Inner {
                 follower.said = Some(Instant::now());
                 let mut viewed = redis::cmd("SET");
                 viewed.arg(self.keys.viewed(id)).arg(1);
-                viewed.arg("PX").arg(millis(LEASE));
+                let time = LEASE.max(self.window + RENEWAL);
+                viewed.arg("PX").arg(millis(time));
                 batch.add(viewed, Ask::Nothing);
             }
         }
@@ -150,6 +154,13 @@ impl Inner {
         }
     }
 
+    /// Ends what is followed here, because this replica follows nothing any more.
+    pub(super) fn let_go(&self) {
+        for follower in self.work().followed.values_mut() {
+            follower.break_off("this replica shares no state with the others any more");
+        }
+    }
+
     /// The store did not answer.
     pub(super) fn unfollowed(&self) {
         for follower in self.work().followed.values_mut() {
@@ -159,4 +170,11 @@ impl Inner {
             }
         }
     }
+}
+
+/// What is behind the event with the number `last`: entries may overlap.
+fn unknown(bytes: Bytes, last: Option<u64>) -> Bytes {
+    let known = told(&bytes).take_while(|told| last.is_some_and(|last| told.number <= last));
+    let known: usize = known.map(|told| told.bytes.len()).sum();
+    bytes.slice(known..)
 }

@@ -9,11 +9,14 @@
 //!
 //! | key behind `sluicegate:` | holds |
 //! |---|---|
-//! | `stream:{id}` | a Redis stream of whole events; an entry's id is its first event's number + 1 |
+//! | `stream:{id}` | a Redis stream of whole events; an entry's id is its last event's number + 1; one with no events comes first where the stream is known before it says anything |
 //! | `stream:{id}:past` | the number of the terminal event, or `-`; outlives the stream |
-//! | `stream:{id}:viewed` | that somebody reads it on another replica |
+//! | `stream:{id}:viewed` | that somebody reads it on another replica, or did within its window |
 //! | `replica:{name}` | that the replica lives |
 //! | `replica:{name}:commands` | ids of streams that it is to cancel |
+//!
+//! A turn whose answer is lost may be carried out late, and what it wrote is written once more, with
+//! what came since: so entries may overlap, and readers take each event once.
 //!
 //! Where the store is gone, streams go on without it; what was not stored then is, once it is back.
 
@@ -47,6 +50,8 @@ const TURN: Duration = Duration::from_millis(100);
 const FOLLOWING: Duration = Duration::from_millis(50);
 /// How long a turn waits behind one that failed.
 const AFTER_FAILURE: Duration = Duration::from_millis(250);
+/// How long what a stream says may be on its way to the store, where that is well.
+const ON_ITS_WAY: Duration = Duration::from_millis(400);
 /// How long the sign of life holds, and how often it is renewed.
 const LEASE: Duration = Duration::from_secs(3);
 const RENEWAL: Duration = Duration::from_secs(1);
@@ -69,6 +74,8 @@ struct Inner {
     keys: Keys,
     /// How much of a followed stream is kept here, in bytes.
     buffer: usize,
+    /// How long the stream of a reader who leaves goes on.
+    window: Duration,
     work: Mutex<Work>,
     /// There is something to write.
     written: Notify,
@@ -78,18 +85,26 @@ struct Inner {
 #[derive(Default)]
 struct Work {
     unstored: HashSet<StreamId>,
+    /// Streams that are known before they say anything, with their owners and windows.
+    announced: Vec<(StreamId, String, Duration)>,
     abandoned: Vec<(StreamId, Duration)>,
     followed: HashMap<StreamId, Follower>,
 }
 
 impl Replicas {
     /// Begins to share streams through `store`. Needs a Tokio runtime.
-    pub fn new(store: Arc<Store>, registry: Arc<Registry>, buffer: usize) -> Self {
+    pub fn new(
+        store: Arc<Store>,
+        registry: Arc<Registry>,
+        buffer: usize,
+        window: Duration,
+    ) -> Self {
         let inner = Arc::new(Inner {
             store,
             registry,
             keys: Keys::new(),
             buffer,
+            window,
             work: Mutex::default(),
             written: Notify::new(),
         });
@@ -100,13 +115,25 @@ impl Replicas {
         }
     }
 
-    /// A stream that another replica makes or made.
+    /// A stream that another replica makes or made. One that is not there may be on its way: a
+    /// client that lost its connection early can be faster. So `None` is said for the first time
+    /// some turns after it `asked`.
     ///
     /// # Errors
     /// [`ErrorCode::Overloaded`] where the store does not answer: the stream may be there.
-    pub async fn find(&self, id: StreamId) -> Result<Option<Found>, Error> {
-        if let Some(follower) = self.inner.work().followed.get(&id) {
-            return Ok(Some(Found::Stream(Arc::clone(follower.stream()))));
+    pub async fn find(&self, id: StreamId, asked: Instant) -> Result<Option<Found>, Error> {
+        loop {
+            let found = self.look(id).await?;
+            if found.is_some() || asked.elapsed() >= ON_ITS_WAY {
+                return Ok(found);
+            }
+            tokio::time::sleep(FOLLOWING).await;
+        }
+    }
+
+    async fn look(&self, id: StreamId) -> Result<Option<Found>, Error> {
+        if let Some(stream) = self.inner.work().following(id) {
+            return Ok(Some(Found::Stream(stream)));
         }
         let keys = &self.inner.keys;
         let mut pipeline = redis::pipe();
@@ -126,16 +153,17 @@ impl Replicas {
             }));
         }
         let follower = Follower::new(id, self.inner.buffer, entries);
-        let stream = Arc::clone(follower.stream());
-        let mut work = self.inner.work();
-        let follower = work.followed.entry(id).or_insert(follower);
-        // Somebody else may have been faster.
-        let stream = match stream.ended() {
-            true => stream,
-            false => Arc::clone(follower.stream()),
-        };
-        drop(work);
-        self.inner.written.notify_one();
+        let mut stream = Arc::clone(follower.stream());
+        if !stream.ended() {
+            let mut work = self.inner.work();
+            match work.following(id) {
+                // Somebody else was faster.
+                Some(known) => stream = known,
+                None => drop(work.followed.insert(id, follower)),
+            }
+            drop(work);
+            self.inner.written.notify_one();
+        }
         Ok(Some(Found::Stream(stream)))
     }
 
@@ -184,17 +212,41 @@ impl Replicas {
         self.inner.written.notify_one();
     }
 
+    /// The stream is known, although it has said nothing.
+    pub(super) fn announced(&self, keeping: &Keeping) {
+        let announced = (keeping.stream, keeping.owner.clone(), keeping.window);
+        self.inner.work().announced.push(announced);
+    }
+
     /// Nobody came back to the stream in time.
     pub(super) fn abandoned(&self, keeping: &Keeping) {
         let mut work = self.inner.work();
         work.abandoned.push((keeping.stream, keeping.window));
     }
 
-    /// Whether somebody reads the stream on another replica.
-    pub(super) async fn is_viewed(&self, id: StreamId) -> bool {
-        let mut command = redis::cmd("EXISTS");
+    /// How long the stream goes on for those who read it on another replica, or did until lately.
+    pub(super) async fn awaited(&self, id: StreamId) -> Option<Duration> {
+        let mut command = redis::cmd("PTTL");
         command.arg(self.inner.keys.viewed(id));
-        self.inner.store.query(&command).await.unwrap_or(false)
+        let left: i64 = self.inner.store.query(&command).await.ok()?;
+        // Negative where nobody does.
+        u64::try_from(left).ok().map(Duration::from_millis)
+    }
+}
+
+impl Work {
+    /// A stream that is followed. One that broke off here may have more in the store by now, and its
+    /// last event is none of the stream's own: nobody may take it for the end.
+    fn following(&self, id: StreamId) -> Option<Arc<Stream>> {
+        let stream = self.followed.get(&id)?.stream();
+        (!stream.ended()).then(|| Arc::clone(stream))
+    }
+}
+
+impl Drop for Replicas {
+    fn drop(&mut self) {
+        // Nobody follows anything any more, and whoever reads must not wait for it.
+        self.inner.let_go();
     }
 }
 
@@ -235,7 +287,7 @@ impl Inner {
         let answers = match self.store.pipeline::<Vec<Value>>(batch.pipeline()).await {
             Ok(answers) => answers,
             Err(error) => {
-                self.unwritten(taken);
+                self.put_back(taken);
                 self.unfollowed();
                 return Err(error);
             }

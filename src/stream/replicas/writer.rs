@@ -19,25 +19,46 @@ const SILENCE: Duration = Duration::from_secs(60 * 60);
 /// How long it is known that there was a stream.
 const REMEMBERED: Duration = Duration::from_secs(10 * 60);
 
+/// What one turn writes.
+#[derive(Default)]
+pub(super) struct Taken {
+    streams: Vec<StreamId>,
+    announced: Vec<(StreamId, String, Duration)>,
+    abandoned: Vec<(StreamId, Duration)>,
+}
+
 impl Inner {
-    /// Adds what is to be written. Says which streams that is, and whether there is more.
-    pub(super) fn write(&self, batch: &mut Batch) -> (Vec<StreamId>, bool) {
-        let (taken, abandoned, more) = {
+    /// Adds what is to be written. Says what that is, and whether there is more.
+    pub(super) fn write(&self, batch: &mut Batch) -> (Taken, bool) {
+        let (mut taken, more) = {
             let mut work = self.work();
-            let taken: Vec<_> = work.unstored.iter().take(STREAMS).copied().collect();
-            for id in &taken {
+            let streams: Vec<_> = work.unstored.iter().take(STREAMS).copied().collect();
+            for id in &streams {
                 work.unstored.remove(id);
             }
-            let more = !work.unstored.is_empty();
-            (taken, std::mem::take(&mut work.abandoned), more)
+            let taken = Taken {
+                streams,
+                announced: std::mem::take(&mut work.announced),
+                abandoned: std::mem::take(&mut work.abandoned),
+            };
+            (taken, !work.unstored.is_empty())
         };
-        for (id, window) in abandoned {
+        for (id, owner, window) in &taken.announced {
+            let mut command = redis::cmd("XADD");
+            // Before every event's.
+            command.arg(self.keys.log(*id)).arg("0-1");
+            command.arg("events").arg("").arg("owner").arg(owner);
+            command.arg("replica").arg(self.keys.name());
+            batch.add(command, Ask::Nothing);
+            batch.add(self.expire(*id, *window + SILENCE), Ask::Nothing);
+        }
+        for &(id, window) in &taken.abandoned {
             batch.add(self.expire(id, Duration::ZERO), Ask::Nothing);
             batch.add(self.remember(id, "-", window), Ask::Nothing);
         }
         let mut room = BYTES;
         let mut later = Vec::new();
-        for &id in &taken {
+        for &id in &taken.streams {
             if room == 0 {
                 later.push(id);
             } else if let Some(Found::Stream(stream)) = self.registry.find(id) {
@@ -45,9 +66,17 @@ impl Inner {
             }
         }
         let more = more || !later.is_empty();
-        let taken = taken.into_iter().filter(|id| !later.contains(id)).collect();
+        taken.streams.retain(|id| !later.contains(id));
         self.unwritten(later);
         (taken, more)
+    }
+
+    /// Nobody knows whether this was written.
+    pub(super) fn put_back(&self, taken: Taken) {
+        let mut work = self.work();
+        work.unstored.extend(taken.streams);
+        work.announced.extend(taken.announced);
+        work.abandoned.extend(taken.abandoned);
     }
 
     /// The store has the stream up to this position.
@@ -69,26 +98,29 @@ impl Inner {
         let (Some(unstored), Some(keeping)) = (stream.unstored(room), stream.keeping()) else {
             return 0;
         };
-        if unstored.gap {
+        let first = unstored.writes.first().and_then(|bytes| told(bytes).next());
+        if let Some(first) = first.filter(|_| unstored.gap) {
             // What is there ends before what is kept here begins: nobody may join the two.
-            let mut delete = redis::cmd("DEL");
-            delete.arg(self.keys.log(id));
-            batch.add(delete, Ask::Nothing);
+            let mut trim = redis::cmd("XTRIM");
+            trim.arg(self.keys.log(id))
+                .arg("MINID")
+                .arg(first.number + 1);
+            batch.add(trim, Ask::Nothing);
         }
         let mut position = unstored.position;
         let mut last = None;
         for bytes in &unstored.writes {
-            let Some(first) = told(bytes).next() else {
+            let Some(number) = last_number(bytes) else {
                 continue;
             };
             position += bytes.len() as u64;
-            last = last_number(bytes);
+            last = Some(number);
             let mut command = redis::cmd("XADD");
             command.arg(self.keys.log(id));
             if unstored.oldest > 0 {
                 command.arg("MINID").arg("~").arg(unstored.oldest + 1);
             }
-            command.arg(first.number + 1);
+            command.arg(number + 1);
             command.arg("events").arg(bytes.as_ref());
             command.arg("owner").arg(&keeping.owner);
             command.arg("replica").arg(self.keys.name());

@@ -29,6 +29,21 @@ async fn begun_alone(running: &Running, asked: Asked) -> String {
     stream
 }
 
+#[tokio::test]
+async fn a_viewer_who_leaves_before_the_first_event_can_come_back() {
+    let upstream = Scripted::bind().await;
+    let running = Running::keeping(&[upstream.addr()], LONG, "");
+    let stream = begun_alone(&running, Asked::prompt("m")).await;
+    let mut exchange = upstream.request().await;
+    drop(view(&running, &stream).await);
+    soon(async { while running.metric("sluicegate_readers").await > 0.0 {} }).await;
+    let mut answer = view(&running, &stream).await;
+    exchange.begin().await;
+    exchange.token("one").await;
+    exchange.finish().await;
+    assert_eq!(text(&answer.events().await), "one");
+}
+
 async fn view(running: &Running, stream: &str) -> Answer {
     running
         .ask(&Asked::new("GET", format!("/v1/streams/{stream}/events")))

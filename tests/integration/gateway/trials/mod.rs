@@ -33,6 +33,9 @@ const ROUND: u64 = 25;
 /// How soon readers of a killed gateway's streams are told, and what a busy machine may add.
 const TOLD: Duration = Duration::from_secs(5 + 2);
 
+/// How much of a stream its gateway takes with it: a turn of the store, on a busy machine.
+const UNSTORED: Duration = Duration::from_millis(500);
+
 /// What happens beside the links' faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trouble {
@@ -51,6 +54,9 @@ struct Counts {
     kills: u64,
     resumes: u64,
     interrupted: u64,
+    /// How many have read what a gateway said right before it was killed, and are told that it is
+    /// not known: the store never had it.
+    forgotten: u64,
     lost: u64,
     repeated: u64,
     /// How often somebody asked with no id, and how often they know that they were heard.
@@ -193,7 +199,7 @@ async fn trial(
     let mut asking = Reader::new(site, random(1));
     asking.read(chance.within(1..40) as usize).await;
     let stream = asking.stream().unwrap().to_owned();
-    let origin = asking.origin;
+    let (origin, began) = (asking.origin, asking.began.unwrap());
     let mut reading = JoinSet::new();
     for own in 0..chance.within(0..4) {
         let mut viewer = Reader::viewer(site, random(2 + own), &stream);
@@ -214,6 +220,12 @@ async fn trial(
     while let Some(read) = reading.join_next().await {
         let (mut reader, ended) = read.unwrap();
         counts.count(&reader);
+        if reader.forgotten {
+            let killed = site.killed(origin, begun).expect("its gateway lives");
+            assert!(killed < began + UNSTORED, "{stream} was forgotten");
+            counts.forgotten += 1;
+            continue;
+        }
         if counts.lost + counts.repeated == 0 {
             check_order(&reader.events);
         }
@@ -269,6 +281,7 @@ impl Counts {
         self.readers += other.readers;
         self.resumes += other.resumes;
         self.interrupted += other.interrupted;
+        self.forgotten += other.forgotten;
         self.lost += other.lost;
         self.repeated += other.repeated;
         self.asked_anew += other.asked_anew;

@@ -18,6 +18,8 @@ use crate::seed::Random;
 const SILENCE: Duration = Duration::from_secs(8);
 /// How long an answer may be that it cannot be had now.
 const UNAVAILABLE: Duration = Duration::from_secs(6);
+/// How long a client asks for a stream that nobody knows.
+const UNKNOWN: Duration = Duration::from_secs(2);
 /// What a client waits before it comes back.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -36,6 +38,10 @@ pub struct Reader {
     pub resumes: u64,
     /// The replica that told it the first event.
     pub origin: usize,
+    /// When that was.
+    pub began: Option<Instant>,
+    /// Whether it gave up because nobody knows the stream.
+    pub forgotten: bool,
     /// When its last connection was made.
     pub connected: Instant,
     /// Since when nobody can or will tell it more.
@@ -85,6 +91,8 @@ impl Reader {
             heard_anew: 0,
             resumes: 0,
             origin: 0,
+            began: None,
+            forgotten: false,
             connected: Instant::now(),
             unavailable: None,
         }
@@ -110,15 +118,15 @@ impl Reader {
     /// # Panics
     /// If it is told nothing for too long, or that there is nothing more before the end.
     pub async fn read(&mut self, enough: usize) {
-        while !self.over() && self.events.len() < enough {
+        while !self.over() && !self.forgotten && self.events.len() < enough {
             let replica = self.random.within(0..self.site.len() as u64) as usize;
             match self.connection(replica, enough).await {
                 End::Cut => self.unavailable = None,
-                // As long as the stream is on its way to the store, or there is no store.
-                End::Status(404 | 503) | End::Refused => {
+                end @ (End::Status(404 | 503) | End::Refused) => {
                     let since = *self.unavailable.get_or_insert_with(Instant::now);
                     let waited = since.elapsed();
-                    assert!(waited < UNAVAILABLE, "nobody knows {:?}", self.stream());
+                    self.forgotten = matches!(end, End::Status(404)) && waited > UNKNOWN;
+                    assert!(waited < UNAVAILABLE, "nobody has {:?}", self.stream());
                     sleep(PAUSE).await;
                 }
                 End::Status(status) => panic!(
@@ -180,6 +188,7 @@ impl Reader {
             for event in inflow.events() {
                 if self.events.is_empty() {
                     self.origin = replica;
+                    self.began = Some(Instant::now());
                 }
                 self.events.push(event);
             }
