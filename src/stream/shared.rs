@@ -202,6 +202,17 @@ impl Stream {
         self.waker.wake_by_ref();
     }
 
+    /// Ends the stream with an error, because the replica that makes it is gone.
+    pub(super) fn break_off(&self, error: Bytes) {
+        self.shared.lock().broken_off = true;
+        self.follow(error, true);
+    }
+
+    /// Whether its end was made up here: the event of that number may have been another one.
+    pub(super) fn is_broken_off(&self) -> bool {
+        self.shared.lock().broken_off
+    }
+
     /// What is to be stored, of at most about `room` bytes; `None` where that is nothing.
     pub(super) fn unstored(&self, room: usize) -> Option<Unstored> {
         self.shared.lock().unstored(room)

@@ -17,6 +17,8 @@ pub(super) struct Shared {
 pub(super) struct State {
     pub(super) log: Log,
     pub(super) ended: bool,
+    /// Its end was made up here, because the replica that makes it is gone.
+    pub(super) broken_off: bool,
     /// Whether its id was told to somebody beside the stream.
     pub(super) announced: bool,
     pub(super) waiting: VecDeque<(ViewerId, Waker)>,
@@ -119,6 +121,7 @@ impl Shared {
             state: Mutex::new(State {
                 log: Log::new(buffer),
                 ended: false,
+                broken_off: false,
                 announced: false,
                 waiting: VecDeque::new(),
                 viewers: 0,

@@ -149,6 +149,12 @@ impl Reader {
         reader.seen = seen;
         let ended = stream.ended();
         match stream.find(seen) {
+            // Its replica may have said something else under that number before it died.
+            Place::At(end) if stream.is_broken_off() && seen == stream.last() => {
+                reader.position = end - left(stream, ended).unwrap_or_default();
+                reader.ahead = seen;
+                Return::Reader(reader)
+            }
             Place::At(_) if ended && seen.is_some() && seen == stream.last() => Return::Complete,
             Place::At(position) => {
                 reader.position = position;

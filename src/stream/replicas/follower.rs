@@ -97,7 +97,7 @@ impl Follower {
             number: self.last.map_or(0, |last| last + 1),
         };
         let why = Error::new(ErrorCode::StreamInterrupted, why);
-        self.stream.follow(error(missed, &why), true);
+        self.stream.break_off(error(missed, &why));
     }
 }
 
