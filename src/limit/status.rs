@@ -55,7 +55,9 @@ impl RateLimits {
 
     /// What is counted, and where the sender stands with it.
     pub fn each(&self) -> impl Iterator<Item = (&'static str, RateLimitStatus)> {
-        self.requests.map(|status| ("requests", status)).into_iter()
+        let requests = self.requests.map(|status| ("requests", status));
+        let tokens = self.tokens.map(|status| ("tokens", status));
+        requests.into_iter().chain(tokens)
     }
 
     /// Writes `x-ratelimit-{limit,remaining,reset}-…` for the limits that are set, in the form
