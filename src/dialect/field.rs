@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::model::{Error, ErrorCode};
+use crate::model::{Error, ErrorCode, NativeFields};
 
 /// A value and where it stands.
 #[derive(Clone, Copy)]
@@ -32,6 +32,29 @@ pub(super) fn object(body: &[u8]) -> Result<Value, Error> {
         Ok(value @ Value::Object(_)) => Ok(value),
         Ok(_) => Err(invalid("the body must be a JSON object".to_owned())),
         Err(error) => Err(invalid(format!("not JSON: {error}"))),
+    }
+}
+
+/// A whole request in the client's own words, for an upstream of its protocol; `indispensable` are
+/// those of its fields that no other protocol can do.
+pub(super) fn own_words(
+    wire: &'static str,
+    value: Value,
+    indispensable: Vec<String>,
+) -> NativeFields {
+    let mut fields = match value {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    };
+    // These two are the gateway's to say.
+    fields.remove("model");
+    fields.remove("stream");
+    NativeFields {
+        wire,
+        fields,
+        complete: true,
+        indispensable,
+        ..NativeFields::default()
     }
 }
 

@@ -16,9 +16,11 @@ use serde_json::json;
 use super::entry::Entry;
 use super::refuse::{Refusal, tell_limits};
 use crate::app::Gateway;
+use crate::config::Model;
 use crate::dialect::{Dialect, Opening, native};
 use crate::limit::Estimate;
 use crate::model::{Error, ErrorCode, Request, RequestId, StreamId};
+use crate::route::Route;
 use crate::stream::{
     Conditions, Held, Keeping, Outlet, Receipt, Subject, begin_alone, collect, open,
 };
@@ -69,10 +71,8 @@ pub(super) async fn answer(
     let mut asked = asked.map_err(refused)?;
     dialect.read_headers(headers, &mut asked);
     asked.check_names().map_err(refused)?;
-    let (model, _) = entry
-        .app
-        .route(&asked.model, &entry.caller)
-        .map_err(refused)?;
+    let app = Arc::clone(&entry.app);
+    let (model, route) = app.route(&asked.model, &entry.caller).map_err(refused)?;
     let estimate = Estimate::of(&asked, model.reserve_tokens);
     let account = entry.app.account(&entry.caller);
     let limiter = &entry.app.limiter;
@@ -83,8 +83,14 @@ pub(super) async fn answer(
     let limits = permit.limits();
     let refused = |error| Refusal::new(error, limits);
     let entry = Entry { permit, ..entry };
-    let begun = begin(gateway, dialect, entry, request, headers, asked);
-    let mut response = begun.map_err(refused)?.answer().await.map_err(refused)?;
+    let asking = Asking {
+        gateway,
+        dialect,
+        request,
+        headers,
+    };
+    let begun = asking.begin(entry, model, route, asked);
+    let mut response = begun.answer().await.map_err(refused)?;
     tell_limits(limits, dialect, response.headers_mut());
     Ok(response)
 }
@@ -101,66 +107,74 @@ struct Begun {
     headers: HeaderMap,
 }
 
-fn begin(
-    gateway: &Gateway,
-    dialect: &dyn Dialect,
-    entry: Entry,
-    request: &RequestId,
-    headers: &HeaderMap,
-    asked: Request,
-) -> Result<Begun, Error> {
-    let Entry {
-        app,
-        caller,
-        permit,
-        open,
-    } = entry;
-    let (model, route) = app.route(&asked.model, &caller)?;
-    let stream = StreamId::random();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let opening = Opening {
-        stream,
-        model: asked.model.clone(),
-        // A clock that stands before 1970 is the operator's to mend; answers go on.
-        created: now.map_or(0, |since| since.as_secs()),
-    };
-    let subject = Subject {
-        stream,
-        request: request.clone(),
-        dialect: dialect.name(),
-        model: model.name.clone(),
-        key: caller.name.clone(),
-    };
-    let receipt = Receipt::new(subject, Held { permit, open }, Arc::clone(&gateway.metrics));
-    let mut outlet = Outlet::new(dialect.encoder(&asked, opening), receipt);
-    if !asked.stream || dialect.keeps_content() {
-        outlet.bound(app.config.limits.frame);
+/// What is known of a request before its words are read.
+struct Asking<'a> {
+    gateway: &'a Gateway,
+    dialect: &'a dyn Dialect,
+    request: &'a RequestId,
+    headers: &'a HeaderMap,
+}
+
+impl Asking<'_> {
+    fn begin(&self, entry: Entry, model: &Model, route: Route, asked: Request) -> Begun {
+        let Self {
+            gateway,
+            dialect,
+            request,
+            headers,
+        } = *self;
+        let Entry {
+            app,
+            caller,
+            permit,
+            open,
+        } = entry;
+        let stream = StreamId::random();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let opening = Opening {
+            stream,
+            model: asked.model.clone(),
+            // A clock that stands before 1970 is the operator's to mend; answers go on.
+            created: now.map_or(0, |since| since.as_secs()),
+        };
+        let subject = Subject {
+            stream,
+            request: request.clone(),
+            dialect: dialect.name(),
+            model: model.name.clone(),
+            key: caller.name.clone(),
+        };
+        let receipt = Receipt::new(subject, Held { permit, open }, Arc::clone(&gateway.metrics));
+        let mut outlet = Outlet::new(dialect.encoder(&asked, opening), receipt);
+        if !asked.stream || dialect.keeps_content() {
+            outlet.bound(app.config.limits.frame);
+        }
+        let keeping = dialect.resumes().then(|| Keeping {
+            stream,
+            owner: caller.name.clone(),
+            window: app.config.resume.window,
+            buffer: app.config.resume.buffer,
+            registry: Arc::clone(&gateway.registry),
+            replicas: app.replicas.clone(),
+        });
+        Begun {
+            trace: trace(headers),
+            outlet,
+            conditions: Conditions {
+                route: Arc::new(route),
+                metrics: Arc::clone(&gateway.metrics),
+                heartbeat: app.config.heartbeat,
+                beat: dialect.heartbeat(),
+                cut: gateway.cut.clone(),
+                recycler: gateway.recycler.clone(),
+                continues: model.continues,
+            },
+            keeping,
+            alone: prefers_async(headers),
+            headers: dialect.headers(&asked),
+            asked,
+        }
     }
-    let keeping = dialect.resumes().then(|| Keeping {
-        stream,
-        owner: caller.name.clone(),
-        window: app.config.resume.window,
-        buffer: app.config.resume.buffer,
-        registry: Arc::clone(&gateway.registry),
-        replicas: app.replicas.clone(),
-    });
-    Ok(Begun {
-        trace: trace(headers),
-        outlet,
-        conditions: Conditions {
-            route: Arc::new(route),
-            metrics: Arc::clone(&gateway.metrics),
-            heartbeat: app.config.heartbeat,
-            beat: dialect.heartbeat(),
-            cut: gateway.cut.clone(),
-            recycler: gateway.recycler.clone(),
-            continues: model.continues,
-        },
-        keeping,
-        alone: prefers_async(headers),
-        headers: dialect.headers(&asked),
-        asked,
-    })
 }
 
 impl Begun {

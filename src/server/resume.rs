@@ -214,7 +214,10 @@ async fn join(
         Return::Reader(reader) => Ok(Some(reader)),
         Return::Complete => Ok(None),
         Return::Gone => Err(gone("the events behind that one are not kept any more")),
-        Return::Ahead => Err(foreign("names an event that the stream has not sent")),
+        Return::Ahead => Err(Error::new(
+            ErrorCode::InvalidRequest,
+            "the stream has not sent the event that `last-event-id` or `after` names",
+        )),
     }
 }
 

@@ -18,9 +18,11 @@ use crate::model::StreamId;
 const REMEMBERED: Duration = Duration::from_secs(10 * 60);
 /// How many of them are remembered at most, some 100 bytes each; beyond, the oldest are forgotten.
 const MOST: usize = 500_000;
-/// How much memory the logs of ended streams may hold together, in bytes; beyond, the oldest are
-/// dropped before their time.
+/// How much memory ended streams may hold together, in bytes; beyond, the oldest are dropped before
+/// their time.
 const HELD: usize = 512 << 20;
+/// What an ended stream holds beside its log, in bytes.
+const OVERHEAD: usize = 8 << 10;
 /// How many entries one call tidies: more than it adds, and never so many that it is long.
 const TIDIED: usize = 8;
 /// How often a process that nobody calls is tidied.
@@ -59,7 +61,7 @@ struct Known {
     readable: VecDeque<(Instant, StreamId)>,
     /// Streams that cannot be read any more, oldest first, with the time they are forgotten.
     past: VecDeque<(Instant, StreamId)>,
-    /// What the logs of the readable ones hold together, in bytes.
+    /// What the readable ones hold together, in bytes.
     held: usize,
 }
 
@@ -142,12 +144,14 @@ impl Registry {
         known.streams.insert(keeping.stream, entry);
     }
 
-    /// The stream has written its terminal event, which has the number `last`.
+    /// The stream has written its terminal event, which has the number `last`; none is that of a
+    /// stream that was refused before it began, of which nobody knows.
     pub(super) fn ended(&self, stream: &Stream, keeping: &Keeping, last: Option<u64>) {
-        let held = stream.held();
+        let held = stream.held() + OVERHEAD;
         let mut known = self.lock();
         let until = Instant::now() + keeping.window;
         match known.streams.remove(&keeping.stream) {
+            _ if last.is_none() => {}
             Some(Entry::Running(stream)) => {
                 known.held += held;
                 known.readable.push_back((until, keeping.stream));

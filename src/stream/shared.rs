@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::log::{Dropped, Place};
+use super::log::Dropped;
 use super::pump::Pump;
 use super::registry::Registry;
 use super::replicas::Replicas;
-use super::state::{NOBODY, Shared, Unstored, ViewerId};
+use super::state::{NOBODY, Shared, Start, Unstored, ViewerId};
 use crate::dialect::native::last_told;
 use crate::model::{Error, StreamId};
 
@@ -123,11 +123,6 @@ impl Stream {
         self.shared.lock().ended
     }
 
-    /// The number of the last event.
-    pub fn last(&self) -> Option<u64> {
-        self.shared.lock().log.last()
-    }
-
     /// All its bytes so far; `None` where some are not kept.
     pub fn whole(&self) -> Option<Vec<Bytes>> {
         self.shared.lock().log.whole()
@@ -143,8 +138,9 @@ impl Stream {
         self.shared.lock().log.held()
     }
 
-    pub(super) fn find(&self, seen: Option<u64>) -> Place {
-        self.shared.lock().log.find(seen)
+    /// Where a reader begins that has `seen` so much.
+    pub(super) fn start(&self, seen: Option<u64>) -> Start {
+        self.shared.lock().start(seen, self.is_followed())
     }
 
     /// Why it ended without its finish.
@@ -206,11 +202,6 @@ impl Stream {
     pub(super) fn break_off(&self, error: Bytes) {
         self.shared.lock().broken_off = true;
         self.follow(error, true);
-    }
-
-    /// Whether its end was made up here: the event of that number may have been another one.
-    pub(super) fn is_broken_off(&self) -> bool {
-        self.shared.lock().broken_off
     }
 
     /// What is to be stored, of at most about `room` bytes; `None` where that is nothing.

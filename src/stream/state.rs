@@ -6,7 +6,8 @@ use std::task::{Wake, Waker};
 
 use bytes::Bytes;
 
-use super::log::Log;
+use super::log::{Log, Place};
+use crate::dialect::native::last_told;
 
 /// What viewers and whoever drives have in common.
 pub(super) struct Shared {
@@ -27,10 +28,22 @@ pub(super) struct State {
     pub(super) visits: u64,
     /// Up to where the stream is where other replicas can read it.
     pub(super) stored: u64,
-    /// Where the pieces end that were sent there and may be stored.
-    pub(super) sent: VecDeque<u64>,
     /// Whether it is known that there is more to be stored.
     pub(super) queued: bool,
+}
+
+/// Where a reader begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    At(u64),
+    /// The same, for a client that has seen more than is known here.
+    Ahead(u64),
+    /// The client has everything.
+    Complete,
+    /// What it lacks is not kept any more.
+    Gone,
+    /// It names an event that the stream has not sent.
+    Unsaid,
 }
 
 /// What other replicas cannot read yet.
@@ -54,14 +67,41 @@ pub(super) struct ViewerId(pub(super) u64);
 pub(super) const NOBODY: ViewerId = ViewerId(0);
 
 impl State {
+    /// Where a reader begins that has `seen` so much. What another replica says comes here a little
+    /// later, or never, where it died: then the error that ended the stream here is news to a client
+    /// that has seen more.
+    pub(super) fn start(&self, seen: Option<u64>, followed: bool) -> Start {
+        match self.log.find(seen) {
+            Place::Gone => Start::Gone,
+            // Its replica may have said something else under that number before it died.
+            Place::At(_) if self.broken_off && seen == self.log.last() => self.last_words(),
+            Place::At(_) if self.ended && seen.is_some() && seen == self.log.last() => {
+                Start::Complete
+            }
+            Place::At(position) => Start::At(position),
+            Place::Ahead(end) if followed && !self.ended => Start::Ahead(end),
+            Place::Ahead(_) if followed => self.last_words(),
+            Place::Ahead(_) => Start::Unsaid,
+        }
+    }
+
+    /// The error that ended the stream.
+    fn last_words(&self) -> Start {
+        let Some(newest) = self.log.newest() else {
+            return Start::Unsaid;
+        };
+        match last_told(&newest) {
+            Some(told) if told.name == "error" => {
+                Start::Ahead(self.log.end() - newest.len() as u64)
+            }
+            _ => Start::Unsaid,
+        }
+    }
+
     /// What is to be stored, of at most about `room` bytes; `None` where that is nothing.
     pub(super) fn unstored(&mut self, room: usize) -> Option<Unstored> {
         let Self {
-            log,
-            stored,
-            sent,
-            ended,
-            ..
+            log, stored, ended, ..
         } = self;
         let begin = (*stored).max(log.start());
         let mut unstored = Unstored {
@@ -75,18 +115,9 @@ impl State {
         while taken < room
             && let Ok(Some(bytes)) = log.read(position)
         {
-            // What was sent before and may be stored is sent again in the same pieces: a store that
-            // has a piece refuses it, and would refuse what is new with it.
-            let piece = match sent.iter().find(|end| **end > position) {
-                Some(end) => bytes.slice(..bytes.len().min((end - position) as usize)),
-                None => bytes,
-            };
-            position += piece.len() as u64;
-            taken += piece.len();
-            if sent.back().is_none_or(|last| *last < position) {
-                sent.push_back(position);
-            }
-            unstored.writes.push(piece);
+            position += bytes.len() as u64;
+            taken += bytes.len();
+            unstored.writes.push(bytes);
         }
         unstored.ended &= position == log.end();
         self.queued = false;
@@ -96,9 +127,6 @@ impl State {
     /// Other replicas can read it up to `position`. Says whether there is more to be stored.
     pub(super) fn stored(&mut self, position: u64) -> bool {
         self.stored = self.stored.max(position);
-        while self.sent.front().is_some_and(|end| *end <= self.stored) {
-            self.sent.pop_front();
-        }
         self.stored < self.log.end()
     }
 
@@ -127,7 +155,6 @@ impl Shared {
                 viewers: 0,
                 visits: 0,
                 stored: 0,
-                sent: VecDeque::new(),
                 queued: false,
             }),
         }
@@ -203,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_stored_is_sent_again_in_the_same_pieces() {
+    fn what_may_be_stored_is_sent_again_with_what_came_since() {
         let shared = Shared::new(Some(1 << 20));
         let mut state = shared.lock();
         let mut said = |text: &'static str| state.log.push(Bytes::from_static(text.as_bytes()));
@@ -214,7 +241,7 @@ mod tests {
         state.log.push(Bytes::from_static(b"three"));
         // Nobody knows whether the first piece is stored.
         let again = state.unstored(100).unwrap();
-        assert_eq!(again.writes, ["onetwo", "three"]);
+        assert_eq!(again.writes, ["onetwothree"]);
         assert!(state.stored(6));
         assert_eq!(state.unstored(100).unwrap().writes, ["three"]);
         assert!(!state.stored(11));

@@ -12,12 +12,11 @@ use http_body::{Body, Frame};
 use tokio::time::{Instant, Sleep};
 
 use super::alone;
-use super::log::Place;
 use super::outlet::Outlet;
 use super::pump::{Conditions, Pump};
 use super::registry::Seat;
 use super::shared::{Found, Keeping, Stream};
-use super::state::ViewerId;
+use super::state::{Start, ViewerId};
 use crate::dialect::native;
 use crate::model::{Error, ErrorCode, EventId, Request};
 use crate::upstream::Trace;
@@ -47,8 +46,9 @@ pub struct Viewer {
 /// The reader fell behind what is kept; it reads nothing more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FellBehind {
-    /// The event that comes next is not kept any more.
-    pub missed: EventId,
+    /// The last event that it has. What it is told bears no id of its own: a client that came back
+    /// with one could skip what it missed.
+    pub seen: Option<EventId>,
 }
 
 /// Where a client that comes back goes on.
@@ -147,28 +147,16 @@ impl Reader {
         let mut reader = Self::new(Arc::clone(stream));
         reader._seat = Some(seat);
         reader.seen = seen;
-        let ended = stream.ended();
-        match stream.find(seen) {
-            // Its replica may have said something else under that number before it died.
-            Place::At(end) if stream.is_broken_off() && seen == stream.last() => {
-                reader.position = end - left(stream, ended).unwrap_or_default();
-                reader.ahead = seen;
-                Return::Reader(reader)
-            }
-            Place::At(_) if ended && seen.is_some() && seen == stream.last() => Return::Complete,
-            Place::At(position) => {
-                reader.position = position;
-                Return::Reader(reader)
-            }
-            Place::Gone => Return::Gone,
-            // What another replica has said comes here a little later, or never, where it died.
-            Place::Ahead(end) if let Some(left) = left(stream, ended) => {
-                reader.position = end - left;
-                reader.ahead = seen;
-                Return::Reader(reader)
-            }
-            Place::Ahead(_) => Return::Ahead,
-        }
+        let (position, ahead) = match stream.start(seen) {
+            Start::At(position) => (position, None),
+            Start::Ahead(position) => (position, seen),
+            Start::Complete => return Return::Complete,
+            Start::Gone => return Return::Gone,
+            Start::Unsaid => return Return::Ahead,
+        };
+        reader.position = position;
+        reader.ahead = ahead;
+        Return::Reader(reader)
     }
 
     /// The next bytes: whole events. `None` behind the last one.
@@ -198,7 +186,7 @@ impl Reader {
                 }
                 Found::Dropped => {
                     self.over = true;
-                    self.fell_behind().map(Err)
+                    Some(Err(self.fell_behind()))
                 }
             });
         }
@@ -236,28 +224,13 @@ impl Reader {
         }
     }
 
-    fn fell_behind(&self) -> Option<FellBehind> {
-        let stream = self.stream.id()?;
+    fn fell_behind(&self) -> FellBehind {
         let read = native::last_told(&self.last).map(|told| told.number);
-        let number = read.or(self.seen).map_or(0, |seen| seen.saturating_add(1));
-        Some(FellBehind {
-            missed: EventId { stream, number },
-        })
+        let seen = self.stream.id().zip(read.or(self.seen));
+        FellBehind {
+            seen: seen.map(|(stream, number)| EventId { stream, number }),
+        }
     }
-}
-
-/// How many bytes a client has to be told that has seen more of another replica's stream than is
-/// known here: the error that ended it, if it has ended. `None` where there is nothing to tell.
-fn left(stream: &Stream, ended: bool) -> Option<u64> {
-    if !stream.is_followed() {
-        return None;
-    }
-    if !ended {
-        return Some(0);
-    }
-    let newest = stream.newest()?;
-    let broken = native::last_told(&newest)?.name == "error";
-    broken.then_some(newest.len() as u64)
 }
 
 impl Drop for Reader {
@@ -297,7 +270,7 @@ impl Body for Viewer {
             Poll::Ready(read) => {
                 this.heartbeat.wrote();
                 read.map(|read| {
-                    read.unwrap_or_else(|behind| native::error(behind.missed, &behind.error()))
+                    read.unwrap_or_else(|behind| native::error(behind.seen, &behind.error()))
                 })
             }
             Poll::Pending => Some(ready!(this.heartbeat.poll(context))),

@@ -81,14 +81,13 @@ pub fn from_query(model: Option<String>, prompt: Option<String>) -> Result<Reque
     })
 }
 
-/// An `error` event for one reader of a stream that goes on for others.
-pub fn error(id: EventId, error: &Error) -> Bytes {
-    let data = error_data(error);
-    format!(
-        "id: {}.{}\nevent: error\ndata: {data}\n\n",
-        id.stream, id.number
-    )
-    .into()
+/// An `error` event for one reader of a stream that goes on for others. `id` is where the reader
+/// stands afterwards.
+pub fn error(id: Option<EventId>, error: &Error) -> Bytes {
+    let id = id.map_or_else(String::new, |id| {
+        format!("id: {}.{}\n", id.stream, id.number)
+    });
+    format!("{id}event: error\ndata: {}\n\n", error_data(error)).into()
 }
 
 /// The data of an `error` event, as JSON on one line.

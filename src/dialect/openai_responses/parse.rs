@@ -3,13 +3,13 @@
 //! An upstream of this very protocol gets the client's own body; what is read here checks it, and
 //! says it to upstreams of other protocols.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::WIRE;
 use super::input::Conversation;
 use super::response::is_given_here;
 use crate::dialect::field::{self, Field};
-use crate::model::{Error, NativeFields, Reasoning, Request, ResponseFormat, Tool, ToolChoice};
+use crate::model::{Error, Reasoning, Request, ResponseFormat, Tool, ToolChoice};
 
 /// What a vendor keeps between requests, and what goes on without the client: no other protocol
 /// has it.
@@ -24,20 +24,7 @@ pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
     let mut value = field::object(body)?;
     let (mut request, indispensable) = read(&Field::body(&value))?;
     forget_given_ids(&mut value);
-    let mut fields = match value {
-        Value::Object(fields) => fields,
-        _ => Map::new(),
-    };
-    // These two are the gateway's to say.
-    fields.remove("model");
-    fields.remove("stream");
-    request.native_fields = Some(NativeFields {
-        wire: WIRE,
-        fields,
-        complete: true,
-        indispensable,
-        ..NativeFields::default()
-    });
+    request.native_fields = Some(field::own_words(WIRE, value, indispensable));
     Ok(request)
 }
 

@@ -13,8 +13,8 @@ use crate::model::{Error, ErrorCode, EventId, StreamId};
 use crate::stream::shared::Stream;
 
 /// How long a replica's sign of life may be missing. With the time that the last sign holds, a
-/// stream whose replica was killed ends within five seconds for everybody.
-const MISSING: Duration = Duration::from_millis(1500);
+/// stream whose replica was killed ends within five seconds for everybody, on a busy machine too.
+const MISSING: Duration = Duration::from_secs(1);
 /// How long the store may be gone before those who read another replica's stream are told.
 const GONE: Duration = Duration::from_secs(5);
 /// How long a stream that nobody reads is followed.
@@ -97,7 +97,7 @@ impl Follower {
             number: self.last.map_or(0, |last| last + 1),
         };
         let why = Error::new(ErrorCode::StreamInterrupted, why);
-        self.stream.break_off(error(missed, &why));
+        self.stream.break_off(error(Some(missed), &why));
     }
 }
 

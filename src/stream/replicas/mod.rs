@@ -30,7 +30,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::{Value, from_redis_value};
-use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -77,8 +76,6 @@ struct Inner {
     /// How long the stream of a reader who leaves goes on.
     window: Duration,
     work: Mutex<Work>,
-    /// There is something to write.
-    written: Notify,
 }
 
 /// What the next turn has to do.
@@ -106,7 +103,6 @@ impl Replicas {
             buffer,
             window,
             work: Mutex::default(),
-            written: Notify::new(),
         });
         let turning = Arc::clone(&inner);
         Self {
@@ -161,8 +157,6 @@ impl Replicas {
                 Some(known) => stream = known,
                 None => drop(work.followed.insert(id, follower)),
             }
-            drop(work);
-            self.inner.written.notify_one();
         }
         Ok(Some(Found::Stream(stream)))
     }
@@ -209,7 +203,6 @@ impl Replicas {
     /// The stream has more to be stored.
     pub(super) fn wrote(&self, id: StreamId) {
         self.inner.work().unstored.insert(id);
-        self.inner.written.notify_one();
     }
 
     /// The stream is known, although it has said nothing.

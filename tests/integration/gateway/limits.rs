@@ -166,7 +166,7 @@ async fn an_addresss_requests_are_counted_before_authentication() {
 #[tokio::test]
 async fn a_dialects_own_headers_tell_of_the_limits_too() {
     let upstream = serve(&fast());
-    let running = limited(&upstream, "{ requests: 2/hour }", "");
+    let running = limited(&upstream, "{ requests: 2/hour, tokens: 9k/hour }", "");
     let body =
         json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]});
     for (status, remaining) in [(200, "1"), (200, "0"), (429, "0")] {
@@ -179,6 +179,11 @@ async fn a_dialects_own_headers_tell_of_the_limits_too() {
             remaining
         );
         assert_eq!(answer.header("x-ratelimit-remaining-requests"), remaining);
+        assert_eq!(answer.header("anthropic-ratelimit-tokens-limit"), "9000");
+        assert_eq!(
+            answer.header("anthropic-ratelimit-tokens-remaining"),
+            answer.header("x-ratelimit-remaining-tokens")
+        );
         let reset = answer.header("anthropic-ratelimit-requests-reset");
         let reset = humantime::parse_rfc3339(reset).expect("a time");
         let wait = reset

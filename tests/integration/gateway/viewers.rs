@@ -158,6 +158,14 @@ async fn a_viewer_that_does_not_read_slows_nobody_and_falls_behind() {
     assert_eq!(events[0].name, "start");
     assert!(events.len() < 200, "{}", events.len());
     assert_eq!(outcome(&events), "gone");
+    // It stands where it stood: coming back with that id cannot skip what it missed.
+    let [.., read, gone] = &events[..] else {
+        panic!("{events:?}");
+    };
+    assert_eq!(gone.id, read.id);
+    let events = format!("/v1/streams/{stream}/events");
+    let back = Asked::new("GET", events).header("last-event-id", &gone.id);
+    assert_eq!(running.ask(&back).await.status(), 410);
 }
 
 #[tokio::test]
