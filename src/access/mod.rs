@@ -84,9 +84,22 @@ impl KeyRing {
             Self::Keys(keys) => keys.find(presented?),
         }
     }
+
+    /// Whose key has this name.
+    pub fn named(&self, name: &str) -> Option<&Arc<Caller>> {
+        match self {
+            Self::Open(caller) => Some(caller).filter(|caller| caller.name == name),
+            Self::Keys(keys) => keys.named(name),
+        }
+    }
 }
 
 impl Keys {
+    fn named(&self, name: &str) -> Option<&Arc<Caller>> {
+        let mut callers = self.0.values().flatten().map(|(_, caller)| caller);
+        callers.find(|caller| caller.name == name)
+    }
+
     fn find(&self, presented: &str) -> Option<&Arc<Caller>> {
         let hash = hash(presented);
         self.0

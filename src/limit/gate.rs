@@ -175,6 +175,20 @@ impl<C: Clock + Clone + Send + Sync + 'static> Gate<C> {
         }
     }
 
+    /// Lets a stream go on here that another replica had let in: it counts as open, and what is left
+    /// of its answer may cost, and nobody asked for anything new.
+    ///
+    /// # Errors
+    /// As [`Gate::admit`] and [`Gate::reserve`].
+    pub async fn take_over(
+        &self,
+        caller: Option<&Account<C>>,
+        estimate: Estimate,
+    ) -> Result<Permit, Refused> {
+        let permit = self.limiter.take_over(caller)?;
+        self.reserve(permit, caller, estimate).await
+    }
+
     /// Waits until the shared state was told of every stream that has ended, or cannot be.
     pub async fn settled(&self) {
         if let Some(replicas) = &self.over_replicas {

@@ -15,7 +15,7 @@ use super::cells::{AddressCells, Cells, OneCell};
 use super::permit::{Reservation, Source, Taken, TakenOfAddress};
 use super::refusal::Policy;
 use super::requests::Requests;
-use super::streams::Streams;
+use super::streams::{OpenStream, Streams};
 use super::{CallerLimits, Estimate, Opens, Permit, RateLimits, Refused, Settings};
 
 /// Decides who may pass. `C` is the clock, so that a test can move time.
@@ -162,6 +162,18 @@ impl<C: Clock + Clone + Send + Sync + 'static> Limiter<C> {
         }
     }
 
+    /// Counts a stream as open that was let in elsewhere.
+    ///
+    /// # Errors
+    /// As [`Limiter::admit`], but for the requests.
+    pub fn take_over(&self, caller: Option<&Account<C>>) -> Result<Permit, Refused> {
+        let caller = caller.map(Account::standing);
+        Ok(Permit {
+            _streams: self.open(caller, RateLimits::default)?,
+            ..Permit::default()
+        })
+    }
+
     /// Reserves what the answer may cost of the caller's tokens; [`Permit::settle`] says later
     /// what it did cost.
     ///
@@ -252,25 +264,38 @@ impl<C: Clock + Clone + Send + Sync + 'static> Limiter<C> {
         }
     }
 
+    /// One more stream, of this replica and of the caller. Who is refused is told where the caller
+    /// stands.
+    fn open(
+        &self,
+        caller: Option<&Standing<C>>,
+        standing: impl Fn() -> RateLimits,
+    ) -> Result<[Option<OpenStream>; 2], Refused> {
+        let open = |policy, streams: &Streams| {
+            let opened = streams.open_one();
+            opened.map_err(|limit| Refused::streams(policy, limit, standing()))
+        };
+        let caller = caller.map(|caller| (Policy::Caller, &caller.streams));
+        Ok([
+            Some(open(Policy::Replica, &self.streams)?),
+            caller.map(|(policy, own)| open(policy, own)).transpose()?,
+        ])
+    }
+
     /// Everything but the address's policy. The caller's request is taken last, so that only
     /// streams have to be given back, which dropping does.
     fn ask(&self, caller: Option<&Standing<C>>, opens: Opens) -> Result<Permit, Refused> {
         let requests = caller.and_then(|caller| caller.requests.as_ref());
         let tokens = caller.and_then(|caller| caller.tokens.as_ref());
         let tokens = tokens.map(|tokens| tokens.status());
-        let open = |policy, streams: &Streams| {
-            streams.open_one().map_err(|limit| {
-                let requests = requests.map(|requests| requests.status(&()));
-                Refused::streams(policy, limit, RateLimits { requests, tokens })
-            })
-        };
         let streams = match opens {
-            Opens::Stream => [
-                Some(open(Policy::Replica, &self.streams)?),
-                caller
-                    .map(|caller| open(Policy::Caller, &caller.streams))
-                    .transpose()?,
-            ],
+            Opens::Stream => {
+                let requests = || requests.map(|requests| requests.status(&()));
+                self.open(caller, || RateLimits {
+                    requests: requests(),
+                    tokens,
+                })?
+            }
             Opens::Nothing => [None, None],
         };
         let taken = requests.map(|requests| {

@@ -181,6 +181,11 @@ impl Error {
             .with_retry_after(Some(DRAIN_RETRY))
     }
 
+    /// A stream broke off, for the reason `why`.
+    pub fn interrupted(why: impl Into<String>) -> Self {
+        Self::new(ErrorCode::StreamInterrupted, why)
+    }
+
     /// How long to wait before another try, where somebody said so.
     #[must_use]
     pub fn with_retry_after(mut self, after: Option<Duration>) -> Self {

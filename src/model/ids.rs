@@ -11,6 +11,18 @@ pub struct StreamId(u128);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventId {
     pub stream: StreamId,
+    pub ordinal: Ordinal,
+}
+
+/// An event's place in its stream: its number, and who said it. Written as the number with one
+/// leading zero for each epoch, so that it reads as the number everywhere: `17`, `018`, `019`.
+///
+/// Where a replica dies, what it said last may never have reached the others, and whoever takes the
+/// stream over says something else under the same numbers. The epoch tells the two apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Ordinal {
+    /// How often the stream had been taken over before.
+    pub epoch: u8,
     /// Counts up by one from 0 within a stream.
     pub number: u64,
 }
@@ -62,12 +74,38 @@ impl StreamId {
 impl EventId {
     /// Reads `st_….17`.
     pub fn parse(text: &str) -> Option<Self> {
-        let (stream, number) = text.split_once('.')?;
-        let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+        let (stream, ordinal) = text.split_once('.')?;
         Some(Self {
             stream: StreamId::parse(stream)?,
-            number: number.parse().ok().filter(|_| digits)?,
+            ordinal: Ordinal::parse(ordinal)?,
         })
+    }
+}
+
+impl Ordinal {
+    /// Reads `17`, or `018` from the epoch behind the first.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let zeros = text.bytes().take_while(|byte| *byte == b'0').count();
+        // Zero itself has one of its own.
+        let epoch = if zeros == text.len() {
+            zeros.checked_sub(1)?
+        } else {
+            zeros
+        };
+        Some(Self {
+            epoch: u8::try_from(epoch).ok()?,
+            number: text.parse().ok().filter(|_| digits)?,
+        })
+    }
+
+    /// The next event's, by the same maker.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self {
+            number: self.number.saturating_add(1),
+            ..self
+        }
     }
 }
 
@@ -90,6 +128,21 @@ impl RequestId {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.stream, self.ordinal)
+    }
+}
+
+impl fmt::Display for Ordinal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for _ in 0..self.epoch {
+            f.write_str("0")?;
+        }
+        write!(f, "{}", self.number)
     }
 }
 
@@ -155,11 +208,31 @@ mod tests {
     }
 
     #[test]
-    fn an_event_id_has_a_plain_number() {
+    fn an_event_id_has_a_number_and_an_epoch() {
         let stream = StreamId::fixed(7);
-        let id = EventId { stream, number: 12 };
-        assert_eq!(EventId::parse(&format!("{stream}.12")), Some(id));
-        for tail in ["", ".", ".-1", ".+1", ".1.2", ".99999999999999999999", "12"] {
+        for (tail, epoch, number) in [
+            ("12", 0, 12),
+            ("0", 0, 0),
+            ("00", 1, 0),
+            ("010", 1, 10),
+            ("00012", 3, 12),
+        ] {
+            let ordinal = Ordinal { epoch, number };
+            let id = EventId { stream, ordinal };
+            assert_eq!(id.to_string(), format!("{stream}.{tail}"));
+            assert_eq!(EventId::parse(&id.to_string()), Some(id));
+        }
+        let deep = "0".repeat(300);
+        for tail in [
+            "",
+            ".",
+            ".-1",
+            ".+1",
+            ".1.2",
+            ".99999999999999999999",
+            "12",
+            &deep,
+        ] {
             assert_eq!(EventId::parse(&format!("{stream}{tail}")), None, "{tail}");
         }
     }

@@ -17,7 +17,7 @@ pub use credential::{Credential, SigningKey};
 pub use error::{Error, ErrorCode, Origin};
 pub use event::{Citation, Event, FinishReason, Sink, ToolCallDelta, Usage};
 pub use grammar::Grammar;
-pub use ids::{EventId, RequestId, StreamId};
+pub use ids::{EventId, Ordinal, RequestId, StreamId};
 pub use rate::Rate;
 pub use request::{
     Media, MediaSource, Message, NativeFields, Part, Reasoning, Request, ResponseFormat, Role,

@@ -62,13 +62,12 @@ pub(super) async fn answer(
 ) -> Result<Response, Refusal> {
     let limits = entry.permit.limits();
     let refused = |error| Refusal::new(error, limits);
-    let asked = match prompt {
+    let body = match prompt {
         Prompt::Query { model, prompt } => native::from_query(model, prompt),
-        Prompt::Body(body) => read(body, headers, entry.app.config.limits.body)
-            .await
-            .and_then(|body| dialect.parse(&body)),
+        Prompt::Body(body) => read(body, headers, entry.app.config.limits.body).await,
     };
-    let mut asked = asked.map_err(refused)?;
+    let body = body.map_err(refused)?;
+    let mut asked = dialect.parse(&body).map_err(refused)?;
     dialect.read_headers(headers, &mut asked);
     asked.check_names().map_err(refused)?;
     let app = Arc::clone(&entry.app);
@@ -89,7 +88,7 @@ pub(super) async fn answer(
         request,
         headers,
     };
-    let begun = asking.begin(entry, model, route, asked);
+    let begun = asking.begin(entry, model, route, asked, body);
     let mut response = begun.answer().await.map_err(refused)?;
     tell_limits(limits, dialect, response.headers_mut());
     Ok(response)
@@ -116,7 +115,14 @@ struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    fn begin(&self, entry: Entry, model: &Model, route: Route, asked: Request) -> Begun {
+    fn begin(
+        &self,
+        entry: Entry,
+        model: &Model,
+        route: Route,
+        asked: Request,
+        body: Bytes,
+    ) -> Begun {
         let Self {
             gateway,
             dialect,
@@ -156,6 +162,7 @@ impl Asking<'_> {
             buffer: app.config.resume.buffer,
             registry: Arc::clone(&gateway.registry),
             replicas: app.replicas.clone(),
+            request: (model.continues && body.len() <= app.config.resume.buffer).then_some(body),
         });
         Begun {
             trace: trace(headers),

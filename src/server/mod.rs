@@ -6,6 +6,7 @@
 //! | `entry` | who is it, and may they pass: address, key, limits |
 //! | `chat` | one prompt request to one answer, for every dialect |
 //! | `resume` | streams that are there: coming back, reading along, status, cancelling |
+//! | `succession` | going on with the streams of replicas that are gone |
 //! | `models` | the models a key may use |
 //! | `web` | the chat page at `GET /` |
 //! | `refuse` | errors to HTTP answers |
@@ -22,8 +23,10 @@ mod models;
 mod refuse;
 mod resume;
 mod socket;
+mod succession;
 mod web;
 
 pub use admin::router as admin;
 pub use clients::router as clients;
 pub use listener::Listener;
+pub use succession::succeed;

@@ -16,7 +16,7 @@ use super::refuse::Refusal;
 use crate::access::Caller;
 use crate::app::Gateway;
 use crate::dialect::NATIVE;
-use crate::model::{Error, ErrorCode, EventId, Request, StreamId};
+use crate::model::{Error, ErrorCode, EventId, Ordinal, Request, StreamId};
 use crate::stream::{
     Found, Heartbeat, Lane, Multiplex, Positions, Reader, Return, Seat, Source, Stream, Summary,
     Viewer,
@@ -41,7 +41,7 @@ pub(super) async fn resume(
     id: &[u8],
 ) -> Result<Response, Refusal> {
     let id = event_id(id).map_err(|error| visit.refused(error))?;
-    read(gateway, visit, id.stream, Some(id.number)).await
+    read(gateway, visit, id.stream, Some(id.ordinal)).await
 }
 
 /// One stream from its first event, or from behind one that the client has.
@@ -60,12 +60,11 @@ pub(super) async fn events(
             if id.stream != stream {
                 return Err(refused(foreign("is the id of another stream's event")));
             }
-            Some(id.number)
+            Some(id.ordinal)
         }
         (None, Some(after)) => Some(
-            after
-                .parse()
-                .map_err(|_| refused(Error::invalid("after", "is no number of an event")))?,
+            Ordinal::parse(after)
+                .ok_or_else(|| refused(Error::invalid("after", "is no number of an event")))?,
         ),
         (None, None) => None,
     };
@@ -80,7 +79,7 @@ pub(super) async fn status(
 ) -> Result<Response, Refusal> {
     let refused = |error| visit.refused(error);
     let id = stream_id(id).map_err(refused)?;
-    let found = find(gateway, visit, id).await.map_err(refused)?;
+    let found = find(gateway, visit, id, None).await.map_err(refused)?;
     let stream = readable(found).map_err(refused)?;
     Ok(described(visit, id, &Summary::of(&stream)))
 }
@@ -94,7 +93,7 @@ pub(super) async fn cancel(
 ) -> Result<Response, Refusal> {
     let refused = |error| visit.refused(error);
     let id = stream_id(id).map_err(refused)?;
-    let found = find(gateway, visit, id).await.map_err(refused)?;
+    let found = find(gateway, visit, id, None).await.map_err(refused)?;
     let stream = known(found).map_err(refused)?;
     if !stream.belongs_to(&caller.name) {
         let error = "this stream was made with another key";
@@ -174,7 +173,7 @@ async fn read(
     gateway: &Gateway,
     visit: &Visit,
     stream: StreamId,
-    seen: Option<u64>,
+    seen: Option<Ordinal>,
 ) -> Result<Response, Refusal> {
     let reader = joined(gateway, visit, stream, seen).await;
     let reader = reader.map_err(|error| visit.refused(error))?;
@@ -189,7 +188,7 @@ async fn joined(
     gateway: &Gateway,
     visit: &Visit,
     stream: StreamId,
-    seen: Option<u64>,
+    seen: Option<Ordinal>,
 ) -> Result<Option<Reader>, Error> {
     let joined = join(gateway, visit, stream, seen).await;
     gateway.metrics.returned(match &joined {
@@ -204,9 +203,9 @@ async fn join(
     gateway: &Gateway,
     visit: &Visit,
     id: StreamId,
-    seen: Option<u64>,
+    seen: Option<Ordinal>,
 ) -> Result<Option<Reader>, Error> {
-    let stream = match find(gateway, visit, id).await? {
+    let stream = match find(gateway, visit, id, seen).await? {
         Some(Found::Ended { last }) if seen.is_some() && seen == last => return Ok(None),
         found => readable(found)?,
     };
@@ -221,12 +220,28 @@ async fn join(
     }
 }
 
-/// What this replica knows of the stream, or else what the others do.
-async fn find(gateway: &Gateway, visit: &Visit, id: StreamId) -> Result<Option<Found>, Error> {
-    match (gateway.registry.find(id), &visit.app.replicas) {
-        (None, Some(replicas)) => replicas.find(id, visit.begun).await,
-        (found, _) => Ok(found),
+/// What this replica knows of the stream, or else what the others do: one that they took over may
+/// have gone on there without this one's knowing it.
+async fn find(
+    gateway: &Gateway,
+    visit: &Visit,
+    id: StreamId,
+    seen: Option<Ordinal>,
+) -> Result<Option<Found>, Error> {
+    let found = gateway.registry.find(id);
+    let Some(replicas) = &visit.app.replicas else {
+        return Ok(found);
+    };
+    let epoch = match &found {
+        None => return replicas.find(id, visit.begun).await,
+        Some(Found::Stream(stream)) => stream.epoch(),
+        Some(Found::Ended { last }) => last.map_or(0, |last| last.epoch),
+        Some(Found::Abandoned) => 0,
+    };
+    if seen.is_some_and(|seen| seen.epoch > epoch) {
+        return Ok(replicas.find(id, visit.begun).await?.or(found));
     }
+    Ok(found)
 }
 
 /// The stream, if it can be read.

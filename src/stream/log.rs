@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 
 use crate::dialect::native::{last_told, told};
+use crate::model::Ordinal;
 
 /// What one write costs beside its bytes.
 const OVERHEAD: usize = 64;
@@ -125,7 +126,11 @@ impl Log {
     /// Where the events with numbers greater than `seen` begin; `None` is before the first one.
     pub(super) fn find(&self, seen: Option<u64>) -> Place {
         let next = seen.map_or(0, |seen| seen.saturating_add(1));
-        let first = |write: &Write| told(&write.bytes).next().map_or(0, |told| told.number);
+        let first = |write: &Write| {
+            told(&write.bytes)
+                .next()
+                .map_or(0, |told| told.ordinal.number)
+        };
         let index = self.writes.partition_point(|write| first(write) <= next);
         let Some(write) = index.checked_sub(1).map(|index| &self.writes[index]) else {
             return match (self.end, seen) {
@@ -137,10 +142,10 @@ impl Log {
         let mut position = write.at;
         let mut last = 0;
         for told in told(&write.bytes) {
-            if told.number == next {
+            if told.ordinal.number == next {
                 return Place::At(position);
             }
-            last = told.number;
+            last = told.ordinal.number;
             position += told.bytes.len() as u64;
         }
         if last.saturating_add(1) == next {
@@ -150,16 +155,16 @@ impl Log {
         }
     }
 
-    /// The number of the last event; `None` before the first.
-    pub(super) fn last(&self) -> Option<u64> {
+    /// The place of the last event; `None` before the first.
+    pub(super) fn last(&self) -> Option<Ordinal> {
         let last = self.writes.back()?;
-        last_told(&last.bytes).map(|told| told.number)
+        last_told(&last.bytes).map(|told| told.ordinal)
     }
 
-    /// The number of the first event that is kept.
-    pub(super) fn first(&self) -> Option<u64> {
+    /// The place of the first event that is kept.
+    pub(super) fn first(&self) -> Option<Ordinal> {
         let first = self.writes.front()?;
-        told(&first.bytes).next().map(|told| told.number)
+        told(&first.bytes).next().map(|told| told.ordinal)
     }
 
     /// Where what is kept begins.
@@ -219,7 +224,7 @@ mod tests {
         let mut numbers = Vec::new();
         while let Some(bytes) = log.read(position).unwrap() {
             position += bytes.len() as u64;
-            numbers.extend(told(&bytes).map(|told| told.number));
+            numbers.extend(told(&bytes).map(|told| told.ordinal.number));
         }
         numbers
     }
@@ -247,7 +252,7 @@ mod tests {
             assert_eq!(log.find(None), Place::At(0));
             assert_eq!(log.find(Some(9)), Place::Ahead(log.end()));
             assert_eq!(log.find(Some(u64::MAX)), Place::Ahead(log.end()));
-            assert_eq!(log.last(), Some(8));
+            assert_eq!(log.last().map(|last| last.number), Some(8));
         }
     }
 

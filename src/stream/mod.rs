@@ -16,6 +16,7 @@
 //! | `receipt` | settles a stream once, however it ends |
 //! | `log` | the newest bytes of a stream, bounded, for viewers at any position |
 //! | `shared` | one stream: pump, log, and those who wait |
+//! | `sharing` | what replicas do to one another's streams |
 //! | `state` | what its viewers and whoever drives it have in common |
 //! | `viewer` | a client's HTTP body: reads the log from a position on; heartbeats |
 //! | `multiplex` | several streams over one connection |
@@ -35,6 +36,7 @@ mod receipt;
 mod registry;
 mod replicas;
 mod shared;
+mod sharing;
 mod state;
 mod summary;
 mod transcript;
@@ -45,7 +47,7 @@ pub use outlet::Outlet;
 pub use pump::Conditions;
 pub use receipt::{Held, Receipt, Subject};
 pub use registry::{Found, Registry, Seat};
-pub use replicas::Replicas;
+pub use replicas::{Orphan, Replicas};
 pub use shared::{Keeping, Stream};
 pub use summary::Summary;
 pub use transcript::Transcript;

@@ -9,7 +9,7 @@ use http_body::{Body, Frame};
 
 use super::viewer::{Heartbeat, Reader};
 use crate::dialect::native;
-use crate::model::{Error, StreamId};
+use crate::model::{Error, Ordinal, StreamId};
 
 /// How much is written at once, in bytes.
 const BATCH: usize = 32 * 1024;
@@ -18,7 +18,7 @@ const BATCH: usize = 32 * 1024;
 /// each stream the first 8 characters of its id's random part, `-` and the number of the last event
 /// read, joined by `.`. Opaque to clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Positions(Vec<(String, u64)>);
+pub struct Positions(Vec<(String, Ordinal)>);
 
 /// The events of several streams as they come, each with its `"stream"`.
 pub struct Multiplex {
@@ -29,8 +29,8 @@ pub struct Multiplex {
 /// One of the streams.
 pub struct Lane {
     pub stream: StreamId,
-    /// The number of the last event that the client has.
-    pub seen: Option<u64>,
+    /// The place of the last event that the client has.
+    pub seen: Option<Ordinal>,
     pub source: Source,
 }
 
@@ -48,16 +48,16 @@ impl Positions {
     pub fn parse(text: &str) -> Option<Self> {
         let lanes = text.strip_prefix("mx_")?.split('.');
         let lane = |lane: &str| {
-            let (stream, number) = lane.split_once('-')?;
-            let digits = number.bytes().all(|byte| byte.is_ascii_digit());
-            let legal = digits && stream.bytes().all(|byte| byte.is_ascii_alphanumeric());
-            Some((stream.to_owned(), number.parse().ok().filter(|_| legal)?))
+            let (stream, ordinal) = lane.split_once('-')?;
+            let legal = stream.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            let ordinal = Ordinal::parse(ordinal).filter(|_| legal)?;
+            Some((stream.to_owned(), ordinal))
         };
         lanes.map(lane).collect::<Option<_>>().map(Self)
     }
 
-    /// The number of the last event that the client has of `stream`.
-    pub fn of(&self, stream: StreamId) -> Option<u64> {
+    /// The place of the last event that the client has of `stream`.
+    pub fn of(&self, stream: StreamId) -> Option<Ordinal> {
         let short = short(stream);
         let mut lanes = self.0.iter();
         lanes.find(|(lane, _)| *lane == short).map(|lane| lane.1)
@@ -85,12 +85,10 @@ impl Multiplex {
                     Source::Reader(reader) => match reader.poll_bytes(context) {
                         Poll::Pending => break,
                         Poll::Ready(None) => lane.source = Source::Over,
-                        Poll::Ready(Some(Err(behind))) => {
-                            lane.source = Source::Refused(behind.error());
-                        }
+                        Poll::Ready(Some(Err(cut))) => lane.source = Source::Refused(cut.why),
                         Poll::Ready(Some(Ok(bytes))) => {
                             for told in native::told(&bytes) {
-                                self.lanes[index].seen = Some(told.number);
+                                self.lanes[index].seen = Some(told.ordinal);
                                 self.write(index, told.name, told.data, &mut out);
                             }
                         }
@@ -108,9 +106,9 @@ impl Multiplex {
             .lanes
             .iter()
             .filter_map(|lane| Some((lane.stream, lane.seen?)));
-        for (place, (stream, number)) in seen.enumerate() {
+        for (place, (stream, ordinal)) in seen.enumerate() {
             let dot = if place == 0 { "" } else { "." };
-            out.put_slice(format!("{dot}{}-{number}", short(stream)).as_bytes());
+            out.put_slice(format!("{dot}{}-{ordinal}", short(stream)).as_bytes());
         }
         out.put_slice(format!("\nevent: {name}\ndata: ").as_bytes());
         // A start names its stream itself.
@@ -163,8 +161,10 @@ mod tests {
 
     #[test]
     fn positions_are_read_or_refused() {
-        let positions = Positions::parse("mx_aaaaaaaa-7.bbbbbbbb-0").unwrap();
-        assert_eq!(positions.of(StreamId::fixed(0)), Some(7));
+        let positions = Positions::parse("mx_aaaaaaaa-07.bbbbbbbb-0").unwrap();
+        let (epoch, number) = (1, 7);
+        let seventh = Ordinal { epoch, number };
+        assert_eq!(positions.of(StreamId::fixed(0)), Some(seventh));
         assert_eq!(positions.of(StreamId::fixed(u128::MAX)), None);
         for text in [
             "", "mx_", "mx_a", "mx_a-", "mx_a-1.", "mx_a-+1", "st_a.1", "mx_a b-1",

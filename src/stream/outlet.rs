@@ -50,6 +50,17 @@ impl Outlet {
         self.so_far = Some(SoFar::default());
     }
 
+    /// Goes on behind what another replica has said: this text, and nothing that matters beside it.
+    /// Others had gone on with it so many times.
+    pub fn take_over(&mut self, text: String, continued: u32) {
+        self.transcript.take_over(continued);
+        self.so_far = Some(SoFar {
+            text,
+            continued,
+            ..SoFar::default()
+        });
+    }
+
     /// The text that another target is to go on with; `None` where none can: nothing was said, or
     /// more than text, or too much, or it broke off too often.
     pub fn go_on(&mut self) -> Option<String> {
@@ -113,6 +124,13 @@ impl Outlet {
     pub fn cancel(&mut self) {
         if !self.ended() {
             self.complete(FinishReason::Cancelled);
+        }
+    }
+
+    /// Settles a stream that ends unsaid.
+    pub fn give_up(&mut self, why: &Error) {
+        if !self.ended() {
+            self.receipt.failed(why.code());
         }
     }
 

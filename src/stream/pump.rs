@@ -103,6 +103,32 @@ impl Pump {
         }
     }
 
+    /// Goes on with an answer that broke off elsewhere, for the reason `why`. The outlet knows what
+    /// was said, and that its start was.
+    pub(super) fn taking_over(
+        request: Request,
+        outlet: Outlet,
+        conditions: Conditions,
+        why: Error,
+    ) -> Self {
+        let (cut, recycler) = (conditions.cut.clone(), conditions.recycler.clone());
+        let mut live = Live::new(outlet, None);
+        live.broken = Some(why);
+        Self {
+            state: State::Live(Box::new(live)),
+            deadlines: Deadlines::new(conditions.route.timeouts),
+            cut,
+            recycler,
+            cancelled: Arc::default(),
+            again: Some(Box::new(Again {
+                request,
+                trace: Trace::default(),
+                conditions,
+            })),
+            answered: true,
+        }
+    }
+
     /// The next bytes: whole events, everything that the upstream has ready. `None` once the
     /// terminal event was given, or where the stream was refused before it began.
     pub(super) fn poll_bytes(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -160,6 +186,15 @@ impl Pump {
     /// Ends a stream that nobody can read any more: closes the upstream's connection and settles
     /// what there is to settle.
     pub(super) fn abandon(&mut self) {
+        self.state = State::Ended(None);
+    }
+
+    /// Ends the stream here, unsaid, so that another replica can go on with it: closes the upstream's
+    /// connection and settles what there is to settle.
+    pub(super) fn give_up(&mut self, why: &Error) {
+        if let State::Live(live) = &mut self.state {
+            live.outlet.give_up(why);
+        }
         self.state = State::Ended(None);
     }
 

@@ -6,13 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::replicas::Orphan;
 use super::shared::{Keeping, Stream};
 use crate::metrics::Metrics;
-use crate::model::StreamId;
+use crate::model::{Error, Ordinal, StreamId};
 
 /// How long a stream is remembered that cannot be read any more.
 const REMEMBERED: Duration = Duration::from_secs(10 * 60);
@@ -28,12 +30,18 @@ const TIDIED: usize = 8;
 /// How often a process that nobody calls is tidied.
 const PERIOD: Duration = Duration::from_secs(1);
 
+/// How many streams of replicas that are gone may wait to be gone on with here.
+const ORPHANS: usize = 256;
+
 /// The streams of this process.
-#[derive(Default)]
 pub struct Registry {
     known: Mutex<Known>,
     tasks: TaskTracker,
     seated: AtomicU64,
+    orphans: (
+        mpsc::Sender<Orphan>,
+        tokio::sync::Mutex<mpsc::Receiver<Orphan>>,
+    ),
 }
 
 /// The place of one reader that came to a stream of somebody's making. While it is held, the
@@ -48,8 +56,8 @@ pub struct Seat {
 pub enum Found {
     /// It runs, or has ended and can be read.
     Stream(Arc<Stream>),
-    /// It ended, with an event of this number, and cannot be read any more.
-    Ended { last: Option<u64> },
+    /// It ended, with an event at this place, and cannot be read any more.
+    Ended { last: Option<Ordinal> },
     /// Its clients left before its end, and its upstream was cancelled.
     Abandoned,
 }
@@ -73,12 +81,24 @@ enum Entry {
         stream: Arc<Stream>,
         until: Instant,
         held: usize,
-        last: Option<u64>,
+        last: Option<Ordinal>,
     },
     Ended {
-        last: Option<u64>,
+        last: Option<Ordinal>,
     },
     Abandoned,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        let (sender, receiver) = mpsc::channel(ORPHANS);
+        Self {
+            known: Mutex::default(),
+            tasks: TaskTracker::new(),
+            seated: AtomicU64::new(0),
+            orphans: (sender, receiver.into()),
+        }
+    }
 }
 
 impl Registry {
@@ -144,9 +164,9 @@ impl Registry {
         known.streams.insert(keeping.stream, entry);
     }
 
-    /// The stream has written its terminal event, which has the number `last`; none is that of a
+    /// The stream has written its terminal event, which is at `last`; none is that of a
     /// stream that was refused before it began, of which nobody knows.
-    pub(super) fn ended(&self, stream: &Stream, keeping: &Keeping, last: Option<u64>) {
+    pub(super) fn ended(&self, stream: &Stream, keeping: &Keeping, last: Option<Ordinal>) {
         let held = stream.held() + OVERHEAD;
         let mut known = self.lock();
         let until = Instant::now() + keeping.window;
@@ -166,6 +186,42 @@ impl Registry {
             _ => known.pass(keeping.stream, Entry::Ended { last }),
         }
         known.tidy();
+    }
+
+    /// Another replica makes the stream from here on, and knows all of it.
+    pub(super) fn forget(&self, stream: StreamId) {
+        let mut known = self.lock();
+        if let Some(Entry::Readable { held, .. }) = known.streams.remove(&stream) {
+            known.held -= held;
+        }
+    }
+
+    /// Gives up every stream that another replica may take over, for the reason `why`.
+    pub fn hand_over(&self, why: &Error) {
+        let running: Vec<_> = {
+            let known = self.lock();
+            let entries = known.streams.values();
+            let running = entries.filter_map(|entry| match entry {
+                Entry::Running(stream) => Some(Arc::clone(stream)),
+                _ => None,
+            });
+            running
+                .filter(|stream| stream.can_be_taken_over())
+                .collect()
+        };
+        for stream in running {
+            stream.hand_over(why);
+        }
+    }
+
+    /// A stream whose replica is gone is to be gone on with here. Says whether there is room.
+    pub(super) fn orphaned(&self, orphan: Orphan) -> bool {
+        self.orphans.0.try_send(orphan).is_ok()
+    }
+
+    /// The next stream that is to be gone on with here. For one task alone.
+    pub async fn orphan(&self) -> Option<Orphan> {
+        self.orphans.1.lock().await.recv().await
     }
 
     /// Nobody came back to the stream in time.
@@ -207,7 +263,7 @@ impl Known {
                 self.streams.remove(&stream);
             }
             if let Some((_, stream)) = drops
-                && let Some(Entry::Readable { held, last, .. }) = self.streams.remove(&stream)
+                && let Some(&Entry::Readable { held, last, .. }) = self.streams.get(&stream)
             {
                 self.held -= held;
                 self.pass(stream, Entry::Ended { last });

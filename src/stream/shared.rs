@@ -1,6 +1,6 @@
 //! One stream: its pump, its log, and those who wait for more of it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use super::log::Dropped;
 use super::pump::Pump;
 use super::registry::Registry;
 use super::replicas::Replicas;
-use super::state::{NOBODY, Shared, Start, Unstored, ViewerId};
+use super::state::{NOBODY, Shared, Start, ViewerId};
 use crate::dialect::native::last_told;
-use crate::model::{Error, StreamId};
+use crate::model::{Error, Ordinal, StreamId};
 
 /// What it takes to come back to a stream.
 #[derive(Clone)]
@@ -27,18 +27,20 @@ pub struct Keeping {
     pub registry: Arc<Registry>,
     /// Where other replicas can read it.
     pub replicas: Option<Arc<Replicas>>,
+    /// The client's request in this dialect, where another replica may take the stream over.
+    pub request: Option<Bytes>,
 }
 
 /// One stream. Nobody runs it: every viewer that has read all there is drives it on, and wakes the
 /// others when it finds more. So one viewer alone costs no task and no channel; where it does not
 /// read, nobody reads the upstream; and among several, one that does not read slows nobody.
 pub struct Stream {
-    /// `None` where another replica makes the stream, and it is only followed here.
-    pump: Option<Mutex<Pump>>,
-    shared: Arc<Shared>,
+    /// None where another replica makes the stream, and it is only followed here; that may change.
+    pub(super) pump: OnceLock<Mutex<Pump>>,
+    pub(super) shared: Arc<Shared>,
     /// Wakes everybody who waits for more.
-    waker: Waker,
-    keeping: Option<Keeping>,
+    pub(super) waker: Waker,
+    pub(super) keeping: OnceLock<Keeping>,
     id: Option<StreamId>,
     /// The name of the key that made it.
     owner: String,
@@ -51,6 +53,8 @@ pub(super) enum Found {
     /// Nothing follows.
     End,
     Dropped,
+    /// Nothing follows here, although the stream has not ended.
+    CutOff(Error),
 }
 
 impl Stream {
@@ -62,27 +66,21 @@ impl Stream {
         let known = keeping.as_ref();
         let owner = known.map_or_else(String::new, |keeping| keeping.owner.clone());
         let id = known.map(|keeping| keeping.stream);
-        Self::built(Some(Mutex::new(pump)), buffer, id, owner, keeping)
+        Self {
+            pump: OnceLock::from(Mutex::new(pump)),
+            keeping: keeping.map_or_else(OnceLock::new, OnceLock::from),
+            ..Self::followed_as(id, owner, buffer)
+        }
     }
 
-    /// A stream that another replica makes, and that is told here with [`Stream::follow`].
-    pub(super) fn followed(id: StreamId, owner: String, buffer: usize) -> Self {
-        Self::built(None, Some(buffer), Some(id), owner, None)
-    }
-
-    fn built(
-        pump: Option<Mutex<Pump>>,
-        buffer: Option<usize>,
-        id: Option<StreamId>,
-        owner: String,
-        keeping: Option<Keeping>,
-    ) -> Self {
+    /// A stream that nobody makes here; its bytes come from elsewhere.
+    pub(super) fn followed_as(id: Option<StreamId>, owner: String, buffer: Option<usize>) -> Self {
         let shared = Arc::new(Shared::new(buffer));
         Self {
-            pump,
+            pump: OnceLock::new(),
             waker: Waker::from(Arc::clone(&shared)),
             shared,
-            keeping,
+            keeping: OnceLock::new(),
             id,
             owner,
         }
@@ -94,12 +92,12 @@ impl Stream {
     }
 
     pub(super) fn keeping(&self) -> Option<&Keeping> {
-        self.keeping.as_ref()
+        self.keeping.get()
     }
 
     /// How long it goes on without a viewer; `None` where it does not.
     pub(super) fn window(&self) -> Option<Duration> {
-        let keeping = self.keeping.as_ref()?;
+        let keeping = self.keeping()?;
         (!keeping.window.is_zero()).then_some(keeping.window)
     }
 
@@ -110,12 +108,12 @@ impl Stream {
 
     /// Whether others than its first client can read it.
     pub fn can_be_read(&self) -> bool {
-        self.pump.is_none() || self.window().is_some()
+        self.is_followed() || self.window().is_some()
     }
 
     /// Whether another replica makes it.
     pub fn is_followed(&self) -> bool {
-        self.pump.is_none()
+        self.pump.get().is_none()
     }
 
     /// Whether the terminal event was written.
@@ -138,8 +136,13 @@ impl Stream {
         self.shared.lock().log.held()
     }
 
+    /// How often it was taken over, as far as is known here.
+    pub fn epoch(&self) -> u8 {
+        self.shared.lock().epoch()
+    }
+
     /// Where a reader begins that has `seen` so much.
-    pub(super) fn start(&self, seen: Option<u64>) -> Start {
+    pub(super) fn start(&self, seen: Option<Ordinal>) -> Start {
         self.shared.lock().start(seen, self.is_followed())
     }
 
@@ -167,11 +170,6 @@ impl Stream {
     /// Its id is told to somebody before it says anything: then it can be come back to at once.
     pub(super) fn announce(&self) {
         self.shared.lock().announced = true;
-        if let Some(keeping) = &self.keeping
-            && let Some(replicas) = keeping.shared()
-        {
-            replicas.announced(keeping);
-        }
     }
 
     /// Whether anybody can know its id.
@@ -187,31 +185,6 @@ impl Stream {
             pump.cancel();
             self.poll(&mut pump, NOBODY);
         }
-    }
-
-    /// What the replica that makes it has said; with `ended`, its terminal event is in it.
-    pub(super) fn follow(&self, bytes: Bytes, ended: bool) {
-        let mut state = self.shared.lock();
-        state.log.push(bytes);
-        state.ended |= ended;
-        drop(state);
-        self.waker.wake_by_ref();
-    }
-
-    /// Ends the stream with an error, because the replica that makes it is gone.
-    pub(super) fn break_off(&self, error: Bytes) {
-        self.shared.lock().broken_off = true;
-        self.follow(error, true);
-    }
-
-    /// What is to be stored, of at most about `room` bytes; `None` where that is nothing.
-    pub(super) fn unstored(&self, room: usize) -> Option<Unstored> {
-        self.shared.lock().unstored(room)
-    }
-
-    /// Other replicas can read it up to `position`. Says whether there is more to be stored.
-    pub(super) fn stored(&self, position: u64) -> bool {
-        self.shared.lock().stored(position)
     }
 
     /// Waits until the terminal event was written.
@@ -266,7 +239,7 @@ impl Stream {
         drop(state);
         pump.abandon();
         drop(pump);
-        if let Some(keeping) = &self.keeping {
+        if let Some(keeping) = self.keeping() {
             keeping.registry.abandoned(keeping.stream);
             if let Some(replicas) = keeping.shared() {
                 replicas.abandoned(keeping);
@@ -285,11 +258,20 @@ impl Stream {
         loop {
             {
                 let mut state = self.shared.lock();
-                match state.log.read(position) {
+                match state.read(position) {
                     Ok(Some(bytes)) => return Poll::Ready(Found::Bytes(bytes)),
                     Err(Dropped) => return Poll::Ready(Found::Dropped),
-                    Ok(None) if state.ended => return Poll::Ready(Found::End),
-                    Ok(None) => state.wait(viewer, context.waker()),
+                    Ok(None) => {}
+                }
+                if let Some(why) = &state.cut_off {
+                    return Poll::Ready(Found::CutOff(why.clone()));
+                }
+                if state.is_over() {
+                    return Poll::Ready(Found::End);
+                }
+                state.wait(viewer, context.waker());
+                if state.ended {
+                    return Poll::Pending;
                 }
             }
             if !self.drive(viewer) {
@@ -308,10 +290,14 @@ impl Stream {
         loop {
             {
                 let mut state = self.shared.lock();
-                if state.ended || state.log.end() > position {
+                let over = state.is_over() || state.cut_off.is_some();
+                if over || state.visible() > position {
                     return Poll::Ready(());
                 }
                 state.wait(viewer, context.waker());
+                if state.ended {
+                    return Poll::Pending;
+                }
             }
             if !self.drive(viewer) {
                 return Poll::Pending;
@@ -338,7 +324,7 @@ impl Stream {
     /// Drives the stream on; says whether that brought anything. Where somebody else does so right
     /// now, they will wake those who wait.
     fn drive(&self, driver: ViewerId) -> bool {
-        let Some(pump) = &self.pump else {
+        let Some(pump) = self.pump.get() else {
             return false;
         };
         let mut pump = match pump.try_lock() {
@@ -361,14 +347,18 @@ impl Stream {
         };
         let ended = pump.ended() && !before;
         let last = match &bytes {
-            Some(bytes) if ended => last_told(bytes).map(|told| told.number),
+            Some(bytes) if ended => last_told(bytes).map(|told| told.ordinal),
             _ => None,
         };
+        let replicas = self.keeping().and_then(Keeping::shared);
         let mut state = self.shared.lock();
+        let position = state.log.end();
         if let Some(bytes) = bytes {
             state.log.push(bytes);
         }
         state.ended |= ended;
+        let holds = replicas.is_some_and(|replicas| self.holds(&state, replicas));
+        state.held_at = holds.then(|| state.held_at.unwrap_or(position));
         if ended {
             state.log.compact();
         }
@@ -376,27 +366,29 @@ impl Stream {
         state.waiting.retain(|(waiting, _)| *waiting != driver);
         drop(state);
         self.waker.wake_by_ref();
-        if let Some(keeping) = &self.keeping {
+        if let Some(keeping) = self.keeping() {
             if ended {
                 keeping.registry.ended(self, keeping, last);
             }
-            if unqueued && let Some(replicas) = keeping.shared() {
-                replicas.wrote(keeping.stream);
+            match replicas {
+                Some(replicas) if ended && last.is_none() => replicas.refused(keeping.stream),
+                Some(replicas) if holds || unqueued => replicas.wrote(keeping.stream, holds),
+                Some(_) | None => {}
             }
         }
         true
     }
 
     /// Never locked by someone who holds the state.
-    fn pump(&self) -> Option<MutexGuard<'_, Pump>> {
-        let pump = self.pump.as_ref()?;
+    pub(super) fn pump(&self) -> Option<MutexGuard<'_, Pump>> {
+        let pump = self.pump.get()?;
         Some(pump.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl Keeping {
     /// Where other replicas can read it, if they may.
-    fn shared(&self) -> Option<&Replicas> {
+    pub(super) fn shared(&self) -> Option<&Replicas> {
         self.replicas.as_deref().filter(|_| !self.window.is_zero())
     }
 }

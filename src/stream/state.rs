@@ -6,8 +6,8 @@ use std::task::{Wake, Waker};
 
 use bytes::Bytes;
 
-use super::log::{Log, Place};
-use crate::dialect::native::last_told;
+use super::log::{Dropped, Log, Place};
+use crate::model::{Error, Ordinal};
 
 /// What viewers and whoever drives have in common.
 pub(super) struct Shared {
@@ -18,8 +18,8 @@ pub(super) struct Shared {
 pub(super) struct State {
     pub(super) log: Log,
     pub(super) ended: bool,
-    /// Its end was made up here, because the replica that makes it is gone.
-    pub(super) broken_off: bool,
+    /// Why readers here are told nothing more, although the stream has not ended or not like this.
+    pub(super) cut_off: Option<Error>,
     /// Whether its id was told to somebody beside the stream.
     pub(super) announced: bool,
     pub(super) waiting: VecDeque<(ViewerId, Waker)>,
@@ -30,13 +30,21 @@ pub(super) struct State {
     pub(super) stored: u64,
     /// Whether it is known that there is more to be stored.
     pub(super) queued: bool,
+    /// Up to where viewers may read, where what follows must be stored first.
+    pub(super) held_at: Option<u64>,
+    /// Whether other replicas know of the stream.
+    pub(super) known: bool,
+    /// Whether another maker has taken the stream over, so that nothing of it is stored from here.
+    pub(super) superseded: bool,
+    /// The number of the first event of each epoch behind the first.
+    pub(super) forks: Vec<u64>,
 }
 
 /// Where a reader begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Start {
     At(u64),
-    /// The same, for a client that has seen more than is known here.
+    /// The same, for a client that has seen more than is known here, or what was lost with a maker.
     Ahead(u64),
     /// The client has everything.
     Complete,
@@ -54,8 +62,8 @@ pub(super) struct Unstored {
     pub(super) writes: Vec<Bytes>,
     /// What they can read ends before `position`.
     pub(super) gap: bool,
-    /// The number of the oldest event that is kept.
-    pub(super) oldest: u64,
+    /// The place of the oldest event that is kept.
+    pub(super) oldest: Ordinal,
     /// Whether the last write has the terminal event.
     pub(super) ended: bool,
 }
@@ -67,35 +75,76 @@ pub(super) struct ViewerId(pub(super) u64);
 pub(super) const NOBODY: ViewerId = ViewerId(0);
 
 impl State {
-    /// Where a reader begins that has `seen` so much. What another replica says comes here a little
-    /// later, or never, where it died: then the error that ended the stream here is news to a client
-    /// that has seen more.
-    pub(super) fn start(&self, seen: Option<u64>, followed: bool) -> Start {
-        match self.log.find(seen) {
+    /// Where a reader begins that has `seen` so much.
+    pub(super) fn start(&self, seen: Option<Ordinal>, followed: bool) -> Start {
+        let Some(seen) = seen else {
+            return match self.log.find(None) {
+                Place::At(position) | Place::Ahead(position) => Start::At(position),
+                Place::Gone => Start::Gone,
+            };
+        };
+        if let Some(&fork) = self.forks.get(usize::from(seen.epoch))
+            && fork <= seen.number
+        {
+            // Its maker was gone before the others had what this client has.
+            return match self.log.find(fork.checked_sub(1)) {
+                Place::At(position) | Place::Ahead(position) => Start::Ahead(position),
+                Place::Gone => Start::Gone,
+            };
+        }
+        if seen.epoch > self.epoch() {
+            return Start::Unsaid;
+        }
+        let last = self.log.last().map(|last| last.number);
+        match self.log.find(Some(seen.number)) {
             Place::Gone => Start::Gone,
-            // Its replica may have said something else under that number before it died.
-            Place::At(_) if self.broken_off && seen == self.log.last() => self.last_words(),
-            Place::At(_) if self.ended && seen.is_some() && seen == self.log.last() => {
-                Start::Complete
-            }
+            Place::At(_) if self.ended && last == Some(seen.number) => Start::Complete,
             Place::At(position) => Start::At(position),
+            // Said here, it comes a little later.
             Place::Ahead(end) if followed && !self.ended => Start::Ahead(end),
-            Place::Ahead(_) if followed => self.last_words(),
+            // The last maker's only word was the end, and was told behind what the client had.
+            Place::Ahead(_) if self.ended && self.epoch() > 0 => Start::Complete,
             Place::Ahead(_) => Start::Unsaid,
         }
     }
 
-    /// The error that ended the stream.
-    fn last_words(&self) -> Start {
-        let Some(newest) = self.log.newest() else {
-            return Start::Unsaid;
-        };
-        match last_told(&newest) {
-            Some(told) if told.name == "error" => {
-                Start::Ahead(self.log.end() - newest.len() as u64)
-            }
-            _ => Start::Unsaid,
+    /// How often the stream was taken over.
+    pub(super) fn epoch(&self) -> u8 {
+        u8::try_from(self.forks.len()).unwrap_or(u8::MAX)
+    }
+
+    /// Somebody else makes the stream from here on.
+    pub(super) fn fork(&mut self, epoch: u8) {
+        let next = self.log.last().map_or(0, |last| last.next().number);
+        while self.epoch() < epoch {
+            self.forks.push(next);
         }
+    }
+
+    /// Up to where viewers may read.
+    pub(super) fn visible(&self) -> u64 {
+        self.held_at.unwrap_or(self.log.end())
+    }
+
+    /// Whether viewers may read all of a stream that has ended.
+    pub(super) fn is_over(&self) -> bool {
+        self.ended && self.visible() == self.log.end()
+    }
+
+    /// The next bytes for a viewer at `position`; `None` where it has what it may have.
+    ///
+    /// # Errors
+    /// [`Dropped`]: the viewer fell behind what is kept.
+    pub(super) fn read(&mut self, position: u64) -> Result<Option<Bytes>, Dropped> {
+        let visible = self.visible();
+        if position >= visible {
+            return Ok(None);
+        }
+        let bytes = self.log.read(position)?;
+        Ok(bytes.map(|mut bytes| {
+            bytes.truncate((visible - position) as usize);
+            bytes
+        }))
     }
 
     /// What is to be stored, of at most about `room` bytes; `None` where that is nothing.
@@ -103,6 +152,9 @@ impl State {
         let Self {
             log, stored, ended, ..
         } = self;
+        if self.superseded {
+            return None;
+        }
         let begin = (*stored).max(log.start());
         let mut unstored = Unstored {
             position: begin,
@@ -127,7 +179,11 @@ impl State {
     /// Other replicas can read it up to `position`. Says whether there is more to be stored.
     pub(super) fn stored(&mut self, position: u64) -> bool {
         self.stored = self.stored.max(position);
-        self.stored < self.log.end()
+        let more = self.stored < self.log.end();
+        if let Some(held_at) = self.held_at {
+            self.held_at = more.then(|| held_at.max(self.stored));
+        }
+        more
     }
 
     pub(super) fn wait(&mut self, viewer: ViewerId, waker: &Waker) {
@@ -149,13 +205,17 @@ impl Shared {
             state: Mutex::new(State {
                 log: Log::new(buffer),
                 ended: false,
-                broken_off: false,
+                cut_off: None,
                 announced: false,
                 waiting: VecDeque::new(),
                 viewers: 0,
                 visits: 0,
                 stored: 0,
                 queued: false,
+                held_at: None,
+                known: false,
+                superseded: false,
+                forks: Vec::new(),
             }),
         }
     }

@@ -55,6 +55,13 @@ impl Transcript {
         self.begin(Some(upstream), Some(model));
     }
 
+    /// Goes on with an answer whose start is written, and that others have gone on with so many
+    /// times.
+    pub fn take_over(&mut self, continued: u32) {
+        self.state = State::Started;
+        self.continued = continued;
+    }
+
     /// The next event, unless the terminal event was written. A finish is for
     /// [`Transcript::complete`].
     pub fn event(&mut self, event: &Event<'_>) {

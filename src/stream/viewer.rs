@@ -18,7 +18,7 @@ use super::registry::Seat;
 use super::shared::{Found, Keeping, Stream};
 use super::state::{Start, ViewerId};
 use crate::dialect::native;
-use crate::model::{Error, ErrorCode, EventId, Request};
+use crate::model::{Error, ErrorCode, EventId, Ordinal, Request};
 use crate::upstream::Trace;
 
 /// Reads one stream from a position on. Once its last reader is dropped, a stream goes on for its
@@ -28,10 +28,10 @@ pub struct Reader {
     id: ViewerId,
     position: u64,
     over: bool,
-    /// The number of the event before the first that it reads.
-    seen: Option<u64>,
-    /// The number of the last event that the client has, where that is more than is known here.
-    ahead: Option<u64>,
+    /// The place of the event before the first that it reads.
+    seen: Option<Ordinal>,
+    /// The place of the last event that the client has, where that is more than is known here.
+    ahead: Option<Ordinal>,
     /// What it read last, where the stream is kept.
     last: Bytes,
     _seat: Option<Seat>,
@@ -43,12 +43,14 @@ pub struct Viewer {
     heartbeat: Heartbeat,
 }
 
-/// The reader fell behind what is kept; it reads nothing more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FellBehind {
+/// Why a reader is told nothing more, although its stream has not ended for everybody.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CutOff {
     /// The last event that it has. What it is told bears no id of its own: a client that came back
     /// with one could skip what it missed.
     pub seen: Option<EventId>,
+    /// What the client is told.
+    pub why: Error,
 }
 
 /// Where a client that comes back goes on.
@@ -136,13 +138,16 @@ fn begin(
     let stream = Arc::new(Stream::new(pump, keeping));
     if let Some(keeping) = stream.keeping() {
         keeping.registry.began(&stream, keeping);
+        if let Some(replicas) = keeping.shared() {
+            replicas.began(keeping);
+        }
     }
     stream
 }
 
 impl Reader {
-    /// A reader of `stream` from behind the event with the number `seen`, or from the first event.
-    pub fn join(stream: &Arc<Stream>, seen: Option<u64>, seat: Seat) -> Return {
+    /// A reader of `stream` from behind the event at `seen`, or from the first event.
+    pub fn join(stream: &Arc<Stream>, seen: Option<Ordinal>, seat: Seat) -> Return {
         // Before the questions, so that the stream does not end in between for want of viewers.
         let mut reader = Self::new(Arc::clone(stream));
         reader._seat = Some(seat);
@@ -160,55 +165,69 @@ impl Reader {
     }
 
     /// The next bytes: whole events. `None` behind the last one.
-    pub fn poll_bytes(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, FellBehind>>> {
+    pub fn poll_bytes(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, CutOff>>> {
         if self.over {
             return Poll::Ready(None);
         }
         loop {
             let found = ready!(self.stream.poll_read(context, self.id, self.position));
-            return Poll::Ready(match found {
+            let why = match found {
                 Found::Bytes(bytes) => {
                     self.position += bytes.len() as u64;
-                    let Some(bytes) = self.unseen(bytes) else {
-                        continue;
-                    };
-                    if self.stream.can_be_read() {
-                        self.last = bytes.clone();
+                    match self.unseen(bytes) {
+                        Ok(bytes) if bytes.is_empty() => continue,
+                        Ok(bytes) => {
+                            if self.stream.can_be_read() {
+                                self.last = bytes.clone();
+                            }
+                            return Poll::Ready(Some(Ok(bytes)));
+                        }
+                        Err(why) => why,
                     }
-                    Some(Ok(bytes))
                 }
                 Found::End => {
                     self.over = true;
-                    None
+                    return Poll::Ready(None);
                 }
-                Found::Dropped => {
-                    self.over = true;
-                    Some(Err(self.fell_behind()))
-                }
-            });
+                Found::Dropped => Error::new(
+                    ErrorCode::Gone,
+                    "this reader fell behind what is kept of the stream",
+                ),
+                Found::CutOff(why) => why,
+            };
+            self.over = true;
+            return Poll::Ready(Some(Err(self.cut_off(why))));
         }
     }
 
     /// What the client does not have of `bytes`. An error that ends the stream short of what the
     /// client has is for it too.
-    fn unseen(&mut self, bytes: Bytes) -> Option<Bytes> {
+    ///
+    /// # Errors
+    /// Where the stream went on otherwise than this client was told.
+    fn unseen(&mut self, bytes: Bytes) -> Result<Bytes, Error> {
         let Some(ahead) = self.ahead else {
-            return Some(bytes);
+            return Ok(bytes);
         };
         let mut unseen = BytesMut::new();
         for told in native::told(&bytes) {
-            if told.number > ahead {
+            let Ordinal { epoch, number } = told.ordinal;
+            if number > ahead.number {
                 self.ahead = None;
                 unseen.extend_from_slice(told.bytes);
+            } else if epoch <= ahead.epoch {
+                // The client has it.
             } else if told.name == "error" {
-                let number = ahead.saturating_add(1);
-                unseen.extend_from_slice(&native::renumbered(&told, number));
+                let number = ahead.next().number;
+                let ordinal = Ordinal { epoch, number };
+                unseen.extend_from_slice(&native::renumbered(&told, ordinal));
+            } else {
+                let why =
+                    "what came last was lost with its replica, and the stream went on otherwise";
+                return Err(Error::interrupted(why));
             }
         }
-        (!unseen.is_empty()).then(|| unseen.freeze())
+        Ok(unseen.freeze())
     }
 
     fn new(stream: Arc<Stream>) -> Self {
@@ -224,11 +243,12 @@ impl Reader {
         }
     }
 
-    fn fell_behind(&self) -> FellBehind {
-        let read = native::last_told(&self.last).map(|told| told.number);
+    fn cut_off(&self, why: Error) -> CutOff {
+        let read = native::last_told(&self.last).map(|told| told.ordinal);
         let seen = self.stream.id().zip(read.or(self.seen));
-        FellBehind {
-            seen: seen.map(|(stream, number)| EventId { stream, number }),
+        CutOff {
+            seen: seen.map(|(stream, ordinal)| EventId { stream, ordinal }),
+            why,
         }
     }
 }
@@ -238,16 +258,6 @@ impl Drop for Reader {
         if self.stream.leave(self.id) {
             alone::left(&self.stream);
         }
-    }
-}
-
-impl FellBehind {
-    /// What the client is told.
-    pub fn error(self) -> Error {
-        Error::new(
-            ErrorCode::Gone,
-            "this reader fell behind what is kept of the stream",
-        )
     }
 }
 
@@ -269,9 +279,7 @@ impl Body for Viewer {
         let bytes = match this.reader.poll_bytes(context) {
             Poll::Ready(read) => {
                 this.heartbeat.wrote();
-                read.map(|read| {
-                    read.unwrap_or_else(|behind| native::error(behind.seen, &behind.error()))
-                })
+                read.map(|read| read.unwrap_or_else(|cut| native::error(cut.seen, &cut.why)))
             }
             Poll::Pending => Some(ready!(this.heartbeat.poll(context))),
         };

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{FAILED, FINE, Stop, WRONG_USAGE};
 use crate::app::Gateway;
 use crate::config::Overrides;
+use crate::model::Error;
 use crate::server::{self, Listener};
 use crate::store;
 
@@ -91,6 +92,7 @@ impl Serve {
         let registry = Arc::clone(&gateway.registry);
         let mut housekeeping = JoinSet::new();
         housekeeping.spawn(async move { registry.keep_tidy().await });
+        housekeeping.spawn(server::succeed(Arc::clone(&gateway)));
         tracing::info!(clients = %client_addr, admin = %admin_addr, "serving");
         if demo.is_some() {
             welcome(out, client_addr).map_err(Failure::Output)?;
@@ -115,7 +117,7 @@ impl Serve {
             tracing::warn!("some connections did not end in time and are closed");
         }
         if let Some(replicas) = &gateway.app().replicas {
-            replicas.flush().await;
+            replicas.leave().await;
         }
         // Other replicas count with what the last streams gave back.
         let settled = gateway.app();
@@ -134,6 +136,9 @@ async fn drain(gateway: &Gateway, hurry: impl Future<Output = ()>) {
     let patience = gateway.app().config.drain;
     gateway.draining.cancel();
     gateway.streams.close();
+    if let Some(replicas) = &gateway.app().replicas {
+        replicas.retire();
+    }
     tracing::info!(?patience, "draining");
     tokio::select! {
         () = gateway.streams.wait() => return,
@@ -141,6 +146,8 @@ async fn drain(gateway: &Gateway, hurry: impl Future<Output = ()>) {
         () = hurry => {}
     }
     tracing::warn!(streams = gateway.streams.len(), "ending open streams");
+    // What others can go on with does not end here.
+    gateway.registry.hand_over(&Error::draining());
     gateway.cut.cancel();
 }
 

@@ -8,14 +8,14 @@ use serde_json::json;
 
 use super::described;
 use crate::dialect::{Answering, Completion, Encoder, Opening};
-use crate::model::{Citation, Error, Event, ToolCallDelta, Usage};
+use crate::model::{Citation, Error, Event, Ordinal, StreamId, ToolCallDelta, Usage};
 
 /// What an `EventSource` waits before it reconnects, in milliseconds.
 const RETRY: u32 = 2000;
 
 pub(super) struct NativeEncoder {
     opening: Opening,
-    /// `id: st_….`, to which each event adds its number.
+    /// `id: st_….` and a zero for each epoch, to which each event adds its number.
     id: String,
     number: u64,
 }
@@ -65,6 +65,20 @@ impl NativeEncoder {
             opening,
             id,
             number: 0,
+        }
+    }
+
+    /// For a stream that has begun already, so that its start is not written.
+    pub(super) fn going_on(stream: StreamId, next: Ordinal) -> Self {
+        let zeros = "0".repeat(next.epoch.into());
+        Self {
+            opening: Opening {
+                stream,
+                model: String::new(),
+                created: 0,
+            },
+            id: format!("id: {stream}.{zeros}"),
+            number: next.number,
         }
     }
 

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
 
 use super::{Dialect, Encoder, Opening};
-use crate::model::{Error, EventId, Request, RequestId, Role};
+use crate::model::{Error, EventId, Ordinal, Request, RequestId, StreamId};
 
 pub(super) struct Native;
 
@@ -64,29 +64,27 @@ impl Dialect for Native {
 pub(super) use parse::settings;
 pub use told::{Told, last_told, renumbered, told};
 
-/// The request of `GET /v1/streams?model=&prompt=`, which a browser's `EventSource` can make.
+/// The body that says what `GET /v1/streams?model=&prompt=` does, which a browser's `EventSource`
+/// can ask.
 ///
 /// # Errors
 /// [`crate::model::ErrorCode::InvalidRequest`] where one of the two is missing or empty.
-pub fn from_query(model: Option<String>, prompt: Option<String>) -> Result<Request, Error> {
-    Ok(Request {
-        model: parse::required("model", model)?,
-        messages: vec![parse::said(
-            "prompt",
-            Role::User,
-            parse::required("prompt", prompt)?,
-        )],
-        stream: true,
-        ..Request::default()
-    })
+pub fn from_query(model: Option<String>, prompt: Option<String>) -> Result<Bytes, Error> {
+    let model = parse::required("model", model)?;
+    let prompt = parse::required("prompt", prompt)?;
+    let body = json!({ "model": model, "prompt": prompt });
+    Ok(body.to_string().into())
+}
+
+/// An encoder that goes on with a stream that has said everything before `next`.
+pub fn going_on(stream: StreamId, next: Ordinal) -> Box<dyn Encoder> {
+    Box::new(encode::NativeEncoder::going_on(stream, next))
 }
 
 /// An `error` event for one reader of a stream that goes on for others. `id` is where the reader
 /// stands afterwards.
 pub fn error(id: Option<EventId>, error: &Error) -> Bytes {
-    let id = id.map_or_else(String::new, |id| {
-        format!("id: {}.{}\n", id.stream, id.number)
-    });
+    let id = id.map_or_else(String::new, |id| format!("id: {id}\n"));
     format!("{id}event: error\ndata: {}\n\n", error_data(error)).into()
 }
 

@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use memchr::memmem;
 
-use crate::model::{EventId, StreamId};
+use crate::model::{EventId, Ordinal, StreamId};
 
 /// One event as it was written by this dialect's encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Told<'a> {
     pub stream: StreamId,
-    pub number: u64,
+    pub ordinal: Ordinal,
     pub name: &'a str,
     /// JSON on one line.
     pub data: &'a str,
@@ -40,12 +40,12 @@ pub fn last_told(bytes: &[u8]) -> Option<Told<'_>> {
     one(&bytes[start..])
 }
 
-/// An event with another number.
-pub fn renumbered(told: &Told<'_>, number: u64) -> Bytes {
+/// An event in another place.
+pub fn renumbered(told: &Told<'_>, ordinal: Ordinal) -> Bytes {
     let Told {
         stream, name, data, ..
     } = told;
-    format!("id: {stream}.{number}\nevent: {name}\ndata: {data}\n\n").into()
+    format!("id: {stream}.{ordinal}\nevent: {name}\ndata: {data}\n\n").into()
 }
 
 fn one(bytes: &[u8]) -> Option<Told<'_>> {
@@ -61,10 +61,10 @@ fn one(bytes: &[u8]) -> Option<Told<'_>> {
             _ => {}
         }
     }
-    let EventId { stream, number } = id?;
+    let EventId { stream, ordinal } = id?;
     Some(Told {
         stream,
-        number,
+        ordinal,
         name,
         data,
         bytes,
@@ -83,10 +83,12 @@ mod tests {
             "retry: 2000\nid: {ID}.0\nevent: start\ndata: {{}}\n\n: keep-alive\n\n\
              id: {ID}.1\nevent: token\ndata: {{\"text\":\"id: {ID}.7\"}}\n\n"
         );
-        let numbers: Vec<_> = told(text.as_bytes()).map(|told| told.number).collect();
+        let numbers: Vec<_> = told(text.as_bytes())
+            .map(|told| told.ordinal.number)
+            .collect();
         assert_eq!(numbers, [0, 1]);
         let last = last_told(text.as_bytes()).unwrap();
-        assert_eq!((last.number, last.name), (1, "token"));
+        assert_eq!((last.ordinal.number, last.name), (1, "token"));
         let joined: usize = told(text.as_bytes()).map(|told| told.bytes.len()).sum();
         assert_eq!(joined, text.len() - ": keep-alive\n\n".len());
     }

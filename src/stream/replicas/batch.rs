@@ -23,8 +23,15 @@ pub(super) struct Batch {
 pub(super) enum Ask {
     Nothing,
     Commands,
+    /// Others know the stream.
+    Known(StreamId),
     /// The stream is stored up to this position.
     Append {
+        stream: StreamId,
+        position: u64,
+    },
+    /// Who wrote the stream's newest entry, where it was refused to be stored up to this position.
+    Newest {
         stream: StreamId,
         position: u64,
     },
@@ -37,11 +44,22 @@ pub(super) enum Ask {
 /// A part of a stream as it is stored.
 pub(super) struct Entry {
     pub(super) id: String,
-    /// Whole events.
+    /// Whole events; none where a replica begins to make the stream.
     pub(super) bytes: Bytes,
     pub(super) owner: String,
     /// The replica that makes the stream.
     pub(super) producer: String,
+    /// What the client asked for, where another replica may take the stream over.
+    pub(super) request: Option<Bytes>,
+}
+
+/// What became of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Appended {
+    Stored,
+    /// There is a newer one: this one is there already, or somebody has taken the stream over.
+    Outdated,
+    Refused,
 }
 
 type Fields = Vec<(String, Vec<u8>)>;
@@ -97,18 +115,27 @@ impl Batch {
     }
 }
 
-/// Whether an entry's events are in the store now. A turn whose answer was lost is repeated, and what
-/// it has stored is refused then, because ids only grow and are those of the last events.
-pub(super) fn appended(answer: &Value) -> bool {
-    match answer {
-        Value::ServerError(error) => error.details().is_some_and(|details| {
-            details.contains("equal or smaller than the target stream top item")
-        }),
-        _ => true,
+impl Entry {
+    /// How often the stream had been taken over.
+    pub(super) fn epoch(&self) -> u8 {
+        let (epoch, _) = self.id.split_once('-').unwrap_or_default();
+        epoch.parse().unwrap_or_default()
     }
 }
 
-/// The entries in the answer to `XRANGE`.
+/// What the store did with an entry. Ids only grow.
+pub(super) fn appended(answer: &Value) -> Appended {
+    let Value::ServerError(error) = answer else {
+        return Appended::Stored;
+    };
+    let outdated = "equal or smaller than the target stream top item";
+    match error.details() {
+        Some(details) if details.contains(outdated) => Appended::Outdated,
+        _ => Appended::Refused,
+    }
+}
+
+/// The entries in the answer to `XRANGE` or `XREVRANGE`.
 pub(super) fn entries(answer: Value) -> Vec<Entry> {
     let entries: Vec<(String, Fields)> = from_redis_value(answer).unwrap_or_default();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap_or_default();
@@ -118,12 +145,14 @@ pub(super) fn entries(answer: Value) -> Vec<Entry> {
             bytes: Bytes::new(),
             owner: String::new(),
             producer: String::new(),
+            request: None,
         };
         for (name, value) in fields {
             match name.as_str() {
                 "events" => entry.bytes = value.into(),
                 "owner" => entry.owner = text(value),
                 "replica" => entry.producer = text(value),
+                "request" => entry.request = Some(value.into()),
                 _ => {}
             }
         }

@@ -7,9 +7,12 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::batch::{Ask, Batch, Entry};
-use super::{Inner, LEASE, RENEWAL, last_number, millis};
-use crate::dialect::native::{error, last_told, told};
-use crate::model::{Error, ErrorCode, EventId, StreamId};
+use super::keys::Keys;
+use super::orphan::Orphan;
+use super::writer::Ending;
+use super::{Inner, LEASE, RENEWAL, millis};
+use crate::dialect::native::{last_told, told};
+use crate::model::{Error, Ordinal, StreamId};
 use crate::stream::shared::Stream;
 
 /// How long a replica's sign of life may be missing. With the time that the last sign holds, a
@@ -20,16 +23,27 @@ const GONE: Duration = Duration::from_secs(5);
 /// How long a stream that nobody reads is followed.
 const UNREAD: Duration = Duration::from_secs(2);
 
+/// How long it may take to take a stream over, once that is tried.
+const CLAIMING: Duration = Duration::from_secs(2);
+
 /// A stream of another replica, as far as it is known here.
 pub(super) struct Follower {
     id: StreamId,
     stream: Arc<Stream>,
+    owner: String,
     producer: String,
+    /// What the client asked for, where it is to be gone on with.
+    request: Option<Bytes>,
     /// The last entry's id.
     after: String,
+    epoch: u8,
     last: Option<u64>,
     /// Since when its replica gives no sign of life.
     missing: Option<Instant>,
+    /// Since when this replica tries to take it over.
+    claiming: Option<Instant>,
+    /// Whether this replica has taken it over.
+    claimed: bool,
     /// Since when the store does not answer.
     gone: Option<Instant>,
     /// When somebody read it last.
@@ -40,20 +54,26 @@ pub(super) struct Follower {
 
 impl Follower {
     /// A stream of which these entries are known; at least one.
-    pub(super) fn new(id: StreamId, buffer: usize, entries: Vec<Entry>) -> Self {
+    pub(super) fn new(id: StreamId, buffer: usize, entries: Vec<Entry>, own: &str) -> Self {
         let owner = entries.first().map(|entry| entry.owner.clone());
+        let owner = owner.unwrap_or_default();
         let mut follower = Self {
             id,
-            stream: Arc::new(Stream::followed(id, owner.unwrap_or_default(), buffer)),
+            stream: Arc::new(Stream::followed(id, owner.clone(), buffer)),
+            owner,
             producer: String::new(),
+            request: None,
             after: "0".to_owned(),
+            epoch: 0,
             last: None,
             missing: None,
+            claiming: None,
+            claimed: false,
             gone: None,
             read: Instant::now(),
             said: None,
         };
-        follower.take(entries);
+        follower.take(entries, own);
         follower
     }
 
@@ -66,52 +86,100 @@ impl Follower {
         &self.producer
     }
 
-    fn take(&mut self, entries: Vec<Entry>) {
+    /// Takes what is new; `own` is this replica's name.
+    fn take(&mut self, entries: Vec<Entry>, own: &str) {
         for entry in entries {
+            let epoch = entry.epoch();
             self.after = entry.id;
             self.producer = entry.producer;
+            self.request = entry.request.or(self.request.take());
             if self.stream.ended() {
                 continue;
+            }
+            if epoch > self.epoch {
+                self.epoch = epoch;
+                self.stream.fork(epoch);
+                self.claiming = None;
+                self.claimed = self.producer == own;
             }
             let bytes = unknown(entry.bytes, self.last);
             let Some(first) = told(&bytes).next() else {
                 continue;
             };
-            if self.last.is_some_and(|last| first.number != last + 1) {
-                return self.break_off("some of the stream was lost on its way");
+            self.claimed = false;
+            if self
+                .last
+                .is_some_and(|last| first.ordinal.number != last + 1)
+            {
+                return self.cut_off("some of the stream was lost on its way");
             }
-            self.last = last_number(&bytes);
-            let terminal =
-                last_told(&bytes).is_some_and(|told| matches!(told.name, "complete" | "error"));
+            let last = last_told(&bytes);
+            self.last = last.map(|last| last.ordinal.number);
+            let terminal = last.is_some_and(|told| matches!(told.name, "complete" | "error"));
             self.stream.follow(bytes, terminal);
         }
     }
 
-    /// Ends the stream for those who read it here.
-    fn break_off(&mut self, why: &str) {
-        if self.stream.ended() {
-            return;
+    /// The stream, if it was taken over by this replica, which has not said anything since.
+    fn orphan(&mut self) -> Option<Orphan> {
+        let claimed = std::mem::take(&mut self.claimed) && !self.stream.ended();
+        claimed.then(|| Orphan {
+            id: self.id,
+            stream: Arc::clone(&self.stream),
+            owner: self.owner.clone(),
+            next: Ordinal {
+                epoch: self.epoch,
+                number: self.last.map_or(0, |last| last + 1),
+            },
+            request: self.request.clone(),
+        })
+    }
+
+    /// Tells those who read it here that nothing more comes.
+    fn cut_off(&mut self, why: &str) {
+        if !self.stream.ended() {
+            self.stream.cut_off(Error::interrupted(why));
         }
-        let missed = EventId {
-            stream: self.id,
-            number: self.last.map_or(0, |last| last + 1),
-        };
-        let why = Error::new(ErrorCode::StreamInterrupted, why);
-        self.stream.break_off(error(Some(missed), &why));
+    }
+
+    /// The entry that takes the stream over, where its replica has been missing for too long.
+    fn claim(&mut self) -> Option<String> {
+        let missing = self.missing?;
+        if missing.elapsed() < MISSING || self.epoch == u8::MAX {
+            return None;
+        }
+        let claiming = *self.claiming.get_or_insert_with(Instant::now);
+        if claiming.elapsed() >= CLAIMING {
+            // There is nothing left of it to be taken over.
+            self.cut_off("the replica that made this stream is gone");
+            return None;
+        }
+        Some(Keys::claim(self.epoch + 1))
     }
 }
 
 impl Inner {
-    /// Asks for what followed streams have said; now and then, says that they are read.
+    /// Asks for what followed streams have said; now and then, says that they are read. Takes over
+    /// those whose replicas are gone.
     pub(super) fn follow(&self, batch: &mut Batch) {
         let mut work = self.work();
+        let retired = work.retired;
         work.followed.retain(|_, follower| {
-            if follower.stream.is_viewed() {
+            if follower.stream.is_viewed() || follower.claiming.is_some() {
                 follower.read = Instant::now();
             }
             !follower.stream.ended() && follower.read.elapsed() < UNREAD
         });
         for (&id, follower) in &mut work.followed {
+            if !retired && let Some(claim) = follower.claim() {
+                let mut command = redis::cmd("XADD");
+                command.arg(self.keys.log(id)).arg("NOMKSTREAM");
+                command.arg(claim).arg("events").arg("");
+                command.arg("owner").arg(&follower.owner);
+                command.arg("replica").arg(self.keys.name());
+                // Whoever was first is in what comes next.
+                batch.add(command, Ask::Nothing);
+            }
             // In this order: who has ended has written everything before.
             let mut life = redis::cmd("MGET");
             life.arg(self.keys.life(&follower.producer))
@@ -132,32 +200,53 @@ impl Inner {
 
     /// What a followed stream has said, whether its replica `lives`, and whether it is `past`.
     pub(super) fn followed(&self, id: StreamId, entries: Vec<Entry>, lives: bool, past: bool) {
-        let mut work = self.work();
-        let Some(follower) = work.followed.get_mut(&id) else {
-            return;
+        let orphan = {
+            let mut work = self.work();
+            let Some(follower) = work.followed.get_mut(&id) else {
+                return;
+            };
+            follower.gone = None;
+            if entries.is_empty() && !lives && !past {
+                follower.missing.get_or_insert_with(Instant::now);
+                return;
+            }
+            follower.missing = None;
+            if entries.is_empty() && past {
+                return follower.cut_off("the rest of the stream is not in the shared state");
+            }
+            follower.take(entries, self.keys.name());
+            follower.orphan()
         };
-        follower.gone = None;
-        if !entries.is_empty() {
-            follower.missing = None;
-            return follower.take(entries);
+        if let Some(orphan) = orphan {
+            self.inherit(orphan);
         }
-        if past {
-            return follower.break_off("the rest of the stream is not in the shared state");
+    }
+
+    /// A stream was taken over: it is gone on with if that is possible, else it ends.
+    pub(super) fn inherit(&self, orphan: Orphan) {
+        let (id, owner, at) = (orphan.id, orphan.owner.clone(), orphan.next);
+        let waits = orphan.text().is_some() && self.registry.orphaned(orphan);
+        if !waits {
+            let error = Error::interrupted("the replica that made this stream is gone");
+            self.end(Ending {
+                id,
+                owner,
+                at,
+                error,
+            });
         }
-        if lives {
-            follower.missing = None;
-            return;
-        }
-        let missing = *follower.missing.get_or_insert_with(Instant::now);
-        if missing.elapsed() >= MISSING {
-            follower.break_off("the replica that made this stream is gone");
-        }
+    }
+
+    /// Ends a stream that this replica has taken over.
+    pub(super) fn end(&self, ending: Ending) {
+        self.work().endings.push(ending);
+        self.soon.notify_one();
     }
 
     /// Ends what is followed here, because this replica follows nothing any more.
     pub(super) fn let_go(&self) {
         for follower in self.work().followed.values_mut() {
-            follower.break_off("this replica shares no state with the others any more");
+            follower.cut_off("this replica shares no state with the others any more");
         }
     }
 
@@ -166,7 +255,7 @@ impl Inner {
         for follower in self.work().followed.values_mut() {
             let gone = *follower.gone.get_or_insert_with(Instant::now);
             if gone.elapsed() >= GONE {
-                follower.break_off("the state that replicas share cannot be reached");
+                follower.cut_off("the state that replicas share cannot be reached");
             }
         }
     }
@@ -174,7 +263,8 @@ impl Inner {
 
 /// What is behind the event with the number `last`: entries may overlap.
 fn unknown(bytes: Bytes, last: Option<u64>) -> Bytes {
-    let known = told(&bytes).take_while(|told| last.is_some_and(|last| told.number <= last));
+    let known =
+        told(&bytes).take_while(|told| last.is_some_and(|last| told.ordinal.number <= last));
     let known: usize = known.map(|told| told.bytes.len()).sum();
     bytes.slice(known..)
 }

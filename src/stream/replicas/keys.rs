@@ -1,6 +1,6 @@
 //! The names of everything in the store.
 
-use crate::model::{RequestId, StreamId};
+use crate::model::{Ordinal, RequestId, StreamId};
 use crate::store::PREFIX;
 
 /// Names, as one replica uses them.
@@ -20,6 +20,21 @@ impl Keys {
     /// This replica's name.
     pub(super) fn name(&self) -> &str {
         &self.replica
+    }
+
+    /// The entry with which a stream's first maker begins.
+    pub(super) const BEGINNING: &'static str = "0-1";
+
+    /// The entry that ends with the event at `ordinal`.
+    pub(super) fn entry(ordinal: Ordinal) -> String {
+        let Ordinal { epoch, number } = ordinal;
+        format!("{epoch}-{}", number.saturating_add(2))
+    }
+
+    /// The entry with which somebody takes a stream over: behind everything that those before may
+    /// write, whenever they do.
+    pub(super) fn claim(epoch: u8) -> String {
+        format!("{epoch}-1")
     }
 
     pub(super) fn log(&self, id: StreamId) -> String {

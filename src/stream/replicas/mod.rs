@@ -9,20 +9,36 @@
 //!
 //! | key behind `sluicegate:` | holds |
 //! |---|---|
-//! | `stream:{id}` | a Redis stream of whole events; an entry's id is its last event's number + 1; one with no events comes first where the stream is known before it says anything |
-//! | `stream:{id}:past` | the number of the terminal event, or `-`; outlives the stream |
+//! | `stream:{id}` | a Redis stream of entries: what one replica has said, as whole events |
+//! | `stream:{id}:past` | the terminal event's place, or `-`; outlives the stream |
 //! | `stream:{id}:viewed` | that somebody reads it on another replica, or did within its window |
 //! | `replica:{name}` | that the replica lives |
 //! | `replica:{name}:commands` | ids of streams that it is to cancel |
 //!
+//! An entry's id is `{epoch}-{number + 2}`, by its last event. The first one of an epoch is
+//! `{epoch}-1`, has no events, and says who makes the stream from there on.
+//!
 //! A turn whose answer is lost may be carried out late, and what it wrote is written once more, with
 //! what came since: so entries may overlap, and readers take each event once.
+//!
+//! **Taking over.** A replica that gives no sign of life has its streams taken over by whoever follows
+//! them: by the next epoch's first entry. Ids only grow, so one of those who try is the first; and
+//! nothing that the replica before may still write, whenever that reaches the store, gets in behind
+//! it. Whoever takes over goes on with the answer, where the model's `continue` is on and what was
+//! asked is in the log, or ends it with an error. A replica that finds its stream taken over although
+//! it lives lets go of it.
+//!
+//! Readers of the replica that is gone may have more than the store: every event's id tells its epoch,
+//! so nobody takes what one replica said for what another said under the same number. Streams that
+//! can be gone on with, every stream's beginning and its end are shown to readers only once they are
+//! stored, for as long as the store answers.
 //!
 //! Where the store is gone, streams go on without it; what was not stored then is, once it is back.
 
 mod batch;
 mod follower;
 mod keys;
+mod orphan;
 mod writer;
 
 use std::collections::{HashMap, HashSet};
@@ -30,23 +46,31 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::{Value, from_redis_value};
-use tokio::time::{Instant, timeout};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::alone;
+use super::outlet::Outlet;
+use super::pump::{Conditions, Pump};
 use super::registry::{Found, Registry};
 use super::shared::{Keeping, Stream};
-use crate::dialect::native::last_told;
-use crate::model::{Error, ErrorCode, StreamId};
+use crate::model::{Error, ErrorCode, Ordinal, Request, StreamId};
 use crate::store::{Store, StoreError};
 
-use batch::{Ask, Batch};
+use batch::{Appended, Ask, Batch};
 use follower::Follower;
 use keys::Keys;
+use writer::{Begun, Ending};
+
+pub use orphan::Orphan;
 
 /// How long a turn waits for more to do.
 const TURN: Duration = Duration::from_millis(100);
 /// The same where somebody reads another replica's stream.
 const FOLLOWING: Duration = Duration::from_millis(50);
+/// The same where somebody waits for it.
+const SOON: Duration = Duration::from_millis(10);
 /// How long a turn waits behind one that failed.
 const AFTER_FAILURE: Duration = Duration::from_millis(250);
 /// How long what a stream says may be on its way to the store, where that is well.
@@ -76,16 +100,26 @@ struct Inner {
     /// How long the stream of a reader who leaves goes on.
     window: Duration,
     work: Mutex<Work>,
+    /// Somebody waits for the next turn.
+    soon: Notify,
 }
 
 /// What the next turn has to do.
 #[derive(Default)]
 struct Work {
     unstored: HashSet<StreamId>,
-    /// Streams that are known before they say anything, with their owners and windows.
-    announced: Vec<(StreamId, String, Duration)>,
+    /// Up to where streams were refused to be stored, because the store has something newer.
+    doubted: HashMap<StreamId, u64>,
+    begun: Vec<Begun>,
+    /// Streams that were refused before they said anything.
+    refused: Vec<StreamId>,
     abandoned: Vec<(StreamId, Duration)>,
+    endings: Vec<Ending>,
     followed: HashMap<StreamId, Follower>,
+    /// Takes nothing over any more.
+    retired: bool,
+    /// Gives no sign of life any more.
+    left: bool,
 }
 
 impl Replicas {
@@ -103,6 +137,7 @@ impl Replicas {
             buffer,
             window,
             work: Mutex::default(),
+            soon: Notify::new(),
         });
         let turning = Arc::clone(&inner);
         Self {
@@ -143,12 +178,12 @@ impl Replicas {
             .map_err(unreachable)?;
         let entries = batch::entries(entries);
         if entries.is_empty() {
-            return Ok(past.map(|past| match past.parse() {
-                Ok(last) => Found::Ended { last: Some(last) },
-                Err(_) => Found::Abandoned,
+            return Ok(past.map(|past| match Ordinal::parse(&past) {
+                Some(last) => Found::Ended { last: Some(last) },
+                None => Found::Abandoned,
             }));
         }
-        let follower = Follower::new(id, self.inner.buffer, entries);
+        let follower = Follower::new(id, self.inner.buffer, entries, keys.name());
         let mut stream = Arc::clone(follower.stream());
         if !stream.ended() {
             let mut work = self.inner.work();
@@ -190,25 +225,96 @@ impl Replicas {
         })
     }
 
-    /// Writes what is left to be written, for as long as that may take.
-    pub async fn flush(&self) {
+    /// Goes on with a stream that this replica has taken over. The outlet knows what was said.
+    pub fn go_on(
+        &self,
+        orphan: Orphan,
+        request: Request,
+        outlet: Outlet,
+        conditions: Conditions,
+        keeping: Keeping,
+    ) {
+        let gone = Error::interrupted("the replica that made this stream is gone");
+        let stream = Arc::clone(&orphan.stream);
+        self.inner.work().followed.remove(&orphan.id);
+        if stream.ended() {
+            // The store was gone meanwhile, and its readers with it.
+            return self.give_up(orphan, gone);
+        }
+        let pump = Pump::taking_over(request, outlet, conditions, gone);
+        self.inner.registry.began(&stream, &keeping);
+        stream.take_over(pump, keeping);
+        if !stream.is_viewed() {
+            alone::left(&stream);
+        }
+    }
+
+    /// Ends a stream that this replica has taken over and cannot go on with.
+    pub fn give_up(&self, orphan: Orphan, error: Error) {
+        let Orphan {
+            id, owner, next, ..
+        } = orphan;
+        let at = next;
+        self.inner.end(Ending {
+            id,
+            owner,
+            at,
+            error,
+        });
+    }
+
+    /// Takes nothing over from here on.
+    pub fn retire(&self) {
+        self.inner.work().retired = true;
+    }
+
+    /// Writes what is left to be written, for as long as that may take, and leaves: whoever can go on
+    /// with a stream of this replica's need not wait.
+    pub async fn leave(&self) {
         let flushing = async {
             while !self.inner.work().unstored.is_empty() && self.inner.turn(None).await.is_ok() {}
         };
         if timeout(LAST_WORDS, flushing).await.is_err() {
             tracing::warn!("the last words of some streams are not in the shared state");
         }
+        self.inner.work().left = true;
+        let mut command = redis::cmd("DEL");
+        command.arg(self.inner.keys.replica());
+        if let Err(error) = self.inner.store.query::<Value>(&command).await {
+            tracing::debug!(%error, "nobody was told that this replica leaves");
+        }
     }
 
-    /// The stream has more to be stored.
-    pub(super) fn wrote(&self, id: StreamId) {
+    /// Whether what is written is stored soon.
+    pub(super) fn stores(&self) -> bool {
+        self.inner.store.is_up()
+    }
+
+    /// The stream has more to be stored; with `soon`, somebody waits for it.
+    pub(super) fn wrote(&self, id: StreamId, soon: bool) {
         self.inner.work().unstored.insert(id);
+        if soon {
+            self.inner.soon.notify_one();
+        }
     }
 
-    /// The stream is known, although it has said nothing.
-    pub(super) fn announced(&self, keeping: &Keeping) {
-        let announced = (keeping.stream, keeping.owner.clone(), keeping.window);
-        self.inner.work().announced.push(announced);
+    /// The stream begins.
+    pub(super) fn began(&self, keeping: &Keeping) {
+        let begun = Begun {
+            id: keeping.stream,
+            owner: keeping.owner.clone(),
+            window: keeping.window,
+            request: keeping.request.clone(),
+        };
+        self.inner.work().begun.push(begun);
+        self.inner.soon.notify_one();
+    }
+
+    /// The stream was refused before it said anything.
+    pub(super) fn refused(&self, id: StreamId) {
+        let mut work = self.inner.work();
+        work.begun.retain(|begun| begun.id != id);
+        work.refused.push(id);
     }
 
     /// Nobody came back to the stream in time.
@@ -252,19 +358,28 @@ impl Inner {
     async fn run(&self) {
         let mut renewed: Option<Instant> = None;
         loop {
-            let renews = renewed.is_none_or(|renewed| renewed.elapsed() >= RENEWAL);
+            let due = renewed.is_none_or(|renewed| renewed.elapsed() >= RENEWAL);
+            let renews = due && !self.work().left;
             let turned = self.turn(renews.then_some(LEASE)).await;
-            if renews && turned.is_ok() {
-                renewed = Some(Instant::now());
-            }
+            // A store that was gone may have forgotten it.
+            renewed = match turned {
+                Ok(_) if renews => Some(Instant::now()),
+                Ok(_) => renewed,
+                Err(_) => None,
+            };
             let pause = match turned {
-                Err(_) => AFTER_FAILURE,
+                Err(_) => {
+                    sleep(AFTER_FAILURE).await;
+                    continue;
+                }
                 // More than one turn takes.
                 Ok(true) => continue,
                 Ok(false) if self.work().followed.is_empty() => TURN,
                 Ok(false) => FOLLOWING,
             };
-            tokio::time::sleep(pause).await;
+            if timeout(pause, self.soon.notified()).await.is_ok() {
+                sleep(SOON).await;
+            }
         }
     }
 
@@ -275,11 +390,13 @@ impl Inner {
             batch.renew(self.keys.replica(), lease);
         }
         batch.take_commands(self.keys.own_commands());
+        let doubted = self.ask_again(&mut batch);
         let (taken, more) = self.write(&mut batch);
         self.follow(&mut batch);
         let answers = match self.store.pipeline::<Vec<Value>>(batch.pipeline()).await {
             Ok(answers) => answers,
             Err(error) => {
+                self.work().doubted.extend(doubted);
                 self.put_back(taken);
                 self.unfollowed();
                 return Err(error);
@@ -292,12 +409,18 @@ impl Inner {
                 Ask::Commands => {
                     self.obey(&from_redis_value::<Vec<String>>(answer).unwrap_or_default())
                 }
-                Ask::Append { stream, position } => {
-                    if batch::appended(&answer) {
-                        self.stored(stream, position);
-                    } else {
+                // One that is refused waits for nothing either.
+                Ask::Known(stream) => self.known(stream),
+                Ask::Append { stream, position } => match batch::appended(&answer) {
+                    Appended::Stored => self.stored(stream, position),
+                    Appended::Outdated => drop(self.work().doubted.insert(stream, position)),
+                    Appended::Refused => {
+                        self.show(stream);
                         self.unwritten(vec![stream]);
                     }
+                },
+                Ask::Newest { stream, position } => {
+                    self.settled(stream, position, &batch::entries(answer));
                 }
                 Ask::Life(stream) => {
                     let life: (Option<Value>, Option<String>) =
@@ -334,9 +457,4 @@ fn unreachable(error: StoreError) -> Error {
 
 fn millis(duration: Duration) -> u64 {
     duration.as_millis() as u64
-}
-
-/// The number of the last event in whole events.
-fn last_number(bytes: &[u8]) -> Option<u64> {
-    last_told(bytes).map(|told| told.number)
 }

@@ -1,13 +1,16 @@
 //! What this replica's own streams have said, on its way to the store.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use redis::Cmd;
 
-use super::batch::{Ask, Batch};
-use super::{Inner, last_number, millis};
-use crate::dialect::native::told;
-use crate::model::StreamId;
+use super::batch::{Ask, Batch, Entry};
+use super::keys::Keys;
+use super::{Inner, millis};
+use crate::dialect::native::{error, last_told, told};
+use crate::model::{Error, EventId, Ordinal, StreamId};
 use crate::stream::registry::Found;
 use crate::stream::shared::Stream;
 
@@ -23,8 +26,27 @@ const REMEMBERED: Duration = Duration::from_secs(10 * 60);
 #[derive(Default)]
 pub(super) struct Taken {
     streams: Vec<StreamId>,
-    announced: Vec<(StreamId, String, Duration)>,
+    begun: Vec<Begun>,
+    refused: Vec<StreamId>,
     abandoned: Vec<(StreamId, Duration)>,
+    endings: Vec<Ending>,
+}
+
+/// A stream that begins.
+pub(super) struct Begun {
+    pub(super) id: StreamId,
+    pub(super) owner: String,
+    pub(super) window: Duration,
+    pub(super) request: Option<Bytes>,
+}
+
+/// The end of a stream whose maker is gone.
+pub(super) struct Ending {
+    pub(super) id: StreamId,
+    pub(super) owner: String,
+    /// The place of the error.
+    pub(super) at: Ordinal,
+    pub(super) error: Error,
 }
 
 impl Inner {
@@ -38,23 +60,27 @@ impl Inner {
             }
             let taken = Taken {
                 streams,
-                announced: std::mem::take(&mut work.announced),
+                begun: std::mem::take(&mut work.begun),
+                refused: std::mem::take(&mut work.refused),
                 abandoned: std::mem::take(&mut work.abandoned),
+                endings: std::mem::take(&mut work.endings),
             };
             (taken, !work.unstored.is_empty())
         };
-        for (id, owner, window) in &taken.announced {
-            let mut command = redis::cmd("XADD");
-            // Before every event's.
-            command.arg(self.keys.log(*id)).arg("0-1");
-            command.arg("events").arg("").arg("owner").arg(owner);
-            command.arg("replica").arg(self.keys.name());
+        for begun in &taken.begun {
+            self.begin(begun, batch);
+        }
+        for id in &taken.refused {
+            let mut command = redis::cmd("DEL");
+            command.arg(self.keys.log(*id));
             batch.add(command, Ask::Nothing);
-            batch.add(self.expire(*id, *window + SILENCE), Ask::Nothing);
         }
         for &(id, window) in &taken.abandoned {
             batch.add(self.expire(id, Duration::ZERO), Ask::Nothing);
             batch.add(self.remember(id, "-", window), Ask::Nothing);
+        }
+        for ending in &taken.endings {
+            self.finish(ending, batch);
         }
         let mut room = BYTES;
         let mut later = Vec::new();
@@ -71,12 +97,62 @@ impl Inner {
         (taken, more)
     }
 
-    /// Nobody knows whether this was written.
+    /// Nobody knows whether this was written. Nobody waits for it either.
     pub(super) fn put_back(&self, taken: Taken) {
+        let begun = taken.begun.iter().map(|begun| begun.id);
+        for id in taken.streams.iter().copied().chain(begun) {
+            self.show(id);
+        }
         let mut work = self.work();
         work.unstored.extend(taken.streams);
-        work.announced.extend(taken.announced);
+        work.begun.extend(taken.begun);
+        work.refused.extend(taken.refused);
         work.abandoned.extend(taken.abandoned);
+        work.endings.extend(taken.endings);
+    }
+
+    /// Lets viewers here read what is not stored.
+    pub(super) fn show(&self, id: StreamId) {
+        if let Some(Found::Stream(stream)) = self.registry.find(id) {
+            stream.show();
+        }
+    }
+
+    /// Asks who wrote what the store has of streams whose last words it refused as outdated.
+    pub(super) fn ask_again(&self, batch: &mut Batch) -> HashMap<StreamId, u64> {
+        let doubted = std::mem::take(&mut self.work().doubted);
+        for (&stream, &position) in &doubted {
+            let mut command = redis::cmd("XREVRANGE");
+            command.arg(self.keys.log(stream)).arg("+").arg("-");
+            command.arg("COUNT").arg(1);
+            batch.add(command, Ask::Newest { stream, position });
+        }
+        doubted
+    }
+
+    /// A turn whose answer was lost is repeated, and what it has stored is refused then; but it is
+    /// refused too where somebody else has taken the stream over.
+    pub(super) fn settled(&self, id: StreamId, position: u64, newest: &[Entry]) {
+        match newest.first() {
+            Some(newest) if newest.producer == self.keys.name() => self.stored(id, position),
+            Some(_) => {
+                if let Some(Found::Stream(stream)) = self.registry.find(id) {
+                    tracing::warn!(
+                        stream = id.hint(),
+                        "another replica has taken a stream over"
+                    );
+                    stream.superseded();
+                }
+            }
+            None => self.unwritten(vec![id]),
+        }
+    }
+
+    /// Others know the stream.
+    pub(super) fn known(&self, id: StreamId) {
+        if let Some(Found::Stream(stream)) = self.registry.find(id) {
+            stream.known();
+        }
     }
 
     /// The store has the stream up to this position.
@@ -104,23 +180,24 @@ impl Inner {
             let mut trim = redis::cmd("XTRIM");
             trim.arg(self.keys.log(id))
                 .arg("MINID")
-                .arg(first.number + 1);
+                .arg(Keys::entry(first.ordinal));
             batch.add(trim, Ask::Nothing);
         }
         let mut position = unstored.position;
         let mut last = None;
         for bytes in &unstored.writes {
-            let Some(number) = last_number(bytes) else {
+            let Some(ordinal) = last_told(bytes).map(|told| told.ordinal) else {
                 continue;
             };
             position += bytes.len() as u64;
-            last = Some(number);
+            last = Some(ordinal);
             let mut command = redis::cmd("XADD");
             command.arg(self.keys.log(id));
-            if unstored.oldest > 0 {
-                command.arg("MINID").arg("~").arg(unstored.oldest + 1);
+            if unstored.oldest.number > 0 {
+                let oldest = Keys::entry(unstored.oldest);
+                command.arg("MINID").arg("~").arg(oldest);
             }
-            command.arg(number + 1);
+            command.arg(Keys::entry(ordinal));
             command.arg("events").arg(bytes.as_ref());
             command.arg("owner").arg(&keeping.owner);
             command.arg("replica").arg(self.keys.name());
@@ -136,6 +213,38 @@ impl Inner {
             _ => batch.add(self.expire(id, keeping.window + SILENCE), Ask::Nothing),
         }
         (position - unstored.position) as usize
+    }
+
+    fn begin(&self, begun: &Begun, batch: &mut Batch) {
+        let mut command = redis::cmd("XADD");
+        command.arg(self.keys.log(begun.id)).arg(Keys::BEGINNING);
+        command.arg("events").arg("").arg("owner").arg(&begun.owner);
+        command.arg("replica").arg(self.keys.name());
+        if let Some(request) = &begun.request {
+            command.arg("request").arg(request.as_ref());
+        }
+        batch.add(command, Ask::Known(begun.id));
+        batch.add(self.expire(begun.id, begun.window + SILENCE), Ask::Nothing);
+    }
+
+    /// Adds the end of a stream whose maker is gone.
+    fn finish(&self, ending: &Ending, batch: &mut Batch) {
+        let &Ending { id, at, .. } = ending;
+        let (stream, ordinal) = (id, at);
+        let event = error(Some(EventId { stream, ordinal }), &ending.error);
+        let mut command = redis::cmd("XADD");
+        // Not where the log is gone meanwhile.
+        command.arg(self.keys.log(id)).arg("NOMKSTREAM");
+        command
+            .arg(Keys::entry(at))
+            .arg("events")
+            .arg(event.as_ref());
+        command.arg("owner").arg(&ending.owner);
+        command.arg("replica").arg(self.keys.name());
+        batch.add(command, Ask::Nothing);
+        batch.add(self.expire(id, self.window), Ask::Nothing);
+        let last = at.to_string();
+        batch.add(self.remember(id, &last, self.window), Ask::Nothing);
     }
 
     fn expire(&self, id: StreamId, after: Duration) -> Cmd {

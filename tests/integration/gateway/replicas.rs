@@ -306,22 +306,86 @@ async fn a_killed_replica_ends_its_streams_for_those_who_read_elsewhere() {
     let begun = tokio::time::Instant::now();
     let error = reader.event().await.unwrap();
     let took = begun.elapsed();
-    assert_eq!(error.id, format!("{stream}.2"));
+    // The zero says that the stream's maker did not say this.
+    assert_eq!(error.id, format!("{stream}.02"));
     assert_eq!(error.data["error"]["code"], "stream_interrupted");
     assert_eq!(error.data["error"]["retryable"], true);
     assert_eq!(reader.event().await, None);
     // A promise of the interface, and no matter of this machine's speed.
     assert!(took < Duration::from_secs(5), "{took:?}");
-    // A client that has seen more than the store has is told the same.
+    let (_, status) = status(&there, &stream).await;
+    assert_eq!(status["state"], "error");
     // A client that has seen more than the store has is told the same: never that this is all, nor
-    // that it is mistaken.
+    // that it is mistaken; but nobody is told twice.
+    let back = async |seen: &str| {
+        let back = Asked::prompt("m").header("last-event-id", seen);
+        there.ask(&back).await
+    };
+    assert_eq!(back(&error.id).await.status(), 204);
     for seen in [2, 7] {
-        let back = Asked::prompt("m").header("last-event-id", format!("{stream}.{seen}"));
-        let mut answer = there.ask(&back).await;
-        let events = answer.rest().await;
+        let events = back(&format!("{stream}.{seen}")).await.rest().await;
         assert_eq!(outcome(&events), "stream_interrupted");
-        assert_eq!(events[0].id, format!("{stream}.{}", seen + 1));
+        assert_eq!(events[0].id, format!("{stream}.0{}", seen + 1));
+        assert_eq!(back(&events[0].id).await.status(), 204);
     }
+}
+
+#[tokio::test]
+async fn a_killed_replica_s_stream_is_gone_on_with_where_it_is_read() {
+    let (upstream, valkey) = (Scripted::bind().await, Valkey::start());
+    let config = format!(
+        "upstreams: {{ a: {{ wire: openai-chat, base_url: 'http://{}/v1' }} }}\n\
+         models: {{ m: {{ continue: on, targets: [ {{ upstream: a, model: one }} ] }} }}\n\
+         resume: {{ window: 1h }}\n{}\n",
+        upstream.addr(),
+        state(&valkey)
+    );
+    let file = TemporaryFile::new(&config);
+    let killed = Serving::start(&file, &[]).await;
+    let there = Serving::start(&file, &[]).await;
+    let asked = Asked::prompt("m");
+    let answering = async {
+        let mut exchange = upstream.request().await;
+        exchange.begin().await;
+        exchange.token("one ").await;
+        exchange.token("two ").await;
+        exchange
+    };
+    let (mut answer, _exchange) = tokio::join!(killed.ask(&asked), answering);
+    let start = answer.expect("start").await;
+    let stream = start["stream"].as_str().unwrap().to_owned();
+    let mut told = String::new();
+    while told != "one two " {
+        told += answer.expect("token").await["text"].as_str().unwrap();
+    }
+    // Whoever has something can find it elsewhere: it was stored before.
+    let events = Asked::new("GET", format!("/v1/streams/{stream}/events"));
+    let mut reader = there.ask(&events).await;
+    reader.expect("start").await;
+    reader.expect("token").await;
+    let second = reader.event().await.unwrap();
+    killed.program.signal(Signal::KILL);
+    let mut exchange = upstream.request().await;
+    let asked: Value = serde_json::from_slice(&exchange.body).unwrap();
+    assert_eq!(asked["messages"][1]["content"], "one two");
+    exchange.begin().await;
+    exchange.token(" three").await;
+    let token = reader.event().await.unwrap();
+    assert_eq!(token.data["text"], "three");
+    assert_eq!(token.id, format!("{stream}.03"));
+    exchange.finish().await;
+    let complete = reader.event().await.unwrap();
+    assert_eq!(
+        (complete.name.as_str(), &complete.data["continued"]),
+        ("complete", &1.into())
+    );
+    // The client of the killed one goes on as if nothing had been.
+    let back = Asked::prompt("m").header("last-event-id", &second.id);
+    let events = there.ask(&back).await.rest().await;
+    assert_eq!((text(&events).as_str(), outcome(&events)), ("three", ""));
+    let back = Asked::prompt("m").header("last-event-id", &complete.id);
+    assert_eq!(there.ask(&back).await.status(), 204);
+    assert!(!upstream.was_asked_again());
 }
 
 #[tokio::test]
