@@ -171,14 +171,13 @@ fn encoded(bits: u128) -> String {
         .collect()
 }
 
+/// From the thread's own ChaCha generator, which the operating system's randomness seeds and which
+/// costs no system call for each id.
+///
 /// # Panics
 /// If the operating system has no randomness: an id that can be guessed is worse than no answer.
 fn random() -> u128 {
-    let mut bytes = [0_u8; 16];
-    if getrandom::fill(&mut bytes).is_err() {
-        panic!("the operating system gave no random bytes");
-    }
-    u128::from_ne_bytes(bytes)
+    rand::random()
 }
 
 #[cfg(test)]

@@ -1,26 +1,17 @@
-//! Connections: accepting them, bounding their headers, ending them gracefully.
+//! The addresses that are served: binding them, accepting connections.
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::ConnectInfo;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use socket2::{Domain, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt as _;
 
-use super::socket::ClientSocket;
+use super::connection;
 
-/// How long a client may take to send its request's head, and how long a connection may idle.
-const HEAD_TIME: Duration = Duration::from_secs(30);
-/// Bounds a request's head and each connection's read buffer, in bytes.
-const HEAD_CAP: usize = 64 * 1024;
 /// What the kernel keeps for a client that does not read, in bytes (it doubles the number). Its own
 /// choice grows to megabytes, which a slow reader would hold.
 const SEND_BUFFER: usize = 64 * 1024;
@@ -73,7 +64,7 @@ impl Listener {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    let serving = serve(stream, peer, router.clone(), stop.clone());
+                    let serving = connection::serve(stream, peer, router.clone(), stop.clone());
                     connections.spawn(serving);
                 }
                 Err(error) => {
@@ -88,42 +79,12 @@ impl Listener {
     }
 }
 
-async fn serve(stream: TcpStream, peer: SocketAddr, router: Router, stop: CancellationToken) {
-    if stream.set_nodelay(true).is_err() {
-        return; // The client has gone already.
-    }
-    let service = router.map_request(move |mut request: http::Request<_>| {
-        request.extensions_mut().insert(ConnectInfo(peer));
-        request
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
-        .max_buf_size(HEAD_CAP)
-        // Copying a token is cheaper than gathering it.
-        .writev(false)
-        .serve_connection(
-            TokioIo::new(ClientSocket::new(stream)),
-            TowerToHyperService::new(service),
-        );
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%peer, %error, "connection ended");
-    }
-}
-
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use std::net::Ipv4Addr;
 
     use socket2::SockRef;
+    use tokio::net::TcpStream;
 
     use super::*;
 

@@ -11,12 +11,14 @@
 //! | `web` | the chat page at `GET /` |
 //! | `refuse` | errors to HTTP answers |
 //! | `admin` | the operators' listener |
-//! | `listener` | connections: accepting, header deadlines, graceful ends |
-//! | `socket` | a client's socket that notices when its client leaves |
+//! | `listener` | addresses: binding, accepting |
+//! | `connection` | HTTP/1.1 and HTTP/2, header deadlines, graceful ends |
+//! | `socket` | an HTTP/1.1 client's socket that notices when its client leaves |
 
 mod admin;
 mod chat;
 mod clients;
+mod connection;
 mod entry;
 mod listener;
 mod models;

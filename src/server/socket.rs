@@ -30,10 +30,11 @@ pub(super) struct ClientSocket<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> ClientSocket<S> {
-    pub(super) fn new(inner: S) -> Self {
+    /// A socket of which the bytes in `ahead` were read already.
+    pub(super) fn new(inner: S, ahead: Vec<u8>) -> Self {
         Self {
             inner,
-            ahead: Vec::new(),
+            ahead,
             reading: false,
             wrote: false,
         }

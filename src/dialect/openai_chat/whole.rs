@@ -192,7 +192,8 @@ impl Encoder for WholeEncoder {
         if !self.fingerprint.is_empty() {
             answer["system_fingerprint"] = self.fingerprint.as_str().into();
         }
-        out.put_slice(answer.to_string().as_bytes());
+        let written = serde_json::to_writer(out.writer(), &answer);
+        debug_assert!(written.is_ok(), "a BytesMut takes any write");
     }
 
     /// The client gets the error as a refusal.

@@ -19,6 +19,7 @@ mod deadlines;
 mod dialects;
 mod failover;
 mod harness;
+mod http2;
 mod keys;
 mod leaving;
 mod limits;
