@@ -158,6 +158,7 @@ impl Asking<'_> {
         let keeping = dialect.resumes().then(|| Keeping {
             stream,
             owner: caller.name.clone(),
+            model: asked.model.clone(),
             window: app.config.resume.window,
             buffer: app.config.resume.buffer,
             registry: Arc::clone(&gateway.registry),

@@ -31,8 +31,7 @@ pub async fn succeed(gateway: Arc<Gateway>) {
                     "a stream that was taken over cannot be gone on with"
                 );
                 // Why is for the operator; the client is told what happened to its stream.
-                let error = Error::interrupted("the replica that made this stream is gone");
-                replicas.give_up(orphan, error);
+                replicas.give_up(orphan);
             }
         }
     }
@@ -73,6 +72,7 @@ async fn going_on(gateway: &Gateway, app: &Arc<App>, orphan: &Orphan) -> Result<
     let keeping = Keeping {
         stream: orphan.id,
         owner: orphan.owner.clone(),
+        model: asked.model.clone(),
         window: app.config.resume.window,
         buffer: app.config.resume.buffer,
         registry: Arc::clone(&gateway.registry),

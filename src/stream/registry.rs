@@ -214,9 +214,13 @@ impl Registry {
         }
     }
 
-    /// A stream whose replica is gone is to be gone on with here. Says whether there is room.
-    pub(super) fn orphaned(&self, orphan: Orphan) -> bool {
-        self.orphans.0.try_send(orphan).is_ok()
+    /// A stream whose replica is gone is to be gone on with here.
+    ///
+    /// # Errors
+    /// The stream, where too many are.
+    pub(super) fn orphaned(&self, orphan: Orphan) -> Result<(), Box<Orphan>> {
+        let sent = self.orphans.0.try_send(orphan);
+        sent.map_err(|error| Box::new(error.into_inner()))
     }
 
     /// The next stream that is to be gone on with here. For one task alone.

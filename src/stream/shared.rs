@@ -20,6 +20,8 @@ pub struct Keeping {
     pub stream: StreamId,
     /// The name of the key that made it.
     pub owner: String,
+    /// The model's name, as the client said it.
+    pub model: String,
     /// How long it goes on without a viewer, and stays readable after its end; zero keeps nothing.
     pub window: Duration,
     /// How much of it is kept, in bytes.

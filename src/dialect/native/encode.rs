@@ -82,6 +82,11 @@ impl NativeEncoder {
         }
     }
 
+    /// What its start tells, where that is still to be written.
+    pub(super) fn begin(&mut self, model: String, created: u64) {
+        (self.opening.model, self.opening.created) = (model, created);
+    }
+
     fn write(&mut self, event: &str, data: &impl Serialize, out: &mut BytesMut) {
         out.put_slice(self.id.as_bytes());
         put_number(self.number, out);

@@ -4,12 +4,14 @@ mod encode;
 mod parse;
 mod told;
 
-use bytes::Bytes;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::{Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
 
-use super::{Dialect, Encoder, Opening};
+use super::{Answering, Dialect, Encoder, Opening};
 use crate::model::{Error, EventId, Ordinal, Request, RequestId, StreamId};
 
 pub(super) struct Native;
@@ -79,6 +81,21 @@ pub fn from_query(model: Option<String>, prompt: Option<String>) -> Result<Bytes
 /// An encoder that goes on with a stream that has said everything before `next`.
 pub fn going_on(stream: StreamId, next: Ordinal) -> Box<dyn Encoder> {
     Box::new(encode::NativeEncoder::going_on(stream, next))
+}
+
+/// A whole stream that broke before it said anything: its start, at `first`, and the error.
+pub fn broken(stream: StreamId, first: Ordinal, model: String, error: &Error) -> Bytes {
+    let mut encoder = encode::NativeEncoder::going_on(stream, first);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    encoder.begin(model, now.map_or(0, |since| since.as_secs()));
+    let mut out = BytesMut::new();
+    let nobody = Answering {
+        upstream: None,
+        model: None,
+    };
+    encoder.start(&nobody, &mut out);
+    encoder.error(error, None, &mut out);
+    out.freeze()
 }
 
 /// An `error` event for one reader of a stream that goes on for others. `id` is where the reader

@@ -47,6 +47,8 @@ pub(super) struct Entry {
     /// Whole events; none where a replica begins to make the stream.
     pub(super) bytes: Bytes,
     pub(super) owner: String,
+    /// The model's name, in the first entry.
+    pub(super) model: Option<String>,
     /// The replica that makes the stream.
     pub(super) producer: String,
     /// What the client asked for, where another replica may take the stream over.
@@ -144,6 +146,7 @@ pub(super) fn entries(answer: Value) -> Vec<Entry> {
             id,
             bytes: Bytes::new(),
             owner: String::new(),
+            model: None,
             producer: String::new(),
             request: None,
         };
@@ -151,6 +154,7 @@ pub(super) fn entries(answer: Value) -> Vec<Entry> {
             match name.as_str() {
                 "events" => entry.bytes = value.into(),
                 "owner" => entry.owner = text(value),
+                "model" => entry.model = Some(text(value)),
                 "replica" => entry.producer = text(value),
                 "request" => entry.request = Some(value.into()),
                 _ => {}

@@ -31,6 +31,7 @@ pub(super) struct Follower {
     id: StreamId,
     stream: Arc<Stream>,
     owner: String,
+    model: String,
     producer: String,
     /// What the client asked for, where it is to be gone on with.
     request: Option<Bytes>,
@@ -61,6 +62,7 @@ impl Follower {
             id,
             stream: Arc::new(Stream::followed(id, owner.clone(), buffer)),
             owner,
+            model: String::new(),
             producer: String::new(),
             request: None,
             after: "0".to_owned(),
@@ -93,6 +95,7 @@ impl Follower {
             self.after = entry.id;
             self.producer = entry.producer;
             self.request = entry.request.or(self.request.take());
+            self.model = entry.model.unwrap_or(std::mem::take(&mut self.model));
             if self.stream.ended() {
                 continue;
             }
@@ -127,6 +130,7 @@ impl Follower {
             id: self.id,
             stream: Arc::clone(&self.stream),
             owner: self.owner.clone(),
+            model: self.model.clone(),
             next: Ordinal {
                 epoch: self.epoch,
                 number: self.last.map_or(0, |last| last + 1),
@@ -224,16 +228,12 @@ impl Inner {
 
     /// A stream was taken over: it is gone on with if that is possible, else it ends.
     pub(super) fn inherit(&self, orphan: Orphan) {
-        let (id, owner, at) = (orphan.id, orphan.owner.clone(), orphan.next);
-        let waits = orphan.text().is_some() && self.registry.orphaned(orphan);
-        if !waits {
-            let error = Error::interrupted("the replica that made this stream is gone");
-            self.end(Ending {
-                id,
-                owner,
-                at,
-                error,
-            });
+        let refused = match orphan.text() {
+            Some(_) => self.registry.orphaned(orphan).err(),
+            None => Some(Box::new(orphan)),
+        };
+        if let Some(orphan) = refused {
+            self.end(Ending::of(*orphan));
         }
     }
 

@@ -234,14 +234,13 @@ impl Replicas {
         conditions: Conditions,
         keeping: Keeping,
     ) {
-        let gone = Error::interrupted("the replica that made this stream is gone");
         let stream = Arc::clone(&orphan.stream);
         self.inner.work().followed.remove(&orphan.id);
         if stream.ended() {
             // The store was gone meanwhile, and its readers with it.
-            return self.give_up(orphan, gone);
+            return self.give_up(orphan);
         }
-        let pump = Pump::taking_over(request, outlet, conditions, gone);
+        let pump = Pump::taking_over(request, outlet, conditions, gone());
         self.inner.registry.began(&stream, &keeping);
         stream.take_over(pump, keeping);
         if !stream.is_viewed() {
@@ -250,17 +249,8 @@ impl Replicas {
     }
 
     /// Ends a stream that this replica has taken over and cannot go on with.
-    pub fn give_up(&self, orphan: Orphan, error: Error) {
-        let Orphan {
-            id, owner, next, ..
-        } = orphan;
-        let at = next;
-        self.inner.end(Ending {
-            id,
-            owner,
-            at,
-            error,
-        });
+    pub fn give_up(&self, orphan: Orphan) {
+        self.inner.end(Ending::of(orphan));
     }
 
     /// Takes nothing over from here on.
@@ -303,6 +293,7 @@ impl Replicas {
         let begun = Begun {
             id: keeping.stream,
             owner: keeping.owner.clone(),
+            model: keeping.model.clone(),
             window: keeping.window,
             request: keeping.request.clone(),
         };
@@ -444,6 +435,11 @@ impl Inner {
             }
         }
     }
+}
+
+/// What ends a stream whose maker is gone.
+fn gone() -> Error {
+    Error::interrupted("the replica that made this stream is gone")
 }
 
 fn unreachable(error: StoreError) -> Error {

@@ -18,6 +18,8 @@ pub struct Orphan {
     pub(in crate::stream) stream: Arc<Stream>,
     /// The name of the key that made it.
     pub owner: String,
+    /// The model's name, as the client said it.
+    pub(super) model: String,
     /// The place of the next event.
     pub next: Ordinal,
     /// What the client asked for, in the native dialect; `None` where the stream is not to be gone on

@@ -8,9 +8,10 @@ use redis::Cmd;
 
 use super::batch::{Ask, Batch, Entry};
 use super::keys::Keys;
-use super::{Inner, millis};
-use crate::dialect::native::{error, last_told, told};
-use crate::model::{Error, EventId, Ordinal, StreamId};
+use super::orphan::Orphan;
+use super::{Inner, gone, millis};
+use crate::dialect::native::{self, last_told, told};
+use crate::model::{EventId, Ordinal, StreamId};
 use crate::stream::registry::Found;
 use crate::stream::shared::Stream;
 
@@ -36,17 +37,46 @@ pub(super) struct Taken {
 pub(super) struct Begun {
     pub(super) id: StreamId,
     pub(super) owner: String,
+    pub(super) model: String,
     pub(super) window: Duration,
     pub(super) request: Option<Bytes>,
 }
 
 /// The end of a stream whose maker is gone.
 pub(super) struct Ending {
-    pub(super) id: StreamId,
-    pub(super) owner: String,
+    id: StreamId,
+    owner: String,
     /// The place of the error.
-    pub(super) at: Ordinal,
-    pub(super) error: Error,
+    at: Ordinal,
+    /// Whole events.
+    events: Bytes,
+}
+
+impl Ending {
+    /// An error, behind the stream's start if that is not there.
+    pub(super) fn of(orphan: Orphan) -> Self {
+        let Orphan {
+            id,
+            owner,
+            model,
+            next,
+            ..
+        } = orphan;
+        let (events, at) = match next.number {
+            0 => (native::broken(id, next, model, &gone()), next.next()),
+            _ => {
+                let (stream, ordinal) = (id, next);
+                let place = Some(EventId { stream, ordinal });
+                (native::error(place, &gone()), next)
+            }
+        };
+        Self {
+            id,
+            owner,
+            at,
+            events,
+        }
+    }
 }
 
 impl Inner {
@@ -220,6 +250,7 @@ impl Inner {
         command.arg(self.keys.log(begun.id)).arg(Keys::BEGINNING);
         command.arg("events").arg("").arg("owner").arg(&begun.owner);
         command.arg("replica").arg(self.keys.name());
+        command.arg("model").arg(&begun.model);
         if let Some(request) = &begun.request {
             command.arg("request").arg(request.as_ref());
         }
@@ -230,15 +261,13 @@ impl Inner {
     /// Adds the end of a stream whose maker is gone.
     fn finish(&self, ending: &Ending, batch: &mut Batch) {
         let &Ending { id, at, .. } = ending;
-        let (stream, ordinal) = (id, at);
-        let event = error(Some(EventId { stream, ordinal }), &ending.error);
         let mut command = redis::cmd("XADD");
         // Not where the log is gone meanwhile.
         command.arg(self.keys.log(id)).arg("NOMKSTREAM");
         command
             .arg(Keys::entry(at))
             .arg("events")
-            .arg(event.as_ref());
+            .arg(ending.events.as_ref());
         command.arg("owner").arg(&ending.owner);
         command.arg("replica").arg(self.keys.name());
         batch.add(command, Ask::Nothing);
