@@ -214,13 +214,7 @@ fn read_config(
     }
     let declared = upstream::read(reader, section.get("upstreams"), env);
     let timeouts = settings::read_timeouts(reader, section.get("timeouts"), &Timeouts::default());
-    let models = models::read(reader, section.get("models"), &declared, &timeouts);
-    if section.get("models").is_none() {
-        reader.warning(
-            &section.field.missing("models"),
-            "there are none, so that every request is refused",
-        );
-    }
+    let models = models::read(reader, &section, &declared, &timeouts);
     let keys = keys::read(reader, section.get("keys"), &models);
     let open = reader.setting(&section, "open", false, unit::switch);
     check_access(reader, &section, listen, open);

@@ -103,17 +103,20 @@ impl Models {
     }
 }
 
-/// Reads `models`.
+/// Reads `models` of the whole config.
 pub fn read(
     reader: &mut Reader,
-    field: Option<&Field<'_>>,
+    section: &Section<'_>,
     upstreams: &Declared<'_>,
     timeouts: &Timeouts,
 ) -> Models {
-    let Some(field) = field else {
-        return Models::default();
-    };
-    let entries = reader.entries(field);
+    let absent = section.field.missing("models");
+    let field = section.get("models");
+    let entries = field.map_or_else(Vec::new, |field| reader.entries(field));
+    if entries.is_empty() {
+        let at = field.unwrap_or(&absent);
+        reader.warning(at, "there are none, so that every request is refused");
+    }
     let models = entries.into_iter().filter_map(|(name, field)| {
         read_one(reader, name, &field, upstreams, timeouts).map(Arc::new)
     });

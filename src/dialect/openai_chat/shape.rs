@@ -14,18 +14,17 @@ pub(super) struct Annotation<'a> {
     url_citation: UrlCitation<'a>,
 }
 
+/// All but `content` is required by the API: clients that check what they read, such as the AI SDK's,
+/// break off at an answer without it.
 #[derive(Serialize)]
 struct UrlCitation<'a> {
     url: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    title: Option<&'a str>,
+    title: &'a str,
     /// The cited words, as OpenRouter has them.
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    start_index: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    end_index: Option<u64>,
+    start_index: u64,
+    end_index: u64,
 }
 
 pub(super) fn id(opening: &Opening) -> String {
@@ -65,10 +64,10 @@ pub(super) fn annotation(citation: Citation<'_>) -> Option<Annotation<'_>> {
         kind: "url_citation",
         url_citation: UrlCitation {
             url: citation.url?,
-            title: citation.title,
+            title: citation.title.unwrap_or_default(),
             content: citation.text,
-            start_index: citation.start,
-            end_index: citation.end,
+            start_index: citation.start.unwrap_or(0),
+            end_index: citation.end.unwrap_or(0),
         },
     })
 }

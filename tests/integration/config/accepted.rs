@@ -73,7 +73,7 @@ fn the_example_passes() {
 
 #[test]
 fn an_empty_file_is_all_defaults() {
-    for text in ["", "# nothing\n", "---\n"] {
+    for text in ["", "# nothing\n", "---\n", "models:\n", "models: {}\n"] {
         let loaded = parse(text).unwrap_or_else(|problems| panic!("{problems}"));
         let config = loaded.config;
         assert_eq!(config.listen, "127.0.0.1:8080".parse().unwrap());
@@ -152,8 +152,8 @@ fn numbers_and_switches_need_no_quotes() {
         );
         let loaded = parse(&text).unwrap_or_else(|problems| panic!("{problems}"));
         assert_eq!(loaded.config.open, value, "{written}");
-        // Both at once is worth a word: the keys win.
-        assert_eq!(loaded.warnings.len(), usize::from(value));
+        // Both at once is worth a word: the keys win. So is that there are no models.
+        assert_eq!(loaded.warnings.len(), 1 + usize::from(value));
     }
     let config = good("models: {}\nlimits: { streams: 20k, body: 65536 }\n");
     assert_eq!(config.limits.streams, 20_000);

@@ -111,7 +111,11 @@ fn what_is_missing_is_named() {
     let warnings = parse("bedrock: { region: eu-west-1 }", &[])
         .unwrap()
         .warnings;
-    let missing = warnings[0].to_string();
+    let missing = warnings
+        .iter()
+        .find(|warning| warning.path == "upstreams.bedrock.api_key")
+        .unwrap()
+        .to_string();
     assert!(
         missing.starts_with("gateway.yaml:3: upstreams.bedrock.api_key: is missing"),
         "{missing}"
