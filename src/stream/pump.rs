@@ -123,10 +123,6 @@ impl Pump {
                     if live.read(context, &self.recycler, continues) {
                         self.deadlines.last_read = now;
                     }
-                    if live.waits() {
-                        context.waker().wake_by_ref();
-                        return Poll::Pending;
-                    }
                     let ready = live.outlet.take_ready();
                     if ready.is_none() && live.broken.is_some() {
                         self.go_on();
