@@ -2,7 +2,6 @@
 //! another while streams keep what they began with.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -21,7 +20,8 @@ use crate::model::{Error, ErrorCode, Sealer};
 use crate::route::{Route, Target, Timeouts};
 use crate::store::Store;
 use crate::stream::{Registry, Replicas};
-use crate::upstream::{Recycler, Upstream, connections};
+use crate::upstream::exchange::{Connector, Origin, system_certificates};
+use crate::upstream::{Recycler, Upstream};
 
 /// The whole gateway: what outlives a configuration, and the configuration in force.
 pub struct Gateway {
@@ -53,7 +53,7 @@ pub struct App {
 impl Gateway {
     /// # Errors
     /// Where no upstream can be connected to at all: the system's certificates cannot be read.
-    pub fn new(config: Config) -> Result<Self, reqwest::Error> {
+    pub fn new(config: Config) -> Result<Self, rustls::Error> {
         let (metrics, registry) = (Arc::default(), Arc::default());
         let app = App::new(config, None, &metrics, &registry)?;
         Ok(Self {
@@ -78,7 +78,7 @@ impl Gateway {
     ///
     /// # Errors
     /// As [`Gateway::new`]; the old configuration stays in force.
-    pub fn reload(&self, config: Config) -> Result<(), reqwest::Error> {
+    pub fn reload(&self, config: Config) -> Result<(), rustls::Error> {
         let app = App::new(config, Some(&self.app()), &self.metrics, &self.registry)?;
         *self.app.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(app);
         Ok(())
@@ -91,20 +91,19 @@ impl App {
         before: Option<&Self>,
         metrics: &Arc<Metrics>,
         registry: &Arc<Registry>,
-    ) -> Result<Self, reqwest::Error> {
-        let mut clients = HashMap::new();
+    ) -> Result<Self, rustls::Error> {
+        let certificates = system_certificates()?;
         let mut upstreams: HashMap<(&str, Duration), Arc<Upstream>> = HashMap::new();
         let mut targets = HashMap::new();
         for model in config.models.iter() {
             let connect = model.timeouts.connect;
-            let client = match clients.entry(connect) {
-                Entry::Occupied(entry) => entry.into_mut(),
-                Entry::Vacant(entry) => entry.insert(connections(connect)?),
-            };
+            let connector = Connector::new(&certificates, connect);
             let list = model.targets.iter().map(|target| {
                 let upstream = upstreams
                     .entry((&target.upstream.name, connect))
-                    .or_insert_with(|| connected(&target.upstream, client, config.limits.frame));
+                    .or_insert_with(|| {
+                        connected(&target.upstream, &connector, config.limits.frame)
+                    });
                 (Arc::clone(upstream), target.clone())
             });
             targets.insert(model.name.clone(), list.collect());
@@ -172,7 +171,7 @@ impl App {
 /// An upstream that can be asked.
 pub fn connected(
     upstream: &ConfiguredUpstream,
-    client: &reqwest::Client,
+    connector: &Connector,
     frame_cap: usize,
 ) -> Arc<Upstream> {
     Arc::new(Upstream {
@@ -186,7 +185,7 @@ pub fn connected(
             upstream.wire.name(),
             upstream.preset.unwrap_or(&upstream.name),
         ),
-        client: client.clone(),
+        origin: Origin::new(&upstream.base_url, connector),
         frame_cap,
     })
 }

@@ -13,8 +13,8 @@ use http_body_util::BodyDataStream;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
+use super::client::connections;
 use super::{FAILED, FINE};
-use crate::upstream::connections;
 
 /// Sends a prompt to a running gateway and prints the answer as it comes: exit status 0 if it is
 /// complete, else 1.

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::client::connections;
 use super::{FAILED, FINE};
-use crate::upstream::connections;
 
 /// Asks a running gateway whether it is ready: exit status 0 if it is, else 1.
 #[derive(Debug, Clone, clap::Args)]

@@ -2,6 +2,7 @@
 
 pub mod ask;
 pub mod check;
+mod client;
 pub mod healthcheck;
 pub mod keys;
 pub mod record;

@@ -1,11 +1,11 @@
 //! `sluicegate record`: one exchange with a real upstream, saved as a fixture.
 
 use std::fs;
+use std::future::poll_fn;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use http_body_util::BodyExt as _;
 use secrecy::SecretString;
 use serde_json::json;
 
@@ -17,7 +17,8 @@ use crate::dialect::NATIVE;
 use crate::fixture::Exchange;
 use crate::framing::Framing;
 use crate::model::{Error, Request};
-use crate::upstream::{Trace, Upstream, connections, masked};
+use crate::upstream::exchange::{Connector, system_certificates};
+use crate::upstream::{Trace, Upstream, masked};
 use crate::wire::Outgoing;
 
 /// Sends one request to a real upstream and saves the exchange as a fixture for `replay`: the
@@ -70,8 +71,9 @@ impl Record {
             let words = format!("the config has no upstream `{}`", self.upstream);
             return Err(wrong(words));
         };
-        let client = connections(config.timeouts.connect).map_err(|e| failed(e.to_string()))?;
-        let upstream = connected(configured, &client, config.limits.frame);
+        let certificates = system_certificates().map_err(|e| failed(e.to_string()))?;
+        let connector = Connector::new(&certificates, config.timeouts.connect);
+        let upstream = connected(configured, &connector, config.limits.frame);
         let shown = self.request.display();
         let text = fs::read(&self.request).map_err(|e| wrong(format!("{shown}: {e}")))?;
         let request = NATIVE
@@ -128,31 +130,29 @@ async fn receive(
 ) -> Result<bool, String> {
     let mut last = Instant::now();
     let response = upstream.send(outgoing, &Trace::default()).await;
-    let (head, mut body) = response
-        .map_err(|error| error.message().to_owned())?
-        .into_parts();
-    exchange.status = head.status;
-    exchange.headers.clone_from(&head.headers);
-    let mut broke = false;
-    while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else {
-            broke = true;
-            break;
-        };
-        if let Ok(bytes) = frame.into_data()
-            && !bytes.is_empty()
-        {
-            let now = Instant::now();
-            exchange.chunks.push((now - last, bytes.len()));
-            exchange.body.extend_from_slice(&bytes);
-            last = now;
+    let mut response = response.map_err(|error| error.message().to_owned())?;
+    exchange.status = response.status;
+    exchange.headers.clone_from(&response.headers);
+    let broke = loop {
+        let read = poll_fn(|context| {
+            response.body.poll_read(context, |bytes| {
+                let now = Instant::now();
+                exchange.chunks.push((now - last, bytes.len()));
+                exchange.body.extend_from_slice(bytes);
+                last = now;
+            })
+        });
+        match read.await {
+            Ok(true) => break false,
+            Ok(false) => {}
+            Err(_) => break true,
         }
         if exchange.body.len() > LARGEST {
             return Err(format!("the answer is larger than {LARGEST} bytes"));
         }
-    }
+    };
     // Messages with checksums stay as they are; no vendor puts a key in there.
-    let binary = upstream.wire.framing() == Framing::AwsEventStream && head.status.is_success();
+    let binary = upstream.wire.framing() == Framing::AwsEventStream && response.status.is_success();
     if !binary {
         exchange.body = masked_text(&exchange.body, &upstream.secrets());
     }

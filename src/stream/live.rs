@@ -1,4 +1,4 @@
-//! An answer that has begun: reading it, and waiting for the rest of a burst.
+//! An answer that has begun: reading it, and what ends it.
 
 use std::future::Future as _;
 use std::pin::Pin;
@@ -14,15 +14,8 @@ use crate::upstream::{Answer, Recycler};
 
 /// How much is encoded before it is handed over although more is there, in bytes.
 const BATCH: usize = 32 * 1024;
-/// How often a write waits for the connection to the upstream to hand over what it has already
-/// read: it does so one chunk at a time, each after this task has let others run. There is no timer
-/// in it; a turn that brings nothing new ends the waiting.
-const YIELDS: u8 = 16;
-/// How many writes at most do not wait after one that waited in vain, as every token of a model at
-/// work would.
-const LONGEST_PAUSE: u8 = 31;
-/// How many of the upstream's chunks are read before others get their turn.
-const CHUNKS: usize = 64;
+/// How often the upstream is read before others get their turn.
+const READS: usize = 16;
 
 /// An answer that has begun.
 pub(super) struct Live {
@@ -31,21 +24,6 @@ pub(super) struct Live {
     pub(super) source: Option<Source>,
     /// Why the answer broke off, where another target may go on with it.
     pub(super) broken: Option<Error>,
-    waited: Waited,
-}
-
-/// How a write has waited so far, and what the writes before it gained by that.
-#[derive(Default)]
-struct Waited {
-    times: u8,
-    /// How many bytes were there the last time.
-    bytes: usize,
-    /// A poll since then has brought nothing new.
-    polled: bool,
-    /// How many writes do not wait after one that waits in vain.
-    pause: u8,
-    /// How many of them are still to come.
-    left: u8,
 }
 
 pub(super) struct Source {
@@ -60,7 +38,6 @@ impl Live {
             outlet,
             source,
             broken: None,
-            waited: Waited::default(),
         }
     }
 
@@ -71,7 +48,7 @@ impl Live {
         recycler: &Recycler,
         continues: bool,
     ) -> bool {
-        let mut chunks = 0;
+        let mut reads = 0;
         while let Some(source) = &mut self.source {
             if self.outlet.ended() {
                 self.close(recycler);
@@ -80,40 +57,18 @@ impl Live {
             if self.outlet.waiting() >= BATCH {
                 break;
             }
-            if chunks == CHUNKS {
+            if reads == READS {
                 // There is more, but others want their turn.
                 context.waker().wake_by_ref();
                 break;
             }
             match source.answer.poll_read(context, &mut self.outlet) {
                 Poll::Pending => break,
-                Poll::Ready(Ok(_)) => chunks += 1,
+                Poll::Ready(Ok(_)) => reads += 1,
                 Poll::Ready(Err(error)) => self.break_off(error, continues),
             }
         }
-        chunks > 0
-    }
-
-    /// Whether to let others run before what is there is written.
-    pub(super) fn waits(&mut self) -> bool {
-        let bytes = self.outlet.waiting();
-        let waited = &mut self.waited;
-        let more = self.source.is_some() && bytes < BATCH && waited.left == 0;
-        if more && bytes > waited.bytes && waited.times < YIELDS {
-            waited.times += 1;
-            waited.bytes = bytes;
-            waited.polled = false;
-            return true;
-        }
-        // hyper polls a body twice in a turn, so that nobody else has run before the second time.
-        if more && waited.times > 0 && !waited.polled {
-            waited.polled = true;
-            return true;
-        }
-        if bytes > 0 {
-            waited.wrote(bytes);
-        }
-        false
+        reads > 0
     }
 
     /// What ends a stream whatever the upstream does.
@@ -174,19 +129,5 @@ impl Live {
         if let Some(answer) = self.detach() {
             recycler.take(answer);
         }
-    }
-}
-
-impl Waited {
-    fn wrote(&mut self, bytes: usize) {
-        if self.left > 0 {
-            self.left -= 1;
-        } else if self.times == 1 && self.bytes == bytes {
-            self.pause = (2 * self.pause + 1).min(LONGEST_PAUSE);
-            self.left = self.pause;
-        } else {
-            self.pause = 0;
-        }
-        (self.times, self.bytes, self.polled) = (0, 0, false);
     }
 }

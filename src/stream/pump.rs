@@ -66,7 +66,7 @@ enum State {
 type Opening = Pin<Box<dyn Future<Output = (Outlet, Opened)> + Send>>;
 
 enum Opened {
-    Answer(Answer),
+    Answer(Box<Answer>),
     Failed(Error),
     Cancelled,
 }
@@ -148,10 +148,6 @@ impl Pump {
                     live.check(context, cancelled, &self.deadlines, now);
                     if live.read(context, &self.recycler, continues) {
                         self.deadlines.last_read = now;
-                    }
-                    if live.waits() {
-                        context.waker().wake_by_ref();
-                        return Poll::Pending;
                     }
                     let ready = live.outlet.take_ready();
                     if ready.is_none() && live.broken.is_some() {
@@ -269,7 +265,7 @@ impl Pump {
     fn opened(&self, mut outlet: Outlet, opened: Opened) -> State {
         let source = match opened {
             Opened::Answer(answer) => Some(Source {
-                answer,
+                answer: *answer,
                 cut: Box::pin(self.cut.clone().cancelled_owned()),
             }),
             Opened::Failed(error) if !self.answered && !outlet.committed() => {
@@ -315,7 +311,7 @@ async fn opened(
         () = conditions.cut.cancelled() => Opened::Failed(Error::draining()),
         () = ended => Opened::Failed(too_long()),
         answer = route.open(&request, &trace, &mut outlet, &conditions.metrics) => {
-            answer.map_or_else(Opened::Failed, Opened::Answer)
+            answer.map_or_else(Opened::Failed, |answer| Opened::Answer(Box::new(answer)))
         }
     };
     (outlet, opened)

@@ -215,8 +215,8 @@ impl Reader {
             if number > ahead.number {
                 self.ahead = None;
                 unseen.extend_from_slice(told.bytes);
-            } else if epoch <= ahead.epoch {
-                // The client has it.
+            } else if epoch <= ahead.epoch || told.name == "start" {
+                // The client has it, or another replica's word for it.
             } else if told.name == "error" {
                 let number = ahead.next().number;
                 let ordinal = Ordinal { epoch, number };

@@ -1,17 +1,16 @@
 //! One upstream: its address, its credential, its connections.
 
 use std::fmt;
-use std::pin::Pin;
+use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use http_body::Body as _;
-use http_body_util::BodyExt as _;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+use super::exchange::{self, Body, Failure, Origin, Response};
 use super::ingest::Ingest;
 use super::refusal::classify;
 use super::scrub::scrubbed;
@@ -38,7 +37,8 @@ pub struct Upstream {
     pub vendor: Vendor,
     /// Whose seals it reads: those of its preset's vendor, else its own.
     pub sealer: Sealer,
-    pub client: reqwest::Client,
+    /// Where `base_url` leads to.
+    pub origin: Origin,
     /// Bounds one frame of an answer, in bytes.
     pub frame_cap: usize,
 }
@@ -53,30 +53,11 @@ pub struct Trace {
 /// An answer that has begun: its status was good, its events are still to come. Dropping it closes
 /// the connection.
 pub struct Answer {
-    body: reqwest::Body,
+    body: Body,
     ingest: Ingest,
     secrets: Vec<SecretString>,
-}
-
-/// A client for upstream connections: HTTP/1.1 (over HTTP/2 one reader that does not read can
-/// freeze all others), no redirects (they would carry the prompt and the key elsewhere), no
-/// proxies from the environment, no decompression, no retries, no total timeout.
-///
-/// # Errors
-/// Where the system's certificates cannot be read.
-pub fn connections(connect: Duration) -> Result<reqwest::Client, reqwest::Error> {
-    reqwest::Client::builder()
-        .http1_only()
-        .redirect(reqwest::redirect::Policy::none())
-        .referer(false)
-        .no_proxy()
-        .retry(reqwest::retry::never())
-        .connect_timeout(connect)
-        .tcp_nodelay(true)
-        .tcp_keepalive(Duration::from_secs(30))
-        .pool_idle_timeout(Duration::from_secs(30))
-        .user_agent(concat!("sluicegate/", env!("CARGO_PKG_VERSION")))
-        .build()
+    /// What broke it, where that came with the last events.
+    broke: Option<Box<Error>>,
 }
 
 impl Upstream {
@@ -96,16 +77,16 @@ impl Upstream {
         let request = self.sealer.open(request.for_wire(wire)?);
         let mut outgoing = self.wire.request(&request, model, &self.vendor)?;
         outgoing.headers.extend(said.unwrap_or_default());
-        let (head, body) = self.send(outgoing, trace).await?.into_parts();
-        if !head.status.is_success() {
-            let text = refusal_body(body).await;
+        let answer = self.send(outgoing, trace).await?;
+        if !answer.status.is_success() {
+            let text = refusal_body(answer.body).await;
             let mut refusal = self.wire.refusal(&text);
             if let Some(refusal) = &mut refusal {
                 refusal.message = scrubbed(&refusal.message, &self.secrets());
             }
-            return Err(classify(head.status, &head.headers, refusal.as_ref()));
+            return Err(classify(answer.status, &answer.headers, refusal.as_ref()));
         }
-        if let Some(encoding) = head.headers.get(CONTENT_ENCODING)
+        if let Some(encoding) = answer.headers.get(CONTENT_ENCODING)
             && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
         {
             return Err(Error::new(
@@ -118,9 +99,10 @@ impl Upstream {
             ingest.expect_several();
         }
         Ok(Answer {
-            body,
+            body: answer.body,
             ingest,
             secrets: self.secrets(),
+            broke: None,
         })
     }
 
@@ -128,11 +110,7 @@ impl Upstream {
     ///
     /// # Errors
     /// [`ErrorCode::UpstreamUnavailable`].
-    pub async fn send(
-        &self,
-        outgoing: Outgoing,
-        trace: &Trace,
-    ) -> Result<http::Response<reqwest::Body>, Error> {
+    pub async fn send(&self, outgoing: Outgoing, trace: &Trace) -> Result<Response, Error> {
         let mut headers = outgoing.headers;
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
@@ -148,7 +126,7 @@ impl Upstream {
         headers.extend(self.headers.clone());
         let url = address(&self.base_url, &outgoing.path)
             .map_err(|_| Error::new(ErrorCode::Internal, "the upstream's address is no URL"))?;
-        let body = outgoing.body.to_string();
+        let body = outgoing.body.to_string().into_bytes();
         match &self.credential {
             None => {}
             Some(Credential::Bearer(secret)) => {
@@ -160,17 +138,13 @@ impl Upstream {
             }
             // Last: the signature covers what was set before.
             Some(Credential::SigV4(key)) => {
-                sigv4::sign(&mut headers, &url, body.as_bytes(), key, SystemTime::now())?;
+                sigv4::sign(&mut headers, &url, &body, key, SystemTime::now())?;
             }
         }
-        self.client
-            .post(url)
-            .headers(headers)
-            .body(body)
-            .send()
-            .await
-            .map(http::Response::from)
-            .map_err(|error| unreachable(&error))
+        let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
+        let request = exchange::Request::post(target, self.origin.host(), &headers, body);
+        let sent = self.origin.send(&request).await;
+        sent.map_err(|failure| unanswered(&failure))
     }
 
     /// What is never shown, although the upstream may quote it: the credential, and the values of
@@ -199,35 +173,45 @@ impl fmt::Debug for Upstream {
 }
 
 impl Answer {
-    /// Reads what the upstream has ready, one chunk at a time, and hands its events to `sink`.
-    /// `true` is the end: the answer's finish was handed over.
+    /// Reads once what the upstream has ready and hands its events to `sink`. `true` is the end: the
+    /// answer's finish was handed over.
     ///
     /// # Errors
-    /// What broke the answer. The answer must not be read again after that.
+    /// What broke the answer, in a read of its own: the events before it came with the last one. The
+    /// answer must not be read again after that.
     pub fn poll_read(
         &mut self,
         context: &mut Context<'_>,
         sink: &mut dyn Sink,
     ) -> Poll<Result<bool, Error>> {
-        let read = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(bytes) => self.ingest.push(&bytes, sink),
-                // Trailers say nothing here.
-                Err(_) => Ok(()),
-            },
-            Some(Err(_)) => {
-                self.ingest.broken(sink);
+        if let Some(error) = self.broke.take() {
+            return Poll::Ready(Err(*error));
+        }
+        let ingest = &mut self.ingest;
+        let mut pushed = Ok(());
+        let read = ready!(self.body.poll_read(context, |bytes| {
+            if pushed.is_ok() {
+                pushed = ingest.push(bytes, sink);
+            }
+        }));
+        let read = match read {
+            _ if pushed.is_err() || ingest.finished() => pushed,
+            Ok(false) => Ok(()),
+            Ok(true) => ingest.end(sink),
+            Err(error) => {
+                tracing::debug!(%error, "answer broke off");
+                ingest.broken(sink);
                 Err(Error::new(
                     ErrorCode::StreamInterrupted,
                     "the connection to the upstream broke before its answer ended",
                 ))
             }
-            None => self.ingest.end(sink),
         };
-        Poll::Ready(match read {
-            Ok(()) => Ok(self.ingest.finished()),
-            Err(error) => Err(error.map_message(|text| scrubbed(text, &self.secrets))),
-        })
+        if let Err(error) = read {
+            let error = error.map_message(|text| scrubbed(text, &self.secrets));
+            self.broke = Some(Box::new(error));
+        }
+        Poll::Ready(Ok(self.ingest.finished()))
     }
 
     /// The answer is given up: hands what was held back until more is known to `sink`. An answer that
@@ -243,7 +227,7 @@ impl Answer {
 
     /// What is left of a finished answer's body, to be read to its end so that the connection can
     /// be used again.
-    pub fn into_rest(self) -> reqwest::Body {
+    pub(super) fn into_rest(self) -> Body {
         self.body
     }
 }
@@ -270,14 +254,16 @@ pub(super) fn secret_value(text: &str) -> Result<HeaderValue, Error> {
 }
 
 /// The first bytes of a refusal's body, within a time: the status alone says enough.
-async fn refusal_body(mut body: reqwest::Body) -> Vec<u8> {
+async fn refusal_body(mut body: Body) -> Vec<u8> {
     let mut text = Vec::new();
     let read = async {
-        while let Some(Ok(frame)) = body.frame().await {
-            if let Ok(bytes) = frame.into_data() {
-                text.extend_from_slice(&bytes[..bytes.len().min(REFUSAL_CAP - text.len())]);
-            }
-            if text.len() == REFUSAL_CAP {
+        while text.len() < REFUSAL_CAP {
+            let read = poll_fn(|context| {
+                body.poll_read(context, |bytes| {
+                    text.extend_from_slice(&bytes[..bytes.len().min(REFUSAL_CAP - text.len())]);
+                })
+            });
+            if read.await.unwrap_or(true) {
                 break;
             }
         }
@@ -287,32 +273,18 @@ async fn refusal_body(mut body: reqwest::Body) -> Vec<u8> {
     text
 }
 
-/// A request that got no answer. The error's own words would show the URL; what it is about is
+/// A request that got no answer. The failure's own words would show the address; what it is about is
 /// enough.
-fn unreachable(error: &reqwest::Error) -> Error {
-    let message = if error.is_timeout() {
-        "connecting to the upstream took too long"
-    } else if error.is_connect() {
-        "the upstream cannot be reached"
-    } else {
-        "the upstream closed the connection without an answer"
-    };
-    tracing::debug!(error = %causes(error), "request failed");
-    Error::new(ErrorCode::UpstreamUnavailable, message)
-}
-
-/// The causes of an error without the outermost one, which holds the URL.
-fn causes(error: &reqwest::Error) -> String {
-    let mut out = String::new();
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        if !out.is_empty() {
-            out.push_str(": ");
+fn unanswered(failure: &Failure) -> Error {
+    let message = match failure {
+        Failure::TooSlow => "connecting to the upstream took too long",
+        Failure::Unreachable(_) => "the upstream cannot be reached",
+        Failure::Closed(_) | Failure::Malformed(_) => {
+            "the upstream closed the connection without an answer"
         }
-        out.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    out
+    };
+    tracing::debug!(error = %failure, "request failed");
+    Error::new(ErrorCode::UpstreamUnavailable, message)
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | `client` | one upstream: its address, credential and connections; a request out, an answer back |
+//! | `client` | one upstream: its address and credential; a request out, an answer back |
+//! | `exchange` | HTTP/1.1 with it: connections, heads, bodies |
 //! | `recycle` | reads a finished answer's last bytes, so that its connection can be used again |
 //! | `refusal`, `wait` | what a non-2xx answer means, for every wire in one place; how long it asks to wait |
 //! | `scrub`, `account` | keep credentials, and whose account it is, out of messages |
@@ -12,6 +13,7 @@
 
 mod account;
 mod client;
+pub mod exchange;
 pub mod ingest;
 mod recycle;
 mod refusal;
@@ -20,6 +22,6 @@ mod sigv4;
 mod surrogate;
 mod wait;
 
-pub use client::{Answer, Trace, Upstream, connections};
+pub use client::{Answer, Trace, Upstream};
 pub use recycle::Recycler;
 pub use scrub::masked;

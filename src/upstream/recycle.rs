@@ -1,12 +1,13 @@
 //! Reads a finished answer's last bytes, so that its connection can be used again.
 
+use std::future::poll_fn;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use http_body::Body as _;
-use http_body_util::BodyExt as _;
 use tokio_util::task::TaskTracker;
 
 use super::Answer;
+use super::exchange::Body;
 
 /// How long the last bytes may take; then the connection is closed instead.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -20,25 +21,31 @@ pub struct Recycler {
 }
 
 impl Recycler {
-    /// Reads what is left of a finished answer in the background: mostly the end of its chunked
-    /// body, which came with the terminal event or comes right behind it.
+    /// Reads what is left of a finished answer: mostly the end of its chunked body, which came with
+    /// the terminal event and is there already. What is not is waited for in the background.
     pub fn take(&self, answer: Answer) {
         let mut rest = answer.into_rest();
-        if rest.is_end_stream() {
+        let mut left = TRAILING;
+        let mut context = Context::from_waker(Waker::noop());
+        if poll_rest(&mut rest, &mut left, &mut context).is_ready() {
             return;
         }
-        let read = async move {
-            let mut bytes = 0;
-            while let Some(Ok(frame)) = rest.frame().await {
-                bytes += frame.data_ref().map_or(0, |data| data.len());
-                if bytes > TRAILING {
-                    break;
-                }
-            }
-        };
         // A connection that is not done in time is closed with its task.
         self.tasks.spawn(async move {
+            let read = poll_fn(|context| poll_rest(&mut rest, &mut left, context));
             let _ = tokio::time::timeout(PATIENCE, read).await;
         });
+    }
+}
+
+/// Reads a body to its end, or until there were more than `left` bytes.
+fn poll_rest(body: &mut Body, left: &mut usize, context: &mut Context<'_>) -> Poll<()> {
+    loop {
+        let mut bytes = 0;
+        let read = ready!(body.poll_read(context, |content| bytes += content.len()));
+        if bytes > *left || read.unwrap_or(true) {
+            return Poll::Ready(());
+        }
+        *left -= bytes;
     }
 }

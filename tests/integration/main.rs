@@ -6,6 +6,7 @@ mod config;
 mod dialects;
 mod documents;
 mod event_stream;
+mod exchange;
 mod fixture_faults;
 mod fixture_library;
 mod fixture_server;

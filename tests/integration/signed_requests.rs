@@ -8,7 +8,8 @@ use http::HeaderMap;
 use sluicegate::model::{
     Credential, Event, FinishReason, Message, Part, Request, Role, Sealer, SigningKey, Vendor,
 };
-use sluicegate::upstream::{Trace, Upstream, connections};
+use sluicegate::upstream::exchange::{Connector, Origin, system_certificates};
+use sluicegate::upstream::{Trace, Upstream};
 use sluicegate::wire;
 
 use crate::fixture_server::{fast, serve};
@@ -21,10 +22,12 @@ async fn the_signature_covers_what_is_sent() {
     let mut headers = HeaderMap::new();
     headers.insert("x-amzn-bedrock-trace", "ENABLED".parse().unwrap());
     headers.insert("x-team", "blue".parse().unwrap());
+    let base_url = format!("http://{}/base", server.addr());
+    let connector = Connector::new(&system_certificates().unwrap(), Duration::from_secs(5));
     let upstream = Upstream {
         name: "bedrock".to_owned(),
         wire: wire::by_name("bedrock-converse").unwrap(),
-        base_url: format!("http://{}/base", server.addr()),
+        base_url: base_url.clone(),
         credential: Some(Credential::SigV4(SigningKey {
             access_key_id: "AKIDEXAMPLE".into(),
             secret_access_key: "k5ecret".into(),
@@ -35,7 +38,7 @@ async fn the_signature_covers_what_is_sent() {
         headers,
         vendor: Vendor::default(),
         sealer: Sealer::new("bedrock-converse", "bedrock"),
-        client: connections(Duration::from_secs(5)).unwrap(),
+        origin: Origin::new(&base_url.parse().unwrap(), &connector),
         frame_cap: 1 << 20,
     };
     let request = Request {

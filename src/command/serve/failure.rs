@@ -16,7 +16,7 @@ pub(in crate::command) enum Failure {
     Listen(SocketAddr, io::Error),
     Signals(io::Error),
     /// The system's certificates cannot be read.
-    Certificates(reqwest::Error),
+    Certificates(rustls::Error),
     Output(io::Error),
 }
 

@@ -1,0 +1,216 @@
+//! TCP and TLS.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Uri;
+use hyper_util::client::legacy::connect::HttpConnector;
+use rustls::ClientConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::ServerName;
+use rustls_platform_verifier::BuilderVerifierExt as _;
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tower::Service as _;
+use url::{Host, Position, Url};
+
+use super::Failure;
+
+/// How long a connection may wait for its next request.
+const IDLE: Duration = Duration::from_secs(30);
+/// How often the kernel asks a silent peer whether it is there.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// How connections are made: without a proxy, and TLS with HTTP/1.1 alone.
+#[derive(Clone)]
+pub struct Connector {
+    tcp: HttpConnector,
+    tls: Arc<ClientConfig>,
+    patience: Duration,
+    pub(super) idle: Duration,
+}
+
+/// What it takes to connect to one origin.
+pub(super) struct Dial {
+    connector: Connector,
+    url: Url,
+}
+
+/// An open connection.
+pub(super) enum Connection {
+    Plain(TcpStream),
+    Secure(Box<TlsStream<TcpStream>>),
+}
+
+/// TLS that trusts whom the system trusts.
+///
+/// # Errors
+/// Where the system's certificates cannot be read.
+pub fn system_certificates() -> Result<Arc<ClientConfig>, rustls::Error> {
+    let provider = Arc::new(ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_platform_verifier()?
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+impl Connector {
+    /// TCP and TLS together may take `patience`.
+    pub fn new(tls: &Arc<ClientConfig>, patience: Duration) -> Self {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(KEEPALIVE));
+        // Shared among a name's addresses, so that a dead one does not take all of the time.
+        tcp.set_connect_timeout(Some(patience));
+        let mut tls = ClientConfig::clone(tls);
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Self {
+            tcp,
+            tls: Arc::new(tls),
+            patience,
+            idle: IDLE,
+        }
+    }
+
+    /// Connections wait for their next request no longer than `idle`; otherwise it is 30 s.
+    #[must_use]
+    pub fn idle(self, idle: Duration) -> Self {
+        Self { idle, ..self }
+    }
+
+    pub(super) fn to(&self, url: &Url) -> Dial {
+        Dial {
+            connector: self.clone(),
+            url: url.clone(),
+        }
+    }
+}
+
+impl Dial {
+    pub(super) async fn connect(&self) -> Result<Connection, Failure> {
+        let connecting = tokio::time::timeout(self.connector.patience, self.dial());
+        connecting.await.unwrap_or(Err(Failure::TooSlow))
+    }
+
+    async fn dial(&self) -> Result<Connection, Failure> {
+        let certified = self.certified()?;
+        let origin = &self.url[..Position::BeforePath];
+        let address = Uri::try_from(origin).map_err(unreachable)?;
+        let mut tcp = self.connector.tcp.clone();
+        let stream = tcp.call(address).await.map_err(|error| {
+            let cause = std::error::Error::source(&error)
+                .and_then(|cause| cause.downcast_ref::<io::Error>());
+            match cause {
+                Some(cause) if cause.kind() == io::ErrorKind::TimedOut => Failure::TooSlow,
+                _ => unreachable(error),
+            }
+        })?;
+        let stream = stream.into_inner();
+        let Some(name) = certified else {
+            return Ok(Connection::Plain(stream));
+        };
+        let tls = TlsConnector::from(Arc::clone(&self.connector.tls));
+        let secure = tls.connect(name, stream).await.map_err(unreachable)?;
+        Ok(Connection::Secure(Box::new(secure)))
+    }
+
+    /// Whom the certificate must name; `None` is plaintext.
+    fn certified(&self) -> Result<Option<ServerName<'static>>, Failure> {
+        if self.url.scheme() == "http" {
+            return Ok(None);
+        }
+        let name = match self.url.host() {
+            Some(Host::Domain(name)) => {
+                ServerName::try_from(name.to_owned()).map_err(unreachable)?
+            }
+            Some(Host::Ipv4(address)) => ServerName::from(IpAddr::V4(address)),
+            Some(Host::Ipv6(address)) => ServerName::from(IpAddr::V6(address)),
+            None => return Err(unreachable("there is no host")),
+        };
+        Ok(Some(name))
+    }
+}
+
+fn unreachable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Failure {
+    Failure::Unreachable(error.into())
+}
+
+impl Connection {
+    /// Whether an error in writing says that nothing was written. TLS may have sent a part.
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(self, Self::Plain(_))
+    }
+
+    /// Whether the peer has neither closed it nor said anything. It is asked of the kernel, for what
+    /// the runtime knows may be a moment old.
+    pub(super) fn is_silent(&self) -> bool {
+        let stream = match self {
+            Self::Plain(stream) => stream,
+            Self::Secure(stream) => stream.get_ref().0,
+        };
+        let mut byte = [MaybeUninit::uninit()];
+        let peeked = SockRef::from(stream).peek(&mut byte);
+        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Secure(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Secure(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Self::Secure(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Self::Secure(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Secure(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! A body's bytes without what delimits them (RFC 9112, section 7). Pure: the same content for every
+//! way of cutting the bytes.
+
+use std::fmt;
+
+use super::head::Length;
+
+/// How many bytes the extensions of all chunks together may have: 16 KiB.
+const EXTENSIONS: u32 = 16 * 1024;
+/// How many bytes the trailers may have: 16 KiB.
+const TRAILERS: u32 = 16 * 1024;
+
+/// Takes a body apart.
+#[derive(Debug, Clone)]
+pub struct Decoder {
+    state: State,
+    /// How much of a chunk is still to come, or of a body whose length is known.
+    left: u64,
+    extensions: u32,
+    trailers: u32,
+}
+
+/// The bytes are no chunked body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Malformed;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    UntilClosed,
+    Known,
+    /// Before a size's first digit.
+    Size,
+    /// Behind a digit of it.
+    Digits,
+    /// Behind a blank that follows it.
+    Blanks,
+    Extension,
+    SizeLineFeed,
+    Content,
+    ContentReturn,
+    ContentLineFeed,
+    /// Where a trailer begins, or the line that ends the body.
+    Line,
+    Trailer,
+    TrailerLineFeed,
+    LastLineFeed,
+    Ended,
+}
+
+impl Decoder {
+    pub fn new(length: Length) -> Self {
+        let (state, left) = match length {
+            Length::Known(0) => (State::Ended, 0),
+            Length::Known(left) => (State::Known, left),
+            Length::Chunked => (State::Size, 0),
+            Length::UntilClosed => (State::UntilClosed, 0),
+        };
+        Self {
+            state,
+            left,
+            extensions: 0,
+            trailers: 0,
+        }
+    }
+
+    /// The next content of `bytes`, which become what is behind it. `None` once there is no more in
+    /// them, or the body has ended; then `bytes` are what follows it.
+    ///
+    /// # Errors
+    /// Where the bytes are no chunked body; it must not be read on then.
+    pub fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Malformed> {
+        loop {
+            match self.state {
+                State::Ended => return Ok(None),
+                State::UntilClosed | State::Known | State::Content if bytes.is_empty() => {
+                    return Ok(None);
+                }
+                State::UntilClosed => return Ok(Some(std::mem::take(bytes))),
+                State::Known => return Ok(Some(self.content(bytes, State::Ended))),
+                State::Content => return Ok(Some(self.content(bytes, State::ContentReturn))),
+                _ => {}
+            }
+            let Some((byte, rest)) = bytes.split_first() else {
+                return Ok(None);
+            };
+            self.state = self.step(*byte)?;
+            *bytes = rest;
+        }
+    }
+
+    /// Whether all of the body has been read.
+    pub fn ended(&self) -> bool {
+        self.state == State::Ended
+    }
+
+    /// The connection ended; says whether that is the body's end.
+    pub fn closed(&mut self) -> bool {
+        if self.state == State::UntilClosed {
+            self.state = State::Ended;
+        }
+        self.ended()
+    }
+
+    fn content<'a>(&mut self, bytes: &mut &'a [u8], then: State) -> &'a [u8] {
+        let length = usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
+        let (content, rest) = bytes.split_at(length);
+        *bytes = rest;
+        self.left -= length as u64;
+        if self.left == 0 {
+            self.state = then;
+        }
+        content
+    }
+
+    /// One byte of what delimits chunks.
+    fn step(&mut self, byte: u8) -> Result<State, Malformed> {
+        match (self.state, byte) {
+            (State::Size | State::Digits, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+                self.left = self.left.checked_mul(16).ok_or(Malformed)? + digit(byte);
+                Ok(State::Digits)
+            }
+            (State::Digits | State::Blanks, b' ' | b'\t') => Ok(State::Blanks),
+            (State::Digits | State::Blanks, b';') => Ok(State::Extension),
+            (State::Digits | State::Blanks | State::Extension, b'\r') => Ok(State::SizeLineFeed),
+            // Some take a line feed alone for the line's end; they would see other chunks.
+            (State::Extension, b'\n') => Err(Malformed),
+            (State::Extension, _) => {
+                self.extensions = counted(self.extensions, EXTENSIONS)?;
+                Ok(State::Extension)
+            }
+            (State::SizeLineFeed, b'\n') if self.left == 0 => Ok(State::Line),
+            (State::SizeLineFeed, b'\n') => Ok(State::Content),
+            (State::ContentReturn, b'\r') => Ok(State::ContentLineFeed),
+            (State::ContentLineFeed, b'\n') => Ok(State::Size),
+            (State::Line, b'\r') => Ok(State::LastLineFeed),
+            (State::LastLineFeed, b'\n') => Ok(State::Ended),
+            (State::Trailer, b'\r') => Ok(State::TrailerLineFeed),
+            (State::TrailerLineFeed, b'\n') => Ok(State::Line),
+            (State::Line | State::Trailer, _) => {
+                self.trailers = counted(self.trailers, TRAILERS)?;
+                Ok(State::Trailer)
+            }
+            _ => Err(Malformed),
+        }
+    }
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the chunks of the body are malformed")
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+/// A hexadecimal digit's value.
+fn digit(byte: u8) -> u64 {
+    char::from(byte).to_digit(16).map_or(0, u64::from)
+}
+
+fn counted(count: u32, most: u32) -> Result<u32, Malformed> {
+    if count < most {
+        Ok(count + 1)
+    } else {
+        Err(Malformed)
+    }
+}

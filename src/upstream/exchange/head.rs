@@ -1,0 +1,126 @@
+//! An answer's status, headers, and how its body is delimited (RFC 9112, sections 4 to 6).
+
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use memchr::memmem;
+
+/// How many headers an answer may have.
+const MOST_HEADERS: usize = 100;
+
+/// The head of an answer to a `POST`.
+#[derive(Debug)]
+pub struct Head {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub length: Length,
+    /// Whether the connection can be used again once the body has ended.
+    pub keep: bool,
+}
+
+/// How a body is delimited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// So many bytes.
+    Known(u64),
+    Chunked,
+    UntilClosed,
+}
+
+/// Reads the head that `bytes` begin with, and says how long it is; `None` where it is not whole.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, &'static str> {
+    let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
+    let mut response = httparse::Response::new(&mut headers);
+    let length = match response.parse(bytes) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => return Err("it has too many headers"),
+        Err(_) => return Err("its head is malformed"),
+    };
+    let status = response
+        .code
+        .and_then(|code| StatusCode::from_u16(code).ok());
+    let status = status.ok_or("its status is malformed")?;
+    let current = response.version == Some(1);
+    let mut headers = HeaderMap::with_capacity(response.headers.len());
+    for header in response.headers.iter() {
+        let name = HeaderName::from_bytes(header.name.as_bytes());
+        let value = HeaderValue::from_bytes(header.value);
+        let (Ok(name), Ok(value)) = (name, value) else {
+            return Err("a header is malformed");
+        };
+        headers.append(name, value);
+    }
+    let delimited = delimited(status, &headers, current)?;
+    // Both at once is how answers are smuggled; and what no length bounds ends with the connection.
+    let doubtful = headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH);
+    let keep = stays_open(&headers, current) && !doubtful && delimited != Length::UntilClosed;
+    let head = Head {
+        status,
+        headers,
+        length: delimited,
+        keep,
+    };
+    Ok(Some((head, length)))
+}
+
+/// Whether a head may end within `bytes`.
+pub(super) fn may_end(bytes: &[u8]) -> bool {
+    memmem::find(bytes, b"\n\r\n").is_some() || memmem::find(bytes, b"\n\n").is_some()
+}
+
+/// RFC 9112, section 6.3. Codings that were not asked for cannot be read.
+fn delimited(
+    status: StatusCode,
+    headers: &HeaderMap,
+    current: bool,
+) -> Result<Length, &'static str> {
+    if status.is_informational()
+        || status == StatusCode::NO_CONTENT
+        || status == StatusCode::NOT_MODIFIED
+    {
+        return Ok(Length::Known(0));
+    }
+    let mut codings = tokens(headers, &TRANSFER_ENCODING);
+    if let Some(coding) = codings.next() {
+        return match codings.next() {
+            None if current && coding.eq_ignore_ascii_case(b"chunked") => Ok(Length::Chunked),
+            _ => Err("its transfer coding is unknown"),
+        };
+    }
+    if !headers.contains_key(CONTENT_LENGTH) {
+        return Ok(Length::UntilClosed);
+    }
+    let mut lengths = tokens(headers, &CONTENT_LENGTH).map(number);
+    let length = lengths.next().flatten();
+    match length {
+        Some(known) if lengths.all(|other| other == length) => Ok(Length::Known(known)),
+        _ => Err("its content-length is malformed"),
+    }
+}
+
+fn stays_open(headers: &HeaderMap, current: bool) -> bool {
+    let says = |option: &[u8]| {
+        tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case(option))
+    };
+    !says(b"close") && (current || says(b"keep-alive"))
+}
+
+/// The members of a header that is a list, on one line or several.
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let lines = headers.get_all(name).into_iter();
+    lines.flat_map(|line| {
+        line.as_bytes()
+            .split(|byte| *byte == b',')
+            .map(<[u8]>::trim_ascii)
+    })
+}
+
+/// Digits and nothing else: no sign, as `FromStr` would take.
+fn number(text: &[u8]) -> Option<u64> {
+    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    let text = digits.then(|| std::str::from_utf8(text).ok()).flatten()?;
+    text.parse().ok()
+}

@@ -1,0 +1,285 @@
+//! One HTTP/1.1 exchange with a model API: a request out, an answer back, read in the task of whom it
+//! is for. No task and no queue stands between a stream and its upstream's socket, and a stream that
+//! waits holds no buffer.
+//!
+//! | file | does |
+//! |---|---|
+//! | `connect` | TCP and TLS |
+//! | `pool` | connections that wait for their next request |
+//! | `request` | a request's bytes |
+//! | `head` | an answer's status, headers, and how its body is delimited |
+//! | `decoder` | a body's bytes without what delimits them; pure |
+//! | `body` | reads an answer's body from its connection |
+//! | `scratch` | the one buffer of a thread that sockets are read into |
+
+mod body;
+mod connect;
+pub mod decoder;
+pub mod head;
+mod pool;
+mod request;
+mod scratch;
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use http::{HeaderMap, StatusCode};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use url::{Position, Url};
+
+pub use body::Body;
+pub use connect::{Connector, system_certificates};
+pub use request::Request;
+
+use connect::{Connection, Dial};
+use decoder::Decoder;
+use head::Head;
+use pool::Pool;
+
+/// How long an answer's head may be, in bytes, the informational ones before it included.
+const LONGEST_HEAD: usize = 64 * 1024;
+
+/// One scheme, host and port, and the connections to it.
+pub struct Origin {
+    /// What stands in the `host` header.
+    host: String,
+    dial: Dial,
+    pool: Pool,
+}
+
+/// An answer whose body is still to come. Dropping the body closes the connection.
+pub struct Response {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Body,
+}
+
+/// Why a request has no answer.
+#[derive(Debug)]
+pub enum Failure {
+    /// No connection came about: name, TCP or TLS.
+    Unreachable(Box<dyn std::error::Error + Send + Sync>),
+    /// Connecting took too long.
+    TooSlow,
+    /// The connection ended or broke before the answer's head was there.
+    Closed(io::Error),
+    /// What came is no HTTP/1.1, or not to be understood.
+    Malformed(&'static str),
+}
+
+impl Origin {
+    /// Where `url` leads to, which is `http` or `https`; its path is not looked at.
+    pub fn new(url: &Url, connector: &Connector) -> Self {
+        Self {
+            host: url[Position::BeforeHost..Position::AfterPort].to_owned(),
+            pool: Pool::new(connector.idle),
+            dial: connector.to(url),
+        }
+    }
+
+    /// What stands in the `host` header.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Sends a request and waits for the answer's head, over a connection that is there already if one
+    /// is. A request of which anything was written is not sent again.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn send(&self, request: &Request) -> Result<Response, Failure> {
+        while let Some(connection) = self.pool.take() {
+            match self.exchange(connection, request).await {
+                // Closed in the moment it was taken; nothing was written.
+                Err(Refused::Unsent(_)) => {}
+                Err(Refused::Sent(failure)) => return Err(failure),
+                Ok(response) => return Ok(response),
+            }
+        }
+        let connection = self.dial.connect().await?;
+        let answer = self.exchange(connection, request).await;
+        answer.map_err(|refused| match refused {
+            Refused::Unsent(error) => Failure::Closed(error),
+            Refused::Sent(failure) => failure,
+        })
+    }
+
+    async fn exchange(
+        &self,
+        connection: Connection,
+        request: &Request,
+    ) -> Result<Response, Refused> {
+        let mut exchange = Exchange {
+            connection,
+            request,
+            sent: 0,
+            sending: Sending::Writes,
+            head: Vec::new(),
+            skipped: 0,
+        };
+        let (head, early) = poll_fn(|context| exchange.poll(context)).await?;
+        let unsent = match exchange.sending {
+            Sending::Done => None,
+            _ => Some(request.behind(exchange.sent)),
+        };
+        let decoder = Decoder::new(head.length);
+        let pool = head.keep.then(|| self.pool.clone());
+        Ok(Response {
+            status: head.status,
+            headers: head.headers,
+            body: Body::new(exchange.connection, decoder, early, unsent, pool),
+        })
+    }
+}
+
+/// Why one connection gave no answer.
+enum Refused {
+    /// It took nothing of the request.
+    Unsent(io::Error),
+    Sent(Failure),
+}
+
+/// A request on its way and the answer's head.
+struct Exchange<'a> {
+    connection: Connection,
+    request: &'a Request,
+    /// How much of the request is written, in bytes.
+    sent: usize,
+    sending: Sending,
+    /// What came of a head that is not whole yet.
+    head: Vec<u8>,
+    /// How long the informational heads were that came first, in bytes.
+    skipped: usize,
+}
+
+enum Sending {
+    Writes,
+    Flushes,
+    Done,
+    /// The upstream reads no more. It may have said why before that.
+    Broke,
+}
+
+impl Exchange<'_> {
+    /// The answer's head, and what came of its body with it. An answer may come before the request is
+    /// written.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(Head, Vec<u8>), Refused>> {
+        if let Err(error) = self.send(context) {
+            return Poll::Ready(Err(Refused::Unsent(error)));
+        }
+        scratch::with(|buffer| self.receive(context, buffer)).map_err(Refused::Sent)
+    }
+
+    /// # Errors
+    /// Where nothing of the request could be written.
+    fn send(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        loop {
+            match self.sending {
+                Sending::Writes if self.sent == self.request.len() => {
+                    self.sending = Sending::Flushes;
+                }
+                Sending::Writes => {
+                    let rest = self.request.slices(self.sent);
+                    let connection = Pin::new(&mut self.connection);
+                    match connection.poll_write_vectored(context, &rest) {
+                        Poll::Pending => return Ok(()),
+                        Poll::Ready(Ok(written)) if written > 0 => self.sent += written,
+                        Poll::Ready(Err(error)) if self.sent == 0 && self.connection.is_plain() => {
+                            return Err(error);
+                        }
+                        Poll::Ready(_) => self.sending = Sending::Broke,
+                    }
+                }
+                Sending::Flushes => match Pin::new(&mut self.connection).poll_flush(context) {
+                    Poll::Pending => return Ok(()),
+                    Poll::Ready(Ok(())) => self.sending = Sending::Done,
+                    Poll::Ready(Err(_)) => self.sending = Sending::Broke,
+                },
+                Sending::Done | Sending::Broke => return Ok(()),
+            }
+        }
+    }
+
+    fn receive(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<Result<(Head, Vec<u8>), Failure>> {
+        loop {
+            let mut read = ReadBuf::new(buffer);
+            ready!(Pin::new(&mut self.connection).poll_read(context, &mut read))
+                .map_err(Failure::Closed)?;
+            if read.filled().is_empty() {
+                let error = io::ErrorKind::UnexpectedEof.into();
+                return Poll::Ready(Err(Failure::Closed(error)));
+            }
+            if let Some(whole) = self.read(read.filled())? {
+                return Poll::Ready(Ok(whole));
+            }
+        }
+    }
+
+    /// Takes what came; returns the head and what is behind it, once it is whole.
+    fn read(&mut self, bytes: &[u8]) -> Result<Option<(Head, Vec<u8>)>, Failure> {
+        // Mostly a head comes in one piece. One that trickles in is not parsed for every byte.
+        let kept = std::mem::take(&mut self.head);
+        let mut rest = bytes;
+        let joined;
+        if !kept.is_empty() {
+            let seam = kept.len().saturating_sub(3);
+            joined = [&kept, bytes].concat();
+            rest = &joined;
+            if !head::may_end(&joined[seam..]) {
+                self.keep(rest)?;
+                return Ok(None);
+            }
+        }
+        while let Some((head, length)) = head::parse(rest).map_err(Failure::Malformed)? {
+            rest = &rest[length..];
+            self.skipped += length;
+            if self.skipped > LONGEST_HEAD {
+                return Err(Failure::Malformed("its head is too long"));
+            }
+            if !head.status.is_informational() {
+                return Ok(Some((head, rest.to_vec())));
+            }
+            if head.status == StatusCode::SWITCHING_PROTOCOLS {
+                return Err(Failure::Malformed("it switches to another protocol"));
+            }
+        }
+        self.keep(rest)?;
+        Ok(None)
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        if self.skipped + bytes.len() > LONGEST_HEAD {
+            return Err(Failure::Malformed("its head is too long"));
+        }
+        self.head.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(error) => {
+                write!(f, "no connection: {error}")?;
+                let mut next = error.source();
+                while let Some(cause) = next {
+                    write!(f, ": {cause}")?;
+                    next = cause.source();
+                }
+                Ok(())
+            }
+            Self::TooSlow => f.write_str("connecting took too long"),
+            Self::Closed(error) => write!(f, "the connection ended: {error}"),
+            Self::Malformed(why) => write!(f, "the answer cannot be read: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}

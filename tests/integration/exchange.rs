@@ -1,0 +1,172 @@
+//! Answers of upstreams as bytes: their heads, and what delimits their bodies.
+
+use proptest::prelude::*;
+use sluicegate::upstream::exchange::decoder::{Decoder, Malformed};
+use sluicegate::upstream::exchange::head::{Length, parse};
+
+const BODY: &[u8] =
+    b"5\r\nhello\r\n1 ;name=value\r\n,\r\n0006\r\n world\r\n0\r\nx-trailer: 1\r\n\r\nbehind";
+
+/// The content of a body that comes in these pieces, what is behind it, and whether it ended.
+fn read(length: Length, pieces: &[&[u8]]) -> Result<(Vec<u8>, Vec<u8>, bool), Malformed> {
+    let mut decoder = Decoder::new(length);
+    let (mut content, mut behind) = (Vec::new(), Vec::new());
+    for piece in pieces {
+        let mut rest = *piece;
+        while let Some(bytes) = decoder.next(&mut rest)? {
+            content.extend_from_slice(bytes);
+        }
+        behind.extend_from_slice(rest);
+    }
+    Ok((content, behind, decoder.ended()))
+}
+
+#[test]
+fn a_body_is_the_same_however_it_is_cut() {
+    let whole = (b"hello, world".to_vec(), b"behind".to_vec(), true);
+    for cut in 0..=BODY.len() {
+        let (first, second) = BODY.split_at(cut);
+        assert_eq!(
+            read(Length::Chunked, &[first, second]),
+            Ok(whole.clone()),
+            "{cut}"
+        );
+    }
+    let bytes: Vec<_> = BODY.chunks(1).collect();
+    assert_eq!(read(Length::Chunked, &bytes), Ok(whole));
+    for length in 0..BODY.len() {
+        let (content, behind, ended) = read(Length::Known(length as u64), &bytes).unwrap();
+        assert_eq!(
+            (content, behind),
+            (BODY[..length].to_vec(), BODY[length..].to_vec())
+        );
+        assert!(ended);
+    }
+    let (content, _, ended) = read(Length::UntilClosed, &bytes).unwrap();
+    assert_eq!((content.as_slice(), ended), (BODY, false));
+}
+
+#[test]
+fn what_is_no_chunk_is_refused() {
+    let long = format!("1;{}\r\n", "x".repeat(20_000));
+    let trailers = format!("0\r\n{}\r\n\r\n", "x".repeat(20_000));
+    for body in [
+        "\r\n",
+        "x\r\n",
+        "-1\r\n",
+        "+1\r\n",
+        " 1\r\n",
+        "0x1\r\n",
+        "1\na",
+        "1;x\na",
+        "1\r\nab\r\n",
+        "1\r\na\n",
+        "1\r\r\n",
+        "fffffffffffffffff\r\n",
+        "10000000000000000\r\n",
+        &long,
+        &trailers,
+    ] {
+        assert_eq!(
+            read(Length::Chunked, &[body.as_bytes()]),
+            Err(Malformed),
+            "{body:.40}"
+        );
+    }
+    // What only has not ended is no mistake.
+    for cut in 0..BODY.len() - "behind".len() {
+        let (_, _, ended) = read(Length::Chunked, &[&BODY[..cut]]).unwrap();
+        assert!(!ended, "{cut}");
+    }
+}
+
+#[test]
+fn a_head_says_how_its_body_is_delimited_and_whether_the_connection_stays() {
+    let head = |version: &str, headers: &str| {
+        let text = format!("HTTP/{version} 200 OK\r\n{headers}\r\n");
+        let parsed = parse(text.as_bytes()).ok()?;
+        let (head, length) = parsed.expect("a whole head");
+        assert_eq!(length, text.len());
+        Some((head.length, head.keep))
+    };
+    let known = Length::Known;
+    for (version, headers, expected) in [
+        ("1.1", "content-length: 7\r\n", Some((known(7), true))),
+        (
+            "1.1",
+            "content-length: 7, 7\r\ncontent-length: 7\r\n",
+            Some((known(7), true)),
+        ),
+        (
+            "1.1",
+            "content-length: 7\r\nconnection: Close\r\n",
+            Some((known(7), false)),
+        ),
+        ("1.0", "content-length: 7\r\n", Some((known(7), false))),
+        (
+            "1.0",
+            "content-length: 7\r\nconnection: keep-alive\r\n",
+            Some((known(7), true)),
+        ),
+        (
+            "1.1",
+            "transfer-encoding: Chunked\r\n",
+            Some((Length::Chunked, true)),
+        ),
+        // Both are how answers are smuggled.
+        (
+            "1.1",
+            "transfer-encoding: chunked\r\ncontent-length: 7\r\n",
+            Some((Length::Chunked, false)),
+        ),
+        ("1.1", "", Some((Length::UntilClosed, false))),
+        ("1.0", "transfer-encoding: chunked\r\n", None),
+        ("1.1", "transfer-encoding: gzip\r\n", None),
+        ("1.1", "transfer-encoding: gzip, chunked\r\n", None),
+        ("1.1", "content-length: 7, 8\r\n", None),
+        ("1.1", "content-length: 7\r\ncontent-length: 8\r\n", None),
+        ("1.1", "content-length: +7\r\n", None),
+        ("1.1", "content-length: 99999999999999999999\r\n", None),
+        ("1.1", "content-length:\r\n", None),
+        ("1.1", "content length: 7\r\n", None),
+    ] {
+        assert_eq!(head(version, headers), expected, "{version} {headers}");
+    }
+    assert!(
+        parse(b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n")
+            .unwrap()
+            .is_none()
+    );
+    assert!(parse(b"<html>").is_err());
+    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(101));
+    assert!(parse(many.as_bytes()).is_err());
+}
+
+proptest! {
+    #[test]
+    fn chunks_of_any_content_read_back(
+        chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..40), 0..20),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+    ) {
+        let mut body = Vec::new();
+        for chunk in &chunks {
+            body.extend(format!("{:x}\r\n", chunk.len()).into_bytes());
+            body.extend_from_slice(chunk);
+            body.extend_from_slice(b"\r\n");
+        }
+        body.extend_from_slice(b"0\r\n\r\n");
+        let mut places: Vec<_> = cuts.iter().map(|cut| cut.index(body.len() + 1)).collect();
+        places.extend([0, body.len()]);
+        places.sort_unstable();
+        let pieces: Vec<_> = places.windows(2).map(|pair| &body[pair[0]..pair[1]]).collect();
+        prop_assert_eq!(read(Length::Chunked, &pieces), Ok((chunks.concat(), vec![], true)));
+    }
+
+    #[test]
+    fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let whole = read(Length::Chunked, &[&bytes]);
+        let single: Vec<_> = bytes.chunks(1).collect();
+        prop_assert_eq!(read(Length::Chunked, &single).is_ok(), whole.is_ok());
+        let _ = parse(&bytes);
+    }
+}
