@@ -330,17 +330,57 @@ async fn a_killed_replica_ends_its_streams_for_those_who_read_elsewhere() {
     }
 }
 
+/// A gateway that lets another target go on with its answers.
+fn continuing(upstream: &Scripted, valkey: &Valkey) -> TemporaryFile {
+    TemporaryFile::new(&format!(
+        "upstreams: {{ a: {{ wire: openai-chat, base_url: 'http://{}/v1' }} }}\n\
+         models: {{ m: {{ continue: on, targets: [ {{ upstream: a, model: one }} ] }} }}\n\
+         resume: {{ window: 1h }}\ndrain: 50ms\n{}\n",
+        upstream.addr(),
+        state(valkey)
+    ))
+}
+
+#[tokio::test]
+async fn a_drain_hands_over_what_others_can_go_on_with() {
+    let (upstream, valkey) = (Scripted::bind().await, Valkey::start());
+    let file = continuing(&upstream, &valkey);
+    let leaving = Serving::start(&file, &[]).await;
+    let there = Serving::start(&file, &[]).await;
+    let asked = Asked::prompt("m");
+    let answering = async {
+        let mut exchange = upstream.request().await;
+        exchange.begin().await;
+        exchange.token("one").await;
+        exchange
+    };
+    let (mut answer, exchange) = tokio::join!(leaving.ask(&asked), answering);
+    answer.expect("start").await;
+    let token = answer.event().await.unwrap();
+    leaving.program.signal(Signal::TERM);
+    // It is no end of the stream: who comes back with this finds the rest.
+    let error = answer.event().await.unwrap();
+    assert_eq!((error.name.as_str(), &error.id), ("error", &token.id));
+    assert_eq!(error.data["error"]["code"], "draining");
+    assert_eq!(error.data["error"]["retryable"], true);
+    assert_eq!(answer.event().await, None);
+    exchange.closed().await;
+    let back = Asked::prompt("m").header("last-event-id", &error.id);
+    let mut answer = there.ask(&back).await;
+    let mut exchange = upstream.request().await;
+    exchange.begin().await;
+    exchange.token(" two").await;
+    exchange.finish().await;
+    let events = answer.rest().await;
+    assert_eq!((text(&events).as_str(), outcome(&events)), (" two", ""));
+    assert_eq!(events.last().unwrap().data["continued"], 1);
+    assert!(!upstream.was_asked_again());
+}
+
 #[tokio::test]
 async fn a_killed_replica_s_stream_is_gone_on_with_where_it_is_read() {
     let (upstream, valkey) = (Scripted::bind().await, Valkey::start());
-    let config = format!(
-        "upstreams: {{ a: {{ wire: openai-chat, base_url: 'http://{}/v1' }} }}\n\
-         models: {{ m: {{ continue: on, targets: [ {{ upstream: a, model: one }} ] }} }}\n\
-         resume: {{ window: 1h }}\n{}\n",
-        upstream.addr(),
-        state(&valkey)
-    );
-    let file = TemporaryFile::new(&config);
+    let file = continuing(&upstream, &valkey);
     let killed = Serving::start(&file, &[]).await;
     let there = Serving::start(&file, &[]).await;
     let asked = Asked::prompt("m");
