@@ -125,6 +125,21 @@ class Bench:
         done = subprocess.run(words, stdout=subprocess.PIPE, check=True, timeout=1800)
         return json.loads(done.stdout)
 
+    def multiplexed(self, workload, tokens, pace_us, streams, connections, ramp):
+        """Streams of the native dialect over HTTP/2, many to a connection; kept as the others are."""
+        model = "openai-chat/" + MODEL.format(tokens, 1, pace_us)
+        with self.upstream() as upstream, self.gateway(upstream.address, 1, self.options.window) as proxy:
+            words = [self.options.driver, "multiplexed", "--target", proxy.address, "--model", model, "--key", KEY,
+                     "--streams", streams, "--connections", connections, "--ramp", ramp, "--watch", proxy.id]
+            done = subprocess.run(list(map(str, words)), stdout=subprocess.PIPE, check=True, timeout=1800)
+        seen = {"workload": workload, "subject": "gateway", "streams": streams, "connections": connections,
+                **json.loads(done.stdout)}
+        seen["kib_per_stream"] = ratio(seen["memory_after_kib"] - seen["memory_before_kib"], seen["open"])
+        self.results.append(seen)
+        if seen["incomplete"]:
+            print(f"bench: {workload}: {seen['incomplete']} incomplete: {seen['reason']}", flush=True)
+        return seen
+
     @contextlib.contextmanager
     def upstream(self):
         address = free_address()
@@ -305,11 +320,15 @@ def table_scale(bench):
     storm = bench.measure("storm", "gateway", 20, 1, 1_000, connections=2_000, once=True, storm=True, rounds=3,
                           ramp=0, warm=0)
     crowd = held(bench, "crowd", "gateway", 9_500)
+    storm2 = bench.multiplexed("storm over HTTP/2", 20, 1_000, streams=2_000, connections=20, ramp=0)
+    crowd2 = bench.multiplexed("crowd over HTTP/2", 14, 1_000_000, streams=9_500, connections=95, ramp=5)
     table(["", "answers", "took, s", "first token, ms: p50", "p99", "incomplete"], [
         [name, seen["total_answers"], f"{seen['took_seconds']:.1f}", number(seen["first_token_ms"]["p50"]),
          number(seen["first_token_ms"]["p99"]), seen["incomplete"]]
-        for name, seen in [("2,000 connections at once", storm), ("9,500 open streams", crowd)]
+        for name, seen in [("2,000 connections at once", storm), ("2,000 over 20 HTTP/2 connections", storm2),
+                           ("9,500 open streams", crowd), ("9,500 over 95 HTTP/2 connections", crowd2)]
     ])
+    print(f"\n{crowd2['kib_per_stream']:.1f} KiB per stream over HTTP/2, {crowd['kib_per_stream']:.1f} over HTTP/1.1")
 
 
 SECTIONS = {

@@ -170,7 +170,7 @@ impl Plan {
     }
 }
 
-fn ids(list: &str) -> Result<Vec<u32>, Box<dyn Error>> {
+pub fn ids(list: &str) -> Result<Vec<u32>, Box<dyn Error>> {
     let ids = list.split(',').filter(|id| !id.is_empty());
     Ok(ids.map(str::parse).collect::<Result<_, _>>()?)
 }
@@ -195,7 +195,7 @@ fn protocol(dialect: &str, streamed: bool) -> Result<(&'static str, Looks), Box<
     Ok((path, looks))
 }
 
-fn body(dialect: &str, model: &str, streamed: bool) -> String {
+pub fn body(dialect: &str, model: &str, streamed: bool) -> String {
     let text = "Tell me how a canal lock works, step by step, as if I had never seen one.";
     match dialect {
         "native" => format!(r#"{{"model":"{model}","prompt":"{text}"}}"#),

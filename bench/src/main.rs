@@ -1,5 +1,6 @@
 //! `sluicegate-bench upstream …` and `sluicegate-bench load …`: what stands behind and before the
 //! gateway while `bench/run.py` measures it. One thread each, nothing but epoll and prepared bytes.
+//! `sluicegate-bench multiplexed …` is a load over HTTP/2, with the h2 crate.
 
 #[allow(dead_code, reason = "the micro-benchmarks need more of it")]
 mod answer;
@@ -7,6 +8,7 @@ mod arguments;
 mod clock;
 mod histogram;
 mod load;
+mod multiplexed;
 mod process;
 mod reader;
 mod upstream;
@@ -31,6 +33,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     match arguments.command.as_str() {
         "upstream" => upstream::run(&mut arguments),
         "load" => load::run(&mut arguments),
-        other => Err(format!("{other:?} is neither `upstream` nor `load`").into()),
+        "multiplexed" => multiplexed::run(&mut arguments),
+        other => Err(format!("{other:?} is no command").into()),
     }
 }

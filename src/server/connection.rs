@@ -62,10 +62,11 @@ pub(super) async fn serve(
     let Ok(Ok(first)) = first else {
         return; // It has said nothing.
     };
+    // In boxes, so that neither takes the other's room too.
     let ended = if first.starts_with(PREFACE) {
-        serve_http2(stream, first, peer, router, stop).await
+        Box::pin(serve_http2(stream, first, peer, router, stop)).await
     } else {
-        serve_http1(stream, first, peer, router, stop).await
+        Box::pin(serve_http1(stream, first, peer, router, stop)).await
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "connection ended");
