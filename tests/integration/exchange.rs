@@ -49,7 +49,7 @@ fn a_body_is_the_same_however_it_is_cut() {
 #[test]
 fn what_is_no_chunk_is_refused() {
     let long = format!("1;{}\r\n", "x".repeat(20_000));
-    let trailers = format!("0\r\n{}\r\n\r\n", "x".repeat(20_000));
+    let trailers = format!("0\r\nx:{}\r\n\r\n", "x".repeat(20_000));
     for body in [
         "\r\n",
         "x\r\n",
@@ -64,6 +64,9 @@ fn what_is_no_chunk_is_refused() {
         "1\r\r\n",
         "fffffffffffffffff\r\n",
         "10000000000000000\r\n",
+        "5\r\nhello\r\n0\r\nworld\r\n",
+        "0\r\n: y\r\n",
+        "0\r\nx: y\n\r\n",
         &long,
         &trailers,
     ] {

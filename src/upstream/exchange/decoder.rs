@@ -41,7 +41,8 @@ enum State {
     ContentLineFeed,
     /// Where a trailer begins, or the line that ends the body.
     Line,
-    Trailer,
+    TrailerName,
+    TrailerValue,
     TrailerLineFeed,
     LastLineFeed,
     Ended,
@@ -134,12 +135,18 @@ impl Decoder {
             (State::ContentLineFeed, b'\n') => Ok(State::Size),
             (State::Line, b'\r') => Ok(State::LastLineFeed),
             (State::LastLineFeed, b'\n') => Ok(State::Ended),
-            (State::Trailer, b'\r') => Ok(State::TrailerLineFeed),
-            (State::TrailerLineFeed, b'\n') => Ok(State::Line),
-            (State::Line | State::Trailer, _) => {
+            // Content behind a false last chunk is no trailer.
+            (State::TrailerName, b':') => Ok(State::TrailerValue),
+            (State::Line | State::TrailerName, _) if is_token(byte) => {
                 self.trailers = counted(self.trailers, TRAILERS)?;
-                Ok(State::Trailer)
+                Ok(State::TrailerName)
             }
+            (State::TrailerValue, b'\r') => Ok(State::TrailerLineFeed),
+            (State::TrailerValue, b'\t' | b' '..=b'~' | 0x80..) => {
+                self.trailers = counted(self.trailers, TRAILERS)?;
+                Ok(State::TrailerValue)
+            }
+            (State::TrailerLineFeed, b'\n') => Ok(State::Line),
             _ => Err(Malformed),
         }
     }
@@ -152,6 +159,11 @@ impl fmt::Display for Malformed {
 }
 
 impl std::error::Error for Malformed {}
+
+/// Whether it may be in a header's name.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
 
 /// A hexadecimal digit's value.
 fn digit(byte: u8) -> u64 {
