@@ -1,11 +1,12 @@
 //! One client's connection: HTTP/1.1 or HTTP/2, from its first bytes to its graceful end.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::{self, Cursor};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
@@ -24,6 +25,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use super::socket::ClientSocket;
+use crate::stream::Stop;
 
 /// How long a client may take to send its request's head, and how long a connection may idle.
 const HEAD_TIME: Duration = Duration::from_secs(30);
@@ -109,9 +111,14 @@ async fn serve_http1(
             TowerToHyperService::new(service),
         );
     let mut connection = pin!(connection);
-    tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
+    let mut stop = Stop::new(stop);
+    let served = poll_fn(|context| match connection.as_mut().poll(context) {
+        Poll::Ready(ended) => Poll::Ready(Some(ended)),
+        Poll::Pending => stop.poll(context).map(|()| None),
+    });
+    match served.await {
+        Some(ended) => ended,
+        None => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -1,19 +1,17 @@
 //! How long an upstream may be silent, and how long an answer may take.
 
-use std::future::Future as _;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
+use super::patience::Alarm;
 use crate::model::{Error, ErrorCode};
 use crate::route::Timeouts;
 
-/// A live stream's deadlines in one timer. The timer is not touched for every token: it fires when
-/// something may be due, and is set again if nothing is.
+/// A live stream's deadlines in one timer.
 pub(super) struct Deadlines {
-    timer: Pin<Box<Sleep>>,
+    alarm: Alarm,
     idle: Duration,
     pub(super) last_read: Instant,
     pub(super) end: Option<Instant>,
@@ -23,7 +21,7 @@ impl Deadlines {
     pub(super) fn new(timeouts: Timeouts) -> Self {
         let now = Instant::now();
         Self {
-            timer: Box::pin(tokio::time::sleep_until(now + timeouts.idle)),
+            alarm: Alarm::new(now + timeouts.idle),
             idle: timeouts.idle,
             last_read: now,
             end: timeouts.total.map(|total| now + total),
@@ -31,24 +29,19 @@ impl Deadlines {
     }
 
     /// Waits until a deadline has passed.
-    pub(super) fn poll(&mut self, context: &mut Context<'_>, mut now: Instant) -> Poll<Error> {
-        loop {
-            let mut next = self.last_read + self.idle;
-            if next <= now {
-                return Poll::Ready(stalled(self.idle));
-            }
-            if let Some(end) = self.end {
-                if end <= now {
-                    return Poll::Ready(too_long());
-                }
-                next = next.min(end);
-            }
-            if self.timer.deadline() > next || self.timer.is_elapsed() {
-                self.timer.as_mut().reset(next);
-            }
-            ready!(self.timer.as_mut().poll(context));
-            now = Instant::now();
-        }
+    pub(super) fn poll(&mut self, context: &mut Context<'_>, now: Instant) -> Poll<Error> {
+        let stalls = self.last_read + self.idle;
+        let due = self.end.map_or(stalls, |end| end.min(stalls));
+        let passed = self.alarm.poll(context, due, now);
+        passed.map(|()| match due == stalls {
+            true => stalled(self.idle),
+            false => too_long(),
+        })
+    }
+
+    /// Whether they are waited for, so that they need not be polled before something happens.
+    pub(super) fn are_awaited(&self, now: Instant) -> bool {
+        self.alarm.is_set(now)
     }
 }
 

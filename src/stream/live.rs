@@ -1,14 +1,12 @@
 //! An answer that has begun: reading it, and what ends it.
 
-use std::future::Future as _;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::time::Instant;
-use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::deadlines::{Deadlines, too_long};
 use super::outlet::Outlet;
+use super::patience::Stop;
 use crate::model::{Error, ErrorCode};
 use crate::upstream::{Answer, Recycler};
 
@@ -29,7 +27,14 @@ pub(super) struct Live {
 pub(super) struct Source {
     pub(super) answer: Answer,
     /// Ends the stream with `draining`.
-    pub(super) cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    pub(super) cut: Stop,
+}
+
+/// What there was to read.
+pub(super) struct Read {
+    pub(super) anything: bool,
+    /// More wakes the task.
+    pub(super) drained: bool,
 }
 
 impl Live {
@@ -41,14 +46,15 @@ impl Live {
         }
     }
 
-    /// Reads everything that the upstream has ready, within a batch; says whether that was anything.
+    /// Reads everything that the upstream has ready, within a batch.
     pub(super) fn read(
         &mut self,
         context: &mut Context<'_>,
         recycler: &Recycler,
         continues: bool,
-    ) -> bool {
+    ) -> Read {
         let mut reads = 0;
+        let mut drained = false;
         while let Some(source) = &mut self.source {
             if self.outlet.ended() {
                 self.close(recycler);
@@ -63,12 +69,18 @@ impl Live {
                 break;
             }
             match source.answer.poll_read(context, &mut self.outlet) {
-                Poll::Pending => break,
+                Poll::Pending => {
+                    drained = true;
+                    break;
+                }
                 Poll::Ready(Ok(_)) => reads += 1,
                 Poll::Ready(Err(error)) => self.break_off(error, continues),
             }
         }
-        reads > 0
+        Read {
+            anything: reads > 0,
+            drained,
+        }
     }
 
     /// What ends a stream whatever the upstream does.
@@ -86,7 +98,7 @@ impl Live {
             source.answer.broken(&mut self.outlet);
             self.outlet.cancel();
             self.detach();
-        } else if source.cut.as_mut().poll(context).is_ready() {
+        } else if source.cut.poll(context).is_ready() {
             self.fail(&Error::draining());
         } else if deadlines.end.is_some_and(|end| end <= now) {
             self.fail(&too_long());

@@ -99,7 +99,11 @@ impl Log {
         if position < first.at {
             return Err(Dropped);
         }
-        let index = self.writes.partition_point(|write| write.at <= position) - 1;
+        // Who keeps up wants the last one; a search would touch many that are long out of the cache.
+        let index = match self.writes.back() {
+            Some(last) if last.at <= position => self.writes.len() - 1,
+            _ => self.writes.partition_point(|write| write.at <= position) - 1,
+        };
         let write = &self.writes[index];
         let bytes = write.bytes.slice((position - write.at) as usize..);
         if self.buffer.is_none() {

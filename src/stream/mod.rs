@@ -11,6 +11,7 @@
 //! | `pump` | the state machine from the upstream to bytes: opening, live, ended; deadlines |
 //! | `live` | an answer that has begun: reading it, and waiting for the rest of a burst |
 //! | `deadlines` | how long an upstream may be silent, and how long an answer may take |
+//! | `patience` | waits that are polled for every token and over once a stream |
 //! | `outlet` | the pump's end: what is written, and what is settled with it |
 //! | `transcript` | events to the client's bytes; exactly one terminal event |
 //! | `receipt` | settles a stream once, however it ends |
@@ -31,6 +32,7 @@ mod live;
 mod log;
 mod multiplex;
 mod outlet;
+mod patience;
 mod pump;
 mod receipt;
 mod registry;
@@ -44,6 +46,7 @@ mod viewer;
 
 pub use multiplex::{Lane, Multiplex, Positions, Source};
 pub use outlet::Outlet;
+pub use patience::Stop;
 pub use pump::Conditions;
 pub use receipt::{Held, Receipt, Subject};
 pub use registry::{Found, Registry, Seat};

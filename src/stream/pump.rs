@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::deadlines::{Deadlines, too_long};
 use super::live::{Live, Source};
 use super::outlet::Outlet;
+use super::patience::Stop;
 use crate::metrics::Metrics;
 use crate::model::{Error, ErrorCode, Request};
 use crate::route::Route;
@@ -46,6 +47,8 @@ pub(super) struct Pump {
     again: Option<Box<Again>>,
     /// Whether the client has its 200: then every failure is told in the stream.
     answered: bool,
+    /// Whether polling it again brings nothing before its waker was called.
+    waits: bool,
 }
 
 #[derive(Clone)]
@@ -100,6 +103,7 @@ impl Pump {
             cancelled,
             again,
             answered: false,
+            waits: false,
         }
     }
 
@@ -126,12 +130,25 @@ impl Pump {
                 conditions,
             })),
             answered: true,
+            waits: false,
         }
     }
 
     /// The next bytes: whole events, everything that the upstream has ready. `None` once the
     /// terminal event was given, or where the stream was refused before it began.
     pub(super) fn poll_bytes(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        self.waits = false;
+        let polled = self.poll_state(context);
+        self.waits |= polled.is_pending();
+        polled
+    }
+
+    /// Whether polling it again brings nothing before its waker was called.
+    pub(super) fn waits(&self) -> bool {
+        self.waits
+    }
+
+    fn poll_state(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
             match &mut self.state {
                 State::Ended(_) => return Poll::Ready(None),
@@ -146,7 +163,8 @@ impl Pump {
                     let cancelled = self.cancelled.load(Ordering::Relaxed);
                     let continues = self.again.is_some();
                     live.check(context, cancelled, &self.deadlines, now);
-                    if live.read(context, &self.recycler, continues) {
+                    let read = live.read(context, &self.recycler, continues);
+                    if read.anything {
                         self.deadlines.last_read = now;
                     }
                     let ready = live.outlet.take_ready();
@@ -158,6 +176,7 @@ impl Pump {
                         self.state = State::Ended(live.outlet.failure().cloned());
                     }
                     if ready.is_some() {
+                        self.waits = read.drained && self.deadlines.are_awaited(now);
                         return Poll::Ready(ready);
                     }
                     if let State::Live(live) = &mut self.state {
@@ -266,7 +285,7 @@ impl Pump {
         let source = match opened {
             Opened::Answer(answer) => Some(Source {
                 answer: *answer,
-                cut: Box::pin(self.cut.clone().cancelled_owned()),
+                cut: Stop::new(self.cut.clone()),
             }),
             Opened::Failed(error) if !self.answered && !outlet.committed() => {
                 outlet.refuse(&error);

@@ -40,7 +40,7 @@ pub struct Stream {
     /// None where another replica makes the stream, and it is only followed here; that may change.
     pub(super) pump: OnceLock<Mutex<Pump>>,
     pub(super) shared: Arc<Shared>,
-    /// Wakes everybody who waits for more.
+    /// Wakes everybody who waits for more, to drive it.
     pub(super) waker: Waker,
     pub(super) keeping: OnceLock<Keeping>,
     id: Option<StreamId>,
@@ -330,7 +330,8 @@ impl Stream {
             return false;
         };
         let mut pump = match pump.try_lock() {
-            Ok(pump) => pump,
+            Ok(pump) if self.shared.take_due() => pump,
+            Ok(_) => return false,
             Err(TryLockError::WouldBlock) => return false,
             Err(TryLockError::Poisoned(poisoned)) => {
                 let mut pump = poisoned.into_inner();
@@ -347,6 +348,9 @@ impl Stream {
         let Poll::Ready(bytes) = pump.poll_bytes(&mut context) else {
             return false;
         };
+        if !pump.waits() {
+            self.shared.set_due();
+        }
         let ended = pump.ended() && !before;
         let last = match &bytes {
             Some(bytes) if ended => last_told(bytes).map(|told| told.ordinal),
@@ -366,8 +370,11 @@ impl Stream {
         }
         let unqueued = !std::mem::replace(&mut state.queued, true);
         state.waiting.retain(|(waiting, _)| *waiting != driver);
+        let alone = state.waiting.is_empty();
         drop(state);
-        self.waker.wake_by_ref();
+        if !alone {
+            self.shared.tell();
+        }
         if let Some(keeping) = self.keeping() {
             if ended {
                 keeping.registry.ended(self, keeping, last);

@@ -22,7 +22,7 @@ impl Stream {
         state.log.push(bytes);
         state.ended |= ended;
         drop(state);
-        self.waker.wake_by_ref();
+        self.shared.tell();
     }
 
     /// Somebody else makes the stream from here on.
@@ -37,7 +37,7 @@ impl Stream {
         state.ended = true;
         state.cut_off = Some(why);
         drop(state);
-        self.waker.wake_by_ref();
+        self.shared.tell();
     }
 
     /// This replica makes it from here on: the next who reads drives it.
@@ -48,7 +48,7 @@ impl Stream {
         // Nobody takes over twice what is followed no more.
         let _ = self.keeping.set(keeping);
         let _ = self.pump.set(Mutex::new(pump));
-        self.waker.wake_by_ref();
+        self.shared.tell();
     }
 
     /// Whether another replica may take it over.
@@ -99,7 +99,7 @@ impl Stream {
         let shows = state.visible() > before;
         drop(state);
         if shows {
-            self.waker.wake_by_ref();
+            self.shared.tell();
         }
         more
     }
@@ -119,7 +119,7 @@ impl Stream {
     pub(super) fn show(&self) {
         let held = self.shared.lock().held_at.take();
         if held.is_some() {
-            self.waker.wake_by_ref();
+            self.shared.tell();
         }
     }
 

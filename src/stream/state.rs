@@ -1,6 +1,7 @@
 //! What the viewers of a stream and whoever drives it have in common.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
@@ -12,6 +13,8 @@ use crate::model::{Error, Ordinal};
 /// What viewers and whoever drives have in common.
 pub(super) struct Shared {
     state: Mutex<State>,
+    /// Whether driving the stream may bring something.
+    due: AtomicBool,
 }
 
 /// What of a stream is shared.
@@ -217,6 +220,7 @@ impl Shared {
                 superseded: false,
                 forks: Vec::new(),
             }),
+            due: AtomicBool::new(true),
         }
     }
 
@@ -224,22 +228,43 @@ impl Shared {
         // Whole after every statement, so a panic elsewhere leaves nothing half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Wakes those who wait.
+    pub(super) fn tell(&self) {
+        let mut state = self.lock();
+        // Whoever waits again meanwhile stands behind all of them, and is not woken in their place.
+        let mut left = state.waiting.len();
+        while let Some((_, waker)) = state.waiting.pop_front() {
+            drop(state);
+            waker.wake();
+            left -= 1;
+            if left == 0 {
+                return;
+            }
+            state = self.lock();
+        }
+    }
+
+    /// Driving the stream may bring something.
+    pub(super) fn set_due(&self) {
+        self.due.store(true, Ordering::Release);
+    }
+
+    /// Whether that was said since it was last asked.
+    pub(super) fn take_due(&self) -> bool {
+        self.due.swap(false, Ordering::AcqRel)
+    }
 }
 
+/// What the pump waits for wakes through this.
 impl Wake for Shared {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // Whoever waits again meanwhile stands behind all of them, and is not woken in their place.
-        let count = self.lock().waiting.len();
-        for _ in 0..count {
-            let woken = self.lock().waiting.pop_front();
-            if let Some((_, waker)) = woken {
-                waker.wake();
-            }
-        }
+        self.set_due();
+        self.tell();
     }
 }
 
@@ -282,7 +307,7 @@ mod tests {
                 hasty
             })
             .collect();
-        shared.wake_by_ref();
+        shared.tell();
         for hasty in &waiting {
             assert_eq!(*hasty.woken.lock().unwrap(), 1);
         }

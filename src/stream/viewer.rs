@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::alone;
 use super::outlet::Outlet;
+use super::patience::Alarm;
 use super::pump::{Conditions, Pump};
 use super::registry::Seat;
 use super::shared::{Found, Keeping, Stream};
@@ -287,10 +288,9 @@ impl Body for Viewer {
     }
 }
 
-/// A sign of life after every period in which nothing was written. The timer is not touched for
-/// every write: it fires when a sign may be due, and is set again if none is.
+/// A sign of life after every period in which nothing was written.
 pub struct Heartbeat {
-    timer: Pin<Box<Sleep>>,
+    alarm: Alarm,
     period: Duration,
     beat: &'static [u8],
     last_write: Instant,
@@ -300,7 +300,7 @@ impl Heartbeat {
     pub fn new(period: Duration, beat: &'static [u8]) -> Self {
         let now = Instant::now();
         Self {
-            timer: Box::pin(tokio::time::sleep_until(now + period)),
+            alarm: Alarm::new(now + period),
             period,
             beat,
             last_write: now,
@@ -313,16 +313,9 @@ impl Heartbeat {
 
     /// The sign, once it is due.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Bytes> {
-        loop {
-            let next = self.last_write + self.period;
-            if next <= Instant::now() {
-                self.wrote();
-                return Poll::Ready(Bytes::from_static(self.beat));
-            }
-            if self.timer.deadline() > next || self.timer.is_elapsed() {
-                self.timer.as_mut().reset(next);
-            }
-            ready!(self.timer.as_mut().poll(context));
-        }
+        let due = self.last_write + self.period;
+        ready!(self.alarm.poll(context, due, Instant::now()));
+        self.wrote();
+        Poll::Ready(Bytes::from_static(self.beat))
     }
 }

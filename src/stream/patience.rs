@@ -1,0 +1,164 @@
+//! Waits that are polled for every token and over once a stream at most. Polled by the same task
+//! again, they touch neither the runtime's timers nor its lists of who waits.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+/// Waits for a time that is put off again and again. The timer fires when the time may have come, and
+/// is set again if it was put off meanwhile.
+pub struct Alarm {
+    timer: Pin<Box<Sleep>>,
+    set_for: Instant,
+    /// Who is woken by the timer.
+    waiting: Option<Waker>,
+}
+
+/// Waits for a token to be cancelled.
+pub struct Stop {
+    token: CancellationToken,
+    cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Who is woken by the token.
+    waiting: Option<Waker>,
+}
+
+impl Alarm {
+    /// Its first time is probably `first`.
+    pub fn new(first: Instant) -> Self {
+        Self {
+            timer: Box::pin(tokio::time::sleep_until(first)),
+            set_for: first,
+            waiting: None,
+        }
+    }
+
+    /// Waits until `due`, which may be another time than before.
+    pub fn poll(&mut self, context: &mut Context<'_>, due: Instant, mut now: Instant) -> Poll<()> {
+        while now < due {
+            // A timer that is set too late or has fired is of no use.
+            if self.set_for > due || self.set_for <= now {
+                self.timer.as_mut().reset(due);
+                self.set_for = due;
+                self.waiting = None;
+            }
+            if is_waiting(self.waiting.as_ref(), context) {
+                return Poll::Pending;
+            }
+            if self.timer.as_mut().poll(context).is_pending() {
+                self.waiting = Some(context.waker().clone());
+                return Poll::Pending;
+            }
+            now = Instant::now().max(self.set_for);
+        }
+        Poll::Ready(())
+    }
+
+    /// Whether its timer will fire after `now`, for who polled it last.
+    pub fn is_set(&self, now: Instant) -> bool {
+        self.waiting.is_some() && now < self.set_for
+    }
+}
+
+impl Stop {
+    pub fn new(token: CancellationToken) -> Self {
+        Self {
+            cancelled: Box::pin(token.clone().cancelled_owned()),
+            token,
+            waiting: None,
+        }
+    }
+
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if is_waiting(self.waiting.as_ref(), context) && !self.token.is_cancelled() {
+            return Poll::Pending;
+        }
+        let cancelled = self.cancelled.as_mut().poll(context);
+        self.waiting = cancelled.is_pending().then(|| context.waker().clone());
+        cancelled
+    }
+}
+
+fn is_waiting(waiting: Option<&Waker>, context: &Context<'_>) -> bool {
+    waiting.is_some_and(|waiting| waiting.will_wake(context.waker()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn an_alarm_that_is_put_off_and_moved_forward_comes_in_time() {
+        let begin = Instant::now();
+        let mut alarm = Alarm::new(begin + SECOND);
+        let mut due = begin + SECOND;
+        // Put off each time that it is polled, at first; the timer's own firing is one of them.
+        let mut polls = 0;
+        poll_fn(|context| {
+            polls += 1;
+            if polls < 4 {
+                due = Instant::now() + 2 * SECOND;
+                context.waker().wake_by_ref();
+            }
+            alarm.poll(context, due, Instant::now())
+        })
+        .await;
+        assert!((2 * SECOND..3 * SECOND).contains(&begin.elapsed()));
+        // Moved forward, it does not wait for the later time that its timer was set for.
+        let begin = Instant::now();
+        let mut far = true;
+        poll_fn(|context| {
+            let due = begin + if far { 60 * SECOND } else { SECOND };
+            let polled = alarm.poll(context, due, Instant::now());
+            if std::mem::take(&mut far) {
+                context.waker().wake_by_ref();
+            }
+            polled
+        })
+        .await;
+        assert!((SECOND..2 * SECOND).contains(&begin.elapsed()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_task_that_polls_is_the_one_that_is_woken() {
+        let begin = Instant::now();
+        let (mut alarm, token) = (Alarm::new(begin + SECOND), CancellationToken::new());
+        let mut stop = Stop::new(token.clone());
+        let mut nobody = Context::from_waker(Waker::noop());
+        assert!(alarm.poll(&mut nobody, begin + SECOND, begin).is_pending());
+        assert!(stop.poll(&mut nobody).is_pending());
+        let waiting = tokio::spawn(async move {
+            poll_fn(|context| alarm.poll(context, begin + SECOND, Instant::now())).await;
+            poll_fn(|context| stop.poll(context)).await;
+        });
+        tokio::time::sleep(2 * SECOND).await;
+        token.cancel();
+        waiting.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_stop_is_told_of_however_often_it_was_asked_before() {
+        let token = CancellationToken::new();
+        let mut stop = Stop::new(token.clone());
+        let mut polls = 0;
+        poll_fn(|context| {
+            polls += 1;
+            let polled = stop.poll(context);
+            if polls == 3 {
+                token.cancel();
+            } else {
+                context.waker().wake_by_ref();
+            }
+            polled
+        })
+        .await;
+        assert_eq!(polls, 4);
+    }
+}
