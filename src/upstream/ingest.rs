@@ -1,6 +1,7 @@
 //! An upstream's bytes to events: framing, decoder and grammar in a row.
 
 use super::surrogate;
+use super::template::{Said, Template};
 use crate::framing::{Frame, Framer, Remainder};
 use crate::model::{Error, ErrorCode, Event, Grammar, Sink};
 use crate::wire::{Decoder, Wire, interrupted};
@@ -11,6 +12,7 @@ pub struct Ingest {
     framer: Framer,
     decoder: Box<dyn Decoder>,
     grammar: Grammar,
+    template: Template,
     /// Frames whose text had half a surrogate pair.
     mended: u64,
 }
@@ -22,6 +24,7 @@ impl Ingest {
             framer: Framer::new(wire.framing(), cap),
             decoder: wire.decoder(),
             grammar: Grammar::default(),
+            template: Template::default(),
             mended: 0,
         }
     }
@@ -41,13 +44,22 @@ impl Ingest {
             framer,
             decoder,
             grammar,
+            template,
             mended,
         } = self;
         if grammar.finished() {
             return Ok(());
         }
         let read = framer.push(bytes, &mut |frame| {
-            read(decoder.as_mut(), frame, &mut grammar.check(sink), mended)?;
+            let mut sink = grammar.check(sink);
+            if let Some(event) = template.read(frame) {
+                sink.event(event);
+                return Ok(());
+            }
+            let said = read(decoder.as_mut(), frame, &mut sink, mended)?;
+            if decoder.repeats() {
+                template.learn(frame, &said);
+            }
             if grammar.finished() {
                 // Any error stops the framer.
                 return Err(interrupted());
@@ -137,7 +149,7 @@ impl Ingest {
     }
 }
 
-/// Reads one frame. One that does not parse is read again without the halves of surrogate pairs that
+/// Reads one frame and says what it said. One that does not parse is read again without the halves of surrogate pairs that
 /// tokenizers of bytes and of UTF-16 cut texts into; nothing may have come of it before, which is so
 /// unless a wire reads on after it has told something.
 fn read(
@@ -145,20 +157,21 @@ fn read(
     frame: &Frame<'_>,
     sink: &mut dyn Sink,
     mended: &mut u64,
-) -> Result<(), Error> {
-    let mut told = false;
+) -> Result<Said, Error> {
+    let mut said = Said::Nothing;
     let read = decoder.frame(frame, &mut |event: Event<'_>| {
-        told = true;
+        said.and(&event, frame.data);
         sink.event(event);
     });
-    match read {
-        Err(error) if error.code() == ErrorCode::BadUpstreamData && !told => {
+    match (read, said) {
+        (Err(error), Said::Nothing) if error.code() == ErrorCode::BadUpstreamData => {
             let data = surrogate::mended(frame.data).ok_or(error)?;
             *mended += 1;
             let data = &*data;
-            decoder.frame(&Frame { data, ..*frame }, sink)
+            decoder.frame(&Frame { data, ..*frame }, sink)?;
+            Ok(Said::More)
         }
-        read => read,
+        (read, said) => read.map(|()| said),
     }
 }
 

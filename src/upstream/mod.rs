@@ -9,6 +9,7 @@
 //! | `scrub`, `account` | keep credentials, and whose account it is, out of messages |
 //! | `sigv4` | signs requests to AWS |
 //! | `ingest` | an answer's bytes to events |
+//! | `template` | reads what is like the frame before it without parsing it |
 //! | `surrogate` | mends text that a vendor cut within a character |
 
 mod account;
@@ -20,6 +21,7 @@ mod refusal;
 mod scrub;
 mod sigv4;
 mod surrogate;
+mod template;
 mod wait;
 
 pub use client::{Answer, Trace, Upstream};

@@ -101,6 +101,13 @@ pub trait Decoder: Send {
     /// upstream's own in-band error. The stream is over with the first one.
     fn frame(&mut self, frame: &Frame<'_>, sink: &mut dyn Sink) -> Result<(), Error>;
 
+    /// Whether a frame that differs from the one before in nothing but the text that this one said
+    /// would say its own text and nothing else, and leave nothing behind that was not there: then it
+    /// need not be read.
+    fn repeats(&self) -> bool {
+        false
+    }
+
     /// Reads a whole answer that came as one JSON document instead of a stream, to its finish.
     ///
     /// # Errors

@@ -50,13 +50,17 @@ fn pieces_of_text() -> Vec<(&'static str, &'static str, Around)> {
     ]
 }
 
-fn read(wire: &str, name: &str, message: &str) -> Replayed {
-    let body = match wire {
+fn framed(wire: &str, name: &str, message: &str) -> Vec<u8> {
+    match wire {
         "bedrock-converse" => build::named("event", name, message.as_bytes()),
         "ollama-chat" => format!("{message}\n").into_bytes(),
         _ if name.is_empty() => format!("data: {message}\n\n").into_bytes(),
         _ => format!("event: {name}\ndata: {message}\n\n").into_bytes(),
-    };
+    }
+}
+
+fn read(wire: &str, name: &str, message: &str) -> Replayed {
+    let body = framed(wire, name, message);
     let wire = wire::by_name(wire).unwrap();
     replay::replay(wire, dialect::NATIVE, &Request::default(), [&body[..]])
 }
@@ -172,5 +176,50 @@ fn a_document_that_is_an_end_mark_is_no_answer() {
         let code = read.map_err(|error| error.code());
         assert_eq!(code, Err(ErrorCode::BadUpstreamData), "{body:?}");
         assert_eq!(events, [] as [&str; 0], "{body:?}");
+    }
+}
+
+/// Tokens that are alike but for their text are read without being parsed; what is read is what a
+/// parser finds, whatever the text and wherever the stream stops being alike.
+#[test]
+fn every_text_is_read_as_it_is_written_however_alike_the_messages_are() {
+    let texts = [
+        "a",
+        "b",
+        " ",
+        "",
+        "\"",
+        "c\\",
+        "\n",
+        "naïve",
+        "\u{7f}",
+        "\u{0}",
+        "你好 🚀",
+        "}]}",
+        "x",
+        "y",
+    ];
+    for (wire, name, around) in pieces_of_text() {
+        let mut body = Vec::new();
+        for round in 0..3 {
+            for (place, text) in texts.iter().enumerate() {
+                let mut message = around((*text).into());
+                if round == 1 {
+                    // Never the same one twice.
+                    message["extra"] = place.into();
+                }
+                body.extend(framed(wire, name, &message.to_string()));
+            }
+        }
+        let mut ingest = Ingest::new(wire::by_name(wire).unwrap(), 1 << 10);
+        let mut said = Vec::new();
+        let read = ingest.push(&body, &mut |event: Event<'_>| match event {
+            Event::Text(text) => said.push(text.to_owned()),
+            other => panic!("{wire}: {other:?}"),
+        });
+        assert_eq!(read.map_err(|error| error.code()), Ok(()), "{wire}");
+        let all = texts.iter().filter(|text| !text.is_empty());
+        let all: Vec<&str> = all.copied().collect();
+        assert_eq!(said, [&all[..], &all, &all].concat(), "{wire}");
     }
 }

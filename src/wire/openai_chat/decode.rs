@@ -48,6 +48,10 @@ impl Decoder for ChatDecoder {
         self.chunk(frame.name, data, sink)
     }
 
+    fn repeats(&self) -> bool {
+        true
+    }
+
     fn document(&mut self, document: &str, sink: &mut dyn Sink) -> Result<(), Error> {
         self.whole = true;
         self.chunk("", document, sink)?;
