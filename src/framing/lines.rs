@@ -23,6 +23,32 @@ pub(super) struct Lines {
     cap: usize,
 }
 
+/// One line without its end.
+#[derive(Clone, Copy)]
+pub(super) enum Line<'read, 'call> {
+    /// It stands in the bytes that are read as it is.
+    Standing(&'read str),
+    /// It came in pieces, or was repaired, and lasts for one call.
+    Passing(&'call str),
+}
+
+impl Line<'_, '_> {
+    pub(super) fn as_str(&self) -> &str {
+        match self {
+            Self::Standing(text) => text,
+            Self::Passing(text) => text,
+        }
+    }
+
+    /// What is left of it without its first `length` bytes, and a space that may come then.
+    pub(super) fn behind(self, length: usize) -> Self {
+        match self {
+            Self::Standing(text) => Self::Standing(behind(text, length)),
+            Self::Passing(text) => Self::Passing(behind(text, length)),
+        }
+    }
+}
+
 impl Lines {
     pub(super) fn new(cap: usize) -> Self {
         Self {
@@ -35,10 +61,10 @@ impl Lines {
     }
 
     /// Hands every line that `bytes` completes to `each`.
-    pub(super) fn push(
+    pub(super) fn push<'read>(
         &mut self,
-        mut bytes: &[u8],
-        each: &mut dyn FnMut(&str) -> Result<(), Error>,
+        mut bytes: &'read [u8],
+        each: &mut dyn FnMut(Line<'read, '_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         if self.after_cr && !bytes.is_empty() {
             self.after_cr = false;
@@ -50,11 +76,14 @@ impl Lines {
             let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
             self.check(line)?;
             if self.partial.is_empty() {
-                self.hand_over(line, each)?;
+                match self.text(line) {
+                    Cow::Borrowed(text) => each(Line::Standing(text))?,
+                    Cow::Owned(text) => each(Line::Passing(&text))?,
+                }
             } else {
                 let mut whole = std::mem::take(&mut self.partial);
                 whole.extend_from_slice(line);
-                self.hand_over(&whole, each)?;
+                each(Line::Passing(&self.text(&whole)))?;
                 whole.clear();
                 self.partial = whole;
             }
@@ -81,7 +110,7 @@ impl Lines {
         if line.is_empty() {
             return Ok(());
         }
-        self.hand_over(&line, each)
+        each(&self.text(&line))
     }
 
     pub(super) fn repaired(&self) -> u64 {
@@ -95,11 +124,7 @@ impl Lines {
         Ok(())
     }
 
-    fn hand_over(
-        &mut self,
-        line: &[u8],
-        each: &mut dyn FnMut(&str) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    fn text<'line>(&mut self, line: &'line [u8]) -> Cow<'line, str> {
         let line = if std::mem::take(&mut self.opening) {
             line.strip_prefix(BOM).unwrap_or(line)
         } else {
@@ -107,8 +132,13 @@ impl Lines {
         };
         let (text, broken) = repaired(line);
         self.repaired += u64::from(broken);
-        each(&text)
+        text
     }
+}
+
+fn behind(text: &str, length: usize) -> &str {
+    let rest = text.get(length..).unwrap_or_default();
+    rest.strip_prefix(' ').unwrap_or(rest)
 }
 
 /// `bytes` as text, with U+FFFD for what is no UTF-8, and whether there was any. A line is whole

@@ -31,6 +31,7 @@ impl Ndjson {
     pub(super) fn push(&mut self, bytes: &[u8], sink: &mut FrameSink<'_>) -> Result<(), Error> {
         let (body, cap) = (&mut self.body, self.cap);
         self.lines.push(bytes, &mut |line| {
+            let line = line.as_str();
             if body.holds(line, cap)? || line.trim_ascii().is_empty() {
                 return Ok(());
             }

@@ -10,7 +10,7 @@
 
 use memchr::memchr;
 
-use super::lines::Lines;
+use super::lines::{Line, Lines};
 use super::{Frame, FrameSink, Remainder, no_stream, over_cap};
 use crate::model::Error;
 
@@ -34,6 +34,14 @@ struct Block {
     cap: usize,
 }
 
+/// A block and the read that goes on with it.
+struct Reading<'read, 'block> {
+    block: &'block mut Block,
+    /// The data so far, where that is one line of this read: mostly it is the only one, and the frame
+    /// ends before it would have to be copied.
+    held: Option<&'read str>,
+}
+
 impl Sse {
     pub(super) fn new(cap: usize) -> Self {
         Self {
@@ -46,24 +54,27 @@ impl Sse {
     }
 
     pub(super) fn push(&mut self, bytes: &[u8], sink: &mut FrameSink<'_>) -> Result<(), Error> {
-        let block = &mut self.block;
+        let mut reading = self.block.read();
         self.lines.push(bytes, &mut |line| {
-            if line.is_empty() {
-                block.dispatch(sink)
+            if line.as_str().is_empty() {
+                reading.dispatch(sink)
             } else {
-                block.add(line)
+                reading.add(line)
             }
-        })
+        })?;
+        reading.keep();
+        Ok(())
     }
 
     pub(super) fn end(&mut self) -> Result<Remainder, Error> {
-        let block = &mut self.block;
-        self.lines.end(&mut |line| block.add(line))?;
-        if !block.recognised {
+        let mut reading = self.block.read();
+        self.lines
+            .end(&mut |line| reading.add(Line::Passing(line)))?;
+        if !reading.block.recognised {
             return Err(no_stream());
         }
         let mut remainder = Remainder::Nothing;
-        block.dispatch(&mut |frame| {
+        reading.dispatch(&mut |frame| {
             remainder = Remainder::Unended {
                 name: frame.name.to_owned(),
                 data: frame.data.to_owned(),
@@ -79,36 +90,52 @@ impl Sse {
 }
 
 impl Block {
-    fn add(&mut self, line: &str) -> Result<(), Error> {
-        if self.size + line.len() > self.cap {
-            return Err(over_cap(self.cap));
+    fn read(&mut self) -> Reading<'_, '_> {
+        Reading {
+            block: self,
+            held: None,
         }
-        if self.size == 0 && line.starts_with(['{', '[']) {
-            self.document = true;
+    }
+
+    fn rename(&mut self, name: &str) {
+        self.name.clear();
+        self.name.push_str(name);
+    }
+}
+
+impl<'read> Reading<'read, '_> {
+    fn add(&mut self, line: Line<'read, '_>) -> Result<(), Error> {
+        let text = line.as_str();
+        let block = &mut *self.block;
+        if block.size + text.len() > block.cap {
+            return Err(over_cap(block.cap));
         }
-        if self.document {
+        if block.size == 0 && text.starts_with(['{', '[']) {
+            block.document = true;
+        }
+        if block.document {
             self.push_data(line);
         } else if !self.add_field(line) {
             return Ok(());
         }
-        self.size += line.len() + 1;
+        self.block.size += text.len() + 1;
         Ok(())
     }
 
     /// Says whether the line is a part of the event: a comment is not.
-    fn add_field(&mut self, line: &str) -> bool {
-        let (name, value) = match memchr(b':', line.as_bytes()) {
-            Some(colon) => (&line[..colon], &line[colon + 1..]),
-            None => (line, ""),
-        };
+    fn add_field(&mut self, line: Line<'read, '_>) -> bool {
+        let text = line.as_str();
+        let colon = memchr(b':', text.as_bytes()).unwrap_or(text.len());
+        let name = &text[..colon];
+        let value = line.behind(colon + 1);
         match name {
-            "data" => self.push_data(value.strip_prefix(' ').unwrap_or(value)),
-            "event" => self.rename(value.strip_prefix(' ').unwrap_or(value)),
+            "data" => self.push_data(value),
+            "event" => self.block.rename(value.as_str()),
             "error" => {
-                let value = value.trim_start();
+                let value = value.as_str().trim_start();
                 if value.starts_with('{') {
-                    self.rename("error");
-                    self.push_data(value);
+                    self.block.rename("error");
+                    self.push_data(Line::Passing(value));
                 }
             }
             "" | "id" | "retry" => {}
@@ -116,38 +143,51 @@ impl Block {
             // knows. What stands behind it may still be a document.
             _ => return !name.starts_with('\u{feff}'),
         }
-        self.recognised = true;
+        self.block.recognised = true;
         !name.is_empty()
     }
 
-    fn push_data(&mut self, line: &str) {
-        self.data.push_str(line);
-        self.data.push('\n');
+    fn push_data(&mut self, line: Line<'read, '_>) {
+        match line {
+            Line::Standing(text) if self.held.is_none() && self.block.data.is_empty() => {
+                self.held = Some(text);
+            }
+            _ => {
+                self.keep();
+                self.block.data.push_str(line.as_str());
+                self.block.data.push('\n');
+            }
+        }
     }
 
-    fn rename(&mut self, name: &str) {
-        self.name.clear();
-        self.name.push_str(name);
+    /// What is held stays when the read is over.
+    fn keep(&mut self) {
+        if let Some(text) = self.held.take() {
+            self.block.data.push_str(text);
+            self.block.data.push('\n');
+        }
     }
 
     /// An event without data is none.
     fn dispatch(&mut self, sink: &mut FrameSink<'_>) -> Result<(), Error> {
-        let outcome = match self.data.strip_suffix('\n') {
+        let held = self.held.take();
+        let block = &mut *self.block;
+        let outcome = match held.or_else(|| block.data.strip_suffix('\n')) {
             None => Ok(()),
-            Some(document) if self.document => sink(&Frame::new("", document.trim_end())),
+            Some(document) if block.document => sink(&Frame::new("", document.trim_end())),
             Some(data) => {
                 // An event without a name is one named `message`, says the standard.
-                let name = match self.name.as_str() {
+                let name = match block.name.as_str() {
                     "message" => "",
                     name => name,
                 };
                 sink(&Frame::new(name, data))
             }
         };
-        self.name.clear();
-        self.data.clear();
-        self.size = 0;
-        self.document = false;
+        block.name.clear();
+        block.data.clear();
+        block.size = 0;
+        block.document = false;
         outcome
     }
 }
