@@ -5,8 +5,13 @@ use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use mimalloc::MiMalloc;
 use sluicegate::command::{Stop, ask, check, healthcheck, keys, record, replay, serve};
 use tracing_subscriber::EnvFilter;
+
+/// A request takes some hundred small pieces of memory for a short time.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// The streaming front door for AI apps.
 #[derive(Debug, Parser)]
