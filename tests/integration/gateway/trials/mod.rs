@@ -14,7 +14,7 @@
 //! `SLUICEGATE_SEED` repeats the chances of a run; `make soak` runs the same for long.
 
 mod continuer;
-mod proxy;
+pub mod proxy;
 mod reader;
 mod site;
 
