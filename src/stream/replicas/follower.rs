@@ -10,7 +10,7 @@ use super::batch::{Ask, Batch, Entry};
 use super::keys::Keys;
 use super::orphan::Orphan;
 use super::writer::Ending;
-use super::{Inner, LEASE, RENEWAL, millis};
+use super::{GONE, Inner, LEASE, RENEWAL, millis};
 use crate::dialect::native::{last_told, told};
 use crate::model::{Error, Ordinal, StreamId};
 use crate::stream::shared::Stream;
@@ -18,8 +18,6 @@ use crate::stream::shared::Stream;
 /// How long a replica's sign of life may be missing. With the time that the last sign holds, a
 /// stream whose replica was killed ends within five seconds for everybody, on a busy machine too.
 const MISSING: Duration = Duration::from_secs(1);
-/// How long the store may be gone before those who read another replica's stream are told.
-const GONE: Duration = Duration::from_secs(5);
 /// How long a stream that nobody reads is followed.
 const UNREAD: Duration = Duration::from_secs(2);
 

@@ -26,7 +26,7 @@
 //! nothing that the replica before may still write, whenever that reaches the store, gets in behind
 //! it. Whoever takes over goes on with the answer, where the model's `continue` is on and what was
 //! asked is in the log, or ends it with an error. A replica that finds its stream taken over although
-//! it lives lets go of it.
+//! it lives lets go of it, where its readers can go on elsewhere, and else tells them its own.
 //!
 //! Readers of the replica that is gone may have more than the store: every event's id tells its epoch,
 //! so nobody takes what one replica said for what another said under the same number. Streams that
@@ -84,6 +84,10 @@ const CANCELLING: Duration = Duration::from_secs(2);
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// What a client waits for that asks again.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long the store may be gone before those who read another replica's stream are told.
+pub(super) const GONE: Duration = Duration::from_secs(5);
+/// By when whoever reads a stream on another replica has said so to a store that is back.
+pub(super) const SAID_AGAIN: Duration = Duration::from_secs(2);
 
 /// This replica's part in the streams that replicas share.
 pub struct Replicas {
@@ -314,13 +318,17 @@ impl Replicas {
         work.abandoned.push((keeping.stream, keeping.window));
     }
 
-    /// How long the stream goes on for those who read it on another replica, or did until lately.
-    pub(super) async fn awaited(&self, id: StreamId) -> Option<Duration> {
+    /// How long the stream goes on for those who read it on another replica, or did until lately;
+    /// `None` where nobody does.
+    ///
+    /// # Errors
+    /// Where the store does not say.
+    pub(super) async fn awaited(&self, id: StreamId) -> Result<Option<Duration>, StoreError> {
         let mut command = redis::cmd("PTTL");
         command.arg(self.inner.keys.viewed(id));
-        let left: i64 = self.inner.store.query(&command).await.ok()?;
+        let left: i64 = self.inner.store.query(&command).await?;
         // Negative where nobody does.
-        u64::try_from(left).ok().map(Duration::from_millis)
+        Ok(u64::try_from(left).ok().map(Duration::from_millis))
     }
 }
 

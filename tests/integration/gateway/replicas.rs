@@ -282,6 +282,52 @@ async fn without_its_store_a_stream_goes_on_and_is_stored_when_it_is_back() {
 }
 
 #[tokio::test]
+async fn a_store_that_is_gone_ends_no_stream_that_is_read_elsewhere() {
+    let (upstream, mut valkey) = (Scripted::bind().await, Valkey::start());
+    let (here, there) = pair(&upstream, &valkey, "{ window: 300ms }").await;
+    for forgets in [false, true] {
+        let (answer, mut exchange, stream) = begun(&here, &upstream).await;
+        let mut reader = viewed(&there, &stream).await;
+        reader.expect("start").await;
+        reader.expect("token").await;
+        if forgets {
+            valkey.kill();
+        } else {
+            valkey.stall();
+        }
+        drop(answer);
+        // The window passes, and nobody can say who reads the stream.
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        if forgets {
+            valkey.revive();
+        } else {
+            valkey.go_on();
+        }
+        for replica in [&here, &there] {
+            soon(replica.gateway.app().store.as_ref().unwrap().up()).await;
+        }
+        // It passes again, and now it is known.
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        exchange.token("two").await;
+        exchange.finish().await;
+        let events = reader.rest().await;
+        assert_eq!((text(&events).as_str(), outcome(&events)), ("two", ""));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_nobody_reads_does_not_outlive_its_store_for_ever() {
+    let (upstream, valkey) = (Scripted::bind().await, Valkey::start());
+    let (here, _there) = pair(&upstream, &valkey, "{ window: 100ms }").await;
+    let (answer, exchange, stream) = begun(&here, &upstream).await;
+    valkey.stall();
+    drop(answer);
+    exchange.closed().await;
+    let (code, body) = status(&here, &stream).await;
+    assert_eq!((code, &body["error"]["code"]), (410, &Value::from("gone")));
+}
+
+#[tokio::test]
 async fn a_killed_replica_ends_its_streams_for_those_who_read_elsewhere() {
     let (upstream, valkey) = (Scripted::bind().await, Valkey::start());
     let config = kept_targets(&[upstream.addr()], "{ window: 1h }", &state(&valkey));
