@@ -165,7 +165,7 @@ impl App {
                 Some(before) => before.limiter.succeeded_by(&settings, state),
                 None => Gate::new(&settings, state),
             },
-            replicas: replicas(&config, before, store.as_ref(), registry),
+            replicas: replicas(&config, before, store.as_ref(), registry, metrics),
             store,
             targets,
             config,
@@ -240,6 +240,7 @@ fn replicas(
     before: Option<&App>,
     store: Option<&Arc<Store>>,
     registry: &Arc<Registry>,
+    metrics: &Arc<Metrics>,
 ) -> Option<Arc<Replicas>> {
     let store = store?;
     let same = |before: &&App| {
@@ -256,6 +257,7 @@ fn replicas(
     Some(Arc::new(Replicas::new(
         store,
         registry,
+        Arc::clone(metrics),
         config.resume.buffer,
         config.resume.window,
     )))
