@@ -51,6 +51,9 @@ enum Trouble {
     Kill,
     /// The store stands still, or a gateway loses its connections to it.
     Store,
+    /// A gateway cannot reach the store for so long that the others take its streams over. Those who
+    /// read there may be told another end, and nobody a mixture.
+    Part,
 }
 
 /// What happens to a stream that breaks.
@@ -109,6 +112,12 @@ async fn a_store_that_is_gone_for_a_while_harms_no_stream() {
     assert_eq!(counts.interrupted, 0);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_is_cut_off_tells_nobody_a_mixture() {
+    let counts = rounds(2, Trouble::Part).await;
+    assert!(counts.resumes > counts.trials);
+}
+
 /// `make soak`.
 #[ignore = "runs for SLUICEGATE_SOAK minutes"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -124,7 +133,7 @@ async fn soak() {
             Trouble::Nothing,
             Trouble::Kill,
             Trouble::Store,
-            Trouble::Nothing,
+            Trouble::Part,
         ];
         let trouble = trouble[number as usize % trouble.len()];
         round(&site, &whole, seed, number, trouble, &mut counts).await;
@@ -197,6 +206,7 @@ async fn round(
                     .await
             }
             Trouble::Store => site.disturb_store(&mut random).await,
+            Trouble::Part => site.part(&mut random).await,
         }
     };
     let ended = async {
@@ -254,6 +264,10 @@ async fn trial(
     while let Some(read) = reading.join_next().await {
         let (mut reader, ended) = read.unwrap();
         counts.count(&reader, kind);
+        if reader.forgotten && trouble == Trouble::Part {
+            counts.forgotten += 1;
+            continue;
+        }
         if reader.forgotten {
             assert_eq!(kind, Kind::Plain, "{stream} was forgotten");
             let killed = site.killed(origin, begun).expect("its gateway lives");
@@ -266,6 +280,11 @@ async fn trial(
         }
         let told = text(&reader.events);
         match outcome(&reader.events) {
+            "stream_interrupted" if trouble == Trouble::Part => {
+                assert!(whole.starts_with(&told), "{told}");
+                counts.interrupted += 1;
+            }
+            "" if trouble == Trouble::Part => assert_eq!(told, whole),
             "" => {
                 assert_eq!(told, whole);
                 // To the last byte, whoever read it wherever.

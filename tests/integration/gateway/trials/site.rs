@@ -126,6 +126,16 @@ impl Site {
         }
     }
 
+    /// Cuts one replica off from the store for a while: all live, and the others may take over what it
+    /// makes.
+    pub async fn part(&self, random: &mut Random) {
+        let replica = random.within(0..self.replicas.len() as u64) as usize;
+        let link = &self.replicas[replica].store;
+        link.hold(true);
+        sleep(Duration::from_millis(random.within(3000..6000))).await;
+        link.hold(false);
+    }
+
     /// How much memory each gateway has in use, in KiB.
     pub async fn memory(&self) -> Vec<u64> {
         let mut memory = Vec::new();
