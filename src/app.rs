@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,12 +15,13 @@ use crate::config::{
     Config, Model, OnStoreFailure, State, Target as ConfiguredTarget,
     Upstream as ConfiguredUpstream,
 };
+use crate::dialect::Dialect;
 use crate::limit::{Account, CallerLimits, Gate, Settings, SharedState};
 use crate::metrics::Metrics;
-use crate::model::{Error, ErrorCode, Sealer};
+use crate::model::{Error, ErrorCode, Sealer, StreamId};
 use crate::route::{Route, Target, Timeouts};
 use crate::store::Store;
-use crate::stream::{Registry, Replicas};
+use crate::stream::{Conditions, Keeping, Registry, Replicas};
 use crate::upstream::exchange::{Connector, Origin, system_certificates};
 use crate::upstream::{Recycler, Upstream};
 
@@ -83,6 +85,48 @@ impl Gateway {
         *self.app.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(app);
         Ok(())
     }
+
+    /// What governs one stream of `app`'s in this dialect.
+    pub fn conditions(
+        &self,
+        app: &App,
+        dialect: &dyn Dialect,
+        route: Route,
+        continues: bool,
+    ) -> Conditions {
+        Conditions {
+            route: Arc::new(route),
+            metrics: Arc::clone(&self.metrics),
+            heartbeat: app.config.heartbeat,
+            beat: dialect.heartbeat(),
+            cut: self.cut.clone(),
+            recycler: self.recycler.clone(),
+            continues,
+        }
+    }
+
+    /// What it takes to come back to one stream of `app`'s. `owner` is the name of the key that made
+    /// it, `model` the model's as the client said it, and `request` what the client asked for, where
+    /// another replica may take the stream over.
+    pub fn keeping(
+        &self,
+        app: &App,
+        stream: StreamId,
+        owner: &str,
+        model: &str,
+        request: Option<Bytes>,
+    ) -> Keeping {
+        Keeping {
+            stream,
+            owner: owner.to_owned(),
+            model: model.to_owned(),
+            window: app.config.resume.window,
+            buffer: app.config.resume.buffer,
+            registry: Arc::clone(&self.registry),
+            replicas: app.replicas.clone(),
+            request,
+        }
+    }
 }
 
 impl App {
@@ -121,7 +165,7 @@ impl App {
                 Some(before) => before.limiter.succeeded_by(&settings, state),
                 None => Gate::new(&settings, state),
             },
-            replicas: replicas(&config, before, store.as_ref(), registry),
+            replicas: replicas(&config, before, store.as_ref(), registry, metrics),
             store,
             targets,
             config,
@@ -196,6 +240,7 @@ fn replicas(
     before: Option<&App>,
     store: Option<&Arc<Store>>,
     registry: &Arc<Registry>,
+    metrics: &Arc<Metrics>,
 ) -> Option<Arc<Replicas>> {
     let store = store?;
     let same = |before: &&App| {
@@ -212,6 +257,7 @@ fn replicas(
     Some(Arc::new(Replicas::new(
         store,
         registry,
+        Arc::clone(metrics),
         config.resume.buffer,
         config.resume.window,
     )))

@@ -33,6 +33,7 @@ pub struct Metrics {
     open_streams: Gauge,
     readers: Gauge,
     returns: Family<ReturnLabels, Counter>,
+    taken_over: Family<TakenOverLabels, Counter>,
     first_token: Histogram,
     duration: Histogram,
     repaired_lines: Counter,
@@ -57,6 +58,15 @@ pub struct StreamEnd<'a> {
     pub usage: Option<Usage>,
 }
 
+/// What became of a stream whose replica was gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TakenOver {
+    /// This replica goes on with the answer.
+    Continued,
+    /// This replica ended it with an error.
+    Ended,
+}
+
 /// What went wrong between the gateway and the state that replicas share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreFailure {
@@ -78,6 +88,11 @@ struct RequestLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReturnLabels {
     found: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TakenOverLabels {
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -122,6 +137,7 @@ impl Default for Metrics {
             open_streams: Gauge::default(),
             readers: Gauge::default(),
             returns: Family::default(),
+            taken_over: Family::default(),
             first_token: Histogram::new(FIRST_TOKEN),
             duration: Histogram::new(DURATION),
             repaired_lines: Counter::default(),
@@ -169,6 +185,11 @@ impl Default for Metrics {
             "returns",
             "Clients that came back to a stream, by what they found: resumed, complete, or an error's code",
             metrics.returns.clone(),
+        );
+        registry.register(
+            "streams_taken_over",
+            "Streams of replicas that were gone, by what became of them here: continued or ended",
+            metrics.taken_over.clone(),
         );
         registry.register_with_unit(
             "first_token",
@@ -262,6 +283,16 @@ impl Metrics {
         self.returns.get_or_create(&ReturnLabels { found }).inc();
     }
 
+    /// A stream whose replica was gone is this one's now.
+    pub fn taken_over(&self, taken_over: TakenOver) {
+        let outcome = match taken_over {
+            TakenOver::Continued => "continued",
+            TakenOver::Ended => "ended",
+        };
+        let labels = TakenOverLabels { outcome };
+        self.taken_over.get_or_create(&labels).inc();
+    }
+
     pub fn stream_ended(&self, end: &StreamEnd<'_>) {
         self.open_streams.dec();
         self.requests
@@ -304,6 +335,7 @@ impl Metrics {
         let outcome = if accepted { "accepted" } else { "refused" };
         self.reloads.get_or_create(&ReloadLabels { outcome }).inc();
     }
+
     pub fn store_is_up(&self, up: bool) {
         self.store_up.set(i64::from(up));
     }

@@ -155,28 +155,20 @@ impl Asking<'_> {
         if !asked.stream || dialect.keeps_content() {
             outlet.bound(app.config.limits.frame);
         }
-        let keeping = dialect.resumes().then(|| Keeping {
-            stream,
-            owner: caller.name.clone(),
-            model: asked.model.clone(),
-            window: app.config.resume.window,
-            buffer: app.config.resume.buffer,
-            registry: Arc::clone(&gateway.registry),
-            replicas: app.replicas.clone(),
-            request: (model.continues && body.len() <= app.config.resume.buffer).then_some(body),
+        let keeping = dialect.resumes().then(|| {
+            let kept = model.continues && body.len() <= app.config.resume.buffer;
+            gateway.keeping(
+                &app,
+                stream,
+                &caller.name,
+                &asked.model,
+                kept.then_some(body),
+            )
         });
         Begun {
             trace: trace(headers),
             outlet,
-            conditions: Conditions {
-                route: Arc::new(route),
-                metrics: Arc::clone(&gateway.metrics),
-                heartbeat: app.config.heartbeat,
-                beat: dialect.heartbeat(),
-                cut: gateway.cut.clone(),
-                recycler: gateway.recycler.clone(),
-                continues: model.continues,
-            },
+            conditions: gateway.conditions(&app, dialect, route, model.continues),
             keeping,
             alone: prefers_async(headers),
             headers: dialect.headers(&asked),

@@ -6,7 +6,6 @@ use crate::app::{App, Gateway};
 use crate::dialect::{NATIVE, native};
 use crate::limit::Estimate;
 use crate::model::{Error, ErrorCode, Request, RequestId};
-use crate::route::Route;
 use crate::stream::{Conditions, Held, Keeping, Orphan, Outlet, Receipt, Subject};
 
 /// Goes on with every stream that this replica takes over, for as long as the gateway runs. What
@@ -68,28 +67,8 @@ async fn going_on(gateway: &Gateway, app: &Arc<App>, orphan: &Orphan) -> Result<
     let mut outlet = Outlet::new(native::going_on(orphan.id, orphan.next), receipt);
     // This is one more.
     outlet.take_over(text, u32::from(orphan.next.epoch).saturating_sub(1));
-    let conditions = conditions(gateway, app, route);
-    let keeping = Keeping {
-        stream: orphan.id,
-        owner: orphan.owner.clone(),
-        model: asked.model.clone(),
-        window: app.config.resume.window,
-        buffer: app.config.resume.buffer,
-        registry: Arc::clone(&gateway.registry),
-        replicas: app.replicas.clone(),
-        request: Some(request.clone()),
-    };
+    let conditions = gateway.conditions(app, NATIVE, route, model.continues);
+    let request = Some(request.clone());
+    let keeping = gateway.keeping(app, orphan.id, &orphan.owner, &asked.model, request);
     Ok((asked, outlet, conditions, keeping))
-}
-
-fn conditions(gateway: &Gateway, app: &App, route: Route) -> Conditions {
-    Conditions {
-        route: Arc::new(route),
-        metrics: Arc::clone(&gateway.metrics),
-        heartbeat: app.config.heartbeat,
-        beat: NATIVE.heartbeat(),
-        cut: gateway.cut.clone(),
-        recycler: gateway.recycler.clone(),
-        continues: true,
-    }
 }

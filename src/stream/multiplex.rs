@@ -24,6 +24,8 @@ pub struct Positions(Vec<(String, Ordinal)>);
 pub struct Multiplex {
     lanes: Vec<Lane>,
     heartbeat: Heartbeat,
+    /// Whether the client was told how long to wait before it comes back.
+    begun: bool,
 }
 
 /// One of the streams.
@@ -66,7 +68,11 @@ impl Positions {
 
 impl Multiplex {
     pub fn new(lanes: Vec<Lane>, heartbeat: Heartbeat) -> Self {
-        Self { lanes, heartbeat }
+        Self {
+            lanes,
+            heartbeat,
+            begun: false,
+        }
     }
 
     /// Everything that is there now, within a batch.
@@ -100,7 +106,10 @@ impl Multiplex {
     }
 
     /// One event. `data` is a JSON object with at least one field.
-    fn write(&self, index: usize, name: &str, data: &str, out: &mut BytesMut) {
+    fn write(&mut self, index: usize, name: &str, data: &str, out: &mut BytesMut) {
+        if !std::mem::replace(&mut self.begun, true) {
+            native::retry(out);
+        }
         out.put_slice(b"id: mx_");
         let seen = self
             .lanes

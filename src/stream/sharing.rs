@@ -59,6 +59,36 @@ impl Stream {
 
     /// Gives it up for another replica to take over. Readers find it there.
     pub(super) fn hand_over(&self, why: &Error) {
+        // Those who still read one that is superseded could not go on elsewhere.
+        if !self.is_superseded() {
+            self.give_away(why);
+        }
+    }
+
+    /// Another replica has taken it over, although this one lives: the others had not heard of it
+    /// for too long. Where they go on with it, it ends here, unless readers here were told what the
+    /// others never heard: nobody there can go on behind that. Then, and where the others ended it,
+    /// it goes on for those who read it here.
+    pub(super) fn superseded(&self) {
+        let told_more = {
+            let mut state = self.shared.lock();
+            state.superseded = true;
+            state.visible() > state.stored
+        };
+        if self.can_be_taken_over() && !told_more {
+            let why = "another replica has taken this stream over";
+            self.give_away(&Error::interrupted(why));
+        } else {
+            self.show();
+        }
+    }
+
+    /// Whether another replica has taken it over from this one.
+    pub(super) fn is_superseded(&self) -> bool {
+        self.shared.lock().superseded
+    }
+
+    fn give_away(&self, why: &Error) {
         let Some(mut pump) = self.pump() else {
             return;
         };
@@ -72,19 +102,6 @@ impl Stream {
             keeping.registry.forget(keeping.stream);
         }
         self.cut_off(why.clone());
-    }
-
-    /// Another replica has taken it over, although this one lives: the others had not heard of it
-    /// for too long. Where they go on with it, it ends here; where they ended it, it goes on for
-    /// those who read it here.
-    pub(super) fn superseded(&self) {
-        self.shared.lock().superseded = true;
-        if self.can_be_taken_over() {
-            let why = "another replica has taken this stream over";
-            self.hand_over(&Error::interrupted(why));
-        } else {
-            self.show();
-        }
     }
 
     /// What is to be stored, of at most about `room` bytes; `None` where that is nothing.

@@ -13,6 +13,13 @@ use crate::model::{Citation, Error, Event, Ordinal, StreamId, ToolCallDelta, Usa
 /// What an `EventSource` waits before it reconnects, in milliseconds.
 const RETRY: u32 = 2000;
 
+/// Tells an `EventSource` how long to wait before it comes back; an event has to follow.
+pub fn retry(out: &mut BytesMut) {
+    out.put_slice(b"retry: ");
+    put_number(u64::from(RETRY), out);
+    out.put_u8(b'\n');
+}
+
 pub(super) struct NativeEncoder {
     opening: Opening,
     /// `id: st_….` and a zero for each epoch, to which each event adds its number.
@@ -103,9 +110,7 @@ impl NativeEncoder {
 
 impl Encoder for NativeEncoder {
     fn start(&mut self, answering: &Answering<'_>, out: &mut BytesMut) {
-        out.put_slice(b"retry: ");
-        put_number(u64::from(RETRY), out);
-        out.put_u8(b'\n');
+        retry(out);
         let created = UNIX_EPOCH + Duration::from_secs(self.opening.created);
         let data = json!({
             "stream": self.opening.stream.to_string(),

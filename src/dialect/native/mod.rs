@@ -63,6 +63,7 @@ impl Dialect for Native {
     }
 }
 
+pub use encode::retry;
 pub(super) use parse::settings;
 pub use told::{Told, last_told, renumbered, told};
 

@@ -10,16 +10,15 @@ use super::batch::{Ask, Batch, Entry};
 use super::keys::Keys;
 use super::orphan::Orphan;
 use super::writer::Ending;
-use super::{Inner, LEASE, RENEWAL, millis};
+use super::{GONE, Inner, LEASE, RENEWAL, millis};
 use crate::dialect::native::{last_told, told};
+use crate::metrics::TakenOver;
 use crate::model::{Error, Ordinal, StreamId};
 use crate::stream::shared::Stream;
 
 /// How long a replica's sign of life may be missing. With the time that the last sign holds, a
 /// stream whose replica was killed ends within five seconds for everybody, on a busy machine too.
 const MISSING: Duration = Duration::from_secs(1);
-/// How long the store may be gone before those who read another replica's stream are told.
-const GONE: Duration = Duration::from_secs(5);
 /// How long a stream that nobody reads is followed.
 const UNREAD: Duration = Duration::from_secs(2);
 
@@ -239,6 +238,7 @@ impl Inner {
 
     /// Ends a stream that this replica has taken over.
     pub(super) fn end(&self, ending: Ending) {
+        self.metrics.taken_over(TakenOver::Ended);
         self.work().endings.push(ending);
         self.soon.notify_one();
     }

@@ -26,7 +26,7 @@
 //! nothing that the replica before may still write, whenever that reaches the store, gets in behind
 //! it. Whoever takes over goes on with the answer, where the model's `continue` is on and what was
 //! asked is in the log, or ends it with an error. A replica that finds its stream taken over although
-//! it lives lets go of it.
+//! it lives lets go of it, where its readers can go on elsewhere, and else tells them its own.
 //!
 //! Readers of the replica that is gone may have more than the store: every event's id tells its epoch,
 //! so nobody takes what one replica said for what another said under the same number. Streams that
@@ -39,15 +39,16 @@ mod batch;
 mod follower;
 mod keys;
 mod orphan;
+mod turn;
 mod writer;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::{Value, from_redis_value};
+use redis::Value;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::alone;
@@ -55,24 +56,17 @@ use super::outlet::Outlet;
 use super::pump::{Conditions, Pump};
 use super::registry::{Found, Registry};
 use super::shared::{Keeping, Stream};
+use crate::metrics::{Metrics, TakenOver};
 use crate::model::{Error, ErrorCode, Ordinal, Request, StreamId};
 use crate::store::{Store, StoreError};
 
-use batch::{Appended, Ask, Batch};
 use follower::Follower;
 use keys::Keys;
+use turn::FOLLOWING;
 use writer::{Begun, Ending};
 
 pub use orphan::Orphan;
 
-/// How long a turn waits for more to do.
-const TURN: Duration = Duration::from_millis(100);
-/// The same where somebody reads another replica's stream.
-const FOLLOWING: Duration = Duration::from_millis(50);
-/// The same where somebody waits for it.
-const SOON: Duration = Duration::from_millis(10);
-/// How long a turn waits behind one that failed.
-const AFTER_FAILURE: Duration = Duration::from_millis(250);
 /// How long what a stream says may be on its way to the store, where that is well.
 const ON_ITS_WAY: Duration = Duration::from_millis(400);
 /// How long the sign of life holds, and how often it is renewed.
@@ -84,6 +78,10 @@ const CANCELLING: Duration = Duration::from_secs(2);
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// What a client waits for that asks again.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long the store may be gone before those who read another replica's stream are told.
+pub(super) const GONE: Duration = Duration::from_secs(5);
+/// By when whoever reads a stream on another replica has said so to a store that is back.
+pub(super) const SAID_AGAIN: Duration = Duration::from_secs(2);
 
 /// This replica's part in the streams that replicas share.
 pub struct Replicas {
@@ -94,6 +92,7 @@ pub struct Replicas {
 struct Inner {
     store: Arc<Store>,
     registry: Arc<Registry>,
+    metrics: Arc<Metrics>,
     keys: Keys,
     /// How much of a followed stream is kept here, in bytes.
     buffer: usize,
@@ -127,12 +126,14 @@ impl Replicas {
     pub fn new(
         store: Arc<Store>,
         registry: Arc<Registry>,
+        metrics: Arc<Metrics>,
         buffer: usize,
         window: Duration,
     ) -> Self {
         let inner = Arc::new(Inner {
             store,
             registry,
+            metrics,
             keys: Keys::new(),
             buffer,
             window,
@@ -240,6 +241,7 @@ impl Replicas {
             // The store was gone meanwhile, and its readers with it.
             return self.give_up(orphan);
         }
+        self.inner.metrics.taken_over(TakenOver::Continued);
         let pump = Pump::taking_over(request, outlet, conditions, gone());
         self.inner.registry.began(&stream, &keeping);
         stream.take_over(pump, keeping);
@@ -314,13 +316,17 @@ impl Replicas {
         work.abandoned.push((keeping.stream, keeping.window));
     }
 
-    /// How long the stream goes on for those who read it on another replica, or did until lately.
-    pub(super) async fn awaited(&self, id: StreamId) -> Option<Duration> {
+    /// How long the stream goes on for those who read it on another replica, or did until lately;
+    /// `None` where nobody does.
+    ///
+    /// # Errors
+    /// Where the store does not say.
+    pub(super) async fn awaited(&self, id: StreamId) -> Result<Option<Duration>, StoreError> {
         let mut command = redis::cmd("PTTL");
         command.arg(self.inner.keys.viewed(id));
-        let left: i64 = self.inner.store.query(&command).await.ok()?;
+        let left: i64 = self.inner.store.query(&command).await?;
         // Negative where nobody does.
-        u64::try_from(left).ok().map(Duration::from_millis)
+        Ok(u64::try_from(left).ok().map(Duration::from_millis))
     }
 }
 
@@ -344,96 +350,6 @@ impl Inner {
     fn work(&self) -> MutexGuard<'_, Work> {
         // Whole after every statement, so a panic elsewhere leaves nothing half done.
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn run(&self) {
-        let mut renewed: Option<Instant> = None;
-        loop {
-            let due = renewed.is_none_or(|renewed| renewed.elapsed() >= RENEWAL);
-            let renews = due && !self.work().left;
-            let turned = self.turn(renews.then_some(LEASE)).await;
-            // A store that was gone may have forgotten it.
-            renewed = match turned {
-                Ok(_) if renews => Some(Instant::now()),
-                Ok(_) => renewed,
-                Err(_) => None,
-            };
-            let pause = match turned {
-                Err(_) => {
-                    sleep(AFTER_FAILURE).await;
-                    continue;
-                }
-                // More than one turn takes.
-                Ok(true) => continue,
-                Ok(false) if self.work().followed.is_empty() => TURN,
-                Ok(false) => FOLLOWING,
-            };
-            if timeout(pause, self.soon.notified()).await.is_ok() {
-                sleep(SOON).await;
-            }
-        }
-    }
-
-    /// One round trip. Says whether there is more to write than one takes.
-    async fn turn(&self, lease: Option<Duration>) -> Result<bool, StoreError> {
-        let mut batch = Batch::new();
-        if let Some(lease) = lease {
-            batch.renew(self.keys.replica(), lease);
-        }
-        batch.take_commands(self.keys.own_commands());
-        let doubted = self.ask_again(&mut batch);
-        let (taken, more) = self.write(&mut batch);
-        self.follow(&mut batch);
-        let answers = match self.store.pipeline::<Vec<Value>>(batch.pipeline()).await {
-            Ok(answers) => answers,
-            Err(error) => {
-                self.work().doubted.extend(doubted);
-                self.put_back(taken);
-                self.unfollowed();
-                return Err(error);
-            }
-        };
-        let mut lives = HashMap::new();
-        for (ask, answer) in batch.into_asks().into_iter().zip(answers) {
-            match ask {
-                Ask::Nothing => {}
-                Ask::Commands => {
-                    self.obey(&from_redis_value::<Vec<String>>(answer).unwrap_or_default())
-                }
-                // One that is refused waits for nothing either.
-                Ask::Known(stream) => self.known(stream),
-                Ask::Append { stream, position } => match batch::appended(&answer) {
-                    Appended::Stored => self.stored(stream, position),
-                    Appended::Outdated => drop(self.work().doubted.insert(stream, position)),
-                    Appended::Refused => {
-                        self.show(stream);
-                        self.unwritten(vec![stream]);
-                    }
-                },
-                Ask::Newest { stream, position } => {
-                    self.settled(stream, position, &batch::entries(answer));
-                }
-                Ask::Life(stream) => {
-                    let life: (Option<Value>, Option<String>) =
-                        from_redis_value(answer).unwrap_or_default();
-                    lives.insert(stream, (life.0.is_some(), life.1.is_some()));
-                }
-                Ask::Entries(stream) => {
-                    let (lives, past) = lives.remove(&stream).unwrap_or((true, false));
-                    self.followed(stream, batch::entries(answer), lives, past);
-                }
-            }
-        }
-        Ok(more)
-    }
-
-    /// Does what others have asked of this replica.
-    fn obey(&self, commands: &[String]) {
-        for id in commands.iter().filter_map(|id| StreamId::parse(id)) {
-            if let Some(Found::Stream(stream)) = self.registry.find(id) {
-                stream.cancel();
-            }
-        }
     }
 }
 

@@ -35,6 +35,8 @@ mod scripted;
 mod secrets;
 mod slow_reader;
 mod stopping;
+mod succession;
+mod superseded;
 mod trials;
 mod vendor_refusals;
 mod viewers;

@@ -114,3 +114,30 @@ async fn a_stream_that_is_gone_takes_no_other_along() {
     }
     assert_eq!(upstream.request_count(), 1);
 }
+
+#[tokio::test]
+async fn a_connection_says_once_how_long_to_wait_before_the_next() {
+    let upstream = serve(&fast());
+    let running = Running::keeping(&[upstream.addr()], LONG, "");
+    let mut answer = running.prompt().await;
+    let single = answer.chunk().await.unwrap();
+    answer.rest().await;
+    let (retry, start) = single.split_once('\n').unwrap();
+    let stream = start.strip_prefix("id: ").unwrap();
+    let stream = stream.split_once('.').unwrap().0;
+    let mut answer = running.ask(&several(&[stream])).await;
+    let mut whole = String::new();
+    while let Some(chunk) = answer.chunk().await {
+        whole += &chunk;
+    }
+    // As on the path of one stream, and wherever the client goes on.
+    assert_eq!(whole.split_once('\n').unwrap().0, retry);
+    assert_eq!(retry, "retry: 2000");
+    assert_eq!(whole.matches("retry:").count(), 1, "{whole}");
+    let last = whole.matches("\n\n").count() - 2;
+    let ids = whole.lines().filter_map(|line| line.strip_prefix("id: "));
+    let seen = ids.clone().nth(last).unwrap();
+    let back = several(&[stream]).header("last-event-id", seen);
+    let rest = running.ask(&back).await.chunk().await.unwrap();
+    assert!(rest.starts_with("retry: 2000\nid: mx_"), "{rest}");
+}

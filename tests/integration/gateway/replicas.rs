@@ -2,19 +2,17 @@
 
 use std::time::Duration;
 
-use rustix::process::Signal;
 use serde_json::Value;
 use sluicegate::fixture::{Options, Pace};
 
 use super::client::{Answer, Asked, check_order, outcome, text};
 use super::harness::{Running, kept_targets};
-use super::program::{Serving, TemporaryFile};
 use super::scripted::{Exchange, Scripted};
 use super::soon;
 use crate::fixture_server::serve;
 use crate::valkey::Valkey;
 
-fn state(valkey: &Valkey) -> String {
+pub fn state(valkey: &Valkey) -> String {
     format!("state: {}", valkey.url())
 }
 
@@ -43,7 +41,7 @@ async fn begun(running: &Running, upstream: &Scripted) -> (Answer, Exchange, Str
 }
 
 /// Reads a stream on another replica than its own, as soon as it is known there.
-async fn viewed(running: &Running, stream: &str) -> Answer {
+pub async fn viewed(running: &Running, stream: &str) -> Answer {
     let events = Asked::new("GET", format!("/v1/streams/{stream}/events"));
     soon(async {
         loop {
@@ -56,7 +54,7 @@ async fn viewed(running: &Running, stream: &str) -> Answer {
     .await
 }
 
-async fn status(running: &Running, stream: &str) -> (u16, Value) {
+pub async fn status(running: &Running, stream: &str) -> (u16, Value) {
     let mut answer = running
         .ask(&Asked::new("GET", format!("/v1/streams/{stream}")))
         .await;
@@ -282,150 +280,49 @@ async fn without_its_store_a_stream_goes_on_and_is_stored_when_it_is_back() {
 }
 
 #[tokio::test]
-async fn a_killed_replica_ends_its_streams_for_those_who_read_elsewhere() {
-    let (upstream, valkey) = (Scripted::bind().await, Valkey::start());
-    let config = kept_targets(&[upstream.addr()], "{ window: 1h }", &state(&valkey));
-    let file = TemporaryFile::new(&config);
-    let killed = Serving::start(&file, &[]).await;
-    let there = Running::start(&config);
-    soon(there.gateway.app().store.as_ref().unwrap().up()).await;
-    let answering = async {
-        let mut exchange = upstream.request().await;
-        exchange.begin().await;
-        exchange.token("one ").await;
-        exchange
-    };
-    let asked = Asked::prompt("m");
-    let (mut answer, _exchange) = tokio::join!(killed.ask(&asked), answering);
-    let start = answer.expect("start").await;
-    let stream = start["stream"].as_str().unwrap().to_owned();
-    let mut reader = viewed(&there, &stream).await;
-    reader.expect("start").await;
-    reader.expect("token").await;
-    killed.program.signal(Signal::KILL);
-    let begun = tokio::time::Instant::now();
-    let error = reader.event().await.unwrap();
-    let took = begun.elapsed();
-    // The zero says that the stream's maker did not say this.
-    assert_eq!(error.id, format!("{stream}.02"));
-    assert_eq!(error.data["error"]["code"], "stream_interrupted");
-    assert_eq!(error.data["error"]["retryable"], true);
-    assert_eq!(reader.event().await, None);
-    // A promise of the interface, and no matter of this machine's speed.
-    assert!(took < Duration::from_secs(5), "{took:?}");
-    let (_, status) = status(&there, &stream).await;
-    assert_eq!(status["state"], "error");
-    // A client that has seen more than the store has is told the same: never that this is all, nor
-    // that it is mistaken; but nobody is told twice.
-    let back = async |seen: &str| {
-        let back = Asked::prompt("m").header("last-event-id", seen);
-        there.ask(&back).await
-    };
-    assert_eq!(back(&error.id).await.status(), 204);
-    for seen in [2, 7] {
-        let events = back(&format!("{stream}.{seen}")).await.rest().await;
-        assert_eq!(outcome(&events), "stream_interrupted");
-        assert_eq!(events[0].id, format!("{stream}.0{}", seen + 1));
-        assert_eq!(back(&events[0].id).await.status(), 204);
+async fn a_store_that_is_gone_ends_no_stream_that_is_read_elsewhere() {
+    let (upstream, mut valkey) = (Scripted::bind().await, Valkey::start());
+    let (here, there) = pair(&upstream, &valkey, "{ window: 300ms }").await;
+    for forgets in [false, true] {
+        let (answer, mut exchange, stream) = begun(&here, &upstream).await;
+        let mut reader = viewed(&there, &stream).await;
+        reader.expect("start").await;
+        reader.expect("token").await;
+        if forgets {
+            valkey.kill();
+        } else {
+            valkey.stall();
+        }
+        drop(answer);
+        // The window passes, and nobody can say who reads the stream.
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        if forgets {
+            valkey.revive();
+        } else {
+            valkey.go_on();
+        }
+        for replica in [&here, &there] {
+            soon(replica.gateway.app().store.as_ref().unwrap().up()).await;
+        }
+        // It passes again, and now it is known.
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        exchange.token("two").await;
+        exchange.finish().await;
+        let events = reader.rest().await;
+        assert_eq!((text(&events).as_str(), outcome(&events)), ("two", ""));
     }
 }
 
-/// A gateway that lets another target go on with its answers.
-fn continuing(upstream: &Scripted, valkey: &Valkey) -> TemporaryFile {
-    TemporaryFile::new(&format!(
-        "upstreams: {{ a: {{ wire: openai-chat, base_url: 'http://{}/v1' }} }}\n\
-         models: {{ m: {{ continue: on, targets: [ {{ upstream: a, model: one }} ] }} }}\n\
-         resume: {{ window: 1h }}\ndrain: 50ms\n{}\n",
-        upstream.addr(),
-        state(valkey)
-    ))
-}
-
 #[tokio::test]
-async fn a_drain_hands_over_what_others_can_go_on_with() {
+async fn a_stream_that_nobody_reads_does_not_outlive_its_store_for_ever() {
     let (upstream, valkey) = (Scripted::bind().await, Valkey::start());
-    let file = continuing(&upstream, &valkey);
-    let leaving = Serving::start(&file, &[]).await;
-    let there = Serving::start(&file, &[]).await;
-    let asked = Asked::prompt("m");
-    let answering = async {
-        let mut exchange = upstream.request().await;
-        exchange.begin().await;
-        exchange.token("one").await;
-        exchange
-    };
-    let (mut answer, exchange) = tokio::join!(leaving.ask(&asked), answering);
-    answer.expect("start").await;
-    let token = answer.event().await.unwrap();
-    leaving.program.signal(Signal::TERM);
-    // It is no end of the stream: who comes back with this finds the rest.
-    let error = answer.event().await.unwrap();
-    assert_eq!((error.name.as_str(), &error.id), ("error", &token.id));
-    assert_eq!(error.data["error"]["code"], "draining");
-    assert_eq!(error.data["error"]["retryable"], true);
-    assert_eq!(answer.event().await, None);
+    let (here, _there) = pair(&upstream, &valkey, "{ window: 100ms }").await;
+    let (answer, exchange, stream) = begun(&here, &upstream).await;
+    valkey.stall();
+    drop(answer);
     exchange.closed().await;
-    let back = Asked::prompt("m").header("last-event-id", &error.id);
-    let mut answer = there.ask(&back).await;
-    let mut exchange = upstream.request().await;
-    exchange.begin().await;
-    exchange.token(" two").await;
-    exchange.finish().await;
-    let events = answer.rest().await;
-    assert_eq!((text(&events).as_str(), outcome(&events)), (" two", ""));
-    assert_eq!(events.last().unwrap().data["continued"], 1);
-    assert!(!upstream.was_asked_again());
-}
-
-#[tokio::test]
-async fn a_killed_replica_s_stream_is_gone_on_with_where_it_is_read() {
-    let (upstream, valkey) = (Scripted::bind().await, Valkey::start());
-    let file = continuing(&upstream, &valkey);
-    let killed = Serving::start(&file, &[]).await;
-    let there = Serving::start(&file, &[]).await;
-    let asked = Asked::prompt("m");
-    let answering = async {
-        let mut exchange = upstream.request().await;
-        exchange.begin().await;
-        exchange.token("one ").await;
-        exchange.token("two ").await;
-        exchange
-    };
-    let (mut answer, _exchange) = tokio::join!(killed.ask(&asked), answering);
-    let start = answer.expect("start").await;
-    let stream = start["stream"].as_str().unwrap().to_owned();
-    let mut told = String::new();
-    while told != "one two " {
-        told += answer.expect("token").await["text"].as_str().unwrap();
-    }
-    // Whoever has something can find it elsewhere: it was stored before.
-    let events = Asked::new("GET", format!("/v1/streams/{stream}/events"));
-    let mut reader = there.ask(&events).await;
-    reader.expect("start").await;
-    reader.expect("token").await;
-    let second = reader.event().await.unwrap();
-    killed.program.signal(Signal::KILL);
-    let mut exchange = upstream.request().await;
-    let asked: Value = serde_json::from_slice(&exchange.body).unwrap();
-    assert_eq!(asked["messages"][1]["content"], "one two");
-    exchange.begin().await;
-    exchange.token(" three").await;
-    let token = reader.event().await.unwrap();
-    assert_eq!(token.data["text"], "three");
-    assert_eq!(token.id, format!("{stream}.03"));
-    exchange.finish().await;
-    let complete = reader.event().await.unwrap();
-    assert_eq!(
-        (complete.name.as_str(), &complete.data["continued"]),
-        ("complete", &1.into())
-    );
-    // The client of the killed one goes on as if nothing had been.
-    let back = Asked::prompt("m").header("last-event-id", &second.id);
-    let events = there.ask(&back).await.rest().await;
-    assert_eq!((text(&events).as_str(), outcome(&events)), ("three", ""));
-    let back = Asked::prompt("m").header("last-event-id", &complete.id);
-    assert_eq!(there.ask(&back).await.status(), 204);
-    assert!(!upstream.was_asked_again());
+    let (code, body) = status(&here, &stream).await;
+    assert_eq!((code, &body["error"]["code"]), (410, &Value::from("gone")));
 }
 
 #[tokio::test]

@@ -34,12 +34,7 @@ impl Scripted {
     /// Waits for a connection and the request on it.
     pub async fn request(&self) -> Exchange {
         let (stream, _) = soon(self.listener.accept()).await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        let mut exchange = Exchange {
-            stream,
-            head: String::new(),
-            body: Vec::new(),
-        };
+        let mut exchange = Exchange::over(stream);
         assert!(
             exchange.next_request().await,
             "a connection without a request"
@@ -55,6 +50,16 @@ impl Scripted {
 }
 
 impl Exchange {
+    /// A connection on which no request has come yet.
+    pub fn over(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).unwrap();
+        Self {
+            stream,
+            head: String::new(),
+            body: Vec::new(),
+        }
+    }
+
     /// Waits for another request on the connection; `false` if it is closed instead.
     pub async fn next_request(&mut self) -> bool {
         let mut bytes = Vec::new();
@@ -134,6 +139,11 @@ impl Exchange {
     /// The body's clean end.
     pub async fn end(&mut self) {
         self.write("0\r\n\r\n").await;
+    }
+
+    /// The body's clean end; `false` if the gateway closed the connection.
+    pub async fn try_end(&mut self) -> bool {
+        soon(self.stream.write_all(b"0\r\n\r\n")).await.is_ok()
     }
 
     /// A whole answer with a body, the connection's last.

@@ -1,5 +1,6 @@
 //! Who may pass: requests per key and address, open streams, and that no refusal costs anything.
 
+mod crowds;
 mod oracle;
 mod policies;
 mod rates;

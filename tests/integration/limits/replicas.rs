@@ -31,7 +31,7 @@ fn key(requests: Option<Rate>, tokens: Option<Rate>, streams: Option<u64>) -> Se
     }
 }
 
-fn state(valkey: &Valkey, deny: bool) -> SharedState {
+pub fn state(valkey: &Valkey, deny: bool) -> SharedState {
     let metrics = Arc::<Metrics>::default();
     SharedState {
         store: Arc::new(Store::new(valkey.client(), Arc::clone(&metrics))),
@@ -40,7 +40,7 @@ fn state(valkey: &Valkey, deny: bool) -> SharedState {
     }
 }
 
-async fn up(state: &SharedState) {
+pub async fn up(state: &SharedState) {
     let up = tokio::time::timeout(PATIENCE, state.store.up());
     up.await.expect("the server does not answer");
 }

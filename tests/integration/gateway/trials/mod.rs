@@ -1,16 +1,20 @@
 //! Many clients at once, several gateways, one store, and everything fails: links are cut and stall,
 //! gateways are killed, the store is taken away. Whatever happens, nobody misses a token, nobody is
-//! told one twice, nobody waits in silence, and no model is asked twice.
+//! told one twice, nobody waits in silence, and no model is asked twice. Where the model's `continue`
+//! is on, every stream is told to its end, and a model is asked once more for each time that it was
+//! taken over or broke off.
 //!
 //! | file | is |
 //! |---|---|
+//! | `continuer` | an upstream that goes on with what another one began |
 //! | `proxy` | a link that fails |
 //! | `reader` | a client that comes back |
 //! | `site` | the gateways, their links, the store and the upstream |
 //!
 //! `SLUICEGATE_SEED` repeats the chances of a run; `make soak` runs the same for long.
 
-mod proxy;
+mod continuer;
+pub mod proxy;
 mod reader;
 mod site;
 
@@ -19,12 +23,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::client::{check_order, outcome, text};
+use super::client::{Event, check_order, outcome, text};
 use super::harness::Running;
 use crate::fixture_server::{fast, serve};
 use crate::seed::{Random, Seed};
+use continuer::Asked;
 use reader::Reader;
 use site::Site;
 
@@ -33,6 +38,8 @@ const ROUND: u64 = 25;
 /// How soon readers of a killed gateway's streams are told, and what a busy machine may add.
 const TOLD: Duration = Duration::from_secs(5 + 2);
 
+/// Far longer than a stream takes, whatever happens to it.
+const LONGEST: Duration = Duration::from_secs(60);
 /// How much of a stream its gateway takes with it: a turn of the store, on a busy machine.
 const UNSTORED: Duration = Duration::from_millis(500);
 
@@ -44,6 +51,18 @@ enum Trouble {
     Kill,
     /// The store stands still, or a gateway loses its connections to it.
     Store,
+    /// A gateway cannot reach the store for so long that the others take its streams over. Those who
+    /// read there may be told another end, and nobody a mixture.
+    Part,
+}
+
+/// What happens to a stream that breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// It ends.
+    Plain,
+    /// It is gone on with.
+    Continued,
 }
 
 /// What has been seen.
@@ -54,6 +73,12 @@ struct Counts {
     kills: u64,
     resumes: u64,
     interrupted: u64,
+    /// Streams that were gone on with: how often another gateway took one over, and how often the
+    /// same one asked again.
+    taken_over: u64,
+    asked_again: u64,
+    /// How often readers were told to look for the rest elsewhere.
+    sent_away: u64,
     /// How many have read what a gateway said right before it was killed, and are told that it is
     /// not known: the store never had it.
     forgotten: u64,
@@ -70,6 +95,7 @@ struct Counts {
 async fn bad_links_to_several_replicas_lose_and_repeat_nothing() {
     let counts = rounds(4, Trouble::Nothing).await;
     assert_eq!(counts.interrupted, 0);
+    assert!(counts.asked_again > 0, "{counts:?}");
     assert!(counts.resumes > counts.trials);
 }
 
@@ -77,12 +103,19 @@ async fn bad_links_to_several_replicas_lose_and_repeat_nothing() {
 async fn a_killed_replica_never_leaves_a_reader_in_silence() {
     let counts = rounds(3, Trouble::Kill).await;
     assert!(counts.interrupted > 0, "{counts:?}");
+    assert!(counts.taken_over > 0, "{counts:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_is_gone_for_a_while_harms_no_stream() {
     let counts = rounds(3, Trouble::Store).await;
     assert_eq!(counts.interrupted, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_is_cut_off_tells_nobody_a_mixture() {
+    let counts = rounds(2, Trouble::Part).await;
+    assert!(counts.resumes > counts.trials);
 }
 
 /// `make soak`.
@@ -100,7 +133,7 @@ async fn soak() {
             Trouble::Nothing,
             Trouble::Kill,
             Trouble::Store,
-            Trouble::Nothing,
+            Trouble::Part,
         ];
         let trouble = trouble[number as usize % trouble.len()];
         round(&site, &whole, seed, number, trouble, &mut counts).await;
@@ -161,7 +194,7 @@ async fn round(
         let (site, whole) = (Arc::clone(site), Arc::clone(whole));
         // Numbers of readers' own behind the trial's.
         let random = move |own| seed.random(trial << 8 | own);
-        trials.spawn(async move { self::trial(&site, &whole, trouble, random).await });
+        trials.spawn(async move { self::trial(&site, &whole, trouble, trial, random).await });
     }
     let mut random = seed.random(u64::MAX - number);
     let troubled = async {
@@ -173,6 +206,7 @@ async fn round(
                     .await
             }
             Trouble::Store => site.disturb_store(&mut random).await,
+            Trouble::Part => site.part(&mut random).await,
         }
     };
     let ended = async {
@@ -190,28 +224,38 @@ async fn round(
 /// One stream: the client that asked for it, and others that read along.
 async fn trial(
     site: &Arc<Site>,
-    whole: &str,
+    plain: &str,
     trouble: Trouble,
+    number: u64,
     random: impl Fn(u64) -> Random,
 ) -> Counts {
     let begun = Instant::now();
     let mut chance = random(0);
-    let mut asking = Reader::new(site, random(1));
+    let kind = if chance.percent(40) {
+        Kind::Continued
+    } else {
+        Kind::Plain
+    };
+    let mut asking = Reader::new(site, random(1), kind.model(), &format!("c{number}"));
     asking.read(chance.within(1..40) as usize).await;
     let stream = asking.stream().unwrap().to_owned();
-    let (origin, began) = (asking.origin, asking.began.unwrap());
+    let (origin, began, prompt) = (asking.origin, asking.began.unwrap(), asking.prompt());
+    let whole = match kind {
+        Kind::Plain => plain.to_owned(),
+        Kind::Continued => continuer::whole(&prompt),
+    };
     let mut reading = JoinSet::new();
-    for own in 0..chance.within(0..4) {
-        let mut viewer = Reader::viewer(site, random(2 + own), &stream);
+    let mut read = |mut reader: Reader| {
         reading.spawn(async move {
-            viewer.read(usize::MAX).await;
-            (viewer, Instant::now())
-        });
+            let read = timeout(LONGEST, reader.read(usize::MAX)).await;
+            assert!(read.is_ok(), "{:?} does not end", reader.stream());
+            (reader, Instant::now())
+        })
+    };
+    for own in 0..chance.within(0..4) {
+        read(Reader::viewer(site, random(2 + own), &stream));
     }
-    reading.spawn(async move {
-        asking.read(usize::MAX).await;
-        (asking, Instant::now())
-    });
+    read(asking);
     let mut counts = Counts {
         trials: 1,
         ..Counts::default()
@@ -219,8 +263,13 @@ async fn trial(
     let mut complete = None;
     while let Some(read) = reading.join_next().await {
         let (mut reader, ended) = read.unwrap();
-        counts.count(&reader);
+        counts.count(&reader, kind);
+        if reader.forgotten && trouble == Trouble::Part {
+            counts.forgotten += 1;
+            continue;
+        }
         if reader.forgotten {
+            assert_eq!(kind, Kind::Plain, "{stream} was forgotten");
             let killed = site.killed(origin, begun).expect("its gateway lives");
             assert!(killed < began + UNSTORED, "{stream} was forgotten");
             counts.forgotten += 1;
@@ -231,6 +280,11 @@ async fn trial(
         }
         let told = text(&reader.events);
         match outcome(&reader.events) {
+            "stream_interrupted" if trouble == Trouble::Part => {
+                assert!(whole.starts_with(&told), "{told}");
+                counts.interrupted += 1;
+            }
+            "" if trouble == Trouble::Part => assert_eq!(told, whole),
             "" => {
                 assert_eq!(told, whole);
                 // To the last byte, whoever read it wherever.
@@ -240,7 +294,7 @@ async fn trial(
                     assert_eq!(reader.comes_back().await, 204, "{:?}", reader.events.last());
                 }
             }
-            "stream_interrupted" => {
+            "stream_interrupted" if kind == Kind::Plain => {
                 let error = &reader.events.last().unwrap().data["error"];
                 let killed = site.killed(origin, begun);
                 let killed = killed.unwrap_or_else(|| panic!("nobody was killed: {error}"));
@@ -251,18 +305,51 @@ async fn trial(
                 counts.told = counts.told.max(took);
                 counts.interrupted += 1;
             }
-            _ => panic!("{:?}", reader.events.last()),
+            _ => panic!("{:?}", reader.events),
         }
+    }
+    if let (Kind::Continued, Some(events)) = (kind, &complete) {
+        counts.gone_on_with(events, &whole, &site.continuer.take(&prompt));
     }
     counts
 }
 
+impl Kind {
+    fn model(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Continued => "continued",
+        }
+    }
+}
+
 impl Counts {
+    /// A stream that was told to its end, and what its model was asked for that.
+    fn gone_on_with(&mut self, events: &[Event], whole: &str, asked: &Asked) {
+        let complete = events.last().unwrap();
+        // Zeros before a number tell how often somebody else had taken the stream over.
+        let (_, number) = complete.id.split_once('.').unwrap();
+        let taken_over = number.len() - number.trim_start_matches('0').len();
+        let (requests, broken) = (asked.beginnings.len(), asked.broken);
+        // A gateway that is killed may not have asked again for what broke off.
+        let expected = 1 + broken.max(taken_over)..=1 + broken + taken_over;
+        assert!(expected.contains(&requests), "{expected:?}: {asked:?}");
+        for beginning in &asked.beginnings {
+            assert!(whole.starts_with(beginning), "{beginning}");
+        }
+        let continued = complete.data["continued"].as_u64().unwrap_or(0);
+        assert!(continued as usize >= taken_over, "{complete:?}: {asked:?}");
+        assert_eq!(continued > 0, requests > 1, "{complete:?}: {asked:?}");
+        self.taken_over += taken_over as u64;
+        self.asked_again += (requests - 1 - taken_over) as u64;
+    }
+
     /// Everything that one reader was told.
-    fn count(&mut self, reader: &Reader) {
+    fn count(&mut self, reader: &Reader, kind: Kind) {
         self.readers += 1;
         self.resumes += reader.resumes;
-        if reader.asks() {
+        self.sent_away += reader.sent_away;
+        if reader.asks() && kind == Kind::Plain {
             self.asked_anew += reader.asked_anew;
             self.heard_anew += reader.heard_anew;
         }
@@ -281,6 +368,9 @@ impl Counts {
         self.readers += other.readers;
         self.resumes += other.resumes;
         self.interrupted += other.interrupted;
+        self.taken_over += other.taken_over;
+        self.asked_again += other.asked_again;
+        self.sent_away += other.sent_away;
         self.forgotten += other.forgotten;
         self.lost += other.lost;
         self.repeated += other.repeated;

@@ -43,6 +43,8 @@ struct Inner {
     cuts: AtomicU64,
     /// How often all connections were cut.
     cut_all: watch::Sender<u64>,
+    /// Whether nothing passes.
+    held: watch::Sender<bool>,
 }
 
 /// What one connection suffers.
@@ -65,6 +67,7 @@ impl Proxy {
             accepted: AtomicU64::new(0),
             cuts: AtomicU64::new(0),
             cut_all: watch::Sender::new(0),
+            held: watch::Sender::new(false),
         });
         let addr = listener.local_addr().unwrap();
         let accepting = tokio::spawn(Arc::clone(&inner).accept(listener));
@@ -83,6 +86,11 @@ impl Proxy {
     /// Cuts every connection.
     pub fn cut_all(&self) {
         self.inner.cut_all.send_modify(|times| *times += 1);
+    }
+
+    /// Lets nothing pass any more, or again; what comes meanwhile is late and not lost.
+    pub fn hold(&self, held: bool) {
+        self.inner.held.send_replace(held);
     }
 
     /// How many connections were cut.
@@ -114,8 +122,8 @@ impl Inner {
             let (mut from_client, mut to_client) = client.split();
             let (mut from_server, mut to_server) = server.split();
             tokio::select! {
-                _ = pass(&mut from_client, &mut to_server, &Fate::NONE) => false,
-                cut = pass(&mut from_server, &mut to_client, &fate) => cut,
+                _ = self.pass(&mut from_client, &mut to_server, &Fate::NONE) => false,
+                cut = self.pass(&mut from_server, &mut to_client, &fate) => cut,
                 _ = cut_all.changed() => true,
             }
         };
@@ -123,6 +131,43 @@ impl Inner {
             self.cuts.fetch_add(1, Ordering::Relaxed);
             if fate.reset {
                 let _ = (client.set_zero_linger(), server.set_zero_linger());
+            }
+        }
+    }
+
+    /// Passes bytes on until an end; says whether this was a cut.
+    async fn pass(
+        &self,
+        from: &mut (impl AsyncRead + Unpin),
+        to: &mut (impl AsyncWrite + Unpin),
+        fate: &Fate,
+    ) -> bool {
+        let mut buffer = [0; 8192];
+        let (mut passed, mut stall) = (0, fate.stall);
+        let mut held = self.held.subscribe();
+        loop {
+            let mut rest = match from.read(&mut buffer).await {
+                Ok(0) | Err(_) => return false,
+                Ok(read) => &buffer[..read],
+            };
+            while !rest.is_empty() {
+                let left = fate.cut.map_or(u64::MAX, |cut| cut - passed);
+                let piece = rest.len().min(fate.piece).min(left as usize);
+                let _ = held.wait_for(|held| !held).await;
+                if !fate.delay.is_zero() {
+                    sleep(fate.delay).await;
+                }
+                if let Some((_, pause)) = stall.take_if(|(at, _)| *at <= passed) {
+                    sleep(pause).await;
+                }
+                if to.write_all(&rest[..piece]).await.is_err() {
+                    return false;
+                }
+                passed += piece as u64;
+                rest = &rest[piece..];
+                if fate.cut == Some(passed) {
+                    return true;
+                }
             }
         }
     }
@@ -152,39 +197,5 @@ impl Fate {
             fate.delay = Duration::from_micros(random.within(0..2000));
         }
         fate
-    }
-}
-
-/// Passes bytes on until an end; says whether this was a cut.
-async fn pass(
-    from: &mut (impl AsyncRead + Unpin),
-    to: &mut (impl AsyncWrite + Unpin),
-    fate: &Fate,
-) -> bool {
-    let mut buffer = [0; 8192];
-    let (mut passed, mut stall) = (0, fate.stall);
-    loop {
-        let mut rest = match from.read(&mut buffer).await {
-            Ok(0) | Err(_) => return false,
-            Ok(read) => &buffer[..read],
-        };
-        while !rest.is_empty() {
-            let left = fate.cut.map_or(u64::MAX, |cut| cut - passed);
-            let piece = rest.len().min(fate.piece).min(left as usize);
-            if !fate.delay.is_zero() {
-                sleep(fate.delay).await;
-            }
-            if let Some((_, pause)) = stall.take_if(|(at, _)| *at <= passed) {
-                sleep(pause).await;
-            }
-            if to.write_all(&rest[..piece]).await.is_err() {
-                return false;
-            }
-            passed += piece as u64;
-            rest = &rest[piece..];
-            if fate.cut == Some(passed) {
-                return true;
-            }
-        }
     }
 }

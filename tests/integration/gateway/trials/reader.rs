@@ -36,6 +36,8 @@ pub struct Reader {
     pub heard_anew: u64,
     /// How often it came back with one.
     pub resumes: u64,
+    /// How often it was told to look for the rest elsewhere.
+    pub sent_away: u64,
     /// The replica that told it the first event.
     pub origin: usize,
     /// When that was.
@@ -69,10 +71,10 @@ struct Inflow {
 }
 
 impl Reader {
-    /// Asks the model.
-    pub fn new(site: &Arc<Site>, random: Random) -> Self {
-        let asked = Asked::new("GET", "/v1/streams?model=m&prompt=Hello");
-        Self::of(site, random, asked)
+    /// Asks the model, each time with a prompt of its own: this one and a number.
+    pub fn new(site: &Arc<Site>, random: Random, model: &str, prompt: &str) -> Self {
+        let path = format!("/v1/streams?model={model}&prompt={prompt}.");
+        Self::of(site, random, Asked::new("GET", path))
     }
 
     /// Reads a stream that is there.
@@ -90,6 +92,7 @@ impl Reader {
             asked_anew: 0,
             heard_anew: 0,
             resumes: 0,
+            sent_away: 0,
             origin: 0,
             began: None,
             forgotten: false,
@@ -101,6 +104,12 @@ impl Reader {
     /// Whether it makes the model answer.
     pub fn asks(&self) -> bool {
         self.asked.path.contains("prompt=")
+    }
+
+    /// The prompt whose answer it reads.
+    pub fn prompt(&self) -> String {
+        let (_, prompt) = self.asked.path.split_once("prompt=").unwrap();
+        format!("{prompt}{}", self.asked_anew - 1)
     }
 
     pub fn stream(&self) -> Option<&str> {
@@ -154,6 +163,9 @@ impl Reader {
     async fn connection(&mut self, replica: usize, enough: usize) -> End {
         let addr = self.site.front(replica);
         let mut asked = self.asked.clone();
+        if self.asks() {
+            asked.path += &self.asked_anew.to_string();
+        }
         let resumes = match self.events.last() {
             Some(last) => {
                 asked = asked.header("last-event-id", &last.id);
@@ -186,6 +198,12 @@ impl Reader {
                 Some(status) => return End::Status(status),
             }
             for event in inflow.events() {
+                // An error with the id of the last event is no end: the rest is elsewhere.
+                let last = self.events.last();
+                if event.name == "error" && last.is_some_and(|last| last.id == event.id) {
+                    self.sent_away += 1;
+                    return End::Cut;
+                }
                 if self.events.is_empty() {
                     self.origin = replica;
                     self.began = Some(Instant::now());

@@ -8,15 +8,18 @@ use rustix::process::Signal;
 use sluicegate::fixture::{Options, Pace, Server};
 use tokio::time::{Instant, sleep};
 
+use super::continuer::Continuer;
 use super::proxy::{Faults, Proxy};
 use crate::fixture_server::serve;
-use crate::gateway::harness::kept_targets;
 use crate::gateway::program::{Serving, TemporaryFile};
 use crate::seed::{Random, Seed};
 use crate::valkey::Valkey;
 
 pub struct Site {
+    /// Of the model `plain`, whose streams end where they break.
     pub upstream: Server,
+    /// Of the model `continued`.
+    pub continuer: Continuer,
     valkey: Valkey,
     replicas: Vec<Replica>,
 }
@@ -41,6 +44,7 @@ impl Site {
         let valkey = Valkey::start();
         let mut site = Self {
             upstream,
+            continuer: Continuer::start(seed).await,
             valkey,
             replicas: Vec::new(),
         };
@@ -52,9 +56,15 @@ impl Site {
 
     async fn replica(&self, seed: Seed) -> Replica {
         let store = Proxy::start(self.valkey.addr(), Faults::default(), seed).await;
-        let settings = format!("state: redis://{}/0\nheartbeat: 1s", store.addr);
-        let config = kept_targets(&[self.upstream.addr()], "{ window: 30s }", &settings);
-        let config = TemporaryFile::new(&config);
+        let (plain, continued) = (self.upstream.addr(), self.continuer.addr);
+        let config = TemporaryFile::new(&format!(
+            "upstreams:\n  a: {{ wire: openai-chat, base_url: 'http://{plain}/v1' }}\n  \
+             b: {{ wire: openai-chat, base_url: 'http://{continued}/v1' }}\n\
+             models:\n  plain: {{ targets: [ {{ upstream: a, model: text }} ] }}\n  \
+             continued: {{ continue: on, targets: [ {{ upstream: b, model: text }} ] }}\n\
+             resume: {{ window: 30s }}\nstate: redis://{}/0\nheartbeat: 1s\n",
+            store.addr
+        ));
         let serving = Serving::start(&config, &[]).await;
         let faults = Faults {
             cut: 75,
@@ -114,6 +124,16 @@ impl Site {
             sleep(Duration::from_millis(random.within(300..2000))).await;
             self.valkey.go_on();
         }
+    }
+
+    /// Cuts one replica off from the store for a while: all live, and the others may take over what it
+    /// makes.
+    pub async fn part(&self, random: &mut Random) {
+        let replica = random.within(0..self.replicas.len() as u64) as usize;
+        let link = &self.replicas[replica].store;
+        link.hold(true);
+        sleep(Duration::from_millis(random.within(3000..6000))).await;
+        link.hold(false);
     }
 
     /// How much memory each gateway has in use, in KiB.

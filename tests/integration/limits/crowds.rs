@@ -1,0 +1,160 @@
+//! Requests from more addresses than anybody counts: what the shared state keeps of them is little,
+//! and goes by itself.
+
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use redis::aio::MultiplexedConnection;
+use sluicegate::limit::{Gate, Settings};
+use sluicegate::model::ErrorCode;
+use tokio::task::JoinSet;
+
+use super::rate;
+use super::replicas::{state, up};
+use crate::valkey::Valkey;
+
+/// How many ask at once; all of them share one connection.
+const AT_ONCE: usize = 64;
+/// How much memory of the server's one address may take, in bytes.
+const EACH: u64 = 300;
+/// What the server needs beside that, in bytes: its connection's buffers, the script.
+const BESIDE: u64 = 2 << 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_thousand_addresses_are_kept_for_as_long_as_they_count() {
+    crowd(20_000, Duration::from_secs(20)).await;
+}
+
+#[ignore = "takes minutes"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_million_addresses_are_kept_for_as_long_as_they_count() {
+    let costs = crowd(1_000_000, Duration::from_secs(150)).await;
+    let _ = writeln!(std::io::stderr(), "{costs}");
+}
+
+/// One request from each of so many addresses; an address's allowance comes back within `back`.
+/// Says what that cost.
+async fn crowd(addresses: u32, back: Duration) -> String {
+    let valkey = Valkey::start();
+    let settings = Settings {
+        per_address: Some(rate(1, back)),
+        ..Settings::default()
+    };
+    let state = state(&valkey, true);
+    up(&state).await;
+    let gate = Arc::new(Gate::new(&settings, Some(state.clone())));
+    let mut own = valkey.connect().await;
+    let (server_before, process_before) = (memory(&mut own).await, resident());
+    let begun = Instant::now();
+    let (next, mut asking) = (Arc::new(AtomicU32::new(0)), JoinSet::new());
+    for _ in 0..AT_ONCE {
+        let (gate, state, next) = (Arc::clone(&gate), state.clone(), Arc::clone(&next));
+        asking.spawn(async move {
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= addresses {
+                    return;
+                }
+                while let Err(refused) = gate.visit(address(number)).await {
+                    match refused.error.code() {
+                        // A busy machine may take longer than anybody waits, and count it all the same.
+                        ErrorCode::Overloaded => up(&state).await,
+                        ErrorCode::RateLimited => break,
+                        _ => panic!("{refused:?}"),
+                    }
+                }
+            }
+        });
+    }
+    while let Some(asked) = asking.join_next().await {
+        asked.unwrap();
+    }
+    let took = begun.elapsed();
+    assert!(took < back, "the first are gone already: {took:?}");
+    let (kept, expiring) = keys(&mut own).await;
+    let (server, process) = (memory(&mut own).await, resident());
+    // Beside them there may be the probe.
+    assert!(
+        (addresses.into()..=u64::from(addresses) + 1).contains(&kept),
+        "{kept}"
+    );
+    assert_eq!(expiring, kept);
+    let each = (server - server_before).saturating_sub(BESIDE) / kept;
+    assert!(each <= EACH, "{each} bytes for an address");
+    let patience = Instant::now() + 2 * back + Duration::from_secs(20);
+    while keys(&mut own).await.0 > 1 {
+        assert!(Instant::now() < patience, "{:?}", keys(&mut own).await);
+        // Its own time passes, and nothing tells when.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // Tables shrink a little at a time, and may keep a part.
+    let server_after = memory(&mut own).await;
+    let left = server_after.saturating_sub(server_before + BESIDE);
+    assert!(left < (server - server_before) / 4, "{left} bytes are left");
+    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+    format!(
+        "{addresses} addresses in {took:?}, {each} bytes each; the server: {}, {}, {} afterwards; \
+         this process: {}, {}",
+        mib(server_before),
+        mib(server),
+        mib(server_after),
+        mib(process_before),
+        mib(process)
+    )
+}
+
+/// Far from one another, and each counted by itself: of the newer ones a network of 64 bits is.
+fn address(number: u32) -> IpAddr {
+    let spread = number.wrapping_mul(0x9e37_79b1);
+    if number.is_multiple_of(2) {
+        Ipv4Addr::from(spread).into()
+    } else {
+        Ipv6Addr::from(u128::from(spread) << 64 | u128::from(number)).into()
+    }
+}
+
+/// How many keys there are, and how many of them expire.
+async fn keys(own: &mut MultiplexedConnection) -> (u64, u64) {
+    let info: String = redis::cmd("INFO")
+        .arg("keyspace")
+        .query_async(own)
+        .await
+        .unwrap();
+    let number = |name: &str| {
+        let (_, rest) = info.split_once(name)?;
+        rest.split(',').next()?.parse().ok()
+    };
+    (
+        number("keys=").unwrap_or(0),
+        number("expires=").unwrap_or(0),
+    )
+}
+
+/// What the server has in use.
+async fn memory(own: &mut MultiplexedConnection) -> u64 {
+    let info: String = redis::cmd("INFO")
+        .arg("memory")
+        .query_async(own)
+        .await
+        .unwrap();
+    let line = info
+        .lines()
+        .find_map(|line| line.strip_prefix("used_memory:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
+/// What this process has in use.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib: u64 = line
+        .unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap();
+    kib << 10
+}
