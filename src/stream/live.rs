@@ -21,7 +21,7 @@ pub(super) struct Live {
     /// `None` once the terminal event is written, or the answer broke off.
     pub(super) source: Option<Source>,
     /// Why the answer broke off, where another target may go on with it.
-    pub(super) broken: Option<Error>,
+    pub(super) broken: Option<Box<Error>>,
 }
 
 pub(super) struct Source {
@@ -118,7 +118,7 @@ impl Live {
             source.answer.broken(&mut self.outlet);
         }
         self.detach();
-        self.broken = Some(error);
+        self.broken = Some(Box::new(error));
     }
 
     /// Ends the stream with an error and drops the upstream's connection.

@@ -12,7 +12,8 @@ use crate::route::Receiver;
 pub struct Outlet {
     transcript: Transcript,
     receipt: Receipt,
-    failure: Option<Error>,
+    /// Rare, so that it takes no room of its own.
+    failure: Option<Box<Error>>,
     /// How many bytes of content may still come.
     room: usize,
     /// What another target would go on with, where one may.
@@ -87,7 +88,7 @@ impl Outlet {
 
     /// Why the answer ended without its finish.
     pub fn failure(&self) -> Option<&Error> {
-        self.failure.as_ref()
+        self.failure.as_deref()
     }
 
     /// Takes what was encoded since the last call; `None` if nothing was.
@@ -115,7 +116,7 @@ impl Outlet {
         if self.ended() {
             return;
         }
-        self.failure = Some(error.clone());
+        self.failure = Some(Box::new(error.clone()));
         self.receipt.failed(error.code());
         self.transcript.fail(error);
     }

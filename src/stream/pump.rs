@@ -117,7 +117,7 @@ impl Pump {
     ) -> Self {
         let (cut, recycler) = (conditions.cut.clone(), conditions.recycler.clone());
         let mut live = Live::new(outlet, None);
-        live.broken = Some(why);
+        live.broken = Some(Box::new(why));
         Self {
             state: State::Live(Box::new(live)),
             deadlines: Deadlines::new(conditions.route.timeouts),
@@ -274,7 +274,7 @@ impl Pump {
             );
             match going_on.await {
                 // Why nobody goes on is told to the operator; the client is told what broke.
-                (outlet, Opened::Failed(_)) => (outlet, Opened::Failed(error)),
+                (outlet, Opened::Failed(_)) => (outlet, Opened::Failed(*error)),
                 gone_on => gone_on,
             }
         };
