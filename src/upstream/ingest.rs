@@ -57,9 +57,7 @@ impl Ingest {
                 return Ok(());
             }
             let said = read(decoder.as_mut(), frame, &mut sink, mended)?;
-            if decoder.repeats() {
-                template.learn(frame, &said);
-            }
+            template.learn(frame, &said, decoder.unread_keys());
             if grammar.finished() {
                 // Any error stops the framer.
                 return Err(interrupted());

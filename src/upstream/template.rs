@@ -1,10 +1,13 @@
-//! Frames that differ from the one before them in nothing but their text, as most of an answer's
-//! tokens do. Such a frame is known without being parsed.
+//! Frames that differ from the one before them in nothing that matters but their text, as most of an
+//! answer's tokens do. Such a frame is known without being parsed.
 //!
 //! It is an exact reading and no guess. Both frames are one JSON text up to the opening quote of a
 //! string and from its closing quote on, and what stands between ends no string, escapes nothing and
 //! is no control character (RFC 8259, section 7): so it is that string, and everything else is as it
-//! was. A decoder that [`crate::wire::Decoder::repeats`] would say the new string and nothing else.
+//! was. The values of [keys that nobody reads](crate::wire::Decoder::unread_keys) may differ in the
+//! same way, or as whole numbers (section 6). What the decoder would say then is its law.
+
+use memchr::memchr;
 
 use crate::framing::Frame;
 use crate::model::Event;
@@ -17,11 +20,22 @@ const PATIENCE: u8 = 8;
 pub(super) struct Template {
     kind: Option<Kind>,
     name: String,
-    /// Up to the text's opening quote, and from its closing quote on.
-    before: String,
-    after: String,
+    /// What is the same, up to the first place that differs, from there to the next, and so on.
+    same: String,
+    /// Where in it they end, and what differs there; behind the last one comes the rest.
+    places: Vec<(usize, Place)>,
     /// How many frames there were since one was a repetition.
     misses: u8,
+}
+
+/// What stands between what is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Text,
+    /// The inside of a string that nobody reads.
+    String,
+    /// A whole number that nobody reads.
+    Number,
 }
 
 /// What a frame said, as it says it.
@@ -44,21 +58,29 @@ impl Template {
     /// What `frame` says, if it is a repetition.
     pub(super) fn read<'a>(&mut self, frame: &Frame<'a>) -> Option<Event<'a>> {
         let kind = self.kind?;
-        let text = frame.data.strip_prefix(self.before.as_str())?;
-        let text = text.strip_suffix(self.after.as_str())?;
-        if text.is_empty() || !is_plain(text) || frame.name != self.name || frame.failure {
+        let (mut rest, mut begin, mut said) = (frame.data, 0, "");
+        for &(end, place) in &self.places {
+            rest = rest.strip_prefix(&self.same[begin..end])?;
+            begin = end;
+            let length = place.length(rest)?;
+            if place == Place::Text {
+                said = &rest[..length];
+            }
+            rest = &rest[length..];
+        }
+        if rest != &self.same[begin..] || frame.name != self.name || frame.failure {
             return None;
         }
         self.misses = 0;
         Some(match kind {
-            Kind::Text => Event::Text(text),
-            Kind::Reasoning => Event::Reasoning(text),
+            Kind::Text => Event::Text(said),
+            Kind::Reasoning => Event::Reasoning(said),
         })
     }
 
     /// A frame was parsed, and this is what it said. Whatever it was, it may have changed what the
     /// one before it would say now.
-    pub(super) fn learn(&mut self, frame: &Frame<'_>, said: &Said) {
+    pub(super) fn learn(&mut self, frame: &Frame<'_>, said: &Said, unread: &[&str]) {
         self.kind = None;
         let &Said::One(kind, begin, end) = said else {
             return;
@@ -67,16 +89,71 @@ impl Template {
             return;
         }
         self.misses += 1;
-        let (Some(before), Some(after)) = (frame.data.get(..begin), frame.data.get(end..)) else {
-            return;
-        };
-        if before.ends_with('"') && after.starts_with('"') {
-            replace(&mut self.name, frame.name);
-            replace(&mut self.before, before);
-            replace(&mut self.after, after);
-            self.kind = Some(kind);
+        let data = frame.data;
+        let mut places = vec![(begin, end, Place::Text)];
+        places.extend(unread.iter().filter_map(|key| unread_value(data, key)));
+        places.sort_unstable_by_key(|(begin, ..)| *begin);
+        self.same.clear();
+        self.places.clear();
+        let mut last = 0;
+        for (begin, end, place) in places {
+            let Some(same) = data.get(last..begin) else {
+                return;
+            };
+            // A text that is no whole string, or would not be read as itself.
+            let whole = place.length(&data[begin..]) == Some(end - begin);
+            if !whole || (place == Place::Text && !same.ends_with('"')) {
+                return;
+            }
+            self.same.push_str(same);
+            self.places.push((self.same.len(), place));
+            last = end;
         }
+        self.same.push_str(&data[last..]);
+        self.name.clear();
+        self.name.push_str(frame.name);
+        self.kind = Some(kind);
     }
+}
+
+impl Place {
+    /// How much of `rest` it takes; nothing where that is not plainly to be seen.
+    fn length(self, rest: &str) -> Option<usize> {
+        let bytes = rest.as_bytes();
+        if self == Self::Number {
+            let length = bytes
+                .iter()
+                .take_while(|byte| byte.is_ascii_digit())
+                .count();
+            // A number goes on with a point or an exponent, and begins with no zero.
+            let ends = matches!(bytes.get(length), Some(b',' | b'}'));
+            let legal = length == 1 || !rest.starts_with('0');
+            return (ends && legal && length > 0).then_some(length);
+        }
+        let length = memchr(b'"', bytes)?;
+        // An empty text says nothing.
+        let some = self == Self::String || length > 0;
+        (some && is_plain(&bytes[..length])).then_some(length)
+    }
+}
+
+/// Where the value of the first such key begins and ends. A quote within a string has a backslash
+/// before it: so this is a key, or the end of one.
+fn unread_value(data: &str, key: &str) -> Option<(usize, usize, Place)> {
+    let mut rest = data;
+    while let Some(at) = rest.find(key) {
+        let behind = &rest[at + key.len()..];
+        if let (true, Some(value)) = (rest[..at].ends_with('"'), behind.strip_prefix("\":")) {
+            let (value, place) = match value.strip_prefix('"') {
+                Some(inside) => (inside, Place::String),
+                None => (value, Place::Number),
+            };
+            let begin = data.len() - value.len();
+            return Some((begin, begin + place.length(value)?, place));
+        }
+        rest = behind;
+    }
+    None
 }
 
 impl Said {
@@ -99,18 +176,13 @@ impl Said {
     }
 }
 
-/// Whether a JSON string with these letters in it is these letters.
-fn is_plain(text: &str) -> bool {
-    let special = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
+/// Whether a JSON string with these bytes in it is these bytes.
+fn is_plain(text: &[u8]) -> bool {
+    let special = |byte: u8| byte < b' ' || byte == b'\\';
     // Without a way out in between, so that many bytes are looked at at once.
     !text
-        .bytes()
-        .fold(false, |found, byte| found | special(byte))
-}
-
-fn replace(kept: &mut String, new: &str) {
-    kept.clear();
-    kept.push_str(new);
+        .iter()
+        .fold(false, |found, byte| found | special(*byte))
 }
 
 #[cfg(test)]
@@ -128,7 +200,7 @@ mod tests {
     fn only_what_differs_in_its_text_alone_is_a_repetition() {
         let data = r#"{"n":1,"text":"one","more":null}"#;
         let mut template = Template::default();
-        template.learn(&Frame::new("delta", data), &said(data, "one"));
+        template.learn(&Frame::new("delta", data), &said(data, "one"), &[]);
         for text in ["two", " ", "naïve 你好 🚀", "}", "null", "\u{7f}"] {
             let data = data.replace("one", text);
             let frame = Frame::new("delta", &data);
@@ -151,7 +223,7 @@ mod tests {
         let again = data.replace("one", "two");
         assert_eq!(template.read(&Frame::new("other", &again)), None);
         // What was read in between may have changed what it would say.
-        template.learn(&Frame::new("stop", "{}"), &Said::Nothing);
+        template.learn(&Frame::new("stop", "{}"), &Said::Nothing, &[]);
         assert_eq!(template.read(&Frame::new("delta", &again)), None);
     }
 
@@ -168,7 +240,7 @@ mod tests {
         let unquoted = Said::One(Kind::Text, 8, 12);
         for said in [Said::Nothing, twice, elsewhere, refusal, unquoted] {
             let mut template = Template::default();
-            template.learn(&frame, &said);
+            template.learn(&frame, &said, &[]);
             assert_eq!(template.read(&frame), None);
         }
     }
@@ -178,7 +250,7 @@ mod tests {
         let mut template = Template::default();
         let mut learn = |number: usize| {
             let data = format!(r#"{{"n":{number},"text":"one"}}"#);
-            template.learn(&Frame::new("", &data), &said(&data, "one"));
+            template.learn(&Frame::new("", &data), &said(&data, "one"), &[]);
             template.read(&Frame::new("", &data)).is_some()
         };
         assert!((0..100).all(&mut learn));
@@ -187,8 +259,46 @@ mod tests {
             let data = format!(r#"{{"n":{number},"text":"one"}}"#);
             let frame = Frame::new("", &data);
             assert_eq!(template.read(&frame), None);
-            template.learn(&frame, &said(&data, "one"));
+            template.learn(&frame, &said(&data, "one"), &[]);
         }
         assert_eq!(template.kind, None);
+    }
+
+    #[test]
+    fn what_nobody_reads_may_differ() {
+        let frame = |number: &str, text: &str, padding: &str| {
+            format!(r#"{{"n":{number},"text":"{text}","p":"{padding}","x":1}}"#)
+        };
+        let data = frame("1", "one", "abc");
+        let mut template = Template::default();
+        template.learn(&Frame::new("", &data), &said(&data, "one"), &["p", "n"]);
+        for (number, padding) in [("2", "abc"), ("0", ""), ("1234567", "a"), ("7", "n\u{7f}")] {
+            let data = frame(number, "two", padding);
+            let read = template.read(&Frame::new("", &data));
+            assert_eq!(read, Some(Event::Text("two")), "{data}");
+        }
+        for (number, padding) in [
+            ("", "a"),
+            ("01", "a"),
+            ("1.5", "a"),
+            ("1e3", "a"),
+            ("-1", "a"),
+            ("null", "a"),
+            ("\"1\"", "a"),
+            ("1", "a\\n"),
+            ("1", "a\",\"b\":\"c"),
+        ] {
+            let data = frame(number, "two", padding);
+            assert_eq!(template.read(&Frame::new("", &data)), None, "{data}");
+        }
+        // A text that has the key's name in it is not the key.
+        let data = r#"{"text":"p","p":"abc"}"#;
+        let mut template = Template::default();
+        let mut one = Said::default();
+        one.and(&Event::Text(&data[9..10]), data);
+        template.learn(&Frame::new("", data), &one, &["p"]);
+        let again = r#"{"text":"q","p":"d"}"#;
+        let read = template.read(&Frame::new("", again));
+        assert_eq!(read, Some(Event::Text("q")));
     }
 }

@@ -90,6 +90,10 @@ pub struct Outgoing {
 }
 
 /// Frames to events, for one answer.
+///
+/// A frame that said one text and nothing else must have left a decoder so that the same frame with
+/// another text would say that text and nothing else, and leave it as it was: such frames are not
+/// handed to it.
 pub trait Decoder: Send {
     /// The request asked for several answers. Said before anything is read, if at all.
     fn expect_several(&mut self) {}
@@ -101,11 +105,10 @@ pub trait Decoder: Send {
     /// upstream's own in-band error. The stream is over with the first one.
     fn frame(&mut self, frame: &Frame<'_>, sink: &mut dyn Sink) -> Result<(), Error>;
 
-    /// Whether a frame that differs from the one before in nothing but the text that this one said
-    /// would say its own text and nothing else, and leave nothing behind that was not there: then it
-    /// need not be read.
-    fn repeats(&self) -> bool {
-        false
+    /// Keys at which it does not look wherever they stand, and whose values differ from frame to
+    /// frame: strings, or whole numbers.
+    fn unread_keys(&self) -> &'static [&'static str] {
+        &[]
     }
 
     /// Reads a whole answer that came as one JSON document instead of a stream, to its finish.

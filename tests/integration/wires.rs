@@ -208,6 +208,13 @@ fn every_text_is_read_as_it_is_written_however_alike_the_messages_are() {
                     // Never the same one twice.
                     message["extra"] = place.into();
                 }
+                if round == 2 {
+                    // What nobody reads.
+                    message["sequence_number"] = place.into();
+                    for key in ["obfuscation", "created_at", "p"] {
+                        message[key] = "x".repeat(place).into();
+                    }
+                }
                 body.extend(framed(wire, name, &message.to_string()));
             }
         }

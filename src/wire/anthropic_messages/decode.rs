@@ -59,10 +59,6 @@ impl Decoder for MessagesDecoder {
         Ok(())
     }
 
-    fn repeats(&self) -> bool {
-        true
-    }
-
     fn document(&mut self, document: &str, sink: &mut dyn Sink) -> Result<(), Error> {
         let message: Message<'_> = parse(document).map_err(|error| unparsable(&error))?;
         if message.error.is_some() {

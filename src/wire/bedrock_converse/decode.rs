@@ -62,6 +62,11 @@ impl Decoder for ConverseDecoder {
         Ok(())
     }
 
+    /// A padding.
+    fn unread_keys(&self) -> &'static [&'static str] {
+        &["p"]
+    }
+
     fn document(&mut self, document: &str, sink: &mut dyn Sink) -> Result<(), Error> {
         let whole: Whole<'_> = parse(document).map_err(|error| unparsable(&error))?;
         let message = whole.output.and_then(|output| output.message);

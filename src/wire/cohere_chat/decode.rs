@@ -73,10 +73,6 @@ impl Decoder for ChatDecoder {
         Ok(())
     }
 
-    fn repeats(&self) -> bool {
-        true
-    }
-
     fn document(&mut self, document: &str, sink: &mut dyn Sink) -> Result<(), Error> {
         let whole: Whole<'_> = parse(document).map_err(|error| unparsable(&error))?;
         let message = whole.message.filter(|raw| raw.get().starts_with('{'));

@@ -88,6 +88,10 @@ impl Decoder for ChatDecoder {
         Ok(())
     }
 
+    fn unread_keys(&self) -> &'static [&'static str] {
+        &["created_at"]
+    }
+
     fn document(&mut self, document: &str, sink: &mut dyn Sink) -> Result<(), Error> {
         let frame = Frame::new("", document);
         self.frame(&frame, sink)?;

@@ -49,6 +49,10 @@ impl Decoder for ResponsesDecoder {
         }
     }
 
+    fn unread_keys(&self) -> &'static [&'static str] {
+        &["sequence_number", "obfuscation"]
+    }
+
     fn document(&mut self, document: &str, sink: &mut dyn Sink) -> Result<(), Error> {
         let message: Message<'_> = parse(document).map_err(|error| unparsable(&error))?;
         if message.error.is_some() {
