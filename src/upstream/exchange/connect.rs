@@ -152,11 +152,19 @@ impl Connection {
     }
 
     /// Whether the peer has neither closed it nor said anything. It is asked of the kernel, for what
-    /// the runtime knows may be a moment old.
+    /// the runtime knows may be a moment old; and of TLS, which takes several records at once out of
+    /// the kernel and hands them over one by one: its farewell, or what would be taken for the next
+    /// answer, may be there already.
     pub(super) fn is_silent(&self) -> bool {
         let stream = match self {
             Self::Plain(stream) => stream,
-            Self::Secure(stream) => stream.get_ref().0,
+            Self::Secure(stream) => {
+                let (stream, session) = stream.get_ref();
+                if !session.wants_read() {
+                    return false;
+                }
+                stream
+            }
         };
         let mut byte = [MaybeUninit::uninit()];
         let peeked = SockRef::from(stream).peek(&mut byte);
