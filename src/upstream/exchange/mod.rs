@@ -123,7 +123,7 @@ impl Origin {
         let (head, early) = poll_fn(|context| exchange.poll(context)).await?;
         let unsent = match exchange.sending {
             Sending::Done => None,
-            _ => Some(request.behind(exchange.sent)),
+            _ => Some(request.behind(exchange.sent).into()),
         };
         let decoder = Decoder::new(head.length);
         let pool = head.keep.then(|| self.pool.clone());
