@@ -225,24 +225,21 @@ impl Exchange<'_> {
     /// Takes what came; returns the head and what is behind it, once it is whole.
     fn read(&mut self, bytes: &[u8]) -> Result<Option<(Head, Vec<u8>)>, Failure> {
         // Mostly a head comes in one piece. One that trickles in is not parsed for every byte.
-        let kept = std::mem::take(&mut self.head);
+        let mut kept = std::mem::take(&mut self.head);
         let mut rest = bytes;
-        let joined;
         if !kept.is_empty() {
             let seam = kept.len().saturating_sub(3);
-            joined = [&kept, bytes].concat();
-            rest = &joined;
-            if !head::may_end(&joined[seam..]) {
-                self.keep(rest)?;
-                return Ok(None);
+            kept.extend_from_slice(bytes);
+            if !head::may_end(&kept[seam..]) {
+                self.head = kept;
+                return self.bounded().map(|()| None);
             }
+            rest = &kept;
         }
         while let Some((head, length)) = head::parse(rest).map_err(Failure::Malformed)? {
             rest = &rest[length..];
             self.skipped += length;
-            if self.skipped > LONGEST_HEAD {
-                return Err(Failure::Malformed("its head is too long"));
-            }
+            self.bounded()?;
             if !head.status.is_informational() {
                 return Ok(Some((head, rest.to_vec())));
             }
@@ -250,15 +247,14 @@ impl Exchange<'_> {
                 return Err(Failure::Malformed("it switches to another protocol"));
             }
         }
-        self.keep(rest)?;
-        Ok(None)
+        self.head = rest.to_vec();
+        self.bounded().map(|()| None)
     }
 
-    fn keep(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        if self.skipped + bytes.len() > LONGEST_HEAD {
+    fn bounded(&self) -> Result<(), Failure> {
+        if self.skipped + self.head.len() > LONGEST_HEAD {
             return Err(Failure::Malformed("its head is too long"));
         }
-        self.head.extend_from_slice(bytes);
         Ok(())
     }
 }
