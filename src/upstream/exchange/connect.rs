@@ -26,6 +26,8 @@ use super::Failure;
 
 /// How long a connection may wait for its next request.
 const IDLE: Duration = Duration::from_secs(30);
+/// How many connections to one origin wait for their next request at most.
+const MOST_IDLE: usize = 512;
 /// How often the kernel asks a silent peer whether it is there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -36,6 +38,7 @@ pub struct Connector {
     tls: Arc<ClientConfig>,
     patience: Duration,
     pub(super) idle: Duration,
+    pub(super) most_idle: usize,
 }
 
 /// What it takes to connect to one origin.
@@ -79,6 +82,7 @@ impl Connector {
             tls: Arc::new(tls),
             patience,
             idle: IDLE,
+            most_idle: MOST_IDLE,
         }
     }
 
@@ -86,6 +90,13 @@ impl Connector {
     #[must_use]
     pub fn idle(self, idle: Duration) -> Self {
         Self { idle, ..self }
+    }
+
+    /// No more than `most_idle` connections to one origin wait for their next request; otherwise it
+    /// is 512.
+    #[must_use]
+    pub fn most_idle(self, most_idle: usize) -> Self {
+        Self { most_idle, ..self }
     }
 
     pub(super) fn to(&self, url: &Url) -> Dial {

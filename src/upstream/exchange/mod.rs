@@ -75,7 +75,7 @@ impl Origin {
     pub fn new(url: &Url, connector: &Connector) -> Self {
         Self {
             host: url[Position::BeforeHost..Position::AfterPort].to_owned(),
-            pool: Pool::new(connector.idle),
+            pool: Pool::new(connector.idle, connector.most_idle),
             dial: connector.to(url),
         }
     }
