@@ -2,6 +2,8 @@
 
 use sluicegate::framing::{Framer, Framing, Remainder};
 use sluicegate::model::{Error, ErrorCode, Event};
+use sluicegate::upstream::exchange::decoder::{Decoder, Malformed};
+use sluicegate::upstream::exchange::head;
 use sluicegate::upstream::ingest::Ingest;
 use sluicegate::wire;
 
@@ -39,6 +41,57 @@ pub fn wire(name: &str, input: &[u8]) {
                 .is_some_and(|event| event.starts_with("Finish"))
         );
     }
+}
+
+/// An upstream's head and body: the same content for every way of cutting the body, never more than
+/// came, and what follows it as it was.
+pub fn exchange(input: &[u8]) {
+    let (seed, bytes) = input.split_at(input.len().min(2));
+    let Ok(Some((head, length))) = head::parse(bytes) else {
+        return;
+    };
+    assert!(length <= bytes.len());
+    // A head that is not whole is none yet.
+    for cut in [1, 2, length / 2, length] {
+        assert!(!matches!(
+            head::parse(&bytes[..length - cut.min(length)]),
+            Ok(Some(_))
+        ));
+    }
+    let input = [seed, &bytes[length..]].concat();
+    let (pieces, body) = cut(&input);
+    let whole = content(head.length, &[body]);
+    assert_eq!(
+        whole,
+        content(head.length, &pieces),
+        "the pieces changed the content"
+    );
+    let (content, end, behind) = whole;
+    assert!(content.len() + behind.len() <= body.len());
+    assert!(body.ends_with(&behind));
+    if let (head::Length::Known(length), Ok(ended)) = (head.length, end) {
+        assert_eq!(content.len() as u64, length.min(body.len() as u64));
+        assert_eq!(ended, length <= body.len() as u64);
+    }
+}
+
+type Content = (Vec<u8>, Result<bool, Malformed>, Vec<u8>);
+
+fn content(length: head::Length, pieces: &[&[u8]]) -> Content {
+    let mut decoder = Decoder::new(length);
+    let (mut content, mut behind) = (Vec::new(), Vec::new());
+    for piece in pieces {
+        let mut rest = *piece;
+        loop {
+            match decoder.next(&mut rest) {
+                Ok(Some(bytes)) => content.extend_from_slice(bytes),
+                Ok(None) => break,
+                Err(malformed) => return (content, Err(malformed), behind),
+            }
+        }
+        behind.extend_from_slice(rest);
+    }
+    (content, Ok(decoder.ended()), behind)
 }
 
 type Frames = (Vec<(String, String)>, Result<Remainder, ErrorCode>);

@@ -4,6 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
 use super::connect::Connection;
@@ -19,8 +20,9 @@ pub struct Body {
     decoder: Decoder,
     /// What came with the head.
     early: Vec<u8>,
-    /// What is still to be written of the request, where the answer came before it was read.
-    unsent: Vec<u8>,
+    /// What is still to be written of the request, where the answer came before it was read; empty
+    /// where it only has to be flushed.
+    unsent: Option<Bytes>,
     /// `None` where the connection cannot be used again.
     pool: Option<Pool>,
 }
@@ -30,7 +32,7 @@ impl Body {
         connection: Connection,
         decoder: Decoder,
         early: Vec<u8>,
-        unsent: Option<Vec<u8>>,
+        unsent: Option<Bytes>,
         pool: Option<Pool>,
     ) -> Self {
         let mut body = Self {
@@ -39,7 +41,7 @@ impl Body {
             early,
             // An upstream that answers before it has read may have stopped reading.
             pool: pool.filter(|_| unsent.is_none()),
-            unsent: unsent.unwrap_or_default(),
+            unsent,
         };
         if body.decoder.ended() {
             body.finish(body.early.is_empty());
@@ -87,12 +89,18 @@ impl Body {
         let Some(connection) = &mut self.connection else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
-        while !self.unsent.is_empty() {
-            match Pin::new(&mut *connection).poll_write(context, &self.unsent) {
+        while let Some(unsent) = &mut self.unsent {
+            let connection = Pin::new(&mut *connection);
+            let written = if unsent.is_empty() {
+                connection.poll_flush(context).map_ok(|()| 0)
+            } else {
+                connection.poll_write(context, unsent)
+            };
+            match written {
                 Poll::Pending => break,
-                Poll::Ready(Ok(written)) if written > 0 => drop(self.unsent.drain(..written)),
-                // It does not want the rest; its answer may come all the same.
-                Poll::Ready(_) => self.unsent.clear(),
+                Poll::Ready(Ok(written)) if written > 0 => unsent.advance(written),
+                // All is out, or it does not want the rest; its answer may come all the same.
+                Poll::Ready(_) => self.unsent = None,
             }
         }
         let mut read = ReadBuf::new(buffer);

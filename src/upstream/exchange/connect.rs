@@ -26,6 +26,8 @@ use super::Failure;
 
 /// How long a connection may wait for its next request.
 const IDLE: Duration = Duration::from_secs(30);
+/// How many connections to one origin wait for their next request at most.
+const MOST_IDLE: usize = 512;
 /// How often the kernel asks a silent peer whether it is there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -36,6 +38,7 @@ pub struct Connector {
     tls: Arc<ClientConfig>,
     patience: Duration,
     pub(super) idle: Duration,
+    pub(super) most_idle: usize,
 }
 
 /// What it takes to connect to one origin.
@@ -79,6 +82,7 @@ impl Connector {
             tls: Arc::new(tls),
             patience,
             idle: IDLE,
+            most_idle: MOST_IDLE,
         }
     }
 
@@ -86,6 +90,13 @@ impl Connector {
     #[must_use]
     pub fn idle(self, idle: Duration) -> Self {
         Self { idle, ..self }
+    }
+
+    /// No more than `most_idle` connections to one origin wait for their next request; otherwise it
+    /// is 512.
+    #[must_use]
+    pub fn most_idle(self, most_idle: usize) -> Self {
+        Self { most_idle, ..self }
     }
 
     pub(super) fn to(&self, url: &Url) -> Dial {
@@ -152,11 +163,19 @@ impl Connection {
     }
 
     /// Whether the peer has neither closed it nor said anything. It is asked of the kernel, for what
-    /// the runtime knows may be a moment old.
+    /// the runtime knows may be a moment old; and of TLS, which takes several records at once out of
+    /// the kernel and hands them over one by one: its farewell, or what would be taken for the next
+    /// answer, may be there already.
     pub(super) fn is_silent(&self) -> bool {
         let stream = match self {
             Self::Plain(stream) => stream,
-            Self::Secure(stream) => stream.get_ref().0,
+            Self::Secure(stream) => {
+                let (stream, session) = stream.get_ref();
+                if !session.wants_read() {
+                    return false;
+                }
+                stream
+            }
         };
         let mut byte = [MaybeUninit::uninit()];
         let peeked = SockRef::from(stream).peek(&mut byte);

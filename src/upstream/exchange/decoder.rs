@@ -7,6 +7,9 @@ use super::head::Length;
 
 /// How many bytes the extensions of all chunks together may have: 16 KiB.
 const EXTENSIONS: u32 = 16 * 1024;
+/// How many needless bytes one chunk's size may have, leading zeros and blanks behind it: some servers
+/// pad sizes to a fixed width.
+const PADDING: u32 = 64;
 /// How many bytes the trailers may have: 16 KiB.
 const TRAILERS: u32 = 16 * 1024;
 
@@ -17,6 +20,8 @@ pub struct Decoder {
     /// How much of a chunk is still to come, or of a body whose length is known.
     left: u64,
     extensions: u32,
+    /// Of the chunk's size that is being read.
+    padding: u32,
     trailers: u32,
 }
 
@@ -60,6 +65,7 @@ impl Decoder {
             state,
             left,
             extensions: 0,
+            padding: 0,
             trailers: 0,
         }
     }
@@ -116,11 +122,18 @@ impl Decoder {
     /// One byte of what delimits chunks.
     fn step(&mut self, byte: u8) -> Result<State, Malformed> {
         match (self.state, byte) {
+            (State::Digits, b'0') if self.left == 0 => {
+                self.padding = counted(self.padding, PADDING)?;
+                Ok(State::Digits)
+            }
             (State::Size | State::Digits, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
                 self.left = self.left.checked_mul(16).ok_or(Malformed)? + digit(byte);
                 Ok(State::Digits)
             }
-            (State::Digits | State::Blanks, b' ' | b'\t') => Ok(State::Blanks),
+            (State::Digits | State::Blanks, b' ' | b'\t') => {
+                self.padding = counted(self.padding, PADDING)?;
+                Ok(State::Blanks)
+            }
             (State::Digits | State::Blanks, b';') => Ok(State::Extension),
             (State::Digits | State::Blanks | State::Extension, b'\r') => Ok(State::SizeLineFeed),
             // Some take a line feed alone for the line's end; they would see other chunks.
@@ -130,7 +143,10 @@ impl Decoder {
                 Ok(State::Extension)
             }
             (State::SizeLineFeed, b'\n') if self.left == 0 => Ok(State::Line),
-            (State::SizeLineFeed, b'\n') => Ok(State::Content),
+            (State::SizeLineFeed, b'\n') => {
+                self.padding = 0;
+                Ok(State::Content)
+            }
             (State::ContentReturn, b'\r') => Ok(State::ContentLineFeed),
             (State::ContentLineFeed, b'\n') => Ok(State::Size),
             (State::Line, b'\r') => Ok(State::LastLineFeed),

@@ -31,6 +31,11 @@ pub enum Length {
 /// # Errors
 /// What is wrong with it.
 pub fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, &'static str> {
+    // Only servers may skip empty lines (section 2.2). Here they would be a false end to look behind,
+    // again and again.
+    if let Some(b'\r' | b'\n') = bytes.first() {
+        return Err("an empty line comes before it");
+    }
     let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
     let mut response = httparse::Response::new(&mut headers);
     let length = match response.parse(bytes) {
@@ -54,9 +59,9 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, &'static str> {
         headers.append(name, value);
     }
     let delimited = delimited(status, &headers, current)?;
-    // Both at once is how answers are smuggled; and what no length bounds ends with the connection.
-    let doubtful = headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH);
-    let keep = stays_open(&headers, current) && !doubtful && delimited != Length::UntilClosed;
+    let keep = stays_open(&headers, current)
+        && !is_doubtful(status, &headers)
+        && delimited != Length::UntilClosed;
     let head = Head {
         status,
         headers,
@@ -98,6 +103,20 @@ fn delimited(
     match length {
         Some(known) if lengths.all(|other| other == length) => Ok(Length::Known(known)),
         _ => Err("its content-length is malformed"),
+    }
+}
+
+/// Whether another reader might see the body end elsewhere, which is how answers are smuggled: both
+/// lengths at once, or one where no body may be. A 304 may tell the length of what it does not send.
+fn is_doubtful(status: StatusCode, headers: &HeaderMap) -> bool {
+    let chunked = headers.contains_key(TRANSFER_ENCODING);
+    let known = headers.contains_key(CONTENT_LENGTH);
+    match status {
+        StatusCode::NO_CONTENT => {
+            chunked || tokens(headers, &CONTENT_LENGTH).any(|length| number(length) != Some(0))
+        }
+        StatusCode::NOT_MODIFIED => chunked,
+        _ => chunked && known,
     }
 }
 

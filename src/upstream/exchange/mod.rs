@@ -75,7 +75,7 @@ impl Origin {
     pub fn new(url: &Url, connector: &Connector) -> Self {
         Self {
             host: url[Position::BeforeHost..Position::AfterPort].to_owned(),
-            pool: Pool::new(connector.idle),
+            pool: Pool::new(connector.idle, connector.most_idle),
             dial: connector.to(url),
         }
     }
@@ -123,7 +123,7 @@ impl Origin {
         let (head, early) = poll_fn(|context| exchange.poll(context)).await?;
         let unsent = match exchange.sending {
             Sending::Done => None,
-            _ => Some(request.behind(exchange.sent)),
+            _ => Some(request.behind(exchange.sent).into()),
         };
         let decoder = Decoder::new(head.length);
         let pool = head.keep.then(|| self.pool.clone());
@@ -225,24 +225,21 @@ impl Exchange<'_> {
     /// Takes what came; returns the head and what is behind it, once it is whole.
     fn read(&mut self, bytes: &[u8]) -> Result<Option<(Head, Vec<u8>)>, Failure> {
         // Mostly a head comes in one piece. One that trickles in is not parsed for every byte.
-        let kept = std::mem::take(&mut self.head);
+        let mut kept = std::mem::take(&mut self.head);
         let mut rest = bytes;
-        let joined;
         if !kept.is_empty() {
             let seam = kept.len().saturating_sub(3);
-            joined = [&kept, bytes].concat();
-            rest = &joined;
-            if !head::may_end(&joined[seam..]) {
-                self.keep(rest)?;
-                return Ok(None);
+            kept.extend_from_slice(bytes);
+            if !head::may_end(&kept[seam..]) {
+                self.head = kept;
+                return self.bounded().map(|()| None);
             }
+            rest = &kept;
         }
         while let Some((head, length)) = head::parse(rest).map_err(Failure::Malformed)? {
             rest = &rest[length..];
             self.skipped += length;
-            if self.skipped > LONGEST_HEAD {
-                return Err(Failure::Malformed("its head is too long"));
-            }
+            self.bounded()?;
             if !head.status.is_informational() {
                 return Ok(Some((head, rest.to_vec())));
             }
@@ -250,15 +247,14 @@ impl Exchange<'_> {
                 return Err(Failure::Malformed("it switches to another protocol"));
             }
         }
-        self.keep(rest)?;
-        Ok(None)
+        self.head = rest.to_vec();
+        self.bounded().map(|()| None)
     }
 
-    fn keep(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        if self.skipped + bytes.len() > LONGEST_HEAD {
+    fn bounded(&self) -> Result<(), Failure> {
+        if self.skipped + self.head.len() > LONGEST_HEAD {
             return Err(Failure::Malformed("its head is too long"));
         }
-        self.head.extend_from_slice(bytes);
         Ok(())
     }
 }

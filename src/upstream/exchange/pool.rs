@@ -9,15 +9,13 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::connect::Connection;
 
-/// How many connections to one origin wait at most.
-const MOST: usize = 512;
-
 /// The idle connections of one origin. The last that came is the first to be taken, so that what a
 /// quiet origin does not need grows old.
 #[derive(Clone)]
 pub(super) struct Pool {
     shelf: Arc<Mutex<Shelf>>,
     idle: Duration,
+    most: usize,
 }
 
 #[derive(Default)]
@@ -29,11 +27,12 @@ struct Shelf {
 }
 
 impl Pool {
-    /// Connections are closed that waited for `idle`.
-    pub(super) fn new(idle: Duration) -> Self {
+    /// Connections are closed that waited for `idle`, and those that come where `most` wait.
+    pub(super) fn new(idle: Duration, most: usize) -> Self {
         Self {
             shelf: Arc::default(),
             idle,
+            most,
         }
     }
 
@@ -50,7 +49,7 @@ impl Pool {
     /// Keeps a connection whose answer was read to its end. To be called within a runtime.
     pub(super) fn put(&self, connection: Connection) {
         let mut shelf = lock(&self.shelf);
-        if shelf.connections.len() >= MOST {
+        if shelf.connections.len() >= self.most {
             return;
         }
         shelf.connections.push_back((connection, Instant::now()));

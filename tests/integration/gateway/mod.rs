@@ -31,7 +31,7 @@ mod reloading;
 mod replicas;
 mod resuming;
 mod returning;
-mod scripted;
+pub mod scripted;
 mod secrets;
 mod slow_reader;
 mod stopping;
@@ -48,7 +48,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// # Panics
 /// If nothing comes of `future`.
-async fn soon<T>(future: impl Future<Output = T>) -> T {
+pub async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future)
         .await
         .expect("what was awaited did not happen")

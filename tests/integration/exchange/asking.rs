@@ -1,0 +1,93 @@
+//! Sends requests over real connections, for the tests in this folder.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+use rustls::crypto::ring;
+use rustls::{ClientConfig, RootCertStore};
+use sluicegate::upstream::exchange::{Body, Connector, Failure, Origin, Request, Response};
+
+use crate::gateway::scripted::{Exchange, Scripted};
+use crate::gateway::soon;
+
+/// Long enough to be no test's business.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub const FINE: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
+
+/// Trusts nobody; for plaintext.
+pub fn connector() -> Connector {
+    Connector::new(&trusting(RootCertStore::empty()), PATIENCE)
+}
+
+pub fn trusting(roots: RootCertStore) -> Arc<ClientConfig> {
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let config = config.with_safe_default_protocol_versions().unwrap();
+    Arc::new(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+pub fn origin(address: SocketAddr) -> Origin {
+    origin_with(address, &connector())
+}
+
+pub fn origin_with(address: SocketAddr, connector: &Connector) -> Origin {
+    Origin::new(&format!("http://{address}/v1").parse().unwrap(), connector)
+}
+
+pub fn request(origin: &Origin, body: &str) -> Request {
+    let headers = HeaderMap::new();
+    Request::post("/v1/chat", origin.host(), &headers, body.into())
+}
+
+pub async fn sent(origin: &Origin) -> Result<Response, Failure> {
+    soon(origin.send(&request(origin, "{}"))).await
+}
+
+/// What came of a body, and how it ended.
+pub async fn read(body: &mut Body) -> (Vec<u8>, io::Result<()>) {
+    let mut content = Vec::new();
+    loop {
+        let read =
+            poll_fn(|context| body.poll_read(context, |bytes| content.extend_from_slice(bytes)));
+        match soon(read).await {
+            Ok(false) => {}
+            Ok(true) => return (content, Ok(())),
+            Err(error) => return (content, Err(error)),
+        }
+    }
+}
+
+/// Asks, has `bytes` answered on a new connection, which is `hi`, and returns that.
+pub async fn first(upstream: &Scripted, origin: &Origin, bytes: &str) -> Exchange {
+    let answering = async {
+        let mut exchange = upstream.request().await;
+        exchange.write(bytes).await;
+        exchange
+    };
+    let asking = async { content(sent(origin).await).await };
+    let (said, exchange) = tokio::join!(asking, answering);
+    assert_eq!(said, "hi");
+    exchange
+}
+
+/// Asks, and has `bytes` answered on the connection that was there.
+pub async fn again(exchange: &mut Exchange, origin: &Origin, bytes: &str) -> String {
+    let answering = async {
+        assert!(exchange.next_request().await, "the connection was closed");
+        exchange.write(bytes).await;
+    };
+    let asking = async { content(sent(origin).await).await };
+    let (said, ()) = tokio::join!(asking, answering);
+    said
+}
+
+/// A whole answer's content.
+pub async fn content(response: Result<Response, Failure>) -> String {
+    let (content, end) = read(&mut response.unwrap().body).await;
+    end.unwrap();
+    String::from_utf8(content).unwrap()
+}

@@ -1,0 +1,187 @@
+//! One connection: answers that come early, in pieces, broken or not at all, and ones that are given up.
+
+use std::io::ErrorKind;
+
+use sluicegate::upstream::exchange::Failure;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use super::asking::{FINE, content, origin, read, request, sent};
+use crate::gateway::scripted::Scripted;
+use crate::gateway::soon;
+
+#[tokio::test]
+async fn an_answer_that_is_given_up_closes_its_connection() {
+    let upstream = Scripted::bind().await;
+    let origin = origin(upstream.addr());
+    let answering = async {
+        let mut exchange = upstream.request().await;
+        exchange
+            .write("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhi")
+            .await;
+        exchange
+    };
+    let (response, exchange) = tokio::join!(sent(&origin), answering);
+    drop(response);
+    exchange.closed().await;
+    // So does a request that is.
+    let exchange = tokio::select! {
+        _ = sent(&origin) => unreachable!("nobody answers"),
+        exchange = upstream.request() => exchange,
+    };
+    exchange.closed().await;
+}
+
+#[tokio::test]
+async fn an_answer_may_come_before_the_request_is_read() {
+    // More than the kernel takes of it.
+    let much = "x".repeat(16 << 20);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = origin(listener.local_addr().unwrap());
+    let asking = async { soon(origin.send(&request(&origin, &much))).await.unwrap() };
+    // One that does not want it.
+    let refusing = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.read_u8().await.unwrap();
+        let answer = b"HTTP/1.1 413 Too Much\r\ncontent-length: 2\r\n\r\nno";
+        stream.write_all(answer).await.unwrap();
+        stream
+    };
+    let (mut response, mut stream) = tokio::join!(asking, refusing);
+    assert_eq!(response.status, 413);
+    assert_eq!(read(&mut response.body).await.0, b"no");
+    // It is not used again, for half a request is on it.
+    let mut rest = Vec::new();
+    let ended = soon(stream.read_to_end(&mut rest)).await;
+    assert!(ended.is_err() || rest.len() < much.len());
+
+    // One that answers while it reads.
+    let asking = async {
+        let mut response = soon(origin.send(&request(&origin, &much))).await.unwrap();
+        read(&mut response.body).await
+    };
+    let reading = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let answer = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n";
+        stream.write_all(answer).await.unwrap();
+        let (mut bytes, mut buffer) = (0, vec![0; 1 << 16]);
+        while bytes < much.len() {
+            bytes += soon(stream.read(&mut buffer)).await.unwrap();
+        }
+        stream.write_all(b"0\r\n\r\n").await.unwrap();
+        stream
+    };
+    let ((said, end), _stream) = tokio::join!(asking, reading);
+    assert_eq!(said, b"hi");
+    end.unwrap();
+}
+
+/// An upstream's bytes, which it writes in one piece and then closes the connection.
+async fn answered(bytes: &str) -> Result<String, Failure> {
+    let upstream = Scripted::bind().await;
+    let origin = origin(upstream.addr());
+    let answering = async {
+        let mut exchange = upstream.request().await;
+        exchange.write(bytes).await;
+    };
+    let (response, ()) = tokio::join!(sent(&origin), answering);
+    let response = response?;
+    let status = response.status.as_u16();
+    Ok(format!("{status} {}", content(Ok(response)).await))
+}
+
+#[tokio::test]
+async fn informational_heads_are_skipped_within_bounds() {
+    let last = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
+    let before = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n";
+    let said = answered(&format!("{before}{last}")).await;
+    assert_eq!(said.unwrap(), "200 hi");
+    let switched = "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n";
+    for malformed in [&before.repeat(2000), switched] {
+        let answer = answered(malformed).await;
+        assert!(matches!(answer, Err(Failure::Malformed(_))));
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_answer_is_told_from_none() {
+    let endless = format!("HTTP/1.1 200 OK\r\na: {}", "x".repeat(70_000));
+    for malformed in ["SSH-2.0-x\r\n", "HTTP/2 200 OK\r\n\r\n", &endless] {
+        let answer = answered(malformed).await;
+        assert!(matches!(answer, Err(Failure::Malformed(_))), "{answer:?}");
+    }
+    for closed in [
+        "",
+        "H",
+        "HTTP/1.1 200 OK\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\n",
+    ] {
+        let answer = answered(closed).await;
+        assert!(matches!(answer, Err(Failure::Closed(_))), "{closed:?}");
+    }
+    let nobody = Scripted::bind().await.addr();
+    let refused = sent(&origin(nobody)).await;
+    assert!(matches!(refused, Err(Failure::Unreachable(_))));
+}
+
+#[tokio::test]
+async fn a_head_may_come_byte_by_byte() {
+    let upstream = Scripted::bind().await;
+    let origin = origin(upstream.addr());
+    let answering = async {
+        let mut exchange = upstream.request().await;
+        let early = "HTTP/1.1 103 Early Hints\r\n\r\n";
+        for byte in format!("{early}{FINE}").bytes() {
+            exchange.write([byte]).await;
+        }
+        exchange
+    };
+    let (response, _exchange) = tokio::join!(sent(&origin), answering);
+    assert_eq!(content(response).await, "hi");
+}
+
+#[tokio::test]
+async fn a_body_that_ends_too_early_is_not_whole() {
+    for (framing, whole) in [
+        ("content-length: 3\r\n\r\nhi", false),
+        ("transfer-encoding: chunked\r\n\r\n2\r\nhi", false),
+        ("transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n", false),
+        ("transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n", false),
+        (
+            "transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+            true,
+        ),
+        // Nothing but the connection's end delimits it.
+        ("\r\nhi", true),
+    ] {
+        let upstream = Scripted::bind().await;
+        let origin = origin(upstream.addr());
+        let answering = async {
+            let mut exchange = upstream.request().await;
+            exchange
+                .write(format!("HTTP/1.1 200 OK\r\n{framing}"))
+                .await;
+        };
+        let (response, ()) = tokio::join!(sent(&origin), answering);
+        let (said, end) = read(&mut response.unwrap().body).await;
+        assert_eq!(said, b"hi", "{framing:?}");
+        let error = end.err().map(|error| error.kind());
+        let expected = (!whole).then_some(ErrorKind::UnexpectedEof);
+        assert_eq!(error, expected, "{framing:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_whose_connection_is_reset_is_not_whole() {
+    let upstream = Scripted::bind().await;
+    let origin = origin(upstream.addr());
+    let answering = async {
+        let mut exchange = upstream.request().await;
+        exchange.write("HTTP/1.1 200 OK\r\n\r\nhi").await;
+        exchange
+    };
+    let (response, exchange) = tokio::join!(sent(&origin), answering);
+    exchange.reset();
+    let (_, end) = read(&mut response.unwrap().body).await;
+    assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+}

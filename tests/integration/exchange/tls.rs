@@ -1,0 +1,224 @@
+//! Upstreams behind TLS: who they must be, and that they are spoken to as any other.
+//!
+//! Their certificates are signed by themselves, made by `certificates/make` with openssl, valid until
+//! 2119, and used nowhere but here.
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{RootCertStore, ServerConfig};
+use sluicegate::upstream::exchange::{Connector, Failure, Origin};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::asking::{FINE, PATIENCE, content, read, request, trusting};
+use crate::gateway::soon;
+
+const KEY: &str = include_str!("certificates/test-key.pem");
+/// For `localhost` and `127.0.0.1`.
+const LOCAL: &str = include_str!("certificates/test-local.pem");
+/// For `elsewhere.example`, with the same key.
+const ELSEWHERE: &str = include_str!("certificates/test-elsewhere.pem");
+
+struct Server {
+    listener: TcpListener,
+    tls: TlsAcceptor,
+}
+
+impl Server {
+    async fn with(certificate: &str) -> Self {
+        let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(KEY.as_bytes()).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let mut config = config
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Self {
+            listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            tls: TlsAcceptor::from(Arc::new(config)),
+        }
+    }
+
+    /// One that trusts whom `certificate` names, if there is one.
+    fn origin(&self, host: &str, certificate: Option<&str>) -> Origin {
+        let mut roots = RootCertStore::empty();
+        if let Some(certificate) = certificate {
+            let certificate = CertificateDer::from_pem_slice(certificate.as_bytes());
+            roots.add(certificate.unwrap()).unwrap();
+        }
+        let port = self.listener.local_addr().unwrap().port();
+        let url = format!("https://{host}:{port}/v1");
+        let connector = Connector::new(&trusting(roots), PATIENCE);
+        Origin::new(&url.parse().unwrap(), &connector)
+    }
+
+    async fn accept(&self) -> std::io::Result<TlsStream<TcpStream>> {
+        let (stream, _) = soon(self.listener.accept()).await.unwrap();
+        soon(self.tls.accept(stream)).await
+    }
+}
+
+async fn asked(stream: &mut TlsStream<TcpStream>) {
+    let mut bytes = Vec::new();
+    while !bytes.ends_with(b"\r\n\r\n{}") {
+        assert_ne!(soon(stream.read_buf(&mut bytes)).await.unwrap(), 0);
+    }
+}
+
+async fn answer(stream: &mut TlsStream<TcpStream>, answer: &str) {
+    asked(stream).await;
+    stream.write_all(answer.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+}
+
+#[tokio::test]
+async fn names_and_addresses_are_certified_and_connections_used_again() {
+    for (host, name) in [("localhost", Some("localhost")), ("127.0.0.1", None)] {
+        let server = Server::with(LOCAL).await;
+        let origin = server.origin(host, Some(LOCAL));
+        let answering = async {
+            let mut stream = server.accept().await.unwrap();
+            let session = stream.get_ref().1;
+            assert_eq!(session.alpn_protocol(), Some(&b"http/1.1"[..]));
+            assert_eq!(session.server_name(), name);
+            answer(&mut stream, FINE).await;
+            answer(&mut stream, FINE).await;
+            stream
+        };
+        let asking = async {
+            for _ in 0..2 {
+                let response = soon(origin.send(&request(&origin, "{}"))).await;
+                assert_eq!(content(response).await, "hi");
+            }
+        };
+        tokio::join!(asking, answering);
+    }
+}
+
+#[tokio::test]
+async fn others_are_not_spoken_to() {
+    for (certificate, host, trusted) in [
+        (LOCAL, "localhost", None),
+        (LOCAL, "localhost", Some(ELSEWHERE)),
+        (ELSEWHERE, "localhost", Some(ELSEWHERE)),
+        (ELSEWHERE, "127.0.0.1", Some(ELSEWHERE)),
+    ] {
+        let server = Server::with(certificate).await;
+        let origin = server.origin(host, trusted);
+        let request = request(&origin, "{}");
+        let accepting = async {
+            let mut stream = server.accept().await?;
+            stream.read_u8().await
+        };
+        let (answer, heard) = tokio::join!(soon(origin.send(&request)), accepting);
+        assert!(matches!(answer, Err(Failure::Unreachable(_))), "{host}");
+        assert!(heard.is_err(), "{host}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_cut_off_is_not_whole() {
+    let server = Server::with(LOCAL).await;
+    let origin = server.origin("localhost", Some(LOCAL));
+    // Without TLS's own farewell anybody may have cut it.
+    for farewell in [true, false] {
+        let answering = async {
+            let mut stream = server.accept().await.unwrap();
+            answer(&mut stream, "HTTP/1.1 200 OK\r\n\r\nhi").await;
+            if farewell {
+                stream.shutdown().await.unwrap();
+            }
+        };
+        let asking = async {
+            let response = soon(origin.send(&request(&origin, "{}"))).await;
+            read(&mut response.unwrap().body).await
+        };
+        let ((said, end), ()) = tokio::join!(asking, answering);
+        assert_eq!(said, b"hi");
+        assert_eq!(end.is_ok(), farewell);
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_may_take_as_long_as_connecting_may() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let connector = Connector::new(&trusting(RootCertStore::empty()), Duration::from_millis(50));
+    let origin = Origin::new(&url.parse().unwrap(), &connector);
+    let answer = soon(origin.send(&request(&origin, "{}"))).await;
+    assert!(matches!(answer, Err(Failure::TooSlow)));
+}
+
+/// TLS takes several records at once out of the kernel and hands them over one by one.
+#[tokio::test]
+async fn a_connection_is_not_used_again_that_tls_knows_more_of() {
+    let stray = FINE.replace("hi", "no");
+    for stray in [Some(stray.as_str()), None] {
+        let server = Server::with(LOCAL).await;
+        let origin = server.origin("localhost", Some(LOCAL));
+        let answering = async {
+            let mut stream = server.accept().await.unwrap();
+            asked(&mut stream).await;
+            let session = stream.get_mut().1;
+            session.writer().write_all(FINE.as_bytes()).unwrap();
+            match stray {
+                // A second answer to one request.
+                Some(stray) => session.writer().write_all(stray.as_bytes()).unwrap(),
+                // The farewell, but TCP stays open.
+                None => session.send_close_notify(),
+            }
+            stream.flush().await.unwrap();
+            let mut next = server.accept().await.unwrap();
+            answer(&mut next, &FINE.replace("hi", "yo")).await;
+            (stream, next)
+        };
+        let asking = async {
+            let response = soon(origin.send(&request(&origin, "{}"))).await;
+            assert_eq!(content(response).await, "hi");
+            let response = soon(origin.send(&request(&origin, "{}"))).await;
+            assert_eq!(content(response).await, "yo");
+        };
+        tokio::join!(asking, answering);
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_written_to_its_end_behind_an_early_answer() {
+    // More than the kernel takes of it.
+    let much = "x".repeat(16 << 20);
+    let server = Server::with(LOCAL).await;
+    let origin = server.origin("localhost", Some(LOCAL));
+    let asking = async {
+        let mut response = soon(origin.send(&request(&origin, &much))).await.unwrap();
+        read(&mut response.body).await
+    };
+    let reading = async {
+        let mut stream = server.accept().await.unwrap();
+        let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n";
+        stream.write_all(head).await.unwrap();
+        stream.flush().await.unwrap();
+        let mut content = 0;
+        let mut buffer = vec![0; 1 << 16];
+        while content < much.len() {
+            let read = soon(stream.read(&mut buffer)).await.unwrap();
+            assert_ne!(read, 0);
+            content += buffer[..read].iter().filter(|byte| **byte == b'x').count();
+        }
+        stream.write_all(b"0\r\n\r\n").await.unwrap();
+        stream.flush().await.unwrap();
+        stream
+    };
+    let ((said, end), _stream) = tokio::join!(asking, reading);
+    assert_eq!(said, b"hi");
+    end.unwrap();
+}
