@@ -323,16 +323,15 @@ impl Stream {
         }
     }
 
-    /// Drives the stream on; says whether that brought anything. Where somebody else does so right
-    /// now, they will wake those who wait.
+    /// Drives the stream on where that is due; says whether that brought anything. Where somebody else
+    /// does so right now, they will wake those who wait.
     fn drive(&self, driver: ViewerId) -> bool {
         let Some(pump) = self.pump.get() else {
             return false;
         };
         let mut pump = match pump.try_lock() {
             Ok(pump) if self.shared.take_due() => pump,
-            Ok(_) => return false,
-            Err(TryLockError::WouldBlock) => return false,
+            Ok(_) | Err(TryLockError::WouldBlock) => return false,
             Err(TryLockError::Poisoned(poisoned)) => {
                 let mut pump = poisoned.into_inner();
                 pump.break_down();
@@ -370,11 +369,8 @@ impl Stream {
         }
         let unqueued = !std::mem::replace(&mut state.queued, true);
         state.waiting.retain(|(waiting, _)| *waiting != driver);
-        let alone = state.waiting.is_empty();
         drop(state);
-        if !alone {
-            self.shared.tell();
-        }
+        self.shared.tell();
         if let Some(keeping) = self.keeping() {
             if ended {
                 keeping.registry.ended(self, keeping, last);

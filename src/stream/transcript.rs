@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use crate::dialect::{Answering, Completion, Encoder};
 use crate::model::{Error, Event, FinishReason, Sealer, StreamId, ToolCallDelta, Usage};
 
-/// How much memory for events is asked for at once, in bytes. A token takes a tenth of it.
+/// How much memory for events is asked for at once, in bytes. A token takes an eighth of it.
 const ROOM: usize = 768;
 /// With less room than this, in bytes, an event would probably need more on its way.
 const LEAST_ROOM: usize = 256;

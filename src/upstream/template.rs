@@ -15,6 +15,9 @@ use crate::model::Event;
 /// How many frames in a row may be no repetition before nothing is looked for any more.
 const PATIENCE: u8 = 8;
 
+/// How much may stand around a text, in bytes: what is longer is rare, and is not kept for a stream.
+const LONGEST: usize = 4 * 1024;
+
 /// The last frame, if it said one text.
 #[derive(Default)]
 pub(super) struct Template {
@@ -85,7 +88,7 @@ impl Template {
         let &Said::One(kind, begin, end) = said else {
             return;
         };
-        if self.misses == PATIENCE {
+        if self.misses == PATIENCE || frame.data.len() - (end - begin) > LONGEST {
             return;
         }
         self.misses += 1;
@@ -238,6 +241,10 @@ mod tests {
         let mut refusal = Said::default();
         refusal.and(&Event::Refusal(&data[9..12]), data);
         let unquoted = Said::One(Kind::Text, 8, 12);
+        let long = format!(r#"{{"text":"one","more":"{}"}}"#, "x".repeat(LONGEST));
+        let mut template = Template::default();
+        template.learn(&Frame::new("", &long), &said(&long, "one"), &[]);
+        assert_eq!(template.read(&Frame::new("", &long)), None);
         for said in [Said::Nothing, twice, elsewhere, refusal, unquoted] {
             let mut template = Template::default();
             template.learn(&frame, &said, &[]);
