@@ -1,18 +1,18 @@
-//! Server-Sent Events with names, as several dialects write them.
+//! Server-Sent Events as several dialects write them.
 
 use bytes::{BufMut, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 
+use super::json::put_json;
+
 /// One event, whole.
 pub(super) fn write(name: &str, data: &impl Serialize, out: &mut BytesMut) {
     out.put_slice(b"event: ");
     out.put_slice(name.as_bytes());
     out.put_slice(b"\ndata: ");
-    // JSON escapes line ends, so the data is one line whatever the texts hold.
-    let written = serde_json::to_writer(out.writer(), data);
-    debug_assert!(written.is_ok(), "a BytesMut takes any write");
+    put_json(data, out);
     out.put_slice(b"\n\n");
 }
 

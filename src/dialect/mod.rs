@@ -8,6 +8,7 @@ mod anthropic;
 mod chat_form;
 mod event_stream;
 mod field;
+mod json;
 pub mod native;
 mod openai_chat;
 mod openai_error;

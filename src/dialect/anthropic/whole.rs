@@ -1,11 +1,12 @@
 //! Events to one `message`.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::shape::{UsageData, citation, message_id, stop_reason};
+use crate::dialect::json::put_json;
 use crate::dialect::{Answering, Completion, Encoder, Opening};
 use crate::model::{Error, Event, ToolCallDelta, Usage};
 
@@ -146,8 +147,7 @@ impl Encoder for WholeEncoder {
             stop_sequence: None,
             usage: UsageData::from(completion.usage.unwrap_or_default()),
         };
-        let written = serde_json::to_writer(out.writer(), &message);
-        debug_assert!(written.is_ok(), "a BytesMut takes any write");
+        put_json(&message, out);
     }
 
     /// Nothing: the client gets an HTTP error in place of an answer that broke.

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::described;
+use crate::dialect::json::{put_json, put_number, put_text};
 use crate::dialect::{Answering, Completion, Encoder, Opening};
 use crate::model::{Citation, Error, Event, Ordinal, StreamId, ToolCallDelta, Usage};
 
@@ -25,11 +26,6 @@ pub(super) struct NativeEncoder {
     /// `id: st_….` and a zero for each epoch, to which each event adds its number.
     id: String,
     number: u64,
-}
-
-#[derive(Serialize)]
-struct TextData<'a> {
-    text: &'a str,
 }
 
 #[derive(Serialize)]
@@ -95,15 +91,26 @@ impl NativeEncoder {
     }
 
     fn write(&mut self, event: &str, data: &impl Serialize, out: &mut BytesMut) {
+        self.put_head(event, out);
+        put_json(data, out);
+        out.put_slice(b"\n\n");
+    }
+
+    /// What comes with nearly every token.
+    fn write_text(&mut self, event: &str, text: &str, out: &mut BytesMut) {
+        self.put_head(event, out);
+        out.put_slice(br#"{"text":"#);
+        put_text(text, out);
+        out.put_slice(b"}\n\n");
+    }
+
+    /// An event up to its data.
+    fn put_head(&mut self, event: &str, out: &mut BytesMut) {
         out.put_slice(self.id.as_bytes());
         put_number(self.number, out);
         out.put_slice(b"\nevent: ");
         out.put_slice(event.as_bytes());
         out.put_slice(b"\ndata: ");
-        // JSON escapes line ends, so the data is one line whatever the texts hold.
-        let written = serde_json::to_writer(out.writer(), data);
-        debug_assert!(written.is_ok(), "a BytesMut takes any write");
-        out.put_slice(b"\n\n");
         self.number += 1;
     }
 }
@@ -124,10 +131,8 @@ impl Encoder for NativeEncoder {
 
     fn event(&mut self, event: &Event<'_>, out: &mut BytesMut) {
         match *event {
-            Event::Text(text) | Event::Refusal(text) => {
-                self.write("token", &TextData { text }, out)
-            }
-            Event::Reasoning(text) => self.write("reasoning", &TextData { text }, out),
+            Event::Text(text) | Event::Refusal(text) => self.write_text("token", text, out),
+            Event::Reasoning(text) => self.write_text("reasoning", text, out),
             Event::ToolCall(call) => self.write("tool_call", &ToolCallData::from(call), out),
             Event::Citation(citation) => {
                 self.write("citation", &CitationData::from(citation), out);
@@ -198,20 +203,4 @@ impl From<Usage> for UsageData {
             reasoning_tokens: usage.reasoning.unwrap_or(0),
         }
     }
-}
-
-/// `number` in decimal.
-fn put_number(number: u64, out: &mut BytesMut) {
-    let mut digits = [0_u8; 20];
-    let mut start = digits.len();
-    let mut rest = number;
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    out.put_slice(&digits[start..]);
 }

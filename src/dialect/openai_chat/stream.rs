@@ -4,10 +4,10 @@
 use std::fmt::Write as _;
 
 use bytes::{BufMut, BytesMut};
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::shape::{annotation, answers, finish_reason, id, logprobs_wanted, usage};
+use crate::dialect::json::{put_json, put_text};
 use crate::dialect::{Answering, Completion, Encoder, Opening, openai_error};
 use crate::model::{Error, Event, Request, ToolCallDelta, Usage};
 
@@ -163,7 +163,7 @@ impl Answer {
     fn text(&mut self, form: &Form, member: &'static [u8], text: &str, out: &mut BytesMut) {
         let delta = |out: &mut BytesMut| {
             out.put_slice(member);
-            put_json(text, out);
+            put_text(text, out);
         };
         self.chunk(form, delta, None, out);
     }
@@ -250,10 +250,4 @@ fn put_function(call: &ToolCallDelta<'_>, out: &mut BytesMut) {
     out.put_slice(br#""arguments":"#);
     put_json(call.arguments, out);
     out.put_slice(b"}");
-}
-
-/// JSON escapes line ends, so it is one line whatever the texts hold.
-fn put_json(value: &(impl Serialize + ?Sized), out: &mut BytesMut) {
-    let written = serde_json::to_writer(out.writer(), value);
-    debug_assert!(written.is_ok(), "a BytesMut takes any write");
 }

@@ -1,9 +1,10 @@
 //! Events to one `chat.completion`, written when the answer is whole.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use serde_json::{Map, Value, json};
 
 use super::shape::{annotation, answers, finish_reason, id, logprobs_wanted, usage};
+use crate::dialect::json::put_json;
 use crate::dialect::{Answering, Completion, Encoder, Opening};
 use crate::model::{Error, Event, FinishReason, Request, ToolCallDelta, Usage};
 
@@ -192,8 +193,7 @@ impl Encoder for WholeEncoder {
         if !self.fingerprint.is_empty() {
             answer["system_fingerprint"] = self.fingerprint.as_str().into();
         }
-        let written = serde_json::to_writer(out.writer(), &answer);
-        debug_assert!(written.is_ok(), "a BytesMut takes any write");
+        put_json(&answer, out);
     }
 
     /// The client gets the error as a refusal.

@@ -1,13 +1,14 @@
 //! Events to output items, one after another. A stream tells of every step; a whole answer is what
 //! its last event would carry.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use serde_json::{Value, json};
 
 use super::failure_code;
 use super::item::{Item, What, annotation};
 use super::response::{Head, State};
 use super::tell::Teller;
+use crate::dialect::json::put_json;
 use crate::dialect::openai_error;
 use crate::dialect::sequence::Sequence;
 use crate::dialect::{Answering, Completion, Encoder, Opening};
@@ -85,8 +86,7 @@ impl Encoder for ResponseEncoder {
             let data = json!({ "response": response });
             answer.teller.tell(event, data, out);
         } else {
-            let written = serde_json::to_writer(out.writer(), &response);
-            debug_assert!(written.is_ok(), "a BytesMut takes any write");
+            put_json(&response, out);
         }
     }
 

@@ -1,33 +1,28 @@
 //! The stream's events, numbered.
 
-use bytes::BytesMut;
-use serde::Serialize;
+use bytes::{BufMut, BytesMut};
 use serde_json::{Value, json};
 
 use super::item::{Item, What};
 use crate::dialect::event_stream::write;
+use crate::dialect::json::{put_number, put_text};
 
 /// Writes events, unless the answer is given whole.
 pub(super) struct Teller {
     pub(super) streamed: bool,
     number: u64,
+    delta: Delta,
 }
 
-/// The event that comes with every token.
-#[derive(Serialize)]
-struct DeltaData<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    sequence_number: u64,
-    item_id: &'a str,
-    output_index: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    content_index: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    summary_index: Option<usize>,
-    delta: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    logprobs: Option<[(); 0]>,
+/// The event that comes with every token: all of it but its number and its text, which stays as it
+/// is until a part ends.
+#[derive(Default)]
+struct Delta {
+    /// The event, the item's place in the output and the part's in the item.
+    of: Option<(&'static str, usize, usize)>,
+    before_number: String,
+    before_text: String,
+    behind: &'static [u8],
 }
 
 impl Teller {
@@ -35,6 +30,7 @@ impl Teller {
         Self {
             streamed,
             number: 0,
+            delta: Delta::default(),
         }
     }
 
@@ -62,18 +58,16 @@ impl Teller {
         if !self.streamed {
             return;
         }
-        let data = DeltaData {
-            kind: name,
-            sequence_number: self.number,
-            item_id: &item.id,
-            output_index: at,
-            content_index: item.what.is_part().then_some(item.parts.len()),
-            summary_index: matches!(item.what, What::Reasoning { .. }).then_some(0),
-            delta,
-            logprobs: (item.what == What::Text).then_some([]),
-        };
+        let of = Some((name, at, item.parts.len()));
+        if self.delta.of != of {
+            self.delta = Delta::new(name, item, at);
+        }
+        out.put_slice(self.delta.before_number.as_bytes());
+        put_number(self.number, out);
+        out.put_slice(self.delta.before_text.as_bytes());
+        put_text(delta, out);
+        out.put_slice(self.delta.behind);
         self.number += 1;
-        write(name, &data, out);
     }
 
     pub(super) fn item_added(&mut self, item: &Item, at: usize, out: &mut BytesMut) {
@@ -168,6 +162,23 @@ impl Teller {
         });
         let data = with(place(item, at), said);
         self.tell("response.output_text.annotation.added", data, out);
+    }
+}
+
+impl Delta {
+    fn new(name: &'static str, item: &Item, at: usize) -> Self {
+        let place = place(item, at).to_string();
+        Self {
+            of: Some((name, at, item.parts.len())),
+            before_number: format!(
+                "event: {name}\ndata: {{\"type\":\"{name}\",\"sequence_number\":"
+            ),
+            before_text: format!(r#",{},"delta":"#, place.trim_matches(['{', '}'])),
+            behind: match item.what {
+                What::Text => b",\"logprobs\":[]}\n\n",
+                _ => b"}\n\n",
+            },
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use bytes::{BufMut, BytesMut};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::dialect::json::put_json;
 use crate::model::{Citation, FinishReason, Usage};
 
 #[derive(Serialize)]
@@ -135,9 +136,7 @@ struct Counts {
 impl Chunk<'_> {
     pub(super) fn write(&self, out: &mut BytesMut) {
         out.put_slice(b"data: ");
-        // JSON escapes line ends, so the data is one line whatever the texts hold.
-        let written = serde_json::to_writer(out.writer(), self);
-        debug_assert!(written.is_ok(), "a BytesMut takes any write");
+        put_json(self, out);
         out.put_slice(b"\n\n");
     }
 }
