@@ -1,21 +1,25 @@
 //! One client's connection: HTTP/1.1 or HTTP/2, from its first bytes to its graceful end.
 
+use std::convert::Infallible;
+use std::fmt::Display;
 use std::future::{Future, poll_fn};
 use std::io::{self, Cursor};
 use std::net::SocketAddr;
-use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::response::Response;
-use http::Request;
 use http::header::CONNECTION;
+use http::{Method, Request, Version};
+use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::AsyncReadExt as _;
@@ -25,6 +29,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use super::socket::ClientSocket;
+use super::streaming;
 use crate::stream::Stop;
 
 /// How long a client may take to send its request's head, and how long a connection may idle.
@@ -64,12 +69,20 @@ pub(super) async fn serve(
     let Ok(Ok(first)) = first else {
         return; // It has said nothing.
     };
-    // In boxes, so that neither takes the other's room too.
-    let ended = if first.starts_with(PREFACE) {
-        Box::pin(serve_http2(stream, first, peer, router, stop)).await
-    } else {
-        Box::pin(serve_http1(stream, first, peer, router, stop)).await
-    };
+    // In boxes, so that none takes the others' room too.
+    if first.starts_with(PREFACE) {
+        let ended = Box::pin(serve_http2(stream, first, peer, router, stop)).await;
+        return log_end(peer, ended);
+    }
+    let handed_over = Box::pin(serve_http1(stream, first, peer, router, stop)).await;
+    match handed_over {
+        Ok(None) => {}
+        Ok(Some((socket, answer))) => log_end(peer, streaming::write(socket, answer).await),
+        Err(error) => log_end(peer, Err(error)),
+    }
+}
+
+fn log_end(peer: SocketAddr, ended: Result<(), impl Display>) {
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "connection ended");
     }
@@ -92,37 +105,84 @@ async fn first_bytes(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     }
 }
 
+/// Serves a connection up to its last answer. `None` where that was written, or else the answer, which
+/// streams and is still to be [written](streaming::write).
 async fn serve_http1(
     stream: TcpStream,
     first: Vec<u8>,
     peer: SocketAddr,
     router: Router,
     stop: CancellationToken,
-) -> hyper::Result<()> {
-    let service = router.map_request(move |request| from(peer, request));
-    let connection = http1::Builder::new()
+) -> hyper::Result<Option<(TcpStream, Response)>> {
+    let (unflushed, last) = (Arc::<AtomicBool>::default(), Arc::<LastAnswer>::default());
+    let service = service_fn({
+        let last = Arc::clone(&last);
+        move |request| answer(from(peer, request), router.clone(), Arc::clone(&last))
+    });
+    let socket = ClientSocket::new(stream, first, Arc::clone(&unflushed));
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(HEAD_CAP as usize)
-        // Copying a token is cheaper than gathering it.
+        // Copying a small answer is cheaper than gathering it.
         .writev(false)
-        .serve_connection(
-            TokioIo::new(ClientSocket::new(stream, first)),
-            TowerToHyperService::new(service),
-        );
-    let mut connection = pin!(connection);
-    let mut stop = Stop::new(stop);
-    let served = poll_fn(|context| match connection.as_mut().poll(context) {
-        Poll::Ready(ended) => Poll::Ready(Some(ended)),
-        Poll::Pending => stop.poll(context).map(|()| None),
-    });
-    match served.await {
-        Some(ended) => ended,
-        None => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+        .serve_connection(TokioIo::new(socket), service);
+    let (mut stop, mut leaving) = (Stop::new(stop), false);
+    let answer = poll_fn(|context| {
+        loop {
+            if let Poll::Ready(ended) = Pin::new(&mut connection).poll(context) {
+                return Poll::Ready(ended.map(|()| None));
+            }
+            // An answer before the last one may not have been taken by its client yet.
+            if !unflushed.load(Ordering::Relaxed)
+                && let Some(answer) = last.take()
+            {
+                return Poll::Ready(Ok(Some(answer)));
+            }
+            if leaving || stop.poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            leaving = true;
+            Pin::new(&mut connection).graceful_shutdown();
         }
+    });
+    let answer = answer.await?;
+    let socket = connection.into_parts().io.into_inner().into_inner();
+    Ok(answer.map(|answer| (socket, answer)))
+}
+
+/// A streaming answer that waits for hyper to be done with its connection.
+#[derive(Default)]
+struct LastAnswer(Mutex<Option<Response>>);
+
+impl LastAnswer {
+    fn lock(&self) -> MutexGuard<'_, Option<Response>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn put(&self, answer: Response) {
+        *self.lock() = Some(answer);
+    }
+
+    fn take(&self) -> Option<Response> {
+        self.lock().take()
+    }
+}
+
+/// Answers a request, unless its answer streams: that is put where the connection's owner takes it,
+/// and hyper waits until it is taken out of the way.
+async fn answer(
+    request: Request<Incoming>,
+    router: Router,
+    last: Arc<LastAnswer>,
+) -> Result<Response, Infallible> {
+    let can_stream = request.version() == Version::HTTP_11 && request.method() != Method::HEAD;
+    let answer = router.oneshot(request).await?;
+    if !(can_stream && streaming::streams(&answer)) {
+        return Ok(answer);
+    }
+    last.put(answer);
+    std::future::pending().await
 }
 
 /// Each request of the connection is answered by a task of its own, so that one whose client does

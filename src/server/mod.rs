@@ -13,6 +13,7 @@
 //! | `admin` | the operators' listener |
 //! | `listener` | addresses: binding, accepting |
 //! | `connection` | HTTP/1.1 and HTTP/2, header deadlines, graceful ends |
+//! | `streaming` | an answer that streams over HTTP/1.1, written without hyper |
 //! | `socket` | an HTTP/1.1 client's socket that notices when its client leaves |
 
 mod admin;
@@ -25,6 +26,7 @@ mod models;
 mod refuse;
 mod resume;
 mod socket;
+mod streaming;
 mod succession;
 mod web;
 

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -25,19 +27,25 @@ pub(super) struct ClientSocket<S> {
     ahead: Vec<u8>,
     /// Whether hyper's last read since its last flush found nothing: then the socket wakes it.
     reading: bool,
-    /// Whether hyper has written since its last flush: then it may be about to read.
-    wrote: bool,
+    /// Whether hyper has written since its last flush: then it may be about to read, and some of it
+    /// may not have been taken.
+    unflushed: Arc<AtomicBool>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> ClientSocket<S> {
     /// A socket of which the bytes in `ahead` were read already.
-    pub(super) fn new(inner: S, ahead: Vec<u8>) -> Self {
+    pub(super) fn new(inner: S, ahead: Vec<u8>, unflushed: Arc<AtomicBool>) -> Self {
         Self {
             inner,
             ahead,
             reading: false,
-            wrote: false,
+            unflushed,
         }
+    }
+
+    /// The socket itself, without what was read ahead.
+    pub(super) fn into_inner(self) -> S {
+        self.inner
     }
 
     /// # Errors
@@ -87,7 +95,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientSocket<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.wrote = true;
+        self.unflushed.store(true, Ordering::Relaxed);
         Pin::new(&mut self.inner).poll_write(context, bytes)
     }
 
@@ -96,7 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientSocket<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.wrote = true;
+        self.unflushed.store(true, Ordering::Relaxed);
         Pin::new(&mut self.inner).poll_write_vectored(context, slices)
     }
 
@@ -107,7 +115,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientSocket<S> {
     /// hyper flushes whenever it has looked at the connection.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.inner).poll_flush(context))?;
-        let wrote = std::mem::take(&mut self.wrote);
+        let wrote = self.unflushed.swap(false, Ordering::Relaxed);
         if !std::mem::take(&mut self.reading)
             && let Err(error) = self.watch(context)
         {

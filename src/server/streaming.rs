@@ -1,0 +1,204 @@
+//! An answer that streams over HTTP/1.1, from its head to the connection's end.
+//!
+//! Such an answer is its connection's last, so hyper hands the connection over when it begins. From
+//! then on a stream holds its body and its socket, and a token passes one state machine less.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::SystemTime;
+
+use axum::body::Body;
+use axum::response::Response;
+use http::header::{CONNECTION, CONTENT_LENGTH};
+use http_body::Body as _;
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::net::TcpStream;
+
+/// How much is gathered before it is written although more is there, in bytes.
+const BATCH: usize = 32 * 1024;
+/// How often is written before others get their turn.
+const WRITES: usize = 16;
+/// How much of what a client sends meanwhile is read, in bytes: nobody answers it.
+const IGNORED_CAP: usize = 64 * 1024;
+/// How much of that is read at once, in bytes.
+const STEP: usize = 1024;
+
+thread_local! {
+    /// What is being written. What a socket does not take is copied out of it before another
+    /// stream's turn, so that a stream that waits for its upstream holds none.
+    static OUT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Whether an answer to an HTTP/1.1 request can be written here: nothing follows it, and its length
+/// is not known.
+pub(super) fn streams(answer: &Response) -> bool {
+    let headers = answer.headers();
+    headers
+        .get(CONNECTION)
+        .is_some_and(|value| value == "close")
+        && !headers.contains_key(CONTENT_LENGTH)
+        && answer.body().size_hint().exact().is_none()
+}
+
+/// Writes the answer and closes the connection.
+///
+/// # Errors
+/// Where the client leaves before the end.
+pub(super) async fn write(socket: TcpStream, answer: Response) -> io::Result<()> {
+    let mut streaming = Streaming {
+        unsent: head(&answer),
+        sent: 0,
+        socket,
+        body: answer.into_body(),
+        ended: false,
+        ignored: 0,
+    };
+    poll_fn(|context| streaming.poll(context)).await
+}
+
+struct Streaming {
+    socket: TcpStream,
+    body: Body,
+    /// What the socket did not take yet, and how much of it it did.
+    unsent: Vec<u8>,
+    sent: usize,
+    /// Whether the body's end was written.
+    ended: bool,
+    /// How much the client has sent meanwhile, in bytes.
+    ignored: usize,
+}
+
+impl Streaming {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.poll_write(context) {
+            Poll::Pending => self.watch(context),
+            written => written,
+        }
+    }
+
+    /// Writes all that there is, and closes the connection behind the end.
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        for _ in 0..WRITES {
+            ready!(self.poll_unsent(context))?;
+            if self.ended {
+                return Pin::new(&mut self.socket).poll_shutdown(context);
+            }
+            let mut out = OUT.take();
+            out.clear();
+            let gathered = self.gather(context, &mut out);
+            let written = match out.is_empty() {
+                true => Ok(()),
+                false => self.send(context, &out),
+            };
+            out.shrink_to(2 * BATCH);
+            OUT.set(out);
+            written?;
+            if gathered?.is_pending() && self.unsent.is_empty() {
+                return Poll::Pending;
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Adds what the body has ready to `out`, within a batch. Pending where more of it wakes the
+    /// task.
+    fn gather(&mut self, context: &mut Context<'_>, out: &mut Vec<u8>) -> io::Result<Poll<()>> {
+        while out.len() < BATCH {
+            match Pin::new(&mut self.body).poll_frame(context) {
+                Poll::Pending => return Ok(Poll::Pending),
+                Poll::Ready(Some(frame)) => {
+                    if let Ok(data) = frame.map_err(io::Error::other)?.into_data() {
+                        put_chunk(&data, out);
+                    }
+                }
+                Poll::Ready(None) => {
+                    out.extend_from_slice(b"0\r\n\r\n");
+                    self.ended = true;
+                    break;
+                }
+            }
+        }
+        Ok(Poll::Ready(()))
+    }
+
+    /// Sends what the socket takes of `out` and keeps the rest.
+    fn send(&mut self, context: &mut Context<'_>, out: &[u8]) -> io::Result<()> {
+        let taken = match Pin::new(&mut self.socket).poll_write(context, out) {
+            Poll::Ready(taken) => taken?,
+            Poll::Pending => 0,
+        };
+        self.unsent.extend_from_slice(&out[taken..]);
+        Ok(())
+    }
+
+    fn poll_unsent(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.unsent.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        while self.sent < self.unsent.len() {
+            let rest = &self.unsent[self.sent..];
+            match ready!(Pin::new(&mut self.socket).poll_write(context, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                taken => self.sent += taken,
+            }
+        }
+        (self.unsent, self.sent) = (Vec::new(), 0);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Looks whether the client is still there; what it sends is not answered any more.
+    fn watch(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A client that sends more than that waits, and is noticed when something is written.
+        while self.ignored < IGNORED_CAP {
+            let mut step = [MaybeUninit::uninit(); STEP];
+            let mut read = ReadBuf::uninit(&mut step);
+            ready!(Pin::new(&mut self.socket).poll_read(context, &mut read))?;
+            match read.filled().len() {
+                0 => return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+                more => self.ignored += more,
+            }
+        }
+        Poll::Pending
+    }
+}
+
+/// The answer's status line and headers: RFC 9112, section 3, and RFC 9110, section 6.6.1.
+fn head(answer: &Response) -> Vec<u8> {
+    let date = httpdate::fmt_http_date(SystemTime::now());
+    let mut head = format!("HTTP/1.1 {}\r\n", answer.status()).into_bytes();
+    for (name, value) in answer.headers() {
+        head.extend_from_slice(name.as_str().as_bytes());
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value.as_bytes());
+        head.extend_from_slice(b"\r\n");
+    }
+    head.extend_from_slice(b"transfer-encoding: chunked\r\ndate: ");
+    head.extend_from_slice(date.as_bytes());
+    head.extend_from_slice(b"\r\n\r\n");
+    head
+}
+
+/// `data` as one chunk: RFC 9112, section 7.1. Nothing for no data, which would be the end.
+fn put_chunk(data: &[u8], out: &mut Vec<u8>) {
+    if data.is_empty() {
+        return;
+    }
+    let mut digits = [0; 2 * size_of::<usize>()];
+    let mut start = digits.len();
+    let mut rest = data.len();
+    while rest > 0 {
+        start -= 1;
+        digits[start] = b"0123456789abcdef"[rest % 16];
+        rest /= 16;
+    }
+    out.reserve(digits.len() + data.len() + 4);
+    out.extend_from_slice(&digits[start..]);
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(data);
+    out.extend_from_slice(b"\r\n");
+}
