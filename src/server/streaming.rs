@@ -94,7 +94,9 @@ impl Streaming {
                 true => Ok(()),
                 false => self.send(context, &out),
             };
-            out.shrink_to(2 * BATCH);
+            if out.capacity() > 4 * BATCH {
+                out.shrink_to(BATCH);
+            }
             OUT.set(out);
             written?;
             if gathered?.is_pending() && self.unsent.is_empty() {

@@ -29,10 +29,10 @@ impl Deadlines {
     }
 
     /// Waits until a deadline has passed.
-    pub(super) fn poll(&mut self, context: &mut Context<'_>, now: Instant) -> Poll<Error> {
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Error> {
         let stalls = self.last_read + self.idle;
         let due = self.end.map_or(stalls, |end| end.min(stalls));
-        let passed = self.alarm.poll(context, due, now);
+        let passed = self.alarm.poll(context, due);
         passed.map(|()| match due == stalls {
             true => stalled(self.idle),
             false => too_long(),
@@ -40,8 +40,8 @@ impl Deadlines {
     }
 
     /// Whether they are waited for, so that they need not be polled before something happens.
-    pub(super) fn are_awaited(&self, now: Instant) -> bool {
-        self.alarm.is_set(now)
+    pub(super) fn are_awaited(&self) -> bool {
+        self.alarm.is_set()
     }
 }
 

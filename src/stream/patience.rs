@@ -36,29 +36,29 @@ impl Alarm {
     }
 
     /// Waits until `due`, which may be another time than before.
-    pub fn poll(&mut self, context: &mut Context<'_>, due: Instant, mut now: Instant) -> Poll<()> {
-        while now < due {
-            // A timer that is set too late or has fired is of no use.
-            if self.set_for > due || self.set_for <= now {
+    pub fn poll(&mut self, context: &mut Context<'_>, due: Instant) -> Poll<()> {
+        loop {
+            let serves = self.set_for <= due && !self.timer.is_elapsed();
+            if serves && is_waiting(self.waiting.as_ref(), context) {
+                return Poll::Pending;
+            }
+            if Instant::now() >= due {
+                return Poll::Ready(());
+            }
+            if !serves {
                 self.timer.as_mut().reset(due);
                 self.set_for = due;
-                self.waiting = None;
-            }
-            if is_waiting(self.waiting.as_ref(), context) {
-                return Poll::Pending;
             }
             if self.timer.as_mut().poll(context).is_pending() {
                 self.waiting = Some(context.waker().clone());
                 return Poll::Pending;
             }
-            now = Instant::now().max(self.set_for);
         }
-        Poll::Ready(())
     }
 
-    /// Whether its timer will fire after `now`, for who polled it last.
-    pub fn is_set(&self, now: Instant) -> bool {
-        self.waiting.is_some() && now < self.set_for
+    /// Whether its timer will wake who polled it last.
+    pub fn is_set(&self) -> bool {
+        self.waiting.is_some() && !self.timer.is_elapsed()
     }
 }
 
@@ -107,7 +107,7 @@ mod tests {
                 due = Instant::now() + 2 * SECOND;
                 context.waker().wake_by_ref();
             }
-            alarm.poll(context, due, Instant::now())
+            alarm.poll(context, due)
         })
         .await;
         assert!((2 * SECOND..3 * SECOND).contains(&begin.elapsed()));
@@ -116,7 +116,7 @@ mod tests {
         let mut far = true;
         poll_fn(|context| {
             let due = begin + if far { 60 * SECOND } else { SECOND };
-            let polled = alarm.poll(context, due, Instant::now());
+            let polled = alarm.poll(context, due);
             if std::mem::take(&mut far) {
                 context.waker().wake_by_ref();
             }
@@ -132,10 +132,10 @@ mod tests {
         let (mut alarm, token) = (Alarm::new(begin + SECOND), CancellationToken::new());
         let mut stop = Stop::new(token.clone());
         let mut nobody = Context::from_waker(Waker::noop());
-        assert!(alarm.poll(&mut nobody, begin + SECOND, begin).is_pending());
+        assert!(alarm.poll(&mut nobody, begin + SECOND).is_pending());
         assert!(stop.poll(&mut nobody).is_pending());
         let waiting = tokio::spawn(async move {
-            poll_fn(|context| alarm.poll(context, begin + SECOND, Instant::now())).await;
+            poll_fn(|context| alarm.poll(context, begin + SECOND)).await;
             poll_fn(|context| stop.poll(context)).await;
         });
         tokio::time::sleep(2 * SECOND).await;

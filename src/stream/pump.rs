@@ -176,11 +176,11 @@ impl Pump {
                         self.state = State::Ended(live.outlet.failure().cloned());
                     }
                     if ready.is_some() {
-                        self.waits = read.drained && self.deadlines.are_awaited(now);
+                        self.waits = read.drained && self.deadlines.are_awaited();
                         return Poll::Ready(ready);
                     }
                     if let State::Live(live) = &mut self.state {
-                        let error = ready!(self.deadlines.poll(context, now));
+                        let error = ready!(self.deadlines.poll(context));
                         live.break_off(error, self.again.is_some());
                     }
                 }

@@ -10,7 +10,7 @@ use super::log::Dropped;
 use super::pump::Pump;
 use super::registry::Registry;
 use super::replicas::Replicas;
-use super::state::{NOBODY, Shared, Start, ViewerId};
+use super::state::{NOBODY, Shared, Start, State, ViewerId};
 use crate::dialect::native::last_told;
 use crate::model::{Error, Ordinal, StreamId};
 
@@ -257,29 +257,14 @@ impl Stream {
         viewer: ViewerId,
         position: u64,
     ) -> Poll<Found> {
-        loop {
-            {
-                let mut state = self.shared.lock();
-                match state.read(position) {
-                    Ok(Some(bytes)) => return Poll::Ready(Found::Bytes(bytes)),
-                    Err(Dropped) => return Poll::Ready(Found::Dropped),
-                    Ok(None) => {}
-                }
-                if let Some(why) = &state.cut_off {
-                    return Poll::Ready(Found::CutOff(why.clone()));
-                }
-                if state.is_over() {
-                    return Poll::Ready(Found::End);
-                }
-                state.wait(viewer, context.waker());
-                if state.ended {
-                    return Poll::Pending;
-                }
-            }
-            if !self.drive(viewer) {
-                return Poll::Pending;
-            }
-        }
+        self.poll_until(context, viewer, |state| match state.read(position) {
+            Ok(Some(bytes)) => Some(Found::Bytes(bytes)),
+            Err(Dropped) => Some(Found::Dropped),
+            Ok(None) => match &state.cut_off {
+                Some(why) => Some(Found::CutOff(why.clone())),
+                None => state.is_over().then_some(Found::End),
+            },
+        })
     }
 
     /// Waits until there is something behind `position`, or never will be.
@@ -289,36 +274,48 @@ impl Stream {
         viewer: ViewerId,
         position: u64,
     ) -> Poll<()> {
-        loop {
-            {
-                let mut state = self.shared.lock();
-                let over = state.is_over() || state.cut_off.is_some();
-                if over || state.visible() > position {
-                    return Poll::Ready(());
-                }
-                state.wait(viewer, context.waker());
-                if state.ended {
-                    return Poll::Pending;
-                }
-            }
-            if !self.drive(viewer) {
-                return Poll::Pending;
-            }
-        }
+        self.poll_until(context, viewer, |state| {
+            let over = state.is_over() || state.cut_off.is_some();
+            (over || state.visible() > position).then_some(())
+        })
     }
 
     /// Waits until it ends or somebody comes after so many `visits`, and drives it meanwhile.
     pub(super) fn poll_alone(&self, context: &mut Context<'_>, visits: u64) -> Poll<()> {
+        self.poll_until(context, NOBODY, |state| {
+            (state.ended || state.visits != visits).then_some(())
+        })
+    }
+
+    /// Drives the stream on until `look` finds something.
+    fn poll_until<T>(
+        &self,
+        context: &mut Context<'_>,
+        viewer: ViewerId,
+        mut look: impl FnMut(&mut State) -> Option<T>,
+    ) -> Poll<T> {
+        let mut waits = false;
         loop {
             {
                 let mut state = self.shared.lock();
-                if state.ended || state.visits != visits {
-                    return Poll::Ready(());
+                if let Some(found) = look(&mut state) {
+                    return Poll::Ready(found);
                 }
-                state.wait(NOBODY, context.waker());
+                // Asked with the state locked: whoever says so from here on wakes who waits by then.
+                let due = self.shared.is_due() && !state.ended;
+                if waits || !due {
+                    state.wait(viewer, context.waker());
+                }
+                if !due {
+                    return Poll::Pending;
+                }
             }
-            if !self.drive(NOBODY) {
-                return Poll::Pending;
+            if !self.drive(viewer) {
+                if waits {
+                    return Poll::Pending;
+                }
+                // Somebody else drives, and wakes who waits before they are done; or there is nothing.
+                waits = true;
             }
         }
     }
@@ -368,9 +365,14 @@ impl Stream {
             state.log.compact();
         }
         let unqueued = !std::mem::replace(&mut state.queued, true);
-        state.waiting.retain(|(waiting, _)| *waiting != driver);
+        let waited_for = !state.waiting.is_empty();
+        if waited_for {
+            state.waiting.retain(|(waiting, _)| *waiting != driver);
+        }
         drop(state);
-        self.shared.tell();
+        if waited_for {
+            self.shared.tell();
+        }
         if let Some(keeping) = self.keeping() {
             if ended {
                 keeping.registry.ended(self, keeping, last);

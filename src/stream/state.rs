@@ -250,7 +250,12 @@ impl Shared {
         self.due.store(true, Ordering::Release);
     }
 
-    /// Whether that was said since it was last asked.
+    /// Whether that was said since it was last [taken](Self::take_due).
+    pub(super) fn is_due(&self) -> bool {
+        self.due.load(Ordering::Acquire)
+    }
+
+    /// Whether that was said since this was last asked.
     pub(super) fn take_due(&self) -> bool {
         self.due.swap(false, Ordering::AcqRel)
     }

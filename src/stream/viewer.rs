@@ -314,7 +314,7 @@ impl Heartbeat {
     /// The sign, once it is due.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Bytes> {
         let due = self.last_write + self.period;
-        ready!(self.alarm.poll(context, due, Instant::now()));
+        ready!(self.alarm.poll(context, due));
         self.wrote();
         Poll::Ready(Bytes::from_static(self.beat))
     }

@@ -71,7 +71,7 @@ impl Template {
             }
             rest = &rest[length..];
         }
-        if rest != &self.same[begin..] || frame.name != self.name || frame.failure {
+        if rest != &self.same[begin..] || !is_named(frame, &self.name) || frame.failure {
             return None;
         }
         self.misses = 0;
@@ -176,6 +176,15 @@ impl Said {
             }
             _ => Self::More,
         };
+    }
+}
+
+/// Most frames have no name. Then nothing is compared: some processors take hundreds of cycles to
+/// load nothing from where an empty `String` says that it is, for no memory is there.
+fn is_named(frame: &Frame<'_>, name: &str) -> bool {
+    match name {
+        "" => frame.name.is_empty(),
+        name => frame.name == name,
     }
 }
 

@@ -85,6 +85,16 @@ impl Decoder {
                 State::UntilClosed => return Ok(Some(std::mem::take(bytes))),
                 State::Known => return Ok(Some(self.content(bytes, State::Ended))),
                 State::Content => return Ok(Some(self.content(bytes, State::ContentReturn))),
+                State::Size if let Some((size, rest)) = size_line(bytes) => {
+                    (self.left, *bytes) = (size, rest);
+                    self.state = State::Content;
+                    continue;
+                }
+                State::ContentReturn if let Some(rest) = bytes.strip_prefix(b"\r\n") => {
+                    *bytes = rest;
+                    self.state = State::Size;
+                    continue;
+                }
                 _ => {}
             }
             let Some((byte, rest)) = bytes.split_first() else {
@@ -175,6 +185,23 @@ impl fmt::Display for Malformed {
 }
 
 impl std::error::Error for Malformed {}
+
+/// The line that opens most chunks, in one look: a size of up to six digits and nothing else. Its
+/// bytes one by one come to the same.
+fn size_line(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut size = 0;
+    for (at, byte) in bytes.iter().take(7).enumerate() {
+        match byte {
+            b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' => size = size * 16 + digit(*byte),
+            b'\r' if size > 0 && bytes[0] != b'0' => {
+                let rest = bytes[at + 1..].strip_prefix(b"\n")?;
+                return Some((size, rest));
+            }
+            _ => return None,
+        }
+    }
+    None
+}
 
 /// Whether it may be in a header's name.
 fn is_token(byte: u8) -> bool {
