@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 
 /// How much is gathered before it is written although more is there, in bytes.
-const BATCH: usize = 32 * 1024;
+const BATCH: usize = 64 * 1024;
 /// How often is written before others get their turn.
 const WRITES: usize = 16;
 /// How much of what a client sends meanwhile is read, in bytes: nobody answers it.
@@ -94,7 +94,7 @@ impl Streaming {
                 true => Ok(()),
                 false => self.send(context, &out),
             };
-            if out.capacity() > 4 * BATCH {
+            if out.capacity() > 3 * BATCH {
                 out.shrink_to(BATCH);
             }
             OUT.set(out);
