@@ -3,10 +3,12 @@
 use std::error::Error;
 use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
+use std::thread::available_parallelism;
 
 use clap::{Parser, Subcommand};
 use mimalloc::MiMalloc;
 use sluicegate::command::{Stop, ask, check, healthcheck, keys, record, replay, serve};
+use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
 
 /// A request takes some hundred small pieces of memory for a short time.
@@ -46,7 +48,7 @@ fn main() -> ExitCode {
     log();
     // The only provider that is compiled in; a second call would find it installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = match tokio::runtime::Runtime::new() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "cannot start");
@@ -55,6 +57,21 @@ fn main() -> ExitCode {
     };
     let command = arguments.command.unwrap_or(Command::Serve(arguments.serve));
     runtime.block_on(run(command)).into()
+}
+
+/// As many threads as there are processors to run on, or as `TOKIO_WORKER_THREADS` says. One alone
+/// shares nothing with others, which makes everything cheaper, the kernel's part too.
+fn runtime() -> io::Result<Runtime> {
+    let said = std::env::var("TOKIO_WORKER_THREADS").ok();
+    let alone = match said {
+        Some(workers) => workers == "1",
+        None => available_parallelism().is_ok_and(|workers| workers.get() == 1),
+    };
+    let mut builder = match alone {
+        true => Builder::new_current_thread(),
+        false => Builder::new_multi_thread(),
+    };
+    builder.enable_all().build()
 }
 
 async fn run(command: Command) -> u8 {

@@ -40,8 +40,8 @@ impl Deadlines {
     }
 
     /// Whether they are waited for, so that they need not be polled before something happens.
-    pub(super) fn are_awaited(&self) -> bool {
-        self.alarm.is_set()
+    pub(super) fn are_awaited(&self, now: Instant) -> bool {
+        self.alarm.is_set(now)
     }
 }
 

@@ -56,9 +56,9 @@ impl Alarm {
         }
     }
 
-    /// Whether its timer will wake who polled it last.
-    pub fn is_set(&self) -> bool {
-        self.waiting.is_some() && !self.timer.is_elapsed()
+    /// Whether its timer wakes who polled it last after `now`.
+    pub fn is_set(&self, now: Instant) -> bool {
+        self.waiting.is_some() && now < self.set_for
     }
 }
 

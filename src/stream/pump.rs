@@ -42,7 +42,8 @@ pub(super) struct Pump {
     deadlines: Deadlines,
     cut: CancellationToken,
     recycler: Recycler,
-    cancelled: Arc<AtomicBool>,
+    /// Somebody who may do so has cancelled the answer.
+    cancelled: bool,
     /// What it takes to ask again, where another target may go on.
     again: Option<Box<Again>>,
     /// Whether the client has its 200: then every failure is told in the stream.
@@ -66,7 +67,11 @@ enum State {
     Ended(Option<Error>),
 }
 
-type Opening = Pin<Box<dyn Future<Output = (Outlet, Opened)> + Send>>;
+struct Opening {
+    asking: Pin<Box<dyn Future<Output = (Outlet, Opened)> + Send>>,
+    /// Ends it at its next poll.
+    stop: Arc<AtomicBool>,
+}
 
 enum Opened {
     Answer(Box<Answer>),
@@ -91,16 +96,19 @@ impl Pump {
             })
         });
         let deadlines = Deadlines::new(conditions.route.timeouts);
-        let cancelled = Arc::new(AtomicBool::new(false));
+        let stop = Arc::<AtomicBool>::default();
         let (cut, recycler) = (conditions.cut.clone(), conditions.recycler.clone());
-        let (end, stop) = (deadlines.end, Arc::clone(&cancelled));
-        let opening = opened(request, trace, outlet, conditions, end, stop);
+        let (end, stopped) = (deadlines.end, Arc::clone(&stop));
+        let asking = opened(request, trace, outlet, conditions, end, stopped);
         Self {
-            state: State::Opening(Box::pin(opening)),
+            state: State::Opening(Opening {
+                asking: Box::pin(asking),
+                stop,
+            }),
             deadlines,
             cut,
             recycler,
-            cancelled,
+            cancelled: false,
             again,
             answered: false,
             waits: false,
@@ -123,7 +131,7 @@ impl Pump {
             deadlines: Deadlines::new(conditions.route.timeouts),
             cut,
             recycler,
-            cancelled: Arc::default(),
+            cancelled: false,
             again: Some(Box::new(Again {
                 request,
                 trace: Trace::default(),
@@ -153,16 +161,15 @@ impl Pump {
             match &mut self.state {
                 State::Ended(_) => return Poll::Ready(None),
                 State::Opening(opening) => {
-                    let (outlet, opened) = ready!(opening.as_mut().poll(context));
+                    let (outlet, opened) = ready!(opening.asking.as_mut().poll(context));
                     // Waiting for the first content was no idling.
                     self.deadlines.last_read = Instant::now();
                     self.state = self.opened(outlet, opened);
                 }
                 State::Live(live) => {
                     let now = Instant::now();
-                    let cancelled = self.cancelled.load(Ordering::Relaxed);
                     let continues = self.again.is_some();
-                    live.check(context, cancelled, &self.deadlines, now);
+                    live.check(context, self.cancelled, &self.deadlines, now);
                     let read = live.read(context, &self.recycler, continues);
                     if read.anything {
                         self.deadlines.last_read = now;
@@ -176,7 +183,7 @@ impl Pump {
                         self.state = State::Ended(live.outlet.failure().cloned());
                     }
                     if ready.is_some() {
-                        self.waits = read.drained && self.deadlines.are_awaited();
+                        self.waits = read.drained && self.deadlines.are_awaited(now);
                         return Poll::Ready(ready);
                     }
                     if let State::Live(live) = &mut self.state {
@@ -195,7 +202,10 @@ impl Pump {
 
     /// The next poll closes the upstream's connection and completes the answer as cancelled.
     pub(super) fn cancel(&mut self) {
-        self.cancelled.store(true, Ordering::Relaxed);
+        self.cancelled = true;
+        if let State::Opening(opening) = &self.state {
+            opening.stop.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Ends a stream that nobody can read any more: closes the upstream's connection and settles
@@ -262,15 +272,16 @@ impl Pump {
         );
         again.conditions.route = Arc::new(route);
         let request = again.request.going_on(&text);
-        let (end, stop) = (self.deadlines.end, Arc::clone(&self.cancelled));
-        let opening = async move {
+        let stop = Arc::new(AtomicBool::new(self.cancelled));
+        let (end, stopped) = (self.deadlines.end, Arc::clone(&stop));
+        let asking = async move {
             let going_on = opened(
                 request,
                 again.trace,
                 live.outlet,
                 again.conditions,
                 end,
-                stop,
+                stopped,
             );
             match going_on.await {
                 // Why nobody goes on is told to the operator; the client is told what broke.
@@ -278,7 +289,10 @@ impl Pump {
                 gone_on => gone_on,
             }
         };
-        self.state = State::Opening(Box::pin(opening));
+        self.state = State::Opening(Opening {
+            asking: Box::pin(asking),
+            stop,
+        });
     }
 
     fn opened(&self, mut outlet: Outlet, opened: Opened) -> State {
