@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use serde_json::json;
 use sluicegate::fixture::{Fault, Options, Pace};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 
-use super::client::{Asked, outcome};
+use super::client::{Asked, check_order, outcome, parsed};
 use super::harness::Running;
-use super::scripted::{Scripted, role};
+use super::scripted::{Scripted, finish, role, token};
 use super::soon;
 use crate::fixture_server::{fast, serve};
 use crate::raw_client::RawClient;
@@ -136,6 +138,66 @@ async fn requests_sent_at_once_are_answered_in_turn() {
         assert_eq!(head.status, 200);
         client.body(&head).await.unwrap();
     }
+}
+
+/// The last of them streams, which is written otherwise than those before it.
+#[tokio::test]
+async fn a_stream_comes_behind_answers_that_nobody_has_read_yet() {
+    const ANSWERS: usize = 5000;
+    let upstream = Scripted::bind().await;
+    let running = Running::before(&[upstream.addr()], "");
+    let socket = TcpSocket::new_v4().unwrap();
+    // So that the gateway cannot send most of the answers before they are read.
+    socket.set_recv_buffer_size(4096).unwrap();
+    let stream = socket.connect(running.clients).await.unwrap();
+    let (reading, mut writing) = stream.into_split();
+    let prompt = json!({"model": "m", "prompt": "Hello?"}).to_string();
+    let length = prompt.len();
+    let whole = "GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n".repeat(ANSWERS);
+    let last =
+        format!("POST /v1/streams HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{prompt}");
+    let asking = async {
+        writing.write_all((whole + &last).as_bytes()).await.unwrap();
+    };
+    let answering = async {
+        let mut exchange = upstream.request().await;
+        exchange.begin().await;
+        exchange.chunk(token("all") + &finish()).await;
+        exchange.end().await;
+    };
+    let reading = async {
+        let mut text = String::new();
+        BufReader::new(reading)
+            .read_to_string(&mut text)
+            .await
+            .unwrap();
+        text
+    };
+    let (text, (), ()) = soon(async { tokio::join!(reading, asking, answering) }).await;
+    let (answers, stream) = text.split_at(text.find("text/event-stream").unwrap());
+    assert_eq!(answers.matches("HTTP/1.1 200 OK\r\n").count(), ANSWERS + 1);
+    assert_eq!(answers.matches("\"object\":\"list\"").count(), ANSWERS);
+    assert!(stream.contains("event: complete\n"), "{stream}");
+    assert!(stream.ends_with("\r\n0\r\n\r\n"), "{stream}");
+    drop(writing);
+}
+
+#[tokio::test]
+async fn a_client_of_http_1_0_gets_its_stream_without_chunks() {
+    let upstream = serve(&fast());
+    let running = Running::before(&[upstream.addr()], "");
+    let mut client = RawClient::connect(running.clients).await.unwrap();
+    let request = "GET /v1/streams?model=m&prompt=Hello HTTP/1.0\r\nhost: x\r\n\r\n";
+    client.write(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    soon(client.stream().read_to_string(&mut answer))
+        .await
+        .unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(!head.contains("transfer-encoding"), "{head}");
+    let events = Vec::from(parsed(body));
+    check_order(&events);
+    assert_eq!(outcome(&events), "");
 }
 
 #[tokio::test]

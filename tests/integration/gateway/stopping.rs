@@ -35,10 +35,17 @@ async fn rest(answer: &mut Answer, start: Event) -> Vec<Event> {
 
 #[tokio::test]
 async fn streams_in_flight_arrive_whole() {
+    for threads in ["1", "2"] {
+        streams_arrive_whole(threads).await;
+    }
+}
+
+async fn streams_arrive_whole(threads: &str) {
     const STREAMS: usize = 50;
     let upstream = Scripted::bind().await;
     let config = TemporaryFile::new(&targets(&[upstream.addr()], ""));
-    let mut serving = Serving::start(&config, &[]).await;
+    let environment = [("TOKIO_WORKER_THREADS", threads)];
+    let mut serving = Serving::start(&config, &environment).await;
     let mut open = Vec::new();
     for _ in 0..STREAMS {
         let answering = async {

@@ -27,6 +27,8 @@ pub struct Site {
 struct Replica {
     serving: tokio::sync::Mutex<Serving>,
     config: TemporaryFile,
+    /// How many it has, as its environment says it.
+    threads: &'static str,
     /// What clients connect to.
     front: Proxy,
     /// What it reaches the store through.
@@ -48,13 +50,15 @@ impl Site {
             valkey,
             replicas: Vec::new(),
         };
-        for _ in 0..replicas {
-            site.replicas.push(site.replica(seed).await);
+        for number in 0..replicas {
+            // The first has one thread for everything.
+            let threads = if number == 0 { "1" } else { "2" };
+            site.replicas.push(site.replica(seed, threads).await);
         }
         site
     }
 
-    async fn replica(&self, seed: Seed) -> Replica {
+    async fn replica(&self, seed: Seed, threads: &'static str) -> Replica {
         let store = Proxy::start(self.valkey.addr(), Faults::default(), seed).await;
         let (plain, continued) = (self.upstream.addr(), self.continuer.addr);
         let config = TemporaryFile::new(&format!(
@@ -65,7 +69,7 @@ impl Site {
              resume: {{ window: 30s }}\nstate: redis://{}/0\nheartbeat: 1s\n",
             store.addr
         ));
-        let serving = Serving::start(&config, &[]).await;
+        let serving = serving(&config, threads).await;
         let faults = Faults {
             cut: 75,
             after: 1..6000,
@@ -76,6 +80,7 @@ impl Site {
             front: Proxy::start(serving.clients, faults, seed).await,
             serving: tokio::sync::Mutex::new(serving),
             config,
+            threads,
             store,
             kills: Mutex::default(),
         }
@@ -104,7 +109,7 @@ impl Site {
         let mut serving = replica.serving.lock().await;
         replica.kills.lock().unwrap().push(Instant::now());
         serving.program.signal(Signal::KILL);
-        *serving = Serving::start(&replica.config, &[]).await;
+        *serving = self::serving(&replica.config, replica.threads).await;
         replica.front.aim(serving.clients);
     }
 
@@ -144,4 +149,8 @@ impl Site {
         }
         memory
     }
+}
+
+async fn serving(config: &TemporaryFile, threads: &str) -> Serving {
+    Serving::start(config, &[("TOKIO_WORKER_THREADS", threads)]).await
 }
