@@ -50,7 +50,8 @@ pub(super) fn streams(answer: &Response) -> bool {
 /// Where the client leaves before the end.
 pub(super) async fn write(socket: TcpStream, answer: Response) -> io::Result<()> {
     let mut streaming = Streaming {
-        unsent: head(&answer),
+        head: head(&answer),
+        unsent: Vec::new(),
         sent: 0,
         socket,
         body: answer.into_body(),
@@ -62,6 +63,8 @@ pub(super) async fn write(socket: TcpStream, answer: Response) -> io::Result<()>
 
 struct Streaming {
     socket: TcpStream,
+    /// Goes out with the first of the body; empty from then on.
+    head: Vec<u8>,
     body: Body,
     /// What the socket did not take yet, and how much of it it did.
     unsent: Vec<u8>,
@@ -89,6 +92,9 @@ impl Streaming {
             }
             let mut out = OUT.take();
             out.clear();
+            if !self.head.is_empty() {
+                out.append(&mut std::mem::take(&mut self.head));
+            }
             let gathered = self.gather(context, &mut out);
             let written = match out.is_empty() {
                 true => Ok(()),

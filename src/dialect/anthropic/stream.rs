@@ -1,13 +1,13 @@
 //! Events to the API's stream: `message_start`, then content blocks one after another, then
 //! `message_delta` and `message_stop`; or `error`, and nothing behind it.
 
-use bytes::BytesMut;
-use serde::Serialize;
+use bytes::{BufMut, BytesMut};
 use serde_json::{Value, json};
 
 use super::error_type;
 use super::shape::{UsageData, citation, message_id, stop_reason};
 use crate::dialect::event_stream::write;
+use crate::dialect::json::{put_json, put_number, put_text};
 use crate::dialect::sequence::Sequence;
 use crate::dialect::{Answering, Completion, Encoder, Opening};
 use crate::model::{Error, Event, ToolCallDelta, Usage};
@@ -40,29 +40,6 @@ enum Block {
     ToolUse {
         call: u32,
     },
-}
-
-#[derive(Serialize)]
-struct BlockDelta<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    index: u64,
-    delta: Delta<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type")]
-enum Delta<'a> {
-    #[serde(rename = "text_delta")]
-    Text { text: &'a str },
-    #[serde(rename = "thinking_delta")]
-    Thinking { thinking: &'a str },
-    #[serde(rename = "signature_delta")]
-    Signature { signature: &'a str },
-    #[serde(rename = "input_json_delta")]
-    Input { partial_json: &'a str },
-    #[serde(rename = "citations_delta")]
-    Citation { citation: Value },
 }
 
 impl StreamEncoder {
@@ -129,16 +106,17 @@ impl Message {
             Event::Logprobs(_) | Event::Alternative { .. } | Event::Finish(_) => {}
             Event::Text(text) | Event::Refusal(text) => {
                 self.text_block(out);
-                self.delta(Delta::Text { text }, out);
+                self.text_delta("text_delta", "text", text, out);
             }
             Event::Citation(source) => {
                 self.text_block(out);
                 let citation = citation(&source);
-                self.delta(Delta::Citation { citation }, out);
+                let put = |out: &mut BytesMut| put_json(&citation, out);
+                self.delta("citations_delta", "citation", put, out);
             }
             Event::Reasoning(thinking) => {
                 self.thinking_block(true, out);
-                self.delta(Delta::Thinking { thinking }, out);
+                self.text_delta("thinking_delta", "thinking", thinking, out);
             }
             Event::Signature(more) => {
                 self.thinking_block(false, out);
@@ -190,8 +168,7 @@ impl Message {
             self.calls = true;
         }
         if !call.arguments.is_empty() {
-            let partial_json = call.arguments;
-            self.delta(Delta::Input { partial_json }, out);
+            self.text_delta("input_json_delta", "partial_json", call.arguments, out);
         }
     }
 
@@ -232,8 +209,7 @@ impl Message {
         match self.open.take() {
             None => return,
             Some(Block::Thinking { signature }) if !signature.is_empty() => {
-                let signature = &signature;
-                self.delta(Delta::Signature { signature }, out);
+                self.text_delta("signature_delta", "signature", &signature, out);
             }
             Some(_) => {}
         }
@@ -241,13 +217,22 @@ impl Message {
         write("content_block_stop", &data, out);
     }
 
-    /// Of the block that was started last.
-    fn delta(&self, delta: Delta<'_>, out: &mut BytesMut) {
-        let data = BlockDelta {
-            kind: "content_block_delta",
-            index: self.index - 1,
-            delta,
-        };
-        write("content_block_delta", &data, out);
+    fn text_delta(&self, kind: &str, member: &str, text: &str, out: &mut BytesMut) {
+        self.delta(kind, member, |out| put_text(text, out), out);
+    }
+
+    /// More of the block that was started last: its kind of delta, and the one member that this has.
+    fn delta(&self, kind: &str, member: &str, put: impl FnOnce(&mut BytesMut), out: &mut BytesMut) {
+        out.put_slice(
+            b"event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":",
+        );
+        put_number(self.index - 1, out);
+        out.put_slice(b",\"delta\":{\"type\":\"");
+        out.put_slice(kind.as_bytes());
+        out.put_slice(b"\",\"");
+        out.put_slice(member.as_bytes());
+        out.put_slice(b"\":");
+        put(out);
+        out.put_slice(b"}}\n\n");
     }
 }

@@ -4,7 +4,7 @@ use bytes::{BufMut, BytesMut};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::dialect::json::put_json;
+use crate::dialect::json::{put_json, put_text};
 use crate::model::{Citation, FinishReason, Usage};
 
 #[derive(Serialize)]
@@ -22,10 +22,6 @@ pub(super) enum Chunk<'a> {
     TextStart {
         id: &'a str,
     },
-    TextDelta {
-        id: &'a str,
-        delta: &'a str,
-    },
     TextEnd {
         id: &'a str,
     },
@@ -33,10 +29,6 @@ pub(super) enum Chunk<'a> {
         id: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
         provider_metadata: Option<Metadata<'a>>,
-    },
-    ReasoningDelta {
-        id: &'a str,
-        delta: &'a str,
     },
     ReasoningEnd {
         id: &'a str,
@@ -131,6 +123,17 @@ struct Counts {
     cached_input_tokens: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning_tokens: Option<u64>,
+}
+
+/// A `text-delta` or `reasoning-delta`: what comes with nearly every token.
+pub(super) fn write_delta(kind: &str, id: &str, delta: &str, out: &mut BytesMut) {
+    out.put_slice(b"data: {\"type\":\"");
+    out.put_slice(kind.as_bytes());
+    out.put_slice(b"\",\"id\":");
+    put_text(id, out);
+    out.put_slice(b",\"delta\":");
+    put_text(delta, out);
+    out.put_slice(b"}\n\n");
 }
 
 impl Chunk<'_> {

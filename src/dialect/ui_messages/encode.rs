@@ -4,7 +4,7 @@
 use bytes::{BufMut, BytesMut};
 use serde_json::value::RawValue;
 
-use super::chunk::{Chunk, Kept, Metadata, finish_reason};
+use super::chunk::{Chunk, Kept, Metadata, finish_reason, write_delta};
 use crate::dialect::sequence::Sequence;
 use crate::dialect::{Answering, Completion, Encoder};
 use crate::model::{Citation, Error, Event, Request, Role, StreamId, ToolCallDelta, Usage};
@@ -107,13 +107,11 @@ impl Answer {
         match *event {
             Event::Text(delta) | Event::Refusal(delta) => {
                 self.begin_text(out);
-                let id = &self.id;
-                Chunk::TextDelta { id, delta }.write(out);
+                write_delta("text-delta", &self.id, delta, out);
             }
             Event::Reasoning(delta) => {
                 self.begin_reasoning(out);
-                let id = &self.id;
-                Chunk::ReasoningDelta { id, delta }.write(out);
+                write_delta("reasoning-delta", &self.id, delta, out);
             }
             Event::Signature(more) => {
                 self.begin_reasoning(out);
