@@ -13,8 +13,8 @@ use http_body::Body as _;
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::json;
 
-use super::entry::Entry;
-use super::refuse::{Refusal, tell_limits};
+use super::admission::Entry;
+use super::refusal::{Refusal, tell_limits};
 use crate::app::Gateway;
 use crate::config::Model;
 use crate::dialect::{Dialect, Opening, native};

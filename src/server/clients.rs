@@ -15,9 +15,9 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
+use super::admission::{enter, known_visit, request_id, visit};
 use super::chat::{self, Prompt};
-use super::entry::{enter, known_visit, request_id, visit};
-use super::refuse::{REQUEST_ID, Refusal, identify, refuse};
+use super::refusal::{REQUEST_ID, Refusal, identify, refuse};
 use super::{models, resume, web};
 use crate::app::Gateway;
 use crate::config::Origins;

@@ -3,13 +3,13 @@
 //! | file | does |
 //! |---|---|
 //! | `clients` | the client listener's paths |
-//! | `entry` | who is it, and may they pass: address, key, limits |
+//! | `admission` | who is it, and may they pass: address, key, limits |
 //! | `chat` | one prompt request to one answer, for every dialect |
 //! | `resume` | streams that are there: coming back, reading along, status, cancelling |
 //! | `succession` | going on with the streams of replicas that are gone |
 //! | `models` | the models a key may use |
 //! | `web` | the chat page at `GET /` |
-//! | `refuse` | errors to HTTP answers |
+//! | `refusal` | errors to HTTP answers |
 //! | `admin` | the operators' listener |
 //! | `listener` | addresses: binding, accepting |
 //! | `connection` | HTTP/1.1 and HTTP/2, header deadlines, graceful ends |
@@ -17,13 +17,13 @@
 //! | `socket` | an HTTP/1.1 client's socket that notices when its client leaves |
 
 mod admin;
+mod admission;
 mod chat;
 mod clients;
 mod connection;
-mod entry;
 mod listener;
 mod models;
-mod refuse;
+mod refusal;
 mod resume;
 mod socket;
 mod streaming;

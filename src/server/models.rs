@@ -5,8 +5,8 @@ use axum::Json;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 
-use super::entry::Entry;
-use super::refuse::Refusal;
+use super::admission::Entry;
+use super::refusal::Refusal;
 
 /// The models that the caller may use. A name with a `*` stands for many and is listed as it is.
 pub(super) fn list(entry: &Entry) -> Response {

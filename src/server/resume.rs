@@ -11,8 +11,8 @@ use http::header::CONNECTION;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
-use super::entry::Visit;
-use super::refuse::Refusal;
+use super::admission::Visit;
+use super::refusal::Refusal;
 use crate::access::Caller;
 use crate::app::Gateway;
 use crate::dialect::NATIVE;

@@ -9,7 +9,7 @@ use http::header::AUTHORIZATION;
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::refuse::{REQUEST_ID, Refusal};
+use super::refusal::{REQUEST_ID, Refusal};
 use crate::access::Caller;
 use crate::app::{App, Gateway};
 use crate::limit::{Opens, Permit, RateLimits, Refused};
