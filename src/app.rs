@@ -31,7 +31,7 @@ pub struct Gateway {
     pub registry: Arc<Registry>,
     pub recycler: Recycler,
     /// Every request that was let in holds a token of it until its answer ends.
-    pub streams: TaskTracker,
+    pub in_flight: TaskTracker,
     /// New requests are refused from here on.
     pub draining: CancellationToken,
     /// Streams that are still open end here.
@@ -62,7 +62,7 @@ impl Gateway {
             metrics,
             registry,
             recycler: Recycler::default(),
-            streams: TaskTracker::new(),
+            in_flight: TaskTracker::new(),
             draining: CancellationToken::new(),
             cut: CancellationToken::new(),
             app: RwLock::new(Arc::new(app)),
@@ -146,14 +146,14 @@ impl App {
                 let upstream = upstreams
                     .entry((&target.upstream.name, connect))
                     .or_insert_with(|| {
-                        connected(&target.upstream, &connector, config.limits.frame)
+                        build_upstream(&target.upstream, &connector, config.limits.frame)
                     });
                 (Arc::clone(upstream), target.clone())
             });
             targets.insert(model.name.clone(), list.collect());
         }
-        let settings = limits(&config);
-        let store = store(&config, before, metrics);
+        let settings = limiter_settings(&config);
+        let store = shared_store(&config, before, metrics);
         let state = store.as_ref().map(|store| SharedState {
             store: Arc::clone(store),
             metrics: Arc::clone(metrics),
@@ -165,7 +165,7 @@ impl App {
                 Some(before) => before.limiter.succeeded_by(&settings, state),
                 None => Gate::new(&settings, state),
             },
-            replicas: replicas(&config, before, store.as_ref(), registry, metrics),
+            replicas: shared_replicas(&config, before, store.as_ref(), registry, metrics),
             store,
             targets,
             config,
@@ -185,13 +185,16 @@ impl App {
         if !caller.may_use(name) {
             return Err(Error::new(
                 ErrorCode::Forbidden,
-                format!("this key may not use the model `{}`", shown(name)),
+                format!("this key may not use the model `{}`", truncate_name(name)),
             ));
         }
         let Some((model, captured)) = self.config.models.find(name) else {
             return Err(Error::new(
                 ErrorCode::NotFound,
-                format!("there is no model `{}`; see GET /v1/models", shown(name)),
+                format!(
+                    "there is no model `{}`; see GET /v1/models",
+                    truncate_name(name)
+                ),
             ));
         };
         let targets = self.targets.get(&model.name).into_iter().flatten();
@@ -213,7 +216,7 @@ impl App {
 }
 
 /// An upstream that can be asked.
-pub fn connected(
+pub fn build_upstream(
     upstream: &ConfiguredUpstream,
     connector: &Connector,
     frame_cap: usize,
@@ -235,7 +238,7 @@ pub fn connected(
 }
 
 /// What shares streams through `store`; the same as before where that is the same store.
-fn replicas(
+fn shared_replicas(
     config: &Config,
     before: Option<&App>,
     store: Option<&Arc<Store>>,
@@ -264,7 +267,11 @@ fn replicas(
 }
 
 /// The shared state that the configuration names. The connection stays where the server does.
-fn store(config: &Config, before: Option<&App>, metrics: &Arc<Metrics>) -> Option<Arc<Store>> {
+fn shared_store(
+    config: &Config,
+    before: Option<&App>,
+    metrics: &Arc<Metrics>,
+) -> Option<Arc<Store>> {
     let State::Redis { url, server } = &config.state else {
         return None;
     };
@@ -278,7 +285,7 @@ fn store(config: &Config, before: Option<&App>, metrics: &Arc<Metrics>) -> Optio
     Some(kept.unwrap_or_else(|| Arc::new(connect())))
 }
 
-fn limits(config: &Config) -> Settings {
+fn limiter_settings(config: &Config) -> Settings {
     let keys = config.keys.iter().flatten();
     Settings {
         streams: Some(config.limits.streams),
@@ -296,6 +303,6 @@ fn limits(config: &Config) -> Settings {
 }
 
 /// A client's word in a message: bounded.
-fn shown(name: &str) -> &str {
+fn truncate_name(name: &str) -> &str {
     &name[..name.floor_char_boundary(200)]
 }

@@ -45,7 +45,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    log();
+    init_logging();
     // The only provider that is compiled in; a second call would find it installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match runtime() {
@@ -62,12 +62,12 @@ fn main() -> ExitCode {
 /// As many threads as there are processors to run on, or as `TOKIO_WORKER_THREADS` says. One alone
 /// shares nothing with others, which makes everything cheaper, the kernel's part too.
 fn runtime() -> io::Result<Runtime> {
-    let said = std::env::var("TOKIO_WORKER_THREADS").ok();
-    let alone = match said {
+    let workers_variable = std::env::var("TOKIO_WORKER_THREADS").ok();
+    let single_thread = match workers_variable {
         Some(workers) => workers == "1",
         None => available_parallelism().is_ok_and(|workers| workers.get() == 1),
     };
-    let mut builder = match alone {
+    let mut builder = match single_thread {
         true => Builder::new_current_thread(),
         false => Builder::new_multi_thread(),
     };
@@ -84,7 +84,7 @@ async fn run(command: Command) -> u8 {
         Command::Record(record) => record.run(&mut out, &mut err).await,
         Command::Keys(keys) => keys.run(&mut out, &mut err),
         Command::Healthcheck(healthcheck) => healthcheck.run(&mut err).await,
-        Command::Replay(replay) => match play(replay, out).await {
+        Command::Replay(replay) => match run_replay(replay, out).await {
             Ok(()) => 0,
             Err(error) => {
                 tracing::error!("{error}");
@@ -95,14 +95,14 @@ async fn run(command: Command) -> u8 {
 }
 
 /// Plays fixtures until SIGTERM or SIGINT.
-async fn play(replay: replay::Replay, out: io::Stdout) -> Result<(), Box<dyn Error>> {
+async fn run_replay(replay: replay::Replay, out: io::Stdout) -> Result<(), Box<dyn Error>> {
     // Before anything is announced: whoever reads that may send a signal at once.
     let mut stop = Stop::new()?;
     Ok(replay.run(out, stop.asked()).await?)
 }
 
 /// Logs to stderr: for a person on a terminal, JSON lines for anything else. `RUST_LOG` filters.
-fn log() {
+fn init_logging() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::serve::load;
 use super::{FAILED, FINE, WRONG_USAGE};
-use crate::app::connected;
+use crate::app::build_upstream;
 use crate::config::Overrides;
 use crate::dialect::NATIVE;
 use crate::fixture::Exchange;
@@ -73,7 +73,7 @@ impl Record {
         };
         let certificates = system_certificates().map_err(|e| failed(e.to_string()))?;
         let connector = Connector::new(&certificates, config.timeouts.connect);
-        let upstream = connected(configured, &connector, config.limits.frame);
+        let upstream = build_upstream(configured, &connector, config.limits.frame);
         let shown = self.request.display();
         let text = fs::read(&self.request).map_err(|e| wrong(format!("{shown}: {e}")))?;
         let request = NATIVE

@@ -16,7 +16,7 @@ use crate::limit::{Opens, Permit, RateLimits, Refused};
 use crate::model::{Error, ErrorCode, RequestId};
 
 /// A request that may pass.
-pub(super) struct Entry {
+pub(super) struct Admitted {
     pub(super) app: Arc<App>,
     pub(super) caller: Arc<Caller>,
     pub(super) permit: Permit,
@@ -25,14 +25,14 @@ pub(super) struct Entry {
 }
 
 /// A request that asks for nothing new, so that only its address's limit counts it.
-pub(super) struct Visit {
+pub(super) struct ReadAccess {
     pub(super) app: Arc<App>,
     pub(super) limits: RateLimits,
-    pub(super) begun: Instant,
+    pub(super) started: Instant,
 }
 
-impl Visit {
-    pub(super) fn refused(&self, error: Error) -> Refusal {
+impl ReadAccess {
+    pub(super) fn refusal(&self, error: Error) -> Refusal {
         Refusal::new(error, self.limits)
     }
 }
@@ -47,27 +47,27 @@ pub(super) fn request_id(headers: &HeaderMap) -> RequestId {
 }
 
 /// Lets a request pass, or says why not.
-pub(super) async fn enter(
+pub(super) async fn admit(
     gateway: &Gateway,
     peer: SocketAddr,
     headers: &HeaderMap,
     opens: Opens,
-) -> Result<Entry, Refusal> {
+) -> Result<Admitted, Refusal> {
     let app = gateway.app();
     // Before the question, so that a drain that begins now waits for this request.
-    let open = gateway.streams.token();
+    let open = gateway.in_flight.token();
     if gateway.draining.is_cancelled() {
         return Err(Refusal::new(Error::draining(), RateLimits::default()));
     }
     let address = client_address(&app, peer, headers);
-    let Some(caller) = app.keys.caller(presented(headers)).cloned() else {
-        let limits = app.limiter.visit(address).await.map_err(over_limit)?;
-        return Err(Refusal::new(unauthenticated(headers), limits));
+    let Some(caller) = app.keys.caller(presented_key(headers)).cloned() else {
+        let limits = app.limiter.visit(address).await.map_err(limit_refusal)?;
+        return Err(Refusal::new(unauthenticated_error(headers), limits));
     };
     let account = app.account(&caller);
     let permit = app.limiter.admit(address, account.as_ref(), opens);
-    let permit = permit.await.map_err(over_limit)?;
-    Ok(Entry {
+    let permit = permit.await.map_err(limit_refusal)?;
+    Ok(Admitted {
         app,
         caller,
         permit,
@@ -76,36 +76,40 @@ pub(super) async fn enter(
 }
 
 /// Lets a request pass that only reads what is there: whoever knows a stream's id may read it.
-pub(super) async fn visit(
+pub(super) async fn admit_reader(
     gateway: &Gateway,
     peer: SocketAddr,
     headers: &HeaderMap,
-) -> Result<Visit, Refusal> {
-    let (app, begun) = (gateway.app(), Instant::now());
+) -> Result<ReadAccess, Refusal> {
+    let (app, started) = (gateway.app(), Instant::now());
     let address = client_address(&app, peer, headers);
-    let limits = app.limiter.visit(address).await.map_err(over_limit)?;
-    Ok(Visit { app, limits, begun })
+    let limits = app.limiter.visit(address).await.map_err(limit_refusal)?;
+    Ok(ReadAccess {
+        app,
+        limits,
+        started,
+    })
 }
 
-/// As [`visit`], for what needs a key, and says whose it is.
-pub(super) async fn known_visit(
+/// As [`admit_reader`], for what needs a key, and says whose it is.
+pub(super) async fn admit_key_holder(
     gateway: &Gateway,
     peer: SocketAddr,
     headers: &HeaderMap,
-) -> Result<(Visit, Arc<Caller>), Refusal> {
-    let visit = visit(gateway, peer, headers).await?;
-    match visit.app.keys.caller(presented(headers)).cloned() {
-        Some(caller) => Ok((visit, caller)),
-        None => Err(visit.refused(unauthenticated(headers))),
+) -> Result<(ReadAccess, Arc<Caller>), Refusal> {
+    let access = admit_reader(gateway, peer, headers).await?;
+    match access.app.keys.caller(presented_key(headers)).cloned() {
+        Some(caller) => Ok((access, caller)),
+        None => Err(access.refusal(unauthenticated_error(headers))),
     }
 }
 
-fn over_limit(refused: Refused) -> Refusal {
+fn limit_refusal(refused: Refused) -> Refusal {
     Refusal::new(refused.error, refused.limits)
 }
 
 /// The key in `authorization: Bearer …` or `x-api-key`.
-fn presented(headers: &HeaderMap) -> Option<&str> {
+fn presented_key(headers: &HeaderMap) -> Option<&str> {
     let bearer = headers.get(AUTHORIZATION).and_then(|value| {
         let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
@@ -113,8 +117,8 @@ fn presented(headers: &HeaderMap) -> Option<&str> {
     bearer.or_else(|| headers.get("x-api-key")?.to_str().ok())
 }
 
-fn unauthenticated(headers: &HeaderMap) -> Error {
-    let message = if presented(headers).is_some() {
+fn unauthenticated_error(headers: &HeaderMap) -> Error {
+    let message = if presented_key(headers).is_some() {
         "the key is not known here"
     } else {
         "a key is needed: `authorization: Bearer …` or `x-api-key: …`"
@@ -136,7 +140,7 @@ fn client_address(app: &App, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
         if !trusted(client) {
             break;
         }
-        let Some(address) = hop_address(hop.trim()) else {
+        let Some(address) = parse_hop(hop.trim()) else {
             break;
         };
         client = address;
@@ -145,7 +149,7 @@ fn client_address(app: &App, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
 }
 
 /// An address, or, as some load balancers write it, an address and a port.
-fn hop_address(hop: &str) -> Option<IpAddr> {
+fn parse_hop(hop: &str) -> Option<IpAddr> {
     let with_port = || hop.parse().map(|addr: SocketAddr| addr.ip());
     hop.parse().or_else(|_| with_port()).ok()
 }

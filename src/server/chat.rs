@@ -13,8 +13,8 @@ use http_body::Body as _;
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::json;
 
-use super::admission::Entry;
-use super::refusal::{Refusal, tell_limits};
+use super::admission::Admitted;
+use super::refusal::{Refusal, write_limit_headers};
 use crate::app::Gateway;
 use crate::config::Model;
 use crate::dialect::{Dialect, Opening, native};
@@ -27,10 +27,10 @@ use crate::stream::{
 use crate::upstream::Trace;
 
 /// How long a client may take to send its request's body.
-const BODY_TIME: Duration = Duration::from_secs(60);
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long, and for how many bytes, a body that nobody wants is still read.
-const DISCARD_TIME: Duration = Duration::from_secs(2);
-const DISCARD_BYTES: usize = 64 * 1024 * 1024;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
+const DISCARD_CAP: usize = 64 * 1024 * 1024;
 
 /// Where a request's words come from.
 pub(super) enum Prompt {
@@ -46,7 +46,7 @@ impl Prompt {
     /// Reads past the words of a request that is refused whatever they say.
     pub(super) async fn discard(self, headers: &HeaderMap) {
         if let Self::Body(body) = self {
-            discard(body, headers).await;
+            discard_body(body, headers).await;
         }
     }
 }
@@ -55,104 +55,106 @@ impl Prompt {
 pub(super) async fn answer(
     gateway: &Gateway,
     dialect: &dyn Dialect,
-    entry: Entry,
-    request: &RequestId,
+    admitted: Admitted,
+    request_id: &RequestId,
     headers: &HeaderMap,
     prompt: Prompt,
 ) -> Result<Response, Refusal> {
-    let limits = entry.permit.limits();
+    let limits = admitted.permit.limits();
     let refused = |error| Refusal::new(error, limits);
     let body = match prompt {
         Prompt::Query { model, prompt } => native::from_query(model, prompt),
-        Prompt::Body(body) => read(body, headers, entry.app.config.limits.body).await,
+        Prompt::Body(body) => read_body(body, headers, admitted.app.config.limits.body).await,
     };
     let body = body.map_err(refused)?;
-    let mut asked = dialect.parse(&body).map_err(refused)?;
-    dialect.read_headers(headers, &mut asked);
-    asked.check_names().map_err(refused)?;
-    let app = Arc::clone(&entry.app);
-    let (model, route) = app.route(&asked.model, &entry.caller).map_err(refused)?;
-    let estimate = Estimate::of(&asked, model.reserve_tokens);
-    let account = entry.app.account(&entry.caller);
-    let limiter = &entry.app.limiter;
-    let reserved = limiter.reserve(entry.permit, account.as_ref(), estimate);
+    let mut request = dialect.parse(&body).map_err(refused)?;
+    dialect.read_headers(headers, &mut request);
+    request.check_names().map_err(refused)?;
+    let app = Arc::clone(&admitted.app);
+    let (model, route) = app
+        .route(&request.model, &admitted.caller)
+        .map_err(refused)?;
+    let estimate = Estimate::of(&request, model.reserve_tokens);
+    let account = admitted.app.account(&admitted.caller);
+    let limiter = &admitted.app.limiter;
+    let reserved = limiter.reserve(admitted.permit, account.as_ref(), estimate);
     let permit = reserved
         .await
         .map_err(|refused| Refusal::new(refused.error, refused.limits))?;
     let limits = permit.limits();
     let refused = |error| Refusal::new(error, limits);
-    let entry = Entry { permit, ..entry };
-    let asking = Asking {
+    let admitted = Admitted { permit, ..admitted };
+    let context = RequestContext {
         gateway,
         dialect,
-        request,
+        request_id,
         headers,
     };
-    let begun = asking.begin(entry, model, route, asked, body);
-    let mut response = begun.answer().await.map_err(refused)?;
-    tell_limits(limits, dialect, response.headers_mut());
+    let prepared = context.prepare(admitted, model, route, request, body);
+    let mut response = prepared.answer().await.map_err(refused)?;
+    write_limit_headers(limits, dialect, response.headers_mut());
     Ok(response)
 }
 
 /// A request that is understood, and everything that its answer takes.
-struct Begun {
-    asked: Request,
+struct PreparedAnswer {
+    request: Request,
     trace: Trace,
     outlet: Outlet,
     conditions: Conditions,
     /// For dialects whose streams can be come back to.
     keeping: Option<Keeping>,
-    alone: bool,
+    in_background: bool,
     headers: HeaderMap,
 }
 
 /// What is known of a request before its words are read.
-struct Asking<'a> {
+struct RequestContext<'a> {
     gateway: &'a Gateway,
     dialect: &'a dyn Dialect,
-    request: &'a RequestId,
+    request_id: &'a RequestId,
     headers: &'a HeaderMap,
 }
 
-impl Asking<'_> {
-    fn begin(
+impl RequestContext<'_> {
+    fn prepare(
         &self,
-        entry: Entry,
+        admitted: Admitted,
         model: &Model,
         route: Route,
-        asked: Request,
+        request: Request,
         body: Bytes,
-    ) -> Begun {
+    ) -> PreparedAnswer {
         let Self {
             gateway,
             dialect,
-            request,
+            request_id,
             headers,
         } = *self;
-        let Entry {
+        let Admitted {
             app,
             caller,
             permit,
             open,
-        } = entry;
+        } = admitted;
         let stream = StreamId::random();
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let opening = Opening {
             stream,
-            model: asked.model.clone(),
+            model: request.model.clone(),
             // A clock that stands before 1970 is the operator's to mend; answers go on.
             created: now.map_or(0, |since| since.as_secs()),
         };
         let subject = Subject {
             stream,
-            request: request.clone(),
+            request: request_id.clone(),
             dialect: dialect.name(),
             model: model.name.clone(),
             key: caller.name.clone(),
         };
         let receipt = Receipt::new(subject, Held { permit, open }, Arc::clone(&gateway.metrics));
-        let mut outlet = Outlet::new(dialect.encoder(&asked, opening), receipt);
-        if !asked.stream || dialect.keeps_content() {
+        let mut outlet = Outlet::new(dialect.encoder(&request, opening), receipt);
+        if !request.stream || dialect.keeps_content() {
             outlet.bound(app.config.limits.frame);
         }
         let keeping = dialect.resumes().then(|| {
@@ -161,26 +163,26 @@ impl Asking<'_> {
                 &app,
                 stream,
                 &caller.name,
-                &asked.model,
+                &request.model,
                 kept.then_some(body),
             )
         });
-        Begun {
+        PreparedAnswer {
             trace: trace(headers),
             outlet,
             conditions: gateway.conditions(&app, dialect, route, model.continues),
             keeping,
-            alone: prefers_async(headers),
-            headers: dialect.headers(&asked),
-            asked,
+            in_background: prefers_async(headers),
+            headers: dialect.headers(&request),
+            request,
         }
     }
 }
 
-impl Begun {
+impl PreparedAnswer {
     async fn answer(self) -> Result<Response, Error> {
         let Self {
-            asked,
+            request,
             trace,
             outlet,
             conditions,
@@ -189,17 +191,17 @@ impl Begun {
         } = self;
         let mut headers = self.headers;
         let body = match keeping {
-            _ if !asked.stream => collect(asked, trace, outlet, conditions).await?.into(),
+            _ if !request.stream => collect(request, trace, outlet, conditions).await?.into(),
             // A stream that nobody can come back to has to be read by who asks for it.
-            Some(keeping) if self.alone && !keeping.window.is_zero() => {
+            Some(keeping) if self.in_background && !keeping.window.is_zero() => {
                 let stream = keeping.stream;
-                begin_alone(asked, trace, outlet, conditions, keeping);
-                return Ok(accepted(stream));
+                begin_alone(request, trace, outlet, conditions, keeping);
+                return Ok(accepted_response(stream));
             }
             keeping => {
                 // Nothing follows the terminal event, and every client sees that.
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
-                Body::new(open(asked, trace, outlet, conditions, keeping).await?)
+                Body::new(open(request, trace, outlet, conditions, keeping).await?)
             }
         };
         let mut response = Response::new(body);
@@ -209,7 +211,7 @@ impl Begun {
 }
 
 /// 202: the stream runs, and is read elsewhere.
-fn accepted(stream: StreamId) -> Response {
+fn accepted_response(stream: StreamId) -> Response {
     let events = format!("/v1/streams/{stream}/events");
     let body = json!({"stream": stream.to_string(), "events": events});
     let headers = [
@@ -239,7 +241,7 @@ fn trace(headers: &HeaderMap) -> Trace {
 }
 
 /// The whole body, of `limit` bytes at most.
-async fn read(mut body: Body, headers: &HeaderMap, limit: usize) -> Result<Bytes, Error> {
+async fn read_body(mut body: Body, headers: &HeaderMap, limit: usize) -> Result<Bytes, Error> {
     let too_large = || {
         Error::new(
             ErrorCode::PayloadTooLarge,
@@ -247,14 +249,14 @@ async fn read(mut body: Body, headers: &HeaderMap, limit: usize) -> Result<Bytes
         )
     };
     if body.size_hint().lower() > limit as u64 {
-        discard(body, headers).await;
+        discard_body(body, headers).await;
         return Err(too_large());
     }
     let read = Limited::new(&mut body, limit).collect();
-    match tokio::time::timeout(BODY_TIME, read).await {
+    match tokio::time::timeout(BODY_TIMEOUT, read).await {
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            discard(body, headers).await;
+            discard_body(body, headers).await;
             Err(too_large())
         }
         Ok(Err(_)) => Err(Error::new(
@@ -263,14 +265,14 @@ async fn read(mut body: Body, headers: &HeaderMap, limit: usize) -> Result<Bytes
         )),
         Err(_) => Err(Error::new(
             ErrorCode::RequestTimeout,
-            format!("the body did not come within {BODY_TIME:?}"),
+            format!("the body did not come within {BODY_TIMEOUT:?}"),
         )),
     }
 }
 
 /// Reads what nobody wants: a client that is still sending when its connection is closed would
 /// see a reset in place of its answer. One that asks first whether to send is not told to.
-async fn discard(mut body: Body, headers: &HeaderMap) {
+async fn discard_body(mut body: Body, headers: &HeaderMap) {
     if headers.contains_key(EXPECT) {
         return;
     }
@@ -278,11 +280,11 @@ async fn discard(mut body: Body, headers: &HeaderMap) {
         let mut bytes = 0;
         while let Some(Ok(frame)) = body.frame().await {
             bytes += frame.data_ref().map_or(0, Bytes::len);
-            if bytes > DISCARD_BYTES {
+            if bytes > DISCARD_CAP {
                 break;
             }
         }
     };
     // What is not read by then is the client's loss.
-    let _ = tokio::time::timeout(DISCARD_TIME, discarding).await;
+    let _ = tokio::time::timeout(DISCARD_TIMEOUT, discarding).await;
 }

@@ -15,9 +15,9 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use super::admission::{enter, known_visit, request_id, visit};
+use super::admission::{admit, admit_key_holder, admit_reader, request_id};
 use super::chat::{self, Prompt};
-use super::refusal::{REQUEST_ID, Refusal, identify, refuse};
+use super::refusal::{REQUEST_ID, Refusal, refuse, set_request_id};
 use super::{models, resume, web};
 use crate::app::Gateway;
 use crate::config::Origins;
@@ -27,7 +27,7 @@ use crate::model::{Error, ErrorCode, RequestId};
 
 /// What a web page may send: with what `EventSource` and its like need, what the vendors' own
 /// clients say of themselves.
-const ALLOWED: [&str; 23] = [
+const ALLOWED_HEADERS: [&str; 23] = [
     "anthropic-beta",
     "anthropic-dangerous-direct-browser-access",
     "anthropic-version",
@@ -63,21 +63,21 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/v1/models/{*name}", get(find_model));
     for (path, dialect) in dialect::ALL {
         let dialect: &'static dyn Dialect = *dialect;
-        let ask = move |gateway, peer, request| post_prompt(dialect, gateway, peer, request);
-        router = router.route(path, post(ask));
+        let handler = move |gateway, peer, request| post_prompt(dialect, gateway, peer, request);
+        router = router.route(path, post(handler));
     }
     router
         // What `useChat` asks before it resumes: there is nothing to be resumed.
         .route("/v1/ui-messages/{chat}/stream", get(StatusCode::NO_CONTENT))
         // `get` would answer HEAD too, and ask a model for nobody.
-        .route(STREAMS, get(get_stream).head(wrong_method))
+        .route(STREAMS, get(get_stream).head(method_not_allowed))
         .route("/v1/streams/{id}", get(get_status).delete(cancel_stream))
         .route("/v1/streams/{id}/events", get(get_events))
-        .route("/v1/events", get(get_several))
-        .fallback(nowhere)
+        .route("/v1/events", get(get_multiplexed))
+        .fallback(path_not_found)
         // Only paths that are there already have it.
-        .method_not_allowed_fallback(wrong_method)
-        .layer(cors(&gateway))
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(cors_layer(&gateway))
         .with_state(gateway)
 }
 
@@ -88,7 +88,7 @@ async fn post_prompt(
     request: Request<Body>,
 ) -> Response {
     let (head, body) = request.into_parts();
-    prompt(dialect, &gateway, peer, &head.headers, Prompt::Body(body)).await
+    answer_prompt(dialect, &gateway, peer, &head.headers, Prompt::Body(body)).await
 }
 
 /// For `EventSource`, which can only `GET`.
@@ -98,14 +98,14 @@ async fn get_stream(
     Query(mut query): Query<HashMap<String, String>>,
     headers: HeaderMap,
 ) -> Response {
-    let asked = Prompt::Query {
+    let prompt = Prompt::Query {
         model: query.remove("model"),
         prompt: query.remove("prompt"),
     };
-    prompt(NATIVE, &gateway, peer, &headers, asked).await
+    answer_prompt(NATIVE, &gateway, peer, &headers, prompt).await
 }
 
-async fn prompt(
+async fn answer_prompt(
     dialect: &'static dyn Dialect,
     gateway: &Gateway,
     peer: SocketAddr,
@@ -113,23 +113,25 @@ async fn prompt(
     prompt: Prompt,
 ) -> Response {
     let request = request_id(headers);
-    let answered = match resume::last_event_id(headers) {
+    let result = match resume::last_event_id(headers) {
         Some(id) => {
             prompt.discard(headers).await;
-            match known_visit(gateway, peer, headers).await {
-                Ok((visit, _)) => resume::resume(gateway, &visit, id).await,
+            match admit_key_holder(gateway, peer, headers).await {
+                Ok((access, _)) => resume::resume(gateway, &access, id).await,
                 Err(refusal) => Err(refusal),
             }
         }
-        None => match enter(gateway, peer, headers, Opens::Stream).await {
-            Ok(entry) => chat::answer(gateway, dialect, entry, &request, headers, prompt).await,
+        None => match admit(gateway, peer, headers, Opens::Stream).await {
+            Ok(admitted) => {
+                chat::answer(gateway, dialect, admitted, &request, headers, prompt).await
+            }
             Err(refusal) => {
                 prompt.discard(headers).await;
                 Err(refusal)
             }
         },
     };
-    finish(answered, dialect, gateway, &request)
+    respond(result, dialect, gateway, &request)
 }
 
 /// Whoever knows a stream's id may read it, so no key is asked for.
@@ -142,14 +144,14 @@ async fn get_events(
 ) -> Response {
     let after = query.get("after").map(String::as_str);
     let last = resume::last_event_id(&headers);
-    let answered = match visit(&gateway, peer, &headers).await {
-        Ok(visit) => resume::events(&gateway, &visit, &id, last, after).await,
+    let result = match admit_reader(&gateway, peer, &headers).await {
+        Ok(access) => resume::events(&gateway, &access, &id, last, after).await,
         Err(refusal) => Err(refusal),
     };
-    finish(answered, NATIVE, &gateway, &request_id(&headers))
+    respond(result, NATIVE, &gateway, &request_id(&headers))
 }
 
-async fn get_several(
+async fn get_multiplexed(
     State(gateway): State<Arc<Gateway>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Query(query): Query<Vec<(String, String)>>,
@@ -158,11 +160,11 @@ async fn get_several(
     let named = query.into_iter().filter(|(name, _)| name == "stream");
     let streams: Vec<_> = named.map(|(_, stream)| stream).collect();
     let last = resume::last_event_id(&headers);
-    let answered = match visit(&gateway, peer, &headers).await {
-        Ok(visit) => resume::multiplexed(&gateway, &visit, &streams, last).await,
+    let result = match admit_reader(&gateway, peer, &headers).await {
+        Ok(access) => resume::multiplexed(&gateway, &access, &streams, last).await,
         Err(refusal) => Err(refusal),
     };
-    finish(answered, NATIVE, &gateway, &request_id(&headers))
+    respond(result, NATIVE, &gateway, &request_id(&headers))
 }
 
 async fn get_status(
@@ -171,11 +173,11 @@ async fn get_status(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    let answered = match visit(&gateway, peer, &headers).await {
-        Ok(visit) => resume::status(&gateway, &visit, &id).await,
+    let result = match admit_reader(&gateway, peer, &headers).await {
+        Ok(access) => resume::status(&gateway, &access, &id).await,
         Err(refusal) => Err(refusal),
     };
-    finish(answered, NATIVE, &gateway, &request_id(&headers))
+    respond(result, NATIVE, &gateway, &request_id(&headers))
 }
 
 async fn cancel_stream(
@@ -184,11 +186,11 @@ async fn cancel_stream(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    let answered = match known_visit(&gateway, peer, &headers).await {
-        Ok((visit, caller)) => resume::cancel(&gateway, &visit, &caller, &id).await,
+    let result = match admit_key_holder(&gateway, peer, &headers).await {
+        Ok((access, caller)) => resume::cancel(&gateway, &access, &caller, &id).await,
         Err(refusal) => Err(refusal),
     };
-    finish(answered, NATIVE, &gateway, &request_id(&headers))
+    respond(result, NATIVE, &gateway, &request_id(&headers))
 }
 
 async fn list_models(
@@ -196,9 +198,9 @@ async fn list_models(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
 ) -> Response {
-    let entered = enter(&gateway, peer, &headers, Opens::Nothing).await;
-    let answered = entered.map(|entry| models::list(&entry));
-    finish(answered, NATIVE, &gateway, &request_id(&headers))
+    let entered = admit(&gateway, peer, &headers, Opens::Nothing).await;
+    let result = entered.map(|admitted| models::list(&admitted));
+    respond(result, NATIVE, &gateway, &request_id(&headers))
 }
 
 async fn find_model(
@@ -207,23 +209,23 @@ async fn find_model(
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    let entered = enter(&gateway, peer, &headers, Opens::Nothing).await;
-    let answered = entered.and_then(|entry| models::find(&entry, &name));
-    finish(answered, NATIVE, &gateway, &request_id(&headers))
+    let entered = admit(&gateway, peer, &headers, Opens::Nothing).await;
+    let result = entered.and_then(|admitted| models::find(&admitted, &name));
+    respond(result, NATIVE, &gateway, &request_id(&headers))
 }
 
-async fn nowhere(gateway: State<Arc<Gateway>>, request: Request<Body>) -> Response {
+async fn path_not_found(gateway: State<Arc<Gateway>>, request: Request<Body>) -> Response {
     let error = Error::new(ErrorCode::NotFound, "there is nothing at this path");
-    astray(error, gateway, request).await
+    refuse_unrouted(error, gateway, request).await
 }
 
-async fn wrong_method(gateway: State<Arc<Gateway>>, request: Request<Body>) -> Response {
+async fn method_not_allowed(gateway: State<Arc<Gateway>>, request: Request<Body>) -> Response {
     let error = Error::new(
         ErrorCode::MethodNotAllowed,
         "this path does not answer that method",
     );
     let streams = request.uri().path() == STREAMS;
-    let mut response = astray(error, gateway, request).await;
+    let mut response = refuse_unrouted(error, gateway, request).await;
     if streams {
         let allowed = HeaderValue::from_static("GET,POST");
         response.headers_mut().insert(ALLOW, allowed);
@@ -231,7 +233,7 @@ async fn wrong_method(gateway: State<Arc<Gateway>>, request: Request<Body>) -> R
     response
 }
 
-async fn astray(
+async fn refuse_unrouted(
     error: Error,
     State(gateway): State<Arc<Gateway>>,
     request: Request<Body>,
@@ -240,18 +242,18 @@ async fn astray(
     Prompt::Body(body).discard(&head.headers).await;
     let refusal = Refusal::new(error, RateLimits::default());
     let dialect = dialect::at(head.uri.path());
-    finish(Err(refusal), dialect, &gateway, &request_id(&head.headers))
+    respond(Err(refusal), dialect, &gateway, &request_id(&head.headers))
 }
 
-fn finish(
-    answered: Result<Response, Refusal>,
+fn respond(
+    result: Result<Response, Refusal>,
     dialect: &dyn Dialect,
     gateway: &Gateway,
     request: &RequestId,
 ) -> Response {
-    match answered {
+    match result {
         Ok(mut response) => {
-            identify(&mut response, dialect, request);
+            set_request_id(&mut response, dialect, request);
             response
         }
         Err(refusal) => refuse(&refusal, dialect, request, &gateway.metrics),
@@ -259,7 +261,7 @@ fn finish(
 }
 
 /// Which web pages may call, as the configuration in force says.
-fn cors(gateway: &Arc<Gateway>) -> CorsLayer {
+fn cors_layer(gateway: &Arc<Gateway>) -> CorsLayer {
     let gateway = Arc::clone(gateway);
     let allowed = move |origin: &HeaderValue, _: &Parts| match &gateway.app().config.origins {
         Origins::Any => true,
@@ -271,7 +273,7 @@ fn cors(gateway: &Arc<Gateway>) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(allowed))
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
-        .allow_headers(ALLOWED.map(named))
+        .allow_headers(ALLOWED_HEADERS.map(named))
         .expose_headers([
             REQUEST_ID,
             RETRY_AFTER,

@@ -33,7 +33,7 @@ use super::streaming;
 use crate::stream::Stop;
 
 /// How long a client may take to send its request's head, and how long a connection may idle.
-const HEAD_TIME: Duration = Duration::from_secs(30);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bounds a request's head and each HTTP/1.1 connection's read buffer, in bytes.
 const HEAD_CAP: u32 = 64 * 1024;
 /// What an HTTP/2 client says first: <https://www.rfc-editor.org/rfc/rfc9113#section-3.4>.
@@ -41,15 +41,15 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How much is read at once before it is known what a client speaks, in bytes: most requests whole.
 const FIRST_READ: usize = 4 * 1024;
 /// How many requests of one HTTP/2 connection may be open at a time.
-const REQUESTS: u32 = 256;
+const MAX_OPEN_REQUESTS: u32 = 256;
 /// How many bytes of one request's body, and of all of a connection's, may wait to be read.
 const REQUEST_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// How many bytes of an answer an HTTP/2 connection takes ahead of its client's window.
-const SEND_AHEAD: usize = 16 * 1024;
+const SEND_BUFFER: usize = 16 * 1024;
 /// How often an HTTP/2 client is asked whether it is still there, and how long it may take to say.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
-const PING_TIME: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Serves one connection to its end; once `stop` is cancelled, no longer than its open answers take.
 pub(super) async fn serve(
@@ -63,7 +63,7 @@ pub(super) async fn serve(
     }
     let first = tokio::select! {
         biased;
-        first = tokio::time::timeout(HEAD_TIME, first_bytes(&mut stream)) => first,
+        first = tokio::time::timeout(HEAD_TIMEOUT, read_first_bytes(&mut stream)) => first,
         () = stop.cancelled() => return,
     };
     let Ok(Ok(first)) = first else {
@@ -92,7 +92,7 @@ fn log_end(peer: SocketAddr, ended: Result<(), impl Display>) {
 ///
 /// # Errors
 /// If it says nothing before it leaves.
-async fn first_bytes(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+async fn read_first_bytes(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut first = Vec::with_capacity(FIRST_READ);
     loop {
         let left = stream.read_buf(&mut first).await? == 0;
@@ -114,20 +114,29 @@ async fn serve_http1(
     router: Router,
     stop: CancellationToken,
 ) -> hyper::Result<Option<(TcpStream, Response)>> {
-    let (unflushed, last) = (Arc::<AtomicBool>::default(), Arc::<LastAnswer>::default());
+    let (unflushed, streamed) = (
+        Arc::<AtomicBool>::default(),
+        Arc::<StreamedAnswer>::default(),
+    );
     let service = service_fn({
-        let last = Arc::clone(&last);
-        move |request| answer(from(peer, request), router.clone(), Arc::clone(&last))
+        let streamed = Arc::clone(&streamed);
+        move |request| {
+            answer(
+                with_peer(peer, request),
+                router.clone(),
+                Arc::clone(&streamed),
+            )
+        }
     });
     let socket = ClientSocket::new(stream, first, Arc::clone(&unflushed));
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
+        .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_CAP as usize)
         // Copying a small answer is cheaper than gathering it.
         .writev(false)
         .serve_connection(TokioIo::new(socket), service);
-    let (mut stop, mut leaving) = (Stop::new(stop), false);
+    let (mut stop, mut shutting_down) = (Stop::new(stop), false);
     let answer = poll_fn(|context| {
         loop {
             if let Poll::Ready(ended) = Pin::new(&mut connection).poll(context) {
@@ -135,14 +144,14 @@ async fn serve_http1(
             }
             // An answer before the last one may not have been taken by its client yet.
             if !unflushed.load(Ordering::Relaxed)
-                && let Some(answer) = last.take()
+                && let Some(answer) = streamed.take()
             {
                 return Poll::Ready(Ok(Some(answer)));
             }
-            if leaving || stop.poll(context).is_pending() {
+            if shutting_down || stop.poll(context).is_pending() {
                 return Poll::Pending;
             }
-            leaving = true;
+            shutting_down = true;
             Pin::new(&mut connection).graceful_shutdown();
         }
     });
@@ -153,9 +162,9 @@ async fn serve_http1(
 
 /// A streaming answer that waits for hyper to be done with its connection.
 #[derive(Default)]
-struct LastAnswer(Mutex<Option<Response>>);
+struct StreamedAnswer(Mutex<Option<Response>>);
 
-impl LastAnswer {
+impl StreamedAnswer {
     fn lock(&self) -> MutexGuard<'_, Option<Response>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -174,14 +183,14 @@ impl LastAnswer {
 async fn answer(
     request: Request<Incoming>,
     router: Router,
-    last: Arc<LastAnswer>,
+    streamed: Arc<StreamedAnswer>,
 ) -> Result<Response, Infallible> {
     let can_stream = request.version() == Version::HTTP_11 && request.method() != Method::HEAD;
     let answer = router.oneshot(request).await?;
-    if !(can_stream && streaming::streams(&answer)) {
+    if !(can_stream && streaming::is_streamed(&answer)) {
         return Ok(answer);
     }
-    last.put(answer);
+    streamed.put(answer);
     std::future::pending().await
 }
 
@@ -194,29 +203,29 @@ async fn serve_http2(
     router: Router,
     stop: CancellationToken,
 ) -> hyper::Result<()> {
-    let leave = stop.child_token();
+    let go_away = stop.child_token();
     let service = router
-        .map_request(move |request| from(peer, request))
+        .map_request(move |request| with_peer(peer, request))
         .map_response({
-            let leave = leave.clone();
+            let go_away = go_away.clone();
             move |response: Response| {
-                if sends_away(&response) {
-                    leave.cancel();
+                if closes_connection(&response) {
+                    go_away.cancel();
                 }
                 response
             }
         });
-    let answers = Answers::default();
+    let tasks = AnswerTasks::default();
     let (reading, writing) = stream.into_split();
-    let connection = http2::Builder::new(answers.clone())
+    let connection = http2::Builder::new(tasks.clone())
         .timer(TokioTimer::new())
         .max_header_list_size(HEAD_CAP)
-        .max_concurrent_streams(REQUESTS)
+        .max_concurrent_streams(MAX_OPEN_REQUESTS)
         .initial_stream_window_size(REQUEST_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_AHEAD)
+        .max_send_buf_size(SEND_BUFFER)
         .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIME)
+        .keep_alive_timeout(PING_TIMEOUT)
         .serve_connection(
             TokioIo::new(tokio::io::join(Cursor::new(first).chain(reading), writing)),
             TowerToHyperService::new(service),
@@ -226,8 +235,8 @@ async fn serve_http2(
         ended = connection.as_mut() => ended,
         () = async {
             tokio::select! {
-                () = leave.cancelled() => {}
-                () = answers.idle() => {}
+                () = go_away.cancelled() => {}
+                () = tasks.wait_idle() => {}
             }
         } => {
             connection.as_mut().graceful_shutdown();
@@ -235,13 +244,13 @@ async fn serve_http2(
         }
     };
     // A connection that is gone ends them.
-    answers.running.close();
-    answers.running.wait().await;
+    tasks.running.close();
+    tasks.running.wait().await;
     ended
 }
 
 /// Tells the handlers who asks.
-fn from<B>(peer: SocketAddr, mut request: Request<B>) -> Request<B> {
+fn with_peer<B>(peer: SocketAddr, mut request: Request<B>) -> Request<B> {
     request.extensions_mut().insert(ConnectInfo(peer));
     request
 }
@@ -249,36 +258,36 @@ fn from<B>(peer: SocketAddr, mut request: Request<B>) -> Request<B> {
 /// Whether the next request should find another replica. HTTP/2 has no `connection: close`, which
 /// hyper takes out; there the connection says that it goes away. A stream says `close` too, because
 /// nothing follows it, which in HTTP/2 its own end says.
-fn sends_away(response: &Response) -> bool {
+fn closes_connection(response: &Response) -> bool {
     !response.status().is_success() && response.headers().contains_key(CONNECTION)
 }
 
 /// Runs the answers of one HTTP/2 connection.
 #[derive(Clone, Default)]
-struct Answers {
+struct AnswerTasks {
     running: TaskTracker,
-    begun: Arc<AtomicU64>,
+    started: Arc<AtomicU64>,
 }
 
-impl Answers {
-    /// Waits until there was no answer for some time, between one and two [`HEAD_TIME`]s.
-    async fn idle(&self) {
+impl AnswerTasks {
+    /// Waits until there was no answer for some time, between one and two [`HEAD_TIMEOUT`]s.
+    async fn wait_idle(&self) {
         loop {
-            let begun = self.begun.load(Ordering::Relaxed);
-            tokio::time::sleep(HEAD_TIME).await;
-            if self.running.is_empty() && self.begun.load(Ordering::Relaxed) == begun {
+            let started = self.started.load(Ordering::Relaxed);
+            tokio::time::sleep(HEAD_TIMEOUT).await;
+            if self.running.is_empty() && self.started.load(Ordering::Relaxed) == started {
                 return;
             }
         }
     }
 }
 
-impl<F> Executor<F> for Answers
+impl<F> Executor<F> for AnswerTasks
 where
     F: Future<Output: Send + 'static> + Send + 'static,
 {
     fn execute(&self, answer: F) {
-        self.begun.fetch_add(1, Ordering::Relaxed);
+        self.started.fetch_add(1, Ordering::Relaxed);
         self.running.spawn(answer);
     }
 }

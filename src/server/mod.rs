@@ -30,7 +30,7 @@ mod streaming;
 mod succession;
 mod web;
 
-pub use admin::router as admin;
-pub use clients::router as clients;
+pub use admin::router as admin_router;
+pub use clients::router as client_router;
 pub use listener::Listener;
 pub use succession::succeed;

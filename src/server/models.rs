@@ -5,36 +5,36 @@ use axum::Json;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 
-use super::admission::Entry;
+use super::admission::Admitted;
 use super::refusal::Refusal;
 
 /// The models that the caller may use. A name with a `*` stands for many and is listed as it is.
-pub(super) fn list(entry: &Entry) -> Response {
-    let models: Vec<Value> = entry
+pub(super) fn list(admitted: &Admitted) -> Response {
+    let models: Vec<Value> = admitted
         .app
         .config
         .models
         .iter()
-        .filter(|model| entry.caller.may_use(&model.name))
-        .map(|model| described(&model.name))
+        .filter(|model| admitted.caller.may_use(&model.name))
+        .map(|model| model_object(&model.name))
         .collect();
-    answer(entry, json!({"object": "list", "data": models}))
+    respond(admitted, json!({"object": "list", "data": models}))
 }
 
 /// The model that a request for `name` would ask.
-pub(super) fn find(entry: &Entry, name: &str) -> Result<Response, Refusal> {
-    match entry.app.route(name, &entry.caller) {
-        Ok(_) => Ok(answer(entry, described(name))),
-        Err(error) => Err(Refusal::new(error, entry.permit.limits())),
+pub(super) fn find(admitted: &Admitted, name: &str) -> Result<Response, Refusal> {
+    match admitted.app.route(name, &admitted.caller) {
+        Ok(_) => Ok(respond(admitted, model_object(name))),
+        Err(error) => Err(Refusal::new(error, admitted.permit.limits())),
     }
 }
 
-fn described(name: &str) -> Value {
+fn model_object(name: &str) -> Value {
     json!({"id": name, "object": "model", "created": 0, "owned_by": "sluicegate"})
 }
 
-fn answer(entry: &Entry, body: Value) -> Response {
+fn respond(admitted: &Admitted, body: Value) -> Response {
     let mut response = Json(body).into_response();
-    entry.permit.limits().write(response.headers_mut());
+    admitted.permit.limits().write(response.headers_mut());
     response
 }

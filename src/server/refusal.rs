@@ -62,13 +62,17 @@ pub(super) fn refuse(
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     headers.extend(dialect.refusal_headers(error, request));
-    tell_limits(refusal.limits, dialect, headers);
-    identify(&mut response, dialect, request);
+    write_limit_headers(refusal.limits, dialect, headers);
+    set_request_id(&mut response, dialect, request);
     response
 }
 
 /// Tells where the request's sender stands with the limits.
-pub(super) fn tell_limits(limits: RateLimits, dialect: &dyn Dialect, headers: &mut HeaderMap) {
+pub(super) fn write_limit_headers(
+    limits: RateLimits,
+    dialect: &dyn Dialect,
+    headers: &mut HeaderMap,
+) {
     limits.write(headers);
     let now = SystemTime::now();
     for (counted, status) in limits.each() {
@@ -82,7 +86,7 @@ pub(super) fn tell_limits(limits: RateLimits, dialect: &dyn Dialect, headers: &m
 }
 
 /// Names the request in its answer.
-pub(super) fn identify(response: &mut Response, dialect: &dyn Dialect, request: &RequestId) {
+pub(super) fn set_request_id(response: &mut Response, dialect: &dyn Dialect, request: &RequestId) {
     let Ok(value) = HeaderValue::from_str(request.as_str()) else {
         return;
     };

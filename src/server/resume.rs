@@ -11,7 +11,7 @@ use http::header::CONNECTION;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
-use super::admission::Visit;
+use super::admission::ReadAccess;
 use super::refusal::Refusal;
 use crate::access::Caller;
 use crate::app::Gateway;
@@ -23,10 +23,10 @@ use crate::stream::{
 };
 
 /// How many streams one connection may carry.
-const LANES: usize = 64;
+const MAX_STREAMS: usize = 64;
 
 /// How long to wait for a reader's place; streams last seconds.
-const SEAT_RETRY: Duration = Duration::from_secs(1);
+const READER_RETRY: Duration = Duration::from_secs(1);
 
 /// The value of `last-event-id`; `None` for a client that comes for the first time.
 pub(super) fn last_event_id(headers: &HeaderMap) -> Option<&[u8]> {
@@ -37,28 +37,30 @@ pub(super) fn last_event_id(headers: &HeaderMap) -> Option<&[u8]> {
 /// Goes on with a stream behind the event that `id` names.
 pub(super) async fn resume(
     gateway: &Gateway,
-    visit: &Visit,
+    access: &ReadAccess,
     id: &[u8],
 ) -> Result<Response, Refusal> {
-    let id = event_id(id).map_err(|error| visit.refused(error))?;
-    read(gateway, visit, id.stream, Some(id.ordinal)).await
+    let id = event_id(id).map_err(|error| access.refusal(error))?;
+    read_stream(gateway, access, id.stream, Some(id.ordinal)).await
 }
 
 /// One stream from its first event, or from behind one that the client has.
 pub(super) async fn events(
     gateway: &Gateway,
-    visit: &Visit,
+    access: &ReadAccess,
     stream: &str,
     last_event_id: Option<&[u8]>,
     after: Option<&str>,
 ) -> Result<Response, Refusal> {
-    let refused = |error| visit.refused(error);
+    let refused = |error| access.refusal(error);
     let stream = stream_id(stream).map_err(refused)?;
     let seen = match (last_event_id, after) {
         (Some(id), _) => {
             let id = event_id(id).map_err(refused)?;
             if id.stream != stream {
-                return Err(refused(foreign("is the id of another stream's event")));
+                return Err(refused(invalid_event_id(
+                    "is the id of another stream's event",
+                )));
             }
             Some(id.ordinal)
         }
@@ -68,58 +70,58 @@ pub(super) async fn events(
         ),
         (None, None) => None,
     };
-    read(gateway, visit, stream, seen).await
+    read_stream(gateway, access, stream, seen).await
 }
 
 /// What a stream has come to so far.
 pub(super) async fn status(
     gateway: &Gateway,
-    visit: &Visit,
+    access: &ReadAccess,
     id: &str,
 ) -> Result<Response, Refusal> {
-    let refused = |error| visit.refused(error);
+    let refused = |error| access.refusal(error);
     let id = stream_id(id).map_err(refused)?;
-    let found = find(gateway, visit, id, None).await.map_err(refused)?;
+    let found = find(gateway, access, id, None).await.map_err(refused)?;
     let stream = readable(found).map_err(refused)?;
-    Ok(described(visit, id, &Summary::of(&stream)))
+    Ok(summary_response(access, id, &Summary::of(&stream)))
 }
 
 /// Ends a stream for everybody. One that has ended stays as it is.
 pub(super) async fn cancel(
     gateway: &Gateway,
-    visit: &Visit,
+    access: &ReadAccess,
     caller: &Caller,
     id: &str,
 ) -> Result<Response, Refusal> {
-    let refused = |error| visit.refused(error);
+    let refused = |error| access.refusal(error);
     let id = stream_id(id).map_err(refused)?;
-    let found = find(gateway, visit, id, None).await.map_err(refused)?;
-    let stream = known(found).map_err(refused)?;
+    let found = find(gateway, access, id, None).await.map_err(refused)?;
+    let stream = found_stream(found).map_err(refused)?;
     if !stream.belongs_to(&caller.name) {
         let error = "this stream was made with another key";
         return Err(refused(Error::new(ErrorCode::Forbidden, error)));
     }
     stream.cancel();
-    if let Some(replicas) = &visit.app.replicas
+    if let Some(replicas) = &access.app.replicas
         && stream.is_followed()
         && !stream.ended()
     {
         replicas.cancel(id, &stream).await.map_err(refused)?;
     }
-    Ok(described(visit, id, &Summary::of(&stream)))
+    Ok(summary_response(access, id, &Summary::of(&stream)))
 }
 
 /// Several streams over one connection. One of them that cannot be read says so in the stream,
 /// unless none can.
 pub(super) async fn multiplexed(
     gateway: &Gateway,
-    visit: &Visit,
+    access: &ReadAccess,
     streams: &[String],
     last_event_id: Option<&[u8]>,
 ) -> Result<Response, Refusal> {
-    let refused = |error| visit.refused(error);
-    if streams.is_empty() || streams.len() > LANES {
-        let problem = format!("give one to {LANES} streams");
+    let refused = |error| access.refusal(error);
+    if streams.is_empty() || streams.len() > MAX_STREAMS {
+        let problem = format!("give one to {MAX_STREAMS} streams");
         return Err(refused(Error::invalid("stream", problem)));
     }
     let positions = match last_event_id {
@@ -128,7 +130,7 @@ pub(super) async fn multiplexed(
             std::str::from_utf8(id)
                 .ok()
                 .and_then(Positions::parse)
-                .ok_or_else(|| refused(foreign("is no event id of this path")))?,
+                .ok_or_else(|| refused(invalid_event_id("is no event id of this path")))?,
         ),
     };
     let mut lanes: Vec<Lane> = Vec::with_capacity(streams.len());
@@ -141,7 +143,7 @@ pub(super) async fn multiplexed(
         let seen = positions
             .as_ref()
             .and_then(|positions| positions.of(stream));
-        let source = match joined(gateway, visit, stream, seen).await {
+        let source = match open_reader(gateway, access, stream, seen).await {
             Ok(Some(reader)) => Source::Reader(reader),
             Ok(None) => Source::Over,
             Err(error) if error.code() == ErrorCode::Overloaded => return Err(refused(error)),
@@ -157,59 +159,59 @@ pub(super) async fn multiplexed(
         });
     }
     if lanes.iter().all(|lane| matches!(lane.source, Source::Over)) {
-        return Ok(nothing_more(visit));
+        return Ok(no_content(access));
     }
     let readable = |lane: &Lane| matches!(lane.source, Source::Reader(_));
     match problem {
         Some(error) if !lanes.iter().any(readable) => Err(refused(error)),
         _ => {
-            let multiplex = Multiplex::new(lanes, heartbeat(visit));
-            Ok(streamed(visit, Body::new(multiplex)))
+            let multiplex = Multiplex::new(lanes, heartbeat(access));
+            Ok(stream_response(access, Body::new(multiplex)))
         }
     }
 }
 
-async fn read(
+async fn read_stream(
     gateway: &Gateway,
-    visit: &Visit,
+    access: &ReadAccess,
     stream: StreamId,
     seen: Option<Ordinal>,
 ) -> Result<Response, Refusal> {
-    let reader = joined(gateway, visit, stream, seen).await;
-    let reader = reader.map_err(|error| visit.refused(error))?;
+    let reader = open_reader(gateway, access, stream, seen).await;
+    let reader = reader.map_err(|error| access.refusal(error))?;
     Ok(match reader {
-        Some(reader) => streamed(visit, Body::new(Viewer::new(reader, heartbeat(visit)))),
-        None => nothing_more(visit),
+        Some(reader) => stream_response(access, Body::new(Viewer::new(reader, heartbeat(access)))),
+        None => no_content(access),
     })
 }
 
 /// A reader of the stream; `None` where the client has everything.
-async fn joined(
+async fn open_reader(
     gateway: &Gateway,
-    visit: &Visit,
+    access: &ReadAccess,
     stream: StreamId,
     seen: Option<Ordinal>,
 ) -> Result<Option<Reader>, Error> {
-    let joined = join(gateway, visit, stream, seen).await;
-    gateway.metrics.returned(match &joined {
+    let reader = try_open_reader(gateway, access, stream, seen).await;
+    gateway.metrics.returned(match &reader {
         Ok(Some(_)) => "resumed",
         Ok(None) => "complete",
         Err(error) => error.code().as_str(),
     });
-    joined
+    reader
 }
 
-async fn join(
+async fn try_open_reader(
     gateway: &Gateway,
-    visit: &Visit,
+    access: &ReadAccess,
     id: StreamId,
     seen: Option<Ordinal>,
 ) -> Result<Option<Reader>, Error> {
-    let stream = match find(gateway, visit, id, seen).await? {
+    let stream = match find(gateway, access, id, seen).await? {
         Some(Found::Ended { last }) if seen.is_some() && seen == last => return Ok(None),
         found => readable(found)?,
     };
-    match Reader::join(&stream, seen, seat(gateway, visit)?) {
+    match Reader::join(&stream, seen, reader_permit(gateway, access)?) {
         Return::Reader(reader) => Ok(Some(reader)),
         Return::Complete => Ok(None),
         Return::Gone => Err(gone("the events behind that one are not kept any more")),
@@ -224,29 +226,29 @@ async fn join(
 /// have gone on there without this one's knowing it.
 async fn find(
     gateway: &Gateway,
-    visit: &Visit,
+    access: &ReadAccess,
     id: StreamId,
     seen: Option<Ordinal>,
 ) -> Result<Option<Found>, Error> {
     let found = gateway.registry.find(id);
-    let Some(replicas) = &visit.app.replicas else {
+    let Some(replicas) = &access.app.replicas else {
         return Ok(found);
     };
     let epoch = match &found {
-        None => return replicas.find(id, visit.begun).await,
+        None => return replicas.find(id, access.started).await,
         Some(Found::Stream(stream)) => stream.epoch(),
         Some(Found::Ended { last }) => last.map_or(0, |last| last.epoch),
         Some(Found::Abandoned) => 0,
     };
     if seen.is_some_and(|seen| seen.epoch > epoch) {
-        return Ok(replicas.find(id, visit.begun).await?.or(found));
+        return Ok(replicas.find(id, access.started).await?.or(found));
     }
     Ok(found)
 }
 
 /// The stream, if it can be read.
 fn readable(found: Option<Found>) -> Result<Arc<Stream>, Error> {
-    let stream = known(found)?;
+    let stream = found_stream(found)?;
     if stream.can_be_read() {
         Ok(stream)
     } else {
@@ -255,7 +257,7 @@ fn readable(found: Option<Found>) -> Result<Arc<Stream>, Error> {
 }
 
 /// The stream, if it runs or can be read.
-fn known(found: Option<Found>) -> Result<Arc<Stream>, Error> {
+fn found_stream(found: Option<Found>) -> Result<Arc<Stream>, Error> {
     match found {
         Some(Found::Stream(stream)) => Ok(stream),
         Some(Found::Ended { .. }) => Err(gone("the stream has ended and is not kept any more")),
@@ -265,30 +267,30 @@ fn known(found: Option<Found>) -> Result<Arc<Stream>, Error> {
 }
 
 /// Readers are bounded as streams are, and counted apart from them.
-fn seat(gateway: &Gateway, visit: &Visit) -> Result<Seat, Error> {
-    let limit = visit.app.config.limits.streams;
-    let open = gateway.streams.token();
+fn reader_permit(gateway: &Gateway, access: &ReadAccess) -> Result<Seat, Error> {
+    let limit = access.app.config.limits.streams;
+    let open = gateway.in_flight.token();
     let seat = gateway.registry.seat(limit, &gateway.metrics, open);
     seat.ok_or_else(|| {
         let error = format!("this replica may have {limit} readers at once");
-        Error::new(ErrorCode::Overloaded, error).with_retry_after(Some(SEAT_RETRY))
+        Error::new(ErrorCode::Overloaded, error).with_retry_after(Some(READER_RETRY))
     })
 }
 
-fn heartbeat(visit: &Visit) -> Heartbeat {
-    Heartbeat::new(visit.app.config.heartbeat, NATIVE.heartbeat())
+fn heartbeat(access: &ReadAccess) -> Heartbeat {
+    Heartbeat::new(access.app.config.heartbeat, NATIVE.heartbeat())
 }
 
 fn event_id(id: &[u8]) -> Result<EventId, Error> {
     let id = std::str::from_utf8(id).ok().and_then(EventId::parse);
-    id.ok_or_else(|| foreign("is no event id of this gateway"))
+    id.ok_or_else(|| invalid_event_id("is no event id of this gateway"))
 }
 
 fn stream_id(id: &str) -> Result<StreamId, Error> {
     StreamId::parse(id).ok_or_else(|| Error::invalid("stream", "is no stream id of this gateway"))
 }
 
-fn foreign(problem: &str) -> Error {
+fn invalid_event_id(problem: &str) -> Error {
     Error::invalid("last-event-id", problem)
 }
 
@@ -296,23 +298,23 @@ fn gone(message: &str) -> Error {
     Error::new(ErrorCode::Gone, message)
 }
 
-fn streamed(visit: &Visit, body: Body) -> Response {
+fn stream_response(access: &ReadAccess, body: Body) -> Response {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     *headers = NATIVE.headers(&Request::default());
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    visit.limits.write(headers);
+    access.limits.write(headers);
     response
 }
 
 /// 204 tells an `EventSource` to stop.
-fn nothing_more(visit: &Visit) -> Response {
+fn no_content(access: &ReadAccess) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
-    visit.limits.write(response.headers_mut());
+    access.limits.write(response.headers_mut());
     response
 }
 
-fn described(visit: &Visit, id: StreamId, summary: &Summary) -> Response {
+fn summary_response(access: &ReadAccess, id: StreamId, summary: &Summary) -> Response {
     let mut body = json!({
         "stream": id.to_string(),
         "state": summary.state,
@@ -324,6 +326,6 @@ fn described(visit: &Visit, id: StreamId, summary: &Summary) -> Response {
         body["error"] = summary.error.clone();
     }
     let mut response = Json(body).into_response();
-    visit.limits.write(response.headers_mut());
+    access.limits.write(response.headers_mut());
     response
 }

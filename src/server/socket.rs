@@ -9,9 +9,9 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// How much a client may send behind a request that is still being answered, in bytes.
-const AHEAD_CAP: usize = 64 * 1024;
+const READ_AHEAD_CAP: usize = 64 * 1024;
 /// How much is read ahead at once, in bytes.
-const STEP: usize = 4 * 1024;
+const READ_SIZE: usize = 4 * 1024;
 
 /// Reads ahead where nobody else reads.
 ///
@@ -24,7 +24,7 @@ const STEP: usize = 4 * 1024;
 pub(super) struct ClientSocket<S> {
     inner: S,
     /// What was read ahead.
-    ahead: Vec<u8>,
+    read_ahead: Vec<u8>,
     /// Whether hyper's last read since its last flush found nothing: then the socket wakes it.
     reading: bool,
     /// Whether hyper has written since its last flush: then it may be about to read, and some of it
@@ -33,11 +33,11 @@ pub(super) struct ClientSocket<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> ClientSocket<S> {
-    /// A socket of which the bytes in `ahead` were read already.
-    pub(super) fn new(inner: S, ahead: Vec<u8>, unflushed: Arc<AtomicBool>) -> Self {
+    /// A socket of which the bytes in `read_ahead` were read already.
+    pub(super) fn new(inner: S, read_ahead: Vec<u8>, unflushed: Arc<AtomicBool>) -> Self {
         Self {
             inner,
-            ahead,
+            read_ahead,
             reading: false,
             unflushed,
         }
@@ -50,10 +50,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientSocket<S> {
 
     /// # Errors
     /// Where the client has left.
-    fn watch(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+    fn detect_close(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         // A client that has sent more than is kept waits, as it would without a watch.
-        while self.ahead.len() < AHEAD_CAP {
-            let mut step = [0; STEP];
+        while self.read_ahead.len() < READ_AHEAD_CAP {
+            let mut step = [0; READ_SIZE];
             let mut buffer = ReadBuf::new(&mut step);
             match Pin::new(&mut self.inner).poll_read(context, &mut buffer) {
                 Poll::Pending => return Ok(()),
@@ -62,7 +62,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientSocket<S> {
             if buffer.filled().is_empty() {
                 return Err(io::ErrorKind::ConnectionAborted.into());
             }
-            self.ahead.extend_from_slice(buffer.filled());
+            self.read_ahead.extend_from_slice(buffer.filled());
         }
         Ok(())
     }
@@ -74,16 +74,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientSocket<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.ahead.is_empty() {
+        if self.read_ahead.is_empty() {
             let read = Pin::new(&mut self.inner).poll_read(context, buffer);
             self.reading = read.is_pending();
             return read;
         }
-        let taken = self.ahead.len().min(buffer.remaining());
-        buffer.put_slice(&self.ahead[..taken]);
-        self.ahead.drain(..taken);
-        if self.ahead.is_empty() {
-            self.ahead = Vec::new();
+        let taken = self.read_ahead.len().min(buffer.remaining());
+        buffer.put_slice(&self.read_ahead[..taken]);
+        self.read_ahead.drain(..taken);
+        if self.read_ahead.is_empty() {
+            self.read_ahead = Vec::new();
         }
         Poll::Ready(Ok(()))
     }
@@ -117,7 +117,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientSocket<S> {
         ready!(Pin::new(&mut self.inner).poll_flush(context))?;
         let wrote = self.unflushed.swap(false, Ordering::Relaxed);
         if !std::mem::take(&mut self.reading)
-            && let Err(error) = self.watch(context)
+            && let Err(error) = self.detect_close(context)
         {
             if !wrote {
                 return Poll::Ready(Err(error));

@@ -21,11 +21,11 @@ use tokio::net::TcpStream;
 /// How much is gathered before it is written although more is there, in bytes.
 const BATCH: usize = 64 * 1024;
 /// How often is written before others get their turn.
-const WRITES: usize = 16;
+const MAX_WRITES: usize = 16;
 /// How much of what a client sends meanwhile is read, in bytes: nobody answers it.
 const IGNORED_CAP: usize = 64 * 1024;
 /// How much of that is read at once, in bytes.
-const STEP: usize = 1024;
+const READ_SIZE: usize = 1024;
 
 thread_local! {
     /// What is being written. What a socket does not take is copied out of it before another
@@ -35,7 +35,7 @@ thread_local! {
 
 /// Whether an answer to an HTTP/1.1 request can be written here: nothing follows it, and its length
 /// is not known.
-pub(super) fn streams(answer: &Response) -> bool {
+pub(super) fn is_streamed(answer: &Response) -> bool {
     let headers = answer.headers();
     headers
         .get(CONNECTION)
@@ -49,7 +49,7 @@ pub(super) fn streams(answer: &Response) -> bool {
 /// # Errors
 /// Where the client leaves before the end.
 pub(super) async fn write(socket: TcpStream, answer: Response) -> io::Result<()> {
-    let mut streaming = Streaming {
+    let mut writer = StreamWriter {
         head: head(&answer),
         unsent: Vec::new(),
         sent: 0,
@@ -58,10 +58,10 @@ pub(super) async fn write(socket: TcpStream, answer: Response) -> io::Result<()>
         ended: false,
         ignored: 0,
     };
-    poll_fn(|context| streaming.poll(context)).await
+    poll_fn(|context| writer.poll(context)).await
 }
 
-struct Streaming {
+struct StreamWriter {
     socket: TcpStream,
     /// Goes out with the first of the body; empty from then on.
     head: Vec<u8>,
@@ -75,17 +75,17 @@ struct Streaming {
     ignored: usize,
 }
 
-impl Streaming {
+impl StreamWriter {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.poll_write(context) {
-            Poll::Pending => self.watch(context),
+            Poll::Pending => self.detect_close(context),
             written => written,
         }
     }
 
     /// Writes all that there is, and closes the connection behind the end.
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        for _ in 0..WRITES {
+        for _ in 0..MAX_WRITES {
             ready!(self.poll_unsent(context))?;
             if self.ended {
                 return Pin::new(&mut self.socket).poll_shutdown(context);
@@ -121,7 +121,7 @@ impl Streaming {
                 Poll::Pending => return Ok(Poll::Pending),
                 Poll::Ready(Some(frame)) => {
                     if let Ok(data) = frame.map_err(io::Error::other)?.into_data() {
-                        put_chunk(&data, out);
+                        write_chunk(&data, out);
                     }
                 }
                 Poll::Ready(None) => {
@@ -160,10 +160,10 @@ impl Streaming {
     }
 
     /// Looks whether the client is still there; what it sends is not answered any more.
-    fn watch(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn detect_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         // A client that sends more than that waits, and is noticed when something is written.
         while self.ignored < IGNORED_CAP {
-            let mut step = [MaybeUninit::uninit(); STEP];
+            let mut step = [MaybeUninit::uninit(); READ_SIZE];
             let mut read = ReadBuf::uninit(&mut step);
             ready!(Pin::new(&mut self.socket).poll_read(context, &mut read))?;
             match read.filled().len() {
@@ -192,7 +192,7 @@ fn head(answer: &Response) -> Vec<u8> {
 }
 
 /// `data` as one chunk: RFC 9112, section 7.1. Nothing for no data, which would be the end.
-fn put_chunk(data: &[u8], out: &mut Vec<u8>) {
+fn write_chunk(data: &[u8], out: &mut Vec<u8>) {
     if data.is_empty() {
         return;
     }

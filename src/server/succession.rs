@@ -61,7 +61,7 @@ async fn going_on(gateway: &Gateway, app: &Arc<App>, orphan: &Orphan) -> Result<
         model: model.name.clone(),
         key: caller.name.clone(),
     };
-    let open = gateway.streams.token();
+    let open = gateway.in_flight.token();
     let held = Held { permit, open };
     let receipt = Receipt::new(subject, held, Arc::clone(&gateway.metrics));
     let mut outlet = Outlet::new(native::going_on(orphan.id, orphan.next), receipt);

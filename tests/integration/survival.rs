@@ -14,7 +14,7 @@ use sluicegate::stream::Transcript;
 use sluicegate::wire;
 
 /// What there is to tell, how a golden's line of it begins, and what must be in that line.
-const TOLD: [(&str, &str, &str); 15] = [
+const FACTS: [(&str, &str, &str); 15] = [
     ("text", "text ", ""),
     ("words of a refusal, as such", "refusal ", ""),
     ("reasoning", "reasoning ", ""),
@@ -54,23 +54,23 @@ fn the_tables_are_true() {
 }
 
 fn of_the_wires() -> String {
-    let said: Vec<(&str, String)> = wire::ALL
+    let columns: Vec<(&str, String)> = wire::ALL
         .iter()
         .map(|wire| (wire.name(), goldens(wire.name())))
         .collect();
-    table(&said, |events, row| {
-        let (_, begins, has) = TOLD[row];
+    table(&columns, |events, row| {
+        let (_, begins, has) = FACTS[row];
         let mut lines = events.lines();
         lines.any(|line| line.starts_with(begins) && line.contains(has))
     })
 }
 
 fn of_the_dialects() -> String {
-    let said: Vec<(&str, &dyn Dialect)> = dialect::ALL
+    let columns: Vec<(&str, &dyn Dialect)> = dialect::ALL
         .iter()
         .map(|(path, dialect)| (*path, *dialect))
         .collect();
-    table(&said, |dialect, row| carries(*dialect, row))
+    table(&columns, |dialect, row| carries(*dialect, row))
 }
 
 fn table<T>(columns: &[(&str, T)], cell: impl Fn(&T, usize) -> bool) -> String {
@@ -80,7 +80,7 @@ fn table<T>(columns: &[(&str, T)], cell: impl Fn(&T, usize) -> bool) -> String {
     }
     table.push_str("\n|---|");
     table.push_str(&"---|".repeat(columns.len()));
-    for (row, (name, _, _)) in TOLD.iter().enumerate() {
+    for (row, (name, _, _)) in FACTS.iter().enumerate() {
         let _ = write!(table, "\n| {name} |");
         for (_, column) in columns {
             table.push_str(if cell(column, row) { " ✓ |" } else { " |" });
@@ -125,7 +125,7 @@ fn carries(dialect: &dyn Dialect, row: usize) -> bool {
     };
     let text = Event::Text(WORDS);
     let refusal = [Event::Refusal(WORDS)];
-    let events: &[Event<'_>] = match TOLD[row].0 {
+    let events: &[Event<'_>] = match FACTS[row].0 {
         "text" => &[text],
         "words of a refusal, as such" => &refusal,
         "reasoning" => &[Event::Reasoning(WORDS)],
@@ -169,20 +169,20 @@ fn carries(dialect: &dyn Dialect, row: usize) -> bool {
         })],
         other => panic!("nothing says `{other}`"),
     };
-    let said = answered(dialect, events);
-    match TOLD[row].0 {
+    let columns = answered(dialect, events);
+    match FACTS[row].0 {
         // It must be told apart from a text of the same words.
-        "words of a refusal, as such" => said != answered(dialect, &[text]),
+        "words of a refusal, as such" => columns != answered(dialect, &[text]),
         // Anthropic leaves it out of the input tokens, too; a count of its own is what counts.
         name if name.contains("input tokens") || name == "reasoning tokens" => {
-            said.contains(&format!(":{NUMBER}"))
-                && said.matches(&format!(":{NUMBER}")).count()
+            columns.contains(&format!(":{NUMBER}"))
+                && columns.matches(&format!(":{NUMBER}")).count()
                     > answered(dialect, &[Event::Usage(counted)])
                         .matches(&format!(":{NUMBER}"))
                         .count()
         }
-        name if name.ends_with("answer") => said.contains(&NUMBER.to_string()),
-        _ => said.contains(WORDS),
+        name if name.ends_with("answer") => columns.contains(&NUMBER.to_string()),
+        _ => columns.contains(WORDS),
     }
 }
 

@@ -19,7 +19,7 @@ fn clients() -> Router {
     // As the program does at its start; a second call finds it installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let loaded = Config::parse(KEYS, "test", &|_| None, &Overrides::default()).unwrap();
-    server::clients(Arc::new(Gateway::new(loaded.config).unwrap()))
+    server::client_router(Arc::new(Gateway::new(loaded.config).unwrap()))
 }
 
 async fn ask(method: Method, path: &str) -> (StatusCode, HeaderMap, String) {

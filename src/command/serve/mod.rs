@@ -86,8 +86,9 @@ impl Serve {
         let gateway = Arc::new(gateway);
         let closing = CancellationToken::new();
         let mut listeners = JoinSet::new();
-        listeners.spawn(clients.serve(server::clients(Arc::clone(&gateway)), closing.clone()));
-        listeners.spawn(admin.serve(server::admin(Arc::clone(&gateway)), closing.clone()));
+        listeners
+            .spawn(clients.serve(server::client_router(Arc::clone(&gateway)), closing.clone()));
+        listeners.spawn(admin.serve(server::admin_router(Arc::clone(&gateway)), closing.clone()));
         // Ends when the set is dropped.
         let registry = Arc::clone(&gateway.registry);
         let mut housekeeping = JoinSet::new();
@@ -110,7 +111,7 @@ impl Serve {
         drain(&gateway, stop.asked()).await;
         closing.cancel();
         let ended = async {
-            gateway.streams.wait().await;
+            gateway.in_flight.wait().await;
             while listeners.join_next().await.is_some() {}
         };
         if tokio::time::timeout(LAST_WORDS, ended).await.is_err() {
@@ -135,17 +136,17 @@ impl Serve {
 async fn drain(gateway: &Gateway, hurry: impl Future<Output = ()>) {
     let patience = gateway.app().config.drain;
     gateway.draining.cancel();
-    gateway.streams.close();
+    gateway.in_flight.close();
     if let Some(replicas) = &gateway.app().replicas {
         replicas.retire();
     }
     tracing::info!(?patience, "draining");
     tokio::select! {
-        () = gateway.streams.wait() => return,
+        () = gateway.in_flight.wait() => return,
         () = tokio::time::sleep(patience) => {}
         () = hurry => {}
     }
-    tracing::warn!(streams = gateway.streams.len(), "ending open streams");
+    tracing::warn!(streams = gateway.in_flight.len(), "ending open streams");
     // What others can go on with does not end here.
     gateway.registry.hand_over(&Error::draining());
     gateway.cut.cancel();

@@ -11,8 +11,8 @@ use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
 use sluicegate::upstream::exchange::{Body, Connector, Failure, Origin, Request, Response};
 
-use crate::gateway::scripted::{Exchange, Scripted};
-use crate::gateway::soon;
+use crate::gateway::scripted::{Exchange, ScriptedUpstream};
+use crate::gateway::within_timeout;
 
 /// Long enough to be no test's business.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -44,7 +44,7 @@ pub fn request(origin: &Origin, body: &str) -> Request {
 }
 
 pub async fn sent(origin: &Origin) -> Result<Response, Failure> {
-    soon(origin.send(&request(origin, "{}"))).await
+    within_timeout(origin.send(&request(origin, "{}"))).await
 }
 
 /// What came of a body, and how it ended.
@@ -53,7 +53,7 @@ pub async fn read(body: &mut Body) -> (Vec<u8>, io::Result<()>) {
     loop {
         let read =
             poll_fn(|context| body.poll_read(context, |bytes| content.extend_from_slice(bytes)));
-        match soon(read).await {
+        match within_timeout(read).await {
             Ok(false) => {}
             Ok(true) => return (content, Ok(())),
             Err(error) => return (content, Err(error)),
@@ -62,7 +62,7 @@ pub async fn read(body: &mut Body) -> (Vec<u8>, io::Result<()>) {
 }
 
 /// Asks, has `bytes` answered on a new connection, which is `hi`, and returns that.
-pub async fn first(upstream: &Scripted, origin: &Origin, bytes: &str) -> Exchange {
+pub async fn first(upstream: &ScriptedUpstream, origin: &Origin, bytes: &str) -> Exchange {
     let answering = async {
         let mut exchange = upstream.request().await;
         exchange.write(bytes).await;

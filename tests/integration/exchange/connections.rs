@@ -7,12 +7,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::asking::{FINE, content, origin, read, request, sent};
-use crate::gateway::scripted::Scripted;
-use crate::gateway::soon;
+use crate::gateway::scripted::ScriptedUpstream;
+use crate::gateway::within_timeout;
 
 #[tokio::test]
 async fn an_answer_that_is_given_up_closes_its_connection() {
-    let upstream = Scripted::bind().await;
+    let upstream = ScriptedUpstream::bind().await;
     let origin = origin(upstream.addr());
     let answering = async {
         let mut exchange = upstream.request().await;
@@ -38,7 +38,11 @@ async fn an_answer_may_come_before_the_request_is_read() {
     let much = "x".repeat(16 << 20);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let origin = origin(listener.local_addr().unwrap());
-    let asking = async { soon(origin.send(&request(&origin, &much))).await.unwrap() };
+    let asking = async {
+        within_timeout(origin.send(&request(&origin, &much)))
+            .await
+            .unwrap()
+    };
     // One that does not want it.
     let refusing = async {
         let (mut stream, _) = listener.accept().await.unwrap();
@@ -52,12 +56,14 @@ async fn an_answer_may_come_before_the_request_is_read() {
     assert_eq!(read(&mut response.body).await.0, b"no");
     // It is not used again, for half a request is on it.
     let mut rest = Vec::new();
-    let ended = soon(stream.read_to_end(&mut rest)).await;
+    let ended = within_timeout(stream.read_to_end(&mut rest)).await;
     assert!(ended.is_err() || rest.len() < much.len());
 
     // One that answers while it reads.
     let asking = async {
-        let mut response = soon(origin.send(&request(&origin, &much))).await.unwrap();
+        let mut response = within_timeout(origin.send(&request(&origin, &much)))
+            .await
+            .unwrap();
         read(&mut response.body).await
     };
     let reading = async {
@@ -66,7 +72,7 @@ async fn an_answer_may_come_before_the_request_is_read() {
         stream.write_all(answer).await.unwrap();
         let (mut bytes, mut buffer) = (0, vec![0; 1 << 16]);
         while bytes < much.len() {
-            bytes += soon(stream.read(&mut buffer)).await.unwrap();
+            bytes += within_timeout(stream.read(&mut buffer)).await.unwrap();
         }
         stream.write_all(b"0\r\n\r\n").await.unwrap();
         stream
@@ -78,7 +84,7 @@ async fn an_answer_may_come_before_the_request_is_read() {
 
 /// An upstream's bytes, which it writes in one piece and then closes the connection.
 async fn answered(bytes: &str) -> Result<String, Failure> {
-    let upstream = Scripted::bind().await;
+    let upstream = ScriptedUpstream::bind().await;
     let origin = origin(upstream.addr());
     let answering = async {
         let mut exchange = upstream.request().await;
@@ -119,14 +125,14 @@ async fn what_is_no_answer_is_told_from_none() {
         let answer = answered(closed).await;
         assert!(matches!(answer, Err(Failure::Closed(_))), "{closed:?}");
     }
-    let nobody = Scripted::bind().await.addr();
+    let nobody = ScriptedUpstream::bind().await.addr();
     let refused = sent(&origin(nobody)).await;
     assert!(matches!(refused, Err(Failure::Unreachable(_))));
 }
 
 #[tokio::test]
 async fn a_head_may_come_byte_by_byte() {
-    let upstream = Scripted::bind().await;
+    let upstream = ScriptedUpstream::bind().await;
     let origin = origin(upstream.addr());
     let answering = async {
         let mut exchange = upstream.request().await;
@@ -154,7 +160,7 @@ async fn a_body_that_ends_too_early_is_not_whole() {
         // Nothing but the connection's end delimits it.
         ("\r\nhi", true),
     ] {
-        let upstream = Scripted::bind().await;
+        let upstream = ScriptedUpstream::bind().await;
         let origin = origin(upstream.addr());
         let answering = async {
             let mut exchange = upstream.request().await;
@@ -173,7 +179,7 @@ async fn a_body_that_ends_too_early_is_not_whole() {
 
 #[tokio::test]
 async fn a_body_whose_connection_is_reset_is_not_whole() {
-    let upstream = Scripted::bind().await;
+    let upstream = ScriptedUpstream::bind().await;
     let origin = origin(upstream.addr());
     let answering = async {
         let mut exchange = upstream.request().await;

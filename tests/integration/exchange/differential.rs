@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::asking::{origin, read, sent};
-use crate::gateway::soon;
+use crate::gateway::within_timeout;
 use crate::seed::{Random, Seed};
 
 const CASES: u64 = 400;
@@ -33,10 +33,13 @@ async fn hyper_reads_the_same() {
     for number in 0..CASES {
         let bytes = generated(&mut seed.random(number));
         let serve = async || {
-            let (mut stream, _) = soon(listener.accept()).await.unwrap();
+            let (mut stream, _) = within_timeout(listener.accept()).await.unwrap();
             let mut request = Vec::new();
             while !request.ends_with(b"\r\n\r\n{}") {
-                assert_ne!(soon(stream.read_buf(&mut request)).await.unwrap(), 0);
+                assert_ne!(
+                    within_timeout(stream.read_buf(&mut request)).await.unwrap(),
+                    0
+                );
             }
             // A reader that has seen enough closes it.
             let _ = stream.write_all(&bytes).await;
@@ -90,10 +93,10 @@ async fn theirs(address: SocketAddr) -> Option<Answer> {
     let (mut sender, connection) = handshake.unwrap();
     tokio::spawn(connection);
     let request = Request::post("/").body(Full::new(Bytes::from_static(b"{}")));
-    let response = soon(sender.send_request(request.unwrap())).await;
+    let response = within_timeout(sender.send_request(request.unwrap())).await;
     let (head, mut body) = response.ok()?.into_parts();
     let (mut content, mut whole) = (Vec::new(), true);
-    while whole && let Some(frame) = soon(body.frame()).await {
+    while whole && let Some(frame) = within_timeout(body.frame()).await {
         match frame {
             Ok(frame) => content.extend(frame.into_data().unwrap_or_default()),
             Err(_) => whole = false,

@@ -5,11 +5,11 @@ use std::time::Duration;
 use sluicegate::upstream::exchange::{Failure, Origin, Response};
 
 use super::asking::{FINE, again, connector, first, origin, origin_with, read, sent};
-use crate::gateway::scripted::{Exchange, Scripted};
+use crate::gateway::scripted::{Exchange, ScriptedUpstream};
 
 #[tokio::test]
 async fn a_connection_is_used_again_behind_either_framing() {
-    let upstream = Scripted::bind().await;
+    let upstream = ScriptedUpstream::bind().await;
     let origin = origin(upstream.addr());
     let chunked =
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nx: y\r\n\r\n";
@@ -42,7 +42,7 @@ async fn a_connection_whose_answer_forbids_it_is_closed() {
         // Two lengths.
         &format!("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n{chunked}"),
     ] {
-        let upstream = Scripted::bind().await;
+        let upstream = ScriptedUpstream::bind().await;
         let origin = origin(upstream.addr());
         first(&upstream, &origin, answer).await.closed().await;
         first(&upstream, &origin, FINE).await;
@@ -51,7 +51,7 @@ async fn a_connection_whose_answer_forbids_it_is_closed() {
 
 #[tokio::test]
 async fn a_connection_that_died_or_spoke_while_it_waited_is_not_used() {
-    let upstream = Scripted::bind().await;
+    let upstream = ScriptedUpstream::bind().await;
     let origin = origin(upstream.addr());
     drop(first(&upstream, &origin, FINE).await);
     first(&upstream, &origin, FINE).await.reset();
@@ -66,7 +66,7 @@ async fn a_connection_that_died_or_spoke_while_it_waited_is_not_used() {
 
 #[tokio::test]
 async fn a_connection_waits_no_longer_than_it_may() {
-    let upstream = Scripted::bind().await;
+    let upstream = ScriptedUpstream::bind().await;
     let short = connector().idle(Duration::from_millis(30));
     let origin = origin_with(upstream.addr(), &short);
     // Twice: what closes them begins anew.
@@ -84,7 +84,7 @@ async fn a_connection_waits_no_longer_than_it_may() {
 #[tokio::test]
 async fn a_request_that_a_kept_connection_took_is_not_sent_again() {
     for part in ["", "HTTP/1.1 200"] {
-        let upstream = Scripted::bind().await;
+        let upstream = ScriptedUpstream::bind().await;
         let origin = origin(upstream.addr());
         let mut exchange = first(&upstream, &origin, FINE).await;
         let dying = async {
@@ -100,7 +100,7 @@ async fn a_request_that_a_kept_connection_took_is_not_sent_again() {
 
 #[tokio::test]
 async fn no_more_connections_wait_than_may() {
-    let upstream = Scripted::bind().await;
+    let upstream = ScriptedUpstream::bind().await;
     let origin = origin_with(upstream.addr(), &connector().most_idle(2));
     let mut open = Vec::new();
     for _ in 0..3 {
@@ -138,7 +138,10 @@ async fn begun(origin: &Origin, asked: impl AsyncFnOnce() -> Exchange) -> (Respo
 
 #[tokio::test]
 async fn every_origin_has_its_own() {
-    let (one, other) = (Scripted::bind().await, Scripted::bind().await);
+    let (one, other) = (
+        ScriptedUpstream::bind().await,
+        ScriptedUpstream::bind().await,
+    );
     let connector = connector();
     let to_one = origin_with(one.addr(), &connector);
     let to_other = origin_with(other.addr(), &connector);

@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::asking::{FINE, PATIENCE, content, read, request, trusting};
-use crate::gateway::soon;
+use crate::gateway::within_timeout;
 
 const KEY: &str = include_str!("certificates/test-key.pem");
 /// For `localhost` and `127.0.0.1`.
@@ -63,15 +63,18 @@ impl Server {
     }
 
     async fn accept(&self) -> std::io::Result<TlsStream<TcpStream>> {
-        let (stream, _) = soon(self.listener.accept()).await.unwrap();
-        soon(self.tls.accept(stream)).await
+        let (stream, _) = within_timeout(self.listener.accept()).await.unwrap();
+        within_timeout(self.tls.accept(stream)).await
     }
 }
 
 async fn asked(stream: &mut TlsStream<TcpStream>) {
     let mut bytes = Vec::new();
     while !bytes.ends_with(b"\r\n\r\n{}") {
-        assert_ne!(soon(stream.read_buf(&mut bytes)).await.unwrap(), 0);
+        assert_ne!(
+            within_timeout(stream.read_buf(&mut bytes)).await.unwrap(),
+            0
+        );
     }
 }
 
@@ -97,7 +100,7 @@ async fn names_and_addresses_are_certified_and_connections_used_again() {
         };
         let asking = async {
             for _ in 0..2 {
-                let response = soon(origin.send(&request(&origin, "{}"))).await;
+                let response = within_timeout(origin.send(&request(&origin, "{}"))).await;
                 assert_eq!(content(response).await, "hi");
             }
         };
@@ -120,7 +123,7 @@ async fn others_are_not_spoken_to() {
             let mut stream = server.accept().await?;
             stream.read_u8().await
         };
-        let (answer, heard) = tokio::join!(soon(origin.send(&request)), accepting);
+        let (answer, heard) = tokio::join!(within_timeout(origin.send(&request)), accepting);
         assert!(matches!(answer, Err(Failure::Unreachable(_))), "{host}");
         assert!(heard.is_err(), "{host}");
     }
@@ -140,7 +143,7 @@ async fn a_body_that_is_cut_off_is_not_whole() {
             }
         };
         let asking = async {
-            let response = soon(origin.send(&request(&origin, "{}"))).await;
+            let response = within_timeout(origin.send(&request(&origin, "{}"))).await;
             read(&mut response.unwrap().body).await
         };
         let ((said, end), ()) = tokio::join!(asking, answering);
@@ -155,7 +158,7 @@ async fn a_handshake_may_take_as_long_as_connecting_may() {
     let url = format!("https://{}", listener.local_addr().unwrap());
     let connector = Connector::new(&trusting(RootCertStore::empty()), Duration::from_millis(50));
     let origin = Origin::new(&url.parse().unwrap(), &connector);
-    let answer = soon(origin.send(&request(&origin, "{}"))).await;
+    let answer = within_timeout(origin.send(&request(&origin, "{}"))).await;
     assert!(matches!(answer, Err(Failure::TooSlow)));
 }
 
@@ -183,9 +186,9 @@ async fn a_connection_is_not_used_again_that_tls_knows_more_of() {
             (stream, next)
         };
         let asking = async {
-            let response = soon(origin.send(&request(&origin, "{}"))).await;
+            let response = within_timeout(origin.send(&request(&origin, "{}"))).await;
             assert_eq!(content(response).await, "hi");
-            let response = soon(origin.send(&request(&origin, "{}"))).await;
+            let response = within_timeout(origin.send(&request(&origin, "{}"))).await;
             assert_eq!(content(response).await, "yo");
         };
         tokio::join!(asking, answering);
@@ -199,7 +202,9 @@ async fn a_request_is_written_to_its_end_behind_an_early_answer() {
     let server = Server::with(LOCAL).await;
     let origin = server.origin("localhost", Some(LOCAL));
     let asking = async {
-        let mut response = soon(origin.send(&request(&origin, &much))).await.unwrap();
+        let mut response = within_timeout(origin.send(&request(&origin, &much)))
+            .await
+            .unwrap();
         read(&mut response.body).await
     };
     let reading = async {
@@ -210,7 +215,7 @@ async fn a_request_is_written_to_its_end_behind_an_early_answer() {
         let mut content = 0;
         let mut buffer = vec![0; 1 << 16];
         while content < much.len() {
-            let read = soon(stream.read(&mut buffer)).await.unwrap();
+            let read = within_timeout(stream.read(&mut buffer)).await.unwrap();
             assert_ne!(read, 0);
             content += buffer[..read].iter().filter(|byte| **byte == b'x').count();
         }

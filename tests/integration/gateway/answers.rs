@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 use sluicegate::wire;
 
-use super::client::{Asked, outcome, text};
-use super::harness::Running;
-use super::scripted::{Scripted, finish, role, token};
+use super::client::{ClientRequest, outcome, text};
+use super::harness::TestGateway;
+use super::scripted::{ScriptedUpstream, finish, role, token};
 use crate::fixture_server::{fast, serve};
 
 /// Every wire's fixtures as the models `<wire>/<case>`.
@@ -38,10 +38,10 @@ pub fn every_wire(upstream: SocketAddr, settings: &str) -> String {
 #[tokio::test]
 async fn every_wire_becomes_the_same_stream() {
     let upstream = serve(&fast());
-    let running = Running::start(&every_wire(upstream.addr(), ""));
+    let running = TestGateway::start(&every_wire(upstream.addr(), ""));
     for wire in wire::ALL {
         let model = format!("{}/text", wire.name());
-        let mut answer = running.ask(&Asked::prompt(&model)).await;
+        let mut answer = running.ask(&ClientRequest::prompt(&model)).await;
         let events = answer.events().await;
         let start = &events[0].data;
         assert_eq!(start["model"], model);
@@ -54,17 +54,17 @@ async fn every_wire_becomes_the_same_stream() {
         assert!(complete["timing"]["total_ms"].is_u64());
         assert!(text(&events).len() > 10, "{model}");
     }
-    running.idle().await;
+    running.wait_idle().await;
 }
 
 #[tokio::test]
 async fn every_fixture_ends_in_exactly_one_terminal_event_or_a_refusal() {
     let upstream = serve(&fast());
-    let running = Running::start(&every_wire(upstream.addr(), ""));
+    let running = TestGateway::start(&every_wire(upstream.addr(), ""));
     for (wire, cases) in upstream.served() {
         for case in cases {
             let model = format!("{wire}/{case}");
-            let mut answer = running.ask(&Asked::prompt(&model)).await;
+            let mut answer = running.ask(&ClientRequest::prompt(&model)).await;
             if answer.status() == 200 {
                 answer.events().await;
             } else {
@@ -72,13 +72,13 @@ async fn every_fixture_ends_in_exactly_one_terminal_event_or_a_refusal() {
             }
         }
     }
-    running.idle().await;
+    running.wait_idle().await;
 }
 
 #[tokio::test]
 async fn a_stream_has_the_headers_that_keep_it_a_stream() {
     let upstream = serve(&fast());
-    let running = Running::before(&[upstream.addr()], "");
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let mut answer = running.prompt().await;
     for (name, value) in [
         ("content-type", "text/event-stream"),
@@ -102,7 +102,7 @@ async fn a_stream_has_the_headers_that_keep_it_a_stream() {
 #[tokio::test]
 async fn stream_ids_are_never_the_same() {
     let upstream = serve(&fast());
-    let running = Running::before(&[upstream.addr()], "");
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let mut seen = std::collections::HashSet::new();
     for _ in 0..20 {
         let start = running.prompt().await.expect("start").await;
@@ -114,8 +114,8 @@ async fn stream_ids_are_never_the_same() {
 
 #[tokio::test]
 async fn a_token_is_never_held_back() {
-    let upstream = Scripted::bind().await;
-    let running = Running::before(&[upstream.addr()], "");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let asking = running.prompt();
     let answering = async {
         let mut exchange = upstream.request().await;
@@ -138,8 +138,8 @@ async fn a_token_is_never_held_back() {
 
 #[tokio::test]
 async fn what_comes_together_goes_out_together() {
-    let upstream = Scripted::bind().await;
-    let running = Running::before(&[upstream.addr()], "");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let burst = |from: u32| -> String {
         (from..from + 100)
             .map(|n| token(&format!("{n} ")))
@@ -172,8 +172,8 @@ async fn what_comes_together_goes_out_together() {
 #[tokio::test]
 async fn a_browser_asks_with_a_query() {
     let upstream = serve(&fast());
-    let running = Running::before(&[upstream.addr()], "");
-    let asked = Asked::new(
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
+    let asked = ClientRequest::new(
         "GET",
         "/v1/streams?model=m&prompt=What%20%26%20why%3F+%C3%A9",
     );
@@ -189,8 +189,8 @@ async fn a_browser_asks_with_a_query() {
 #[tokio::test]
 async fn a_head_request_asks_no_model() {
     let upstream = serve(&fast());
-    let running = Running::before(&[upstream.addr()], "");
-    let asked = Asked::new("HEAD", "/v1/streams?model=m&prompt=Hello");
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
+    let asked = ClientRequest::new("HEAD", "/v1/streams?model=m&prompt=Hello");
     let answer = running.ask(&asked).await;
     assert_eq!(answer.status(), 405);
     assert_eq!(upstream.request_count(), 0);
@@ -199,9 +199,9 @@ async fn a_head_request_asks_no_model() {
 #[tokio::test]
 async fn a_request_can_be_followed_upstream() {
     let upstream = serve(&fast());
-    let running = Running::before(&[upstream.addr()], "");
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    let asked = Asked::prompt("m")
+    let asked = ClientRequest::prompt("m")
         .header("traceparent", parent)
         .header("tracestate", "vendor=1")
         .header("x-request-id", "mine-17");
@@ -215,8 +215,8 @@ async fn a_request_can_be_followed_upstream() {
 
 #[tokio::test]
 async fn an_answer_may_end_with_its_connection() {
-    let upstream = Scripted::bind().await;
-    let running = Running::before(&[upstream.addr()], "");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let answering = async {
         let mut exchange = upstream.request().await;
         exchange
@@ -231,8 +231,8 @@ async fn an_answer_may_end_with_its_connection() {
 
 #[tokio::test]
 async fn a_finished_answers_connection_is_used_again() {
-    let upstream = Scripted::bind().await;
-    let running = Running::before(&[upstream.addr()], "");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let answering = async {
         let mut exchange = upstream.request().await;
         for _ in 0..3 {
@@ -249,7 +249,7 @@ async fn a_finished_answers_connection_is_used_again() {
         for _ in 0..3 {
             let events = running.prompt().await.events().await;
             assert_eq!(text(&events), "hello");
-            running.idle().await;
+            running.wait_idle().await;
         }
         // The last answer's connection waits for this one.
         tokio::select! {

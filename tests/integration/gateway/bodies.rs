@@ -2,20 +2,20 @@
 
 use serde_json::json;
 
-use super::client::{Answer, Asked};
-use super::harness::{Running, targets};
+use super::client::{Answer, ClientRequest};
+use super::harness::{TestGateway, targets};
 use super::keys::key;
-use super::soon;
+use super::within_timeout;
 use crate::fixture_server::{fast, serve};
 use crate::raw_client::RawClient;
 
 /// Sends a request whose sender reads nothing before it has sent everything.
-async fn sent_wholly(running: &Running, head: &str, pieces: &[Vec<u8>]) -> Answer {
+async fn sent_wholly(running: &TestGateway, head: &str, pieces: &[Vec<u8>]) -> Answer {
     sent_to(running, "/v1/streams", head, pieces).await
 }
 
-async fn sent_to(running: &Running, path: &str, head: &str, pieces: &[Vec<u8>]) -> Answer {
-    soon(async {
+async fn sent_to(running: &TestGateway, path: &str, head: &str, pieces: &[Vec<u8>]) -> Answer {
+    within_timeout(async {
         let mut client = RawClient::connect(running.clients).await.unwrap();
         let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\n{head}\r\n\r\n");
         client.write(head.as_bytes()).await.unwrap();
@@ -30,7 +30,7 @@ async fn sent_to(running: &Running, path: &str, head: &str, pieces: &[Vec<u8>]) 
 #[tokio::test]
 async fn a_body_over_the_limit_is_refused_and_its_sender_told() {
     let upstream = serve(&fast());
-    let running = Running::before(&[upstream.addr()], "limits: { body: 1KiB }");
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "limits: { body: 1KiB }");
     for size in [1025, 4096, 100_000, 8 * 1024 * 1024] {
         let body = vec![b' '; size];
         let length = format!("content-length: {size}");
@@ -54,14 +54,17 @@ async fn a_body_over_the_limit_is_refused_and_its_sender_told() {
     }
     let just_fits = json!({"model": "m", "prompt": "x"}).to_string();
     let padded = format!("{just_fits:<1024}");
-    assert_eq!(running.ask(&Asked::bytes(padded)).await.status(), 200);
+    assert_eq!(
+        running.ask(&ClientRequest::bytes(padded)).await.status(),
+        200
+    );
     assert_eq!(upstream.request_count(), 1);
 }
 
 #[tokio::test]
 async fn a_body_that_nobody_will_read_is_not_asked_for() {
     let upstream = serve(&fast());
-    let running = Running::before(&[upstream.addr()], "limits: { body: 1KiB }");
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "limits: { body: 1KiB }");
     let head = "content-length: 5000\r\nexpect: 100-continue";
     let answer = sent_wholly(&running, head, &[]).await;
     assert_eq!(answer.status(), 413);
@@ -72,9 +75,9 @@ async fn whoever_is_refused_while_sending_sees_why() {
     let upstream = serve(&fast());
     let more = ", limits: { requests: 1/hour }";
     let keys = format!("keys:\n{}", key("one", "key-one", more));
-    let running = Running::start(&targets(&[upstream.addr()], &keys));
+    let running = TestGateway::start(&targets(&[upstream.addr()], &keys));
     let body = json!({"model": "m", "prompt": "x".repeat(4 * 1024 * 1024)}).to_string();
-    let models = Asked::new("GET", "/v1/models").key("key-one");
+    let models = ClientRequest::new("GET", "/v1/models").key("key-one");
     assert_eq!(running.ask(&models).await.status(), 200);
     for (key, last, status) in [
         ("key-wrong", "", 401),

@@ -5,14 +5,18 @@ use sluicegate::fixture::{Fault, Options};
 use sluicegate::wire;
 
 use super::answers::every_wire;
-use super::client::{Answer, Asked, outcome, text};
-use super::harness::Running;
-use super::scripted::{Exchange, Scripted, finish, role, token};
-use super::soon;
+use super::client::{Answer, ClientRequest, outcome, text};
+use super::harness::TestGateway;
+use super::scripted::{Exchange, ScriptedUpstream, finish, role, token};
+use super::within_timeout;
 use crate::fixture_server::{fast, serve};
 
 /// Answers one request with a script.
-async fn played(running: &Running, upstream: &Scripted, script: impl AsyncFn(Exchange)) -> Answer {
+async fn played(
+    running: &TestGateway,
+    upstream: &ScriptedUpstream,
+    script: impl AsyncFn(Exchange),
+) -> Answer {
     let answering = async { script(upstream.request().await).await };
     tokio::join!(running.prompt(), answering).0
 }
@@ -20,10 +24,10 @@ async fn played(running: &Running, upstream: &Scripted, script: impl AsyncFn(Exc
 #[tokio::test]
 async fn a_broken_stream_of_any_wire_ends_in_an_error() {
     let whole = serve(&fast());
-    let running = Running::start(&every_wire(whole.addr(), ""));
+    let running = TestGateway::start(&every_wire(whole.addr(), ""));
     let mut answers = Vec::new();
     for wire in wire::ALL {
-        let asked = Asked::prompt(&format!("{}/text", wire.name()));
+        let asked = ClientRequest::prompt(&format!("{}/text", wire.name()));
         answers.push((
             asked.clone(),
             text(&running.ask(&asked).await.events().await),
@@ -39,7 +43,7 @@ async fn a_broken_stream_of_any_wire_ends_in_an_error() {
             fault: Some(fault),
             ..fast()
         });
-        let running = Running::start(&every_wire(upstream.addr(), "timeouts: { idle: 200ms }"));
+        let running = TestGateway::start(&every_wire(upstream.addr(), "timeouts: { idle: 200ms }"));
         for (asked, whole) in &answers {
             let events = running.ask(asked).await.events().await;
             let what = format!("{fault:?} of {}", events[0].data["model"]);
@@ -51,14 +55,14 @@ async fn a_broken_stream_of_any_wire_ends_in_an_error() {
             );
             assert_ne!(&text, whole, "{what}");
         }
-        running.idle().await;
+        running.wait_idle().await;
     }
 }
 
 #[tokio::test]
 async fn what_came_before_a_break_in_the_same_read_is_delivered() {
-    let upstream = Scripted::bind().await;
-    let running = Running::before(&[upstream.addr()], "");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let breaks: [(&str, &str); 4] = [
         ("data: {\"choices\":\n\n", "bad_upstream_data"),
         ("data: hello\n\n", "bad_upstream_data"),
@@ -99,8 +103,8 @@ async fn every_way_of_ending_too_early_is_an_interruption() {
         ("inside a character", "data: \u{fffd}"),
         ("behind a comment", ": PROCESSING\n\n"),
     ];
-    let upstream = Scripted::bind().await;
-    let running = Running::before(&[upstream.addr()], "");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     for (what, rest) in scripts {
         let mut answer = played(&running, &upstream, async |mut exchange| {
             exchange.begin().await;
@@ -132,8 +136,8 @@ async fn a_connection_that_breaks_in_its_transfer_coding_is_an_interruption() {
         ("no chunk at all", "transfer-encoding: chunked", "zz\r\n"),
         ("less than promised", "content-length: 100000", ""),
     ];
-    let upstream = Scripted::bind().await;
-    let running = Running::before(&[upstream.addr()], "");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     for (what, coding, rest) in scripts {
         let mut answer = played(&running, &upstream, async |mut exchange| {
             exchange
@@ -166,8 +170,8 @@ async fn what_comes_behind_the_end_is_ignored() {
         "data: {\"error\":{\"message\":\"late\"}}\n\n".to_owned(),
         "\u{0}".repeat(1000),
     ];
-    let upstream = Scripted::bind().await;
-    let running = Running::before(&[upstream.addr()], "");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     for rest in &trailing {
         for together in [true, false] {
             let mut answer = played(&running, &upstream, async |mut exchange| {
@@ -190,8 +194,8 @@ async fn what_comes_behind_the_end_is_ignored() {
 
 #[tokio::test]
 async fn a_stream_is_over_with_its_terminal_event_whatever_the_upstream_does() {
-    let upstream = Scripted::bind().await;
-    let running = Running::before(&[upstream.addr()], "");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let answering = async {
         let mut exchange = upstream.request().await;
         exchange.begin().await;
@@ -201,16 +205,16 @@ async fn a_stream_is_over_with_its_terminal_event_whatever_the_upstream_does() {
     let (mut answer, mut exchange) = tokio::join!(running.prompt(), answering);
     // The upstream's body is still open.
     assert_eq!(outcome(&answer.events().await), "");
-    running.idle().await;
+    running.wait_idle().await;
     // It goes on for ever, and is cut off.
     let endless = token("ghost").repeat(100);
-    soon(async { while exchange.try_chunk(&endless).await {} }).await;
+    within_timeout(async { while exchange.try_chunk(&endless).await {} }).await;
 }
 
 #[tokio::test]
 async fn broken_utf8_is_repaired_and_counted() {
-    let upstream = Scripted::bind().await;
-    let running = Running::before(&[upstream.addr()], "");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let mut answer = played(&running, &upstream, async |mut exchange| {
         exchange.begin().await;
         exchange
@@ -224,14 +228,14 @@ async fn broken_utf8_is_repaired_and_counted() {
         (text(&events).as_str(), outcome(&events)),
         ("a\u{fffd}b", "")
     );
-    running.idle().await;
+    running.wait_idle().await;
     assert_eq!(running.metric("sluicegate_repaired_lines_total").await, 1.0);
 }
 
 #[tokio::test]
 async fn a_compressed_answer_is_not_read() {
-    let upstream = Scripted::bind().await;
-    let running = Running::before(&[upstream.addr()], "");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     for encoding in ["gzip", "br", "deflate", "zstd"] {
         let mut answer = played(&running, &upstream, async |mut exchange| {
             assert!(exchange.head.contains("\r\naccept-encoding: identity\r\n"));
@@ -250,8 +254,8 @@ async fn a_compressed_answer_is_not_read() {
 
 #[tokio::test]
 async fn what_is_no_stream_is_named_and_not_shown() {
-    let upstream = Scripted::bind().await;
-    let running = Running::before(&[upstream.addr()], "");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     for (body, code) in [
         ("<html>internal page</html>", "bad_upstream_data"),
         ("{\"internal\":\"page\"}", "bad_upstream_data"),
@@ -272,8 +276,8 @@ async fn what_is_no_stream_is_named_and_not_shown() {
 
 #[tokio::test]
 async fn a_whole_answer_instead_of_a_stream_is_one_token() {
-    let upstream = Scripted::bind().await;
-    let running = Running::before(&[upstream.addr()], "");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let mut answer = played(&running, &upstream, async |mut exchange| {
         let body = "{\"choices\":[{\"message\":{\"content\":\"All of it.\"},\
                     \"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4}}";
@@ -289,8 +293,8 @@ async fn a_whole_answer_instead_of_a_stream_is_one_token() {
 
 #[tokio::test]
 async fn a_frame_over_the_cap_ends_the_stream() {
-    let upstream = Scripted::bind().await;
-    let running = Running::before(&[upstream.addr()], "limits: { frame: 64KiB }");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "limits: { frame: 64KiB }");
     for many_lines in [false, true] {
         let mut answer = played(&running, &upstream, async |mut exchange| {
             exchange.begin().await;
@@ -315,8 +319,8 @@ async fn a_frame_over_the_cap_ends_the_stream() {
 #[tokio::test]
 async fn a_line_of_4_mebibytes_passes() {
     let long = "0123456789abcdef".repeat(256 * 1024);
-    let upstream = Scripted::bind().await;
-    let running = Running::before(&[upstream.addr()], "");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let mut answer = played(&running, &upstream, async |mut exchange| {
         exchange.begin().await;
         for piece in token(&long).as_bytes().chunks(16 * 1024) {
@@ -332,8 +336,8 @@ async fn a_line_of_4_mebibytes_passes() {
 
 #[tokio::test]
 async fn one_byte_at_a_time_is_the_same_answer() {
-    let upstream = Scripted::bind().await;
-    let running = Running::before(&[upstream.addr()], "");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let mut answer = played(&running, &upstream, async |mut exchange| {
         exchange.begin().await;
         let all = format!("\u{feff}{}{}{}", role(), token("é, 语 and 🦀"), finish());

@@ -4,26 +4,26 @@ use serde_json::json;
 use sluicegate::fixture::{Fault, Options, Server};
 use tokio::task::JoinSet;
 
-use super::client::{Answer, Asked, outcome};
-use super::harness::{Running, targets};
+use super::client::{Answer, ClientRequest, outcome};
+use super::harness::{TestGateway, targets};
 use super::keys::key;
-use super::soon;
+use super::within_timeout;
 use crate::fixture_server::{fast, serve};
 use crate::valkey::Valkey;
 
 const LEFT: &str = "x-ratelimit-remaining-tokens";
 
 /// A gateway with one key under these limits, and more settings.
-fn limited(upstream: &Server, limits: &str, settings: &str) -> Running {
+fn limited(upstream: &Server, limits: &str, settings: &str) -> TestGateway {
     let key = key("one", "key-one", &format!(", limits: {limits}"));
-    Running::start(&targets(
+    TestGateway::start(&targets(
         &[upstream.addr()],
         &format!("keys:\n{key}{settings}"),
     ))
 }
 
 /// One that has found the shared state.
-async fn sharing(upstream: &Server, limits: &str, valkey: &Valkey, settings: &str) -> Running {
+async fn sharing(upstream: &Server, limits: &str, valkey: &Valkey, settings: &str) -> TestGateway {
     let state = format!("state: {}\n{settings}", valkey.url());
     let running = limited(upstream, limits, &state);
     up(&running).await;
@@ -38,14 +38,14 @@ fn endless() -> Server {
     })
 }
 
-async fn up(running: &Running) {
+async fn up(running: &TestGateway) {
     let app = running.gateway.app();
-    soon(app.store.as_ref().unwrap().up()).await;
+    within_timeout(app.store.as_ref().unwrap().up()).await;
 }
 
-fn prompt(max_tokens: u64) -> Asked {
+fn prompt(max_tokens: u64) -> ClientRequest {
     let body = json!({"model": "m", "prompt": "Hello?", "max_tokens": max_tokens});
-    Asked::json(&body).key("key-one")
+    ClientRequest::json(&body).key("key-one")
 }
 
 fn left(answer: &Answer) -> u64 {
@@ -55,15 +55,15 @@ fn left(answer: &Answer) -> u64 {
 }
 
 /// What is left once nothing is reserved any more.
-async fn settled(running: &Running) -> u64 {
-    running.idle().await;
+async fn settled(running: &TestGateway) -> u64 {
+    running.wait_idle().await;
     running.gateway.app().limiter.settled().await;
-    let models = Asked::new("GET", "/v1/models").key("key-one");
+    let models = ClientRequest::new("GET", "/v1/models").key("key-one");
     left(&running.ask(&models).await)
 }
 
 /// The fixture's answer counts 17 tokens in and 57 out.
-async fn an_answer_costs_what_the_upstream_counted(running: &Running) {
+async fn an_answer_costs_what_the_upstream_counted(running: &TestGateway) {
     let mut answer = running.ask(&prompt(500)).await;
     // Two for the prompt's words, four for its message.
     assert_eq!(left(&answer), 494);
@@ -109,13 +109,13 @@ async fn tokens_are_reserved_and_settled_over_replicas() {
 async fn a_model_says_what_to_reserve_where_the_client_does_not() {
     let upstream = serve(&fast());
     let running = limited(&upstream, "{ tokens: 1k/day }", "");
-    let unbounded = Asked::prompt("m").key("key-one");
+    let unbounded = ClientRequest::prompt("m").key("key-one");
     // 1024 and the prompt are more than there are: then it is all.
     let answer = running.ask(&unbounded).await;
     assert_eq!((answer.status(), left(&answer)), (200, 0));
     let text = targets(&[upstream.addr()], "").replace("] }\n", "], reserve_tokens: 100 }\n");
     let limits = key("one", "key-one", ", limits: { tokens: 1k/day }");
-    let running = Running::start(&format!("{text}keys:\n{limits}"));
+    let running = TestGateway::start(&format!("{text}keys:\n{limits}"));
     assert_eq!(left(&running.ask(&unbounded).await), 894);
 }
 
@@ -160,7 +160,7 @@ async fn two_gateways_let_pass_what_one_would() {
             client.head().await.unwrap().status
         });
     }
-    let statuses = soon(asked.join_all()).await;
+    let statuses = within_timeout(asked.join_all()).await;
     let with = |status| statuses.iter().filter(|each| **each == status).count();
     assert_eq!((with(200), with(429)), (10, 30), "{statuses:?}");
 }

@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 
 use serde_json::{Value, json};
 
-use super::soon;
+use super::within_timeout;
 use crate::raw_client::{Head, RawClient};
 
 /// A request.
 #[derive(Debug, Clone)]
-pub struct Asked {
+pub struct ClientRequest {
     pub method: &'static str,
     pub path: String,
     pub headers: Vec<(&'static str, String)>,
@@ -38,7 +38,7 @@ pub struct Answer {
     items: VecDeque<Item>,
 }
 
-impl Asked {
+impl ClientRequest {
     pub fn new(method: &'static str, path: impl Into<String>) -> Self {
         Self {
             method,
@@ -119,7 +119,7 @@ impl Answer {
 
     /// The whole body of an answer that is no stream.
     pub async fn body(&mut self) -> Vec<u8> {
-        soon(self.client.body(&self.head)).await.unwrap()
+        within_timeout(self.client.body(&self.head)).await.unwrap()
     }
 
     /// The body of a refusal: what its `error` holds.
@@ -143,7 +143,7 @@ impl Answer {
 
     /// The next chunk as it was cut; `None` at the body's clean end.
     pub async fn chunk(&mut self) -> Option<String> {
-        let chunk = soon(self.client.chunk()).await.unwrap();
+        let chunk = within_timeout(self.client.chunk()).await.unwrap();
         chunk.map(|chunk| String::from_utf8(chunk).unwrap())
     }
 

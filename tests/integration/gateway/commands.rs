@@ -5,9 +5,9 @@ use std::net::TcpListener;
 use rustix::process::Signal;
 use sluicegate::fixture::Options;
 
-use super::client::{Answer, Asked, outcome, text};
+use super::client::{Answer, ClientRequest, outcome, text};
 use super::harness::targets;
-use super::program::{Program, Serving, TemporaryFile, run, run_with};
+use super::program::{GatewayProcess, Program, TemporaryFile, run, run_with};
 use crate::fixture_server::{fast, serve};
 use crate::raw_client::RawClient;
 
@@ -121,7 +121,7 @@ async fn the_demo_says_what_to_try_and_it_works() {
     let any = "127.0.0.1:0";
     let mut program = Program::start(&["--listen", any, "--admin-listen", any], &[]);
     let url = program
-        .says(|line| {
+        .wait_for_output(|line| {
             let url = line.trim().strip_prefix("curl -N '")?.strip_suffix('\'')?;
             Some(url.to_owned())
         })
@@ -130,7 +130,7 @@ async fn the_demo_says_what_to_try_and_it_works() {
     let (addr, path) = rest.split_at(rest.find('/').unwrap());
     let addr = addr.parse().unwrap();
     let mut client = RawClient::connect(addr).await.unwrap();
-    let asked = Asked::new("GET", path);
+    let asked = ClientRequest::new("GET", path);
     asked.send(&mut client).await;
     let head = client.head().await.unwrap();
     let mut answer = Answer::new(head, client);
@@ -160,7 +160,7 @@ async fn a_health_check_tells_ready_from_not() {
         ..fast()
     });
     let config = TemporaryFile::new(&targets(&[upstream.addr()], "drain: 1h"));
-    let mut serving = Serving::start(&config, &[]).await;
+    let mut serving = GatewayProcess::start(&config, &[]).await;
     let admin = serving.admin.to_string();
     let ended = run(&["healthcheck", "--admin", &admin]).await;
     assert_eq!((ended.status, ended.err.as_str()), (Some(0), ""));
@@ -169,10 +169,10 @@ async fn a_health_check_tells_ready_from_not() {
     let ended = run(&["healthcheck", "--admin", &clients]).await;
     assert_eq!(ended.status, Some(1));
 
-    let mut answer = serving.ask(&Asked::prompt("m")).await;
+    let mut answer = serving.ask(&ClientRequest::prompt("m")).await;
     answer.expect("start").await;
     serving.program.signal(Signal::TERM);
-    serving.program.logs("draining").await;
+    serving.program.wait_for_log("draining").await;
     let ended = run(&["healthcheck", "--admin", &admin]).await;
     assert_eq!(ended.status, Some(1));
     assert!(ended.err.contains("not ready"), "{}", ended.err);
@@ -191,9 +191,9 @@ async fn a_new_key_opens_what_its_entry_guards() {
     let upstream = serve(&fast());
     let keys = format!("keys:\n  {}", entry.replace('\n', "\n  "));
     let config = TemporaryFile::new(&targets(&[upstream.addr()], &keys));
-    let serving = Serving::start(&config, &[]).await;
-    assert_eq!(serving.ask(&Asked::prompt("m")).await.status(), 401);
-    let mut answer = serving.ask(&Asked::prompt("m").key(key)).await;
+    let serving = GatewayProcess::start(&config, &[]).await;
+    assert_eq!(serving.ask(&ClientRequest::prompt("m")).await.status(), 401);
+    let mut answer = serving.ask(&ClientRequest::prompt("m").key(key)).await;
     assert_eq!(outcome(&answer.events().await), "");
     assert!(!config_text(&config).contains(key));
 }
@@ -212,9 +212,9 @@ async fn an_answer_is_printed_as_it_comes_and_told_from_a_broken_one() {
     let mut printed = Vec::new();
     for (upstream, status, problem) in [(&whole, 0, ""), (&broken, 1, "stream_interrupted: ")] {
         let config = TemporaryFile::new(&targets(&[upstream.addr()], &keys));
-        let serving = Serving::start(&config, &[]).await;
+        let serving = GatewayProcess::start(&config, &[]).await;
         let url = format!("http://{}/", serving.clients);
-        let mut answer = serving.ask(&Asked::prompt("m").key(key)).await;
+        let mut answer = serving.ask(&ClientRequest::prompt("m").key(key)).await;
         let said = text(&answer.events().await);
 
         let asked = ["ask", "m", "Hello", "--url", &url, "--key", key];
@@ -248,7 +248,7 @@ async fn a_replay_ends_with_a_signal() {
     for signal in [Signal::TERM, Signal::INT] {
         let mut program = Program::start(&["replay", folder, "--listen", "127.0.0.1:0"], &[]);
         program
-            .says(|line| line.starts_with("http://").then_some(()))
+            .wait_for_output(|line| line.starts_with("http://").then_some(()))
             .await;
         program.signal(signal);
         assert_eq!(program.ended().await.status, Some(0));

@@ -3,13 +3,13 @@
 use serde_json::{Value, json};
 use sluicegate::config::{Config, Overrides};
 
-use super::client::{Asked, outcome, text};
-use super::harness::Running;
-use super::scripted::{Exchange, Scripted, event};
+use super::client::{ClientRequest, outcome, text};
+use super::harness::TestGateway;
+use super::scripted::{Exchange, ScriptedUpstream, event};
 
 /// The model `m` with two upstreams of that preset, or of none.
-fn config(upstreams: [&Scripted; 2], preset: &str, continues: &str) -> String {
-    let [a, b] = upstreams.map(Scripted::addr);
+fn config(upstreams: [&ScriptedUpstream; 2], preset: &str, continues: &str) -> String {
+    let [a, b] = upstreams.map(ScriptedUpstream::addr);
     format!(
         "upstreams:\n  a: {{ {preset}, base_url: 'http://{a}/v1' }}\n  \
          b: {{ {preset}, base_url: 'http://{b}/v1' }}\n\
@@ -21,7 +21,7 @@ fn config(upstreams: [&Scripted; 2], preset: &str, continues: &str) -> String {
 
 const PLAIN: &str = "wire: openai-chat";
 
-async fn begun(upstream: &Scripted, tokens: &[&str]) -> Exchange {
+async fn begun(upstream: &ScriptedUpstream, tokens: &[&str]) -> Exchange {
     let mut exchange = upstream.request().await;
     exchange.begin().await;
     for token in tokens {
@@ -36,8 +36,11 @@ fn body(exchange: &Exchange) -> Value {
 
 #[tokio::test]
 async fn another_target_goes_on_where_one_broke_off() {
-    let (a, b) = (Scripted::bind().await, Scripted::bind().await);
-    let running = Running::start(&config([&a, &b], PLAIN, "on"));
+    let (a, b) = (
+        ScriptedUpstream::bind().await,
+        ScriptedUpstream::bind().await,
+    );
+    let running = TestGateway::start(&config([&a, &b], PLAIN, "on"));
     let upstreams = async {
         // It breaks in the middle of an event.
         let mut broken = begun(&a, &["one ", "two "]).await;
@@ -69,14 +72,17 @@ async fn another_target_goes_on_where_one_broke_off() {
     assert_eq!(asked["messages"], messages);
     // Who comes back reads the same.
     let stream = events[0].data["stream"].as_str().unwrap();
-    let again = Asked::new("GET", format!("/v1/streams/{stream}/events"));
+    let again = ClientRequest::new("GET", format!("/v1/streams/{stream}/events"));
     assert_eq!(running.ask(&again).await.events().await, events);
 }
 
 #[tokio::test]
 async fn an_answer_that_breaks_off_again_is_gone_on_with_again_but_not_for_ever() {
-    let (a, b) = (Scripted::bind().await, Scripted::bind().await);
-    let running = Running::start(&config([&a, &b], PLAIN, "on"));
+    let (a, b) = (
+        ScriptedUpstream::bind().await,
+        ScriptedUpstream::bind().await,
+    );
+    let running = TestGateway::start(&config([&a, &b], PLAIN, "on"));
     let upstreams = async {
         drop(begun(&a, &["one"]).await);
         drop(begun(&b, &["two"]).await);
@@ -96,8 +102,11 @@ async fn an_answer_that_breaks_off_again_is_gone_on_with_again_but_not_for_ever(
 
 #[tokio::test]
 async fn what_broke_off_is_told_where_nobody_goes_on() {
-    let (a, b) = (Scripted::bind().await, Scripted::bind().await);
-    let running = Running::start(&config([&a, &b], PLAIN, "on"));
+    let (a, b) = (
+        ScriptedUpstream::bind().await,
+        ScriptedUpstream::bind().await,
+    );
+    let running = TestGateway::start(&config([&a, &b], PLAIN, "on"));
     let upstreams = async {
         drop(begun(&a, &["one"]).await);
         b.request().await.answer(500, "", "{}").await;
@@ -128,8 +137,11 @@ async fn calls_empty_answers_and_vendors_that_would_begin_anew_are_not_gone_on_w
         (PLAIN, "off", vec![&word]),
         (never, "on", vec![&word]),
     ] {
-        let (a, b) = (Scripted::bind().await, Scripted::bind().await);
-        let running = Running::start(&config([&a, &b], preset, continues));
+        let (a, b) = (
+            ScriptedUpstream::bind().await,
+            ScriptedUpstream::bind().await,
+        );
+        let running = TestGateway::start(&config([&a, &b], preset, continues));
         let upstreams = async {
             let mut exchange = begun(&a, &[]).await;
             for said in &said {
@@ -144,8 +156,11 @@ async fn calls_empty_answers_and_vendors_that_would_begin_anew_are_not_gone_on_w
 
 #[tokio::test]
 async fn a_stream_is_cancelled_while_another_target_is_asked_to_go_on() {
-    let (a, b) = (Scripted::bind().await, Scripted::bind().await);
-    let running = Running::start(&config([&a, &b], PLAIN, "on"));
+    let (a, b) = (
+        ScriptedUpstream::bind().await,
+        ScriptedUpstream::bind().await,
+    );
+    let running = TestGateway::start(&config([&a, &b], PLAIN, "on"));
     let upstreams = async {
         drop(begun(&a, &["one"]).await);
         b.request().await
@@ -153,7 +168,7 @@ async fn a_stream_is_cancelled_while_another_target_is_asked_to_go_on() {
     let (mut answer, asked) = tokio::join!(running.prompt(), upstreams);
     let start = answer.expect("start").await;
     let stream = start["stream"].as_str().unwrap();
-    let cancel = Asked::new("DELETE", format!("/v1/streams/{stream}"));
+    let cancel = ClientRequest::new("DELETE", format!("/v1/streams/{stream}"));
     assert_eq!(running.ask(&cancel).await.status(), 200);
     asked.closed().await;
     answer.expect("token").await;

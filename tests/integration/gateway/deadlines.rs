@@ -8,9 +8,9 @@ use socket2::{Domain, Socket, Type};
 use tokio::time::Instant;
 
 use super::client::{Answer, Event, Item, check_order, outcome, text};
-use super::harness::Running;
-use super::scripted::{Exchange, Scripted, event, finish, role, token};
-use super::soon;
+use super::harness::TestGateway;
+use super::scripted::{Exchange, ScriptedUpstream, event, finish, role, token};
+use super::within_timeout;
 use crate::fixture_server::{ANY_PORT, fast, serve};
 
 const KEEP_ALIVE: &str = "keep-alive";
@@ -57,7 +57,7 @@ async fn items(answer: &mut Answer) -> (Vec<Event>, usize) {
 #[tokio::test]
 async fn an_upstream_that_takes_no_connection_is_unavailable() {
     let (addr, _full) = blackhole();
-    let running = Running::before(&[addr], "timeouts: { connect: 200ms }");
+    let running = TestGateway::with_upstreams(&[addr], "timeouts: { connect: 200ms }");
     let mut answer = running.prompt().await;
     assert_eq!(code(&mut answer, 502).await, "upstream_unavailable");
 }
@@ -74,8 +74,9 @@ async fn a_first_token_that_does_not_come_is_a_timeout() {
         ),
     ];
     for (what, steps) in scripts {
-        let upstream = Scripted::bind().await;
-        let running = Running::before(&[upstream.addr()], "timeouts: { first_token: 200ms }");
+        let upstream = ScriptedUpstream::bind().await;
+        let running =
+            TestGateway::with_upstreams(&[upstream.addr()], "timeouts: { first_token: 200ms }");
         let answering = async {
             let mut exchange = upstream.request().await;
             for step in steps {
@@ -98,12 +99,12 @@ async fn silence_in_the_middle_is_a_stall() {
         fault: Some(Fault::Stall { after: 5 }),
         ..fast()
     });
-    let running = Running::before(&[upstream.addr()], "timeouts: { idle: 200ms }");
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "timeouts: { idle: 200ms }");
     let events = running.prompt().await.events().await;
     assert_eq!(outcome(&events), "stream_stalled");
     assert!(!text(&events).is_empty());
     assert_eq!(events.last().unwrap().data["error"]["retryable"], true);
-    soon(upstream.closed_by_client(1)).await;
+    within_timeout(upstream.closed_by_client(1)).await;
 }
 
 /// A summary that nobody asked for waits for raw text in its place; where none can come any more, it is
@@ -120,8 +121,8 @@ async fn what_was_held_back_is_told_before_a_stream_is_given_up() {
         ("timeouts: { idle: 500ms }", "stream_stalled"),
         ("timeouts: { total: 1s }", "stream_too_long"),
     ] {
-        let upstream = Scripted::bind().await;
-        let running = Running::start(&config(upstream.addr(), settings));
+        let upstream = ScriptedUpstream::bind().await;
+        let running = TestGateway::start(&config(upstream.addr(), settings));
         let answering = async {
             let mut exchange = upstream.request().await;
             exchange.begin().await;
@@ -153,7 +154,7 @@ async fn what_was_held_back_is_told_before_a_stream_is_given_up() {
 }
 
 /// A running exchange whose first token was read.
-async fn begun(upstream: &Scripted, running: &Running) -> (Answer, Exchange) {
+async fn begun(upstream: &ScriptedUpstream, running: &TestGateway) -> (Answer, Exchange) {
     let answering = async {
         let mut exchange = upstream.request().await;
         exchange.begin().await;
@@ -169,8 +170,8 @@ async fn begun(upstream: &Scripted, running: &Running) -> (Answer, Exchange) {
 #[tokio::test]
 async fn an_upstreams_comments_keep_its_stream_alive() {
     let idle = Duration::from_millis(400);
-    let upstream = Scripted::bind().await;
-    let running = Running::before(&[upstream.addr()], "timeouts: { idle: 400ms }");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "timeouts: { idle: 400ms }");
     let (mut answer, mut exchange) = begun(&upstream, &running).await;
     let mut beat = tokio::time::interval(idle / 8);
     let begin = Instant::now();
@@ -186,8 +187,8 @@ async fn an_upstreams_comments_keep_its_stream_alive() {
 
 #[tokio::test]
 async fn a_slow_first_token_does_not_count_as_idleness() {
-    let upstream = Scripted::bind().await;
-    let running = Running::before(&[upstream.addr()], "timeouts: { idle: 300ms }");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "timeouts: { idle: 300ms }");
     let answering = async {
         let mut exchange = upstream.request().await;
         exchange.begin().await;
@@ -205,8 +206,8 @@ async fn a_slow_first_token_does_not_count_as_idleness() {
 
 #[tokio::test]
 async fn an_endless_stream_ends_at_its_total() {
-    let upstream = Scripted::bind().await;
-    let running = Running::before(&[upstream.addr()], "timeouts: { total: 500ms }");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "timeouts: { total: 500ms }");
     let (mut answer, mut exchange) = begun(&upstream, &running).await;
     let burst = token("more and more of it").repeat(100);
     let sending = async move {
@@ -221,15 +222,15 @@ async fn an_endless_stream_ends_at_its_total() {
             }
         }
     };
-    let (last, ()) = soon(async { tokio::join!(reading, sending) }).await;
+    let (last, ()) = within_timeout(async { tokio::join!(reading, sending) }).await;
     assert_eq!(last.data["error"]["code"], "stream_too_long");
     assert_eq!(answer.event().await, None);
 }
 
 #[tokio::test]
 async fn a_quiet_stream_ends_at_its_total_too() {
-    let upstream = Scripted::bind().await;
-    let running = Running::before(&[upstream.addr()], "timeouts: { total: 300ms }");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "timeouts: { total: 300ms }");
     let (mut answer, exchange) = begun(&upstream, &running).await;
     let error = answer.expect("error").await;
     assert_eq!(error["error"]["code"], "stream_too_long");
@@ -242,15 +243,15 @@ async fn a_total_counts_from_the_request() {
         fault: Some(Fault::Hang),
         ..fast()
     });
-    let running = Running::before(&[upstream.addr()], "timeouts: { total: 200ms }");
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "timeouts: { total: 200ms }");
     let mut answer = running.prompt().await;
     assert_eq!(code(&mut answer, 502).await, "stream_too_long");
 }
 
 #[tokio::test]
 async fn without_a_total_a_stream_outlives_every_other_deadline() {
-    let upstream = Scripted::bind().await;
-    let running = Running::before(
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(
         &[upstream.addr()],
         "timeouts: { connect: 200ms, first_token: 200ms, idle: 400ms }\nheartbeat: 200ms",
     );
@@ -265,8 +266,8 @@ async fn without_a_total_a_stream_outlives_every_other_deadline() {
 
 #[tokio::test]
 async fn heartbeats_begin_before_anybody_answers() {
-    let upstream = Scripted::bind().await;
-    let running = Running::before(&[upstream.addr()], "heartbeat: 100ms");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "heartbeat: 100ms");
     let mut answer = running.prompt().await;
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.header("content-type"), "text/event-stream");
@@ -290,7 +291,7 @@ async fn a_failure_behind_a_heartbeat_is_an_event() {
         fault: Some(Fault::Hang),
         ..fast()
     });
-    let running = Running::before(
+    let running = TestGateway::with_upstreams(
         &[upstream.addr()],
         "timeouts: { first_token: 500ms }\nheartbeat: 100ms",
     );
@@ -313,8 +314,8 @@ async fn every_failure_behind_a_heartbeat_is_an_event() {
         (429, "upstream_rate_limited"),
         (500, "upstream_unavailable"),
     ] {
-        let upstream = Scripted::bind().await;
-        let running = Running::before(&[upstream.addr()], "heartbeat: 50ms");
+        let upstream = ScriptedUpstream::bind().await;
+        let running = TestGateway::with_upstreams(&[upstream.addr()], "heartbeat: 50ms");
         let mut answer = running.prompt().await;
         assert_eq!(answer.chunk().await.unwrap(), ": keep-alive\n\n");
         let mut exchange = upstream.request().await;
@@ -335,8 +336,8 @@ async fn every_failure_behind_a_heartbeat_is_an_event() {
 
 #[tokio::test]
 async fn a_running_stream_does_not_beat() {
-    let upstream = Scripted::bind().await;
-    let running = Running::before(&[upstream.addr()], "heartbeat: 500ms");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "heartbeat: 500ms");
     let (mut answer, mut exchange) = begun(&upstream, &running).await;
     let sending = async {
         for _ in 0..20 {

@@ -3,23 +3,23 @@
 
 use serde_json::{Value, json};
 
-use super::client::Asked;
-use super::harness::Running;
-use super::scripted::Scripted;
+use super::client::ClientRequest;
+use super::harness::TestGateway;
+use super::scripted::ScriptedUpstream;
 
 /// The model `m`, answered by an upstream that speaks Anthropic's protocol.
-fn before(upstream: &Scripted, settings: &str) -> Running {
-    Running::start(&format!(
+fn before(upstream: &ScriptedUpstream, settings: &str) -> TestGateway {
+    TestGateway::start(&format!(
         "upstreams:\n  a: {{ wire: anthropic-messages, base_url: 'http://{}', api_key: k }}\n\
          models:\n  m: {{ targets: [ {{ upstream: a, model: theirs }} ] }}\n{settings}\n",
         upstream.addr()
     ))
 }
 
-fn messages(body: &Value) -> Asked {
-    Asked {
+fn messages(body: &Value) -> ClientRequest {
+    ClientRequest {
         body: body.to_string().into_bytes(),
-        ..Asked::new("POST", "/v1/messages?beta=true")
+        ..ClientRequest::new("POST", "/v1/messages?beta=true")
     }
 }
 
@@ -46,7 +46,7 @@ fn text(text: &str) -> String {
 
 #[tokio::test]
 async fn an_upstream_of_the_same_protocol_gets_the_clients_own_words() {
-    let upstream = Scripted::bind().await;
+    let upstream = ScriptedUpstream::bind().await;
     let running = before(&upstream, "");
     let asked = messages(&hello(false)).header("anthropic-beta", "context-1m, files");
     let asked = asked.header("anthropic-version", "2023-06-01");
@@ -90,7 +90,7 @@ async fn an_upstream_of_the_same_protocol_gets_the_clients_own_words() {
 
 #[tokio::test]
 async fn a_ping_may_come_before_everything() {
-    let upstream = Scripted::bind().await;
+    let upstream = ScriptedUpstream::bind().await;
     let running = before(&upstream, "heartbeat: 50ms");
     let asked = messages(&hello(true));
     let waiting = async {
@@ -124,7 +124,7 @@ async fn what_an_encoder_keeps_is_bounded() {
         ("/v1/chat/completions", false),
         ("/v1/ui-messages", true),
     ] {
-        let upstream = Scripted::bind().await;
+        let upstream = ScriptedUpstream::bind().await;
         let running = before(&upstream, "limits: { frame: 4KiB }");
         let body = match path {
             "/v1/messages" => hello(stream),
@@ -135,9 +135,9 @@ async fn what_an_encoder_keeps_is_bounded() {
             }
             _ => json!({"model": "m", "input": "Hi", "stream": stream}),
         };
-        let asked = Asked {
+        let asked = ClientRequest {
             body: body.to_string().into_bytes(),
-            ..Asked::new("POST", path)
+            ..ClientRequest::new("POST", path)
         };
         let answering = async {
             let mut exchange = upstream.request().await;

@@ -4,10 +4,10 @@ use http::StatusCode;
 use serde_json::json;
 use sluicegate::fixture::{Fault, Options};
 
-use super::client::{Asked, outcome, text};
-use super::harness::Running;
-use super::scripted::{Exchange, Scripted, event, role};
-use super::soon;
+use super::client::{ClientRequest, outcome, text};
+use super::harness::TestGateway;
+use super::scripted::{Exchange, ScriptedUpstream, event, role};
+use super::within_timeout;
 use crate::fixture_server::{fast, serve};
 
 fn broken(fault: Fault) -> Options {
@@ -45,7 +45,7 @@ async fn a_target_that_fails_before_its_first_content_is_passed_over() {
         Fault::Garbage { after: 0 },
     ] {
         let bad = serve(&broken(fault));
-        let running = Running::before(
+        let running = TestGateway::with_upstreams(
             &[bad.addr(), good.addr()],
             "timeouts: { first_token: 300ms }",
         );
@@ -116,8 +116,8 @@ async fn what_an_upstream_says_wrongly_under_200_is_passed_over() {
         }),
     ];
     for (what, script) in scripts {
-        let bad = Scripted::bind().await;
-        let running = Running::before(&[bad.addr(), good.addr()], "");
+        let bad = ScriptedUpstream::bind().await;
+        let running = TestGateway::with_upstreams(&[bad.addr(), good.addr()], "");
         let answering = async { script(bad.request().await).await };
         let (mut answer, ()) = tokio::join!(running.prompt(), answering);
         let events = answer.events().await;
@@ -159,8 +159,8 @@ async fn an_answer_without_a_word_is_told_by_a_plain_status() {
         ),
     ];
     for (what, code, script) in scripts {
-        let bad = Scripted::bind().await;
-        let running = Running::before(&[bad.addr()], "");
+        let bad = ScriptedUpstream::bind().await;
+        let running = TestGateway::with_upstreams(&[bad.addr()], "");
         let answering = async { script(bad.request().await).await };
         let (mut answer, ()) = tokio::join!(running.prompt(), answering);
         assert_eq!(answer.status(), 502, "{what}");
@@ -175,7 +175,7 @@ async fn a_request_that_was_refused_for_itself_is_refused_by_all() {
     for refused in [400, 413, 422] {
         let bad = serve(&broken(status(refused)));
         let good = serve(&fast());
-        let running = Running::before(&[bad.addr(), good.addr()], "");
+        let running = TestGateway::with_upstreams(&[bad.addr(), good.addr()], "");
         let mut answer = running.prompt().await;
         assert_eq!(answer.status(), refused);
         let error = answer.error().await;
@@ -191,7 +191,7 @@ async fn a_request_that_was_refused_for_itself_is_refused_by_all() {
 #[tokio::test]
 async fn when_all_are_rate_limiting_the_longest_wait_is_told() {
     let limiting = async |after: &str| {
-        let upstream = Scripted::bind().await;
+        let upstream = ScriptedUpstream::bind().await;
         let (addr, header) = (upstream.addr(), format!("retry-after: {after}\r\n"));
         let answering = async move {
             let mut exchange = upstream.request().await;
@@ -204,7 +204,7 @@ async fn when_all_are_rate_limiting_the_longest_wait_is_told() {
     let (a, first) = limiting("3").await;
     let (b, second) = limiting("41.2").await;
     let (c, third) = limiting("7").await;
-    let running = Running::before(&[a, b, c], "");
+    let running = TestGateway::with_upstreams(&[a, b, c], "");
     let (mut answer, ..) = tokio::join!(running.prompt(), first, second, third);
     assert_eq!(answer.status(), 429);
     assert_eq!(answer.header("retry-after"), "42");
@@ -218,7 +218,7 @@ async fn a_mix_of_failures_is_not_called_rate_limiting() {
     for mix in [[429, 500], [500, 429]] {
         let targets = mix.map(|code| serve(&broken(status(code))));
         let addrs = [targets[0].addr(), targets[1].addr()];
-        let mut answer = Running::before(&addrs, "").prompt().await;
+        let mut answer = TestGateway::with_upstreams(&addrs, "").prompt().await;
         assert_eq!(answer.status(), 502, "{mix:?}");
         assert_eq!(answer.error().await["code"], "upstream_unavailable");
     }
@@ -228,7 +228,9 @@ async fn a_mix_of_failures_is_not_called_rate_limiting() {
 async fn a_refused_credential_is_the_gateways_own_affair() {
     for code in [401, 402, 403] {
         let upstream = serve(&broken(status(code)));
-        let mut answer = Running::before(&[upstream.addr()], "").prompt().await;
+        let mut answer = TestGateway::with_upstreams(&[upstream.addr()], "")
+            .prompt()
+            .await;
         assert_eq!(answer.status(), 502);
         assert!(!answer.has("www-authenticate"));
         let error = answer.error().await;
@@ -252,7 +254,8 @@ async fn after_content_there_is_no_second_try() {
     ] {
         let bad = serve(&broken(fault));
         let good = serve(&fast());
-        let running = Running::before(&[bad.addr(), good.addr()], "timeouts: { idle: 200ms }");
+        let running =
+            TestGateway::with_upstreams(&[bad.addr(), good.addr()], "timeouts: { idle: 200ms }");
         let events = running.prompt().await.events().await;
         assert_eq!(events[0].data["upstream"], "a", "{fault:?}");
         assert!(!text(&events).is_empty(), "{fault:?}");
@@ -263,8 +266,8 @@ async fn after_content_there_is_no_second_try() {
 
 #[tokio::test]
 async fn a_reused_connection_that_breaks_is_not_tried_again() {
-    let upstream = Scripted::bind().await;
-    let running = Running::before(&[upstream.addr()], "");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let answering = async {
         let mut exchange = upstream.request().await;
         exchange.begin_and_stay().await;
@@ -276,7 +279,7 @@ async fn a_reused_connection_that_breaks_is_not_tried_again() {
     };
     let asking = async {
         running.prompt().await.events().await;
-        running.idle().await;
+        running.wait_idle().await;
         let mut answer = running.prompt().await;
         assert_eq!(answer.status(), 502);
         assert_eq!(answer.error().await["code"], "upstream_unavailable");
@@ -288,8 +291,8 @@ async fn a_reused_connection_that_breaks_is_not_tried_again() {
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
     let elsewhere = serve(&fast());
-    let upstream = Scripted::bind().await;
-    let running = Running::before(&[upstream.addr()], "");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     for code in [301, 307, 308] {
         let location = format!(
             "location: http://{}/v1/chat/completions\r\n",
@@ -310,15 +313,15 @@ async fn a_redirect_is_not_followed() {
 async fn failover_goes_on_behind_the_heartbeats() {
     let slow = serve(&broken(Fault::Hang));
     let good = serve(&fast());
-    let running = Running::before(
+    let running = TestGateway::with_upstreams(
         &[slow.addr(), good.addr()],
         "timeouts: { first_token: 300ms }\nheartbeat: 50ms",
     );
-    let mut answer = running.ask(&Asked::prompt("m")).await;
+    let mut answer = running.ask(&ClientRequest::prompt("m")).await;
     let events = answer.events().await;
     assert_eq!(events[0].data["upstream"], "b");
     assert_eq!(outcome(&events), "");
-    soon(slow.closed_by_client(1)).await;
+    within_timeout(slow.closed_by_client(1)).await;
     let failures = "sluicegate_upstream_failures_total{upstream=\"a\",code=\"upstream_timeout\"}";
     assert_eq!(running.metric(failures).await, 1.0);
 }

@@ -8,20 +8,20 @@ use sluicegate::config::{Config, Overrides};
 use sluicegate::server::{self, Listener};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::client::{Answer, Asked};
-use super::soon;
+use super::client::{Answer, ClientRequest};
+use super::within_timeout;
 use crate::fixture_server::ANY_PORT;
 use crate::raw_client::RawClient;
 
 /// A gateway that serves until it is dropped.
-pub struct Running {
+pub struct TestGateway {
     pub gateway: Arc<Gateway>,
     pub clients: SocketAddr,
     pub admin: SocketAddr,
     _stop: DropGuard,
 }
 
-impl Running {
+impl TestGateway {
     /// Begins to serve with a config's text, without addresses.
     pub fn start(text: &str) -> Self {
         // The first test of the process installs it.
@@ -35,8 +35,8 @@ impl Running {
             addr
         };
         Self {
-            clients: serve(server::clients(Arc::clone(&gateway))),
-            admin: serve(server::admin(Arc::clone(&gateway))),
+            clients: serve(server::client_router(Arc::clone(&gateway))),
+            admin: serve(server::admin_router(Arc::clone(&gateway))),
             _stop: stop.drop_guard(),
             gateway,
         }
@@ -44,14 +44,14 @@ impl Running {
 
     /// The model `m` with these upstreams as its targets, in this order. They are named `a`, `b`, …,
     /// speak `openai-chat` and are asked for the model `text`. `settings` are more lines.
-    pub fn before(upstreams: &[SocketAddr], settings: &str) -> Self {
+    pub fn with_upstreams(upstreams: &[SocketAddr], settings: &str) -> Self {
         Self::start(&targets(upstreams, settings))
     }
 
-    /// As [`Running::before`], with streams that can be come back to: `resume` is what the config
+    /// As [`TestGateway::with_upstreams`], with streams that can be come back to: `resume` is what the config
     /// says of that.
-    pub fn keeping(upstreams: &[SocketAddr], resume: &str, settings: &str) -> Self {
-        Self::start(&kept_targets(upstreams, resume, settings))
+    pub fn with_resume(upstreams: &[SocketAddr], resume: &str, settings: &str) -> Self {
+        Self::start(&resumable_targets(upstreams, resume, settings))
     }
 
     /// Puts another config in force.
@@ -60,8 +60,8 @@ impl Running {
     }
 
     /// Sends a request and waits for the answer's head.
-    pub async fn ask(&self, asked: &Asked) -> Answer {
-        soon(async {
+    pub async fn ask(&self, asked: &ClientRequest) -> Answer {
+        within_timeout(async {
             let mut client = RawClient::connect(self.clients).await.unwrap();
             asked.send(&mut client).await;
             let head = client.head().await.unwrap();
@@ -72,7 +72,7 @@ impl Running {
 
     /// Asks the model `m`.
     pub async fn prompt(&self) -> Answer {
-        self.ask(&Asked::prompt("m")).await
+        self.ask(&ClientRequest::prompt("m")).await
     }
 
     /// One page of the admin listener.
@@ -86,8 +86,8 @@ impl Running {
     }
 
     /// Waits until no stream is open and every permit has come back.
-    pub async fn idle(&self) {
-        soon(async {
+    pub async fn wait_idle(&self) {
+        within_timeout(async {
             while self.gateway.app().limiter.open_streams() > 0
                 || self.metric("sluicegate_open_streams").await > 0.0
             {
@@ -98,13 +98,13 @@ impl Running {
     }
 }
 
-/// A config's text for [`Running::before`].
+/// A config's text for [`TestGateway::with_upstreams`].
 pub fn targets(upstreams: &[SocketAddr], settings: &str) -> String {
-    kept_targets(upstreams, "{ window: 0s }", settings)
+    resumable_targets(upstreams, "{ window: 0s }", settings)
 }
 
-/// A config's text for [`Running::keeping`].
-pub fn kept_targets(upstreams: &[SocketAddr], resume: &str, settings: &str) -> String {
+/// A config's text for [`TestGateway::with_resume`].
+pub fn resumable_targets(upstreams: &[SocketAddr], resume: &str, settings: &str) -> String {
     let named = || (b'a'..).map(char::from).zip(upstreams);
     let declared: String = named()
         .map(|(name, addr)| {
@@ -122,7 +122,7 @@ pub fn kept_targets(upstreams: &[SocketAddr], resume: &str, settings: &str) -> S
 }
 
 pub async fn page(addr: SocketAddr, path: &str) -> (u16, String) {
-    soon(async {
+    within_timeout(async {
         let mut client = RawClient::connect(addr).await.unwrap();
         client.send("GET", path, "").await.unwrap();
         let head = client.head().await.unwrap();

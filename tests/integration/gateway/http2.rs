@@ -13,9 +13,9 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use super::client::{Event, check_order, outcome, parsed, text};
-use super::harness::Running;
-use super::scripted::{Exchange, Scripted, token};
-use super::soon;
+use super::harness::TestGateway;
+use super::scripted::{Exchange, ScriptedUpstream, token};
+use super::within_timeout;
 use crate::raw_client::RawClient;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -44,7 +44,8 @@ impl Client {
             // As every client in use has it: else what one answer may send is taken by another.
             .initial_connection_window_size(100 * WINDOW)
             .handshake(stream);
-        let (requests, connection): (_, Connection<_, _>) = soon(handshake).await.unwrap();
+        let (requests, connection): (_, Connection<_, _>) =
+            within_timeout(handshake).await.unwrap();
         Self {
             requests,
             ended: tokio::spawn(connection),
@@ -57,7 +58,7 @@ impl Client {
         request: Request<()>,
         body: Option<Value>,
     ) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
-        let mut requests = soon(self.requests.clone().ready()).await?;
+        let mut requests = within_timeout(self.requests.clone().ready()).await?;
         let (answer, mut sent) = requests.send_request(request, body.is_none())?;
         if let Some(body) = body {
             sent.send_data(body.to_string().into(), true)?;
@@ -68,7 +69,7 @@ impl Client {
     async fn ask(&self, request: Request<()>, body: Option<Value>) -> Answer {
         let (answer, sent) = self.send(request, body).await.unwrap();
         Answer {
-            response: soon(answer).await.unwrap(),
+            response: within_timeout(answer).await.unwrap(),
             sent,
             bytes: Vec::new(),
         }
@@ -83,7 +84,7 @@ impl Client {
     }
 
     /// Asks, and has the upstream begin its answer with a token.
-    async fn begun(&self, upstream: &Scripted) -> (Answer, Exchange) {
+    async fn begun(&self, upstream: &ScriptedUpstream) -> (Answer, Exchange) {
         let answering = async {
             let mut exchange = upstream.request().await;
             exchange.begin().await;
@@ -102,7 +103,7 @@ impl Answer {
     /// More of the body; `None` behind its end.
     async fn more(&mut self) -> Option<Result<(), h2::Error>> {
         let body = self.response.body_mut();
-        Some(match soon(body.data()).await? {
+        Some(match within_timeout(body.data()).await? {
             Ok(bytes) => {
                 self.bytes.extend_from_slice(&bytes);
                 body.flow_control().release_capacity(bytes.len())
@@ -147,8 +148,8 @@ fn prompt() -> Value {
 
 #[tokio::test]
 async fn streams_share_one_connection() {
-    let upstream = Scripted::bind().await;
-    let running = Running::before(&[upstream.addr()], "");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let client = Client::connect(running.clients).await;
     let mut open = Vec::new();
     for _ in 0..20 {
@@ -167,14 +168,14 @@ async fn streams_share_one_connection() {
         check_order(&events);
         assert_eq!((text(&events).as_str(), outcome(&events)), ("one two", ""));
     }
-    running.idle().await;
+    running.wait_idle().await;
     // The connection goes on behind its streams.
     assert_eq!(client.get("/v1/models").await.status(), 200);
 }
 
 #[tokio::test]
 async fn all_that_http1_answers_is_answered() {
-    let running = Running::before(&[Scripted::bind().await.addr()], "");
+    let running = TestGateway::with_upstreams(&[ScriptedUpstream::bind().await.addr()], "");
     let client = Client::connect(running.clients).await;
     for (method, path, status) in [
         ("GET", "/", 200),
@@ -203,8 +204,8 @@ async fn all_that_http1_answers_is_answered() {
 
 #[tokio::test]
 async fn a_reset_cancels_its_upstream_and_no_other() {
-    let upstream = Scripted::bind().await;
-    let running = Running::before(&[upstream.addr()], "");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let client = Client::connect(running.clients).await;
     let (mut staying, mut other) = client.begun(&upstream).await;
     // In the middle of an answer.
@@ -219,7 +220,7 @@ async fn a_reset_cancels_its_upstream_and_no_other() {
     left.closed().await;
     other.finish().await;
     assert_eq!(outcome(&staying.events().await), "");
-    running.idle().await;
+    running.wait_idle().await;
     let cancelled =
         "sluicegate_streams_total{dialect=\"native\",model=\"m\",outcome=\"cancelled\"}";
     assert_eq!(running.metric(cancelled).await, 2.0);
@@ -227,21 +228,21 @@ async fn a_reset_cancels_its_upstream_and_no_other() {
 
 #[tokio::test]
 async fn a_connection_that_breaks_cancels_all_its_upstreams() {
-    let upstream = Scripted::bind().await;
-    let running = Running::before(&[upstream.addr()], "");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let client = Client::connect(running.clients).await;
     let (_one, left) = client.begun(&upstream).await;
     let (_two, also_left) = client.begun(&upstream).await;
     client.ended.abort();
     left.closed().await;
     also_left.closed().await;
-    running.idle().await;
+    running.wait_idle().await;
 }
 
 #[tokio::test]
 async fn a_stream_is_resumed_over_another_connection() {
-    let upstream = Scripted::bind().await;
-    let running = Running::keeping(&[upstream.addr()], "{ window: 30s }", "");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_resume(&[upstream.addr()], "{ window: 30s }", "");
     let client = Client::connect(running.clients).await;
     let (mut answer, mut exchange) = client.begun(&upstream).await;
     answer.until("token").await;
@@ -262,8 +263,8 @@ async fn a_stream_is_resumed_over_another_connection() {
 #[tokio::test]
 async fn answers_that_nobody_reads_hold_up_no_other() {
     const WHOLE: usize = 32 * 1024 * 1024;
-    let upstream = Scripted::bind().await;
-    let running = Running::before(&[upstream.addr()], "");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let client = Client::connect(running.clients).await;
     let words = token(&"words ".repeat(2000));
     let mut unread = Vec::new();
@@ -308,9 +309,9 @@ async fn answers_that_nobody_reads_hold_up_no_other() {
 
 #[tokio::test]
 async fn limits_count_requests_and_not_connections() {
-    let upstream = Scripted::bind().await;
+    let upstream = ScriptedUpstream::bind().await;
     let settings = "limits: { streams: 2, per_ip: { requests: 3/min } }";
-    let running = Running::before(&[upstream.addr()], settings);
+    let running = TestGateway::with_upstreams(&[upstream.addr()], settings);
     let client = Client::connect(running.clients).await;
     let _first = client.begun(&upstream).await;
     let _second = client.begun(&upstream).await;
@@ -325,8 +326,8 @@ async fn limits_count_requests_and_not_connections() {
 
 #[tokio::test]
 async fn a_draining_gateway_sends_its_clients_away_and_ends_what_is_open() {
-    let upstream = Scripted::bind().await;
-    let running = Running::before(&[upstream.addr()], "");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let client = Client::connect(running.clients).await;
     let (mut answer, mut exchange) = client.begun(&upstream).await;
     running.gateway.draining.cancel();
@@ -334,7 +335,7 @@ async fn a_draining_gateway_sends_its_clients_away_and_ends_what_is_open() {
     assert_eq!(refused.status(), 503);
     assert!(refused.body().await.contains("draining"));
     // The next one is told by the connection itself.
-    soon(async {
+    within_timeout(async {
         loop {
             match client.send(post(), Some(prompt())).await {
                 Ok((answer, _)) => match answer.await {
@@ -351,12 +352,12 @@ async fn a_draining_gateway_sends_its_clients_away_and_ends_what_is_open() {
     let events = answer.events().await;
     assert_eq!((text(&events).as_str(), outcome(&events)), ("one two", ""));
     // And behind it the connection ends.
-    soon(client.ended).await.unwrap().unwrap();
+    within_timeout(client.ended).await.unwrap().unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_does_not_say_what_it_wants_is_closed() {
-    let running = Running::before(&[Scripted::bind().await.addr()], "");
+    let running = TestGateway::with_upstreams(&[ScriptedUpstream::bind().await.addr()], "");
     for said in [&b""[..], &PREFACE[..1], &PREFACE[..20]] {
         let mut client = RawClient::connect(running.clients).await.unwrap();
         client.write(said).await.unwrap();
@@ -366,7 +367,7 @@ async fn a_client_that_does_not_say_what_it_wants_is_closed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_preface_that_comes_byte_by_byte_has_as_long_as_any_head() {
-    let running = Running::before(&[Scripted::bind().await.addr()], "");
+    let running = TestGateway::with_upstreams(&[ScriptedUpstream::bind().await.addr()], "");
     let mut stream = TcpStream::connect(running.clients).await.unwrap();
     let begun = tokio::time::Instant::now();
     // The gateway has closed the connection once a byte cannot be written.
@@ -382,7 +383,7 @@ async fn a_preface_that_comes_byte_by_byte_has_as_long_as_any_head() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_idles_or_says_nothing_more_is_closed() {
-    let running = Running::before(&[Scripted::bind().await.addr()], "");
+    let running = TestGateway::with_upstreams(&[ScriptedUpstream::bind().await.addr()], "");
     let client = Client::connect(running.clients).await;
     let mut answer = client.get("/v1/models").await;
     answer.body().await;
@@ -395,14 +396,14 @@ async fn a_connection_that_idles_or_says_nothing_more_is_closed() {
 
 #[tokio::test]
 async fn what_only_looks_like_http2_is_refused() {
-    let running = Running::before(&[Scripted::bind().await.addr()], "");
+    let running = TestGateway::with_upstreams(&[ScriptedUpstream::bind().await.addr()], "");
     for said in [
         "PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n",
         "PRI * HTTP/2.0\r\nhost: x\r\n\r\n",
     ] {
         let mut client = RawClient::connect(running.clients).await.unwrap();
         client.write(said.as_bytes()).await.unwrap();
-        soon(client.closed()).await;
+        within_timeout(client.closed()).await;
     }
     // A request whose beginning is a preface's, in two pieces.
     let mut client = RawClient::connect(running.clients).await.unwrap();
@@ -410,5 +411,5 @@ async fn what_only_looks_like_http2_is_refused() {
     tokio::task::yield_now().await;
     let rest = b"UT /v1/streams HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n";
     client.write(rest).await.unwrap();
-    assert_eq!(soon(client.head()).await.unwrap().status, 405);
+    assert_eq!(within_timeout(client.head()).await.unwrap().status, 405);
 }

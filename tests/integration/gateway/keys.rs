@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use sluicegate::fixture::Server;
 
-use super::client::{Asked, outcome};
-use super::harness::Running;
+use super::client::{ClientRequest, outcome};
+use super::harness::TestGateway;
 use crate::fixture_server::{fast, serve};
 
 /// A line of `keys`, with more settings behind a comma.
@@ -16,9 +16,9 @@ pub fn key(name: &str, key: &str, more: &str) -> String {
 }
 
 /// Models `fast`, `slow` and `local/*` for the keys `everything`, and `some-models`.
-fn guarded() -> (Server, Running) {
+fn guarded() -> (Server, TestGateway) {
     let upstream = serve(&fast());
-    let running = Running::start(&format!(
+    let running = TestGateway::start(&format!(
         "upstreams:\n  a: {{ wire: openai-chat, base_url: 'http://{}', api_key: upstreams-own }}\n\
          models:\n  fast: {{ targets: [ {{ upstream: a, model: text }} ] }}\n  \
          slow: {{ targets: [ {{ upstream: a, model: text }} ] }}\n  \
@@ -35,20 +35,20 @@ fn guarded() -> (Server, Running) {
 async fn without_a_known_key_nothing_is_even_read() {
     let (upstream, running) = guarded();
     let refused = [
-        Asked::prompt("fast"),
-        Asked::bytes("no JSON"),
-        Asked::bytes(""),
-        Asked::prompt("no such model"),
-        Asked::prompt("fast").key("key-wrong"),
-        Asked::prompt("fast").key(""),
-        Asked::prompt("fast").header("authorization", "Basic a2V5LW9uZQ=="),
-        Asked::prompt("fast").header("authorization", "key-one"),
-        Asked::prompt("fast").header("x-api-key", "key-onE"),
-        Asked::prompt("fast").header("x-api-key", ""),
-        Asked::prompt("fast").key("\u{e9}\u{e9}"),
-        Asked::prompt("fast").header("last-event-id", "st_aaaaaaaaaaaaaaaaaaaaaaaaaa.1"),
-        Asked::new("GET", "/v1/streams?model=fast&prompt=Hello&key=key-one"),
-        Asked::new("GET", "/v1/models"),
+        ClientRequest::prompt("fast"),
+        ClientRequest::bytes("no JSON"),
+        ClientRequest::bytes(""),
+        ClientRequest::prompt("no such model"),
+        ClientRequest::prompt("fast").key("key-wrong"),
+        ClientRequest::prompt("fast").key(""),
+        ClientRequest::prompt("fast").header("authorization", "Basic a2V5LW9uZQ=="),
+        ClientRequest::prompt("fast").header("authorization", "key-one"),
+        ClientRequest::prompt("fast").header("x-api-key", "key-onE"),
+        ClientRequest::prompt("fast").header("x-api-key", ""),
+        ClientRequest::prompt("fast").key("\u{e9}\u{e9}"),
+        ClientRequest::prompt("fast").header("last-event-id", "st_aaaaaaaaaaaaaaaaaaaaaaaaaa.1"),
+        ClientRequest::new("GET", "/v1/streams?model=fast&prompt=Hello&key=key-one"),
+        ClientRequest::new("GET", "/v1/models"),
     ];
     for asked in &refused {
         let mut answer = running.ask(asked).await;
@@ -67,9 +67,9 @@ async fn without_a_known_key_nothing_is_even_read() {
 async fn a_key_is_taken_in_both_forms() {
     let (_upstream, running) = guarded();
     for asked in [
-        Asked::prompt("fast").key("key-one"),
-        Asked::prompt("fast").header("authorization", "bearer key-one"),
-        Asked::prompt("fast").header("x-api-key", "key-one"),
+        ClientRequest::prompt("fast").key("key-one"),
+        ClientRequest::prompt("fast").header("authorization", "bearer key-one"),
+        ClientRequest::prompt("fast").header("x-api-key", "key-one"),
     ] {
         let mut answer = running.ask(&asked).await;
         assert_eq!(outcome(&answer.events().await), "");
@@ -91,7 +91,7 @@ async fn a_key_may_use_its_models_only() {
         ("key-one", "FAST", 404, "not_found"),
     ] {
         let before = upstream.request_count();
-        let mut answer = running.ask(&Asked::prompt(model).key(key)).await;
+        let mut answer = running.ask(&ClientRequest::prompt(model).key(key)).await;
         assert_eq!(answer.status(), status, "{key} {model}");
         if status == 200 {
             assert_eq!(outcome(&answer.events().await), code);
@@ -109,7 +109,7 @@ async fn a_key_sees_its_models_only() {
         ("key-one", json!(["fast", "slow", "local/*"])),
         ("key-two", json!(["fast", "local/*"])),
     ] {
-        let asked = Asked::new("GET", "/v1/models").key(key);
+        let asked = ClientRequest::new("GET", "/v1/models").key(key);
         let mut answer = running.ask(&asked).await;
         assert_eq!(answer.status(), 200);
         assert_eq!(answer.header("content-type"), "application/json");
@@ -128,7 +128,7 @@ async fn a_key_sees_its_models_only() {
 #[tokio::test]
 async fn nothing_of_the_caller_goes_upstream_but_the_request() {
     let (upstream, running) = guarded();
-    let asked = Asked::prompt("fast")
+    let asked = ClientRequest::prompt("fast")
         .key("key-one")
         .header("x-api-key", "key-two")
         .header("cookie", "session=1")
@@ -164,8 +164,8 @@ async fn nothing_of_the_caller_goes_upstream_but_the_request() {
 #[tokio::test]
 async fn an_upstream_without_a_credential_gets_none() {
     let upstream = serve(&fast());
-    let running = Running::before(&[upstream.addr()], "");
-    let asked = Asked::prompt("m")
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
+    let asked = ClientRequest::prompt("m")
         .key("callers-key")
         .header("x-api-key", "callers-key");
     running.ask(&asked).await.events().await;

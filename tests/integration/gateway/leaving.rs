@@ -9,10 +9,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 
-use super::client::{Asked, check_order, outcome, parsed};
-use super::harness::Running;
-use super::scripted::{Scripted, finish, role, token};
-use super::soon;
+use super::client::{ClientRequest, check_order, outcome, parsed};
+use super::harness::TestGateway;
+use super::scripted::{ScriptedUpstream, finish, role, token};
+use super::within_timeout;
 use crate::fixture_server::{fast, serve};
 use crate::raw_client::RawClient;
 
@@ -22,10 +22,10 @@ const CANCELLED: &str =
 #[tokio::test]
 async fn a_client_that_leaves_before_the_answer_cancels_its_upstream() {
     for steps in 0..3 {
-        let upstream = Scripted::bind().await;
-        let running = Running::before(&[upstream.addr()], "limits: { streams: 1 }");
+        let upstream = ScriptedUpstream::bind().await;
+        let running = TestGateway::with_upstreams(&[upstream.addr()], "limits: { streams: 1 }");
         let mut client = RawClient::connect(running.clients).await.unwrap();
-        Asked::prompt("m").send(&mut client).await;
+        ClientRequest::prompt("m").send(&mut client).await;
         let mut exchange = upstream.request().await;
         if steps > 0 {
             exchange.begin().await;
@@ -35,7 +35,7 @@ async fn a_client_that_leaves_before_the_answer_cancels_its_upstream() {
         }
         drop(client);
         exchange.closed().await;
-        running.idle().await;
+        running.wait_idle().await;
         assert_eq!(running.metric(CANCELLED).await, 1.0, "after {steps} steps");
         assert!(!upstream.was_asked_again());
     }
@@ -47,27 +47,30 @@ async fn a_client_that_leaves_while_targets_fail_over_cancels_the_current_one() 
         fault: Some(Fault::Status(http::StatusCode::TOO_MANY_REQUESTS)),
         ..fast()
     });
-    let (hanging, never) = (Scripted::bind().await, Scripted::bind().await);
-    let running = Running::before(&[limiting.addr(), hanging.addr(), never.addr()], "");
+    let (hanging, never) = (
+        ScriptedUpstream::bind().await,
+        ScriptedUpstream::bind().await,
+    );
+    let running = TestGateway::with_upstreams(&[limiting.addr(), hanging.addr(), never.addr()], "");
     let mut client = RawClient::connect(running.clients).await.unwrap();
-    Asked::prompt("m").send(&mut client).await;
+    ClientRequest::prompt("m").send(&mut client).await;
     let exchange = hanging.request().await;
     drop(client);
     exchange.closed().await;
-    running.idle().await;
+    running.wait_idle().await;
     assert!(!never.was_asked_again());
 }
 
 #[tokio::test]
 async fn a_client_that_leaves_behind_a_heartbeat_cancels_its_upstream() {
-    let upstream = Scripted::bind().await;
-    let running = Running::before(&[upstream.addr()], "heartbeat: 50ms");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "heartbeat: 50ms");
     let mut answer = running.prompt().await;
     answer.chunk().await.unwrap();
     let exchange = upstream.request().await;
     drop(answer);
     exchange.closed().await;
-    running.idle().await;
+    running.wait_idle().await;
     assert_eq!(running.metric(CANCELLED).await, 1.0);
 }
 
@@ -78,23 +81,23 @@ async fn a_client_that_leaves_in_the_middle_cancels_its_upstream() {
         ..fast()
     });
     let settings = "limits: { streams: 1 }";
-    let running = Running::before(&[upstream.addr()], settings);
+    let running = TestGateway::with_upstreams(&[upstream.addr()], settings);
     for leaving in 1..=3 {
         // The permit of the one before has come back.
         let mut answer = running.prompt().await;
         answer.expect("start").await;
         answer.expect("token").await;
         drop(answer);
-        soon(upstream.closed_by_client(leaving)).await;
-        running.idle().await;
+        within_timeout(upstream.closed_by_client(leaving)).await;
+        running.wait_idle().await;
         assert_eq!(running.metric(CANCELLED).await, leaving as f64);
     }
 }
 
 #[tokio::test]
 async fn a_client_that_leaves_behind_what_it_sent_too_early_cancels_its_upstream() {
-    let upstream = Scripted::bind().await;
-    let running = Running::before(&[upstream.addr()], "heartbeat: 1h");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "heartbeat: 1h");
     let body = json!({"model": "m", "prompt": "Hello?"}).to_string();
     let request = format!(
         "POST /v1/streams HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
@@ -120,7 +123,7 @@ async fn a_client_that_leaves_behind_what_it_sent_too_early_cancels_its_upstream
                 }
                 drop(client);
                 exchange.closed().await;
-                running.idle().await;
+                running.wait_idle().await;
             }
         }
     }
@@ -128,7 +131,7 @@ async fn a_client_that_leaves_behind_what_it_sent_too_early_cancels_its_upstream
 
 #[tokio::test]
 async fn requests_sent_at_once_are_answered_in_turn() {
-    let running = Running::before(&[Scripted::bind().await.addr()], "");
+    let running = TestGateway::with_upstreams(&[ScriptedUpstream::bind().await.addr()], "");
     let mut client = RawClient::connect(running.clients).await.unwrap();
     let request = "GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n";
     // Far more than one read takes.
@@ -144,8 +147,8 @@ async fn requests_sent_at_once_are_answered_in_turn() {
 #[tokio::test]
 async fn a_stream_comes_behind_answers_that_nobody_has_read_yet() {
     const ANSWERS: usize = 5000;
-    let upstream = Scripted::bind().await;
-    let running = Running::before(&[upstream.addr()], "");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let socket = TcpSocket::new_v4().unwrap();
     // So that the gateway cannot send most of the answers before they are read.
     socket.set_recv_buffer_size(4096).unwrap();
@@ -173,7 +176,7 @@ async fn a_stream_comes_behind_answers_that_nobody_has_read_yet() {
             .unwrap();
         text
     };
-    let (text, (), ()) = soon(async { tokio::join!(reading, asking, answering) }).await;
+    let (text, (), ()) = within_timeout(async { tokio::join!(reading, asking, answering) }).await;
     let (answers, stream) = text.split_at(text.find("text/event-stream").unwrap());
     assert_eq!(answers.matches("HTTP/1.1 200 OK\r\n").count(), ANSWERS + 1);
     assert_eq!(answers.matches("\"object\":\"list\"").count(), ANSWERS);
@@ -185,12 +188,12 @@ async fn a_stream_comes_behind_answers_that_nobody_has_read_yet() {
 #[tokio::test]
 async fn a_client_of_http_1_0_gets_its_stream_without_chunks() {
     let upstream = serve(&fast());
-    let running = Running::before(&[upstream.addr()], "");
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let mut client = RawClient::connect(running.clients).await.unwrap();
     let request = "GET /v1/streams?model=m&prompt=Hello HTTP/1.0\r\nhost: x\r\n\r\n";
     client.write(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
-    soon(client.stream().read_to_string(&mut answer))
+    within_timeout(client.stream().read_to_string(&mut answer))
         .await
         .unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -203,25 +206,25 @@ async fn a_client_of_http_1_0_gets_its_stream_without_chunks() {
 #[tokio::test]
 async fn a_client_that_leaves_in_its_request_asks_nobody() {
     let upstream = serve(&fast());
-    let running = Running::before(&[upstream.addr()], "limits: { streams: 1 }");
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "limits: { streams: 1 }");
     let mut client = RawClient::connect(running.clients).await.unwrap();
     let half = "POST /v1/streams HTTP/1.1\r\nhost: x\r\ncontent-length: 500\r\n\r\n{\"model\":";
     client.write(half.as_bytes()).await.unwrap();
-    soon(async {
+    within_timeout(async {
         while running.gateway.app().limiter.open_streams() == 0 {
             tokio::task::yield_now().await;
         }
     })
     .await;
     drop(client);
-    running.idle().await;
+    running.wait_idle().await;
     assert_eq!(upstream.request_count(), 0);
 }
 
 #[tokio::test]
 async fn one_client_that_leaves_takes_nobody_along() {
-    let upstream = Scripted::bind().await;
-    let running = Running::before(&[upstream.addr()], "");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let begun = async || {
         let answering = async {
             let mut exchange = upstream.request().await;
@@ -249,7 +252,7 @@ async fn everything_comes_back_however_a_stream_ends() {
         .into(),
         ..fast()
     });
-    let running = Running::start(&format!(
+    let running = TestGateway::start(&format!(
         "upstreams:\n  a: {{ wire: openai-chat, base_url: 'http://{}' }}\n\
          models:\n  '*': {{ targets: [ {{ upstream: a, model: '*' }} ] }}\n\
          resume: {{ window: 0s }}\nlimits: {{ streams: 1 }}\n",
@@ -261,18 +264,18 @@ async fn everything_comes_back_however_a_stream_ends() {
             ("length", 200, "stream_interrupted"),
             ("refusal", 502, "upstream_unavailable"),
         ] {
-            let mut answer = running.ask(&Asked::prompt(model)).await;
+            let mut answer = running.ask(&ClientRequest::prompt(model)).await;
             assert_eq!(answer.status(), status);
             if status == 200 {
                 assert_eq!(outcome(&answer.events().await), code);
             } else {
                 assert_eq!(answer.error().await["code"], code);
             }
-            running.idle().await;
+            running.wait_idle().await;
         }
-        let asked = Asked::json(&json!({"model": "text"}));
+        let asked = ClientRequest::json(&json!({"model": "text"}));
         assert_eq!(running.ask(&asked).await.status(), 400);
-        running.idle().await;
+        running.wait_idle().await;
     }
     let count = async |outcome: &str| {
         let labels = format!("{{dialect=\"native\",model=\"*\",outcome=\"{outcome}\"}}");
@@ -286,8 +289,8 @@ async fn everything_comes_back_however_a_stream_ends() {
 }
 
 /// What one of many clients does.
-async fn behave(running: &Running, number: usize) {
-    let asked = Asked::prompt(["text", "length", "refusal"][number % 3]);
+async fn behave(running: &TestGateway, number: usize) {
+    let asked = ClientRequest::prompt(["text", "length", "refusal"][number % 3]);
     match number % 5 {
         // Leaves without waiting for anything.
         0 => {
@@ -323,7 +326,7 @@ async fn many_clients_that_come_and_go_leave_nothing_behind() {
         .into(),
         ..Options::default()
     });
-    let running = Arc::new(Running::start(&format!(
+    let running = Arc::new(TestGateway::start(&format!(
         "upstreams:\n  a: {{ wire: openai-chat, base_url: 'http://{}' }}\n\
          models:\n  '*': {{ targets: [ {{ upstream: a, model: '*' }} ] }}\n\
          resume: {{ window: 0s }}\n",
@@ -335,8 +338,11 @@ async fn many_clients_that_come_and_go_leave_nothing_behind() {
         clients.spawn(async move { behave(&running, number).await });
     }
     clients.join_all().await;
-    running.idle().await;
-    soon(upstream.until(|journal| journal.recent().all(|request| request.outcome.is_some()))).await;
+    running.wait_idle().await;
+    within_timeout(
+        upstream.until(|journal| journal.recent().all(|request| request.outcome.is_some())),
+    )
+    .await;
     let streams = sum(&running, "sluicegate_streams_total{").await;
     // Who left at once may not even have been heard.
     assert!(streams <= CLIENTS as f64 && streams >= (CLIENTS - CLIENTS / 5) as f64);
@@ -347,7 +353,7 @@ async fn many_clients_that_come_and_go_leave_nothing_behind() {
 }
 
 /// The sum of the metrics whose names begin like this.
-async fn sum(running: &Running, name: &str) -> f64 {
+async fn sum(running: &TestGateway, name: &str) -> f64 {
     let (_, text) = running.admin("/metrics").await;
     let lines = text.lines().filter(|line| line.starts_with(name));
     let values = lines.map(|line| line.rsplit(' ').next().unwrap());

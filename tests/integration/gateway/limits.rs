@@ -5,10 +5,10 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 use sluicegate::fixture::{Fault, Options, Server};
 
-use super::client::{Answer, Asked, outcome};
-use super::harness::{Running, targets};
+use super::client::{Answer, ClientRequest, outcome};
+use super::harness::{TestGateway, targets};
 use super::keys::key;
-use super::soon;
+use super::within_timeout;
 use crate::fixture_server::{fast, serve};
 
 const REQUESTS: [&str; 3] = [
@@ -44,17 +44,17 @@ fn endless() -> Server {
 }
 
 /// A gateway with the keys `one` and `two` under these limits, and more settings.
-fn limited(upstream: &Server, limits: &str, settings: &str) -> Running {
+fn limited(upstream: &Server, limits: &str, settings: &str) -> TestGateway {
     let keys = key("one", "key-one", &format!(", limits: {limits}"))
         + &key("two", "key-two", &format!(", limits: {limits}"));
-    Running::start(&targets(
+    TestGateway::start(&targets(
         &[upstream.addr()],
         &format!("keys:\n{keys}{settings}"),
     ))
 }
 
-fn by(key: &str) -> Asked {
-    Asked::prompt("m").key(key)
+fn by(key: &str) -> ClientRequest {
+    ClientRequest::prompt("m").key(key)
 }
 
 #[tokio::test]
@@ -63,9 +63,9 @@ async fn a_keys_requests_are_counted_on_every_answer() {
     let running = limited(&upstream, "{ requests: 6/hour }", "");
     let answers = [
         (by("key-one"), 200),
-        (Asked::bytes("no JSON").key("key-one"), 400),
-        (Asked::prompt("unheard-of").key("key-one"), 404),
-        (Asked::new("GET", "/v1/models").key("key-one"), 200),
+        (ClientRequest::bytes("no JSON").key("key-one"), 400),
+        (ClientRequest::prompt("unheard-of").key("key-one"), 404),
+        (ClientRequest::new("GET", "/v1/models").key("key-one"), 200),
         (by("key-one"), 200),
         (by("key-one"), 200),
     ];
@@ -102,17 +102,17 @@ async fn a_keys_streams_are_counted_while_they_are_open() {
     refused(&mut running.ask(&by("key-one")).await, 429, "rate_limited").await;
     assert_eq!(running.ask(&by("key-two")).await.status(), 200);
     // What holds no stream open is let through.
-    let models = Asked::new("GET", "/v1/models").key("key-one");
+    let models = ClientRequest::new("GET", "/v1/models").key("key-one");
     assert_eq!(running.ask(&models).await.status(), 200);
     open.pop();
-    soon(upstream.closed_by_client(2)).await;
-    soon(async { while running.ask(&by("key-one")).await.status() != 200 {} }).await;
+    within_timeout(upstream.closed_by_client(2)).await;
+    within_timeout(async { while running.ask(&by("key-one")).await.status() != 200 {} }).await;
 }
 
 #[tokio::test]
 async fn a_replicas_streams_are_counted_while_they_are_open() {
     let upstream = endless();
-    let running = Running::before(&[upstream.addr()], "limits: { streams: 2 }");
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "limits: { streams: 2 }");
     let mut open = vec![running.prompt().await, running.prompt().await];
     for answer in &mut open {
         answer.expect("start").await;
@@ -121,7 +121,7 @@ async fn a_replicas_streams_are_counted_while_they_are_open() {
     assert_eq!(upstream.request_count(), 2);
     assert_eq!(running.metric("sluicegate_open_streams").await, 2.0);
     drop(open);
-    running.idle().await;
+    running.wait_idle().await;
     assert_eq!(running.prompt().await.status(), 200);
 }
 
@@ -131,11 +131,11 @@ async fn a_permit_is_held_until_the_body_is_read_not_until_the_head() {
         fault: Some(Fault::Truncate { after: 5 }),
         ..fast()
     });
-    let running = Running::before(&[upstream.addr()], "limits: { streams: 1 }");
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "limits: { streams: 1 }");
     for _ in 0..3 {
         let mut answer = running.prompt().await;
         assert_eq!(outcome(&answer.events().await), "stream_interrupted");
-        running.idle().await;
+        running.wait_idle().await;
     }
 }
 
@@ -170,7 +170,7 @@ async fn a_dialects_own_headers_tell_of_the_limits_too() {
     let body =
         json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]});
     for (status, remaining) in [(200, "1"), (200, "0"), (429, "0")] {
-        let asked = Asked::at("/v1/messages", &body).key("key-one");
+        let asked = ClientRequest::at("/v1/messages", &body).key("key-one");
         let answer = running.ask(&asked).await;
         assert_eq!(answer.status(), status);
         assert_eq!(answer.header("anthropic-ratelimit-requests-limit"), "2");
@@ -236,10 +236,10 @@ async fn a_refused_stream_uses_up_no_request() {
 async fn an_address_cannot_be_made_up() {
     let upstream = serve(&fast());
     let limit = "limits: { per_ip: { requests: 2/hour } }";
-    let running = Running::before(&[upstream.addr()], limit);
+    let running = TestGateway::with_upstreams(&[upstream.addr()], limit);
     let claims = ["203.0.113.1", "203.0.113.2", "203.0.113.3, 203.0.113.4"];
     for (asked, status) in claims.iter().zip([200, 200, 429]) {
-        let asked = Asked::prompt("m").header("x-forwarded-for", *asked);
+        let asked = ClientRequest::prompt("m").header("x-forwarded-for", *asked);
         assert_eq!(running.ask(&asked).await.status(), status);
     }
 }
@@ -247,7 +247,7 @@ async fn an_address_cannot_be_made_up() {
 #[tokio::test]
 async fn a_trusted_proxy_says_who_is_behind_it() {
     let upstream = serve(&fast());
-    let running = Running::before(
+    let running = TestGateway::with_upstreams(
         &[upstream.addr()],
         "limits: { per_ip: { requests: 1/hour } }\n\
          trusted_proxies: [ 127.0.0.0/8, 10.0.0.0/8 ]",
@@ -273,11 +273,11 @@ async fn a_trusted_proxy_says_who_is_behind_it() {
         // One network of IPv6 is one client.
         ("2001:db8::2", 429),
     ] {
-        let asked = Asked::prompt("m").header("x-forwarded-for", forwarded);
+        let asked = ClientRequest::prompt("m").header("x-forwarded-for", forwarded);
         assert_eq!(running.ask(&asked).await.status(), status, "{forwarded}");
     }
     // Two headers are one list.
-    let asked = Asked::prompt("m")
+    let asked = ClientRequest::prompt("m")
         .header("x-forwarded-for", "203.0.113.50")
         .header("x-forwarded-for", "203.0.113.1");
     assert_eq!(running.ask(&asked).await.status(), 429);
@@ -291,7 +291,7 @@ async fn limits_outlive_a_reload() {
         let keys = format!("keys:\n{}", key("one", "key-one", &more));
         targets(&[upstream.addr()], &keys)
     };
-    let running = Running::start(&config(1));
+    let running = TestGateway::start(&config(1));
     let mut open = running.ask(&by("key-one")).await;
     open.expect("start").await;
     running.reload(&config(1));

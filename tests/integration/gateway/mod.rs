@@ -44,12 +44,12 @@ mod viewers;
 use std::time::Duration;
 
 /// Far longer than anything here takes: a test that would wait forever fails instead.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// # Panics
 /// If nothing comes of `future`.
-pub async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future)
+pub async fn within_timeout<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(TIMEOUT, future)
         .await
         .expect("what was awaited did not happen")
 }

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use super::client::{Answer, Asked, Event};
-use super::harness::Running;
-use super::scripted::{Exchange, Scripted};
+use super::client::{Answer, ClientRequest, Event};
+use super::harness::TestGateway;
+use super::scripted::{Exchange, ScriptedUpstream};
 use crate::fixture_server::{fast, serve};
 
 const LONG: &str = "{ window: 1h }";
 
-async fn begun(running: &Running, upstream: &Scripted) -> (String, Exchange) {
+async fn begun(running: &TestGateway, upstream: &ScriptedUpstream) -> (String, Exchange) {
     let answering = async {
         let mut exchange = upstream.request().await;
         exchange.begin().await;
@@ -21,8 +21,8 @@ async fn begun(running: &Running, upstream: &Scripted) -> (String, Exchange) {
     (start["stream"].as_str().unwrap().to_owned(), exchange)
 }
 
-fn several(streams: &[&str]) -> Asked {
-    Asked::new(
+fn several(streams: &[&str]) -> ClientRequest {
+    ClientRequest::new(
         "GET",
         format!("/v1/events?stream={}", streams.join("&stream=")),
     )
@@ -52,8 +52,8 @@ async fn next(answer: &mut Answer, name: &str) -> Event {
 
 #[tokio::test]
 async fn streams_come_over_one_connection_and_go_on_over_another() {
-    let upstream = Scripted::bind().await;
-    let running = Running::keeping(&[upstream.addr()], LONG, "");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_resume(&[upstream.addr()], LONG, "");
     let (a, mut to_a) = begun(&running, &upstream).await;
     let (b, mut to_b) = begun(&running, &upstream).await;
     let mut answer = running.ask(&several(&[&a, &b])).await;
@@ -93,7 +93,7 @@ async fn streams_come_over_one_connection_and_go_on_over_another() {
 #[tokio::test]
 async fn a_stream_that_is_gone_takes_no_other_along() {
     let upstream = serve(&fast());
-    let running = Running::keeping(&[upstream.addr()], LONG, "");
+    let running = TestGateway::with_resume(&[upstream.addr()], LONG, "");
     let events = running.prompt().await.events().await;
     let here = events[0].data["stream"].as_str().unwrap();
     let unknown = format!("st_{}", "a".repeat(26));
@@ -106,7 +106,7 @@ async fn a_stream_that_is_gone_takes_no_other_along() {
         (several(&[&unknown]), 404),
         (several(&["st_x", here]), 400),
         (several(&[here]).header("last-event-id", &events[1].id), 400),
-        (Asked::new("GET", "/v1/events"), 400),
+        (ClientRequest::new("GET", "/v1/events"), 400),
         (several(&vec![here; 65]), 400),
         (several(&[here, here]), 200),
     ] {
@@ -118,7 +118,7 @@ async fn a_stream_that_is_gone_takes_no_other_along() {
 #[tokio::test]
 async fn a_connection_says_once_how_long_to_wait_before_the_next() {
     let upstream = serve(&fast());
-    let running = Running::keeping(&[upstream.addr()], LONG, "");
+    let running = TestGateway::with_resume(&[upstream.addr()], LONG, "");
     let mut answer = running.prompt().await;
     let single = answer.chunk().await.unwrap();
     answer.rest().await;

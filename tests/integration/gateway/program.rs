@@ -10,9 +10,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::client::{Answer, Asked};
+use super::client::{Answer, ClientRequest};
 use super::harness::{metric, page};
-use super::soon;
+use super::within_timeout;
 use crate::raw_client::RawClient;
 
 /// A running program; killed when it is dropped.
@@ -20,20 +20,20 @@ pub struct Program {
     child: Child,
     lines: [mpsc::UnboundedReceiver<String>; 2],
     /// Every line so far of what it logged and of what it put out.
-    pub logged: Vec<String>,
-    pub said: Vec<String>,
+    pub log_lines: Vec<String>,
+    pub output: Vec<String>,
 }
 
 /// How a program ended.
 #[derive(Debug)]
-pub struct Ended {
+pub struct ExitedProgram {
     pub status: Option<i32>,
     pub out: String,
     pub err: String,
 }
 
 /// A gateway that runs.
-pub struct Serving {
+pub struct GatewayProcess {
     pub program: Program,
     pub clients: SocketAddr,
     pub admin: SocketAddr,
@@ -43,11 +43,11 @@ pub struct Serving {
 pub struct TemporaryFile(PathBuf);
 
 /// Runs a program that ends by itself.
-pub async fn run(arguments: &[&str]) -> Ended {
+pub async fn run(arguments: &[&str]) -> ExitedProgram {
     run_with(arguments, &[]).await
 }
 
-pub async fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
+pub async fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> ExitedProgram {
     Program::start(arguments, environment).ended().await
 }
 
@@ -68,19 +68,19 @@ impl Program {
         Self {
             child,
             lines: [logged, said],
-            logged: Vec::new(),
-            said: Vec::new(),
+            log_lines: Vec::new(),
+            output: Vec::new(),
         }
     }
 
     /// Waits until it logs this message, from the next line on.
-    pub async fn logs(&mut self, message: &str) -> Value {
+    pub async fn wait_for_log(&mut self, message: &str) -> Value {
         loop {
-            let Some(line) = soon(self.lines[0].recv()).await else {
-                panic!("it ended without `{message}`: {:#?}", self.logged);
+            let Some(line) = within_timeout(self.lines[0].recv()).await else {
+                panic!("it ended without `{message}`: {:#?}", self.log_lines);
             };
-            self.logged.push(line);
-            let line = self.logged.last().unwrap();
+            self.log_lines.push(line);
+            let line = self.log_lines.last().unwrap();
             if let Ok(entry) = serde_json::from_str::<Value>(line)
                 && entry["message"] == message
             {
@@ -90,12 +90,12 @@ impl Program {
     }
 
     /// Waits for a line of output that `wanted` takes.
-    pub async fn says<T>(&mut self, wanted: impl Fn(&str) -> Option<T>) -> T {
+    pub async fn wait_for_output<T>(&mut self, wanted: impl Fn(&str) -> Option<T>) -> T {
         loop {
-            let line = soon(self.lines[1].recv()).await;
-            self.said
-                .push(line.unwrap_or_else(|| panic!("it said only {:#?}", self.said)));
-            if let Some(found) = wanted(self.said.last().unwrap()) {
+            let line = within_timeout(self.lines[1].recv()).await;
+            self.output
+                .push(line.unwrap_or_else(|| panic!("it said only {:#?}", self.output)));
+            if let Some(found) = wanted(self.output.last().unwrap()) {
                 return found;
             }
         }
@@ -115,21 +115,21 @@ impl Program {
     }
 
     /// Waits for its end.
-    pub async fn ended(mut self) -> Ended {
+    pub async fn ended(mut self) -> ExitedProgram {
         for (receiver, kept) in self
             .lines
             .iter_mut()
-            .zip([&mut self.logged, &mut self.said])
+            .zip([&mut self.log_lines, &mut self.output])
         {
-            while let Some(line) = soon(receiver.recv()).await {
+            while let Some(line) = within_timeout(receiver.recv()).await {
                 kept.push(line);
             }
         }
-        Ended {
+        ExitedProgram {
             // Its outputs are closed, so it has ended or is about to.
             status: self.child.wait().unwrap().code(),
-            out: self.said.join("\n"),
-            err: self.logged.join("\n"),
+            out: self.output.join("\n"),
+            err: self.log_lines.join("\n"),
         }
     }
 }
@@ -142,7 +142,7 @@ impl Drop for Program {
     }
 }
 
-impl Serving {
+impl GatewayProcess {
     /// Serves with a config's text, which names no addresses.
     pub async fn start(config: &TemporaryFile, environment: &[(&str, &str)]) -> Self {
         let any = "127.0.0.1:0";
@@ -155,7 +155,7 @@ impl Serving {
             any,
         ];
         let mut program = Program::start(&arguments, environment);
-        let entry = program.logs("serving").await;
+        let entry = program.wait_for_log("serving").await;
         let addr = |name: &str| entry[name].as_str().unwrap().parse().unwrap();
         Self {
             clients: addr("clients"),
@@ -164,8 +164,8 @@ impl Serving {
         }
     }
 
-    pub async fn ask(&self, asked: &Asked) -> Answer {
-        soon(async {
+    pub async fn ask(&self, asked: &ClientRequest) -> Answer {
+        within_timeout(async {
             let mut client = RawClient::connect(self.clients).await.unwrap();
             asked.send(&mut client).await;
             let head = client.head().await.unwrap();

@@ -11,8 +11,8 @@ use sluicegate::fixture::{Case, Library, Options, Server};
 use sluicegate::model::Event;
 use sluicegate::{replay, wire};
 
-use super::program::{Ended, TemporaryFile, run};
-use super::scripted::Scripted;
+use super::program::{ExitedProgram, TemporaryFile, run};
+use super::scripted::ScriptedUpstream;
 use crate::fixture_server::ANY_PORT;
 
 /// Waits between chunks, no two alike, long against what a busy machine adds.
@@ -58,7 +58,7 @@ async fn record(wire: &str, addr: SocketAddr, config: &str, request: &Value) -> 
 
 struct Recorded {
     folder: TemporaryFolder,
-    ended: Ended,
+    ended: ExitedProgram,
 }
 
 impl Recorded {
@@ -187,7 +187,7 @@ async fn a_recording_names_nobody() {
          openai-project: {PROJECT}\r\nx-account: {NUMBER}\r\nset-cookie: c={OWN_KEY}\r\n\
          x-request-id: req_4713\r\ncontent-type: application/json\r\n"
     );
-    let upstream = Scripted::bind().await;
+    let upstream = ScriptedUpstream::bind().await;
     let config = format!("api_key: {OWN_KEY}\n    headers: {{ x-second: {HEADER_KEY} }}");
     let request = json!({"model": "m", "prompt": format!("Is {OWN_KEY} yours?"), "user": PROJECT});
     let answering = async {
@@ -228,7 +228,7 @@ async fn a_recording_names_nobody() {
 async fn an_account_in_a_models_name_is_masked_too() {
     const NUMBER: &str = "123456789012";
     let model = format!("arn:aws:bedrock:eu-west-1:{NUMBER}:inference-profile/eu.m-v1:0");
-    let upstream = Scripted::bind().await;
+    let upstream = ScriptedUpstream::bind().await;
     let request = json!({"model": model, "prompt": "Hello?"});
     let answering = async {
         let mut exchange = upstream.request().await;

@@ -2,14 +2,14 @@
 
 use serde_json::json;
 
-use super::client::Asked;
-use super::harness::Running;
+use super::client::ClientRequest;
+use super::harness::TestGateway;
 use crate::fixture_server::{fast, serve};
 
 #[tokio::test]
 async fn a_wrong_body_is_refused_and_its_field_named() {
     let upstream = serve(&fast());
-    let running = Running::before(&[upstream.addr()], "");
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let deep = "[".repeat(100_000);
     let deep_closed = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let hello = json!([{"role": "user", "content": "Hello"}]);
@@ -117,7 +117,7 @@ async fn a_wrong_body_is_refused_and_its_field_named() {
     .collect();
     for (body, field) in wrong {
         let shown = String::from_utf8_lossy(&body[..body.len().min(100)]).into_owned();
-        let mut answer = running.ask(&Asked::bytes(body)).await;
+        let mut answer = running.ask(&ClientRequest::bytes(body)).await;
         assert_eq!(answer.status(), 400, "{shown}");
         let error = answer.error().await;
         assert_eq!(error["code"], "invalid_request", "{shown}");
@@ -127,13 +127,13 @@ async fn a_wrong_body_is_refused_and_its_field_named() {
         assert!(message.contains(field), "{shown}: {message}");
     }
     assert_eq!(upstream.request_count(), 0);
-    running.idle().await;
+    running.wait_idle().await;
 }
 
 #[tokio::test]
 async fn names_have_no_control_characters_in_them() {
     let upstream = serve(&fast());
-    let running = Running::start(&format!(
+    let running = TestGateway::start(&format!(
         "upstreams:\n  a: {{ wire: openai-chat, base_url: 'http://{}' }}\n\
          models:\n  '*': {{ targets: [ {{ upstream: a, model: '*' }} ] }}\n",
         upstream.addr()
@@ -157,30 +157,30 @@ async fn names_have_no_control_characters_in_them() {
             "tool_choice",
         ),
     ] {
-        let mut answer = running.ask(&Asked::json(&body)).await;
+        let mut answer = running.ask(&ClientRequest::json(&body)).await;
         assert_eq!(answer.status(), 400, "{body}");
         let message = answer.error().await["message"].to_string();
         assert!(message.contains(field), "{body}: {message}");
     }
-    let asked = Asked::new("GET", "/v1/streams?model=m%0d%0a&prompt=x");
+    let asked = ClientRequest::new("GET", "/v1/streams?model=m%0d%0a&prompt=x");
     assert_eq!(running.ask(&asked).await.status(), 400);
     assert_eq!(upstream.request_count(), 0);
     // Texts may hold whatever they like.
     let body = json!({"model": "text", "prompt": "a\r\n\u{0}b", "stop": ["\n"]});
-    assert_eq!(running.ask(&Asked::json(&body)).await.status(), 200);
+    assert_eq!(running.ask(&ClientRequest::json(&body)).await.status(), 200);
 }
 
 #[tokio::test]
 async fn a_refusal_does_not_repeat_a_long_field() {
     let upstream = serve(&fast());
-    let running = Running::before(&[upstream.addr()], "");
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let long = "x".repeat(1024 * 1024);
     for body in [
         json!({"model": "m", "prompt": "x", "temperature": long}),
         json!({"model": long, "prompt": "x"}),
         json!({"model": "m", "prompt": "x", long.as_str(): 1}),
     ] {
-        let mut answer = running.ask(&Asked::json(&body)).await;
+        let mut answer = running.ask(&ClientRequest::json(&body)).await;
         assert!((400..=404).contains(&answer.status()));
         let length = answer.error().await["message"].as_str().unwrap().len();
         assert!(length < 4096, "{length}");
@@ -190,7 +190,7 @@ async fn a_refusal_does_not_repeat_a_long_field() {
 #[tokio::test]
 async fn a_query_needs_a_model_and_a_prompt() {
     let upstream = serve(&fast());
-    let running = Running::before(&[upstream.addr()], "");
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     for (query, status, field) in [
         ("", 400, "model"),
         ("?model=m", 400, "prompt"),
@@ -200,7 +200,7 @@ async fn a_query_needs_a_model_and_a_prompt() {
         ("?model=%ff&prompt=x", 404, ""),
         ("?model=%zz&prompt=x", 404, ""),
     ] {
-        let asked = Asked::new("GET", format!("/v1/streams{query}"));
+        let asked = ClientRequest::new("GET", format!("/v1/streams{query}"));
         let mut answer = running.ask(&asked).await;
         assert_eq!(answer.status(), status, "{query}");
         let message = answer.error().await["message"].to_string();
@@ -212,7 +212,7 @@ async fn a_query_needs_a_model_and_a_prompt() {
 #[tokio::test]
 async fn what_is_not_there_is_refused_in_the_same_form() {
     let upstream = serve(&fast());
-    let running = Running::before(&[upstream.addr()], "");
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     for (method, path, status, code) in [
         ("GET", "/v1/nothing", 404, "not_found"),
         ("POST", "/v1/nothing", 404, "not_found"),
@@ -225,14 +225,17 @@ async fn what_is_not_there_is_refused_in_the_same_form() {
         ("DELETE", "/v1/models", 405, "method_not_allowed"),
         ("BREW", "/v1/streams", 405, "method_not_allowed"),
     ] {
-        let mut answer = running.ask(&Asked::new(method, path)).await;
+        let mut answer = running.ask(&ClientRequest::new(method, path)).await;
         assert_eq!(answer.status(), status, "{method} {path}");
         let error = answer.error().await;
         assert_eq!(error["code"], code);
         if status == 405 {
             let allowed = answer.header("allow");
             assert!(allowed.contains("GET"), "{method} {path}");
-            let head = running.ask(&Asked::new("HEAD", path)).await.status();
+            let head = running
+                .ask(&ClientRequest::new("HEAD", path))
+                .await
+                .status();
             assert_eq!(allowed.contains("HEAD"), head == 200, "{path}: {head}");
         }
     }
@@ -241,7 +244,7 @@ async fn what_is_not_there_is_refused_in_the_same_form() {
 #[tokio::test]
 async fn a_request_id_is_taken_over_if_it_is_one() {
     let upstream = serve(&fast());
-    let running = Running::before(&[upstream.addr()], "");
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let long = "x".repeat(129);
     for (sent, kept) in [
         ("mine-17", true),
@@ -252,9 +255,9 @@ async fn a_request_id_is_taken_over_if_it_is_one() {
         (long.as_str(), false),
     ] {
         for asked in [
-            Asked::prompt("m"),
-            Asked::bytes("no JSON"),
-            Asked::new("GET", "/nowhere"),
+            ClientRequest::prompt("m"),
+            ClientRequest::bytes("no JSON"),
+            ClientRequest::new("GET", "/nowhere"),
         ] {
             let answer = running.ask(&asked.header("x-request-id", sent)).await;
             let id = answer.header("x-request-id");
@@ -270,15 +273,15 @@ async fn a_request_id_is_taken_over_if_it_is_one() {
 #[tokio::test]
 async fn too_large_a_head_is_refused() {
     let upstream = serve(&fast());
-    let running = Running::before(&[upstream.addr()], "");
-    let large = Asked::prompt("m").header("x-large", "x".repeat(200 * 1024));
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
+    let large = ClientRequest::prompt("m").header("x-large", "x".repeat(200 * 1024));
     assert_eq!(running.ask(&large).await.status(), 431);
-    let mut many = Asked::prompt("m");
+    let mut many = ClientRequest::prompt("m");
     for _ in 0..200 {
         many = many.header("x-many", "x");
     }
     assert_eq!(running.ask(&many).await.status(), 431);
-    let long = Asked::new(
+    let long = ClientRequest::new(
         "GET",
         format!("/v1/streams?model=m&prompt={}", "x".repeat(200 * 1024)),
     );
@@ -289,12 +292,12 @@ async fn too_large_a_head_is_refused() {
 #[tokio::test]
 async fn pages_of_allowed_origins_may_call() {
     let upstream = serve(&fast());
-    let running = Running::before(
+    let running = TestGateway::with_upstreams(
         &[upstream.addr()],
         "cors: { origins: [ 'https://app.example' ] }",
     );
     let preflight = |origin: &str| {
-        Asked::new("OPTIONS", "/v1/streams")
+        ClientRequest::new("OPTIONS", "/v1/streams")
             .header("origin", origin)
             .header("access-control-request-method", "POST")
             .header(
@@ -325,7 +328,7 @@ async fn pages_of_allowed_origins_may_call() {
                 .contains(allowed)
         );
     }
-    for asked in [Asked::prompt("m"), Asked::bytes("no JSON")] {
+    for asked in [ClientRequest::prompt("m"), ClientRequest::bytes("no JSON")] {
         let asked = asked.header("origin", "https://app.example");
         let answer = running.ask(&asked).await;
         assert_eq!(
@@ -350,15 +353,15 @@ async fn pages_of_allowed_origins_may_call() {
 #[tokio::test]
 async fn no_page_may_call_where_none_is_configured() {
     let upstream = serve(&fast());
-    let running = Running::before(&[upstream.addr()], "");
-    let asked = Asked::prompt("m").header("origin", "https://app.example");
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
+    let asked = ClientRequest::prompt("m").header("origin", "https://app.example");
     assert!(!running.ask(&asked).await.has("access-control-allow-origin"));
 }
 
 #[tokio::test]
 async fn what_is_the_operators_is_not_the_clients() {
     let upstream = serve(&fast());
-    let running = Running::before(&[upstream.addr()], "");
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     for path in ["/livez", "/readyz", "/metrics"] {
         assert_eq!(running.admin(path).await.0, 200, "{path}");
     }
@@ -366,7 +369,7 @@ async fn what_is_the_operators_is_not_the_clients() {
         assert_eq!(running.admin(path).await.0, 404, "{path}");
     }
     running.prompt().await.events().await;
-    running.idle().await;
+    running.wait_idle().await;
     let (_, metrics) = running.admin("/metrics").await;
     for line in [
         "sluicegate_streams_total{dialect=\"native\",model=\"m\",outcome=\"complete\"} 1",

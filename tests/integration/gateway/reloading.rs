@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::client::{Asked, outcome, text};
-use super::harness::{Running, targets};
-use super::program::{Serving, TemporaryFile};
-use super::scripted::Scripted;
-use super::soon;
+use super::client::{ClientRequest, outcome, text};
+use super::harness::{TestGateway, targets};
+use super::program::{GatewayProcess, TemporaryFile};
+use super::scripted::ScriptedUpstream;
+use super::within_timeout;
 use crate::fixture_server::{fast, serve};
 
 fn with_model(upstream: SocketAddr, name: &str) -> String {
@@ -19,8 +19,8 @@ fn with_model(upstream: SocketAddr, name: &str) -> String {
     )
 }
 
-async fn models(serving: &Serving) -> Vec<String> {
-    let mut answer = serving.ask(&Asked::new("GET", "/v1/models")).await;
+async fn models(serving: &GatewayProcess) -> Vec<String> {
+    let mut answer = serving.ask(&ClientRequest::new("GET", "/v1/models")).await;
     let body: Value = serde_json::from_slice(&answer.body().await).unwrap();
     let models = body["data"].as_array().unwrap().iter();
     models
@@ -28,7 +28,7 @@ async fn models(serving: &Serving) -> Vec<String> {
         .collect()
 }
 
-async fn reloads(serving: &Serving, outcome: &str) -> f64 {
+async fn reloads(serving: &GatewayProcess, outcome: &str) -> f64 {
     let name = format!("sluicegate_config_reloads_total{{outcome=\"{outcome}\"}}");
     serving.metric(&name).await
 }
@@ -37,19 +37,22 @@ async fn reloads(serving: &Serving, outcome: &str) -> f64 {
 async fn a_hangup_reloads_and_a_bad_config_changes_nothing() {
     let upstream = serve(&fast());
     let config = TemporaryFile::new(&with_model(upstream.addr(), "old"));
-    let mut serving = Serving::start(&config, &[]).await;
+    let mut serving = GatewayProcess::start(&config, &[]).await;
     assert_eq!(models(&serving).await, ["old"]);
     config.write(&with_model(upstream.addr(), "new"));
     serving.program.signal(Signal::HUP);
-    serving.program.logs("configuration reloaded").await;
+    serving.program.wait_for_log("configuration reloaded").await;
     assert_eq!(models(&serving).await, ["new"]);
-    assert_eq!(serving.ask(&Asked::prompt("old")).await.status(), 404);
+    assert_eq!(
+        serving.ask(&ClientRequest::prompt("old")).await.status(),
+        404
+    );
 
     config.write(&with_model(upstream.addr(), "newer").replace("resume:", "resumé:"));
     serving.program.signal(Signal::HUP);
     let refused = serving
         .program
-        .logs("configuration refused; the old one goes on")
+        .wait_for_log("configuration refused; the old one goes on")
         .await;
     assert_eq!(refused["level"], "ERROR");
     assert!(
@@ -58,7 +61,7 @@ async fn a_hangup_reloads_and_a_bad_config_changes_nothing() {
     );
     assert_eq!(models(&serving).await, ["new"]);
     assert_eq!(serving.ready().await, 200);
-    let mut answer = serving.ask(&Asked::prompt("new")).await;
+    let mut answer = serving.ask(&ClientRequest::prompt("new")).await;
     assert_eq!(outcome(&answer.events().await), "");
     assert!(reloads(&serving, "accepted").await >= 1.0);
     assert!(reloads(&serving, "refused").await >= 1.0);
@@ -68,14 +71,14 @@ async fn a_hangup_reloads_and_a_bad_config_changes_nothing() {
 async fn a_changed_file_reloads_by_itself() {
     let upstream = serve(&fast());
     let config = TemporaryFile::new(&with_model(upstream.addr(), "old"));
-    let mut serving = Serving::start(&config, &[]).await;
+    let mut serving = GatewayProcess::start(&config, &[]).await;
     config.write(&with_model(upstream.addr(), "new"));
-    serving.program.logs("configuration reloaded").await;
+    serving.program.wait_for_log("configuration reloaded").await;
     assert_eq!(models(&serving).await, ["new"]);
     config.write("upstreams: [");
     serving
         .program
-        .logs("configuration refused; the old one goes on")
+        .wait_for_log("configuration refused; the old one goes on")
         .await;
     assert_eq!(models(&serving).await, ["new"]);
     assert_eq!(reloads(&serving, "accepted").await, 1.0);
@@ -84,9 +87,9 @@ async fn a_changed_file_reloads_by_itself() {
 
 #[tokio::test]
 async fn open_streams_keep_what_they_began_with() {
-    let before = Scripted::bind().await;
+    let before = ScriptedUpstream::bind().await;
     let after = serve(&fast());
-    let running = Running::before(&[before.addr()], "");
+    let running = TestGateway::with_upstreams(&[before.addr()], "");
     let answering = async {
         let mut exchange = before.request().await;
         exchange.begin().await;
@@ -100,6 +103,6 @@ async fn open_streams_keep_what_they_began_with() {
     assert_eq!(after.request_count(), 1);
     exchange.token("two").await;
     exchange.finish().await;
-    let events = soon(answer.events()).await;
+    let events = within_timeout(answer.events()).await;
     assert_eq!((text(&events).as_str(), outcome(&events)), ("one two", ""));
 }

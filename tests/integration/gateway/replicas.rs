@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde_json::Value;
 use sluicegate::fixture::{Options, Pace};
 
-use super::client::{Answer, Asked, check_order, outcome, text};
-use super::harness::{Running, kept_targets};
-use super::scripted::{Exchange, Scripted};
-use super::soon;
+use super::client::{Answer, ClientRequest, check_order, outcome, text};
+use super::harness::{TestGateway, resumable_targets};
+use super::scripted::{Exchange, ScriptedUpstream};
+use super::within_timeout;
 use crate::fixture_server::serve;
 use crate::valkey::Valkey;
 
@@ -17,16 +17,20 @@ pub fn state(valkey: &Valkey) -> String {
 }
 
 /// Two replicas of one gateway.
-async fn pair(upstream: &Scripted, valkey: &Valkey, resume: &str) -> (Running, Running) {
-    let replica = || Running::keeping(&[upstream.addr()], resume, &state(valkey));
+async fn pair(
+    upstream: &ScriptedUpstream,
+    valkey: &Valkey,
+    resume: &str,
+) -> (TestGateway, TestGateway) {
+    let replica = || TestGateway::with_resume(&[upstream.addr()], resume, &state(valkey));
     let (one, other) = (replica(), replica());
     for replica in [&one, &other] {
-        soon(replica.gateway.app().store.as_ref().unwrap().up()).await;
+        within_timeout(replica.gateway.app().store.as_ref().unwrap().up()).await;
     }
     (one, other)
 }
 
-async fn begun(running: &Running, upstream: &Scripted) -> (Answer, Exchange, String) {
+async fn begun(running: &TestGateway, upstream: &ScriptedUpstream) -> (Answer, Exchange, String) {
     let answering = async {
         let mut exchange = upstream.request().await;
         exchange.begin().await;
@@ -41,9 +45,9 @@ async fn begun(running: &Running, upstream: &Scripted) -> (Answer, Exchange, Str
 }
 
 /// Reads a stream on another replica than its own, as soon as it is known there.
-pub async fn viewed(running: &Running, stream: &str) -> Answer {
-    let events = Asked::new("GET", format!("/v1/streams/{stream}/events"));
-    soon(async {
+pub async fn viewed(running: &TestGateway, stream: &str) -> Answer {
+    let events = ClientRequest::new("GET", format!("/v1/streams/{stream}/events"));
+    within_timeout(async {
         loop {
             let answer = running.ask(&events).await;
             if answer.status() != 404 {
@@ -54,9 +58,9 @@ pub async fn viewed(running: &Running, stream: &str) -> Answer {
     .await
 }
 
-pub async fn status(running: &Running, stream: &str) -> (u16, Value) {
+pub async fn status(running: &TestGateway, stream: &str) -> (u16, Value) {
     let mut answer = running
-        .ask(&Asked::new("GET", format!("/v1/streams/{stream}")))
+        .ask(&ClientRequest::new("GET", format!("/v1/streams/{stream}")))
         .await;
     let body = answer.body().await;
     (answer.status(), serde_json::from_slice(&body).unwrap())
@@ -64,7 +68,7 @@ pub async fn status(running: &Running, stream: &str) -> (u16, Value) {
 
 #[tokio::test]
 async fn a_stream_is_read_live_where_it_is_not_made() {
-    let (upstream, valkey) = (Scripted::bind().await, Valkey::start());
+    let (upstream, valkey) = (ScriptedUpstream::bind().await, Valkey::start());
     let (here, there) = pair(&upstream, &valkey, "{ window: 1h }").await;
     let (mut own, mut exchange, stream) = begun(&here, &upstream).await;
     let mut reader = viewed(&there, &stream).await;
@@ -82,19 +86,19 @@ async fn a_stream_is_read_live_where_it_is_not_made() {
     assert_eq!((code, &body["state"]), (200, &Value::from("complete")));
     assert_eq!(body["text"], "one two three");
     // Who has everything is told so everywhere.
-    let back = Asked::prompt("m").header("last-event-id", &seen.last().unwrap().id);
+    let back = ClientRequest::prompt("m").header("last-event-id", &seen.last().unwrap().id);
     assert_eq!(there.ask(&back).await.status(), 204);
     assert!(!upstream.was_asked_again());
 }
 
 #[tokio::test]
 async fn a_client_that_lands_elsewhere_goes_on_where_it_was() {
-    let (upstream, valkey) = (Scripted::bind().await, Valkey::start());
+    let (upstream, valkey) = (ScriptedUpstream::bind().await, Valkey::start());
     let (here, there) = pair(&upstream, &valkey, "{ window: 1s }").await;
     let (answer, mut exchange, stream) = begun(&here, &upstream).await;
     drop(answer);
     viewed(&there, &stream).await;
-    let back = Asked::prompt("m").header("last-event-id", format!("{stream}.1"));
+    let back = ClientRequest::prompt("m").header("last-event-id", format!("{stream}.1"));
     let mut answer = there.ask(&back).await;
     // Far longer than the window: it is read, although not where it is made.
     tokio::time::sleep(Duration::from_millis(3500)).await;
@@ -109,7 +113,7 @@ async fn a_client_that_lands_elsewhere_goes_on_where_it_was() {
 
 #[tokio::test]
 async fn who_leaves_elsewhere_has_the_whole_window_to_come_back() {
-    let (upstream, valkey) = (Scripted::bind().await, Valkey::start());
+    let (upstream, valkey) = (ScriptedUpstream::bind().await, Valkey::start());
     let (here, there) = pair(&upstream, &valkey, "{ window: 5s }").await;
     let (answer, mut exchange, stream) = begun(&here, &upstream).await;
     let reader = viewed(&there, &stream).await;
@@ -118,7 +122,7 @@ async fn who_leaves_elsewhere_has_the_whole_window_to_come_back() {
     drop(reader);
     // Past the window where it is made, and within it where it was read.
     tokio::time::sleep(Duration::from_millis(4100)).await;
-    let back = Asked::prompt("m").header("last-event-id", format!("{stream}.1"));
+    let back = ClientRequest::prompt("m").header("last-event-id", format!("{stream}.1"));
     let mut answer = there.ask(&back).await;
     exchange.token("two").await;
     exchange.finish().await;
@@ -127,25 +131,25 @@ async fn who_leaves_elsewhere_has_the_whole_window_to_come_back() {
 
 #[tokio::test]
 async fn a_stream_is_found_elsewhere_from_its_first_event_on() {
-    let (upstream, valkey) = (Scripted::bind().await, Valkey::start());
+    let (upstream, valkey) = (ScriptedUpstream::bind().await, Valkey::start());
     let (here, there) = pair(&upstream, &valkey, "{ window: 1h }").await;
     for _ in 0..5 {
         let (_answer, _exchange, stream) = begun(&here, &upstream).await;
-        let events = Asked::new("GET", format!("/v1/streams/{stream}/events"));
+        let events = ClientRequest::new("GET", format!("/v1/streams/{stream}/events"));
         assert_eq!(there.ask(&events).await.status(), 200);
     }
 }
 
 #[tokio::test]
 async fn a_stream_for_nobody_is_known_elsewhere_before_it_says_anything() {
-    let (upstream, valkey) = (Scripted::bind().await, Valkey::start());
+    let (upstream, valkey) = (ScriptedUpstream::bind().await, Valkey::start());
     let (here, there) = pair(&upstream, &valkey, "{ window: 1h }").await;
-    let asked = Asked::prompt("m").header("prefer", "respond-async");
+    let asked = ClientRequest::prompt("m").header("prefer", "respond-async");
     let mut accepted = here.ask(&asked).await;
     let body: Value = serde_json::from_slice(&accepted.body().await).unwrap();
     let stream = body["stream"].as_str().unwrap();
     let mut exchange = upstream.request().await;
-    let events = Asked::new("GET", format!("/v1/streams/{stream}/events"));
+    let events = ClientRequest::new("GET", format!("/v1/streams/{stream}/events"));
     let mut reader = there.ask(&events).await;
     assert_eq!(status(&there, stream).await.1["state"], "running");
     exchange.begin().await;
@@ -156,13 +160,13 @@ async fn a_stream_for_nobody_is_known_elsewhere_before_it_says_anything() {
 
 #[tokio::test]
 async fn readers_are_told_when_their_replica_shares_nothing_any_more() {
-    let (upstream, valkey) = (Scripted::bind().await, Valkey::start());
+    let (upstream, valkey) = (ScriptedUpstream::bind().await, Valkey::start());
     let (here, there) = pair(&upstream, &valkey, "{ window: 1h }").await;
     let (_answer, _exchange, stream) = begun(&here, &upstream).await;
     let mut reader = viewed(&there, &stream).await;
     reader.expect("start").await;
     reader.expect("token").await;
-    there.reload(&kept_targets(&[upstream.addr()], "{ window: 1h }", ""));
+    there.reload(&resumable_targets(&[upstream.addr()], "{ window: 1h }", ""));
     let error = reader.expect("error").await;
     assert_eq!(error["error"]["code"], "stream_interrupted");
     assert_eq!(reader.event().await, None);
@@ -170,7 +174,7 @@ async fn readers_are_told_when_their_replica_shares_nothing_any_more() {
 
 #[tokio::test]
 async fn what_a_slow_store_writes_late_makes_no_gap() {
-    let (upstream, valkey) = (Scripted::bind().await, Valkey::start());
+    let (upstream, valkey) = (ScriptedUpstream::bind().await, Valkey::start());
     let (here, there) = pair(&upstream, &valkey, "{ window: 1h }").await;
     let (mut answer, mut exchange, stream) = begun(&here, &upstream).await;
     let mut reader = viewed(&there, &stream).await;
@@ -181,7 +185,7 @@ async fn what_a_slow_store_writes_late_makes_no_gap() {
     answer.expect("token").await;
     // It is on its way to the store, which will take it although nobody waits for that any more.
     let store = here.gateway.app().store.clone().unwrap();
-    soon(async {
+    within_timeout(async {
         while store.is_up() {
             tokio::task::yield_now().await
         }
@@ -201,11 +205,11 @@ async fn what_a_slow_store_writes_late_makes_no_gap() {
 
 #[tokio::test]
 async fn any_replica_cancels() {
-    let (upstream, valkey) = (Scripted::bind().await, Valkey::start());
+    let (upstream, valkey) = (ScriptedUpstream::bind().await, Valkey::start());
     let (here, there) = pair(&upstream, &valkey, "{ window: 1h }").await;
     let (mut answer, exchange, stream) = begun(&here, &upstream).await;
     viewed(&there, &stream).await;
-    let cancel = Asked::new("DELETE", format!("/v1/streams/{stream}"));
+    let cancel = ClientRequest::new("DELETE", format!("/v1/streams/{stream}"));
     let mut cancelled = there.ask(&cancel).await;
     assert_eq!(cancelled.status(), 200);
     let body: Value = serde_json::from_slice(&cancelled.body().await).unwrap();
@@ -219,7 +223,7 @@ async fn any_replica_cancels() {
 
 #[tokio::test]
 async fn what_is_past_is_past_everywhere() {
-    let (upstream, valkey) = (Scripted::bind().await, Valkey::start());
+    let (upstream, valkey) = (ScriptedUpstream::bind().await, Valkey::start());
     let (here, there) = pair(&upstream, &valkey, "{ window: 300ms }").await;
     let (answer, exchange, left) = begun(&here, &upstream).await;
     drop(viewed(&there, &left).await);
@@ -230,7 +234,7 @@ async fn what_is_past_is_past_everywhere() {
     exchange.finish().await;
     answer.rest().await;
     for stream in [left, ended] {
-        soon(async { while status(&there, &stream).await.0 != 410 {} }).await;
+        within_timeout(async { while status(&there, &stream).await.0 != 410 {} }).await;
         let (code, body) = status(&there, &stream).await;
         assert_eq!((code, &body["error"]["code"]), (410, &Value::from("gone")));
     }
@@ -240,14 +244,14 @@ async fn what_is_past_is_past_everywhere() {
 
 #[tokio::test]
 async fn without_its_store_a_stream_goes_on_and_is_stored_when_it_is_back() {
-    let (upstream, mut valkey) = (Scripted::bind().await, Valkey::start());
+    let (upstream, mut valkey) = (ScriptedUpstream::bind().await, Valkey::start());
     let (here, there) = pair(&upstream, &valkey, "{ window: 1h }").await;
     let (mut answer, mut exchange, stream) = begun(&here, &upstream).await;
     valkey.kill();
     exchange.token("two ").await;
     answer.expect("token").await;
     // Elsewhere it may be there, and nobody can say.
-    soon(async {
+    within_timeout(async {
         loop {
             let (code, body) = status(&there, &stream).await;
             if code == 503 {
@@ -260,14 +264,14 @@ async fn without_its_store_a_stream_goes_on_and_is_stored_when_it_is_back() {
     assert_eq!(status(&here, &stream).await.1["text"], "one two ");
     valkey.revive();
     for replica in [&here, &there] {
-        soon(replica.gateway.app().store.as_ref().unwrap().up()).await;
+        within_timeout(replica.gateway.app().store.as_ref().unwrap().up()).await;
     }
     exchange.token("three").await;
     exchange.finish().await;
     assert_eq!(outcome(&answer.rest().await), "");
     // What the store forgot is gone, and nobody pretends otherwise; what came since is there.
-    let back = Asked::prompt("m").header("last-event-id", format!("{stream}.2"));
-    soon(async {
+    let back = ClientRequest::prompt("m").header("last-event-id", format!("{stream}.2"));
+    within_timeout(async {
         loop {
             let mut answer = there.ask(&back).await;
             if answer.status() == 200 {
@@ -281,7 +285,7 @@ async fn without_its_store_a_stream_goes_on_and_is_stored_when_it_is_back() {
 
 #[tokio::test]
 async fn a_store_that_is_gone_ends_no_stream_that_is_read_elsewhere() {
-    let (upstream, mut valkey) = (Scripted::bind().await, Valkey::start());
+    let (upstream, mut valkey) = (ScriptedUpstream::bind().await, Valkey::start());
     let (here, there) = pair(&upstream, &valkey, "{ window: 300ms }").await;
     for forgets in [false, true] {
         let (answer, mut exchange, stream) = begun(&here, &upstream).await;
@@ -302,7 +306,7 @@ async fn a_store_that_is_gone_ends_no_stream_that_is_read_elsewhere() {
             valkey.go_on();
         }
         for replica in [&here, &there] {
-            soon(replica.gateway.app().store.as_ref().unwrap().up()).await;
+            within_timeout(replica.gateway.app().store.as_ref().unwrap().up()).await;
         }
         // It passes again, and now it is known.
         tokio::time::sleep(Duration::from_millis(1200)).await;
@@ -315,7 +319,7 @@ async fn a_store_that_is_gone_ends_no_stream_that_is_read_elsewhere() {
 
 #[tokio::test]
 async fn a_stream_that_nobody_reads_does_not_outlive_its_store_for_ever() {
-    let (upstream, valkey) = (Scripted::bind().await, Valkey::start());
+    let (upstream, valkey) = (ScriptedUpstream::bind().await, Valkey::start());
     let (here, _there) = pair(&upstream, &valkey, "{ window: 100ms }").await;
     let (answer, exchange, stream) = begun(&here, &upstream).await;
     valkey.stall();
@@ -332,8 +336,8 @@ async fn tokens_do_not_pay_a_round_trip_each() {
         pace: Pace::Every(Duration::from_millis(2)),
         ..Options::default()
     });
-    let running = Running::keeping(&[upstream.addr()], "{ window: 1h }", &state(&valkey));
-    soon(running.gateway.app().store.as_ref().unwrap().up()).await;
+    let running = TestGateway::with_resume(&[upstream.addr()], "{ window: 1h }", &state(&valkey));
+    within_timeout(running.gateway.app().store.as_ref().unwrap().up()).await;
     let asked = "sluicegate_store_round_trips_total";
     let before = running.metric(asked).await;
     let mut tokens = 0;
@@ -344,7 +348,7 @@ async fn tokens_do_not_pay_a_round_trip_each() {
             let mut client = crate::raw_client::RawClient::connect(clients_at)
                 .await
                 .unwrap();
-            Asked::prompt("m").send(&mut client).await;
+            ClientRequest::prompt("m").send(&mut client).await;
             let head = client.head().await.unwrap();
             Answer::new(head, client).events().await.len()
         });

@@ -6,10 +6,10 @@ use std::collections::VecDeque;
 use sluicegate::fixture::{Fault, Options, Pace};
 use tokio::io::AsyncReadExt as _;
 
-use super::client::{Answer, Asked, Event, check_order, outcome, text};
-use super::harness::Running;
-use super::scripted::{Exchange, Scripted};
-use super::soon;
+use super::client::{Answer, ClientRequest, Event, check_order, outcome, text};
+use super::harness::TestGateway;
+use super::scripted::{Exchange, ScriptedUpstream};
+use super::within_timeout;
 use crate::fixture_server::{fast, serve};
 use crate::raw_client::RawClient;
 use crate::seed::Seed;
@@ -18,19 +18,23 @@ use crate::seed::Seed;
 const LONG: &str = "{ window: 1h }";
 
 /// Every way in which a client that has seen `id` comes back to its stream.
-fn returns(id: &str) -> [Asked; 4] {
+fn returns(id: &str) -> [ClientRequest; 4] {
     let (stream, number) = id.split_once('.').unwrap();
     let events = format!("/v1/streams/{stream}/events");
     [
-        Asked::prompt("m").header("last-event-id", id),
-        Asked::new("GET", "/v1/streams?model=m&prompt=Hello").header("last-event-id", id),
-        Asked::new("GET", &events).header("last-event-id", id),
-        Asked::new("GET", format!("{events}?after={number}")),
+        ClientRequest::prompt("m").header("last-event-id", id),
+        ClientRequest::new("GET", "/v1/streams?model=m&prompt=Hello").header("last-event-id", id),
+        ClientRequest::new("GET", &events).header("last-event-id", id),
+        ClientRequest::new("GET", format!("{events}?after={number}")),
     ]
 }
 
 /// A stream whose upstream has given these tokens, and whose client has read them.
-async fn begun(running: &Running, upstream: &Scripted, tokens: &[&str]) -> (Answer, Exchange) {
+async fn begun(
+    running: &TestGateway,
+    upstream: &ScriptedUpstream,
+    tokens: &[&str],
+) -> (Answer, Exchange) {
     let answering = async {
         let mut exchange = upstream.request().await;
         exchange.begin().await;
@@ -44,8 +48,8 @@ async fn begun(running: &Running, upstream: &Scripted, tokens: &[&str]) -> (Answ
 
 #[tokio::test]
 async fn a_stream_goes_on_where_its_client_stopped_reading() {
-    let upstream = Scripted::bind().await;
-    let running = Running::keeping(&[upstream.addr()], LONG, "");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_resume(&[upstream.addr()], LONG, "");
     let (mut answer, mut exchange) = begun(&running, &upstream, &["one ", "two "]).await;
     let mut seen = Vec::new();
     for _ in 0..2 {
@@ -54,7 +58,7 @@ async fn a_stream_goes_on_where_its_client_stopped_reading() {
     drop(answer);
     // It is read on while nobody is there.
     exchange.token("three ").await;
-    let back = Asked::prompt("m").header("last-event-id", &seen[1].id);
+    let back = ClientRequest::prompt("m").header("last-event-id", &seen[1].id);
     let mut answer = running.ask(&back).await;
     for _ in 0..2 {
         seen.push(answer.event().await.unwrap());
@@ -70,9 +74,9 @@ async fn a_stream_goes_on_where_its_client_stopped_reading() {
 #[tokio::test]
 async fn an_ended_stream_is_read_from_anywhere_by_every_path() {
     let upstream = serve(&fast());
-    let running = Running::keeping(&[upstream.addr()], LONG, "");
+    let running = TestGateway::with_resume(&[upstream.addr()], LONG, "");
     let events = running.prompt().await.events().await;
-    running.idle().await;
+    running.wait_idle().await;
     for (number, event) in events.iter().enumerate() {
         for asked in returns(&event.id) {
             let mut answer = running.ask(&asked).await;
@@ -87,7 +91,7 @@ async fn an_ended_stream_is_read_from_anywhere_by_every_path() {
         }
     }
     let stream = events[0].data["stream"].as_str().unwrap();
-    let whole = Asked::new("GET", format!("/v1/streams/{stream}/events"));
+    let whole = ClientRequest::new("GET", format!("/v1/streams/{stream}/events"));
     assert_eq!(running.ask(&whole).await.events().await, events);
     assert_eq!(upstream.request_count(), 1);
     assert_eq!(running.metric("sluicegate_readers").await, 0.0);
@@ -97,13 +101,13 @@ async fn an_ended_stream_is_read_from_anywhere_by_every_path() {
 
 #[tokio::test]
 async fn a_stream_that_nobody_comes_back_to_is_cancelled_and_gone() {
-    let upstream = Scripted::bind().await;
-    let running = Running::keeping(&[upstream.addr()], "{ window: 200ms }", "");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_resume(&[upstream.addr()], "{ window: 200ms }", "");
     let (mut answer, exchange) = begun(&running, &upstream, &["one"]).await;
     let start = answer.event().await.unwrap();
     drop(answer);
     exchange.closed().await;
-    running.idle().await;
+    running.wait_idle().await;
     for asked in returns(&start.id) {
         let mut answer = running.ask(&asked).await;
         assert_eq!(answer.status(), 410);
@@ -114,12 +118,12 @@ async fn a_stream_that_nobody_comes_back_to_is_cancelled_and_gone() {
 
 #[tokio::test]
 async fn a_client_that_comes_back_stops_the_clock() {
-    let upstream = Scripted::bind().await;
-    let running = Running::keeping(&[upstream.addr()], "{ window: 300ms }", "");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_resume(&[upstream.addr()], "{ window: 300ms }", "");
     let (mut answer, mut exchange) = begun(&running, &upstream, &["one"]).await;
     let start = answer.event().await.unwrap();
     drop(answer);
-    let back = Asked::prompt("m").header("last-event-id", &start.id);
+    let back = ClientRequest::prompt("m").header("last-event-id", &start.id);
     let mut answer = running.ask(&back).await;
     answer.expect("token").await;
     // Longer than the window: it is about nobody being there, not about when they were.
@@ -133,11 +137,11 @@ async fn a_client_that_comes_back_stops_the_clock() {
 #[tokio::test]
 async fn an_ended_stream_is_readable_for_its_window() {
     let upstream = serve(&fast());
-    let running = Running::keeping(&[upstream.addr()], "{ window: 500ms }", "");
+    let running = TestGateway::with_resume(&[upstream.addr()], "{ window: 500ms }", "");
     let events = running.prompt().await.events().await;
     let [back, ..] = returns(&events[0].id);
     assert_eq!(running.ask(&back).await.rest().await, events[1..]);
-    soon(async { while running.ask(&back).await.status() != 410 {} }).await;
+    within_timeout(async { while running.ask(&back).await.status() != 410 {} }).await;
     // Who has everything has everything.
     let [back, ..] = returns(&events.last().unwrap().id);
     assert_eq!(running.ask(&back).await.status(), 204);
@@ -146,8 +150,8 @@ async fn an_ended_stream_is_readable_for_its_window() {
 
 #[tokio::test]
 async fn what_is_over_the_buffer_is_gone() {
-    let upstream = Scripted::bind().await;
-    let running = Running::keeping(&[upstream.addr()], "{ window: 1h, buffer: 64KiB }", "");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_resume(&[upstream.addr()], "{ window: 1h, buffer: 64KiB }", "");
     let (mut answer, mut exchange) = begun(&running, &upstream, &[]).await;
     let words = "x".repeat(10_000);
     for _ in 0..20 {
@@ -167,16 +171,16 @@ async fn what_is_over_the_buffer_is_gone() {
 #[tokio::test]
 async fn ids_that_do_not_fit_are_refused() {
     let upstream = serve(&fast());
-    let running = Running::keeping(&[upstream.addr()], LONG, "");
+    let running = TestGateway::with_resume(&[upstream.addr()], LONG, "");
     let events = running.prompt().await.events().await;
     let stream = events[0].data["stream"].as_str().unwrap();
     let other = running.prompt().await.events().await;
     let path = format!("/v1/streams/{stream}/events");
     let unknown = format!("st_{}", "a".repeat(26));
-    let get = |path: String| Asked::new("GET", path);
+    let get = |path: String| ClientRequest::new("GET", path);
     for (asked, status) in [
         (
-            Asked::prompt("m").header("last-event-id", format!("{stream}.99999")),
+            ClientRequest::prompt("m").header("last-event-id", format!("{stream}.99999")),
             400,
         ),
         (get(path.clone()).header("last-event-id", &other[0].id), 400),
@@ -186,7 +190,10 @@ async fn ids_that_do_not_fit_are_refused() {
         (get("/v1/streams/st_x".to_owned()), 400),
         (get(format!("/v1/streams/{unknown}/events")), 404),
         (get(format!("/v1/streams/{unknown}")), 404),
-        (Asked::new("DELETE", format!("/v1/streams/{unknown}")), 404),
+        (
+            ClientRequest::new("DELETE", format!("/v1/streams/{unknown}")),
+            404,
+        ),
     ] {
         let mut answer = running.ask(&asked).await;
         assert_eq!(answer.status(), status, "{asked:?}");
@@ -201,7 +208,7 @@ async fn an_error_is_read_again_as_it_was() {
         fault: Some(Fault::Truncate { after: 5 }),
         ..fast()
     });
-    let running = Running::keeping(&[upstream.addr()], LONG, "");
+    let running = TestGateway::with_resume(&[upstream.addr()], LONG, "");
     let events = running.prompt().await.events().await;
     assert_eq!(outcome(&events), "stream_interrupted");
     let [back, ..] = returns(&events[1].id);
@@ -213,14 +220,19 @@ async fn an_error_is_read_again_as_it_was() {
 
 /// Reads whole events until `cut` bytes have come or the stream ends, and drops the connection.
 /// Says the status, and whether it ended.
-async fn read_some(running: &Running, asked: &Asked, cut: usize, seen: &mut Vec<Event>) -> bool {
+async fn read_some(
+    running: &TestGateway,
+    asked: &ClientRequest,
+    cut: usize,
+    seen: &mut Vec<Event>,
+) -> bool {
     let mut client = RawClient::connect(running.clients).await.unwrap();
     asked.send(&mut client).await;
     let mut bytes = vec![0; cut];
     let mut read = 0;
     // Whatever the cut falls into, a header or an event's middle.
     while read < cut {
-        match soon(client.stream().read(&mut bytes[read..]))
+        match within_timeout(client.stream().read(&mut bytes[read..]))
             .await
             .unwrap()
         {
@@ -270,7 +282,7 @@ async fn links_that_are_cut_at_random_lose_and_repeat_nothing() {
         pace: Pace::Every(std::time::Duration::from_millis(1)),
         ..Options::default()
     });
-    let running = Running::keeping(&[upstream.addr()], LONG, "");
+    let running = TestGateway::with_resume(&[upstream.addr()], LONG, "");
     let expected = text(&running.prompt().await.events().await);
     let mut asked_anew = 1;
     for trial in 1..=200 {
@@ -278,7 +290,7 @@ async fn links_that_are_cut_at_random_lose_and_repeat_nothing() {
         let mut connections = 0;
         loop {
             let cut = random.within(600..4600) as usize;
-            let mut asked = Asked::new("GET", "/v1/streams?model=m&prompt=Hello");
+            let mut asked = ClientRequest::new("GET", "/v1/streams?model=m&prompt=Hello");
             match seen.last() {
                 Some(last) => asked = asked.header("last-event-id", &last.id),
                 // Who was cut off before the first event has no id to come back with.

@@ -2,25 +2,25 @@
 
 use sluicegate::fixture::{Fault, Options};
 
-use super::client::Asked;
-use super::harness::Running;
-use super::soon;
+use super::client::ClientRequest;
+use super::harness::TestGateway;
+use super::within_timeout;
 use crate::fixture_server::{fast, serve};
 
 /// How both methods ask again.
-fn returns(id: &str) -> [Asked; 2] {
+fn returns(id: &str) -> [ClientRequest; 2] {
     [
-        Asked::prompt("m").header("last-event-id", id),
-        Asked::new("GET", "/v1/streams?model=m&prompt=Hello").header("last-event-id", id),
+        ClientRequest::prompt("m").header("last-event-id", id),
+        ClientRequest::new("GET", "/v1/streams?model=m&prompt=Hello").header("last-event-id", id),
     ]
 }
 
 #[tokio::test]
 async fn after_the_end_there_is_nothing_more() {
     let upstream = serve(&fast());
-    let running = Running::before(&[upstream.addr()], "");
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let events = running.prompt().await.events().await;
-    running.idle().await;
+    running.wait_idle().await;
     for asked in returns(&events.last().unwrap().id) {
         let mut answer = running.ask(&asked).await;
         assert_eq!(answer.status(), 204);
@@ -42,7 +42,7 @@ async fn after_an_error_there_is_nothing_more_either() {
         fault: Some(Fault::Truncate { after: 5 }),
         ..fast()
     });
-    let running = Running::before(&[upstream.addr()], "");
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let events = running.prompt().await.events().await;
     for asked in returns(&events.last().unwrap().id) {
         assert_eq!(running.ask(&asked).await.status(), 204);
@@ -56,12 +56,12 @@ async fn who_left_finds_the_stream_gone() {
         fault: Some(Fault::Stall { after: 5 }),
         ..fast()
     });
-    let running = Running::before(&[upstream.addr()], "");
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let mut answer = running.prompt().await;
     let start = answer.event().await.unwrap();
     drop(answer);
-    soon(upstream.closed_by_client(1)).await;
-    running.idle().await;
+    within_timeout(upstream.closed_by_client(1)).await;
+    running.wait_idle().await;
     for asked in returns(&start.id) {
         let mut answer = running.ask(&asked).await;
         assert_eq!(answer.status(), 410);
@@ -73,7 +73,7 @@ async fn who_left_finds_the_stream_gone() {
 #[tokio::test]
 async fn an_id_that_is_unknown_or_none_asks_no_model() {
     let upstream = serve(&fast());
-    let running = Running::before(&[upstream.addr()], "");
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let foreign = format!("st_{}.3", "a".repeat(26));
     for (id, status, code) in [
         (foreign.as_str(), 404, "not_found"),
@@ -96,7 +96,7 @@ async fn an_id_that_is_unknown_or_none_asks_no_model() {
 #[tokio::test]
 async fn an_empty_id_is_a_first_visit() {
     let upstream = serve(&fast());
-    let running = Running::before(&[upstream.addr()], "");
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     for asked in returns("") {
         assert_eq!(running.ask(&asked).await.status(), 200);
     }

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::soon;
+use super::within_timeout;
 
 /// Listens; what happens to a connection is the test's to say.
-pub struct Scripted {
+pub struct ScriptedUpstream {
     listener: TcpListener,
 }
 
@@ -21,7 +21,7 @@ pub struct Exchange {
     pub body: Vec<u8>,
 }
 
-impl Scripted {
+impl ScriptedUpstream {
     pub async fn bind() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Self { listener }
@@ -33,7 +33,7 @@ impl Scripted {
 
     /// Waits for a connection and the request on it.
     pub async fn request(&self) -> Exchange {
-        let (stream, _) = soon(self.listener.accept()).await.unwrap();
+        let (stream, _) = within_timeout(self.listener.accept()).await.unwrap();
         let mut exchange = Exchange::over(stream);
         assert!(
             exchange.next_request().await,
@@ -67,7 +67,11 @@ impl Exchange {
             if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
                 break end + 4;
             }
-            if soon(self.stream.read_buf(&mut bytes)).await.unwrap_or(0) == 0 {
+            if within_timeout(self.stream.read_buf(&mut bytes))
+                .await
+                .unwrap_or(0)
+                == 0
+            {
                 assert_eq!(bytes, b"", "half a request");
                 return false;
             }
@@ -82,13 +86,20 @@ impl Exchange {
             .find_map(|line| line.strip_prefix("content-length: "));
         let length: usize = length.unwrap().parse().unwrap();
         while self.body.len() < length {
-            assert_ne!(soon(self.stream.read_buf(&mut self.body)).await.unwrap(), 0);
+            assert_ne!(
+                within_timeout(self.stream.read_buf(&mut self.body))
+                    .await
+                    .unwrap(),
+                0
+            );
         }
         true
     }
 
     pub async fn write(&mut self, bytes: impl AsRef<[u8]>) {
-        soon(self.stream.write_all(bytes.as_ref())).await.unwrap();
+        within_timeout(self.stream.write_all(bytes.as_ref()))
+            .await
+            .unwrap();
     }
 
     /// Begins a streamed answer, the connection's last: a test that closes it afterwards would race
@@ -123,7 +134,7 @@ impl Exchange {
         let text = text.as_ref();
         let size = format!("{:x}\r\n", text.len());
         let chunk = [size.as_bytes(), text, b"\r\n"].concat();
-        soon(self.stream.write_all(&chunk)).await.is_ok()
+        within_timeout(self.stream.write_all(&chunk)).await.is_ok()
     }
 
     pub async fn token(&mut self, text: &str) {
@@ -143,7 +154,9 @@ impl Exchange {
 
     /// The body's clean end; `false` if the gateway closed the connection.
     pub async fn try_end(&mut self) -> bool {
-        soon(self.stream.write_all(b"0\r\n\r\n")).await.is_ok()
+        within_timeout(self.stream.write_all(b"0\r\n\r\n"))
+            .await
+            .is_ok()
     }
 
     /// A whole answer with a body, the connection's last.
@@ -160,7 +173,7 @@ impl Exchange {
     pub async fn closed(mut self) {
         let mut rest = Vec::new();
         // A reset is an end too.
-        let _ = soon(self.stream.read_to_end(&mut rest)).await;
+        let _ = within_timeout(self.stream.read_to_end(&mut rest)).await;
         assert_eq!(rest, b"", "something came behind the request");
     }
 

@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use super::client::Asked;
+use super::client::ClientRequest;
 use super::keys::key;
-use super::program::{Serving, TemporaryFile};
-use super::scripted::{Exchange, Scripted, finish, token};
+use super::program::{GatewayProcess, TemporaryFile};
+use super::scripted::{Exchange, ScriptedUpstream, finish, token};
 
 const UPSTREAMS_KEY: &str = "upstreams-own-key-4711";
 const HEADER_KEY: &str = "second-key-in-a-header-4712";
@@ -14,7 +14,7 @@ const WRONG_KEY: &str = "wrong-key-4714";
 const PROMPT: &str = "what-the-user-said-4715";
 const ANSWER: &str = "what-the-model-said-4716";
 
-fn config(upstream: &Scripted) -> TemporaryFile {
+fn config(upstream: &ScriptedUpstream) -> TemporaryFile {
     TemporaryFile::new(&format!(
         "upstreams:\n  a:\n    wire: openai-chat\n    base_url: 'http://{}/v1'\n    \
          api_key: {UPSTREAMS_KEY}\n    headers: {{ x-second: {HEADER_KEY} }}\n\
@@ -25,8 +25,12 @@ fn config(upstream: &Scripted) -> TemporaryFile {
     ))
 }
 
-async fn played(serving: &Serving, upstream: &Scripted, script: impl AsyncFn(Exchange)) -> String {
-    let asked = Asked::json(&json!({"model": "m", "prompt": PROMPT})).key(CALLERS_KEY);
+async fn played(
+    serving: &GatewayProcess,
+    upstream: &ScriptedUpstream,
+    script: impl AsyncFn(Exchange),
+) -> String {
+    let asked = ClientRequest::json(&json!({"model": "m", "prompt": PROMPT})).key(CALLERS_KEY);
     let answering = async { script(upstream.request().await).await };
     let (mut answer, ()) = tokio::join!(serving.ask(&asked), answering);
     String::from_utf8(answer.body().await).unwrap()
@@ -34,9 +38,9 @@ async fn played(serving: &Serving, upstream: &Scripted, script: impl AsyncFn(Exc
 
 #[tokio::test]
 async fn no_credential_is_in_a_log_or_an_answer_whatever_the_level() {
-    let upstream = Scripted::bind().await;
+    let upstream = ScriptedUpstream::bind().await;
     let config = config(&upstream);
-    let serving = Serving::start(&config, &[("RUST_LOG", "trace")]).await;
+    let serving = GatewayProcess::start(&config, &[("RUST_LOG", "trace")]).await;
     let mut bodies = Vec::new();
     bodies.push(
         played(&serving, &upstream, async |mut exchange| {
@@ -67,7 +71,7 @@ async fn no_credential_is_in_a_log_or_an_answer_whatever_the_level() {
         })
         .await,
     );
-    let wrong = Asked::prompt("m").key(WRONG_KEY);
+    let wrong = ClientRequest::prompt("m").key(WRONG_KEY);
     bodies.push(String::from_utf8(serving.ask(&wrong).await.body().await).unwrap());
     for body in &bodies {
         for secret in [UPSTREAMS_KEY, HEADER_KEY, CALLERS_KEY, WRONG_KEY] {
@@ -92,9 +96,9 @@ async fn no_credential_is_in_a_log_or_an_answer_whatever_the_level() {
 
 #[tokio::test]
 async fn a_config_and_its_objects_print_no_credential() {
-    let upstream = Scripted::bind().await;
+    let upstream = ScriptedUpstream::bind().await;
     let text = std::fs::read_to_string(config(&upstream).path()).unwrap();
-    let running = super::harness::Running::start(&text);
+    let running = super::harness::TestGateway::start(&text);
     let app = running.gateway.app();
     let caller = app.keys.caller(Some(CALLERS_KEY)).unwrap();
     let printed = format!(

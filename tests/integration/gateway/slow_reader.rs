@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::client::{Asked, outcome};
-use super::harness::Running;
-use super::scripted::{Exchange, Scripted, finish, token};
-use super::soon;
+use super::client::{ClientRequest, outcome};
+use super::harness::TestGateway;
+use super::scripted::{Exchange, ScriptedUpstream, finish, token};
+use super::within_timeout;
 use crate::raw_client::RawClient;
 
 /// Writes the piece again and again until the gateway takes no more, for at most `limit` bytes;
@@ -30,8 +30,8 @@ async fn fill(exchange: &mut Exchange, piece: &[u8], limit: usize) -> usize {
 #[tokio::test]
 async fn a_client_that_does_not_read_holds_its_upstream_back() {
     const WHOLE: usize = 64 * 1024 * 1024;
-    let slow = Scripted::bind().await;
-    let running = Running::before(&[slow.addr()], "");
+    let slow = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[slow.addr()], "");
     let answering = async {
         let mut exchange = slow.request().await;
         exchange.begin().await;
@@ -76,22 +76,22 @@ async fn a_client_that_does_not_read_holds_its_upstream_back() {
             }
         }
     };
-    let (tokens, ()) = soon(async { tokio::join!(reading, ending) }).await;
+    let (tokens, ()) = within_timeout(async { tokio::join!(reading, ending) }).await;
     assert_eq!(tokens, 1 + pieces);
 }
 
 #[tokio::test]
 async fn a_client_that_never_read_and_leaves_gives_everything_back() {
-    let slow = Scripted::bind().await;
-    let running = Running::before(&[slow.addr()], "limits: { streams: 1 }");
+    let slow = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[slow.addr()], "limits: { streams: 1 }");
     let mut client = RawClient::connect(running.clients).await.unwrap();
-    Asked::prompt("m").send(&mut client).await;
+    ClientRequest::prompt("m").send(&mut client).await;
     let mut exchange = slow.request().await;
     exchange.begin().await;
     let words = token(&"words ".repeat(2000));
     let piece = format!("{:x}\r\n{words}\r\n", words.len());
     fill(&mut exchange, piece.as_bytes(), 64 * 1024 * 1024).await;
     drop(client);
-    soon(async { while exchange.try_chunk("x").await {} }).await;
-    running.idle().await;
+    within_timeout(async { while exchange.try_chunk("x").await {} }).await;
+    running.wait_idle().await;
 }

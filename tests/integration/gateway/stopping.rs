@@ -3,16 +3,16 @@
 use rustix::process::Signal;
 use sluicegate::fixture::{Fault, Options, Server};
 
-use super::client::{Answer, Asked, Event, check_order, outcome, text};
+use super::client::{Answer, ClientRequest, Event, check_order, outcome, text};
 use super::harness::{page, targets};
-use super::program::{Serving, TemporaryFile};
-use super::scripted::Scripted;
+use super::program::{GatewayProcess, TemporaryFile};
+use super::scripted::ScriptedUpstream;
 use crate::fixture_server::{fast, serve};
 use crate::raw_client::RawClient;
 
-async fn serving(upstream: &Server, settings: &str) -> Serving {
+async fn serving(upstream: &Server, settings: &str) -> GatewayProcess {
     let config = TemporaryFile::new(&targets(&[upstream.addr()], settings));
-    Serving::start(&config, &[]).await
+    GatewayProcess::start(&config, &[]).await
 }
 
 /// An upstream that says something and then nothing more.
@@ -42,10 +42,10 @@ async fn streams_in_flight_arrive_whole() {
 
 async fn streams_arrive_whole(threads: &str) {
     const STREAMS: usize = 50;
-    let upstream = Scripted::bind().await;
+    let upstream = ScriptedUpstream::bind().await;
     let config = TemporaryFile::new(&targets(&[upstream.addr()], ""));
     let environment = [("TOKIO_WORKER_THREADS", threads)];
-    let mut serving = Serving::start(&config, &environment).await;
+    let mut serving = GatewayProcess::start(&config, &environment).await;
     let mut open = Vec::new();
     for _ in 0..STREAMS {
         let answering = async {
@@ -54,16 +54,16 @@ async fn streams_arrive_whole(threads: &str) {
             exchange.token("before ").await;
             exchange
         };
-        let asked = Asked::prompt("m");
+        let asked = ClientRequest::prompt("m");
         open.push(tokio::join!(serving.ask(&asked), answering));
     }
     let count = serving.metric("sluicegate_open_streams").await;
     assert_eq!(count, STREAMS as f64);
     serving.program.signal(Signal::TERM);
-    serving.program.logs("draining").await;
+    serving.program.wait_for_log("draining").await;
     assert_eq!(serving.ready().await, 503);
     assert_eq!(page(serving.admin, "/livez").await.0, 200);
-    let refused = serving.ask(&Asked::prompt("m")).await;
+    let refused = serving.ask(&ClientRequest::prompt("m")).await;
     check_draining(refused).await;
     for (answer, exchange) in &mut open {
         exchange.token("and after").await;
@@ -92,7 +92,7 @@ async fn check_draining(mut answer: Answer) {
 async fn streams_that_outlast_the_drain_are_told_so() {
     let upstream = stalling();
     let mut serving = serving(&upstream, "drain: 200ms").await;
-    let mut answer = serving.ask(&Asked::prompt("m")).await;
+    let mut answer = serving.ask(&ClientRequest::prompt("m")).await;
     let start = answer.event().await.unwrap();
     serving.program.signal(Signal::TERM);
     let events = rest(&mut answer, start).await;
@@ -101,24 +101,24 @@ async fn streams_that_outlast_the_drain_are_told_so() {
     let error = &events.last().unwrap().data["error"];
     assert_eq!(error["retryable"], true);
     assert_eq!(error["origin"], "gateway");
-    serving.program.logs("ending open streams").await;
+    serving.program.wait_for_log("ending open streams").await;
     let ended = serving.program.ended().await;
     assert_eq!(ended.status, Some(0), "{}", ended.err);
 }
 
 #[tokio::test]
 async fn requests_that_nobody_answered_yet_are_told_so_too() {
-    let upstream = Scripted::bind().await;
+    let upstream = ScriptedUpstream::bind().await;
     for (settings, status) in [("", 503), ("heartbeat: 50ms", 200)] {
         let settings = format!("drain: 200ms\n{settings}");
         let config = TemporaryFile::new(&targets(&[upstream.addr()], &settings));
-        let serving = Serving::start(&config, &[]).await;
+        let serving = GatewayProcess::start(&config, &[]).await;
         let stopping = async {
             let exchange = upstream.request().await;
             serving.program.signal(Signal::TERM);
             exchange
         };
-        let asked = Asked::prompt("m");
+        let asked = ClientRequest::prompt("m");
         let (mut answer, _exchange) = tokio::join!(serving.ask(&asked), stopping);
         assert_eq!(answer.status(), status);
         if status == 200 {
@@ -136,10 +136,10 @@ async fn a_second_signal_hurries() {
     for second in [Signal::TERM, Signal::INT] {
         let upstream = stalling();
         let mut serving = serving(&upstream, "drain: 1h").await;
-        let mut answer = serving.ask(&Asked::prompt("m")).await;
+        let mut answer = serving.ask(&ClientRequest::prompt("m")).await;
         let start = answer.event().await.unwrap();
         serving.program.signal(Signal::INT);
-        serving.program.logs("draining").await;
+        serving.program.wait_for_log("draining").await;
         serving.program.signal(second);
         assert_eq!(outcome(&rest(&mut answer, start).await), "draining");
         assert_eq!(serving.program.ended().await.status, Some(0));
@@ -176,10 +176,10 @@ async fn a_request_that_is_still_being_sent_is_answered() {
     let go_on = client.head().await.unwrap();
     assert_eq!(go_on.status, 100);
     serving.program.signal(Signal::TERM);
-    serving.program.logs("draining").await;
+    serving.program.wait_for_log("draining").await;
     // It is waited for as an open stream is: the gateway goes on saying that it drains.
     for _ in 0..50 {
-        check_draining(serving.ask(&Asked::prompt("m")).await).await;
+        check_draining(serving.ask(&ClientRequest::prompt("m")).await).await;
     }
     client.write(body.as_bytes()).await.unwrap();
     let mut answer = Answer::new(client.head().await.unwrap(), client);

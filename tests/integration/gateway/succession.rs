@@ -5,29 +5,29 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::client::{Asked, outcome, text};
-use super::harness::{Running, kept_targets};
-use super::program::{Serving, TemporaryFile};
+use super::client::{ClientRequest, outcome, text};
+use super::harness::{TestGateway, resumable_targets};
+use super::program::{GatewayProcess, TemporaryFile};
 use super::replicas::{state, status, viewed};
-use super::scripted::Scripted;
-use super::soon;
+use super::scripted::ScriptedUpstream;
+use super::within_timeout;
 use crate::valkey::Valkey;
 
 #[tokio::test]
 async fn a_killed_replica_ends_its_streams_for_those_who_read_elsewhere() {
-    let (upstream, valkey) = (Scripted::bind().await, Valkey::start());
-    let config = kept_targets(&[upstream.addr()], "{ window: 1h }", &state(&valkey));
+    let (upstream, valkey) = (ScriptedUpstream::bind().await, Valkey::start());
+    let config = resumable_targets(&[upstream.addr()], "{ window: 1h }", &state(&valkey));
     let file = TemporaryFile::new(&config);
-    let killed = Serving::start(&file, &[]).await;
-    let there = Running::start(&config);
-    soon(there.gateway.app().store.as_ref().unwrap().up()).await;
+    let killed = GatewayProcess::start(&file, &[]).await;
+    let there = TestGateway::start(&config);
+    within_timeout(there.gateway.app().store.as_ref().unwrap().up()).await;
     let answering = async {
         let mut exchange = upstream.request().await;
         exchange.begin().await;
         exchange.token("one ").await;
         exchange
     };
-    let asked = Asked::prompt("m");
+    let asked = ClientRequest::prompt("m");
     let (mut answer, _exchange) = tokio::join!(killed.ask(&asked), answering);
     let start = answer.expect("start").await;
     let stream = start["stream"].as_str().unwrap().to_owned();
@@ -52,7 +52,7 @@ async fn a_killed_replica_ends_its_streams_for_those_who_read_elsewhere() {
     // A client that has seen more than the store has is told the same: never that this is all, nor
     // that it is mistaken; but nobody is told twice.
     let back = async |seen: &str| {
-        let back = Asked::prompt("m").header("last-event-id", seen);
+        let back = ClientRequest::prompt("m").header("last-event-id", seen);
         there.ask(&back).await
     };
     assert_eq!(back(&error.id).await.status(), 204);
@@ -65,7 +65,7 @@ async fn a_killed_replica_ends_its_streams_for_those_who_read_elsewhere() {
 }
 
 /// A gateway that lets another target go on with its answers.
-fn continuing(upstream: &Scripted, valkey: &Valkey) -> TemporaryFile {
+fn continuing(upstream: &ScriptedUpstream, valkey: &Valkey) -> TemporaryFile {
     TemporaryFile::new(&format!(
         "upstreams: {{ a: {{ wire: openai-chat, base_url: 'http://{}/v1' }} }}\n\
          models: {{ m: {{ continue: on, targets: [ {{ upstream: a, model: one }} ] }} }}\n\
@@ -77,11 +77,11 @@ fn continuing(upstream: &Scripted, valkey: &Valkey) -> TemporaryFile {
 
 #[tokio::test]
 async fn a_drain_hands_over_what_others_can_go_on_with() {
-    let (upstream, valkey) = (Scripted::bind().await, Valkey::start());
+    let (upstream, valkey) = (ScriptedUpstream::bind().await, Valkey::start());
     let file = continuing(&upstream, &valkey);
-    let leaving = Serving::start(&file, &[]).await;
-    let there = Serving::start(&file, &[]).await;
-    let asked = Asked::prompt("m");
+    let leaving = GatewayProcess::start(&file, &[]).await;
+    let there = GatewayProcess::start(&file, &[]).await;
+    let asked = ClientRequest::prompt("m");
     let answering = async {
         let mut exchange = upstream.request().await;
         exchange.begin().await;
@@ -99,7 +99,7 @@ async fn a_drain_hands_over_what_others_can_go_on_with() {
     assert_eq!(error.data["error"]["retryable"], true);
     assert_eq!(answer.event().await, None);
     exchange.closed().await;
-    let back = Asked::prompt("m").header("last-event-id", &error.id);
+    let back = ClientRequest::prompt("m").header("last-event-id", &error.id);
     let mut answer = there.ask(&back).await;
     let mut exchange = upstream.request().await;
     exchange.begin().await;
@@ -113,11 +113,11 @@ async fn a_drain_hands_over_what_others_can_go_on_with() {
 
 #[tokio::test]
 async fn a_killed_replica_s_stream_is_gone_on_with_where_it_is_read() {
-    let (upstream, valkey) = (Scripted::bind().await, Valkey::start());
+    let (upstream, valkey) = (ScriptedUpstream::bind().await, Valkey::start());
     let file = continuing(&upstream, &valkey);
-    let killed = Serving::start(&file, &[]).await;
-    let there = Serving::start(&file, &[]).await;
-    let asked = Asked::prompt("m");
+    let killed = GatewayProcess::start(&file, &[]).await;
+    let there = GatewayProcess::start(&file, &[]).await;
+    let asked = ClientRequest::prompt("m");
     let answering = async {
         let mut exchange = upstream.request().await;
         exchange.begin().await;
@@ -133,7 +133,7 @@ async fn a_killed_replica_s_stream_is_gone_on_with_where_it_is_read() {
         told += answer.expect("token").await["text"].as_str().unwrap();
     }
     // Whoever has something can find it elsewhere: it was stored before.
-    let events = Asked::new("GET", format!("/v1/streams/{stream}/events"));
+    let events = ClientRequest::new("GET", format!("/v1/streams/{stream}/events"));
     let mut reader = there.ask(&events).await;
     reader.expect("start").await;
     reader.expect("token").await;
@@ -156,10 +156,10 @@ async fn a_killed_replica_s_stream_is_gone_on_with_where_it_is_read() {
     let taken_over = "sluicegate_streams_taken_over_total{outcome=\"continued\"}";
     assert_eq!(there.metric(taken_over).await, 1.0);
     // The client of the killed one goes on as if nothing had been.
-    let back = Asked::prompt("m").header("last-event-id", &second.id);
+    let back = ClientRequest::prompt("m").header("last-event-id", &second.id);
     let events = there.ask(&back).await.rest().await;
     assert_eq!((text(&events).as_str(), outcome(&events)), ("three", ""));
-    let back = Asked::prompt("m").header("last-event-id", &complete.id);
+    let back = ClientRequest::prompt("m").header("last-event-id", &complete.id);
     assert_eq!(there.ask(&back).await.status(), 204);
     assert!(!upstream.was_asked_again());
 }

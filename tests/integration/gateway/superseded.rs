@@ -4,21 +4,21 @@
 use redis::FromRedisValue;
 use serde_json::Value;
 
-use super::client::{Answer, Asked, Event, outcome, text};
-use super::program::{Serving, TemporaryFile};
-use super::scripted::{Exchange, Scripted};
-use super::soon;
+use super::client::{Answer, ClientRequest, Event, outcome, text};
+use super::program::{GatewayProcess, TemporaryFile};
+use super::scripted::{Exchange, ScriptedUpstream};
 use super::trials::proxy::{Faults, Proxy};
+use super::within_timeout;
 use crate::seed::Seed;
 use crate::valkey::Valkey;
 
 /// Two replicas, of which one reaches the store over a link that can be held.
 struct Pair {
-    upstream: Scripted,
+    upstream: ScriptedUpstream,
     valkey: Valkey,
     link: Proxy,
-    cut_off: Serving,
-    there: Serving,
+    cut_off: GatewayProcess,
+    there: GatewayProcess,
     _configs: [TemporaryFile; 2],
 }
 
@@ -32,7 +32,7 @@ struct Begun {
 
 impl Pair {
     async fn start(continues: &str) -> Self {
-        let (upstream, valkey) = (Scripted::bind().await, Valkey::start());
+        let (upstream, valkey) = (ScriptedUpstream::bind().await, Valkey::start());
         let link = Proxy::start(valkey.addr(), Faults::default(), Seed::of_this_run()).await;
         let replica = async |store| {
             let config = format!(
@@ -43,8 +43,8 @@ impl Pair {
                 upstream.addr(),
             );
             let config = TemporaryFile::new(&config);
-            let serving = Serving::start(&config, &[]).await;
-            soon(async { while serving.metric(UP).await == 0.0 {} }).await;
+            let serving = GatewayProcess::start(&config, &[]).await;
+            within_timeout(async { while serving.metric(UP).await == 0.0 {} }).await;
             (serving, config)
         };
         let (cut_off, one) = replica(link.addr).await;
@@ -66,7 +66,7 @@ impl Pair {
             exchange.token("one ").await;
             exchange
         };
-        let asked = Asked::prompt("m");
+        let asked = ClientRequest::prompt("m");
         let (mut own, exchange) = tokio::join!(self.cut_off.ask(&asked), answering);
         let start = own.expect("start").await;
         own.expect("token").await;
@@ -86,14 +86,14 @@ impl Pair {
     async fn found_out(&mut self) {
         let program = &mut self.cut_off.program;
         program
-            .logs("another replica has taken a stream over")
+            .wait_for_log("another replica has taken a stream over")
             .await;
     }
 
     /// Waits until it knows that its store is there.
     async fn healed(&self) {
         self.link.hold(false);
-        soon(async { while self.cut_off.metric(UP).await == 0.0 {} }).await;
+        within_timeout(async { while self.cut_off.metric(UP).await == 0.0 {} }).await;
     }
 
     /// The ids of a stream's entries in the store, what they say, and who wrote them.
@@ -133,8 +133,8 @@ impl Pair {
 
 const UP: &str = "sluicegate_store_up";
 
-fn events(stream: &str) -> Asked {
-    Asked::new("GET", format!("/v1/streams/{stream}/events"))
+fn events(stream: &str) -> ClientRequest {
+    ClientRequest::new("GET", format!("/v1/streams/{stream}/events"))
 }
 
 async fn token(answer: &mut Answer) -> Event {

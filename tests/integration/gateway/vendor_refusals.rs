@@ -1,8 +1,8 @@
 //! What vendors say when they refuse, in their own words, and what becomes of it.
 
-use super::client::Asked;
-use super::harness::Running;
-use super::scripted::Scripted;
+use super::client::ClientRequest;
+use super::harness::TestGateway;
+use super::scripted::ScriptedUpstream;
 
 /// A vendor's answer, and what the client gets: status, code, words of the message (none of the
 /// vendor's where it is the operator's affair), and `retry-after`.
@@ -197,8 +197,8 @@ const WAIT: &[Refused] = &[
 #[tokio::test]
 async fn every_vendors_refusal_is_told_as_what_it_is() {
     for refused in ACCOUNT.iter().chain(REQUEST).chain(WAIT) {
-        let upstream = Scripted::bind().await;
-        let running = Running::start(&format!(
+        let upstream = ScriptedUpstream::bind().await;
+        let running = TestGateway::start(&format!(
             "upstreams: {{ a: {{ preset: {}, base_url: 'http://{}', api_key: own-key-4711 }} }}\n\
              models: {{ m: {{ targets: [ {{ upstream: a, model: x }} ] }} }}\n",
             refused.preset,
@@ -210,7 +210,7 @@ async fn every_vendors_refusal_is_told_as_what_it_is() {
                 .answer(refused.status, refused.headers, refused.body)
                 .await;
         };
-        let asked = Asked::prompt("m");
+        let asked = ClientRequest::prompt("m");
         let (mut answer, ()) = tokio::join!(running.ask(&asked), answering);
         let what = format!("{} {} {}", refused.preset, refused.status, refused.body);
         assert_eq!(answer.status(), refused.gives.0, "{what}");

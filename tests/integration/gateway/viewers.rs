@@ -6,17 +6,17 @@ use serde_json::{Value, json};
 use sluicegate::fixture::{Options, Pace};
 use tokio::task::JoinSet;
 
-use super::client::{Answer, Asked, outcome, text};
-use super::harness::{Running, kept_targets};
+use super::client::{Answer, ClientRequest, outcome, text};
+use super::harness::{TestGateway, resumable_targets};
 use super::keys::key;
-use super::scripted::Scripted;
-use super::soon;
+use super::scripted::ScriptedUpstream;
+use super::within_timeout;
 use crate::fixture_server::{fast, serve};
 
 const LONG: &str = "{ window: 1h }";
 
 /// `prefer: respond-async`; the stream's id.
-async fn begun_alone(running: &Running, asked: Asked) -> String {
+async fn begun_alone(running: &TestGateway, asked: ClientRequest) -> String {
     let mut answer = running
         .ask(&asked.header("prefer", "respond-async, wait=5"))
         .await;
@@ -31,12 +31,12 @@ async fn begun_alone(running: &Running, asked: Asked) -> String {
 
 #[tokio::test]
 async fn a_viewer_who_leaves_before_the_first_event_can_come_back() {
-    let upstream = Scripted::bind().await;
-    let running = Running::keeping(&[upstream.addr()], LONG, "");
-    let stream = begun_alone(&running, Asked::prompt("m")).await;
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_resume(&[upstream.addr()], LONG, "");
+    let stream = begun_alone(&running, ClientRequest::prompt("m")).await;
     let mut exchange = upstream.request().await;
     drop(view(&running, &stream).await);
-    soon(async { while running.metric("sluicegate_readers").await > 0.0 {} }).await;
+    within_timeout(async { while running.metric("sluicegate_readers").await > 0.0 {} }).await;
     let mut answer = view(&running, &stream).await;
     exchange.begin().await;
     exchange.token("one").await;
@@ -44,15 +44,18 @@ async fn a_viewer_who_leaves_before_the_first_event_can_come_back() {
     assert_eq!(text(&answer.events().await), "one");
 }
 
-async fn view(running: &Running, stream: &str) -> Answer {
+async fn view(running: &TestGateway, stream: &str) -> Answer {
     running
-        .ask(&Asked::new("GET", format!("/v1/streams/{stream}/events")))
+        .ask(&ClientRequest::new(
+            "GET",
+            format!("/v1/streams/{stream}/events"),
+        ))
         .await
 }
 
-async fn status(running: &Running, stream: &str) -> Value {
+async fn status(running: &TestGateway, stream: &str) -> Value {
     let mut answer = running
-        .ask(&Asked::new("GET", format!("/v1/streams/{stream}")))
+        .ask(&ClientRequest::new("GET", format!("/v1/streams/{stream}")))
         .await;
     assert_eq!(answer.status(), 200);
     serde_json::from_slice(&answer.body().await).unwrap()
@@ -61,10 +64,10 @@ async fn status(running: &Running, stream: &str) -> Value {
 #[tokio::test]
 async fn a_stream_runs_for_nobody_and_is_read_later_by_many() {
     let upstream = serve(&fast());
-    let running = Running::keeping(&[upstream.addr()], LONG, "");
-    let stream = begun_alone(&running, Asked::prompt("m")).await;
+    let running = TestGateway::with_resume(&[upstream.addr()], LONG, "");
+    let stream = begun_alone(&running, ClientRequest::prompt("m")).await;
     // Nobody has ever come, and still it ends.
-    running.idle().await;
+    running.wait_idle().await;
     let first = view(&running, &stream).await.events().await;
     for _ in 0..3 {
         assert_eq!(view(&running, &stream).await.events().await, first);
@@ -80,9 +83,9 @@ async fn a_stream_runs_for_nobody_and_is_read_later_by_many() {
 
 #[tokio::test]
 async fn what_fails_for_nobody_is_told_in_the_stream() {
-    let upstream = Scripted::bind().await;
-    let running = Running::keeping(&[upstream.addr()], LONG, "");
-    let stream = begun_alone(&running, Asked::prompt("m")).await;
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_resume(&[upstream.addr()], LONG, "");
+    let stream = begun_alone(&running, ClientRequest::prompt("m")).await;
     upstream.request().await.answer(500, "", "{}").await;
     let events = view(&running, &stream).await.events().await;
     assert_eq!(outcome(&events), "upstream_unavailable");
@@ -96,8 +99,8 @@ async fn what_fails_for_nobody_is_told_in_the_stream() {
 
 #[tokio::test]
 async fn viewers_come_and_go_and_all_read_the_same() {
-    let upstream = Scripted::bind().await;
-    let running = Running::keeping(&[upstream.addr()], "{ window: 100ms }", "");
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_resume(&[upstream.addr()], "{ window: 100ms }", "");
     let answering = async {
         let mut exchange = upstream.request().await;
         exchange.begin().await;
@@ -125,8 +128,9 @@ async fn viewers_come_and_go_and_all_read_the_same() {
 
 #[tokio::test]
 async fn a_viewer_that_does_not_read_slows_nobody_and_falls_behind() {
-    let upstream = Scripted::bind().await;
-    let running = Running::keeping(&[upstream.addr()], "{ window: 1h, buffer: 256KiB }", "");
+    let upstream = ScriptedUpstream::bind().await;
+    let running =
+        TestGateway::with_resume(&[upstream.addr()], "{ window: 1h, buffer: 256KiB }", "");
     let answering = async {
         let mut exchange = upstream.request().await;
         exchange.begin().await;
@@ -152,7 +156,7 @@ async fn a_viewer_that_does_not_read_slows_nobody_and_falls_behind() {
         }
         quick.expect("complete").await;
     };
-    soon(async { tokio::join!(writing, reading) }).await;
+    within_timeout(async { tokio::join!(writing, reading) }).await;
     // It reads what its connection had taken, and is told that the rest is not kept.
     let events = slow.rest().await;
     assert_eq!(events[0].name, "start");
@@ -164,16 +168,16 @@ async fn a_viewer_that_does_not_read_slows_nobody_and_falls_behind() {
     };
     assert_eq!(gone.id, read.id);
     let events = format!("/v1/streams/{stream}/events");
-    let back = Asked::new("GET", events).header("last-event-id", &gone.id);
+    let back = ClientRequest::new("GET", events).header("last-event-id", &gone.id);
     assert_eq!(running.ask(&back).await.status(), 410);
 }
 
 #[tokio::test]
 async fn a_cancelled_stream_closes_its_upstream_and_completes_for_everybody() {
     for window in ["1h", "0s"] {
-        let upstream = Scripted::bind().await;
+        let upstream = ScriptedUpstream::bind().await;
         let resume = format!("{{ window: {window} }}");
-        let running = Running::keeping(&[upstream.addr()], &resume, "");
+        let running = TestGateway::with_resume(&[upstream.addr()], &resume, "");
         let answering = async {
             let mut exchange = upstream.request().await;
             exchange.begin().await;
@@ -184,7 +188,7 @@ async fn a_cancelled_stream_closes_its_upstream_and_completes_for_everybody() {
         let start = answer.expect("start").await;
         answer.expect("token").await;
         let stream = start["stream"].as_str().unwrap();
-        let cancel = Asked::new("DELETE", format!("/v1/streams/{stream}"));
+        let cancel = ClientRequest::new("DELETE", format!("/v1/streams/{stream}"));
         let mut cancelled = running.ask(&cancel).await;
         assert_eq!(cancelled.status(), 200);
         let body: Value = serde_json::from_slice(&cancelled.body().await).unwrap();
@@ -195,7 +199,7 @@ async fn a_cancelled_stream_closes_its_upstream_and_completes_for_everybody() {
             "cancelled"
         );
         assert_eq!(answer.event().await, None);
-        running.idle().await;
+        running.wait_idle().await;
         // Again: it stays as it is, or is not kept.
         let again = running.ask(&cancel).await.status();
         assert_eq!(again, if window == "0s" { 410 } else { 200 });
@@ -207,11 +211,11 @@ async fn a_cancelled_stream_closes_its_upstream_and_completes_for_everybody() {
 
 #[tokio::test]
 async fn a_stream_is_cancelled_before_anybody_answers() {
-    let upstream = Scripted::bind().await;
-    let running = Running::keeping(&[upstream.addr()], LONG, "");
-    let stream = begun_alone(&running, Asked::prompt("m")).await;
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_resume(&[upstream.addr()], LONG, "");
+    let stream = begun_alone(&running, ClientRequest::prompt("m")).await;
     let exchange = upstream.request().await;
-    let cancel = Asked::new("DELETE", format!("/v1/streams/{stream}"));
+    let cancel = ClientRequest::new("DELETE", format!("/v1/streams/{stream}"));
     assert_eq!(running.ask(&cancel).await.status(), 200);
     exchange.closed().await;
     let events = view(&running, &stream).await.events().await;
@@ -221,16 +225,16 @@ async fn a_stream_is_cancelled_before_anybody_answers() {
 
 #[tokio::test]
 async fn only_the_key_that_made_a_stream_cancels_it() {
-    let upstream = Scripted::bind().await;
+    let upstream = ScriptedUpstream::bind().await;
     let keys = format!(
         "keys:\n{}{}",
         key("one", "key-one", ""),
         key("two", "key-two", "")
     );
-    let running = Running::start(&kept_targets(&[upstream.addr()], LONG, &keys));
-    let stream = begun_alone(&running, Asked::prompt("m").key("key-one")).await;
+    let running = TestGateway::start(&resumable_targets(&[upstream.addr()], LONG, &keys));
+    let stream = begun_alone(&running, ClientRequest::prompt("m").key("key-one")).await;
     let _exchange = upstream.request().await;
-    let cancel = || Asked::new("DELETE", format!("/v1/streams/{stream}"));
+    let cancel = || ClientRequest::new("DELETE", format!("/v1/streams/{stream}"));
     for (asked, status) in [
         (cancel(), 401),
         (cancel().key("key-unknown"), 401),
@@ -244,7 +248,7 @@ async fn only_the_key_that_made_a_stream_cancels_it() {
     assert_eq!(status(&running, &stream).await["state"], "running");
     let viewing = tokio::spawn({
         let clients = running.clients;
-        let asked = Asked::new("GET", format!("/v1/streams/{stream}/events"));
+        let asked = ClientRequest::new("GET", format!("/v1/streams/{stream}/events"));
         async move {
             let mut client = crate::raw_client::RawClient::connect(clients)
                 .await
@@ -254,7 +258,7 @@ async fn only_the_key_that_made_a_stream_cancels_it() {
             Answer::new(head, client).events().await
         }
     });
-    soon(async { while running.metric("sluicegate_readers").await < 1.0 {} }).await;
+    within_timeout(async { while running.metric("sluicegate_readers").await < 1.0 {} }).await;
     assert_eq!(running.ask(&cancel().key("key-one")).await.status(), 200);
     let events = viewing.await.unwrap();
     assert_eq!(events[1].data["finish_reason"], "cancelled");
@@ -262,9 +266,9 @@ async fn only_the_key_that_made_a_stream_cancels_it() {
 
 #[tokio::test]
 async fn readers_are_bounded() {
-    let upstream = Scripted::bind().await;
-    let running = Running::keeping(&[upstream.addr()], LONG, "limits: { streams: 2 }");
-    let stream = begun_alone(&running, Asked::prompt("m")).await;
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_resume(&[upstream.addr()], LONG, "limits: { streams: 2 }");
+    let stream = begun_alone(&running, ClientRequest::prompt("m")).await;
     let mut exchange = upstream.request().await;
     exchange.begin().await;
     exchange.token("one").await;
@@ -278,14 +282,14 @@ async fn readers_are_bounded() {
     assert_eq!(refused.status(), 503);
     assert_eq!(refused.error().await["code"], "overloaded");
     readers.pop();
-    soon(async { while view(&running, &stream).await.status() != 200 {} }).await;
+    within_timeout(async { while view(&running, &stream).await.status() != 200 {} }).await;
 }
 
 #[tokio::test]
 async fn a_preference_that_cannot_be_met_is_no_error() {
     let upstream = serve(&fast());
-    let running = Running::before(&[upstream.addr()], "");
-    let asked = Asked::prompt("m").header("prefer", "respond-async");
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
+    let asked = ClientRequest::prompt("m").header("prefer", "respond-async");
     let mut answer = running.ask(&asked).await;
     assert!(!answer.has("preference-applied"));
     assert_eq!(outcome(&answer.events().await), "");
@@ -298,9 +302,9 @@ async fn a_crowd_loses_nothing() {
         pace: Pace::Every(Duration::from_millis(1)),
         ..Options::default()
     });
-    let running = std::sync::Arc::new(Running::keeping(&[upstream.addr()], LONG, ""));
+    let running = std::sync::Arc::new(TestGateway::with_resume(&[upstream.addr()], LONG, ""));
     for _ in 0..20 {
-        let stream = begun_alone(&running, Asked::prompt("m")).await;
+        let stream = begun_alone(&running, ClientRequest::prompt("m")).await;
         let mut crowd = JoinSet::new();
         for patience in 0..40 {
             let (running, stream) = (running.clone(), stream.clone());

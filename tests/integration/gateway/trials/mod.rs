@@ -26,7 +26,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::client::{Event, check_order, outcome, text};
-use super::harness::Running;
+use super::harness::TestGateway;
 use crate::fixture_server::{fast, serve};
 use crate::seed::{Random, Seed};
 use continuer::Asked;
@@ -172,7 +172,7 @@ async fn rounds(count: u64, trouble: Trouble) -> Counts {
 /// Three gateways, and the text that the model gives.
 async fn prepared(seed: Seed) -> (Arc<Site>, Arc<str>) {
     let upstream = serve(&fast());
-    let events = Running::before(&[upstream.addr()], "")
+    let events = TestGateway::with_upstreams(&[upstream.addr()], "")
         .prompt()
         .await
         .events()

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::site::Site;
-use crate::gateway::client::{Asked, Event, parsed};
+use crate::gateway::client::{ClientRequest, Event, parsed};
 use crate::raw_client::RawClient;
 use crate::seed::Random;
 
@@ -28,7 +28,7 @@ pub struct Reader {
     site: Arc<Site>,
     random: Random,
     /// What it asks.
-    asked: Asked,
+    asked: ClientRequest,
     pub events: Vec<Event>,
     /// How often it asked with no id.
     pub asked_anew: u64,
@@ -74,16 +74,16 @@ impl Reader {
     /// Asks the model, each time with a prompt of its own: this one and a number.
     pub fn new(site: &Arc<Site>, random: Random, model: &str, prompt: &str) -> Self {
         let path = format!("/v1/streams?model={model}&prompt={prompt}.");
-        Self::of(site, random, Asked::new("GET", path))
+        Self::of(site, random, ClientRequest::new("GET", path))
     }
 
     /// Reads a stream that is there.
     pub fn viewer(site: &Arc<Site>, random: Random, stream: &str) -> Self {
-        let asked = Asked::new("GET", format!("/v1/streams/{stream}/events"));
+        let asked = ClientRequest::new("GET", format!("/v1/streams/{stream}/events"));
         Self::of(site, random, asked)
     }
 
-    fn of(site: &Arc<Site>, random: Random, asked: Asked) -> Self {
+    fn of(site: &Arc<Site>, random: Random, asked: ClientRequest) -> Self {
         Self {
             site: Arc::clone(site),
             random,
@@ -215,7 +215,7 @@ impl Reader {
     }
 }
 
-async fn ask(addr: SocketAddr, asked: &Asked) -> Option<TcpStream> {
+async fn ask(addr: SocketAddr, asked: &ClientRequest) -> Option<TcpStream> {
     let mut client = RawClient::connect(addr).await.ok()?;
     let headers: Vec<_> = asked
         .headers

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::continuer::Continuer;
 use super::proxy::{Faults, Proxy};
 use crate::fixture_server::serve;
-use crate::gateway::program::{Serving, TemporaryFile};
+use crate::gateway::program::{GatewayProcess, TemporaryFile};
 use crate::seed::{Random, Seed};
 use crate::valkey::Valkey;
 
@@ -25,7 +25,7 @@ pub struct Site {
 }
 
 struct Replica {
-    serving: tokio::sync::Mutex<Serving>,
+    serving: tokio::sync::Mutex<GatewayProcess>,
     config: TemporaryFile,
     /// How many it has, as its environment says it.
     threads: &'static str,
@@ -151,6 +151,6 @@ impl Site {
     }
 }
 
-async fn serving(config: &TemporaryFile, threads: &str) -> Serving {
-    Serving::start(config, &[("TOKIO_WORKER_THREADS", threads)]).await
+async fn serving(config: &TemporaryFile, threads: &str) -> GatewayProcess {
+    GatewayProcess::start(config, &[("TOKIO_WORKER_THREADS", threads)]).await
 }
