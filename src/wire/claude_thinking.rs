@@ -7,7 +7,7 @@ use super::effort;
 use crate::model::Reasoning;
 
 /// The smallest thinking budget that the API takes.
-const LEAST_BUDGET: u64 = 1024;
+const MIN_BUDGET: u64 = 1024;
 
 /// What is said about thinking.
 #[derive(Default)]
@@ -21,7 +21,7 @@ pub(super) struct Thinking {
 impl Thinking {
     /// `max_tokens` is the client's bound on the output.
     pub(super) fn new(reasoning: &Reasoning, max_tokens: Option<u64>) -> Self {
-        let wanted = match (reasoning.max_tokens, reasoning.effort.as_deref()) {
+        let requested = match (reasoning.max_tokens, reasoning.effort.as_deref()) {
             (_, Some("none")) => return Self::of(json!({ "type": "disabled" }), 0),
             (Some(budget), _) => budget,
             (None, Some(word)) => match effort::budget(word, max_tokens) {
@@ -36,7 +36,7 @@ impl Thinking {
             },
             (None, None) => return Self::default(),
         };
-        let budget = wanted.max(LEAST_BUDGET);
+        let budget = requested.max(MIN_BUDGET);
         Self::of(
             json!({ "type": "enabled", "budget_tokens": budget }),
             budget,
@@ -52,10 +52,10 @@ impl Thinking {
 
     /// The bound that leaves room for the answer: the API counts thinking as output and wants its
     /// budget below the bound. `default` is for a client that gave none.
-    pub(super) fn bound(&self, max_tokens: Option<u64>, default: u64) -> u64 {
+    pub(super) fn max_tokens(&self, max_tokens: Option<u64>, default: u64) -> u64 {
         match max_tokens {
-            Some(most) if most > self.budget => most,
-            Some(least) => self.budget.saturating_add(least),
+            Some(bound) if bound > self.budget => bound,
+            Some(bound) => self.budget.saturating_add(bound),
             None => self.budget.saturating_add(default),
         }
     }

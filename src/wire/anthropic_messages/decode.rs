@@ -2,7 +2,7 @@
 
 use serde_json::value::RawValue;
 
-use super::shape::{Block, Counts, Message, Source, Whole, is_foreign};
+use super::shape::{Answer, Block, Message, Source, UsageCounts, is_unknown_kind};
 use crate::framing::Frame;
 use crate::model::{Citation, Error, Event, FinishReason, Sink, ToolCallDelta, Usage};
 use crate::wire::json::{Text, said};
@@ -16,10 +16,10 @@ pub(super) struct MessagesDecoder {
     open: Vec<OpenCall>,
     /// Client tool calls seen so far.
     calls: u32,
-    counts: Counts,
+    counts: UsageCounts,
     usage: Usage,
     /// Said by `message_delta`, in force at `message_stop`.
-    stop: Option<FinishReason>,
+    finish: Option<FinishReason>,
 }
 
 /// A tool call whose arguments are still coming.
@@ -29,7 +29,7 @@ struct OpenCall {
     index: u32,
     /// The block's own `input`, in force if no delta comes.
     input: Option<String>,
-    begun: bool,
+    has_arguments: bool,
 }
 
 impl Decoder for MessagesDecoder {
@@ -41,16 +41,16 @@ impl Decoder for MessagesDecoder {
         let message: Message<'_> = match parse(frame.data) {
             Ok(Some(message)) => message,
             Ok(None) => return Ok(()),
-            Err(_) if is_foreign(frame.data) => return Ok(()),
+            Err(_) if is_unknown_kind(frame.data) => return Ok(()),
             Err(error) => return Err(unparsable(&error)),
         };
         match message.kind_in(frame) {
-            "content_block_delta" => self.block_delta(&message, sink),
-            "content_block_start" => self.block_start(&message, sink),
-            "content_block_stop" => self.block_stop(message.index, sink),
-            "message_start" => self.message_start(message.message, sink)?,
-            "message_delta" => self.message_delta(&message, sink),
-            "message_stop" => self.message_stop(sink),
+            "content_block_delta" => self.decode_block_delta(&message, sink),
+            "content_block_start" => self.decode_block_start(&message, sink),
+            "content_block_stop" => self.close_block(message.index, sink),
+            "message_start" => self.decode_message_start(message.message, sink)?,
+            "message_delta" => self.decode_message_delta(&message, sink),
+            "message_stop" => self.emit_finish(sink),
             "message" => self.document(frame.data, sink)?,
             "error" => return Err(upstream_error(frame.data)),
             _ if message.error.is_some() => return Err(upstream_error(frame.data)),
@@ -64,26 +64,26 @@ impl Decoder for MessagesDecoder {
         if message.error.is_some() {
             return Err(upstream_error(document));
         }
-        let whole: Whole<'_> = parse(document).map_err(|error| unparsable(&error))?;
-        let Some(content) = &whole.content else {
+        let answer: Answer<'_> = parse(document).map_err(|error| unparsable(&error))?;
+        let Some(content) = &answer.content else {
             return Err(foreign());
         };
-        emit_identity(&whole, sink);
+        emit_identity(&answer, sink);
         for block in content {
             match said(&block.kind).unwrap_or_default() {
                 "text" => emit_text_block(block, sink),
                 "thinking" | "redacted_thinking" => emit_reasoning_block(block, sink),
                 "tool_use" => {
-                    let input = filled_object(block.input);
-                    self.begin_call(block, input.unwrap_or("{}"), sink);
+                    let input = non_empty_object(block.input);
+                    self.emit_call_start(block, input.unwrap_or("{}"), sink);
                     self.calls += 1;
                 }
                 _ => {}
             }
         }
-        self.count(whole.usage, sink);
-        self.stop = said(&whole.stop_reason).map(finish_reason);
-        self.message_stop(sink);
+        self.emit_usage(answer.usage, sink);
+        self.finish = said(&answer.stop_reason).map(finish_reason);
+        self.emit_finish(sink);
         Ok(())
     }
 
@@ -99,7 +99,7 @@ impl Decoder for MessagesDecoder {
 }
 
 impl MessagesDecoder {
-    fn block_delta(&mut self, message: &Message<'_>, sink: &mut dyn Sink) {
+    fn decode_block_delta(&mut self, message: &Message<'_>, sink: &mut dyn Sink) {
         let Some(delta) = &message.delta else {
             return;
         };
@@ -123,23 +123,23 @@ impl MessagesDecoder {
         }
     }
 
-    fn block_start(&mut self, message: &Message<'_>, sink: &mut dyn Sink) {
+    fn decode_block_start(&mut self, message: &Message<'_>, sink: &mut dyn Sink) {
         let Some(block) = &message.content_block else {
             return;
         };
         // A vendor that numbers every block alike says with the next one that the last is over.
-        self.block_stop(message.index, sink);
+        self.close_block(message.index, sink);
         match said(&block.kind).unwrap_or_default() {
             "text" => emit_text_block(block, sink),
             "thinking" | "redacted_thinking" => emit_reasoning_block(block, sink),
             "tool_use" => {
-                self.begin_call(block, "", sink);
-                let input = filled_object(block.input);
+                self.emit_call_start(block, "", sink);
+                let input = non_empty_object(block.input);
                 self.open.push(OpenCall {
                     block: message.index,
                     index: self.calls,
                     input: input.map(str::to_owned),
-                    begun: false,
+                    has_arguments: false,
                 });
                 self.calls += 1;
             }
@@ -148,7 +148,7 @@ impl MessagesDecoder {
     }
 
     /// The first piece of the next call.
-    fn begin_call(&self, block: &Block<'_>, arguments: &str, sink: &mut dyn Sink) {
+    fn emit_call_start(&self, block: &Block<'_>, arguments: &str, sink: &mut dyn Sink) {
         sink.event(Event::ToolCall(ToolCallDelta {
             index: self.calls,
             id: said(&block.id),
@@ -163,53 +163,53 @@ impl MessagesDecoder {
             return;
         }
         if let Some(call) = self.open.iter_mut().find(|call| call.block == block) {
-            call.begun = true;
+            call.has_arguments = true;
             emit_arguments(call.index, piece, sink);
         }
     }
 
-    fn block_stop(&mut self, block: Option<u64>, sink: &mut dyn Sink) {
+    fn close_block(&mut self, block: Option<u64>, sink: &mut dyn Sink) {
         if let Some(at) = self.open.iter().position(|call| call.block == block) {
             self.open.remove(at).close(sink);
         }
     }
 
-    fn message_start(
+    fn decode_message_start(
         &mut self,
         message: Option<&RawValue>,
         sink: &mut dyn Sink,
     ) -> Result<(), Error> {
         if let Some(raw) = message {
-            let whole: Whole<'_> = parse(raw.get()).map_err(|error| unparsable(&error))?;
-            emit_identity(&whole, sink);
-            self.count(whole.usage, sink);
+            let answer: Answer<'_> = parse(raw.get()).map_err(|error| unparsable(&error))?;
+            emit_identity(&answer, sink);
+            self.emit_usage(answer.usage, sink);
         }
         Ok(())
     }
 
-    fn message_delta(&mut self, message: &Message<'_>, sink: &mut dyn Sink) {
+    fn decode_message_delta(&mut self, message: &Message<'_>, sink: &mut dyn Sink) {
         if let Some(delta) = &message.delta
             && let Some(reason) = said(&delta.stop_reason)
         {
-            self.stop = Some(finish_reason(reason));
+            self.finish = Some(finish_reason(reason));
         }
-        self.count(message.usage, sink);
+        self.emit_usage(message.usage, sink);
     }
 
-    fn message_stop(&mut self, sink: &mut dyn Sink) {
+    fn emit_finish(&mut self, sink: &mut dyn Sink) {
         for call in self.open.drain(..) {
             call.close(sink);
         }
-        sink.event(Event::Finish(self.stop.unwrap_or(FinishReason::Other)));
+        sink.event(Event::Finish(self.finish.unwrap_or(FinishReason::Other)));
     }
 
     /// Takes over every count that is stated, since all are cumulative, and tells of a change.
     /// A usage that does not parse is no reason to lose the answer.
-    fn count(&mut self, usage: Option<&RawValue>, sink: &mut dyn Sink) {
-        let Some(later) = usage.and_then(|raw| parse::<Counts>(raw.get()).ok()) else {
+    fn emit_usage(&mut self, usage: Option<&RawValue>, sink: &mut dyn Sink) {
+        let Some(newer) = usage.and_then(|raw| parse::<UsageCounts>(raw.get()).ok()) else {
             return;
         };
-        self.counts.update(later);
+        self.counts.update(newer);
         let usage = self.counts.usage();
         if usage != self.usage {
             self.usage = usage;
@@ -221,7 +221,7 @@ impl MessagesDecoder {
 impl OpenCall {
     /// The arguments are one JSON text in the end, also where no delta came.
     fn close(self, sink: &mut dyn Sink) {
-        if !self.begun {
+        if !self.has_arguments {
             emit_arguments(self.index, self.input.as_deref().unwrap_or("{}"), sink);
         }
     }
@@ -239,16 +239,16 @@ fn finish_reason(reason: &str) -> FinishReason {
 }
 
 /// An `input` that holds something; a block that begins has an empty one.
-fn filled_object(input: Option<&RawValue>) -> Option<&str> {
+fn non_empty_object(input: Option<&RawValue>) -> Option<&str> {
     let input = input?.get();
     let inside = input.strip_prefix('{')?.strip_suffix('}')?;
     (!inside.trim_ascii().is_empty()).then_some(input)
 }
 
-fn emit_identity(whole: &Whole<'_>, sink: &mut dyn Sink) {
+fn emit_identity(answer: &Answer<'_>, sink: &mut dyn Sink) {
     let (id, model) = (
-        said(&whole.id).unwrap_or_default(),
-        said(&whole.model).unwrap_or_default(),
+        said(&answer.id).unwrap_or_default(),
+        said(&answer.model).unwrap_or_default(),
     );
     if !id.is_empty() || !model.is_empty() {
         sink.event(Event::Identity {

@@ -39,7 +39,7 @@ impl Wire for AnthropicMessages {
         let body = request::body(request, model)?;
         let mut headers = HeaderMap::new();
         headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
-        if body.uploads {
+        if body.has_uploads {
             headers.insert(
                 "anthropic-beta",
                 HeaderValue::from_static("files-api-2025-04-14"),

@@ -17,16 +17,16 @@ const DEFAULT_MAX_TOKENS: u64 = 4096;
 /// that asks for them.
 pub(super) struct Body {
     pub json: Value,
-    pub uploads: bool,
+    pub has_uploads: bool,
 }
 
 pub(super) fn body(request: &Request, model: &str) -> Result<Body, Error> {
-    let mut turns = Turns::default();
+    let mut conversation = Conversation::default();
     for message in &request.messages {
-        turns.add(message)?;
+        conversation.add(message)?;
     }
     // What a client of this very protocol wrote comes as it is, with `extra`.
-    if turns.messages.is_empty() && !request.extra.contains_key("messages") {
+    if conversation.messages.is_empty() && !request.extra.contains_key("messages") {
         return Err(Error::invalid(
             "messages",
             "at least one message that is not a system prompt is needed",
@@ -35,31 +35,31 @@ pub(super) fn body(request: &Request, model: &str) -> Result<Body, Error> {
     let mut body = Map::new();
     body.insert("model".to_owned(), json!(model));
     body.insert("max_tokens".to_owned(), json!(DEFAULT_MAX_TOKENS));
-    if !turns.system.is_empty() {
-        body.insert("system".to_owned(), Value::Array(turns.system));
+    if !conversation.system.is_empty() {
+        body.insert("system".to_owned(), Value::Array(conversation.system));
     }
-    body.insert("messages".to_owned(), Value::Array(turns.messages));
-    sampling(request, &mut body);
+    body.insert("messages".to_owned(), Value::Array(conversation.messages));
+    add_sampling(request, &mut body);
     tools(request, &mut body);
     response_format(request.response_format.as_ref(), &mut body)?;
-    bounds(request, &mut body);
+    add_output_bounds(request, &mut body);
     body.insert("stream".to_owned(), json!(true));
     merge(&mut body, &request.extra);
     Ok(Body {
         json: Value::Object(body),
-        uploads: turns.uploads,
+        has_uploads: conversation.has_uploads,
     })
 }
 
 /// The conversation in the API's form: system prompts apart, turns alternating.
 #[derive(Default)]
-struct Turns {
+struct Conversation {
     system: Vec<Value>,
     messages: Vec<Value>,
-    uploads: bool,
+    has_uploads: bool,
 }
 
-impl Turns {
+impl Conversation {
     fn add(&mut self, message: &Message) -> Result<(), Error> {
         let role = match message.role {
             Role::System => "system",
@@ -143,8 +143,8 @@ impl Turns {
     fn image(&mut self, media: &Media) -> Value {
         let source = match &media.source {
             MediaSource::Url(url) => json!({ "type": "url", "url": url }),
-            MediaSource::Inline { media_type, base64 } => inline(media_type, base64),
-            MediaSource::Id(id) => self.upload(id),
+            MediaSource::Inline { media_type, base64 } => inline_source(media_type, base64),
+            MediaSource::Id(id) => self.file_source(id),
         };
         json!({ "type": "image", "source": source })
     }
@@ -152,9 +152,9 @@ impl Turns {
     fn document(&mut self, field: &str, media: &Media) -> Result<Value, Error> {
         let source = match &media.source {
             MediaSource::Url(url) => json!({ "type": "url", "url": url }),
-            MediaSource::Id(id) => self.upload(id),
+            MediaSource::Id(id) => self.file_source(id),
             MediaSource::Inline { media_type, base64 } => match media_type.as_str() {
-                "application/pdf" => inline(media_type, base64),
+                "application/pdf" => inline_source(media_type, base64),
                 kind if kind.starts_with("image/") => return Ok(self.image(media)),
                 kind if kind.starts_with("text/") || kind == "application/json" => {
                     json!({ "type": "text", "media_type": "text/plain", "data": text(field, base64)? })
@@ -174,13 +174,13 @@ impl Turns {
         Ok(document)
     }
 
-    fn upload(&mut self, id: &str) -> Value {
-        self.uploads = true;
+    fn file_source(&mut self, id: &str) -> Value {
+        self.has_uploads = true;
         json!({ "type": "file", "file_id": id })
     }
 }
 
-fn inline(media_type: &str, base64: &str) -> Value {
+fn inline_source(media_type: &str, base64: &str) -> Value {
     json!({ "type": "base64", "media_type": media_type, "data": base64 })
 }
 
@@ -206,7 +206,7 @@ fn input(field: &str, arguments: &str) -> Result<Map<String, Value>, Error> {
 }
 
 /// `seed` and `metadata` have no place in the API; both are hints, so they are left out.
-fn sampling(request: &Request, body: &mut Map<String, Value>) {
+fn add_sampling(request: &Request, body: &mut Map<String, Value>) {
     if let Some(temperature) = request.temperature {
         body.insert("temperature".to_owned(), json!(temperature));
     }
@@ -225,17 +225,17 @@ fn tools(request: &Request, body: &mut Map<String, Value>) {
     if !request.tools.is_empty() {
         body.insert("tools".to_owned(), request.tools.iter().map(tool).collect());
     }
-    let one_at_most = request.parallel_tool_calls == Some(false);
+    let forbids_parallel_calls = request.parallel_tool_calls == Some(false);
     let mut choice = match &request.tool_choice {
         // Without tools these say nothing, and the API refuses a choice among none.
         None | Some(ToolChoice::Auto | ToolChoice::None) if request.tools.is_empty() => return,
-        None if !one_at_most => return,
+        None if !forbids_parallel_calls => return,
         None | Some(ToolChoice::Auto) => json!({ "type": "auto" }),
         Some(ToolChoice::None) => json!({ "type": "none" }),
         Some(ToolChoice::Required) => json!({ "type": "any" }),
         Some(ToolChoice::Function(name)) => json!({ "type": "tool", "name": name }),
     };
-    if one_at_most && choice["type"] != "none" {
+    if forbids_parallel_calls && choice["type"] != "none" {
         choice["disable_parallel_tool_use"] = json!(true);
     }
     body.insert("tool_choice".to_owned(), choice);
@@ -277,12 +277,12 @@ fn response_format(
 }
 
 /// `max_tokens` and `thinking`.
-fn bounds(request: &Request, body: &mut Map<String, Value>) {
+fn add_output_bounds(request: &Request, body: &mut Map<String, Value>) {
     let thinking = match &request.reasoning {
         None => Thinking::default(),
         Some(reasoning) => Thinking::new(reasoning, request.max_tokens),
     };
-    let max_tokens = thinking.bound(request.max_tokens, DEFAULT_MAX_TOKENS);
+    let max_tokens = thinking.max_tokens(request.max_tokens, DEFAULT_MAX_TOKENS);
     body.insert("max_tokens".to_owned(), json!(max_tokens));
     merge(body, &thinking.fields);
 }

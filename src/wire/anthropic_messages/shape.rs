@@ -88,7 +88,7 @@ pub(super) struct Source<'a> {
 
 /// `message_start`'s message, or a whole answer.
 #[derive(Deserialize)]
-pub(super) struct Whole<'a> {
+pub(super) struct Answer<'a> {
     #[serde(borrow)]
     pub(super) id: Option<Text<'a>>,
     #[serde(borrow)]
@@ -103,7 +103,7 @@ pub(super) struct Whole<'a> {
 
 /// Counts as the wire states them; `input_tokens` leaves both cache counts out.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
-pub(super) struct Counts {
+pub(super) struct UsageCounts {
     input_tokens: Option<Count>,
     cache_creation_input_tokens: Option<Count>,
     cache_read_input_tokens: Option<Count>,
@@ -130,17 +130,17 @@ impl<'a> Message<'a> {
 }
 
 /// Whether `data` is JSON of a kind that is not read here, so that its fields may be anything.
-pub(super) fn is_foreign(data: &str) -> bool {
+pub(super) fn is_unknown_kind(data: &str) -> bool {
     #[derive(Deserialize)]
     struct Envelope<'a> {
         #[serde(rename = "type", borrow)]
         kind: Text<'a>,
     }
-    parse::<Envelope<'_>>(data).is_ok_and(|envelope| !KINDS.contains(&envelope.kind.as_str()))
+    parse::<Envelope<'_>>(data).is_ok_and(|envelope| !KNOWN_KINDS.contains(&envelope.kind.as_str()))
 }
 
 /// The kinds of frames that are read.
-const KINDS: [&str; 8] = [
+const KNOWN_KINDS: [&str; 8] = [
     "content_block_delta",
     "content_block_start",
     "content_block_stop",
@@ -151,34 +151,34 @@ const KINDS: [&str; 8] = [
     "message_stop",
 ];
 
-impl Counts {
+impl UsageCounts {
     /// Takes over every count that `later` states: counts are cumulative, so the last one holds.
-    pub(super) fn update(&mut self, later: Self) {
-        self.input_tokens = later.input_tokens.or(self.input_tokens);
-        self.cache_creation_input_tokens = later
+    pub(super) fn update(&mut self, newer: Self) {
+        self.input_tokens = newer.input_tokens.or(self.input_tokens);
+        self.cache_creation_input_tokens = newer
             .cache_creation_input_tokens
             .or(self.cache_creation_input_tokens);
-        self.cache_read_input_tokens = later
+        self.cache_read_input_tokens = newer
             .cache_read_input_tokens
             .or(self.cache_read_input_tokens);
-        self.output_tokens = later.output_tokens.or(self.output_tokens);
-        self.output_tokens_details = later.output_tokens_details.or(self.output_tokens_details);
+        self.output_tokens = newer.output_tokens.or(self.output_tokens);
+        self.output_tokens_details = newer.output_tokens_details.or(self.output_tokens_details);
     }
 
     pub(super) fn usage(self) -> Usage {
-        fn stated(count: Option<Count>) -> Option<u64> {
+        fn count_value(count: Option<Count>) -> Option<u64> {
             count.and_then(|count| count.0)
         }
-        let cached_input = stated(self.cache_read_input_tokens);
-        let cache_write = stated(self.cache_creation_input_tokens);
-        let input = [stated(self.input_tokens), cached_input, cache_write];
+        let cached_input = count_value(self.cache_read_input_tokens);
+        let cache_write = count_value(self.cache_creation_input_tokens);
+        let input = [count_value(self.input_tokens), cached_input, cache_write];
         let details = self.output_tokens_details;
         Usage {
             input: input.into_iter().flatten().reduce(u64::saturating_add),
-            output: stated(self.output_tokens),
+            output: count_value(self.output_tokens),
             cached_input,
             cache_write,
-            reasoning: details.and_then(|details| stated(details.thinking_tokens)),
+            reasoning: details.and_then(|details| count_value(details.thinking_tokens)),
         }
     }
 }

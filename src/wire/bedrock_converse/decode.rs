@@ -2,7 +2,9 @@
 
 use serde_json::value::RawValue;
 
-use super::shape::{Block, Counts, Delta, Message, Piece, ReasoningPiece, Source, ToolUse, Whole};
+use super::shape::{
+    Answer, Block, Delta, Message, Piece, ReasoningPiece, Source, ToolUse, UsageCounts,
+};
 use crate::framing::Frame;
 use crate::model::{Citation, Error, ErrorCode, Event, FinishReason, Sink, ToolCallDelta, Usage};
 use crate::wire::json::{Text, said};
@@ -17,7 +19,7 @@ pub(super) struct ConverseDecoder {
     /// Client tool calls seen so far.
     calls: u32,
     /// Said by `messageStop`, in force once the counts have come.
-    stop: Option<Result<FinishReason, Error>>,
+    outcome: Option<Result<FinishReason, Error>>,
 }
 
 /// A tool call whose arguments are still coming.
@@ -25,7 +27,7 @@ pub(super) struct ConverseDecoder {
 struct OpenCall {
     block: Option<u64>,
     index: u32,
-    begun: bool,
+    has_arguments: bool,
 }
 
 impl Decoder for ConverseDecoder {
@@ -52,11 +54,11 @@ impl Decoder for ConverseDecoder {
                 for call in self.open.drain(..) {
                     call.close(sink);
                 }
-                self.stop = Some(finish(said(&message.stop_reason)));
+                self.outcome = Some(finish_reason(said(&message.stop_reason)));
             }
             _ => {
-                count(message.usage, sink);
-                return self.finish(sink);
+                emit_usage(message.usage, sink);
+                return self.emit_finish(sink);
             }
         }
         Ok(())
@@ -68,8 +70,8 @@ impl Decoder for ConverseDecoder {
     }
 
     fn document(&mut self, document: &str, sink: &mut dyn Sink) -> Result<(), Error> {
-        let whole: Whole<'_> = parse(document).map_err(|error| unparsable(&error))?;
-        let message = whole.output.and_then(|output| output.message);
+        let answer: Answer<'_> = parse(document).map_err(|error| unparsable(&error))?;
+        let message = answer.output.and_then(|output| output.message);
         let Some(content) = message.and_then(|message| message.content) else {
             return Err(match refusal_of(document.as_bytes()) {
                 Some(refusal) => Error::new(ErrorCode::UpstreamError, refusal.message),
@@ -82,9 +84,9 @@ impl Decoder for ConverseDecoder {
         for block in &content {
             self.block(block, sink);
         }
-        self.stop = Some(finish(said(&whole.stop_reason)));
-        count(whole.usage, sink);
-        self.finish(sink)
+        self.outcome = Some(finish_reason(said(&answer.stop_reason)));
+        emit_usage(answer.usage, sink);
+        self.emit_finish(sink)
     }
 
     /// A message that is not whole never gets here: its length and its checksum say so.
@@ -93,10 +95,10 @@ impl Decoder for ConverseDecoder {
     }
 
     fn end(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
-        if self.stop.is_none() {
+        if self.outcome.is_none() {
             return Err(interrupted());
         }
-        self.finish(sink)
+        self.emit_finish(sink)
     }
 }
 
@@ -127,22 +129,22 @@ impl ConverseDecoder {
         let block = message.content_block_index;
         // A block that begins where another is open says that that one is over.
         self.close(block, sink);
-        let begun = message
+        let started = message
             .start
             .as_ref()
             .and_then(|start| start.tool_use.as_ref());
-        if let Some(call) = begun.filter(|call| call.is_for_the_client()) {
-            let index = self.begin_call(call, "", sink);
+        if let Some(call) = started.filter(|call| call.is_client_call()) {
+            let index = self.emit_call_start(call, "", sink);
             self.open.push(OpenCall {
                 block,
                 index,
-                begun: false,
+                has_arguments: false,
             });
         }
     }
 
     /// The first piece of the next call, and that call's index.
-    fn begin_call(&mut self, call: &ToolUse<'_>, arguments: &str, sink: &mut dyn Sink) -> u32 {
+    fn emit_call_start(&mut self, call: &ToolUse<'_>, arguments: &str, sink: &mut dyn Sink) -> u32 {
         let index = self.calls;
         self.calls += 1;
         sink.event(Event::ToolCall(ToolCallDelta {
@@ -157,7 +159,7 @@ impl ConverseDecoder {
     /// Drops what belongs to no client tool call: the vendor's own tools have input deltas too.
     fn arguments(&mut self, block: Option<u64>, piece: &str, sink: &mut dyn Sink) {
         if let Some(call) = self.open.iter_mut().find(|call| call.block == block) {
-            call.begun = true;
+            call.has_arguments = true;
             emit_arguments(call.index, piece, sink);
         }
     }
@@ -185,17 +187,17 @@ impl ConverseDecoder {
             }
         }
         if let Some(call) = &block.tool_use
-            && call.is_for_the_client()
+            && call.is_client_call()
         {
             let input = call.input.map_or("{}", RawValue::get);
-            self.begin_call(call, input, sink);
+            self.emit_call_start(call, input, sink);
         }
     }
 
     /// The end, where `messageStop` has said how; else the counts came early.
-    fn finish(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
-        if let Some(stop) = self.stop.take() {
-            sink.event(Event::Finish(stop?));
+    fn emit_finish(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
+        if let Some(outcome) = self.outcome.take() {
+            sink.event(Event::Finish(outcome?));
         }
         Ok(())
     }
@@ -204,13 +206,13 @@ impl ConverseDecoder {
 impl OpenCall {
     /// The arguments are one JSON text in the end: a call without any has an empty input.
     fn close(self, sink: &mut dyn Sink) {
-        if !self.begun {
+        if !self.has_arguments {
             emit_arguments(self.index, "{}", sink);
         }
     }
 }
 
-fn finish(reason: Option<&str>) -> Result<FinishReason, Error> {
+fn finish_reason(reason: Option<&str>) -> Result<FinishReason, Error> {
     Ok(match reason.unwrap_or_default() {
         "end_turn" | "stop_sequence" => FinishReason::Stop,
         "max_tokens" | "model_context_window_exceeded" => FinishReason::Length,
@@ -238,8 +240,8 @@ fn failure(frame: &Frame<'_>) -> Error {
 }
 
 /// Counts that do not parse are no reason to lose the answer.
-fn count(usage: Option<&RawValue>, sink: &mut dyn Sink) {
-    let counts = usage.and_then(|raw| parse::<Counts>(raw.get()).ok());
+fn emit_usage(usage: Option<&RawValue>, sink: &mut dyn Sink) {
+    let counts = usage.and_then(|raw| parse::<UsageCounts>(raw.get()).ok());
     let usage = counts.map(Usage::from).unwrap_or_default();
     if usage != Usage::default() {
         sink.event(Event::Usage(usage));

@@ -6,12 +6,12 @@ use crate::model::{Error, Media, MediaSource};
 
 /// The names of a request's documents, which must differ from one another.
 #[derive(Default)]
-pub(super) struct Names {
+pub(super) struct DocumentNames {
     taken: Vec<String>,
 }
 
 /// The longest name of a document, in characters, with room for a number behind it.
-const LONGEST_NAME: usize = 190;
+const MAX_NAME_LENGTH: usize = 190;
 
 /// <https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ImageBlock.html>
 pub(super) fn image(field: &str, media: &Media) -> Result<Value, Error> {
@@ -27,7 +27,7 @@ pub(super) fn image(field: &str, media: &Media) -> Result<Value, Error> {
         MediaSource::Inline { media_type, .. } => {
             media_type.strip_prefix("image/").and_then(format)
         }
-        MediaSource::Url(url) => ending(url).and_then(format),
+        MediaSource::Url(url) => extension(url).and_then(format),
         MediaSource::Id(_) => None,
     };
     let source = source(&field, media)?;
@@ -39,7 +39,11 @@ pub(super) fn image(field: &str, media: &Media) -> Result<Value, Error> {
 }
 
 /// <https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_DocumentBlock.html>
-pub(super) fn document(field: &str, media: &Media, names: &mut Names) -> Result<Value, Error> {
+pub(super) fn document(
+    field: &str,
+    media: &Media,
+    names: &mut DocumentNames,
+) -> Result<Value, Error> {
     if let MediaSource::Inline { media_type, .. } = &media.source
         && media_type.starts_with("image/")
     {
@@ -59,10 +63,11 @@ pub(super) fn document(field: &str, media: &Media, names: &mut Names) -> Result<
                 ));
             }
         },
-        MediaSource::Url(url) => ending(url).filter(|ending| FORMATS.contains(ending)),
+        MediaSource::Url(url) => extension(url).filter(|extension| FORMATS.contains(extension)),
         MediaSource::Id(_) => None,
     };
-    let mut document = json!({ "name": names.take(media.name.as_deref()), "source": source });
+    let mut document =
+        json!({ "name": names.make_unique(media.name.as_deref()), "source": source });
     if let Some(format) = format {
         document["format"] = json!(format);
     }
@@ -105,23 +110,25 @@ fn source(field: &str, media: &Media) -> Result<Value, Error> {
 }
 
 /// What stands behind the last dot of a URL's last segment.
-fn ending(url: &str) -> Option<&str> {
+fn extension(url: &str) -> Option<&str> {
     let (_, segment) = url.rsplit_once('/')?;
-    segment.rsplit_once('.').map(|(_, ending)| ending)
+    segment.rsplit_once('.').map(|(_, extension)| extension)
 }
 
-impl Names {
+impl DocumentNames {
     /// A legal name like `wanted`: letters, digits, single spaces, hyphens and brackets. What tells
     /// its format is left out, for the format is told beside it.
-    fn take(&mut self, wanted: Option<&str>) -> String {
-        let wanted = wanted.unwrap_or_default();
-        let stem = wanted.rsplit_once('.').map_or(wanted, |(stem, _)| stem);
-        let legal = |c: char| match c {
+    fn make_unique(&mut self, requested: Option<&str>) -> String {
+        let requested = requested.unwrap_or_default();
+        let stem = requested
+            .rsplit_once('.')
+            .map_or(requested, |(stem, _)| stem);
+        let to_allowed = |c: char| match c {
             c if c.is_ascii_alphanumeric() || "-()[]".contains(c) => c,
             c if c.is_whitespace() => ' ',
             _ => '-',
         };
-        let text: String = stem.chars().take(LONGEST_NAME).map(legal).collect();
+        let text: String = stem.chars().take(MAX_NAME_LENGTH).map(to_allowed).collect();
         let words: Vec<&str> = text.split_whitespace().collect();
         let base = if words.is_empty() {
             "document".to_owned()

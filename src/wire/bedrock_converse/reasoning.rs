@@ -7,11 +7,11 @@ use crate::model::{Reasoning, Request};
 use crate::wire::claude_thinking::Thinking;
 
 /// What Claude's own API leaves for the answer where the client gave no bound.
-const CLAUDE_ANSWER: u64 = 4096;
+const CLAUDE_DEFAULT_MAX_TOKENS: u64 = 4096;
 
 /// What a request says about reasoning, and the bound on the output that goes with it.
 #[derive(Default)]
-pub(super) struct Steering {
+pub(super) struct ReasoningFields {
     pub(super) fields: Map<String, Value>,
     pub(super) max_tokens: Option<u64>,
 }
@@ -19,20 +19,20 @@ pub(super) struct Steering {
 /// The maker is known by the model's id, which an inference profile's id holds too; of an ARN that
 /// holds none nothing is known, and of other makers' models that nothing can be said. There the
 /// wish is left out: it is a hint.
-pub(super) fn steering(request: &Request, model: &str) -> Steering {
+pub(super) fn reasoning_fields(request: &Request, model: &str) -> ReasoningFields {
     let max_tokens = request.max_tokens;
-    let plain = Steering {
+    let without_fields = ReasoningFields {
         fields: Map::new(),
         max_tokens,
     };
     let Some(reasoning) = &request.reasoning else {
-        return plain;
+        return without_fields;
     };
     if model.contains("anthropic.") {
         let thinking = Thinking::new(reasoning, max_tokens);
-        return Steering {
+        return ReasoningFields {
             max_tokens: if thinking.budget > 0 {
-                Some(thinking.bound(max_tokens, CLAUDE_ANSWER))
+                Some(thinking.max_tokens(max_tokens, CLAUDE_DEFAULT_MAX_TOKENS))
             } else {
                 max_tokens
             },
@@ -47,12 +47,12 @@ pub(super) fn steering(request: &Request, model: &str) -> Steering {
     } else {
         None
     };
-    Steering {
+    ReasoningFields {
         fields: field
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value))
             .collect(),
-        ..plain
+        ..without_fields
     }
 }
 

@@ -8,27 +8,27 @@ use crate::wire::merge;
 
 /// `seed` and `user` have no place in the API; both are hints, so they are left out.
 pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
-    let mut turns = Turns::default();
+    let mut conversation = Conversation::default();
     for message in &request.messages {
-        turns.add(message)?;
+        conversation.add(message)?;
     }
-    if turns.messages.is_empty() {
+    if conversation.messages.is_empty() {
         return Err(Error::invalid(
             "messages",
             "at least one message that is not a system prompt is needed",
         ));
     }
     let mut body = Map::new();
-    if !turns.system.is_empty() {
-        body.insert("system".to_owned(), Value::Array(turns.system));
+    if !conversation.system.is_empty() {
+        body.insert("system".to_owned(), Value::Array(conversation.system));
     }
-    body.insert("messages".to_owned(), Value::Array(turns.messages));
-    let reasoning = reasoning::steering(request, model);
+    body.insert("messages".to_owned(), Value::Array(conversation.messages));
+    let reasoning = reasoning::reasoning_fields(request, model);
     let inference = inference(request, reasoning.max_tokens);
     if !inference.is_empty() {
         body.insert("inferenceConfig".to_owned(), Value::Object(inference));
     }
-    tools(request, turns.calls, &mut body)?;
+    tools(request, conversation.calls, &mut body)?;
     response_format(request.response_format.as_ref(), &mut body)?;
     if !reasoning.fields.is_empty() {
         let fields = Value::Object(reasoning.fields);
@@ -44,15 +44,15 @@ pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
 
 /// The conversation in the API's form: system prompts apart, turns alternating.
 #[derive(Default)]
-struct Turns {
+struct Conversation {
     system: Vec<Value>,
     messages: Vec<Value>,
-    names: media::Names,
+    names: media::DocumentNames,
     /// Some turn holds a call or its result.
     calls: bool,
 }
 
-impl Turns {
+impl Conversation {
     fn add(&mut self, message: &Message) -> Result<(), Error> {
         let role = match message.role {
             Role::System => "system",
@@ -240,18 +240,19 @@ fn response_format(
 /// the API would refuse is left out.
 /// <https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html>
 fn metadata(metadata: &Map<String, Value>) -> Map<String, Value> {
-    const MOST: usize = 16;
-    const LONGEST: usize = 256;
-    let legal = |text: &str| {
-        let character = |b: u8| b.is_ascii_alphanumeric() || b" \t\r\n:_@$#=/+,-.".contains(&b);
-        text.len() <= LONGEST && text.bytes().all(character)
+    const MAX_ENTRIES: usize = 16;
+    const MAX_LENGTH: usize = 256;
+    let is_allowed = |text: &str| {
+        let is_allowed_byte =
+            |b: u8| b.is_ascii_alphanumeric() || b" \t\r\n:_@$#=/+,-.".contains(&b);
+        text.len() <= MAX_LENGTH && text.bytes().all(is_allowed_byte)
     };
     metadata
         .iter()
         .filter(|(name, value)| {
-            !name.is_empty() && legal(name) && value.as_str().is_some_and(legal)
+            !name.is_empty() && is_allowed(name) && value.as_str().is_some_and(is_allowed)
         })
-        .take(MOST)
+        .take(MAX_ENTRIES)
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect()
 }

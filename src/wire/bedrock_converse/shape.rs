@@ -78,7 +78,7 @@ pub(super) struct ReasoningPiece<'a> {
 /// A whole answer.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Whole<'a> {
+pub(super) struct Answer<'a> {
     #[serde(borrow)]
     pub(super) output: Option<Output<'a>>,
     #[serde(borrow)]
@@ -90,11 +90,11 @@ pub(super) struct Whole<'a> {
 #[derive(Deserialize)]
 pub(super) struct Output<'a> {
     #[serde(borrow)]
-    pub(super) message: Option<WholeMessage<'a>>,
+    pub(super) message: Option<AnswerMessage<'a>>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct WholeMessage<'a> {
+pub(super) struct AnswerMessage<'a> {
     #[serde(borrow)]
     pub(super) content: Option<Vec<Block<'a>>>,
 }
@@ -168,7 +168,7 @@ pub(super) struct Web<'a> {
 /// shows, which is the sum of all four.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Counts {
+pub(super) struct UsageCounts {
     input_tokens: Option<Count>,
     output_tokens: Option<Count>,
     cache_read_input_tokens: Option<Count>,
@@ -176,24 +176,24 @@ pub(super) struct Counts {
 }
 
 impl ToolUse<'_> {
-    pub(super) fn is_for_the_client(&self) -> bool {
+    pub(super) fn is_client_call(&self) -> bool {
         self.kind
             .as_ref()
             .is_none_or(|kind| kind.as_str() != "server_tool_use")
     }
 }
 
-impl From<Counts> for Usage {
-    fn from(counts: Counts) -> Self {
-        fn stated(count: Option<Count>) -> Option<u64> {
+impl From<UsageCounts> for Usage {
+    fn from(counts: UsageCounts) -> Self {
+        fn count_value(count: Option<Count>) -> Option<u64> {
             count.and_then(|count| count.0)
         }
-        let cached_input = stated(counts.cache_read_input_tokens);
-        let cache_write = stated(counts.cache_write_input_tokens);
-        let input = [stated(counts.input_tokens), cached_input, cache_write];
+        let cached_input = count_value(counts.cache_read_input_tokens);
+        let cache_write = count_value(counts.cache_write_input_tokens);
+        let input = [count_value(counts.input_tokens), cached_input, cache_write];
         Self {
             input: input.into_iter().flatten().reduce(u64::saturating_add),
-            output: stated(counts.output_tokens),
+            output: count_value(counts.output_tokens),
             cached_input,
             cache_write,
             reasoning: None,

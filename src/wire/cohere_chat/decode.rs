@@ -4,8 +4,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::shape::{
-    Call, CallPiece, Chunk, CitationPiece, Cited, ContentPiece, Counts, Delta, End, Origin,
-    PlanPiece, Whole, WholeMessage,
+    Answer, AnswerMessage, Call, CallPiece, Chunk, CitationPiece, CitedSpan, ContentPiece, Delta,
+    End, PlanPiece, SourceDetails, UsageCounts,
 };
 use crate::framing::Frame;
 use crate::model::{Citation, Error, ErrorCode, Event, FinishReason, Sink, ToolCallDelta, Usage};
@@ -26,9 +26,9 @@ pub(super) struct ChatDecoder {
 #[derive(Debug)]
 struct OpenCall {
     /// The vendor's number for it.
-    place: Option<u64>,
+    call_index: Option<u64>,
     index: u32,
-    begun: bool,
+    has_arguments: bool,
 }
 
 impl Decoder for ChatDecoder {
@@ -60,12 +60,12 @@ impl Decoder for ChatDecoder {
                 let piece: CitationPiece<'_> = piece(&chunk)?;
                 emit_citations(&piece.citations, sink);
             }
-            "message-start" => identify(&chunk.id, sink),
+            "message-start" => emit_identity(&chunk.id, sink),
             "message-end" => {
-                return self.end_of_answer(chunk.delta.map_or("{}", RawValue::get), sink);
+                return self.finish(chunk.delta.map_or("{}", RawValue::get), sink);
             }
             kind => {
-                if kind == "error" || chunk.complaint().is_some() {
+                if kind == "error" || chunk.error_text().is_some() {
                     return Err(upstream_error(frame.data));
                 }
             }
@@ -74,8 +74,8 @@ impl Decoder for ChatDecoder {
     }
 
     fn document(&mut self, document: &str, sink: &mut dyn Sink) -> Result<(), Error> {
-        let whole: Whole<'_> = parse(document).map_err(|error| unparsable(&error))?;
-        let message = whole.message.filter(|raw| raw.get().starts_with('{'));
+        let answer: Answer<'_> = parse(document).map_err(|error| unparsable(&error))?;
+        let message = answer.message.filter(|raw| raw.get().starts_with('{'));
         let Some(message) = message else {
             return Err(match refusal_of(document.as_bytes()) {
                 Some(refusal) => Error::new(ErrorCode::UpstreamError, refusal.message),
@@ -85,33 +85,34 @@ impl Decoder for ChatDecoder {
                 ),
             });
         };
-        let message: WholeMessage<'_> = parse(message.get()).map_err(|error| unparsable(&error))?;
-        identify(&whole.id, sink);
+        let message: AnswerMessage<'_> =
+            parse(message.get()).map_err(|error| unparsable(&error))?;
+        emit_identity(&answer.id, sink);
         emit_reasoning(&message.tool_plan, sink);
         for block in message.content.iter().flatten() {
             emit_reasoning(&block.thinking, sink);
             emit_text(&block.text, sink);
         }
-        for (place, call) in (0..).zip(message.tool_calls.iter().flatten()) {
-            self.start(Some(place), call, sink);
+        for (call_index, call) in (0..).zip(message.tool_calls.iter().flatten()) {
+            self.start(Some(call_index), call, sink);
         }
         for cited in message.citations.iter().flatten() {
             emit_citations(cited, sink);
         }
-        self.end_of_answer(document, sink)
+        self.finish(document, sink)
     }
 
     fn is_terminal(&self, frame: &Frame<'_>) -> bool {
         parse::<Chunk<'_>>(frame.data).is_ok_and(|chunk| {
-            matches!(chunk.kind_in(frame), "message-end" | "error") || chunk.complaint().is_some()
+            matches!(chunk.kind_in(frame), "message-end" | "error") || chunk.error_text().is_some()
         })
     }
 }
 
 impl ChatDecoder {
-    fn start(&mut self, place: Option<u64>, call: &Call<'_>, sink: &mut dyn Sink) {
+    fn start(&mut self, call_index: Option<u64>, call: &Call<'_>, sink: &mut dyn Sink) {
         // A call that begins at a taken place says that the one before is over.
-        self.close(place, sink);
+        self.close(call_index, sink);
         let index = self.calls;
         self.calls += 1;
         let function = call.function.as_ref();
@@ -127,36 +128,43 @@ impl ChatDecoder {
             arguments: arguments.unwrap_or_default(),
         }));
         self.open.push(OpenCall {
-            place,
+            call_index,
             index,
-            begun: arguments.is_some(),
+            has_arguments: arguments.is_some(),
         });
     }
 
-    fn arguments(&mut self, place: Option<u64>, call: &Call<'_>, sink: &mut dyn Sink) {
+    fn arguments(&mut self, call_index: Option<u64>, call: &Call<'_>, sink: &mut dyn Sink) {
         let function = call.function.as_ref();
         let piece = function.and_then(|function| said(&function.arguments));
         if let Some(piece) = piece
-            && let Some(open) = self.open.iter_mut().find(|open| open.place == place)
+            && let Some(open) = self
+                .open
+                .iter_mut()
+                .find(|open| open.call_index == call_index)
         {
-            open.begun = true;
+            open.has_arguments = true;
             emit_arguments(open.index, piece, sink);
         }
     }
 
-    fn close(&mut self, place: Option<u64>, sink: &mut dyn Sink) {
-        if let Some(at) = self.open.iter().position(|open| open.place == place) {
+    fn close(&mut self, call_index: Option<u64>, sink: &mut dyn Sink) {
+        if let Some(at) = self
+            .open
+            .iter()
+            .position(|open| open.call_index == call_index)
+        {
             self.open.remove(at).close(sink);
         }
     }
 
     /// `end` is the JSON of an [`End`].
-    fn end_of_answer(&mut self, end: &str, sink: &mut dyn Sink) -> Result<(), Error> {
+    fn finish(&mut self, end: &str, sink: &mut dyn Sink) -> Result<(), Error> {
         let end: End<'_> = parse(end).map_err(|error| unparsable(&error))?;
         for call in self.open.drain(..) {
             call.close(sink);
         }
-        count(end.usage, sink);
+        emit_usage(end.usage, sink);
         let reason = said(&end.finish_reason).unwrap_or_default();
         let failed = |words| Err(Error::new(ErrorCode::UpstreamError, words));
         sink.event(Event::Finish(match (reason, said(&end.error)) {
@@ -178,7 +186,7 @@ impl ChatDecoder {
 impl OpenCall {
     /// The arguments are one JSON text in the end: a call without any has no delta.
     fn close(self, sink: &mut dyn Sink) {
-        if !self.begun {
+        if !self.has_arguments {
             emit_arguments(self.index, "{}", sink);
         }
     }
@@ -198,7 +206,7 @@ fn upstream_error(data: &str) -> Error {
     Error::new(ErrorCode::UpstreamError, message)
 }
 
-fn identify(id: &Option<Text<'_>>, sink: &mut dyn Sink) {
+fn emit_identity(id: &Option<Text<'_>>, sink: &mut dyn Sink) {
     if let Some(id) = said(id) {
         sink.event(Event::Identity {
             id,
@@ -209,8 +217,8 @@ fn identify(id: &Option<Text<'_>>, sink: &mut dyn Sink) {
 }
 
 /// Counts that do not parse are no reason to lose the answer.
-fn count(usage: Option<&RawValue>, sink: &mut dyn Sink) {
-    let counts = usage.and_then(|raw| parse::<Counts>(raw.get()).ok());
+fn emit_usage(usage: Option<&RawValue>, sink: &mut dyn Sink) {
+    let counts = usage.and_then(|raw| parse::<UsageCounts>(raw.get()).ok());
     let usage = counts.map(Usage::from).unwrap_or_default();
     if usage != Usage::default() {
         sink.event(Event::Usage(usage));
@@ -239,14 +247,14 @@ fn emit_arguments(index: u32, arguments: &str, sink: &mut dyn Sink) {
 }
 
 /// One event a source. What is cited in the reasoning is no matter of the answer's text.
-fn emit_citations(cited: &Cited<'_>, sink: &mut dyn Sink) {
+fn emit_citations(cited: &CitedSpan<'_>, sink: &mut dyn Sink) {
     if !matches!(said(&cited.kind), None | Some("TEXT_CONTENT")) {
         return;
     }
-    let mut emit = |origin: &Origin<'_>| {
+    let mut emit = |details: &SourceDetails<'_>| {
         let citation = Citation {
-            url: said(&origin.url),
-            title: said(&origin.title),
+            url: said(&details.url),
+            title: said(&details.title),
             text: said(&cited.text),
             start: cited.start,
             end: cited.end,
@@ -256,7 +264,7 @@ fn emit_citations(cited: &Cited<'_>, sink: &mut dyn Sink) {
         }
     };
     match cited.sources.as_deref() {
-        None | Some([]) => emit(&Origin::default()),
-        Some(sources) => sources.iter().for_each(|source| emit(&source.origin())),
+        None | Some([]) => emit(&SourceDetails::default()),
+        Some(sources) => sources.iter().for_each(|source| emit(&source.details())),
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
         body.insert("response_format".to_owned(), format);
     }
     let thinking = request.reasoning.as_ref();
-    if let Some(thinking) = thinking.and_then(|reasoning| thinking_of(reasoning, request)) {
+    if let Some(thinking) = thinking.and_then(|reasoning| thinking_json(reasoning, request)) {
         body.insert("thinking".to_owned(), thinking);
     }
     merge(&mut body, &request.extra);
@@ -38,8 +38,8 @@ fn messages(messages: &[Message]) -> Result<Value, Error> {
     let mut out = Vec::with_capacity(messages.len());
     for message in messages {
         match message.role {
-            Role::System => out.push(said("system", message)?),
-            Role::User => out.push(said("user", message)?),
+            Role::System => out.push(text_message("system", message)?),
+            Role::User => out.push(text_message("user", message)?),
             Role::Assistant => out.push(assistant(message)),
             // One message a result.
             Role::Tool => {
@@ -56,7 +56,7 @@ fn messages(messages: &[Message]) -> Result<Value, Error> {
 }
 
 /// A system prompt or a user's turn.
-fn said(role: &str, message: &Message) -> Result<Value, Error> {
+fn text_message(role: &str, message: &Message) -> Result<Value, Error> {
     let mut blocks = Vec::new();
     for (place, part) in message.content.iter().enumerate() {
         let field = format!("{}.content[{place}]", message.field);
@@ -92,7 +92,7 @@ fn assistant(message: &Message) -> Value {
             } => calls.push(json!({
                 "id": id,
                 "type": "function",
-                "function": { "name": name, "arguments": arguments_of(arguments) },
+                "function": { "name": name, "arguments": non_empty_arguments(arguments) },
             })),
             _ => {}
         }
@@ -116,7 +116,7 @@ fn assistant(message: &Message) -> Value {
 }
 
 /// The API parses the arguments; a call without any has an empty object.
-fn arguments_of(arguments: &str) -> &str {
+fn non_empty_arguments(arguments: &str) -> &str {
     if arguments.trim().is_empty() {
         "{}"
     } else {
@@ -225,7 +225,7 @@ fn tool(tool: &Tool) -> Value {
 }
 
 /// <https://docs.cohere.com/docs/reasoning>
-fn thinking_of(reasoning: &Reasoning, request: &Request) -> Option<Value> {
+fn thinking_json(reasoning: &Reasoning, request: &Request) -> Option<Value> {
     let budget = match (reasoning.max_tokens, reasoning.effort.as_deref()) {
         (_, Some("none")) => return Some(json!({ "type": "disabled" })),
         (Some(budget), _) => Some(budget),

@@ -76,12 +76,12 @@ pub(super) struct Function<'a> {
 #[derive(Deserialize)]
 pub(super) struct CitationPiece<'a> {
     #[serde(borrow)]
-    pub(super) citations: Cited<'a>,
+    pub(super) citations: CitedSpan<'a>,
 }
 
 /// Words of the answer, and where they come from.
 #[derive(Deserialize)]
-pub(super) struct Cited<'a> {
+pub(super) struct CitedSpan<'a> {
     pub(super) start: Option<u64>,
     pub(super) end: Option<u64>,
     #[serde(borrow)]
@@ -103,7 +103,7 @@ pub(super) struct Source<'a> {
 }
 
 #[derive(Deserialize, Default)]
-pub(super) struct Origin<'a> {
+pub(super) struct SourceDetails<'a> {
     #[serde(borrow)]
     pub(super) url: Option<Text<'a>>,
     #[serde(borrow)]
@@ -123,7 +123,7 @@ pub(super) struct End<'a> {
 
 /// A whole answer.
 #[derive(Deserialize)]
-pub(super) struct Whole<'a> {
+pub(super) struct Answer<'a> {
     #[serde(borrow)]
     pub(super) id: Option<Text<'a>>,
     #[serde(borrow)]
@@ -131,7 +131,7 @@ pub(super) struct Whole<'a> {
 }
 
 #[derive(Deserialize)]
-pub(super) struct WholeMessage<'a> {
+pub(super) struct AnswerMessage<'a> {
     #[serde(borrow)]
     pub(super) content: Option<Vec<Content<'a>>>,
     #[serde(borrow)]
@@ -139,13 +139,13 @@ pub(super) struct WholeMessage<'a> {
     #[serde(borrow)]
     pub(super) tool_calls: Option<Vec<Call<'a>>>,
     #[serde(borrow)]
-    pub(super) citations: Option<Vec<Cited<'a>>>,
+    pub(super) citations: Option<Vec<CitedSpan<'a>>>,
 }
 
 /// `tokens` is what went through the model, `billed_units` what is charged for, which leaves the
 /// vendor's own prompts out.
 #[derive(Deserialize)]
-pub(super) struct Counts {
+pub(super) struct UsageCounts {
     #[serde(default)]
     tokens: Option<Units>,
     #[serde(default)]
@@ -167,7 +167,7 @@ impl<'a> Chunk<'a> {
     }
 
     /// Words that stand where the protocol has none: an error.
-    pub(super) fn complaint(&'a self) -> Option<&'a str> {
+    pub(super) fn error_text(&'a self) -> Option<&'a str> {
         match self.kind {
             None => said(&self.message),
             Some(_) => None,
@@ -176,28 +176,28 @@ impl<'a> Chunk<'a> {
 }
 
 impl<'a> Source<'a> {
-    pub(super) fn origin(&self) -> Origin<'a> {
+    pub(super) fn details(&self) -> SourceDetails<'a> {
         let raw = self.document.or(self.tool_output);
         raw.and_then(|raw| parse(raw.get()).ok())
             .unwrap_or_default()
     }
 }
 
-impl From<Counts> for Usage {
-    fn from(counts: Counts) -> Self {
-        fn stated(count: Option<Count>) -> Option<u64> {
+impl From<UsageCounts> for Usage {
+    fn from(counts: UsageCounts) -> Self {
+        fn count_value(count: Option<Count>) -> Option<u64> {
             count.and_then(|count| count.0)
         }
-        let counted = |units: &Units| {
-            stated(units.input_tokens).is_some() || stated(units.output_tokens).is_some()
+        let has_counts = |units: &Units| {
+            count_value(units.input_tokens).is_some() || count_value(units.output_tokens).is_some()
         };
-        let units = counts.tokens.filter(counted).or(counts.billed_units);
+        let units = counts.tokens.filter(has_counts).or(counts.billed_units);
         Self {
-            input: units.and_then(|units| stated(units.input_tokens)),
-            output: units.and_then(|units| stated(units.output_tokens)),
-            cached_input: stated(counts.cached_tokens),
+            input: units.and_then(|units| count_value(units.input_tokens)),
+            output: units.and_then(|units| count_value(units.output_tokens)),
+            cached_input: count_value(counts.cached_tokens),
             cache_write: None,
-            reasoning: units.and_then(|units| stated(units.reasoning_tokens)),
+            reasoning: units.and_then(|units| count_value(units.reasoning_tokens)),
         }
     }
 }

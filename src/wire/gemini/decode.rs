@@ -15,9 +15,9 @@ use crate::wire::{Decoder, foreign, interrupted, unparsable, upstream_error};
 pub(super) struct ContentDecoder {
     /// The last finish reason. It is not the end: older models give one with every chunk.
     finish: Option<FinishReason>,
-    identified: bool,
+    identity_sent: bool,
     /// Some chunk was one of this protocol.
-    known: bool,
+    is_recognized: bool,
     /// Tool calls seen so far.
     calls: u32,
     usage: Usage,
@@ -37,7 +37,7 @@ impl Decoder for ContentDecoder {
     /// `alt=sse`.
     fn document(&mut self, document: &str, sink: &mut dyn Sink) -> Result<(), Error> {
         self.chunks(document, sink)?;
-        if self.known {
+        if self.is_recognized {
             self.end(sink)
         } else {
             Err(foreign())
@@ -45,10 +45,11 @@ impl Decoder for ContentDecoder {
     }
 
     fn is_terminal(&self, frame: &Frame<'_>) -> bool {
-        let is_last = |json| parse::<Chunk<'_>>(json).is_ok_and(|chunk| is_last(&chunk));
-        match several(frame.data) {
-            None => is_last(frame.data),
-            Some(chunks) => chunks.is_ok_and(|list| list.iter().any(|raw| is_last(raw.get()))),
+        let is_terminal =
+            |json| parse::<Chunk<'_>>(json).is_ok_and(|chunk| is_terminal_chunk(&chunk));
+        match parse_chunk_list(frame.data) {
+            None => is_terminal(frame.data),
+            Some(chunks) => chunks.is_ok_and(|list| list.iter().any(|raw| is_terminal(raw.get()))),
         }
     }
 
@@ -70,7 +71,7 @@ impl Decoder for ContentDecoder {
 impl ContentDecoder {
     /// A frame or document is mostly one chunk.
     fn chunks(&mut self, data: &str, sink: &mut dyn Sink) -> Result<(), Error> {
-        match several(data) {
+        match parse_chunk_list(data) {
             None => self.chunk(data, sink),
             Some(chunks) => {
                 let chunks = chunks.map_err(|error| unparsable(&error))?;
@@ -86,20 +87,20 @@ impl ContentDecoder {
         let Some(chunk) = chunk else {
             return Ok(());
         };
-        self.identify(&chunk, sink);
-        let mut broken = None;
+        self.emit_identity(&chunk, sink);
+        let mut failure = None;
         for candidate in chunk.candidates.iter().flat_map(Few::iter) {
-            self.known = true;
+            self.is_recognized = true;
             // One answer a stream: further candidates are other answers.
             if candidate.index.and_then(|index| index.0).unwrap_or(0) == 0
                 && let Err(error) = self.candidate(candidate, sink)
             {
-                broken = Some(error);
+                failure = Some(error);
             }
         }
         if let Some(feedback) = &chunk.prompt_feedback {
-            self.known = true;
-            if feedback.blocked() {
+            self.is_recognized = true;
+            if feedback.is_blocked() {
                 self.finish = Some(FinishReason::ContentFilter);
             }
         }
@@ -112,14 +113,14 @@ impl ContentDecoder {
         if chunk.error.is_some() {
             return Err(upstream_error(json));
         }
-        broken.map_or(Ok(()), Err)
+        failure.map_or(Ok(()), Err)
     }
 
-    fn identify(&mut self, chunk: &Chunk<'_>, sink: &mut dyn Sink) {
+    fn emit_identity(&mut self, chunk: &Chunk<'_>, sink: &mut dyn Sink) {
         let id = said(&chunk.response_id).unwrap_or_default();
         let model = said(&chunk.model_version).unwrap_or_default();
-        if !self.identified && (!id.is_empty() || !model.is_empty()) {
-            self.identified = true;
+        if !self.identity_sent && (!id.is_empty() || !model.is_empty()) {
+            self.identity_sent = true;
             sink.event(Event::Identity {
                 id,
                 model,
@@ -134,10 +135,10 @@ impl ContentDecoder {
             self.part(part, sink);
         }
         if let Some(metadata) = candidate.citation_metadata {
-            self.sources.cite(metadata, sink);
+            self.sources.emit_citations(metadata, sink);
         }
         if let Some(metadata) = candidate.grounding_metadata {
-            self.sources.ground(metadata);
+            self.sources.set_grounding(metadata);
         }
         if let Some(reason) = finish(candidate)? {
             self.finish = Some(reason);
@@ -170,19 +171,19 @@ impl ContentDecoder {
 }
 
 /// The chunks of a list; nothing where `data` is no list.
-fn several(data: &str) -> Option<serde_json::Result<Vec<&RawValue>>> {
+fn parse_chunk_list(data: &str) -> Option<serde_json::Result<Vec<&RawValue>>> {
     data.trim_ascii_start()
         .starts_with('[')
         .then(|| parse(data))
 }
 
-fn is_last(chunk: &Chunk<'_>) -> bool {
+fn is_terminal_chunk(chunk: &Chunk<'_>) -> bool {
     let mut candidates = chunk.candidates.iter().flat_map(Few::iter);
     chunk.error.is_some()
         || chunk
             .prompt_feedback
             .as_ref()
-            .is_some_and(|feedback| feedback.blocked())
+            .is_some_and(|feedback| feedback.is_blocked())
         || candidates.any(|candidate| !matches!(finish(candidate), Ok(None)))
 }
 

@@ -29,14 +29,14 @@ pub(super) fn part(media: &Media) -> Value {
         }
         MediaSource::Url(uri) | MediaSource::Id(uri) => uri,
     };
-    match type_of(uri) {
+    match media_type_of(uri) {
         Some(kind) => json!({ "fileData": { "mimeType": kind, "fileUri": uri } }),
         None => json!({ "fileData": { "fileUri": uri } }),
     }
 }
 
-fn type_of(uri: &str) -> Option<&'static str> {
+fn media_type_of(uri: &str) -> Option<&'static str> {
     let path = uri.split(['?', '#']).next()?.to_ascii_lowercase();
-    let known = TYPES.iter().find(|(ending, _)| path.ends_with(ending));
-    known.map(|(_, kind)| *kind)
+    let found = TYPES.iter().find(|(ending, _)| path.ends_with(ending));
+    found.map(|(_, kind)| *kind)
 }

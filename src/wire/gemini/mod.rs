@@ -24,7 +24,7 @@ use crate::model::{CredentialScheme, Error, Request, Vendor};
 pub(super) struct Gemini;
 
 /// Where the vendor's list has its models; a model's name may be given with it or without.
-const MODELS: &str = "models/";
+const MODELS_PREFIX: &str = "models/";
 
 /// All but what RFC 3986 calls unreserved: a model's name is one segment, whatever is in it.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
@@ -48,10 +48,10 @@ impl Wire for Gemini {
     }
 
     fn request(&self, request: &Request, model: &str, _vendor: &Vendor) -> Result<Outgoing, Error> {
-        let model = model.strip_prefix(MODELS).unwrap_or(model);
+        let model = model.strip_prefix(MODELS_PREFIX).unwrap_or(model);
         let segment = utf8_percent_encode(model, ESCAPED);
         Ok(Outgoing {
-            path: format!("/v1beta/{MODELS}{segment}:streamGenerateContent?alt=sse"),
+            path: format!("/v1beta/{MODELS_PREFIX}{segment}:streamGenerateContent?alt=sse"),
             headers: HeaderMap::new(),
             body: request::body(request, model)?,
         })

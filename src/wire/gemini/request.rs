@@ -12,31 +12,35 @@ use crate::wire::merge;
 
 /// Stands for the signature of a call that the client gives back without one. Gemini 3 and later
 /// refuse a call that has none. <https://ai.google.dev/gemini-api/docs/thought-signatures>
-const NO_SIGNATURE: &str = "skip_thought_signature_validator";
+const PLACEHOLDER_SIGNATURE: &str = "skip_thought_signature_validator";
 
 /// `user`, `metadata` and a tool's `strict` have no place in the API; all are hints, so they are left out.
 pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
-    let mut turns = Turns {
-        signed: asks_for_signatures(model),
-        ..Turns::default()
+    let mut conversation = Conversation {
+        needs_signatures: requires_signatures(model),
+        ..Conversation::default()
     };
     for message in &request.messages {
-        turns.add(message)?;
+        conversation.add(message)?;
     }
-    if turns.contents.is_empty() {
+    if conversation.contents.is_empty() {
         return Err(Error::invalid(
             "messages",
             "at least one message that is not a system prompt is needed",
         ));
     }
     let mut body = Map::new();
-    if !turns.system.is_empty() {
+    if !conversation.system.is_empty() {
         body.insert(
             "systemInstruction".to_owned(),
-            json!({ "parts": turns.system }),
+            json!({ "parts": conversation.system }),
         );
     }
-    let contents = turns.contents.into_iter().map(Content::json).collect();
+    let contents = conversation
+        .contents
+        .into_iter()
+        .map(Content::json)
+        .collect();
     body.insert("contents".to_owned(), contents);
     if !request.tools.is_empty() {
         let declarations: Vec<Value> = request.tools.iter().map(tool).collect();
@@ -60,16 +64,16 @@ pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
 }
 
 /// Those that do not are the Gemini models up to 2.5, and Gemma.
-fn asks_for_signatures(model: &str) -> bool {
+fn requires_signatures(model: &str) -> bool {
     let older = ["gemini-1", "gemini-2", "gemma"];
     !older.iter().any(|older| model.starts_with(older))
 }
 
 /// The conversation in the API's form.
 #[derive(Default)]
-struct Turns<'a> {
+struct Conversation<'a> {
     /// Calls need a signature.
-    signed: bool,
+    needs_signatures: bool,
     system: Vec<Value>,
     contents: Vec<Content>,
     /// A result names its call; the API wants the function's name with it.
@@ -78,14 +82,14 @@ struct Turns<'a> {
 
 /// One turn.
 struct Content {
-    kind: Kind,
+    kind: TurnKind,
     parts: Vec<Value>,
 }
 
 /// Results are the user's too, but stand apart: the API wants the results of a turn's calls in one
 /// turn of their own.
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+enum TurnKind {
     User,
     Model,
     Results,
@@ -94,18 +98,18 @@ enum Kind {
 impl Content {
     fn json(self) -> Value {
         let role = match self.kind {
-            Kind::User | Kind::Results => "user",
-            Kind::Model => "model",
+            TurnKind::User | TurnKind::Results => "user",
+            TurnKind::Model => "model",
         };
         json!({ "role": role, "parts": self.parts })
     }
 }
 
-impl<'a> Turns<'a> {
+impl<'a> Conversation<'a> {
     fn add(&mut self, message: &'a Message) -> Result<(), Error> {
         let kind = match message.role {
-            Role::Assistant => Kind::Model,
-            Role::System | Role::User | Role::Tool => Kind::User,
+            Role::Assistant => TurnKind::Model,
+            Role::System | Role::User | Role::Tool => TurnKind::User,
         };
         let mut calls = 0;
         for (place, part) in message.content.iter().enumerate() {
@@ -131,8 +135,8 @@ impl<'a> Turns<'a> {
                     let field = format!("{}.tool_calls[{calls}]", message.field);
                     let mut call = call(&field, id, name, arguments)?;
                     // Of calls that were made at once, the first has the signature.
-                    if self.signed && calls == 0 {
-                        call["thoughtSignature"] = json!(NO_SIGNATURE);
+                    if self.needs_signatures && calls == 0 {
+                        call["thoughtSignature"] = json!(PLACEHOLDER_SIGNATURE);
                     }
                     calls += 1;
                     self.push(kind, call);
@@ -145,7 +149,7 @@ impl<'a> Turns<'a> {
                         ));
                     };
                     let result = result(&field, id, name, content)?;
-                    self.push(Kind::Results, result);
+                    self.push(TurnKind::Results, result);
                 }
             }
         }
@@ -153,7 +157,7 @@ impl<'a> Turns<'a> {
     }
 
     /// A second message of the same kind joins the first, since the API wants turns to alternate.
-    fn push(&mut self, kind: Kind, part: Value) {
+    fn push(&mut self, kind: TurnKind, part: Value) {
         match self.contents.last_mut() {
             Some(last) if last.kind == kind => last.parts.push(part),
             _ => self.contents.push(Content {

@@ -79,7 +79,7 @@ pub(super) struct FunctionCall<'a> {
 
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
-struct Counts {
+struct UsageCounts {
     prompt_token_count: Option<Count>,
     tool_use_prompt_token_count: Option<Count>,
     cached_content_token_count: Option<Count>,
@@ -89,21 +89,21 @@ struct Counts {
 
 impl<'a> Candidate<'a> {
     pub(super) fn finish_reason(&self) -> &'a str {
-        word(self.finish_reason)
+        enum_name(self.finish_reason)
     }
 }
 
 impl PromptFeedback<'_> {
-    pub(super) fn blocked(&self) -> bool {
+    pub(super) fn is_blocked(&self) -> bool {
         !matches!(
-            word(self.block_reason),
+            enum_name(self.block_reason),
             "" | "0" | "BLOCK_REASON_UNSPECIFIED"
         )
     }
 }
 
 /// An enum's value: its name, or its number where the vendor was asked for numbers.
-fn word(raw: Option<&RawValue>) -> &str {
+fn enum_name(raw: Option<&RawValue>) -> &str {
     raw.map_or("", |raw| raw.get().trim_matches('"'))
 }
 
@@ -117,7 +117,7 @@ pub(super) fn usage(raw: &RawValue) -> Option<Usage> {
             .filter_map(|count| count.0)
             .reduce(u64::saturating_add)
     }
-    let counts: Counts = parse(raw.get()).ok()?;
+    let counts: UsageCounts = parse(raw.get()).ok()?;
     Some(Usage {
         input: sum([
             counts.prompt_token_count,

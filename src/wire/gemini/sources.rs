@@ -13,7 +13,7 @@ use crate::wire::parse::parse;
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     /// The citations that were told, as they were sent: later chunks repeat them.
-    cited: HashSet<String>,
+    emitted: HashSet<String>,
     /// The last `groundingMetadata` that names sources. It grows from chunk to chunk, so only the last
     /// one says which of them the answer uses where.
     grounding: Option<String>,
@@ -86,12 +86,12 @@ struct Segment {
 
 impl Sources {
     /// Metadata that does not parse is no reason to lose the answer.
-    pub(super) fn cite(&mut self, metadata: &RawValue, sink: &mut dyn Sink) {
+    pub(super) fn emit_citations(&mut self, metadata: &RawValue, sink: &mut dyn Sink) {
         let metadata: CitationMetadata<'_> = parse(metadata.get()).unwrap_or_default();
         let sources: Vec<&RawValue> = metadata.citation_sources.map(list).unwrap_or_default();
         for raw in sources {
             if let Ok(source) = parse::<CitationSource<'_>>(raw.get())
-                && self.cited.insert(raw.get().to_owned())
+                && self.emitted.insert(raw.get().to_owned())
             {
                 let segment = Segment {
                     start_index: source.start_index,
@@ -102,7 +102,7 @@ impl Sources {
         }
     }
 
-    pub(super) fn ground(&mut self, metadata: &RawValue) {
+    pub(super) fn set_grounding(&mut self, metadata: &RawValue) {
         let read = parse::<GroundingMetadata<'_>>(metadata.get());
         if read.is_ok_and(|read| read.grounding_chunks.is_some()) {
             self.grounding = Some(metadata.get().to_owned());

@@ -19,11 +19,11 @@ fn read(frames: &[&str]) -> Vec<String> {
                 call.arguments
             ),
             Event::Usage(usage) => format!("usage {:?} {:?}", usage.input, usage.output),
-            Event::Citation(cited) => format!(
+            Event::Citation(citation) => format!(
                 "cite {} {:?} {:?}",
-                cited.url.or(cited.title).unwrap_or("-"),
-                cited.start,
-                cited.end
+                citation.url.or(citation.title).unwrap_or("-"),
+                citation.start,
+                citation.end
             ),
             event => format!("{event:?}"),
         });

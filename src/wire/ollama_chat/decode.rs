@@ -14,7 +14,7 @@ use crate::wire::{Decoder, foreign, interrupted, unparsable, upstream_error};
 /// One answer's state.
 #[derive(Debug, Default)]
 pub(super) struct ChatDecoder {
-    identified: bool,
+    identity_sent: bool,
     /// The last line was JSON, but none of this protocol's.
     foreign: bool,
     /// Tool calls seen so far.
@@ -69,10 +69,10 @@ impl Decoder for ChatDecoder {
             return Err(upstream_error(frame.data));
         }
         self.foreign = line.message.is_none() && line.done.is_none();
-        if !self.identified
+        if !self.identity_sent
             && let Some(model) = said(&line.model)
         {
-            self.identified = true;
+            self.identity_sent = true;
             sink.event(Event::Identity {
                 id: "",
                 model,
