@@ -1,5 +1,5 @@
-"""Replays recorded upstream answers through a running gateway, and compares what it makes of each
-with what the vendor's own SDK makes of the same bytes. `docs/conformance.md` says more."""
+"""Replays recorded upstream answers through a running gateway and compares the gateway's reading of each
+with the reading of the vendor's own SDK. See `docs/conformance.md`."""
 
 import argparse
 import pathlib
@@ -15,14 +15,14 @@ from answers import AnswerServer
 from gateway import CREDENTIAL, Gateway
 from report import AGREE, DIFFER, SKIPPED, Row
 
-# Whole, and every byte in a piece of its own.
+# In one piece, and with every byte in a chunk of its own.
 MODES = ("whole", "pieces")
-# How often the gateway may ask: a failure on the vendor's side is tried once more.
+# How often the gateway may ask: it retries a failure on the vendor's side once.
 TRIES = {True: 2, False: 1}
 
 
 def main():
-    # SDKs tell of values that are newer than they are.
+    # SDKs warn of values that they do not know.
     warnings.simplefilter("ignore")
     options = _options()
     recorded = recordings.read(options.folder)
@@ -52,7 +52,7 @@ def _options():
     parser.add_argument("--binary", required=True, help="the gateway")
     parser.add_argument("--work", required=True, type=pathlib.Path, help="a folder for its config and log")
     parser.add_argument("--only", help="only files whose path has this in it")
-    parser.add_argument("--plain", action="store_true", help="read without the SDKs, to try the readings that stand in for them")
+    parser.add_argument("--plain", action="store_true", help="read without the SDKs, with the plain readers that replace them")
     parser.add_argument("--json", help="write every row to this file")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -84,7 +84,7 @@ def _row(recording, gateway, answers, options):
 
 def _why_not(recording, gateway):
     if recording.wire is None:
-        return f"{recording.protocol}: an API that is none of the gateway's wires"
+        return f"{recording.protocol}: an API that the gateway has no wire for"
     if recording.wire not in gateway.wires:
         return f"{recording.wire}: this gateway does not speak it"
     return None

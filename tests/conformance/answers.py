@@ -1,8 +1,8 @@
 """A server that answers every POST with a recording, byte for byte.
 
-The request's model names the recording and who asks: `sdk-12`, `whole-12`, `pieces-12`. It stands in
-the body, or in the path where the protocol has it there. For `pieces-…` every byte is an HTTP chunk
-of its own, which is how the other side's HTTP library then hands it on.
+The request's model names the recording and the reader: `sdk-12`, `whole-12`, `pieces-12`. The model is in
+the body or in the path, depending on the protocol. For `pieces-…` every byte is an HTTP chunk of its own,
+so the client's HTTP library passes on single bytes.
 """
 
 import collections
@@ -13,14 +13,14 @@ import threading
 import urllib.parse
 
 KEY = re.compile(r"\b(?:sdk|whole|pieces)-(\d+)\b")
-# What an answer's reader may act on beside the status and the content type.
+# Response headers, beside the content type, that affect the reading of an answer.
 PASSED_ON = ("retry-after", "retry-after-ms", "x-amzn-errortype", "x-should-retry")
 
 
 class AnswerServer:
     def __init__(self, recordings):
         self.recordings = {recording.number: recording for recording in recordings}
-        # Requests by key: how often each was asked for.
+        # Number of requests by key.
         self.asked = collections.Counter()
         self._lock = threading.Lock()
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -70,7 +70,7 @@ class AnswerServer:
                 try:
                     self.wfile.write(answer)
                 except ConnectionError:
-                    # A reader may stop at an error in the answer.
+                    # A client may close the connection at an error in the answer.
                     self.close_connection = True
 
             def log_message(self, *_):

@@ -1,10 +1,10 @@
-"""What differs between an independent reading of an answer and the gateway's."""
+"""Differences between an independent reading of an answer and the gateway's."""
 
 import dataclasses
 
 from reading import CUT, IN_BAND, UNPARSABLE, Reading
 
-# What the gateway may call each way to fail.
+# The gateway's error codes for each kind of failure.
 CODES = {
     IN_BAND: ("upstream_error",),
     CUT: ("stream_interrupted",),
@@ -14,7 +14,7 @@ SHORT = 90
 
 
 def differences(expected, heard):
-    """A list of (field, words); empty where both say the same."""
+    """A list of (field, difference), empty if both agree."""
     found = []
 
     def check(field, want, got):
@@ -24,7 +24,7 @@ def differences(expected, heard):
     if expected.failed:
         codes = CODES[expected.failed]
         if dataclasses.replace(expected, notes=[]) == Reading().fail(CUT):
-            # Of a body with nothing in it, it is open what it was to be, and nothing was interrupted.
+            # An empty body is not an interrupted answer.
             codes = (*CODES[UNPARSABLE], "upstream_unavailable")
         if heard.failed not in codes:
             found.append(("outcome", f"{expected.failed} ({expected.message[:SHORT]}) | {_outcome(heard)}"))
@@ -35,12 +35,12 @@ def differences(expected, heard):
     check("text", expected.text, heard.text)
     check("reasoning", expected.reasoning, heard.reasoning)
     found.extend(_calls(expected, heard))
-    # An error carries usage only where it is known by then.
+    # An error has usage only if the upstream sent it before the error.
     if not expected.failed:
         for field in ("input", "output"):
             check(f"usage.{field}", getattr(expected.usage, field), getattr(heard.usage, field))
         for field in ("cached", "reasoning"):
-            # The native stream says 0 where a vendor says nothing about a part.
+            # The native stream has 0 for a partial count that the vendor left out.
             check(f"usage.{field}", getattr(expected.usage, field) or 0, getattr(heard.usage, field) or 0)
     return found
 
@@ -53,7 +53,7 @@ def _calls(expected, heard):
     if not all(ids) or len(set(ids)) < len(ids):
         yield "calls", f"ids missing or not unique: {ids}"
     for at, (want, got) in enumerate(zip(expected.calls, heard.calls)):
-        # A vendor without ids leaves them to the gateway.
+        # The gateway makes ids if the vendor sends none.
         if want.id and want.id != got.id:
             yield f"calls[{at}].id", _both(want.id, got.id)
         if want.name != got.name:
@@ -67,7 +67,7 @@ def _outcome(heard):
 
 
 def _both(want, got):
-    """Both values, shortened to where they begin to differ."""
+    """Both values, shortened to the first difference."""
     if isinstance(want, str) and isinstance(got, str):
         at = next((at for at, (a, b) in enumerate(zip(want, got)) if a != b), min(len(want), len(got)))
         start = max(0, at - 20)

@@ -1,4 +1,4 @@
-"""The gateway under test: started with a config of its own, read through its native stream."""
+"""The gateway under test: starts it with its own config and reads its native stream."""
 
 import http.client
 import json
@@ -11,9 +11,9 @@ import time
 
 from reading import Call, Reading, Usage
 
-# Sent to every upstream; it must come back nowhere.
+# The key sent to every upstream. It must not appear in any output.
 CREDENTIAL = "conformance-credential-7f3a"
-# A vendor's name here, the preset's name there.
+# Vendor names of recordings, and the preset names they stand for.
 PRESET_OF_VENDOR = {
     "alibaba": "dashscope",
     "anthropic-messages": "anthropic",
@@ -30,14 +30,14 @@ STARTING = 20
 
 
 class Gateway:
-    """A running gateway whose upstreams, one for each wire and vendor, all are the answer server."""
+    """A running gateway with one upstream per wire and vendor, all of which are the answer server."""
 
     def __init__(self, binary, folder, answers_url, pairs):
         self._binary = binary
         self._folder = pathlib.Path(folder)
         self._url = answers_url
         self.wires, presets = self._known(pairs)
-        # (wire, vendor) → preset, or None for a vendor that has none.
+        # (wire, vendor) → preset, or None for a vendor without a preset.
         self.presets = {}
         for wire, vendor in pairs:
             preset = PRESET_OF_VENDOR.get(vendor, vendor)
@@ -59,7 +59,7 @@ class Gateway:
             self._process.wait()
 
     def ask(self, recording, key):
-        """The native answer to a request for `key`, as a reading and the HTTP status."""
+        """The native answer to a request for `key`: a reading and the HTTP status."""
         model = f"{_upstream(recording.wire, recording.vendor)}/{key}"
         connection = http.client.HTTPConnection(*self._address, timeout=60)
         try:
@@ -93,7 +93,7 @@ class Gateway:
         }
 
     def _known(self, pairs):
-        """The wires and presets that this gateway knows, by its own word."""
+        """The wires and presets that the gateway lists."""
         upstreams = {}
         for wire in {wire for wire, _ in pairs}:
             upstreams[f"wire-{wire}"] = {"wire": wire, "base_url": self._url}
@@ -107,7 +107,7 @@ class Gateway:
         return {wire for wire, _ in pairs} - refused, set(presets[1].split(", "))
 
     def _write(self, name, config):
-        # JSON is YAML.
+        # JSON is valid YAML.
         path = self._folder / name
         path.write_text(json.dumps(config, indent=1), "utf-8")
         return str(path)
@@ -125,7 +125,7 @@ class Gateway:
 
 
 def read_native(text):
-    """Reads a native stream, and fails it where it breaks the stream's own rules."""
+    """Reads a native stream and reports violations of the stream's rules."""
     reading = Reading()
     calls, order = {}, []
     for name, data in _events(text):
@@ -169,10 +169,10 @@ def _not_empty(text):
     return text
 
 
-def _usage(said):
-    if not said:
+def _usage(stated):
+    if not stated:
         return Usage()
-    return Usage(said["input_tokens"], said["output_tokens"], said["cached_input_tokens"], said["reasoning_tokens"])
+    return Usage(stated["input_tokens"], stated["output_tokens"], stated["cached_input_tokens"], stated["reasoning_tokens"])
 
 
 def _refused(text):
@@ -185,7 +185,7 @@ def _upstream(wire, vendor):
 
 
 def _environment():
-    """No proxies, no credentials, no config from outside."""
+    """An environment without proxies, credentials and external config."""
     return {"PATH": os.environ.get("PATH", ""), "RUST_LOG": "warn"}
 
 

@@ -1,9 +1,9 @@
-"""What one answer says, whoever read it."""
+"""The content of one answer, independent of the reader."""
 
 import dataclasses
 import json
 
-# How an answer can fail. What a reader gives as `failed`, and what the gateway may call it.
+# Kinds of failure: the `failed` of a reading.
 IN_BAND = "error in the answer"
 CUT = "no terminal marker"
 UNPARSABLE = "does not parse"
@@ -13,12 +13,12 @@ UNPARSABLE = "does not parse"
 class Call:
     id: str | None
     name: str | None
-    # As it was sent: one JSON text, which a broken answer may leave incomplete.
+    # As sent: one JSON text, incomplete if the answer was cut.
     arguments: str
 
     def parsed(self):
-        """The arguments as a JSON value; the text itself where it is none. Some vendors leave the text
-        empty where a call has no arguments, others say `{}`."""
+        """The arguments as a JSON value, or the text if it is not JSON. For a call without arguments some
+        vendors send an empty text, others `{}`."""
         try:
             return json.loads(self.arguments or "{}")
         except ValueError:
@@ -27,7 +27,7 @@ class Call:
 
 @dataclasses.dataclass
 class Usage:
-    """Counts in the gateway's meaning; None is what the vendor did not say."""
+    """Counts with the gateway's definitions. None means that the vendor sent no count."""
 
     input: int | None = None
     output: int | None = None
@@ -40,13 +40,13 @@ class Reading:
     text: str = ""
     reasoning: str = ""
     calls: list = dataclasses.field(default_factory=list)
-    # In the gateway's words; None where the answer failed.
+    # The gateway's finish reason, None if the answer failed.
     finish: str | None = None
     usage: Usage = dataclasses.field(default_factory=Usage)
-    # None, or one of the three above; from the gateway, its error code.
+    # None or one of the kinds above; the error code in a reading of the gateway.
     failed: str | None = None
     message: str = ""
-    # Vendor conventions that the reader had to know: what a reviewer wants to see beside the row.
+    # Vendor conventions that the reader applied, shown beside the row.
     notes: list = dataclasses.field(default_factory=list)
 
     def note(self, words):
@@ -58,25 +58,25 @@ class Reading:
         return self
 
     def end(self, reason, mapping):
-        """Takes a vendor's reason over in the gateway's words; one that is not known is `other`."""
+        """Sets the finish reason from the vendor's word. An unknown word is `other`."""
         self.finish = mapping.get(reason, "other")
 
 
 def count(value):
-    """A token count; some vendors send floats. What is negative, has a fraction or is beyond what
-    JSON readers count exactly is none."""
+    """A token count; some vendors send floats. Negative numbers, fractions and numbers above 2^53 - 1 are
+    None."""
     known = value is not None and 0 <= value < 2**53 and value == int(value)
     return int(value) if known else None
 
 
 def total(*counts):
-    """The sum of what was stated, None where nothing was."""
+    """The sum of the counts that are not None, None if all are."""
     stated = [value for value in counts if value is not None]
     return sum(stated) if stated else None
 
 
 def json_text(arguments):
-    """Arguments as one JSON text; some SDKs and some vendors give the value itself."""
+    """Arguments as one JSON text; some SDKs and vendors give a JSON value."""
     if arguments is None:
         return ""
     return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)

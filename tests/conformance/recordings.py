@@ -1,11 +1,11 @@
 """A folder of recorded upstream answers.
 
 `MANIFEST.tsv` lists the files (columns `path`, `protocol`, `status`, …), `HEADERS.jsonl` gives the
-request path and the answer's headers where they are known. A protocol that is a vendor's name may
-hold answers of several wires, so the request path decides, then the answer itself.
+request paths and response headers that are known. A protocol that is a vendor's name may have answers of
+several wires, so the request path decides, then the answer itself.
 
-A folder without a manifest is one of fixtures: `<wire>/<case>/upstream.<kind>`, perhaps with a
-`response.json` beside it.
+A folder without a manifest contains fixtures: `<wire>/<case>/upstream.<kind>`, with an optional
+`response.json`.
 """
 
 import csv
@@ -23,7 +23,7 @@ CONTENT_TYPES = {
     ".sse": "text/event-stream",
 }
 
-# Where a protocol's name says nothing else, it is a vendor of OpenAI Chat.
+# Any other protocol name is a vendor of OpenAI Chat.
 WIRE_OF_PROTOCOL = {
     "anthropic-messages": "anthropic-messages",
     "bedrock-converse-stream": "bedrock-converse",
@@ -35,7 +35,7 @@ WIRE_OF_PROTOCOL = {
     "openai-responses": "openai-responses",
 }
 
-# In order: the first that the request's path ends with.
+# The first suffix of the request's path decides.
 WIRE_OF_PATH = [
     (r"/chat/completions", "openai-chat"),
     (r"/completions", None),
@@ -50,7 +50,7 @@ WIRE_OF_PATH = [
     (r"/api/chat", "ollama-chat"),
 ]
 
-# What the first JSON object of an answer without a request path has.
+# A key of the first JSON object decides for an answer without a request path.
 WIRE_OF_SHAPE = [
     ("openai-responses", lambda value: value.get("object") == "response" or "response" in value and "sequence_number" in value),
     ("anthropic-messages", lambda value: value.get("type") in ("message", "message_start")),
@@ -68,9 +68,9 @@ class Recording:
     status: int
     body: bytes
     content_type: str
-    # Lower-case names.
+    # With lower-case names.
     headers: dict
-    # None: of no wire that the gateway could speak.
+    # None if the gateway has no such wire.
     wire: str | None
 
     @property
@@ -84,7 +84,7 @@ class Recording:
 
 
 def read(folder):
-    """Every recording of a folder, in order."""
+    """All recordings of a folder, in order."""
     folder = pathlib.Path(folder)
     if not (folder / "MANIFEST.tsv").exists():
         return [_fixture(folder, number, path) for number, path in enumerate(sorted(folder.glob("*/*/upstream.*")))]
@@ -147,7 +147,7 @@ def _wire(protocol, request_path, body):
 
 
 def _first_object(body):
-    """The first JSON object of an answer, however it is framed; an empty one if there is none."""
+    """The first JSON object of an answer in any framing, or an empty object."""
     text = body.decode("utf-8", "replace")
     for candidate in [text, *(line.removeprefix("data:") for line in text.splitlines())]:
         try:

@@ -1,14 +1,14 @@
-"""What the gateway must make of an answer that is not 200, by the rules of its public interface."""
+"""The gateway's expected reaction to an answer that is not 200, by the rules of its public interface."""
 
 import json
 import math
 import re
 
-# A 400 that is about the gateway's credential or account, and a 403 that is about what was asked.
+# A 400 about the gateway's credential or account, and a 403 about the request's content.
 ABOUT_THE_CREDENTIAL = re.compile(r"api[ _-]?key not valid|invalid api[ _-]?key|incorrect api[ _-]?key|API_KEY_INVALID|authentication_error|credit balance|available credits|good standing", re.I)
 ABOUT_THE_CONTENT = re.compile(r"moderation|content[ _]policy|flagged|safety|usage guidelines", re.I)
 
-# What belongs to the operator and never to the client: credentials, also in part, and accounts.
+# The operator's private data, which must not reach a client: credentials, also in part, and accounts.
 PRIVATE = [
     r"\b(?:sk|pk|rk|gsk|csk)[-_][\w-]{8,}",
     r"\b(?:xai|nvapi|pplx)-[\w-]{8,}",
@@ -31,7 +31,7 @@ HIDDEN = "[redacted]"
 
 
 def differences(recording, status, heard, text):
-    """A list of (field, words), as in `compare`."""
+    """A list of (field, difference), as in `compare`."""
     found = []
     body = recording.body.decode("utf-8", "replace")
     code, expected = _expected(recording.status, body)
@@ -45,20 +45,20 @@ def differences(recording, status, heard, text):
         found.append(("message", f"{messages(body)[0][:90]!r} | {heard.message[:90]!r}"))
     for pattern in PRIVATE:
         for private in re.findall(pattern, body):
-            # The part that tells something: `key: 123…` may keep its `key: `.
+            # Only the value is private: the name `key: ` may stay.
             telling = re.split(r"[\s:`'\"]+", private)[-1]
             if telling in text:
                 found.append(("private", f"shows {private!r}"))
     wait = _retry_after(recording)
     if heard.failed in ("upstream_rate_limited", "upstream_unavailable") and wait is not None:
-        said = json.loads(text)["error"].get("retry_after")
-        if said != wait:
-            found.append(("retry_after", f"{wait} | {said}"))
+        stated = json.loads(text)["error"].get("retry_after")
+        if stated != wait:
+            found.append(("retry_after", f"{wait} | {stated}"))
     return found
 
 
 def messages(body):
-    """Every text of an error body that a vendor means to be read by people."""
+    """All human-readable texts of an error body."""
     try:
         value = json.loads(body)
     except ValueError:
@@ -94,16 +94,15 @@ def _expected(status, body):
     return "upstream_rejected", status
 
 
-def _keeps_one(said, message):
-    """Whether a message is one of the vendor's, but for what is hidden in it or cut off its end."""
+def _keeps_one(stated, message):
+    """Whether a message is the vendor's, apart from redactions and truncation."""
     parts = message.removesuffix("…").split(HIDDEN)
     pattern = ".*".join(re.escape(part) for part in parts)
-    return any(re.search(pattern, words, re.S) for words in said) or any(words in message for words in said)
+    return any(re.search(pattern, words, re.S) for words in stated) or any(words in message for words in stated)
 
 
 def _retry_after(recording):
-    """Seconds, rounded up: the longest that the headers and the body's RetryInfo say; dates are
-    left out."""
+    """Seconds, rounded up: the longest of the headers and the body's RetryInfo. Dates are ignored."""
     waits = []
     for name, scale in (("retry-after-ms", 1000), ("retry-after", 1)):
         try:

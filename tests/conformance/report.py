@@ -13,7 +13,7 @@ class Row:
     protocol: str
     wire: str
     verdict: str
-    # Who read it beside the gateway.
+    # The independent reader.
     reader: str = ""
     # (mode, field, words)
     differences: list = dataclasses.field(default_factory=list)

@@ -1,9 +1,8 @@
-"""Independent readings of an answer: by the vendor's own SDK, or by plain JSON where it refuses.
+"""Independent readings of an answer: by the vendor's own SDK, or as plain JSON if the SDK fails.
 
-A reader module has `sdk(recording, url, key)`, which points the SDK at the answer server, and
-`plain(recording)`. Both give a `Reading`. An exception of the SDK that is not its error for an
-error that the answer holds means that the SDK cannot read this answer: then `plain` does, and
-says so.
+A reader module has `sdk(recording, url, key)`, which connects the SDK to the answer server, and
+`plain(recording)`. Both return a `Reading`. If the SDK raises an exception other than its error for an
+error in the answer, the SDK cannot read the answer. Then `plain` reads it, and the reading has a note.
 """
 
 import dataclasses
@@ -27,7 +26,7 @@ READERS_OF_VENDORS = {("openai-chat", "mistral"): mistral}
 
 
 def read(recording, url, without_sdk=False):
-    """The reading of a recorded answer of status 200, and who read it."""
+    """The reading of a recorded answer with status 200, and the reader's name."""
     reader = READERS_OF_VENDORS.get((recording.wire, recording.vendor), READERS[recording.wire])
     if without_sdk:
         return _plain(reader, recording), "plain JSON"
@@ -36,14 +35,14 @@ def read(recording, url, without_sdk=False):
             raise ValueError("nothing, or no error, for a last event without its blank line")
         reading = reader.sdk(recording, url, f"sdk-{recording.number}")
         return reading, _named(reader.PACKAGE)
-    except Exception as refused:  # An SDK that cannot read an answer raises what it likes.
+    except Exception as refused:  # SDKs raise exceptions of any type.
         reading = _plain(reader, recording)
         reading.note(f"read without SDK: {reader.PACKAGE} gives {_short(refused)}")
         return reading, "plain JSON"
 
 
 def _plain(reader, recording):
-    """An answer of another shape than its protocol's is one that does not parse."""
+    """An answer of another shape than its protocol's counts as one that does not parse."""
     try:
         last = _last_event(recording)
         return _without_end(reader, recording, last) if last else reader.plain(recording)
@@ -52,20 +51,20 @@ def _plain(reader, recording):
 
 
 def _without_end(reader, recording, last):
-    """By the public interface, an event whose end is missing counts only if it is the terminal one;
-    and a reason to finish is an end only if the body does not then end within an event."""
+    """By the public interface, an event without its end counts only if it is the terminal event, and a
+    finish reason ends an answer only if the body does not end within a later event."""
     if reader.plain(dataclasses.replace(recording, body=last.encode())).failed != CUT:
         return reader.plain(recording)
     whole = framing.split(recording)[0].encode()
     reading = reader.plain(dataclasses.replace(recording, body=whole))
-    # Of an event that has no data yet nothing is lost.
+    # An event without data loses nothing.
     if reading.finish and "data:" in last:
         return reading.fail(CUT)
     return reading
 
 
 def _last_event(recording):
-    """The last event or line, if the end of it is missing. Behind `[DONE]` nothing matters."""
+    """The last event or line if its end is missing. Data after `[DONE]` is ignored."""
     if not recording.path.endswith((".sse", ".ndjson")) or framing.says_done(recording.body):
         return None
     return framing.split(recording)[1].strip() or None

@@ -41,7 +41,7 @@ def sdk(recording, url, key):
             pass
     failed, message = reading.failed, reading.message
     for index, arguments in inputs.items():
-        # The SDK makes a value of arguments that were cut off.
+        # The SDK completes arguments that were cut off.
         snapshot["content"][index]["input"] = arguments
     if snapshot:
         _message(reading, snapshot)
@@ -68,7 +68,7 @@ def plain(recording):
             _delta(blocks.setdefault(value["index"], {}), value["delta"])
         elif kind == "message_delta":
             message["stop_reason"] = value["delta"].get("stop_reason")
-            message["usage"] |= {name: said for name, said in (value.get("usage") or {}).items() if said is not None}
+            message["usage"] |= {name: stated for name, stated in (value.get("usage") or {}).items() if stated is not None}
         stopped = stopped or kind == "message_stop"
     reading = _message(Reading(), message | {"content": list(blocks.values())})
     if failed or broken:

@@ -15,7 +15,7 @@ FINISH = {
     "STOP_SEQUENCE": "stop",
     "MAX_TOKENS": "length",
     "TOOL_CALL": "tool_calls",
-    # The first version's word.
+    # The word of API version 1.
     "ERROR_TOXIC": "content_filter",
 }
 KINDS = (
@@ -64,7 +64,7 @@ def _client(url):
 
 
 class _Log(logging.Handler):
-    """Hears of the events that the SDK skips."""
+    """Records the events that the SDK skips."""
 
     skipped = False
 

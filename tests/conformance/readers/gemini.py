@@ -19,7 +19,7 @@ FINISH = {
     "PROHIBITED_CONTENT": "content_filter",
     "SPII": "content_filter",
 }
-# Where a client asks for enums as numbers. Behind these, Gemini's and Vertex's numbers are not the same.
+# Enums as numbers. Above these, the numbers of Gemini and Vertex differ.
 NUMBERS = {1: "STOP", 2: "MAX_TOKENS", 3: "SAFETY", 4: "RECITATION", 5: "OTHER"}
 ANSWER = {"candidates", "promptFeedback"}
 BROKEN_OFF = ("UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS")
@@ -114,11 +114,11 @@ def _end(reading, reason):
     return reading
 
 
-def _usage(said):
-    """`totalTokenCount` is the sum of the four; input is what was read, output what was made."""
+def _usage(stated):
+    """`totalTokenCount` is the sum of the four counts. Input is what was read, output what was generated."""
     return Usage(
-        input=total(said.get("promptTokenCount"), said.get("toolUsePromptTokenCount")),
-        output=total(said.get("candidatesTokenCount"), said.get("thoughtsTokenCount")),
-        cached=said.get("cachedContentTokenCount"),
-        reasoning=said.get("thoughtsTokenCount"),
+        input=total(stated.get("promptTokenCount"), stated.get("toolUsePromptTokenCount")),
+        output=total(stated.get("candidatesTokenCount"), stated.get("thoughtsTokenCount")),
+        cached=stated.get("cachedContentTokenCount"),
+        reasoning=stated.get("thoughtsTokenCount"),
     )

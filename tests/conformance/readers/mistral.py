@@ -24,7 +24,7 @@ def sdk(recording, url, key):
 
 
 def _without_null_ids(chunk):
-    """The SDK gives a piece of a call without an id the word `null` as one."""
+    """The SDK sets the id of a call piece without one to the text `null`."""
     for choice in chunk.get("choices") or []:
         for piece in (choice.get("delta") or choice.get("message") or {}).get("tool_calls") or []:
             if piece.get("id") == "null":

@@ -52,10 +52,10 @@ def _join(values):
             reading.calls.append(Call(call.get("id"), function["name"], arguments))
         if value.get("done"):
             done = True
-            # Ollama before 0.1.38 gives no reason.
+            # Ollama before 0.1.38 sends no reason.
             reading.end(value.get("done_reason") or "stop", FINISH)
             reading.usage = Usage(value.get("prompt_eval_count"), value.get("eval_count"))
-            # Nothing belongs to the answer behind its end.
+            # Data after the end does not belong to the answer.
             break
     if not done:
         return reading.fail(CUT)

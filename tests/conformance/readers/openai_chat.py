@@ -1,4 +1,4 @@
-"""OpenAI Chat Completions and its look-alikes, by the `openai` SDK."""
+"""OpenAI Chat Completions and compatible APIs, by the `openai` SDK."""
 
 import functools
 
@@ -15,7 +15,7 @@ FINISH = {
     "function_call": "tool_calls",
     "content_filter": "content_filter",
 }
-# The model did not end its answer: vLLM, OpenRouter, DeepSeek.
+# The model did not finish its answer: vLLM, OpenRouter, DeepSeek.
 BROKEN_OFF = ("abort", "error", "insufficient_system_resource")
 MESSAGES = [{"role": "user", "content": "Hello."}]
 
@@ -57,7 +57,7 @@ def _client(url):
 
 
 def join(reading, chunks, recording):
-    """Joins chunks, or the one whole answer, as the API's reference says that deltas are joined."""
+    """Joins chunks, or reads the one complete answer, as the API's reference describes."""
     state = _Joined(reading, recording.streamed)
     for chunk in chunks:
         state.chunk(chunk)
@@ -91,7 +91,7 @@ class _Joined:
         usage = chunk.get("usage") or groq
         if usage:
             self.reading.usage = _usage(usage, self.reading)
-        # The SDK raises for a streamed `error` only.
+        # The SDK raises only for a streamed `error`.
         error = chunk.get("error") or (chunk.get("object") == "error" and chunk.get("message"))
         if error:
             self.reading.fail(IN_BAND, error)
@@ -114,7 +114,7 @@ class _Joined:
         for place, piece in enumerate(delta.get("tool_calls") or []):
             self._call(piece, place)
         function = delta.get("function_call") or {}
-        # Some vendors fill every field that they do not use with emptiness.
+        # Some vendors send empty values in unused fields.
         if function.get("name") or function.get("arguments"):
             self.reading.note("`function_call`, the older form of a tool call")
             self._call({"index": 0, "function": function}, 0)
@@ -142,7 +142,7 @@ class _Joined:
             self.keys.append((index, id))
             self.reading.calls.append(Call(id, function.get("name"), json_text(function.get("arguments"))))
             if known:
-                self.reading.note("the vendor gives several calls one index: their ids tell them apart")
+                self.reading.note("the vendor gives several calls one index: their ids distinguish them")
         else:
             self.reading.calls[known[-1]].arguments += json_text(function.get("arguments"))
 
@@ -165,7 +165,7 @@ class _Joined:
 
 
 def _reasoning(delta, reading):
-    """The SDK keeps the vendors' reasoning fields as extra ones."""
+    """The SDK keeps the vendors' reasoning fields as extra fields."""
     for field in ("reasoning_content", "reasoning"):
         if isinstance(delta.get(field), str) and delta[field]:
             reading.note(f"reasoning is the vendor's `{field}`")
@@ -177,13 +177,13 @@ def _reasoning(delta, reading):
     return words
 
 
-def _usage(said, reading):
-    inputs, outputs = said.get("prompt_tokens_details") or {}, said.get("completion_tokens_details") or {}
-    usage = Usage(count(said.get("prompt_tokens")), count(said.get("completion_tokens")))
-    usage.cached = _first(inputs.get("cached_tokens"), said.get("prompt_cache_hit_tokens"), said.get("cached_tokens"))
-    usage.reasoning = _first(outputs.get("reasoning_tokens"), said.get("reasoning_tokens"))
+def _usage(stated, reading):
+    inputs, outputs = stated.get("prompt_tokens_details") or {}, stated.get("completion_tokens_details") or {}
+    usage = Usage(count(stated.get("prompt_tokens")), count(stated.get("completion_tokens")))
+    usage.cached = _first(inputs.get("cached_tokens"), stated.get("prompt_cache_hit_tokens"), stated.get("cached_tokens"))
+    usage.reasoning = _first(outputs.get("reasoning_tokens"), stated.get("reasoning_tokens"))
     parts = (usage.input or 0) + (usage.output or 0)
-    if usage.reasoning and said.get("total_tokens") == parts + usage.reasoning:
+    if usage.reasoning and stated.get("total_tokens") == parts + usage.reasoning:
         reading.note("the vendor counts reasoning beside `completion_tokens`: by its total, both are output")
         usage.output += usage.reasoning
     return usage

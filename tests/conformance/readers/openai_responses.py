@@ -1,8 +1,7 @@
-"""OpenAI's Responses API and its look-alikes, by the `openai` SDK.
+"""OpenAI's Responses API and compatible APIs, by the `openai` SDK.
 
-The terminal event repeats the whole response: that is what is read, not the deltas that the gateway
-reads. Deltas are joined only where a vendor leaves the output of its last event empty, or the
-answer broke off.
+The terminal event repeats the complete response. The reader uses that, not the deltas that the gateway
+reads. It joins deltas only if a vendor leaves the output of the last event empty, or the answer was cut.
 """
 
 import functools
@@ -14,7 +13,7 @@ from readers import plain as framing
 
 PACKAGE = "openai"
 CALLS_OF_OTHER_FORMS = ("apply_patch_call", "computer_call", "local_shell_call", "shell_call")
-# The item that a delta is of, the item's field, and what the field's parts are called.
+# The item type of a delta, the item's field, and the name of the field's parts.
 DELTAS = {
     "response.output_text.delta": ("message", "content", "text"),
     "response.refusal.delta": ("message", "content", "refusal"),
@@ -62,7 +61,7 @@ def _whole(response):
     if "output" not in response:
         return reading.fail(UNPARSABLE, "no output: no answer of this protocol")
     _response(reading, response)
-    # One that runs in the background.
+    # A response that runs in the background.
     return reading.fail(CUT) if response.get("status") in ("queued", "in_progress") else reading
 
 
@@ -89,7 +88,7 @@ def _join(values):
 
 
 def _with_input(item, streamed):
-    """xAI leaves the input of its calls empty in all but the deltas."""
+    """xAI sends the input of its calls only in the deltas."""
     for known in streamed.values():
         for field in ("arguments", "input"):
             if known.get("id") == item.get("id") and item.get(field) == "" and known.get(field):
@@ -98,7 +97,7 @@ def _with_input(item, streamed):
 
 
 def _streamed_reasoning(values):
-    """The reasoning as it was streamed: of each item the raw text, else the summary."""
+    """The streamed reasoning: the raw text of each item, else its summary."""
     items = {}
     for value in values:
         kind = value.get("type")
@@ -109,8 +108,8 @@ def _streamed_reasoning(values):
 
 
 def _items(values):
-    """The output items by their place, as far as they came: whole where they are done, else from the
-    deltas. llama.cpp gives no places, but ids."""
+    """The output items by index: complete if they are done, else joined from the deltas. llama.cpp sends ids
+    instead of indexes."""
     items = {}
     for value in values:
         kind, item = value.get("type"), value.get("item") or {}
@@ -166,7 +165,7 @@ def _response(reading, response):
 
 
 def _is_declared(call, tools):
-    """Whether the client has that custom tool; a response that repeats no tools does not tell."""
+    """Whether the client has that custom tool. Unknown if the response does not repeat the tools."""
     if tools is None:
         return True
     return any(

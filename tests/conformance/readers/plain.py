@@ -1,4 +1,4 @@
-"""Framings read by the letter of their specifications, for answers that an SDK refuses."""
+"""Framings read strictly by their specifications, for answers that an SDK refuses."""
 
 import json
 import struct
@@ -6,8 +6,8 @@ import zlib
 
 
 def events(body):
-    """The events of an SSE body as (name, data), by the letter of the WHATWG's text, but that a last
-    event without its blank line is given too if its data is whole."""
+    """The events of an SSE body as (name, data), by the WHATWG specification. A last event without its blank
+    line counts too if its data is complete."""
     whole, rest = _split(body, "\n\n")
     for block in whole.split("\n\n"):
         yield from _event(block)
@@ -15,7 +15,7 @@ def events(body):
 
 
 def split(recording):
-    """A body's text up to the end of its last whole event or line, and what is behind it."""
+    """A body's text up to the end of its last complete event or line, and the rest."""
     return _split(recording.body, "\n" if recording.path.endswith(".ndjson") else "\n\n")
 
 
@@ -47,13 +47,13 @@ def _is_whole(data):
 
 
 def says_done(body):
-    """Whether the answer ends in OpenAI's `[DONE]`, which its SDKs keep to themselves."""
+    """Whether the answer ends with OpenAI's `[DONE]`, which its SDKs hide."""
     return any(line.removeprefix(b"data:").strip() == b"[DONE]" for line in body.splitlines() if line.startswith(b"data:"))
 
 
 def frames(body):
-    """The frames of an `application/vnd.amazon.eventstream` as (headers, payload), all headers being
-    strings; raises `ValueError` at a wrong checksum. A last frame that is not whole does not count."""
+    """The frames of an `application/vnd.amazon.eventstream` as (headers, payload) with string headers. Raises
+    `ValueError` for a wrong checksum. An incomplete last frame does not count."""
     while len(body) >= 12:
         length, headers_length, prelude = struct.unpack(">III", body[:12])
         if zlib.crc32(body[:8]) != prelude or length < 16 + headers_length:
@@ -91,12 +91,12 @@ def _headers(data):
 
 
 def names(recording):
-    """The names of the events whose values `objects` gives."""
+    """The names of the events whose values `objects` returns."""
     return [name for name, data in events(recording.body) if data.strip() not in ("[DONE]", "")]
 
 
 def bare(body):
-    """JSON documents that stand between the events of an SSE body, as Gemini's errors may."""
+    """JSON documents between the events of an SSE body, such as Gemini's errors."""
     for block in "".join(_split(body, "\n\n")).split("\n\n"):
         try:
             yield json.loads(block)
@@ -105,8 +105,7 @@ def bare(body):
 
 
 def objects(recording):
-    """The JSON values of an answer, whole or streamed, and the error at what is none: nothing behind it
-    is read."""
+    """The JSON values of an answer, complete or streamed, up to the first error, and that error."""
     found = []
     try:
         for text in _texts(recording):
