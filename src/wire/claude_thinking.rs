@@ -1,4 +1,4 @@
-//! How much a Claude model may think, in the fields that its own API and Bedrock share:
+//! Thinking settings of Claude models, in the fields that Anthropic's API and Bedrock share:
 //! <https://platform.claude.com/docs/en/build-with-claude/extended-thinking>.
 
 use serde_json::{Map, Value, json};
@@ -6,15 +6,15 @@ use serde_json::{Map, Value, json};
 use super::effort;
 use crate::model::Reasoning;
 
-/// The smallest thinking budget that the API takes.
+/// The smallest thinking budget that the API accepts.
 const MIN_BUDGET: u64 = 1024;
 
-/// What is said about thinking.
+/// The thinking settings of a request.
 #[derive(Default)]
 pub(super) struct Thinking {
-    /// `thinking`, and `output_config` where the model sets its budget itself.
+    /// `thinking`, and `output_config` if the model sets its own budget.
     pub(super) fields: Map<String, Value>,
-    /// The output tokens that are set aside for thinking.
+    /// The output tokens reserved for thinking.
     pub(super) budget: u64,
 }
 
@@ -26,7 +26,7 @@ impl Thinking {
             (Some(budget), _) => budget,
             (None, Some(word)) => match effort::budget(word, max_tokens) {
                 Some(budget) => budget,
-                // A word of the vendor's own is for the models that set their budget themselves.
+                // A vendor's own word is for the models that set their own budget.
                 None => {
                     let mut adaptive = Self::of(json!({ "type": "adaptive" }), 0);
                     let config = json!({ "effort": word });
@@ -50,8 +50,8 @@ impl Thinking {
         }
     }
 
-    /// The bound that leaves room for the answer: the API counts thinking as output and wants its
-    /// budget below the bound. `default` is for a client that gave none.
+    /// The bound on the output that leaves room for the answer: the API counts thinking as output and
+    /// requires the budget to be below the bound. `default` is used if the client gave no bound.
     pub(super) fn max_tokens(&self, max_tokens: Option<u64>, default: u64) -> u64 {
         match max_tokens {
             Some(bound) if bound > self.budget => bound,

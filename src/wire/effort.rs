@@ -1,7 +1,7 @@
-//! Efforts as budgets, for the vendors that know only those.
+//! Reasoning efforts as token budgets, for vendors that accept only budgets.
 
-/// What an effort may cost, in tokens; nothing for a word that all vendors do not share. Half of
-/// what the client allows stays for the answer.
+/// The token budget of an effort, `None` for a vendor's own word. At least half of `max_tokens` is left
+/// for the answer.
 pub(super) fn budget(effort: &str, max_tokens: Option<u64>) -> Option<u64> {
     let budget: u64 = match effort {
         "minimal" => 1024,

@@ -1,4 +1,4 @@
-//! Frames of the Messages API to events.
+//! Decodes frames of the Messages API.
 
 use serde_json::value::RawValue;
 
@@ -9,32 +9,32 @@ use crate::wire::json::{Text, said};
 use crate::wire::parse::parse;
 use crate::wire::{Decoder, foreign, unparsable, upstream_error};
 
-/// One answer's state.
+/// The state of one answer.
 #[derive(Debug, Default)]
 pub(super) struct MessagesDecoder {
-    /// Client tool calls whose block has not stopped.
+    /// Client tool calls whose block is still open.
     open: Vec<OpenCall>,
     /// Client tool calls seen so far.
     calls: u32,
     counts: UsageCounts,
     usage: Usage,
-    /// Said by `message_delta`, in force at `message_stop`.
+    /// `message_delta` gives the reason; `message_stop` makes it final.
     finish: Option<FinishReason>,
 }
 
-/// A tool call whose arguments are still coming.
+/// A tool call whose arguments are not complete.
 #[derive(Debug)]
 struct OpenCall {
     block: Option<u64>,
     index: u32,
-    /// The block's own `input`, in force if no delta comes.
+    /// The `input` of `content_block_start`, used if no delta follows.
     input: Option<String>,
     has_arguments: bool,
 }
 
 impl Decoder for MessagesDecoder {
     fn frame(&mut self, frame: &Frame<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
-        // Some vendors keep the connection alive with an empty event, some with a `null`.
+        // Some vendors send an empty event or `null` as a heartbeat.
         if frame.data.trim_ascii().is_empty() {
             return Ok(());
         }
@@ -127,7 +127,7 @@ impl MessagesDecoder {
         let Some(block) = &message.content_block else {
             return;
         };
-        // A vendor that numbers every block alike says with the next one that the last is over.
+        // Some vendors give every block the same index; the next start then ends the block before it.
         self.close_block(message.index, sink);
         match said(&block.kind).unwrap_or_default() {
             "text" => emit_text_block(block, sink),
@@ -147,7 +147,7 @@ impl MessagesDecoder {
         }
     }
 
-    /// The first piece of the next call.
+    /// Emits the first piece of the next call.
     fn emit_call_start(&self, block: &Block<'_>, arguments: &str, sink: &mut dyn Sink) {
         sink.event(Event::ToolCall(ToolCallDelta {
             index: self.calls,
@@ -157,7 +157,7 @@ impl MessagesDecoder {
         }));
     }
 
-    /// Drops what belongs to no client tool call: server tools have input deltas too.
+    /// Drops deltas of blocks that are not client tool calls: server tools have input deltas too.
     fn arguments(&mut self, block: Option<u64>, piece: &str, sink: &mut dyn Sink) {
         if piece.is_empty() {
             return;
@@ -203,8 +203,8 @@ impl MessagesDecoder {
         sink.event(Event::Finish(self.finish.unwrap_or(FinishReason::Other)));
     }
 
-    /// Takes over every count that is stated, since all are cumulative, and tells of a change.
-    /// A usage that does not parse is no reason to lose the answer.
+    /// Emits the usage if it changed. Counts are cumulative, so the newest value of each count wins.
+    /// The answer does not depend on the usage, so one that does not parse is ignored.
     fn emit_usage(&mut self, usage: Option<&RawValue>, sink: &mut dyn Sink) {
         let Some(newer) = usage.and_then(|raw| parse::<UsageCounts>(raw.get()).ok()) else {
             return;
@@ -219,7 +219,7 @@ impl MessagesDecoder {
 }
 
 impl OpenCall {
-    /// The arguments are one JSON text in the end, also where no delta came.
+    /// Completes the arguments, so that they are one JSON text even if no delta arrived.
     fn close(self, sink: &mut dyn Sink) {
         if !self.has_arguments {
             emit_arguments(self.index, self.input.as_deref().unwrap_or("{}"), sink);
@@ -238,7 +238,7 @@ fn finish_reason(reason: &str) -> FinishReason {
     }
 }
 
-/// An `input` that holds something; a block that begins has an empty one.
+/// An `input` with members. A block that starts has an empty one.
 fn non_empty_object(input: Option<&RawValue>) -> Option<&str> {
     let input = input?.get();
     let inside = input.strip_prefix('{')?.strip_suffix('}')?;
@@ -275,7 +275,7 @@ fn emit_text(piece: &Option<Text<'_>>, sink: &mut dyn Sink) {
     }
 }
 
-/// A block of reasoning as it begins, or whole.
+/// A reasoning block at its start, or a complete one.
 fn emit_reasoning_block(block: &Block<'_>, sink: &mut dyn Sink) {
     emit_reasoning(&block.thinking, sink);
     emit_signature(&block.signature, sink);
@@ -305,7 +305,7 @@ fn emit_arguments(index: u32, arguments: &str, sink: &mut dyn Sink) {
     }));
 }
 
-/// A citation that does not parse is no reason to lose the answer.
+/// The answer does not depend on a citation, so one that does not parse is ignored.
 fn emit_citation(raw: &RawValue, sink: &mut dyn Sink) {
     let Ok(source) = parse::<Source<'_>>(raw.get()) else {
         return;

@@ -1,8 +1,8 @@
 //! Anthropic's Messages API, <https://platform.claude.com/docs/en/api/messages>.
 //!
 //! `POST /v1/messages` answers with Server-Sent Events whose `event:` name repeats the JSON's
-//! `type`; the `type` decides here, since look-alikes leave either out. The answer is over at
-//! `message_stop`.
+//! `type`; compatible servers leave out one or the other, and the
+//! decoder prefers `type`. `message_stop` ends the answer.
 
 mod decode;
 mod request;
@@ -17,7 +17,7 @@ use super::{Decoder, Outgoing, Wire};
 use crate::framing::Framing;
 use crate::model::{CredentialScheme, Error, Request, Vendor};
 
-/// See the module.
+/// The wire `anthropic-messages`.
 pub struct AnthropicMessages;
 
 const PATH: &str = "/v1/messages";

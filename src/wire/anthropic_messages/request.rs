@@ -1,4 +1,4 @@
-//! Requests to the Messages API.
+//! Builds requests to the Messages API.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,11 +10,11 @@ use crate::model::{
 use crate::wire::claude_thinking::Thinking;
 use crate::wire::merge;
 
-/// The API demands a bound on the output; this one is in force where the client gave none.
+/// The API requires `max_tokens`. This value is sent if the client gave none.
 const DEFAULT_MAX_TOKENS: u64 = 4096;
 
-/// A request's body, and whether it names uploaded files, which the API takes only with a header
-/// that asks for them.
+/// The body of a request, and whether it refers to uploaded files. The API accepts those only with
+/// a beta header.
 pub(super) struct Body {
     pub json: Value,
     pub has_uploads: bool,
@@ -25,11 +25,11 @@ pub(super) fn body(request: &Request, model: &str) -> Result<Body, Error> {
     for message in &request.messages {
         conversation.add(message)?;
     }
-    // What a client of this very protocol wrote comes as it is, with `extra`.
+    // A client of this protocol may put its own `messages` into `extra`.
     if conversation.messages.is_empty() && !request.extra.contains_key("messages") {
         return Err(Error::invalid(
             "messages",
-            "at least one message that is not a system prompt is needed",
+            "there is no message beside the system prompt; add at least one user message",
         ));
     }
     let mut body = Map::new();
@@ -51,7 +51,7 @@ pub(super) fn body(request: &Request, model: &str) -> Result<Body, Error> {
     })
 }
 
-/// The conversation in the API's form: system prompts apart, turns alternating.
+/// The conversation in the API's form: a separate system prompt, and turns of alternating roles.
 #[derive(Default)]
 struct Conversation {
     system: Vec<Value>,
@@ -76,7 +76,7 @@ impl Conversation {
                 format!("{}.content[{place}]", message.field)
             };
             if role == "system" && !matches!(part, Part::Text(_)) {
-                return Err(Error::invalid(&field, "a system prompt holds texts only"));
+                return Err(Error::invalid(&field, "a system prompt can hold only text"));
             }
             blocks.extend(self.block(&field, part)?);
         }
@@ -88,7 +88,7 @@ impl Conversation {
         Ok(())
     }
 
-    /// The API demands that turns alternate, so a second message of the same role joins the first.
+    /// The API requires alternating roles, so a second message of the same role joins the first.
     fn push(&mut self, role: &str, mut blocks: Vec<Value>) {
         if let Some(last) = self.messages.last_mut()
             && last["role"] == role
@@ -101,7 +101,7 @@ impl Conversation {
         }
     }
 
-    /// Nothing for what the API would refuse or cannot take back: empty texts, unsigned reasoning.
+    /// `None` for parts that the API refuses: empty texts and reasoning without a signature.
     fn block(&mut self, field: &str, part: &Part) -> Result<Option<Value>, Error> {
         Ok(match part {
             Part::Text(text) if text.is_empty() => None,
@@ -162,7 +162,9 @@ impl Conversation {
                 kind => {
                     return Err(Error::invalid(
                         &format!("{field}.file"),
-                        format!("this upstream takes PDF, text and images, not {kind}"),
+                        format!(
+                            "this model's upstream accepts PDF, text and image files, not {kind}"
+                        ),
                     ));
                 }
             },
@@ -189,10 +191,15 @@ fn text(field: &str, base64: &str) -> Result<String, Error> {
         .decode(base64)
         .ok()
         .and_then(|bytes| String::from_utf8(bytes).ok())
-        .ok_or_else(|| Error::invalid(&format!("{field}.file"), "expected UTF-8 text in base64"))
+        .ok_or_else(|| {
+            Error::invalid(
+                &format!("{field}.file"),
+                "expected UTF-8 text encoded in base64",
+            )
+        })
 }
 
-/// A call's arguments as the object that the API wants; an empty text is a call without any.
+/// The arguments of a call as a JSON object. An empty text means no arguments.
 fn input(field: &str, arguments: &str) -> Result<Map<String, Value>, Error> {
     if arguments.trim().is_empty() {
         return Ok(Map::new());
@@ -205,7 +212,7 @@ fn input(field: &str, arguments: &str) -> Result<Map<String, Value>, Error> {
     })
 }
 
-/// `seed` and `metadata` have no place in the API; both are hints, so they are left out.
+/// The API has no field for `seed` and `metadata`. Both are hints, so they are left out.
 fn add_sampling(request: &Request, body: &mut Map<String, Value>) {
     if let Some(temperature) = request.temperature {
         body.insert("temperature".to_owned(), json!(temperature));
@@ -227,7 +234,7 @@ fn tools(request: &Request, body: &mut Map<String, Value>) {
     }
     let forbids_parallel_calls = request.parallel_tool_calls == Some(false);
     let mut choice = match &request.tool_choice {
-        // Without tools these say nothing, and the API refuses a choice among none.
+        // Without tools these have no effect, and the API refuses a `tool_choice` without tools.
         None | Some(ToolChoice::Auto | ToolChoice::None) if request.tools.is_empty() => return,
         None if !forbids_parallel_calls => return,
         None | Some(ToolChoice::Auto) => json!({ "type": "auto" }),
@@ -265,7 +272,7 @@ fn response_format(
         Some(ResponseFormat::Json) => {
             return Err(Error::invalid(
                 "response_format",
-                "this upstream gives JSON only by a schema: use json_schema",
+                "this model's upstream does not support `json_object`; use `json_schema` with a schema",
             ));
         }
         Some(ResponseFormat::Schema { schema, .. }) => {
@@ -276,7 +283,7 @@ fn response_format(
     Ok(())
 }
 
-/// `max_tokens` and `thinking`.
+/// Adds `max_tokens` and `thinking`.
 fn add_output_bounds(request: &Request, body: &mut Map<String, Value>) {
     let thinking = match &request.reasoning {
         None => Thinking::default(),

@@ -1,4 +1,4 @@
-//! The JSON of the Messages API's frames, as far as it is read.
+//! The JSON of the Messages API's frames: the fields that the decoder reads.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -8,8 +8,8 @@ use crate::model::Usage;
 use crate::wire::json::{Count, Text, said};
 use crate::wire::parse::parse;
 
-/// Every kind of frame in one struct: a frame is read in one pass, whatever it is, and a field
-/// that it does not have costs nothing.
+/// One struct for every kind of frame, so that a frame is parsed in one pass. A field that is absent
+/// costs nothing.
 #[derive(Deserialize)]
 pub(super) struct Message<'a> {
     #[serde(rename = "type", borrow)]
@@ -45,7 +45,7 @@ pub(super) struct Delta<'a> {
     pub(super) stop_reason: Option<Text<'a>>,
 }
 
-/// A content block, whole or only begun.
+/// A content block: complete, or at its start.
 #[derive(Deserialize)]
 pub(super) struct Block<'a> {
     #[serde(rename = "type", borrow)]
@@ -60,7 +60,7 @@ pub(super) struct Block<'a> {
     pub(super) thinking: Option<Text<'a>>,
     #[serde(borrow)]
     pub(super) signature: Option<Text<'a>>,
-    /// Of `redacted_thinking`.
+    /// Present in `redacted_thinking`.
     #[serde(borrow)]
     pub(super) data: Option<Text<'a>>,
     #[serde(borrow)]
@@ -69,8 +69,8 @@ pub(super) struct Block<'a> {
     pub(super) citations: Option<&'a RawValue>,
 }
 
-/// A citation. Its character, page and block positions lie in the source, not in the answer, so
-/// they are no [`Citation::start`].
+/// A citation. Its character, page and block positions refer to the source, not to the answer, so
+/// they do not become [`Citation::start`].
 #[derive(Deserialize)]
 pub(super) struct Source<'a> {
     #[serde(borrow)]
@@ -86,7 +86,7 @@ pub(super) struct Source<'a> {
     pub(super) cited_text: Option<Text<'a>>,
 }
 
-/// `message_start`'s message, or a whole answer.
+/// The message of `message_start`, or a complete answer.
 #[derive(Deserialize)]
 pub(super) struct Answer<'a> {
     #[serde(borrow)]
@@ -101,7 +101,7 @@ pub(super) struct Answer<'a> {
     pub(super) usage: Option<&'a RawValue>,
 }
 
-/// Counts as the wire states them; `input_tokens` leaves both cache counts out.
+/// Counts as the wire gives them. `input_tokens` excludes both cache counts.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 pub(super) struct UsageCounts {
     input_tokens: Option<Count>,
@@ -117,8 +117,8 @@ struct OutputDetails {
 }
 
 impl<'a> Message<'a> {
-    /// The kind of the frame that holds this: the JSON's `type`, else the event's name, of which
-    /// `message` is the protocol's word for none.
+    /// The kind of the frame: the JSON's `type`, else the event's name. SSE calls an event without a
+    /// name `message`.
     pub(super) fn kind_in(&'a self, frame: &Frame<'a>) -> &'a str {
         let named = if frame.name == "message" {
             ""
@@ -129,7 +129,7 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Whether `data` is JSON of a kind that is not read here, so that its fields may be anything.
+/// Whether `data` is JSON of a kind that the decoder does not read. Its fields may have any type.
 pub(super) fn is_unknown_kind(data: &str) -> bool {
     #[derive(Deserialize)]
     struct Envelope<'a> {
@@ -139,7 +139,7 @@ pub(super) fn is_unknown_kind(data: &str) -> bool {
     parse::<Envelope<'_>>(data).is_ok_and(|envelope| !KNOWN_KINDS.contains(&envelope.kind.as_str()))
 }
 
-/// The kinds of frames that are read.
+/// The kinds of frames that the decoder reads.
 const KNOWN_KINDS: [&str; 8] = [
     "content_block_delta",
     "content_block_start",
@@ -152,7 +152,7 @@ const KNOWN_KINDS: [&str; 8] = [
 ];
 
 impl UsageCounts {
-    /// Takes over every count that `later` states: counts are cumulative, so the last one holds.
+    /// Replaces every count that `newer` gives. Counts are cumulative, so the newest is valid.
     pub(super) fn update(&mut self, newer: Self) {
         self.input_tokens = newer.input_tokens.or(self.input_tokens);
         self.cache_creation_input_tokens = newer

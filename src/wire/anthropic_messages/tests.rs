@@ -1,11 +1,11 @@
-//! The decoder's state, frame by frame.
+//! Tests of the decoder's state.
 
 use super::decode::MessagesDecoder;
 use crate::framing::Frame;
 use crate::model::Event;
 use crate::wire::Decoder;
 
-/// Every event of `frames` as a line, and how it ended.
+/// Decodes `frames`: one line per event or error.
 fn read(frames: &[(&str, &str)]) -> Vec<String> {
     let mut decoder = MessagesDecoder::default();
     let mut lines = Vec::new();
@@ -54,7 +54,7 @@ fn later_counts_override_earlier_ones() {
 }
 
 #[test]
-fn overlapping_blocks_and_vendor_tools_keep_apart() {
+fn overlapping_blocks_and_server_tools_are_kept_apart() {
     let lines = read(&[
         (
             "",
@@ -102,7 +102,7 @@ fn overlapping_blocks_and_vendor_tools_keep_apart() {
 }
 
 #[test]
-fn the_name_stands_in_for_a_missing_type_and_strangers_are_passed_over() {
+fn the_event_name_replaces_a_missing_type_and_unknown_kinds_are_ignored() {
     let lines = read(&[
         ("ping", "{}"),
         (
@@ -121,7 +121,7 @@ fn the_name_stands_in_for_a_missing_type_and_strangers_are_passed_over() {
 }
 
 #[test]
-fn errors_carry_the_upstreams_words() {
+fn errors_keep_the_upstreams_message() {
     let lines = read(&[
         (
             "error",
@@ -138,7 +138,7 @@ fn errors_carry_the_upstreams_words() {
 }
 
 #[test]
-fn only_a_whole_end_is_terminal() {
+fn only_a_complete_end_is_terminal() {
     let decoder = MessagesDecoder::default();
     let is_terminal = |name, data| decoder.is_terminal(&Frame::new(name, data));
     assert!(is_terminal("message_stop", r#"{"type":"message_stop"}"#));

@@ -1,4 +1,4 @@
-//! Messages of a Converse stream to events.
+//! Decodes messages of a Converse stream.
 
 use serde_json::value::RawValue;
 
@@ -11,18 +11,18 @@ use crate::wire::json::{Text, said};
 use crate::wire::parse::parse;
 use crate::wire::{Decoder, interrupted, refusal_of, unparsable};
 
-/// One answer's state.
+/// The state of one answer.
 #[derive(Debug, Default)]
 pub(super) struct ConverseDecoder {
-    /// Client tool calls whose block has not stopped.
+    /// Client tool calls whose block is still open.
     open: Vec<OpenCall>,
     /// Client tool calls seen so far.
     calls: u32,
-    /// Said by `messageStop`, in force once the counts have come.
+    /// `messageStop` gives the outcome; it is emitted after the counts.
     outcome: Option<Result<FinishReason, Error>>,
 }
 
-/// A tool call whose arguments are still coming.
+/// A tool call whose arguments are not complete.
 #[derive(Debug)]
 struct OpenCall {
     block: Option<u64>,
@@ -64,7 +64,7 @@ impl Decoder for ConverseDecoder {
         Ok(())
     }
 
-    /// A padding.
+    /// `p` is padding of random length.
     fn unread_keys(&self) -> &'static [&'static str] {
         &["p"]
     }
@@ -89,7 +89,7 @@ impl Decoder for ConverseDecoder {
         self.emit_finish(sink)
     }
 
-    /// A message that is not whole never gets here: its length and its checksum say so.
+    /// The framing's length and checksum reject incomplete messages, so none arrives here.
     fn is_terminal(&self, _frame: &Frame<'_>) -> bool {
         false
     }
@@ -127,7 +127,7 @@ impl ConverseDecoder {
 
     fn start(&mut self, message: &Message<'_>, sink: &mut dyn Sink) {
         let block = message.content_block_index;
-        // A block that begins where another is open says that that one is over.
+        // A block that starts at an index in use ends the block before it.
         self.close(block, sink);
         let started = message
             .start
@@ -143,7 +143,7 @@ impl ConverseDecoder {
         }
     }
 
-    /// The first piece of the next call, and that call's index.
+    /// Emits the first piece of the next call and returns the call's index.
     fn emit_call_start(&mut self, call: &ToolUse<'_>, arguments: &str, sink: &mut dyn Sink) -> u32 {
         let index = self.calls;
         self.calls += 1;
@@ -156,7 +156,8 @@ impl ConverseDecoder {
         index
     }
 
-    /// Drops what belongs to no client tool call: the vendor's own tools have input deltas too.
+    /// Drops deltas of blocks that are not client tool calls: the vendor's own tools have input deltas
+    /// too.
     fn arguments(&mut self, block: Option<u64>, piece: &str, sink: &mut dyn Sink) {
         if let Some(call) = self.open.iter_mut().find(|call| call.block == block) {
             call.has_arguments = true;
@@ -194,7 +195,7 @@ impl ConverseDecoder {
         }
     }
 
-    /// The end, where `messageStop` has said how; else the counts came early.
+    /// Emits the finish if `messageStop` has arrived. If not, the counts came before it.
     fn emit_finish(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
         if let Some(outcome) = self.outcome.take() {
             sink.event(Event::Finish(outcome?));
@@ -204,7 +205,7 @@ impl ConverseDecoder {
 }
 
 impl OpenCall {
-    /// The arguments are one JSON text in the end: a call without any has an empty input.
+    /// Completes the arguments, so that they are one JSON text even if no delta arrived.
     fn close(self, sink: &mut dyn Sink) {
         if !self.has_arguments {
             emit_arguments(self.index, "{}", sink);
@@ -228,7 +229,7 @@ fn finish_reason(reason: Option<&str>) -> Result<FinishReason, Error> {
     })
 }
 
-/// An exception's own words; else its type, which is all that it says.
+/// The message of an exception, else its type.
 fn failure(frame: &Frame<'_>) -> Error {
     let message = match refusal_of(frame.data.as_bytes()) {
         Some(refusal) if !refusal.message.is_empty() => refusal.message,
@@ -239,7 +240,7 @@ fn failure(frame: &Frame<'_>) -> Error {
     Error::new(ErrorCode::UpstreamError, message)
 }
 
-/// Counts that do not parse are no reason to lose the answer.
+/// The answer does not depend on the usage, so one that does not parse is ignored.
 fn emit_usage(usage: Option<&RawValue>, sink: &mut dyn Sink) {
     let counts = usage.and_then(|raw| parse::<UsageCounts>(raw.get()).ok());
     let usage = counts.map(Usage::from).unwrap_or_default();
@@ -279,7 +280,7 @@ fn emit_arguments(index: u32, arguments: &str, sink: &mut dyn Sink) {
     }));
 }
 
-/// A citation that does not parse is no reason to lose the answer.
+/// The answer does not depend on a citation, so one that does not parse is ignored.
 fn emit_citation(raw: &RawValue, sink: &mut dyn Sink) {
     let Ok(source) = parse::<Source<'_>>(raw.get()) else {
         return;

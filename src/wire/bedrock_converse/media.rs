@@ -4,13 +4,13 @@ use serde_json::{Value, json};
 
 use crate::model::{Error, Media, MediaSource};
 
-/// The names of a request's documents, which must differ from one another.
+/// The document names of a request. The API requires them to be unique.
 #[derive(Default)]
 pub(super) struct DocumentNames {
     taken: Vec<String>,
 }
 
-/// The longest name of a document, in characters, with room for a number behind it.
+/// The maximum length of a document's name in characters. It leaves room for a number at the end.
 const MAX_NAME_LENGTH: usize = 190;
 
 /// <https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ImageBlock.html>
@@ -32,7 +32,7 @@ pub(super) fn image(field: &str, media: &Media) -> Result<Value, Error> {
     };
     let source = source(&field, media)?;
     let Some(format) = found else {
-        let problem = "this upstream takes PNG, JPEG, GIF and WebP images";
+        let problem = "this model's upstream accepts PNG, JPEG, GIF and WebP images";
         return Err(Error::invalid(&field, problem));
     };
     Ok(json!({ "image": { "format": format, "source": source } }))
@@ -58,7 +58,7 @@ pub(super) fn document(
                 return Err(Error::invalid(
                     &field,
                     format!(
-                        "this upstream takes PDF, Office, HTML and text files, not {media_type}"
+                        "this model's upstream accepts PDF, Office, HTML and text files, not {media_type}"
                     ),
                 ));
             }
@@ -95,7 +95,7 @@ fn document_format(media_type: &str) -> Option<&'static str> {
     })
 }
 
-/// Inline bytes, or a place in S3: the API fetches nothing from anywhere else.
+/// Inline bytes or an S3 location. The API fetches nothing from other places.
 fn source(field: &str, media: &Media) -> Result<Value, Error> {
     match &media.source {
         MediaSource::Inline { base64, .. } => Ok(json!({ "bytes": base64 })),
@@ -104,12 +104,12 @@ fn source(field: &str, media: &Media) -> Result<Value, Error> {
         }
         MediaSource::Url(_) | MediaSource::Id(_) => Err(Error::invalid(
             field,
-            "this upstream takes data: and s3:// URLs only",
+            "this model's upstream accepts only data: and s3:// URLs; send the content inline",
         )),
     }
 }
 
-/// What stands behind the last dot of a URL's last segment.
+/// The text after the last dot of a URL's last segment.
 fn extension(url: &str) -> Option<&str> {
     let (_, segment) = url.rsplit_once('/')?;
     segment.rsplit_once('.').map(|(_, extension)| extension)

@@ -2,8 +2,8 @@
 //! <https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html>.
 //!
 //! `POST /model/{id}/converse-stream` answers with an AWS event stream whose `:event-type` says
-//! what the JSON is. `messageStop` has the reason and `metadata`, behind it, the counts; so the
-//! answer is over at `metadata`, or where the body ends cleanly after `messageStop`.
+//! what the JSON is. `messageStop` has the finish reason, and `metadata` follows it with the counts. So
+//! the answer ends with `metadata`, or with a clean end of the body after `messageStop`.
 
 mod decode;
 mod media;
@@ -21,10 +21,10 @@ use super::{Decoder, Outgoing, Wire};
 use crate::framing::Framing;
 use crate::model::{CredentialScheme, Error, Request, Vendor};
 
-/// See the module.
+/// The wire `bedrock-converse`.
 pub struct BedrockConverse;
 
-/// Everything but RFC 3986's unreserved characters, as AWS's own clients do it.
+/// All characters but those that RFC 3986 calls unreserved, as in AWS's own clients.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -45,9 +45,9 @@ impl Wire for BedrockConverse {
     }
 
     fn request(&self, request: &Request, model: &str, _vendor: &Vendor) -> Result<Outgoing, Error> {
-        // In a path these would lead elsewhere.
+        // As a path segment these would change the path.
         if matches!(model, "" | "." | "..") {
-            return Err(Error::invalid("model", "is no model id"));
+            return Err(Error::invalid("model", "not a model id"));
         }
         let id = utf8_percent_encode(model, ESCAPED);
         Ok(Outgoing {

@@ -1,24 +1,23 @@
-//! How much a model may think. The API itself has no word for it; each maker's models have their
-//! own, which go into `additionalModelRequestFields`.
+//! Reasoning settings. The API has no common field for them: each model provider has its own, in
+//! `additionalModelRequestFields`.
 
 use serde_json::{Map, Value, json};
 
 use crate::model::{Reasoning, Request};
 use crate::wire::claude_thinking::Thinking;
 
-/// What Claude's own API leaves for the answer where the client gave no bound.
+/// The output tokens that are left for the answer if the client gave no bound, as on Claude's own API.
 const CLAUDE_DEFAULT_MAX_TOKENS: u64 = 4096;
 
-/// What a request says about reasoning, and the bound on the output that goes with it.
+/// The reasoning fields of a request, and the bound on its output that they require.
 #[derive(Default)]
 pub(super) struct ReasoningFields {
     pub(super) fields: Map<String, Value>,
     pub(super) max_tokens: Option<u64>,
 }
 
-/// The maker is known by the model's id, which an inference profile's id holds too; of an ARN that
-/// holds none nothing is known, and of other makers' models that nothing can be said. There the
-/// wish is left out: it is a hint.
+/// The id of a model or of an inference profile contains the provider's name. For an ARN without one,
+/// and for providers without such a field, reasoning is left out: it is a hint.
 pub(super) fn reasoning_fields(request: &Request, model: &str) -> ReasoningFields {
     let max_tokens = request.max_tokens;
     let without_fields = ReasoningFields {

@@ -1,4 +1,4 @@
-//! Requests to the Converse API.
+//! Builds requests to the Converse API.
 
 use serde_json::{Map, Value, json};
 
@@ -6,7 +6,7 @@ use super::{media, reasoning};
 use crate::model::{Error, Message, Part, Request, ResponseFormat, Role, Tool, ToolChoice};
 use crate::wire::merge;
 
-/// `seed` and `user` have no place in the API; both are hints, so they are left out.
+/// The API has no field for `seed` and `user`. Both are hints, so they are left out.
 pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
     let mut conversation = Conversation::default();
     for message in &request.messages {
@@ -15,7 +15,7 @@ pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
     if conversation.messages.is_empty() {
         return Err(Error::invalid(
             "messages",
-            "at least one message that is not a system prompt is needed",
+            "there is no message beside the system prompt; add at least one user message",
         ));
     }
     let mut body = Map::new();
@@ -42,13 +42,13 @@ pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
     Ok(Value::Object(body))
 }
 
-/// The conversation in the API's form: system prompts apart, turns alternating.
+/// The conversation in the API's form: a separate system prompt, and turns of alternating roles.
 #[derive(Default)]
 struct Conversation {
     system: Vec<Value>,
     messages: Vec<Value>,
     names: media::DocumentNames,
-    /// Some turn holds a call or its result.
+    /// Whether a turn holds a tool call or a result.
     calls: bool,
 }
 
@@ -69,7 +69,7 @@ impl Conversation {
                 format!("{}.content[{place}]", message.field)
             };
             if role == "system" && !matches!(part, Part::Text(_)) {
-                return Err(Error::invalid(&field, "a system prompt holds texts only"));
+                return Err(Error::invalid(&field, "a system prompt can hold only text"));
             }
             blocks.extend(self.block(&field, part)?);
         }
@@ -81,7 +81,7 @@ impl Conversation {
         Ok(())
     }
 
-    /// The API demands that turns alternate, so a second message of the same role joins the first.
+    /// The API requires alternating roles, so a second message of the same role joins the first.
     fn push(&mut self, role: &str, mut blocks: Vec<Value>) {
         if let Some(last) = self.messages.last_mut()
             && last["role"] == role
@@ -94,7 +94,7 @@ impl Conversation {
         }
     }
 
-    /// Nothing for what the API would refuse or cannot take back: blank texts, unsigned reasoning.
+    /// `None` for parts that the API refuses: blank texts and reasoning without a signature.
     fn block(&mut self, field: &str, part: &Part) -> Result<Option<Value>, Error> {
         Ok(match part {
             Part::Text(text) if text.trim().is_empty() => None,
@@ -134,7 +134,7 @@ impl Conversation {
     }
 }
 
-/// A call's arguments as the object that the API wants; an empty text is a call without any.
+/// The arguments of a call as a JSON object. An empty text means no arguments.
 fn input(field: &str, arguments: &str) -> Result<Map<String, Value>, Error> {
     if arguments.trim().is_empty() {
         return Ok(Map::new());
@@ -164,14 +164,14 @@ fn inference(request: &Request, max_tokens: Option<u64>) -> Map<String, Value> {
     inference
 }
 
-/// The API knows no choice of none: without tools a model calls none. But tools must be there
-/// where the conversation has calls.
+/// The API has no choice `none`, so the tools are left out instead. That is impossible in a
+/// conversation with tool calls, where the API requires the tools.
 fn tools(request: &Request, calls: bool, body: &mut Map<String, Value>) -> Result<(), Error> {
     let choice = match &request.tool_choice {
         Some(ToolChoice::None) if calls => {
             return Err(Error::invalid(
                 "tool_choice",
-                "this upstream cannot be kept from calling tools in a conversation with calls",
+                "this model's upstream does not support `none` in a conversation with tool calls; use `auto`",
             ));
         }
         Some(ToolChoice::None) => return Ok(()),
@@ -206,7 +206,7 @@ fn tool(tool: &Tool) -> Value {
     json!({ "toolSpec": spec })
 }
 
-/// The API wants the schema as a text.
+/// The API takes the schema as a string.
 /// <https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_JsonSchemaDefinition.html>
 fn response_format(
     format: Option<&ResponseFormat>,
@@ -222,7 +222,7 @@ fn response_format(
         return match format {
             Some(ResponseFormat::Json) => Err(Error::invalid(
                 "response_format",
-                "this upstream gives JSON only by a schema: use json_schema",
+                "this model's upstream does not support `json_object`; use `json_schema` with a schema",
             )),
             _ => Ok(()),
         };
@@ -236,8 +236,8 @@ fn response_format(
     Ok(())
 }
 
-/// What of a request's metadata can be found in the account's invocation logs: a hint, so what
-/// the API would refuse is left out.
+/// The account's invocation logs show `requestMetadata`. It is a hint, so entries that the API would
+/// refuse are left out.
 /// <https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html>
 fn metadata(metadata: &Map<String, Value>) -> Map<String, Value> {
     const MAX_ENTRIES: usize = 16;

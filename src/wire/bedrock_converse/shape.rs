@@ -1,4 +1,4 @@
-//! The JSON of the Converse API's messages, as far as it is read.
+//! The JSON of the Converse API's messages: the fields that the decoder reads.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use crate::model::Usage;
 use crate::wire::json::{Count, Text};
 
-/// Every kind of message in one struct: a message is read in one pass, whatever it is.
+/// One struct for every kind of message, so that a message is parsed in one pass.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Message<'a> {
@@ -21,7 +21,7 @@ pub(super) struct Message<'a> {
     pub(super) usage: Option<&'a RawValue>,
 }
 
-/// Other blocks than tool calls begin without a word.
+/// Only tool call blocks have a start.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Start<'a> {
@@ -36,10 +36,10 @@ pub(super) struct ToolUse<'a> {
     pub(super) tool_use_id: Option<Text<'a>>,
     #[serde(borrow)]
     pub(super) name: Option<Text<'a>>,
-    /// `server_tool_use` is a call that the vendor itself answers.
+    /// `server_tool_use` is a call that the vendor answers itself.
     #[serde(rename = "type", borrow)]
     kind: Option<Text<'a>>,
-    /// A piece of a JSON text in a delta; an object in a whole answer.
+    /// A piece of a JSON text in a delta, an object in a complete answer.
     #[serde(borrow)]
     pub(super) input: Option<&'a RawValue>,
 }
@@ -70,12 +70,12 @@ pub(super) struct ReasoningPiece<'a> {
     pub(super) text: Option<Text<'a>>,
     #[serde(borrow)]
     pub(super) signature: Option<Text<'a>>,
-    /// Reasoning that only the vendor can read, in base64.
+    /// Encrypted reasoning in base64.
     #[serde(borrow)]
     pub(super) redacted_content: Option<Text<'a>>,
 }
 
-/// A whole answer.
+/// A complete answer.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Answer<'a> {
@@ -121,7 +121,7 @@ pub(super) struct Reasoning<'a> {
     pub(super) redacted_content: Option<Text<'a>>,
 }
 
-/// A part of the answer's text with its sources.
+/// A part of the answer's text, with its sources.
 #[derive(Deserialize)]
 pub(super) struct CitedText<'a> {
     #[serde(borrow)]
@@ -136,14 +136,14 @@ pub(super) struct Piece<'a> {
     pub(super) text: Option<Text<'a>>,
 }
 
-/// A citation. Its positions lie in the source, not in the answer, so they are no
+/// A citation. Its positions refer to the source, not to the answer, so they do not become
 /// [`crate::model::Citation::start`].
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Source<'a> {
     #[serde(borrow)]
     pub(super) title: Option<Text<'a>>,
-    /// Where a search result that the client gave came from.
+    /// The origin of a search result that the client supplied.
     #[serde(borrow)]
     pub(super) source: Option<Text<'a>>,
     #[serde(borrow)]
@@ -164,8 +164,8 @@ pub(super) struct Web<'a> {
     pub(super) url: Option<Text<'a>>,
 }
 
-/// Counts as the wire states them; `inputTokens` leaves both cache counts out, as `totalTokens`
-/// shows, which is the sum of all four.
+/// Counts as the wire gives them. `inputTokens` excludes both cache counts: `totalTokens` is the sum of
+/// all four.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct UsageCounts {

@@ -1,11 +1,11 @@
-//! The decoder's state, message by message.
+//! Tests of the decoder's state.
 
 use super::decode::ConverseDecoder;
 use crate::framing::Frame;
 use crate::model::{ErrorCode, Event};
 use crate::wire::Decoder;
 
-/// Every event of `frames` as a line, and how it ended.
+/// Decodes `frames` and the end of the body: one line per event or error.
 fn read(frames: &[(&str, &str)]) -> Vec<String> {
     let mut decoder = ConverseDecoder::default();
     let mut lines = Vec::new();
@@ -37,7 +37,7 @@ fn line(event: &Event<'_>) -> String {
 }
 
 #[test]
-fn calls_keep_apart_by_their_block() {
+fn calls_are_kept_apart_by_block_index() {
     let start = |index: u32, call: &str| {
         format!(r#"{{"contentBlockIndex":{index},"start":{{"toolUse":{call}}}}}"#)
     };
@@ -82,7 +82,7 @@ fn calls_keep_apart_by_their_block() {
 }
 
 #[test]
-fn the_counts_come_before_the_end() {
+fn usage_is_emitted_before_the_finish() {
     let stop = ("messageStop", r#"{"stopReason":"malformed_tool_use"}"#);
     let counts = (
         "metadata",
@@ -103,7 +103,7 @@ fn the_counts_come_before_the_end() {
 }
 
 #[test]
-fn failures_carry_the_upstreams_words() {
+fn exceptions_keep_the_upstreams_message() {
     let failure = |name, data| read(&[(name, data)]).swap_remove(0);
     assert_eq!(
         failure("throttlingException", r#"{"message":"Slow down. "}"#),
@@ -117,7 +117,7 @@ fn failures_carry_the_upstreams_words() {
         failure("InternalException", "it broke"),
         "upstream_error: it broke"
     );
-    // As an event's, the name says nothing.
+    // The same name on an event is not an exception.
     let mut decoder = ConverseDecoder::default();
     let frame = Frame::new("throttlingException", "{}");
     assert!(decoder.frame(&frame, &mut |_: Event<'_>| {}).is_ok());

@@ -1,4 +1,4 @@
-//! Events of the chat API to events.
+//! Decodes events of the chat API.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -13,7 +13,7 @@ use crate::wire::json::{Text, said};
 use crate::wire::parse::parse;
 use crate::wire::{Decoder, refusal_of, unparsable};
 
-/// One answer's state.
+/// The state of one answer.
 #[derive(Debug, Default)]
 pub(super) struct ChatDecoder {
     /// Tool calls that have not ended.
@@ -22,10 +22,10 @@ pub(super) struct ChatDecoder {
     calls: u32,
 }
 
-/// A tool call whose arguments are still coming.
+/// A tool call whose arguments are not complete.
 #[derive(Debug)]
 struct OpenCall {
-    /// The vendor's number for it.
+    /// The vendor's index of the call.
     call_index: Option<u64>,
     index: u32,
     has_arguments: bool,
@@ -111,7 +111,7 @@ impl Decoder for ChatDecoder {
 
 impl ChatDecoder {
     fn start(&mut self, call_index: Option<u64>, call: &Call<'_>, sink: &mut dyn Sink) {
-        // A call that begins at a taken place says that the one before is over.
+        // A call that starts at an index in use ends the call before it.
         self.close(call_index, sink);
         let index = self.calls;
         self.calls += 1;
@@ -173,9 +173,9 @@ impl ChatDecoder {
             ("MAX_TOKENS", _) => FinishReason::Length,
             ("TOOL_CALL", _) => FinishReason::ToolCalls,
             ("ERROR_TOXIC", _) => FinishReason::ContentFilter,
-            ("TIMEOUT", _) => return failed("the model took too long"),
+            ("TIMEOUT", _) => return failed("the upstream reported a timeout of the model"),
             (reason, _) if reason.starts_with("ERROR") => {
-                return failed("the model failed and gave no reason");
+                return failed("the upstream reported a failure without a reason");
             }
             _ => FinishReason::Other,
         }));
@@ -184,7 +184,7 @@ impl ChatDecoder {
 }
 
 impl OpenCall {
-    /// The arguments are one JSON text in the end: a call without any has no delta.
+    /// Completes the arguments, so that they are one JSON text even if no delta arrived.
     fn close(self, sink: &mut dyn Sink) {
         if !self.has_arguments {
             emit_arguments(self.index, "{}", sink);
@@ -192,7 +192,7 @@ impl OpenCall {
     }
 }
 
-/// What an event is about.
+/// Parses the delta of an event.
 fn piece<'a, T: Deserialize<'a>>(chunk: &Chunk<'a>) -> Result<T, Error> {
     let delta = chunk.delta.map_or("null", RawValue::get);
     parse::<Delta<T>>(delta)
@@ -216,7 +216,7 @@ fn emit_identity(id: &Option<Text<'_>>, sink: &mut dyn Sink) {
     }
 }
 
-/// Counts that do not parse are no reason to lose the answer.
+/// The answer does not depend on the usage, so one that does not parse is ignored.
 fn emit_usage(usage: Option<&RawValue>, sink: &mut dyn Sink) {
     let counts = usage.and_then(|raw| parse::<UsageCounts>(raw.get()).ok());
     let usage = counts.map(Usage::from).unwrap_or_default();
@@ -246,7 +246,8 @@ fn emit_arguments(index: u32, arguments: &str, sink: &mut dyn Sink) {
     }));
 }
 
-/// One event a source. What is cited in the reasoning is no matter of the answer's text.
+/// Emits one citation per source. Citations within the reasoning are left out, because their positions
+/// do not refer to the answer's text.
 fn emit_citations(cited: &CitedSpan<'_>, sink: &mut dyn Sink) {
     if !matches!(said(&cited.kind), None | Some("TEXT_CONTENT")) {
         return;

@@ -1,7 +1,7 @@
 //! Cohere's chat API, version 2, <https://docs.cohere.com/reference/chat-stream>.
 //!
 //! `POST /v2/chat` answers with Server-Sent Events whose `event:` name repeats the JSON's `type`;
-//! the `type` decides here. The answer is over at `message-end`; a `[DONE]` behind it may come.
+//! the decoder prefers `type`. `message-end` ends the answer; `[DONE]` may follow it.
 
 mod decode;
 mod request;
@@ -16,7 +16,7 @@ use super::{Decoder, Outgoing, Wire};
 use crate::framing::Framing;
 use crate::model::{CredentialScheme, Error, Request, Vendor};
 
-/// See the module.
+/// The wire `cohere-chat`.
 pub struct CohereChat;
 
 const PATH: &str = "/v2/chat";

@@ -1,4 +1,4 @@
-//! Requests to Cohere's chat API.
+//! Builds requests to Cohere's chat API.
 
 use serde_json::{Map, Value, json};
 
@@ -8,7 +8,7 @@ use crate::model::{
 };
 use crate::wire::{effort, merge};
 
-/// `user` and `metadata` have no place in the API; both are hints, so they are left out.
+/// The API has no field for `user` and `metadata`. Both are hints, so they are left out.
 pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
     let mut body = Map::new();
     body.insert("model".to_owned(), json!(model));
@@ -41,7 +41,7 @@ fn messages(messages: &[Message]) -> Result<Value, Error> {
             Role::System => out.push(text_message("system", message)?),
             Role::User => out.push(text_message("user", message)?),
             Role::Assistant => out.push(assistant(message)),
-            // One message a result.
+            // Each result is a message of its own.
             Role::Tool => {
                 for (place, part) in message.content.iter().enumerate() {
                     if let Part::ToolResult { id, content } = part {
@@ -55,7 +55,7 @@ fn messages(messages: &[Message]) -> Result<Value, Error> {
     Ok(Value::Array(out))
 }
 
-/// A system prompt or a user's turn.
+/// A system prompt or a user message.
 fn text_message(role: &str, message: &Message) -> Result<Value, Error> {
     let mut blocks = Vec::new();
     for (place, part) in message.content.iter().enumerate() {
@@ -66,17 +66,17 @@ fn text_message(role: &str, message: &Message) -> Result<Value, Error> {
             Part::File(_) => {
                 return Err(Error::invalid(
                     &format!("{field}.file"),
-                    "this upstream takes no files",
+                    "this model's upstream does not accept files; send the content as text",
                 ));
             }
-            // No other part is in such a turn.
+            // Such a message has no other parts.
             _ => {}
         }
     }
     Ok(json!({ "role": role, "content": content(blocks) }))
 }
 
-/// An earlier answer. What the model thought before it called tools is its plan.
+/// An earlier answer. Reasoning before tool calls becomes the tool plan.
 fn assistant(message: &Message) -> Value {
     let mut blocks = Vec::new();
     let mut thoughts = Vec::new();
@@ -115,7 +115,7 @@ fn assistant(message: &Message) -> Value {
     out
 }
 
-/// The API parses the arguments; a call without any has an empty object.
+/// The API parses the arguments, so a call without arguments needs an empty object.
 fn non_empty_arguments(arguments: &str) -> &str {
     if arguments.trim().is_empty() {
         "{}"
@@ -128,14 +128,17 @@ fn result(field: &str, id: &str, parts: &[Part]) -> Result<Value, Error> {
     let mut blocks = Vec::new();
     for part in parts {
         let Part::Text(text) = part else {
-            return Err(Error::invalid(field, "a tool's result holds texts only"));
+            return Err(Error::invalid(
+                field,
+                "a tool result can hold only text with this model's upstream",
+            ));
         };
         blocks.push(text_block(text));
     }
     Ok(json!({ "role": "tool", "tool_call_id": id, "content": content(blocks) }))
 }
 
-/// A lone text as a string, which all models take.
+/// A single text becomes a string, which all models accept.
 fn content(mut blocks: Vec<Value>) -> Value {
     match blocks.as_mut_slice() {
         [] => json!(""),
@@ -155,7 +158,7 @@ fn image(field: &str, media: &Media) -> Result<Value, Error> {
         MediaSource::Id(_) => {
             return Err(Error::invalid(
                 &format!("{field}.image_url"),
-                "this upstream has no uploaded files",
+                "this model's upstream does not support uploaded files; send the image inline or as a URL",
             ));
         }
     };
@@ -189,11 +192,11 @@ fn tools(request: &Request, body: &mut Map<String, Value>) -> Result<(), Error> 
         None | Some(ToolChoice::Auto) => None,
         Some(ToolChoice::None) => Some("NONE"),
         Some(ToolChoice::Required) => Some("REQUIRED"),
-        // The API cannot name a tool; to be made to call the only one there is means the same.
+        // The API cannot name a tool. `REQUIRED` with only that tool has the same effect.
         Some(ToolChoice::Function(name)) => {
             offered.retain(|tool| tool.name == *name);
             if offered.is_empty() {
-                let problem = format!("there is no tool `{name}`");
+                let problem = format!("`tools` has no tool with the name `{name}`");
                 return Err(Error::invalid("tool_choice", problem));
             }
             Some("REQUIRED")

@@ -1,4 +1,4 @@
-//! The JSON of the chat API's events, as far as it is read.
+//! The JSON of the chat API's events: the fields that the decoder reads.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -8,8 +8,8 @@ use crate::model::Usage;
 use crate::wire::json::{Count, Text, said};
 use crate::wire::parse::parse;
 
-/// What all events have. The same fields of a `delta` are lists in one event and objects in
-/// another, so it is read once its event's type is known.
+/// The fields that all events have. The same field of a `delta` is a list in one event and an object in
+/// another, so the delta is parsed after the event's type is known.
 #[derive(Deserialize)]
 pub(super) struct Chunk<'a> {
     #[serde(rename = "type", borrow)]
@@ -19,12 +19,12 @@ pub(super) struct Chunk<'a> {
     pub(super) index: Option<u64>,
     #[serde(borrow)]
     pub(super) delta: Option<&'a RawValue>,
-    /// A string in an error; an object in a whole answer.
+    /// A string in an error, an object in a complete answer.
     #[serde(borrow)]
     message: Option<Text<'a>>,
 }
 
-/// The delta of an event about one piece of the message.
+/// The delta of an event.
 #[derive(Deserialize)]
 pub(super) struct Delta<T> {
     pub(super) message: T,
@@ -36,7 +36,7 @@ pub(super) struct ContentPiece<'a> {
     pub(super) content: Content<'a>,
 }
 
-/// A block of content, whole or a piece of one.
+/// A content block or a piece of one.
 #[derive(Deserialize)]
 pub(super) struct Content<'a> {
     #[serde(borrow)]
@@ -79,7 +79,7 @@ pub(super) struct CitationPiece<'a> {
     pub(super) citations: CitedSpan<'a>,
 }
 
-/// Words of the answer, and where they come from.
+/// A span of the answer's text and its sources.
 #[derive(Deserialize)]
 pub(super) struct CitedSpan<'a> {
     pub(super) start: Option<u64>,
@@ -88,12 +88,12 @@ pub(super) struct CitedSpan<'a> {
     pub(super) text: Option<Text<'a>>,
     #[serde(borrow)]
     pub(super) sources: Option<Vec<Source<'a>>>,
-    /// What is cited in: `TEXT_CONTENT`, or the reasoning: `THINKING_CONTENT`, `PLAN`.
+    /// Where the span is: `TEXT_CONTENT`, or in the reasoning: `THINKING_CONTENT`, `PLAN`.
     #[serde(rename = "type", borrow)]
     pub(super) kind: Option<Text<'a>>,
 }
 
-/// A document of the request or a tool's output; what is in either is up to the client.
+/// A document of the request or a tool's output. The client defines the fields of both.
 #[derive(Deserialize)]
 pub(super) struct Source<'a> {
     #[serde(borrow)]
@@ -110,7 +110,7 @@ pub(super) struct SourceDetails<'a> {
     pub(super) title: Option<Text<'a>>,
 }
 
-/// How an answer ended: the delta of `message-end`, or beside a whole answer's message.
+/// The end of an answer: the delta of `message-end`, or fields beside the message of a complete answer.
 #[derive(Deserialize)]
 pub(super) struct End<'a> {
     #[serde(borrow)]
@@ -121,7 +121,7 @@ pub(super) struct End<'a> {
     pub(super) error: Option<Text<'a>>,
 }
 
-/// A whole answer.
+/// A complete answer.
 #[derive(Deserialize)]
 pub(super) struct Answer<'a> {
     #[serde(borrow)]
@@ -142,8 +142,8 @@ pub(super) struct AnswerMessage<'a> {
     pub(super) citations: Option<Vec<CitedSpan<'a>>>,
 }
 
-/// `tokens` is what went through the model, `billed_units` what is charged for, which leaves the
-/// vendor's own prompts out.
+/// `tokens` counts what the model processed. `billed_units` counts what is charged, which excludes the
+/// vendor's own prompts.
 #[derive(Deserialize)]
 pub(super) struct UsageCounts {
     #[serde(default)]
@@ -161,12 +161,12 @@ struct Units {
 }
 
 impl<'a> Chunk<'a> {
-    /// The JSON's `type`, else the event's name.
+    /// The kind of the event: the JSON's `type`, else the event's name.
     pub(super) fn kind_in(&'a self, frame: &Frame<'a>) -> &'a str {
         said(&self.kind).unwrap_or(frame.name)
     }
 
-    /// Words that stand where the protocol has none: an error.
+    /// The text of an error: a `message` string without a `type`.
     pub(super) fn error_text(&'a self) -> Option<&'a str> {
         match self.kind {
             None => said(&self.message),

@@ -1,11 +1,11 @@
-//! The decoder's state, event by event.
+//! Tests of the decoder's state.
 
 use super::decode::ChatDecoder;
 use crate::framing::Frame;
 use crate::model::Event;
 use crate::wire::Decoder;
 
-/// Every event of `frames` as a line, and how it ended.
+/// Decodes `frames`: one line per event or error.
 fn read(frames: &[&str]) -> Vec<String> {
     let mut decoder = ChatDecoder::default();
     let mut lines = Vec::new();
@@ -36,7 +36,7 @@ fn end(delta: &str) -> Vec<String> {
 }
 
 #[test]
-fn tokens_are_counted_and_else_what_is_billed() {
+fn usage_is_tokens_else_billed_units() {
     let counted = |usage: &str| {
         let mut lines = end(&format!(
             r#"{{"finish_reason":"COMPLETE","usage":{usage}}}"#
@@ -64,7 +64,7 @@ fn tokens_are_counted_and_else_what_is_billed() {
 }
 
 #[test]
-fn every_finish_reason() {
+fn every_finish_reason_is_mapped() {
     for (delta, expected) in [
         (r#"{"finish_reason":"COMPLETE"}"#, "Finish(Stop)"),
         (
@@ -85,11 +85,11 @@ fn every_finish_reason() {
         ),
         (
             r#"{"finish_reason":"ERROR_LIMIT"}"#,
-            "upstream_error: the model failed and gave no reason",
+            "upstream_error: the upstream reported a failure without a reason",
         ),
         (
             r#"{"finish_reason":"TIMEOUT"}"#,
-            "upstream_error: the model took too long",
+            "upstream_error: the upstream reported a timeout of the model",
         ),
     ] {
         assert_eq!(end(delta), [expected], "{delta}");
@@ -123,7 +123,7 @@ fn a_call_without_arguments_has_an_empty_object() {
 }
 
 #[test]
-fn only_a_whole_end_is_terminal() {
+fn only_a_complete_end_is_terminal() {
     let decoder = ChatDecoder::default();
     let is_terminal = |name, data| decoder.is_terminal(&Frame::new(name, data));
     assert!(is_terminal("", r#"{"type":"message-end","delta":{}}"#));

@@ -1,4 +1,4 @@
-//! Chunks of the Gemini API to events.
+//! Decodes chunks of the Gemini API.
 
 use serde_json::value::RawValue;
 
@@ -10,13 +10,13 @@ use crate::wire::json::{Few, said};
 use crate::wire::parse::parse;
 use crate::wire::{Decoder, foreign, interrupted, unparsable, upstream_error};
 
-/// One answer's state.
+/// The state of one answer.
 #[derive(Default)]
 pub(super) struct ContentDecoder {
-    /// The last finish reason. It is not the end: older models give one with every chunk.
+    /// The last finish reason. It does not end the answer: older models send one with every chunk.
     finish: Option<FinishReason>,
     identity_sent: bool,
-    /// Some chunk was one of this protocol.
+    /// Whether any chunk had a field of this protocol.
     is_recognized: bool,
     /// Tool calls seen so far.
     calls: u32,
@@ -33,8 +33,7 @@ impl Decoder for ContentDecoder {
         self.chunks(data, sink)
     }
 
-    /// One chunk is a whole answer; a list of chunks is a stream that was asked for without
-    /// `alt=sse`.
+    /// One chunk is a complete answer. A list of chunks is what the API sends without `alt=sse`.
     fn document(&mut self, document: &str, sink: &mut dyn Sink) -> Result<(), Error> {
         self.chunks(document, sink)?;
         if self.is_recognized {
@@ -53,7 +52,7 @@ impl Decoder for ContentDecoder {
         }
     }
 
-    /// Nothing else marks the end.
+    /// Only the end of the body marks the end of the answer.
     fn end(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
         let finish = self.finish.ok_or_else(interrupted)?;
         self.sources.close(sink);
@@ -69,7 +68,7 @@ impl Decoder for ContentDecoder {
 }
 
 impl ContentDecoder {
-    /// A frame or document is mostly one chunk.
+    /// Decodes one chunk or a list of chunks.
     fn chunks(&mut self, data: &str, sink: &mut dyn Sink) -> Result<(), Error> {
         match parse_chunk_list(data) {
             None => self.chunk(data, sink),
@@ -91,7 +90,7 @@ impl ContentDecoder {
         let mut failure = None;
         for candidate in chunk.candidates.iter().flat_map(Few::iter) {
             self.is_recognized = true;
-            // One answer a stream: further candidates are other answers.
+            // A stream is one answer: the other candidates are alternatives.
             if candidate.index.and_then(|index| index.0).unwrap_or(0) == 0
                 && let Err(error) = self.candidate(candidate, sink)
             {
@@ -158,7 +157,7 @@ impl ContentDecoder {
         }
     }
 
-    /// A call, which comes whole. Models before Gemini 3 give it no id.
+    /// Emits a complete call. Models before Gemini 3 give calls no id.
     fn call(&mut self, call: &FunctionCall<'_>, sink: &mut dyn Sink) {
         sink.event(Event::ToolCall(ToolCallDelta {
             index: self.calls,
@@ -170,7 +169,7 @@ impl ContentDecoder {
     }
 }
 
-/// The chunks of a list; nothing where `data` is no list.
+/// The chunks of a list, `None` if `data` is not a list.
 fn parse_chunk_list(data: &str) -> Option<serde_json::Result<Vec<&RawValue>>> {
     data.trim_ascii_start()
         .starts_with('[')
@@ -187,11 +186,12 @@ fn is_terminal_chunk(chunk: &Chunk<'_>) -> bool {
         || candidates.any(|candidate| !matches!(finish(candidate), Ok(None)))
 }
 
-/// Nothing where none is given. <https://ai.google.dev/api/generate-content#FinishReason>; the first
-/// four have the same numbers there and at Vertex AI.
+/// The finish reason, `None` if there is none.
+/// <https://ai.google.dev/api/generate-content#FinishReason>; the first four have the same numbers
+/// there and at Vertex AI.
 ///
 /// # Errors
-/// For the reasons that say that the answer broke off.
+/// For reasons that mean that the answer failed.
 fn finish(candidate: &Candidate<'_>) -> Result<Option<FinishReason>, Error> {
     Ok(Some(match candidate.finish_reason() {
         "" | "0" | "FINISH_REASON_UNSPECIFIED" => return Ok(None),
@@ -211,7 +211,7 @@ fn finish(candidate: &Candidate<'_>) -> Result<Option<FinishReason>, Error> {
             return Err(Error::new(
                 ErrorCode::UpstreamError,
                 format!(
-                    "the upstream broke its answer off: {reason}{}",
+                    "the upstream failed to finish its answer: {reason}{}",
                     why.unwrap_or_default()
                 ),
             ));

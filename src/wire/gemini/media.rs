@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::model::{Media, MediaSource};
 
-/// The types that the API takes, by the endings that URLs have.
+/// The media types that the API accepts, by file extension.
 /// <https://ai.google.dev/gemini-api/docs/file-input-methods>
 const TYPES: [(&str, &str); 12] = [
     (".png", "image/png"),
@@ -21,7 +21,7 @@ const TYPES: [(&str, &str); 12] = [
     (".webm", "video/webm"),
 ];
 
-/// A file that was uploaded is named by its URI. Names and `detail` have no place in the API.
+/// An uploaded file is referred to by its URI. The API has no field for names and `detail`.
 pub(super) fn part(media: &Media) -> Value {
     let uri = match &media.source {
         MediaSource::Inline { media_type, base64 } => {

@@ -1,8 +1,8 @@
 //! `gemini`: Google's Gemini API, <https://ai.google.dev/api/generate-content>.
 //!
 //! `POST /v1beta/models/{model}:streamGenerateContent?alt=sse` answers with Server-Sent Events
-//! without names, each a `GenerateContentResponse`. Nothing marks the end: the body ends after a
-//! chunk that has a `finishReason`.
+//! without names, each a `GenerateContentResponse`. There is no end marker: the body ends after a
+//! chunk with a `finishReason`.
 
 mod decode;
 mod media;
@@ -20,13 +20,13 @@ use super::{Decoder, Outgoing, Wire};
 use crate::framing::Framing;
 use crate::model::{CredentialScheme, Error, Request, Vendor};
 
-/// See the module.
+/// The wire `gemini`.
 pub(super) struct Gemini;
 
-/// Where the vendor's list has its models; a model's name may be given with it or without.
+/// The vendor's model list has this prefix. A configured name may have it or not.
 const MODELS_PREFIX: &str = "models/";
 
-/// All but what RFC 3986 calls unreserved: a model's name is one segment, whatever is in it.
+/// All characters but those that RFC 3986 calls unreserved: a model's name is one path segment.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -42,7 +42,7 @@ impl Wire for Gemini {
         Framing::Sse
     }
 
-    /// A header, and not the documented `?key=`, which ends in logs.
+    /// A header rather than the documented `?key=`, because URLs end up in logs.
     fn credential(&self) -> CredentialScheme {
         CredentialScheme::Header("x-goog-api-key")
     }

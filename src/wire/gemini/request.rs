@@ -1,4 +1,4 @@
-//! Requests to the Gemini API.
+//! Builds requests to the Gemini API.
 
 use std::collections::HashMap;
 
@@ -10,11 +10,12 @@ use crate::model::{
 };
 use crate::wire::merge;
 
-/// Stands for the signature of a call that the client gives back without one. Gemini 3 and later
-/// refuse a call that has none. <https://ai.google.dev/gemini-api/docs/thought-signatures>
+/// Replaces the signature of a call that the client returns without one. Gemini 3 and later refuse a
+/// call without a signature. <https://ai.google.dev/gemini-api/docs/thought-signatures>
 const PLACEHOLDER_SIGNATURE: &str = "skip_thought_signature_validator";
 
-/// `user`, `metadata` and a tool's `strict` have no place in the API; all are hints, so they are left out.
+/// The API has no field for `user`, `metadata` and a tool's `strict`. All are hints, so they are left
+/// out.
 pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
     let mut conversation = Conversation {
         needs_signatures: requires_signatures(model),
@@ -26,7 +27,7 @@ pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
     if conversation.contents.is_empty() {
         return Err(Error::invalid(
             "messages",
-            "at least one message that is not a system prompt is needed",
+            "there is no message beside the system prompt; add at least one user message",
         ));
     }
     let mut body = Map::new();
@@ -63,7 +64,7 @@ pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
     Ok(Value::Object(body))
 }
 
-/// Those that do not are the Gemini models up to 2.5, and Gemma.
+/// All models but Gemini up to 2.5 and Gemma.
 fn requires_signatures(model: &str) -> bool {
     let older = ["gemini-1", "gemini-2", "gemma"];
     !older.iter().any(|older| model.starts_with(older))
@@ -72,22 +73,22 @@ fn requires_signatures(model: &str) -> bool {
 /// The conversation in the API's form.
 #[derive(Default)]
 struct Conversation<'a> {
-    /// Calls need a signature.
+    /// Whether calls need a signature.
     needs_signatures: bool,
     system: Vec<Value>,
     contents: Vec<Content>,
-    /// A result names its call; the API wants the function's name with it.
+    /// Function names by call id. A result holds the id only, and the API requires the name too.
     names: HashMap<&'a str, &'a str>,
 }
 
-/// One turn.
+/// One turn of the conversation.
 struct Content {
     kind: TurnKind,
     parts: Vec<Value>,
 }
 
-/// Results are the user's too, but stand apart: the API wants the results of a turn's calls in one
-/// turn of their own.
+/// Results have the role `user`, but in a turn of their own: the API requires the results of a turn's
+/// calls to be together and separate from other parts.
 #[derive(Clone, Copy, PartialEq)]
 enum TurnKind {
     User,
@@ -120,11 +121,11 @@ impl<'a> Conversation<'a> {
                     self.system.push(json!({ "text": text }));
                 }
                 _ if message.role == Role::System => {
-                    return Err(Error::invalid(&field, "a system prompt holds texts only"));
+                    return Err(Error::invalid(&field, "a system prompt can hold only text"));
                 }
                 Part::Text(text) => self.push(kind, json!({ "text": text })),
                 Part::Image(one) | Part::File(one) => self.push(kind, media(one)),
-                // A seal is of another vendor, since the gateway hands none of Gemini's on.
+                // Encrypted reasoning is another vendor's: the gateway passes none of Gemini's on.
                 Part::Reasoning { .. } | Part::SealedReasoning(_) => {}
                 Part::ToolCall {
                     id,
@@ -134,7 +135,7 @@ impl<'a> Conversation<'a> {
                     self.names.insert(id, name);
                     let field = format!("{}.tool_calls[{calls}]", message.field);
                     let mut call = call(&field, id, name, arguments)?;
-                    // Of calls that were made at once, the first has the signature.
+                    // The first of several parallel calls carries the signature.
                     if self.needs_signatures && calls == 0 {
                         call["thoughtSignature"] = json!(PLACEHOLDER_SIGNATURE);
                     }
@@ -145,7 +146,7 @@ impl<'a> Conversation<'a> {
                     let Some(name) = self.names.get(id.as_str()) else {
                         return Err(Error::invalid(
                             &format!("{}.tool_call_id", message.field),
-                            "no earlier message has a call of that id",
+                            "no earlier message has a tool call with this id; send the assistant message with the call before its result",
                         ));
                     };
                     let result = result(&field, id, name, content)?;
@@ -156,7 +157,7 @@ impl<'a> Conversation<'a> {
         Ok(())
     }
 
-    /// A second message of the same kind joins the first, since the API wants turns to alternate.
+    /// The API requires alternating roles, so a second message of the same kind joins the first.
     fn push(&mut self, kind: TurnKind, part: Value) {
         match self.contents.last_mut() {
             Some(last) if last.kind == kind => last.parts.push(part),
@@ -182,7 +183,7 @@ fn call(field: &str, id: &str, name: &str, arguments: &str) -> Result<Value, Err
     Ok(json!({ "functionCall": { "id": id, "name": name, "args": arguments } }))
 }
 
-/// The API wants an object, and reads its `output`.
+/// The API takes an object and reads its `output`.
 fn result(field: &str, id: &str, name: &str, content: &[Part]) -> Result<Value, Error> {
     let mut texts = Vec::new();
     let mut parts = Vec::new();
@@ -196,7 +197,7 @@ fn result(field: &str, id: &str, name: &str, content: &[Part]) -> Result<Value, 
             | Part::ToolResult { .. } => {
                 return Err(Error::invalid(
                     field,
-                    "a tool's result holds texts, images and files",
+                    "a tool result can hold only text, images and files",
                 ));
             }
         }
@@ -217,7 +218,7 @@ fn tool(tool: &Tool) -> Value {
     if let Some(description) = &tool.description {
         json["description"] = json!(description);
     }
-    // `parameters` knows only a part of JSON Schema.
+    // `parameters` supports only a part of JSON Schema.
     if let Some(parameters) = &tool.parameters {
         json["parametersJsonSchema"] = parameters.clone();
     }
@@ -261,9 +262,9 @@ fn generation_config(request: &Request) -> Map<String, Value> {
     config
 }
 
-/// Efforts as budgets, as the vendor's own OpenAI endpoint takes them
-/// (<https://ai.google.dev/gemini-api/docs/openai#thinking>): models before Gemini 3 know no levels,
-/// and later ones know budgets too.
+/// Efforts as budgets, with the values of the vendor's own OpenAI endpoint
+/// (<https://ai.google.dev/gemini-api/docs/openai#thinking>): models before Gemini 3 accept no levels,
+/// and later models accept budgets too.
 fn thinking(reasoning: &Reasoning) -> Option<Value> {
     let budget = |tokens: u64| json!({ "thinkingBudget": tokens, "includeThoughts": true });
     Some(match (reasoning.max_tokens, reasoning.effort.as_deref()) {
@@ -272,7 +273,7 @@ fn thinking(reasoning: &Reasoning) -> Option<Value> {
         (None, Some("minimal" | "low")) => budget(1024),
         (None, Some("medium")) => budget(8192),
         (None, Some("high")) => budget(24576),
-        // A word of the vendor's own.
+        // A vendor's own level.
         (None, Some(level)) => json!({ "thinkingLevel": level, "includeThoughts": true }),
         (None, None) => return None,
     })

@@ -1,4 +1,4 @@
-//! The JSON of a `GenerateContentResponse`, as far as it is read.
+//! The JSON of a `GenerateContentResponse`: the fields that the decoder reads.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -54,13 +54,13 @@ pub(super) struct Content<'a> {
     pub(super) parts: Option<Few<Part<'a>>>,
 }
 
-/// A part that has none of these is a picture, or a vendor's own tool at work.
+/// A part without any of these is an image, or a step of the vendor's own tools.
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Part<'a> {
     #[serde(borrow)]
     pub(super) text: Option<Text<'a>>,
-    /// The text is a summary of the model's thoughts.
+    /// Whether the text is a summary of the model's thoughts.
     pub(super) thought: Option<bool>,
     #[serde(borrow)]
     pub(super) function_call: Option<FunctionCall<'a>>,
@@ -102,14 +102,14 @@ impl PromptFeedback<'_> {
     }
 }
 
-/// An enum's value: its name, or its number where the vendor was asked for numbers.
+/// The value of an enum: its name, or its number if the vendor was asked for numbers.
 fn enum_name(raw: Option<&RawValue>) -> &str {
     raw.map_or("", |raw| raw.get().trim_matches('"'))
 }
 
-/// What a `usageMetadata` says; nothing for one that does not parse, which is no reason to lose the
-/// answer. Its parts are apart: what tools brought in is read like the prompt, and thoughts are
-/// written like the answer.
+/// The usage of a `usageMetadata`. The answer does not depend on it, so one that does not parse is
+/// `None`. The counts are separate: results of tools are input like the prompt, and thoughts are
+/// output like the answer.
 pub(super) fn usage(raw: &RawValue) -> Option<Usage> {
     fn sum(counts: [Option<Count>; 2]) -> Option<u64> {
         let counts = counts.into_iter().flatten();

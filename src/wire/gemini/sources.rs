@@ -1,4 +1,4 @@
-//! What an answer leans on: `citationMetadata` and `groundingMetadata`.
+//! The sources of an answer: `citationMetadata` and `groundingMetadata`.
 
 use std::collections::HashSet;
 
@@ -9,13 +9,13 @@ use crate::model::{Citation, Event, Sink};
 use crate::wire::json::{Count, Text, list, said};
 use crate::wire::parse::parse;
 
-/// One answer's sources, each of which is told once.
+/// The sources of one answer. Each is emitted once.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
-    /// The citations that were told, as they were sent: later chunks repeat them.
+    /// The JSON of the citations that were emitted. Later chunks repeat them.
     emitted: HashSet<String>,
-    /// The last `groundingMetadata` that names sources. It grows from chunk to chunk, so only the last
-    /// one says which of them the answer uses where.
+    /// The last `groundingMetadata` with sources. It grows from chunk to chunk, so only the last one
+    /// has all positions.
     grounding: Option<String>,
 }
 
@@ -46,7 +46,7 @@ struct GroundingMetadata<'a> {
     grounding_supports: Option<Vec<GroundingSupport>>,
 }
 
-/// One source, of one of three kinds.
+/// One source of one of three kinds.
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
 struct GroundingChunk<'a> {
@@ -69,7 +69,7 @@ struct Source<'a> {
     text: Option<Text<'a>>,
 }
 
-/// Which sources a piece of the answer leans on.
+/// The sources of one segment of the answer.
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
 struct GroundingSupport {
@@ -85,7 +85,7 @@ struct Segment {
 }
 
 impl Sources {
-    /// Metadata that does not parse is no reason to lose the answer.
+    /// The answer does not depend on metadata, so one that does not parse is ignored.
     pub(super) fn emit_citations(&mut self, metadata: &RawValue, sink: &mut dyn Sink) {
         let metadata: CitationMetadata<'_> = parse(metadata.get()).unwrap_or_default();
         let sources: Vec<&RawValue> = metadata.citation_sources.map(list).unwrap_or_default();
@@ -109,8 +109,8 @@ impl Sources {
         }
     }
 
-    /// The answer is over: tells what it is grounded in, each source where it is used, and then
-    /// those that are only listed.
+    /// Emits the grounding at the end of the answer: each source where it is used, then the sources
+    /// that are only listed.
     pub(super) fn close(&mut self, sink: &mut dyn Sink) {
         let grounding = self.grounding.take().unwrap_or_default();
         let metadata: GroundingMetadata<'_> = parse(&grounding).unwrap_or_default();
@@ -142,7 +142,7 @@ impl GroundingChunk<'_> {
     }
 }
 
-/// A segment's start that is left out is 0.
+/// A missing start of a segment means 0.
 fn emit(
     url: &Option<Text<'_>>,
     title: &Option<Text<'_>>,

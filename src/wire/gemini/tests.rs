@@ -1,11 +1,11 @@
-//! The decoder's state, chunk by chunk.
+//! Tests of the decoder's state.
 
 use super::decode::ContentDecoder;
 use crate::framing::Frame;
 use crate::model::Event;
 use crate::wire::Decoder;
 
-/// Every event of `frames` and of the body's end as a line, and how it ended.
+/// Decodes `frames` and the end of the body: one line per event or error.
 fn read(frames: &[&str]) -> Vec<String> {
     let mut decoder = ContentDecoder::default();
     let mut lines = Vec::new();
@@ -43,7 +43,7 @@ fn ending(candidate: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_last_reason_holds_and_calls_make_it_theirs() {
+fn the_last_finish_reason_counts_and_calls_make_it_tool_calls() {
     let lines = read(&[
         r#"{"candidates":[{"content":{"parts":[{"text":"A"}]},"finishReason":"STOP"}]}"#,
         r#"{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","args":{"b":1, "a":2}}}]}}]}"#,
@@ -63,7 +63,7 @@ fn the_last_reason_holds_and_calls_make_it_theirs() {
 }
 
 #[test]
-fn every_reason_has_its_meaning() {
+fn every_finish_reason_is_mapped() {
     for (reason, end) in [
         (r#""STOP""#, "Finish(Stop)"),
         ("1", "Finish(Stop)"),
@@ -74,11 +74,11 @@ fn every_reason_has_its_meaning() {
         (r#""LANGUAGE""#, "Finish(Other)"),
         (
             r#""UNEXPECTED_TOOL_CALL""#,
-            "upstream_error: the upstream broke its answer off: UNEXPECTED_TOOL_CALL",
+            "upstream_error: the upstream failed to finish its answer: UNEXPECTED_TOOL_CALL",
         ),
         (
             r#""MALFORMED_FUNCTION_CALL","finishMessage":"print(""#,
-            "upstream_error: the upstream broke its answer off: MALFORMED_FUNCTION_CALL: print(",
+            "upstream_error: the upstream failed to finish its answer: MALFORMED_FUNCTION_CALL: print(",
         ),
         (
             r#""FINISH_REASON_UNSPECIFIED""#,
@@ -91,7 +91,7 @@ fn every_reason_has_its_meaning() {
 }
 
 #[test]
-fn a_blocked_prompt_is_filtered_and_no_answer_is_none() {
+fn a_blocked_prompt_is_content_filter() {
     let blocked = r#"{"promptFeedback":{"blockReason":"SAFETY"}}"#;
     assert_eq!(read(&[blocked]), ["Finish(ContentFilter)"]);
     let passed = r#"{"promptFeedback":{"blockReason":"BLOCK_REASON_UNSPECIFIED"}}"#;
@@ -99,7 +99,7 @@ fn a_blocked_prompt_is_filtered_and_no_answer_is_none() {
 }
 
 #[test]
-fn usage_adds_up_what_is_apart_and_the_last_holds() {
+fn usage_sums_separate_counts_and_the_last_one_counts() {
     let lines = read(&[
         r#"{"usageMetadata":{"promptTokenCount":9}}"#,
         r#"{"usageMetadata":{"promptTokenCount":9,"toolUsePromptTokenCount":20,"candidatesTokenCount":3,"thoughtsTokenCount":4}}"#,
@@ -110,7 +110,7 @@ fn usage_adds_up_what_is_apart_and_the_last_holds() {
 }
 
 #[test]
-fn sources_are_told_once() {
+fn each_source_is_emitted_once() {
     let grounding = |supports: &str| {
         format!(
             r#"{{"candidates":[{{"groundingMetadata":{{"groundingChunks":[{{"web":{{"uri":"a"}}}},{{"retrievedContext":{{"title":"b"}}}}],"groundingSupports":[{supports}]}}}}]}}"#
@@ -136,7 +136,7 @@ fn sources_are_told_once() {
 }
 
 #[test]
-fn errors_come_alone_in_a_chunk_or_in_a_list() {
+fn errors_are_read_alone_in_a_chunk_or_in_a_list() {
     for data in [
         r#"{"error":{"code":503,"message":"Overloaded.","status":"UNAVAILABLE"}}"#,
         r#"[{"error":{"code":503,"message":"Overloaded."}}]"#,
@@ -147,7 +147,7 @@ fn errors_come_alone_in_a_chunk_or_in_a_list() {
 }
 
 #[test]
-fn a_list_is_a_stream_and_other_candidates_are_other_answers() {
+fn a_list_is_a_stream_and_other_candidates_are_ignored() {
     let document = r#"[{"candidates":[{"content":{"parts":[{"text":"A"}]}},{"index":1,"content":{"parts":[{"text":"X"}]},"finishReason":"SAFETY"}]},
         {"candidates":[{"content":{"parts":[{"text":"B"}]},"finishReason":"STOP"}]}]"#;
     assert_eq!(
@@ -164,7 +164,7 @@ fn a_list_is_a_stream_and_other_candidates_are_other_answers() {
 }
 
 #[test]
-fn only_a_whole_end_is_terminal() {
+fn only_a_complete_end_is_terminal() {
     let decoder = ContentDecoder::default();
     let is_terminal = |data| decoder.is_terminal(&Frame::new("", data));
     assert!(is_terminal(r#"{"candidates":[{"finishReason":"STOP"}]}"#));

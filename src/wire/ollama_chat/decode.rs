@@ -1,4 +1,4 @@
-//! Lines of Ollama's chat API to events.
+//! Decodes lines of Ollama's chat API.
 
 use std::borrow::Cow;
 
@@ -11,11 +11,11 @@ use crate::wire::json::{Count, Text, said};
 use crate::wire::parse::parse;
 use crate::wire::{Decoder, foreign, interrupted, unparsable, upstream_error};
 
-/// One answer's state.
+/// The state of one answer.
 #[derive(Debug, Default)]
 pub(super) struct ChatDecoder {
     identity_sent: bool,
-    /// The last line was JSON, but none of this protocol's.
+    /// Whether the last line was JSON of another protocol.
     foreign: bool,
     /// Tool calls seen so far.
     calls: u32,
@@ -135,7 +135,7 @@ impl ChatDecoder {
         };
         sink.event(Event::ToolCall(ToolCallDelta {
             index: self.calls,
-            // Ollama before 0.9 names no call.
+            // Ollama before 0.9 sends no ids.
             id: said(&call.id),
             name: Some(said(&function.name).unwrap_or_default()),
             arguments: &arguments(function.arguments)?,
@@ -163,7 +163,8 @@ impl ChatDecoder {
     }
 }
 
-/// The arguments as one JSON text: an object as it was sent, or what a look-alike put in a string.
+/// The arguments as one JSON text: an object as it was sent, or the content of a string, which
+/// compatible servers send.
 fn arguments(raw: Option<&RawValue>) -> Result<Cow<'_, str>, Error> {
     let sent = raw.map_or("", RawValue::get);
     if !sent.starts_with('"') {
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_come_whole_and_end_the_answer() {
+    fn complete_calls_make_the_finish_tool_calls() {
         let out = read(&[
             r#"{"message":{"tool_calls":[{"function":{"name":"f","arguments":{"b":1, "a":2}}},{"id":"x","function":{"name":"g"}}]},"done":false}"#,
             r#"{"message":{"content":""},"done":true,"done_reason":"stop","eval_count":3}"#,
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_done_reason_says_why() {
+    fn every_done_reason_is_mapped() {
         let finish = |line| read(&[line]).pop().unwrap_or_default();
         assert_eq!(finish(r#"{"done":true}"#), "Finish(Stop)");
         assert_eq!(
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn json_of_another_protocol_is_no_answer() {
+    fn json_of_another_protocol_is_bad_upstream_data() {
         let mut decoder = ChatDecoder::default();
         let frame = Frame::new("", r#"{"id":"x","choices":[]}"#);
         assert!(decoder.frame(&frame, &mut |_: Event<'_>| {}).is_ok());

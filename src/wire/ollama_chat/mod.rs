@@ -1,7 +1,7 @@
 //! Ollama's own chat API, <https://docs.ollama.com/api/chat>.
 //!
-//! `POST /api/chat` answers with one JSON object a line; the last one has `done: true`, the reason
-//! and the counts. Tool calls come whole.
+//! `POST /api/chat` answers with one JSON object per line. The last one has `done: true`, the finish
+//! reason and the counts. Tool calls are complete objects.
 
 mod decode;
 mod request;
@@ -13,7 +13,7 @@ use super::{Decoder, Outgoing, Wire};
 use crate::framing::Framing;
 use crate::model::{CredentialScheme, Error, Request, Vendor};
 
-/// See the module.
+/// The wire `ollama-chat`.
 pub struct OllamaChat;
 
 const PATH: &str = "/api/chat";

@@ -1,4 +1,4 @@
-//! Requests to Ollama's chat API.
+//! Builds requests to Ollama's chat API.
 
 use std::collections::HashMap;
 
@@ -36,7 +36,7 @@ pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
     Ok(Value::Object(body))
 }
 
-/// What one message of the API holds.
+/// The content of one message of the API.
 #[derive(Default)]
 struct Content {
     texts: Vec<String>,
@@ -48,7 +48,7 @@ impl Content {
         let MediaSource::Inline { base64, .. } = &media.source else {
             return Err(Error::invalid(
                 &format!("{field}.image_url"),
-                "this upstream takes images inline only, as a data: URL",
+                "this model's upstream accepts images only inline, as a data: URL",
             ));
         };
         self.images.push(base64.clone());
@@ -70,7 +70,7 @@ impl Content {
 
 fn messages(messages: &[Message]) -> Result<Value, Error> {
     let mut out = Vec::new();
-    // A result names its call; the API wants the tool's name with it.
+    // Tool names by call id. A result holds the id only, and the API reads the name too.
     let mut names: HashMap<&str, &str> = HashMap::new();
     for message in messages {
         let mut content = Content::default();
@@ -147,7 +147,7 @@ fn result(field: &str, id: &str, name: Option<&str>, parts: &[Part]) -> Result<V
             | Part::ToolResult { .. } => {
                 return Err(Error::invalid(
                     field,
-                    "a tool's result holds texts and images",
+                    "a tool result can hold only text and images with this model's upstream",
                 ));
             }
         }
@@ -161,18 +161,21 @@ fn result(field: &str, id: &str, name: Option<&str>, parts: &[Part]) -> Result<V
 }
 
 fn no_files(field: &str) -> Error {
-    Error::invalid(&format!("{field}.file"), "this upstream takes no files")
+    Error::invalid(
+        &format!("{field}.file"),
+        "this model's upstream does not accept files; send the content as text",
+    )
 }
 
 fn tools(request: &Request, body: &mut Map<String, Value>) -> Result<(), Error> {
     match &request.tool_choice {
         None | Some(ToolChoice::Auto) => {}
-        // The API knows no choice: a model without tools calls none.
+        // The API has no `tool_choice`, so the tools are left out.
         Some(ToolChoice::None) => return Ok(()),
         Some(ToolChoice::Required | ToolChoice::Function(_)) => {
             return Err(Error::invalid(
                 "tool_choice",
-                "this upstream cannot be made to call a tool",
+                "this model's upstream cannot force a tool call; use `auto` or `none`",
             ));
         }
     }
@@ -194,7 +197,7 @@ fn tool(tool: &Tool) -> Value {
     json!({ "type": "function", "function": function })
 }
 
-/// `think` is a switch, or a level for the models that have one.
+/// `think` is a boolean, or a level for models that have levels.
 fn think(reasoning: &Reasoning) -> Option<Value> {
     match (reasoning.effort.as_deref(), reasoning.max_tokens) {
         (Some("none"), _) => Some(json!(false)),
@@ -205,7 +208,7 @@ fn think(reasoning: &Reasoning) -> Option<Value> {
     }
 }
 
-/// `user` and `metadata` have no place in the API; both are hints, so they are left out.
+/// The API has no field for `user` and `metadata`. Both are hints, so they are left out.
 fn options(request: &Request) -> Map<String, Value> {
     let mut options = Map::new();
     if let Some(max_tokens) = request.max_tokens {
