@@ -9,7 +9,7 @@ use governor::clock::{Clock, MonotonicClock};
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 
-use super::limiter::{Account, Limiter};
+use super::local::{Account, Limiter};
 use super::shared::{Shared, Time};
 use super::{Estimate, Opens, Permit, RateLimits, Refused, Settings};
 

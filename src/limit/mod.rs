@@ -46,7 +46,7 @@ mod cells;
 mod estimate;
 mod gate;
 mod ledger;
-mod limiter;
+mod local;
 mod permit;
 mod refusal;
 mod requests;
@@ -59,7 +59,7 @@ use crate::model::Rate;
 
 pub use estimate::Estimate;
 pub use gate::{Gate, SharedState};
-pub use limiter::{Account, Arrival, Limiter};
+pub use local::{Account, Arrival, Limiter};
 pub use permit::Permit;
 pub use refusal::Refused;
 pub use status::{RateLimitStatus, RateLimits};

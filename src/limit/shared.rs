@@ -14,7 +14,7 @@ use crate::store::{Store, StoreError};
 
 use super::bucket::{Bucket, GiveBack, SharedLimits};
 use super::ledger::{Ledger, stream_name};
-use super::limiter::{Limiter, Standing};
+use super::local::{Limiter, Standing};
 use super::permit::{Reservation, Source, Taken};
 use super::refusal::Policy;
 use super::script::{Outcome, Steps, When};
