@@ -14,8 +14,8 @@ use crate::metrics::Metrics;
 use crate::store::Store;
 
 use super::bucket::{Bucket, GiveBack};
+use super::redis::Time;
 use super::script::{LEASE, Steps, When};
-use super::shared::Time;
 
 /// How many notes may wait; at 100 bytes each. All streams of a replica may end at once.
 const WAITING: usize = 16_384;

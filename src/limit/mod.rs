@@ -44,21 +44,21 @@ mod bucket;
 mod budget;
 mod cells;
 mod estimate;
-mod gate;
 mod ledger;
+mod limiter;
 mod local;
 mod permit;
+mod redis;
 mod refusal;
 mod requests;
 mod script;
-mod shared;
 mod status;
 mod streams;
 
 use crate::model::Rate;
 
 pub use estimate::Estimate;
-pub use gate::{Gate, SharedState};
+pub use limiter::{Gate, SharedState};
 pub use local::{Account, Arrival, Limiter};
 pub use permit::Permit;
 pub use refusal::Refused;

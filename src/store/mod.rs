@@ -12,7 +12,7 @@
 //!
 //! Changes between up and down are logged, single failures only counted.
 
-mod keeper;
+mod reconnect;
 
 use std::fmt;
 use std::future::Future;
@@ -28,7 +28,7 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::metrics::{Metrics, StoreFailure};
-use keeper::{Keeper, Link};
+use reconnect::{Keeper, Link};
 
 /// How long a command may take, its answer included.
 pub const DEADLINE: Duration = Duration::from_millis(250);
@@ -122,7 +122,7 @@ impl Store {
     /// As [`Store::query`]; at once where the store is known to be down.
     pub async fn dedicated(&self) -> Result<MultiplexedConnection, StoreError> {
         let (_, number) = self.connection().await?;
-        keeper::connect(&self.client)
+        reconnect::connect(&self.client)
             .await
             .map_err(|error| self.failed(error, number))
     }

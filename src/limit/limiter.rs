@@ -10,7 +10,7 @@ use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 
 use super::local::{Account, Limiter};
-use super::shared::{Shared, Time};
+use super::redis::{Shared, Time};
 use super::{Estimate, Opens, Permit, RateLimits, Refused, Settings};
 
 /// Asks the shared limits where there are some, and its own [`Limiter`] where there are none or
