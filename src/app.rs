@@ -16,7 +16,7 @@ use crate::config::{
     Upstream as ConfiguredUpstream,
 };
 use crate::dialect::Dialect;
-use crate::limit::{Account, CallerLimits, Gate, Settings, SharedState};
+use crate::limit::{Account, KeySettings, Limiter, Settings, SharedState};
 use crate::metrics::Metrics;
 use crate::model::{Error, ErrorCode, Sealer, StreamId};
 use crate::route::{Route, Target, Timeouts};
@@ -43,7 +43,7 @@ pub struct Gateway {
 pub struct App {
     pub config: Config,
     pub keys: KeyRing,
-    pub limiter: Gate,
+    pub limiter: Limiter,
     /// What replicas share, where the configuration says so.
     pub store: Option<Arc<Store>>,
     /// The streams that replicas share, where they share any.
@@ -162,8 +162,8 @@ impl App {
         Ok(Self {
             keys: KeyRing::new(config.keys.as_deref()),
             limiter: match before {
-                Some(before) => before.limiter.succeeded_by(&settings, state),
-                None => Gate::new(&settings, state),
+                Some(before) => before.limiter.reconfigured(&settings, state),
+                None => Limiter::new(&settings, state),
             },
             replicas: shared_replicas(&config, before, store.as_ref(), registry, metrics),
             store,
@@ -290,8 +290,8 @@ fn limiter_settings(config: &Config) -> Settings {
     Settings {
         streams: Some(config.limits.streams),
         per_address: config.limits.per_ip,
-        callers: keys
-            .map(|key| CallerLimits {
+        keys: keys
+            .map(|key| KeySettings {
                 name: key.name.clone(),
                 requests: key.limits.requests,
                 tokens: key.limits.tokens,

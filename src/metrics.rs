@@ -32,8 +32,8 @@ pub struct Metrics {
     tokens: Family<TokenLabels, Counter>,
     open_streams: Gauge,
     readers: Gauge,
-    returns: Family<ReturnLabels, Counter>,
-    taken_over: Family<TakenOverLabels, Counter>,
+    resumes: Family<ResumeLabels, Counter>,
+    takeovers: Family<TakeoverLabels, Counter>,
     first_token: Histogram,
     duration: Histogram,
     repaired_lines: Counter,
@@ -45,7 +45,7 @@ pub struct Metrics {
     settlements_lost: Counter,
 }
 
-/// How one stream ended, for [`Metrics::stream_ended`].
+/// How one stream ended, for [`Metrics::record_stream_end`].
 #[derive(Debug)]
 pub struct StreamEnd<'a> {
     pub dialect: &'static str,
@@ -60,7 +60,7 @@ pub struct StreamEnd<'a> {
 
 /// What became of a stream whose replica was gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TakenOver {
+pub enum Takeover {
     /// This replica goes on with the answer.
     Continued,
     /// This replica ended it with an error.
@@ -86,12 +86,12 @@ struct RequestLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReturnLabels {
+struct ResumeLabels {
     found: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TakenOverLabels {
+struct TakeoverLabels {
     outcome: &'static str,
 }
 
@@ -136,8 +136,8 @@ impl Default for Metrics {
             tokens: Family::default(),
             open_streams: Gauge::default(),
             readers: Gauge::default(),
-            returns: Family::default(),
-            taken_over: Family::default(),
+            resumes: Family::default(),
+            takeovers: Family::default(),
             first_token: Histogram::new(FIRST_TOKEN),
             duration: Histogram::new(DURATION),
             repaired_lines: Counter::default(),
@@ -184,12 +184,12 @@ impl Default for Metrics {
         registry.register(
             "returns",
             "Clients that came back to a stream, by what they found: resumed, complete, or an error's code",
-            metrics.returns.clone(),
+            metrics.resumes.clone(),
         );
         registry.register(
             "streams_taken_over",
             "Streams of replicas that were gone, by what became of them here: continued or ended",
-            metrics.taken_over.clone(),
+            metrics.takeovers.clone(),
         );
         registry.register_with_unit(
             "first_token",
@@ -266,34 +266,34 @@ impl Metrics {
         );
     }
 
-    pub fn stream_began(&self) {
+    pub fn record_stream_opened(&self) {
         self.open_streams.inc();
     }
 
-    pub fn reader_came(&self) {
+    pub fn record_reader_opened(&self) {
         self.readers.inc();
     }
 
-    pub fn reader_left(&self) {
+    pub fn record_reader_closed(&self) {
         self.readers.dec();
     }
 
     /// A client came back to a stream and found it `resumed`, `complete`, or an error's code.
-    pub fn returned(&self, found: &'static str) {
-        self.returns.get_or_create(&ReturnLabels { found }).inc();
+    pub fn record_resume(&self, found: &'static str) {
+        self.resumes.get_or_create(&ResumeLabels { found }).inc();
     }
 
     /// A stream whose replica was gone is this one's now.
-    pub fn taken_over(&self, taken_over: TakenOver) {
-        let outcome = match taken_over {
-            TakenOver::Continued => "continued",
-            TakenOver::Ended => "ended",
+    pub fn record_takeover(&self, takeover: Takeover) {
+        let outcome = match takeover {
+            Takeover::Continued => "continued",
+            Takeover::Ended => "ended",
         };
-        let labels = TakenOverLabels { outcome };
-        self.taken_over.get_or_create(&labels).inc();
+        let labels = TakeoverLabels { outcome };
+        self.takeovers.get_or_create(&labels).inc();
     }
 
-    pub fn stream_ended(&self, end: &StreamEnd<'_>) {
+    pub fn record_stream_end(&self, end: &StreamEnd<'_>) {
         self.open_streams.dec();
         self.requests
             .get_or_create(&RequestLabels {
@@ -316,35 +316,35 @@ impl Metrics {
         }
     }
 
-    pub fn refused(&self, code: &'static str) {
+    pub fn record_refusal(&self, code: &'static str) {
         self.refusals.get_or_create(&CodeLabels { code }).inc();
     }
 
-    pub fn upstream_failed(&self, upstream: &str, code: &'static str) {
+    pub fn record_upstream_failure(&self, upstream: &str, code: &'static str) {
         let upstream = upstream.to_owned();
         self.upstream_failures
             .get_or_create(&UpstreamLabels { upstream, code })
             .inc();
     }
 
-    pub fn lines_repaired(&self, lines: u64) {
+    pub fn record_repaired_lines(&self, lines: u64) {
         self.repaired_lines.inc_by(lines);
     }
 
-    pub fn reloaded(&self, accepted: bool) {
+    pub fn record_reload(&self, accepted: bool) {
         let outcome = if accepted { "accepted" } else { "refused" };
         self.reloads.get_or_create(&ReloadLabels { outcome }).inc();
     }
 
-    pub fn store_is_up(&self, up: bool) {
+    pub fn set_store_up(&self, up: bool) {
         self.store_up.set(i64::from(up));
     }
 
-    pub fn store_asked(&self) {
+    pub fn record_store_round_trip(&self) {
         self.store_round_trips.inc();
     }
 
-    pub fn store_failed(&self, failure: StoreFailure) {
+    pub fn record_store_failure(&self, failure: StoreFailure) {
         let cause = match failure {
             StoreFailure::Timeout => "timeout",
             StoreFailure::Connection => "connection",
@@ -356,14 +356,14 @@ impl Metrics {
     }
 
     /// The shared state could not be asked about a limit.
-    pub fn limited_alone(&self, denied: bool) {
+    pub fn record_limit_without_store(&self, denied: bool) {
         let decision = if denied { "denied" } else { "local" };
         self.limited_alone
             .get_or_create(&DecisionLabels { decision })
             .inc();
     }
 
-    pub fn settlements_lost(&self, count: u64) {
+    pub fn record_lost_settlements(&self, count: u64) {
         self.settlements_lost.inc_by(count);
     }
 }

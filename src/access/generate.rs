@@ -5,7 +5,7 @@ use secrecy::SecretString;
 use super::hash;
 
 /// What every key begins with, so that it is known where it turns up.
-const MARK: &str = "sk-sg-";
+const KEY_PREFIX: &str = "sk-sg-";
 
 /// Random characters after the mark, of 62 kinds each: 238 bits.
 const LENGTH: usize = 40;
@@ -25,12 +25,12 @@ pub struct NewKey {
 /// # Errors
 /// The operating system has no randomness to give.
 pub fn generate() -> Result<NewKey, getrandom::Error> {
-    let mut key = String::with_capacity(MARK.len() + LENGTH);
-    key.push_str(MARK);
+    let mut key = String::with_capacity(KEY_PREFIX.len() + LENGTH);
+    key.push_str(KEY_PREFIX);
     let mut bytes = [0; 64];
-    while key.len() < MARK.len() + LENGTH {
+    while key.len() < KEY_PREFIX.len() + LENGTH {
         getrandom::fill(&mut bytes)?;
-        let missing = MARK.len() + LENGTH - key.len();
+        let missing = KEY_PREFIX.len() + LENGTH - key.len();
         key.extend(bytes.iter().filter_map(|byte| letter(*byte)).take(missing));
     }
     Ok(NewKey {

@@ -78,7 +78,7 @@ impl KeyRing {
 
     /// Who presents this key. `None`: nobody who may ask. Where no keys are asked for, whatever is
     /// presented is fine.
-    pub fn caller(&self, presented: Option<&str>) -> Option<&Arc<Caller>> {
+    pub fn authenticate(&self, presented: Option<&str>) -> Option<&Arc<Caller>> {
         match self {
             Self::Open(caller) => Some(caller),
             Self::Keys(keys) => keys.find(presented?),
@@ -86,16 +86,16 @@ impl KeyRing {
     }
 
     /// Whose key has this name.
-    pub fn named(&self, name: &str) -> Option<&Arc<Caller>> {
+    pub fn find_by_name(&self, name: &str) -> Option<&Arc<Caller>> {
         match self {
             Self::Open(caller) => Some(caller).filter(|caller| caller.name == name),
-            Self::Keys(keys) => keys.named(name),
+            Self::Keys(keys) => keys.find_by_name(name),
         }
     }
 }
 
 impl Keys {
-    fn named(&self, name: &str) -> Option<&Arc<Caller>> {
+    fn find_by_name(&self, name: &str) -> Option<&Arc<Caller>> {
         let mut callers = self.0.values().flatten().map(|(_, caller)| caller);
         callers.find(|caller| caller.name == name)
     }

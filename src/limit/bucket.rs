@@ -10,9 +10,9 @@ use crate::model::Rate;
 use crate::store::PREFIX;
 
 use super::address::Address;
-use super::requests::weight;
-use super::script::{Outcome, Steps, micros};
-use super::{CallerLimits, RateLimitStatus};
+use super::requests::interval;
+use super::script::{Reply, Steps, micros};
+use super::{KeySettings, RateLimitStatus};
 
 /// A rate in the shared state. An amount is the time in microseconds that it takes to come back.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(super) struct Bucket {
 
 /// What the shared state knows of one configured key.
 #[derive(Debug)]
-pub(super) struct SharedLimits {
+pub(super) struct KeyBuckets {
     pub(super) requests: Option<Bucket>,
     pub(super) tokens: Option<Arc<Bucket>>,
     /// The set of open streams, and how many there may be.
@@ -35,11 +35,11 @@ pub(super) struct SharedLimits {
 pub(super) struct GiveBack {
     pub(super) key: Arc<str>,
     pub(super) amount: f64,
-    pub(super) busy_since: String,
+    pub(super) last_full_at: String,
 }
 
-impl SharedLimits {
-    pub(super) fn of(limits: &CallerLimits) -> Self {
+impl KeyBuckets {
+    pub(super) fn of(limits: &KeySettings) -> Self {
         let bucket = |policy, rate| Bucket {
             key: key(policy, limits.name.as_bytes(), Some(rate)),
             rate,
@@ -73,11 +73,11 @@ impl Bucket {
 
     /// How long so many take to come back, in microseconds.
     pub(super) fn amount(&self, count: u64) -> f64 {
-        weight(self.rate) as f64 / 1_000.0 * count as f64
+        interval(self.rate) as f64 / 1_000.0 * count as f64
     }
 
-    pub(super) fn status(&self, outcome: &Outcome, step: usize) -> RateLimitStatus {
-        let missing = outcome.missing(step);
+    pub(super) fn status(&self, reply: &Reply, step: usize) -> RateLimitStatus {
+        let missing = reply.missing(step);
         let left = (self.amount(self.rate.amount) - missing).max(0.0);
         RateLimitStatus {
             limit: self.rate.amount,

@@ -15,13 +15,13 @@ use crate::model::Rate;
 
 use super::RateLimitStatus;
 use super::cells::Cell;
-use super::requests::{Elapsed, weight};
+use super::requests::{Elapsed, interval};
 
 /// One key's tokens. Times are whole nanoseconds, as in [`super::requests`].
-pub(super) struct Budget<C: Clock> {
+pub(super) struct TokenBudget<C: Clock> {
     rate: Rate,
     /// How long one token takes to come back.
-    weight: u64,
+    interval: u64,
     cell: Mutex<Cell>,
     clock: Elapsed<C>,
 }
@@ -29,14 +29,14 @@ pub(super) struct Budget<C: Clock> {
 /// A [`Budget`] on any clock.
 pub(super) trait Settle: fmt::Debug + Send + Sync {
     /// Makes `used` of what was `reserved` when the budget was busy since `busy_since`.
-    fn settle(&self, busy_since: Nanos, reserved: u64, used: u64);
+    fn settle(&self, last_full_at: Nanos, reserved: u64, used: u64);
 }
 
-impl<C: Clock> Budget<C> {
+impl<C: Clock> TokenBudget<C> {
     pub(super) fn new(rate: Rate, clock: C) -> Self {
         Self {
             rate,
-            weight: weight(rate),
+            interval: interval(rate),
             cell: Mutex::default(),
             clock: Elapsed::new(clock),
         }
@@ -66,7 +66,7 @@ impl<C: Clock> Budget<C> {
                     full_at: after,
                     ..before
                 };
-                Ok((cell.busy_since, self.status_of(&cell, now)))
+                Ok((cell.last_full_at, self.status_of(&cell, now)))
             }
             Some(over) => {
                 let status = self.status_of(&before, now);
@@ -84,17 +84,17 @@ impl<C: Clock> Budget<C> {
         let missing = cell.full_at.saturating_sub(now).as_u64();
         RateLimitStatus {
             limit: self.rate.amount,
-            remaining: self.capacity().saturating_sub(missing) / self.weight,
+            remaining: self.capacity().saturating_sub(missing) / self.interval,
             reset: Duration::from_nanos(missing),
         }
     }
 
     fn capacity(&self) -> u64 {
-        self.weight.saturating_mul(self.rate.amount)
+        self.interval.saturating_mul(self.rate.amount)
     }
 
     fn cost(&self, tokens: u64) -> Nanos {
-        Nanos::new(self.weight.saturating_mul(tokens))
+        Nanos::new(self.interval.saturating_mul(tokens))
     }
 
     /// A cell is replaced as a whole, so a panic elsewhere leaves nothing half written.
@@ -103,10 +103,10 @@ impl<C: Clock> Budget<C> {
     }
 }
 
-impl<C: Clock + Send + Sync> Settle for Budget<C> {
+impl<C: Clock + Send + Sync> Settle for TokenBudget<C> {
     /// What comes back is given to the busy period that it was taken from, and to no other: once
     /// the bucket was full, everything has come back by itself.
-    fn settle(&self, busy_since: Nanos, reserved: u64, used: u64) {
+    fn settle(&self, last_full_at: Nanos, reserved: u64, used: u64) {
         let now = self.clock.now();
         let mut cell = self.lock();
         if used > reserved {
@@ -115,15 +115,15 @@ impl<C: Clock + Send + Sync> Settle for Budget<C> {
                 full_at: before.full_at + self.cost(used - reserved),
                 ..before
             };
-        } else if cell.busy_since == busy_since {
+        } else if cell.last_full_at == last_full_at {
             cell.full_at = cell.full_at.saturating_sub(self.cost(reserved - used));
         }
     }
 }
 
-impl<C: Clock> fmt::Debug for Budget<C> {
+impl<C: Clock> fmt::Debug for TokenBudget<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Budget")
+        f.debug_struct("TokenBudget")
             .field("rate", &self.rate)
             .finish_non_exhaustive()
     }

@@ -19,16 +19,16 @@ pub(super) struct Cell {
     pub(super) full_at: Nanos,
     /// Changes with each request that finds nothing missing. What was taken before has come back
     /// by itself, so that it must not be given back.
-    pub(super) busy_since: Nanos,
+    pub(super) last_full_at: Nanos,
 }
 
 /// A store of cells. Clones share them.
 pub(super) trait Cells: StateStore<Key: Hash + Eq + Clone> + Clone {
     /// The cell that would answer for `key`, if there is one.
-    fn look(&self, key: &Self::Key) -> Option<Cell>;
+    fn get(&self, key: &Self::Key) -> Option<Cell>;
 
     /// Gives back `weight` that was taken when the key's cell was busy since `busy_since`.
-    fn give_back(&self, key: &Self::Key, busy_since: Nanos, weight: Nanos);
+    fn give_back(&self, key: &Self::Key, last_full_at: Nanos, interval: Nanos);
 
     /// How many keys have a cell.
     fn kept(&self) -> usize;
@@ -36,7 +36,7 @@ pub(super) trait Cells: StateStore<Key: Hash + Eq + Clone> + Clone {
 
 /// The cell of a limit that has but one key.
 #[derive(Debug, Clone, Default)]
-pub(super) struct OneCell(Arc<Mutex<Option<Cell>>>);
+pub(super) struct SingleCell(Arc<Mutex<Option<Cell>>>);
 
 /// The cells of all addresses, in shards with a lock each.
 #[derive(Debug, Clone)]
@@ -50,14 +50,14 @@ struct Shards {
     /// Cells a shard may have.
     capacity: usize,
     /// How long one request takes to come back.
-    weight: Nanos,
+    interval: Nanos,
 }
 
 #[derive(Debug, Default)]
 struct Shard {
     cells: HashMap<Address, Cell>,
     /// Answers for every address that came when there was no room.
-    shared: Option<Cell>,
+    overflow: Option<Cell>,
     /// Addresses without a cell that came since the shard was last swept.
     newcomers: usize,
     swept_at: Nanos,
@@ -83,15 +83,15 @@ impl Cell {
         let (answer, full_at) = decide(cell.map(|cell| cell.full_at))?;
         // Where a key without a past would stand now.
         let (_, fresh) = decide(None)?;
-        let busy_since = match cell {
-            Some(cell) if full_at != fresh => cell.busy_since,
+        let last_full_at = match cell {
+            Some(cell) if full_at != fresh => cell.last_full_at,
             _ => fresh,
         };
         Ok((
             answer,
             Self {
                 full_at,
-                busy_since,
+                last_full_at,
             },
         ))
     }
@@ -103,19 +103,19 @@ impl Cell {
         } else {
             Self {
                 full_at: now,
-                busy_since: now,
+                last_full_at: now,
             }
         }
     }
 
-    fn give_back(&mut self, busy_since: Nanos, weight: Nanos) {
-        if self.busy_since == busy_since {
-            self.full_at = self.full_at.saturating_sub(weight);
+    fn give_back(&mut self, last_full_at: Nanos, interval: Nanos) {
+        if self.last_full_at == last_full_at {
+            self.full_at = self.full_at.saturating_sub(interval);
         }
     }
 }
 
-impl StateStore for OneCell {
+impl StateStore for SingleCell {
     type Key = ();
 
     fn measure_and_replace<T, F, E>(&self, _key: &(), decide: F) -> Result<T, E>
@@ -129,14 +129,14 @@ impl StateStore for OneCell {
     }
 }
 
-impl Cells for OneCell {
-    fn look(&self, _key: &()) -> Option<Cell> {
+impl Cells for SingleCell {
+    fn get(&self, _key: &()) -> Option<Cell> {
         *lock(&self.0)
     }
 
-    fn give_back(&self, _key: &(), busy_since: Nanos, weight: Nanos) {
+    fn give_back(&self, _key: &(), last_full_at: Nanos, interval: Nanos) {
         if let Some(cell) = lock(&self.0).as_mut() {
-            cell.give_back(busy_since, weight);
+            cell.give_back(last_full_at, interval);
         }
     }
 
@@ -147,13 +147,13 @@ impl Cells for OneCell {
 
 impl AddressCells {
     /// Room for `capacity` addresses. `weight` is how long one request takes to come back.
-    pub(super) fn new(capacity: usize, weight: Nanos) -> Self {
+    pub(super) fn new(capacity: usize, interval: Nanos) -> Self {
         let shards = capacity.clamp(1, SHARDS);
         Self(Arc::new(Shards {
             shards: (0..shards).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
             capacity: capacity / shards,
-            weight,
+            interval,
         }))
     }
 
@@ -178,34 +178,34 @@ impl StateStore for AddressCells {
             return Ok(answer);
         }
         let (_, fresh) = decide(None)?;
-        let now = fresh.saturating_sub(self.0.weight);
+        let now = fresh.saturating_sub(self.0.interval);
         if shard.has_room(self.0.capacity, now) {
             let (answer, cell) = Cell::step(None, decide)?;
             shard.cells.insert(*address, cell);
             Ok(answer)
         } else {
-            let (answer, cell) = Cell::step(shard.shared, decide)?;
-            shard.shared = Some(cell);
+            let (answer, cell) = Cell::step(shard.overflow, decide)?;
+            shard.overflow = Some(cell);
             Ok(answer)
         }
     }
 }
 
 impl Cells for AddressCells {
-    fn look(&self, address: &Address) -> Option<Cell> {
+    fn get(&self, address: &Address) -> Option<Cell> {
         let shard = self.shard(*address);
         let own = shard.cells.get(address).copied();
         own.or(if shard.cells.len() < self.0.capacity {
             None
         } else {
-            shard.shared
+            shard.overflow
         })
     }
 
     /// Only to a cell of the address's own: what was taken from the shared one stays taken.
-    fn give_back(&self, address: &Address, busy_since: Nanos, weight: Nanos) {
+    fn give_back(&self, address: &Address, last_full_at: Nanos, interval: Nanos) {
         if let Some(cell) = self.shard(*address).cells.get_mut(address) {
-            cell.give_back(busy_since, weight);
+            cell.give_back(last_full_at, interval);
         }
     }
 

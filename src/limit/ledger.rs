@@ -15,20 +15,20 @@ use crate::store::Store;
 
 use super::bucket::{Bucket, GiveBack};
 use super::redis::Time;
-use super::script::{LEASE, Steps, When};
+use super::script::{Condition, LEASE, Steps};
 
 /// How many notes may wait; at 100 bytes each. All streams of a replica may end at once.
-const WAITING: usize = 16_384;
+const QUEUE: usize = 16_384;
 /// How many are told in one round trip.
 const BATCH: usize = 256;
 
 /// The notes, the open streams, and the task that tells of them.
 #[derive(Debug)]
 pub(super) struct Ledger {
-    notes: mpsc::Sender<Note>,
-    open: Arc<Open>,
+    entries: mpsc::Sender<Entry>,
+    open: Arc<OpenStreams>,
     metrics: Arc<Metrics>,
-    _teller: AbortOnDropHandle<()>,
+    _task: AbortOnDropHandle<()>,
 }
 
 /// One open stream of a key, counted in the shared state until this is dropped. A replica that is
@@ -41,62 +41,68 @@ pub(super) struct Lease {
 }
 
 /// The set that counts each open stream, by the stream's name.
-type Open = Mutex<HashMap<Arc<str>, Arc<str>>>;
+type OpenStreams = Mutex<HashMap<Arc<str>, Arc<str>>>;
 
 #[derive(Debug)]
-enum Note {
+enum Entry {
     GiveBack(GiveBack),
     Charge(Arc<str>, f64),
     Release(Arc<str>, Arc<str>),
     /// Answered once everything before it was told.
-    Told(oneshot::Sender<()>),
+    Flush(oneshot::Sender<()>),
 }
 
-struct Teller {
+struct LedgerTask {
     store: Arc<Store>,
-    notes: mpsc::Receiver<Note>,
-    open: Arc<Open>,
+    entries: mpsc::Receiver<Entry>,
+    open: Arc<OpenStreams>,
     metrics: Arc<Metrics>,
     time: Time,
 }
 
 impl Ledger {
     pub(super) fn new(store: Arc<Store>, metrics: Arc<Metrics>, time: Time) -> Self {
-        let (notes, receiver) = mpsc::channel(WAITING);
-        let open = Arc::<Open>::default();
-        let teller = Teller {
+        let (entries, receiver) = mpsc::channel(QUEUE);
+        let open = Arc::<OpenStreams>::default();
+        let task = LedgerTask {
             store,
-            notes: receiver,
+            entries: receiver,
             open: Arc::clone(&open),
             metrics: Arc::clone(&metrics),
             time,
         };
         Self {
-            notes,
+            entries,
             open,
             metrics,
-            _teller: AbortOnDropHandle::new(tokio::spawn(teller.run())),
+            _task: AbortOnDropHandle::new(tokio::spawn(task.run())),
         }
     }
 
     /// Makes `used` of what was `reserved` when the bucket was busy since `busy_since`.
-    pub(super) fn settle(&self, bucket: &Arc<Bucket>, busy_since: &str, reserved: u64, used: u64) {
+    pub(super) fn settle(
+        &self,
+        bucket: &Arc<Bucket>,
+        last_full_at: &str,
+        reserved: u64,
+        used: u64,
+    ) {
         match used.cmp(&reserved) {
             std::cmp::Ordering::Equal => {}
             std::cmp::Ordering::Less => self.give_back(GiveBack {
                 key: Arc::clone(&bucket.key),
                 amount: bucket.amount(reserved - used),
-                busy_since: busy_since.to_owned(),
+                last_full_at: last_full_at.to_owned(),
             }),
             std::cmp::Ordering::Greater => {
                 let amount = bucket.amount(used - reserved);
-                self.note(Note::Charge(Arc::clone(&bucket.key), amount));
+                self.push(Entry::Charge(Arc::clone(&bucket.key), amount));
             }
         }
     }
 
     pub(super) fn give_back(&self, what: GiveBack) {
-        self.note(Note::GiveBack(what));
+        self.push(Entry::GiveBack(what));
     }
 
     /// Counts a stream as open in the set `key` from the next renewal on, if it is not yet.
@@ -110,17 +116,17 @@ impl Ledger {
     }
 
     /// Waits until everything that was noted so far is told, or cannot be.
-    pub(super) async fn told(&self) {
-        let (tell, told) = oneshot::channel();
-        if self.notes.send(Note::Told(tell)).await.is_ok() {
+    pub(super) async fn flush(&self) {
+        let (sender, flushed) = oneshot::channel();
+        if self.entries.send(Entry::Flush(sender)).await.is_ok() {
             // Without an answer there is nobody left to tell.
-            let _ = told.await;
+            let _ = flushed.await;
         }
     }
 
-    fn note(&self, note: Note) {
-        if self.notes.try_send(note).is_err() {
-            self.metrics.settlements_lost(1);
+    fn push(&self, entry: Entry) {
+        if self.entries.try_send(entry).is_err() {
+            self.metrics.record_lost_settlements(1);
         }
     }
 }
@@ -143,12 +149,12 @@ impl Drop for Lease {
     fn drop(&mut self) {
         // Before the note, so that it is not renewed after it.
         lock(&self.ledger.open).remove(&self.name);
-        let note = Note::Release(Arc::clone(&self.key), Arc::clone(&self.name));
-        self.ledger.note(note);
+        let entry = Entry::Release(Arc::clone(&self.key), Arc::clone(&self.name));
+        self.ledger.push(entry);
     }
 }
 
-impl Teller {
+impl LedgerTask {
     /// Ends when the ledger is dropped.
     async fn run(mut self) {
         let mut renewal = interval(LEASE / 4);
@@ -156,49 +162,49 @@ impl Teller {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             tokio::select! {
-                count = self.notes.recv_many(&mut batch, BATCH) => {
+                count = self.entries.recv_many(&mut batch, BATCH) => {
                     if count == 0 {
                         return;
                     }
-                    self.tell(&mut batch).await;
+                    self.write(&mut batch).await;
                 }
                 _ = renewal.tick() => self.renew().await,
             }
         }
     }
 
-    async fn tell(&self, batch: &mut Vec<Note>) {
+    async fn write(&self, batch: &mut Vec<Entry>) {
         let mut steps = Steps::new((self.time)());
         let mut count = 0;
         let mut waiting = Vec::new();
-        for note in batch.drain(..) {
-            match note {
-                Note::GiveBack(GiveBack {
+        for entry in batch.drain(..) {
+            match entry {
+                Entry::GiveBack(GiveBack {
                     key,
                     amount,
-                    busy_since,
+                    last_full_at,
                 }) => {
-                    steps.give_back(&key, amount, &busy_since, When::Always);
+                    steps.give_back(&key, amount, &last_full_at, Condition::Always);
                 }
-                Note::Charge(key, amount) => {
+                Entry::Charge(key, amount) => {
                     steps.charge(&key, amount);
                 }
-                Note::Release(key, name) => {
-                    steps.release(&key, &name, When::Always);
+                Entry::Release(key, name) => {
+                    steps.release(&key, &name, Condition::Always);
                 }
-                Note::Told(tell) => {
-                    waiting.push(tell);
+                Entry::Flush(sender) => {
+                    waiting.push(sender);
                     continue;
                 }
             }
             count += 1;
         }
-        if !steps.is_empty() && steps.ask(&self.store).await.is_err() {
-            self.metrics.settlements_lost(count);
+        if !steps.is_empty() && steps.run(&self.store).await.is_err() {
+            self.metrics.record_lost_settlements(count);
         }
-        for tell in waiting {
+        for sender in waiting {
             // Whoever waited may have given up.
-            let _ = tell.send(());
+            let _ = sender.send(());
         }
     }
 
@@ -216,7 +222,7 @@ impl Teller {
             for (name, key) in some {
                 steps.renew(key, name);
             }
-            if steps.ask(&self.store).await.is_err() {
+            if steps.run(&self.store).await.is_err() {
                 // There is another renewal before the leases end.
                 return;
             }
@@ -225,6 +231,6 @@ impl Teller {
 }
 
 /// The map is whole after every statement, so a panic elsewhere leaves nothing half done.
-fn lock(open: &Open) -> MutexGuard<'_, HashMap<Arc<str>, Arc<str>>> {
+fn lock(open: &OpenStreams) -> MutexGuard<'_, HashMap<Arc<str>, Arc<str>>> {
     open.lock().unwrap_or_else(PoisonError::into_inner)
 }

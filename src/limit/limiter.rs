@@ -9,19 +9,19 @@ use governor::clock::{Clock, MonotonicClock};
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 
-use super::local::{Account, Limiter};
-use super::redis::{Shared, Time};
-use super::{Estimate, Opens, Permit, RateLimits, Refused, Settings};
+use super::local::{Account, LocalLimits};
+use super::redis::{RedisLimits, Time};
+use super::{Admission, Estimate, LimitRefusal, Permit, RateLimits, Settings};
 
-/// Asks the shared limits where there are some, and its own [`Limiter`] where there are none or
+/// Asks the shared limits where there are some, and its own [`LocalLimits`] where there are none or
 /// they cannot be asked.
 #[derive(Debug)]
-pub struct Gate<C: Clock = MonotonicClock> {
-    limiter: Limiter<C>,
-    over_replicas: Option<OverReplicas>,
+pub struct Limiter<C: Clock = MonotonicClock> {
+    local: LocalLimits<C>,
+    over_redis: Option<OverRedis>,
 }
 
-/// The state that replicas share, as a [`Gate`] needs it.
+/// The state that replicas share, as a [`Limiter`] needs it.
 #[derive(Debug, Clone)]
 pub struct SharedState {
     pub store: Arc<Store>,
@@ -31,25 +31,25 @@ pub struct SharedState {
 }
 
 #[derive(Debug)]
-struct OverReplicas {
+struct OverRedis {
     state: SharedState,
-    shared: Arc<Shared>,
+    redis: Arc<RedisLimits>,
     /// Whether the last question had no answer, so that a change is logged once.
-    alone: Arc<AtomicBool>,
+    without_store: Arc<AtomicBool>,
 }
 
-impl Gate {
+impl Limiter {
     /// Needs a Tokio runtime where there is a shared state.
     pub fn new(settings: &Settings, state: Option<SharedState>) -> Self {
         Self {
-            limiter: Limiter::new(settings),
-            over_replicas: state.map(|state| OverReplicas::new(state, Arc::new(|| None))),
+            local: LocalLimits::new(settings),
+            over_redis: state.map(|state| OverRedis::new(state, Arc::new(|| None))),
         }
     }
 }
 
-impl<C: Clock + Clone + Send + Sync + 'static> Gate<C> {
-    /// A gate whose time a test moves: this process's by `clock`, and the shared state's, in
+impl<C: Clock + Clone + Send + Sync + 'static> Limiter<C> {
+    /// A limiter whose time a test moves: this process's by `clock`, and the shared state's, in
     /// microseconds, by `time`.
     pub fn with_time(
         settings: &Settings,
@@ -59,79 +59,83 @@ impl<C: Clock + Clone + Send + Sync + 'static> Gate<C> {
     ) -> Self {
         let time = Arc::new(move || Some(time()));
         Self {
-            limiter: Limiter::with_clock(settings, clock),
-            over_replicas: Some(OverReplicas::new(state, time)),
+            local: LocalLimits::with_clock(settings, clock),
+            over_redis: Some(OverRedis::new(state, time)),
         }
     }
 
-    /// The gate for a new configuration; see [`Limiter::succeeded_by`]. Where the store stays, so
+    /// The limiter for a new configuration; see [`LocalLimits::reconfigured`]. Where the store stays, so
     /// does what it was not told yet.
-    pub fn succeeded_by(&self, settings: &Settings, state: Option<SharedState>) -> Self {
-        let before = self.over_replicas.as_ref();
+    pub fn reconfigured(&self, settings: &Settings, state: Option<SharedState>) -> Self {
+        let before = self.over_redis.as_ref();
         Self {
-            limiter: self.limiter.succeeded_by(settings),
-            over_replicas: state.map(|state| match before {
-                Some(before) if Arc::ptr_eq(&before.state.store, &state.store) => OverReplicas {
+            local: self.local.reconfigured(settings),
+            over_redis: state.map(|state| match before {
+                Some(before) if Arc::ptr_eq(&before.state.store, &state.store) => OverRedis {
                     state,
-                    shared: Arc::clone(&before.shared),
-                    alone: Arc::clone(&before.alone),
+                    redis: Arc::clone(&before.redis),
+                    without_store: Arc::clone(&before.without_store),
                 },
-                _ => OverReplicas::new(state, Arc::new(|| None)),
+                _ => OverRedis::new(state, Arc::new(|| None)),
             }),
         }
     }
 
     /// The account of a configured key, by its name.
     pub fn account(&self, name: &str) -> Option<Account<C>> {
-        self.limiter.account(name)
+        self.local.account(name)
     }
 
     /// Streams open on this replica now.
     pub fn open_streams(&self) -> u64 {
-        self.limiter.open_streams()
+        self.local.open_streams()
     }
 
     /// Counts a request against its address alone, because it asks for nothing new or its sender
     /// proved no key, and says where the address stands.
     ///
     /// # Errors
-    /// As [`Limiter::arrive`]; [`crate::model::ErrorCode::Overloaded`] if the shared state cannot
+    /// As [`LocalLimits::admit_address`]; [`crate::model::ErrorCode::Overloaded`] if the shared state cannot
     /// be asked and nobody may pass without it.
-    pub async fn visit(&self, address: IpAddr) -> Result<RateLimits, Refused> {
-        if let Some(replicas) = &self.over_replicas {
-            let rate = self.limiter.address_rate();
-            let answer = replicas.shared.arrive(rate, address).await;
-            if let Some(decided) = replicas.decided(answer)? {
-                return decided;
+    pub async fn admit_address(&self, address: IpAddr) -> Result<RateLimits, LimitRefusal> {
+        if let Some(over_redis) = &self.over_redis {
+            let rate = self.local.address_rate();
+            let answer = over_redis.redis.admit_address(rate, address).await;
+            if let Some(answer) = over_redis.answer_or_fallback(answer)? {
+                return answer;
             }
         }
-        self.limiter.arrive(address).map(|arrival| arrival.limits())
+        self.local
+            .admit_address(address)
+            .map(|address_permit| address_permit.limits())
     }
 
     /// Asks every policy but the token budget. `caller` is `None` where no keys are configured.
     ///
     /// # Errors
-    /// As [`Limiter::arrive`] and [`Limiter::admit`]; [`crate::model::ErrorCode::Overloaded`] if
+    /// As [`LocalLimits::admit_address`] and [`LocalLimits::admit`]; [`crate::model::ErrorCode::Overloaded`] if
     /// the shared state cannot be asked and nobody may pass without it.
     pub async fn admit(
         &self,
         address: IpAddr,
-        caller: Option<&Account<C>>,
-        opens: Opens,
-    ) -> Result<Permit, Refused> {
-        let standing = caller.map(Account::standing);
-        if let Some(replicas) = &self.over_replicas {
-            let asked = replicas
-                .shared
-                .admit(&self.limiter, address, standing, opens);
-            if let Some(decided) = replicas.decided(asked.await)? {
-                return decided;
+        account: Option<&Account<C>>,
+        admission: Admission,
+    ) -> Result<Permit, LimitRefusal> {
+        let counters = account.map(Account::counters);
+        if let Some(over_redis) = &self.over_redis {
+            let answer = over_redis
+                .redis
+                .admit(&self.local, address, counters, admission);
+            if let Some(answer) = over_redis.answer_or_fallback(answer.await)? {
+                return answer;
             }
         }
-        let arrival = self.limiter.arrive(address)?;
-        let mut permit = self.limiter.admit(arrival, caller, opens)?;
-        if let Some(replicas) = &self.over_replicas {
-            replicas.shared.lease_later(&mut permit, standing, opens);
+        let address_permit = self.local.admit_address(address)?;
+        let mut permit = self.local.admit(address_permit, account, admission)?;
+        if let Some(over_redis) = &self.over_redis {
+            over_redis
+                .redis
+                .lease_later(&mut permit, counters, admission);
         }
         Ok(permit)
     }
@@ -140,34 +144,34 @@ impl<C: Clock + Clone + Send + Sync + 'static> Gate<C> {
     /// what it did cost.
     ///
     /// # Errors
-    /// As [`Limiter::reserve`]; [`crate::model::ErrorCode::Overloaded`] if the shared state cannot
+    /// As [`LocalLimits::reserve`]; [`crate::model::ErrorCode::Overloaded`] if the shared state cannot
     /// be asked and nobody may pass without it.
     pub async fn reserve(
         &self,
         mut permit: Permit,
-        caller: Option<&Account<C>>,
+        account: Option<&Account<C>>,
         estimate: Estimate,
-    ) -> Result<Permit, Refused> {
-        let (Some(replicas), Some(standing)) = (&self.over_replicas, caller.map(Account::standing))
+    ) -> Result<Permit, LimitRefusal> {
+        let (Some(over_redis), Some(counters)) = (&self.over_redis, account.map(Account::counters))
         else {
-            return self.limiter.reserve(permit, caller, estimate);
+            return self.local.reserve(permit, account, estimate);
         };
-        let shared = &replicas.shared;
-        let answer = shared.reserve(&mut permit, standing, estimate).await;
-        match replicas.decided(answer) {
+        let redis = &over_redis.redis;
+        let answer = redis.reserve(&mut permit, counters, estimate).await;
+        match over_redis.answer_or_fallback(answer) {
             Ok(Some(Ok(()))) => Ok(permit),
             Ok(Some(Err(refused))) | Err(refused) => {
-                shared.give_back(&mut permit);
+                redis.give_back(&mut permit);
                 // What was admitted by this process alone has something there.
-                self.limiter.undo(permit, Some(standing));
+                self.local.give_back_permit(permit, Some(counters));
                 Err(refused)
             }
             Ok(None) => {
-                let taken = std::mem::take(&mut permit.taken.shared);
-                let reserved = self.limiter.reserve(permit, caller, estimate);
+                let taken = std::mem::take(&mut permit.taken.redis);
+                let reserved = self.local.reserve(permit, account, estimate);
                 if reserved.is_err() {
                     for taken in taken {
-                        shared.ledger.give_back(taken);
+                        redis.ledger.give_back(taken);
                     }
                 }
                 reserved
@@ -179,31 +183,31 @@ impl<C: Clock + Clone + Send + Sync + 'static> Gate<C> {
     /// of its answer may cost, and nobody asked for anything new.
     ///
     /// # Errors
-    /// As [`Gate::admit`] and [`Gate::reserve`].
-    pub async fn take_over(
+    /// As [`Limiter::admit`] and [`Limiter::reserve`].
+    pub async fn admit_takeover(
         &self,
-        caller: Option<&Account<C>>,
+        account: Option<&Account<C>>,
         estimate: Estimate,
-    ) -> Result<Permit, Refused> {
-        let permit = self.limiter.take_over(caller)?;
-        self.reserve(permit, caller, estimate).await
+    ) -> Result<Permit, LimitRefusal> {
+        let permit = self.local.admit_takeover(account)?;
+        self.reserve(permit, account, estimate).await
     }
 
     /// Waits until the shared state was told of every stream that has ended, or cannot be.
-    pub async fn settled(&self) {
-        if let Some(replicas) = &self.over_replicas {
-            replicas.shared.ledger.told().await;
+    pub async fn flush(&self) {
+        if let Some(over_redis) = &self.over_redis {
+            over_redis.redis.ledger.flush().await;
         }
     }
 }
 
-impl OverReplicas {
+impl OverRedis {
     fn new(state: SharedState, time: Time) -> Self {
-        let shared = Shared::new(Arc::clone(&state.store), Arc::clone(&state.metrics), time);
+        let redis = RedisLimits::new(Arc::clone(&state.store), Arc::clone(&state.metrics), time);
         Self {
             state,
-            shared: Arc::new(shared),
-            alone: Arc::default(),
+            redis: Arc::new(redis),
+            without_store: Arc::default(),
         }
     }
 
@@ -211,8 +215,12 @@ impl OverReplicas {
     ///
     /// # Errors
     /// Where it may not.
-    fn decided<T>(&self, answer: Result<T, StoreError>) -> Result<Option<T>, Refused> {
-        let changed = self.alone.swap(answer.is_err(), Ordering::Relaxed) != answer.is_err();
+    fn answer_or_fallback<T>(
+        &self,
+        answer: Result<T, StoreError>,
+    ) -> Result<Option<T>, LimitRefusal> {
+        let changed =
+            self.without_store.swap(answer.is_err(), Ordering::Relaxed) != answer.is_err();
         let error = match answer {
             Ok(answer) => {
                 if changed {
@@ -222,12 +230,14 @@ impl OverReplicas {
             }
             Err(error) => error,
         };
-        self.state.metrics.limited_alone(self.state.deny);
+        self.state
+            .metrics
+            .record_limit_without_store(self.state.deny);
         if self.state.deny {
             if changed {
                 tracing::warn!(%error, "limits cannot be checked; requests are refused");
             }
-            return Err(Refused::without_store());
+            return Err(LimitRefusal::without_store());
         }
         if changed {
             tracing::warn!(%error, "limits are counted by this replica alone");

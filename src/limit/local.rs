@@ -9,92 +9,92 @@ use governor::clock::{Clock, MonotonicClock};
 use crate::model::Rate;
 
 use super::address::Address;
-use super::bucket::SharedLimits;
-use super::budget::Budget;
-use super::cells::{AddressCells, Cells, OneCell};
-use super::permit::{Reservation, Source, Taken, TakenOfAddress};
+use super::bucket::KeyBuckets;
+use super::budget::TokenBudget;
+use super::cells::{AddressCells, Cells, SingleCell};
+use super::permit::{Backend, Reservation, Taken, TakenFromAddress};
 use super::refusal::Policy;
-use super::requests::Requests;
-use super::streams::{OpenStream, Streams};
-use super::{CallerLimits, Estimate, Opens, Permit, RateLimits, Refused, Settings};
+use super::requests::RequestLimit;
+use super::streams::{OpenStream, StreamLimit};
+use super::{Admission, Estimate, KeySettings, LimitRefusal, Permit, RateLimits, Settings};
 
 /// Decides who may pass. `C` is the clock, so that a test can move time.
 #[derive(Debug)]
-pub struct Limiter<C: Clock = MonotonicClock> {
+pub struct LocalLimits<C: Clock = MonotonicClock> {
     clock: C,
-    pub(super) streams: Streams,
-    addresses: Option<Arc<Requests<AddressCells, C>>>,
-    callers: HashMap<String, Account<C>>,
+    pub(super) streams: StreamLimit,
+    addresses: Option<Arc<RequestLimit<AddressCells, C>>>,
+    accounts: HashMap<String, Account<C>>,
 }
 
-/// One configured key's standing with a [`Limiter`]; cheap to clone and kept with the key.
+/// One configured key's standing with a [`LocalLimits`]; cheap to clone and kept with the key.
 #[derive(Debug)]
-pub struct Account<C: Clock = MonotonicClock>(Arc<Standing<C>>);
+pub struct Account<C: Clock = MonotonicClock>(Arc<KeyCounters<C>>);
 
 #[derive(Debug)]
-pub(super) struct Standing<C: Clock> {
-    requests: Option<Arc<Requests<OneCell, C>>>,
-    tokens: Option<Arc<Budget<C>>>,
-    pub(super) streams: Streams,
-    pub(super) shared: SharedLimits,
+pub(super) struct KeyCounters<C: Clock> {
+    requests: Option<Arc<RequestLimit<SingleCell, C>>>,
+    tokens: Option<Arc<TokenBudget<C>>>,
+    pub(super) streams: StreamLimit,
+    pub(super) buckets: KeyBuckets,
 }
 
 /// A request whose address may make it. Dropping it leaves the request counted;
-/// [`Limiter::admit`] and [`Limiter::give_back`] may undo that.
+/// [`LocalLimits::admit`] and [`LocalLimits::give_back`] may undo that.
 #[derive(Debug)]
-pub struct Arrival {
-    taken: Option<TakenOfAddress>,
+pub struct AddressPermit {
+    taken: Option<TakenFromAddress>,
     limits: RateLimits,
 }
 
-impl Limiter {
+impl LocalLimits {
     pub fn new(settings: &Settings) -> Self {
         Self::with_clock(settings, MonotonicClock)
     }
 }
 
-impl<C: Clock + Clone + Send + Sync + 'static> Limiter<C> {
+impl<C: Clock + Clone + Send + Sync + 'static> LocalLimits<C> {
     pub fn with_clock(settings: &Settings, clock: C) -> Self {
-        Self::built(settings, clock, None)
+        Self::build(settings, clock, None)
     }
 
     /// The limiter for a new configuration. Open streams stay counted, for the replica and for
     /// every key whose name stays; a rate that did not change keeps what was used of it.
-    pub fn succeeded_by(&self, settings: &Settings) -> Self {
-        Self::built(settings, self.clock.clone(), Some(self))
+    pub fn reconfigured(&self, settings: &Settings) -> Self {
+        Self::build(settings, self.clock.clone(), Some(self))
     }
 
-    fn built(settings: &Settings, clock: C, before: Option<&Self>) -> Self {
-        let account = |limits: &CallerLimits| {
-            let before = before.and_then(|before| before.callers.get(&limits.name));
+    fn build(settings: &Settings, clock: C, before: Option<&Self>) -> Self {
+        let account = |limits: &KeySettings| {
+            let before = before.and_then(|before| before.accounts.get(&limits.name));
             let before = before.map(|account| &*account.0);
             let requests = before.and_then(|before| before.requests.as_ref());
             let tokens = before.and_then(|before| before.tokens.as_ref());
-            Account(Arc::new(Standing {
+            Account(Arc::new(KeyCounters {
                 requests: limits.requests.map(|rate| {
-                    kept(requests, rate).unwrap_or_else(|| {
-                        Requests::new(rate, |_| OneCell::default(), clock.clone()).into()
+                    unchanged(requests, rate).unwrap_or_else(|| {
+                        RequestLimit::new(rate, |_| SingleCell::default(), clock.clone()).into()
                     })
                 }),
                 tokens: limits.tokens.map(|rate| {
                     let same = tokens.filter(|tokens| tokens.rate() == rate);
                     same.cloned()
-                        .unwrap_or_else(|| Budget::new(rate, clock.clone()).into())
+                        .unwrap_or_else(|| TokenBudget::new(rate, clock.clone()).into())
                 }),
-                streams: Streams::new(limits.streams, before.map(|before| &before.streams)),
-                shared: SharedLimits::of(limits),
+                streams: StreamLimit::new(limits.streams, before.map(|before| &before.streams)),
+                buckets: KeyBuckets::of(limits),
             }))
         };
         let addresses = before.and_then(|before| before.addresses.as_ref());
         Self {
-            streams: Streams::new(settings.streams, before.map(|before| &before.streams)),
+            streams: StreamLimit::new(settings.streams, before.map(|before| &before.streams)),
             addresses: settings.per_address.map(|rate| {
-                let cells = |weight| AddressCells::new(settings.addresses, weight);
-                kept(addresses, rate)
-                    .unwrap_or_else(|| Requests::new(rate, cells, clock.clone()).into())
+                let cells = |interval| AddressCells::new(settings.addresses, interval);
+                unchanged(addresses, rate)
+                    .unwrap_or_else(|| RequestLimit::new(rate, cells, clock.clone()).into())
             }),
-            callers: settings
-                .callers
+            accounts: settings
+                .keys
                 .iter()
                 .map(|limits| (limits.name.clone(), account(limits)))
                 .collect(),
@@ -104,7 +104,7 @@ impl<C: Clock + Clone + Send + Sync + 'static> Limiter<C> {
 
     /// The account of a configured key, by its name.
     pub fn account(&self, name: &str) -> Option<Account<C>> {
-        self.callers.get(name).cloned()
+        self.accounts.get(name).cloned()
     }
 
     /// Takes one of the address's requests, before anything else is known of the request.
@@ -115,19 +115,19 @@ impl<C: Clock + Clone + Send + Sync + 'static> Limiter<C> {
     ///
     /// # Errors
     /// [`crate::model::ErrorCode::RateLimited`], with the time after which the address may go on.
-    pub fn arrive(&self, address: IpAddr) -> Result<Arrival, Refused> {
+    pub fn admit_address(&self, address: IpAddr) -> Result<AddressPermit, LimitRefusal> {
         let Some(requests) = &self.addresses else {
-            return Ok(Arrival {
+            return Ok(AddressPermit {
                 taken: None,
                 limits: RateLimits::default(),
             });
         };
         match requests.take(&Address::from(address)) {
-            Ok((busy_since, status)) => Ok(Arrival {
-                taken: Some(TakenOfAddress::new(address, busy_since)),
+            Ok((last_full_at, status)) => Ok(AddressPermit {
+                taken: Some(TakenFromAddress::new(address, last_full_at)),
                 limits: RateLimits::of(status),
             }),
-            Err((after, status)) => Err(Refused::requests(
+            Err((after, status)) => Err(LimitRefusal::requests(
                 Policy::Address,
                 requests.rate(),
                 after,
@@ -145,18 +145,18 @@ impl<C: Clock + Clone + Send + Sync + 'static> Limiter<C> {
     /// address has its request back then.
     pub fn admit(
         &self,
-        arrival: Arrival,
-        caller: Option<&Account<C>>,
-        opens: Opens,
-    ) -> Result<Permit, Refused> {
-        match self.ask(caller.map(Account::standing), opens) {
+        address_permit: AddressPermit,
+        account: Option<&Account<C>>,
+        admission: Admission,
+    ) -> Result<Permit, LimitRefusal> {
+        match self.admit_key(account.map(Account::counters), admission) {
             Ok(mut permit) => {
-                permit.limits = permit.limits.or(arrival.limits);
-                permit.taken.address = arrival.taken;
+                permit.limits = permit.limits.or(address_permit.limits);
+                permit.taken.address = address_permit.taken;
                 Ok(permit)
             }
             Err(mut refused) => {
-                refused.limits = refused.limits.or(self.give_back(arrival));
+                refused.limits = refused.limits.or(self.give_back(address_permit));
                 Err(refused)
             }
         }
@@ -165,11 +165,11 @@ impl<C: Clock + Clone + Send + Sync + 'static> Limiter<C> {
     /// Counts a stream as open that was let in elsewhere.
     ///
     /// # Errors
-    /// As [`Limiter::admit`], but for the requests.
-    pub fn take_over(&self, caller: Option<&Account<C>>) -> Result<Permit, Refused> {
-        let caller = caller.map(Account::standing);
+    /// As [`LocalLimits::admit`], but for the requests.
+    pub fn admit_takeover(&self, account: Option<&Account<C>>) -> Result<Permit, LimitRefusal> {
+        let account = account.map(Account::counters);
         Ok(Permit {
-            _streams: self.open(caller, RateLimits::default)?,
+            _streams: self.open_streams_of(account, RateLimits::default)?,
             ..Permit::default()
         })
     }
@@ -184,23 +184,23 @@ impl<C: Clock + Clone + Send + Sync + 'static> Limiter<C> {
     pub fn reserve(
         &self,
         mut permit: Permit,
-        caller: Option<&Account<C>>,
+        account: Option<&Account<C>>,
         estimate: Estimate,
-    ) -> Result<Permit, Refused> {
-        let caller = caller.map(Account::standing);
-        let Some(budget) = caller.and_then(|caller| caller.tokens.as_ref()) else {
+    ) -> Result<Permit, LimitRefusal> {
+        let account = account.map(Account::counters);
+        let Some(budget) = account.and_then(|account| account.tokens.as_ref()) else {
             return Ok(permit);
         };
         let limit = budget.rate().amount;
         let Some(reserved) = estimate.reserved(limit) else {
-            let limits = self.undo(permit, caller);
-            return Err(Refused::too_many_tokens(&estimate, limit, limits));
+            let limits = self.give_back_permit(permit, account);
+            return Err(LimitRefusal::too_many_tokens(&estimate, limit, limits));
         };
         match budget.take(reserved) {
-            Ok((busy_since, status)) => {
+            Ok((last_full_at, status)) => {
                 permit.limits.tokens = Some(status);
                 permit.tokens = Some(Reservation {
-                    from: Source::Local(Arc::clone(budget) as _, busy_since),
+                    backend: Backend::Local(Arc::clone(budget) as _, last_full_at),
                     estimate,
                     reserved,
                     used: 0,
@@ -208,17 +208,17 @@ impl<C: Clock + Clone + Send + Sync + 'static> Limiter<C> {
                 Ok(permit)
             }
             Err((after, status)) => {
-                let mut limits = self.undo(permit, caller);
+                let mut limits = self.give_back_permit(permit, account);
                 limits.tokens = Some(status);
-                Err(Refused::tokens(budget.rate(), after, limits))
+                Err(LimitRefusal::tokens(budget.rate(), after, limits))
             }
         }
     }
 
     /// Gives the address its request back, for a refusal that is nobody's doing, and says where
     /// the address stands now. What has come back to it by itself meanwhile is not given twice.
-    pub fn give_back(&self, arrival: Arrival) -> RateLimits {
-        self.give_back_to_address(arrival.taken)
+    pub fn give_back(&self, address_permit: AddressPermit) -> RateLimits {
+        self.give_back_to_address(address_permit.taken)
     }
 
     /// Streams open now.
@@ -239,14 +239,18 @@ impl<C: Clock + Clone + Send + Sync + 'static> Limiter<C> {
     }
 
     /// Gives back what was taken in this process, and says where its holder stands now.
-    pub(super) fn undo(&self, mut permit: Permit, caller: Option<&Standing<C>>) -> RateLimits {
+    pub(super) fn give_back_permit(
+        &self,
+        mut permit: Permit,
+        account: Option<&KeyCounters<C>>,
+    ) -> RateLimits {
         let Taken {
             address, request, ..
         } = std::mem::take(&mut permit.taken);
-        let requests = caller.and_then(|caller| caller.requests.as_ref());
+        let requests = account.and_then(|account| account.requests.as_ref());
         let own = match (requests, request) {
-            (Some(requests), Some(busy_since)) => {
-                requests.give_back(&(), busy_since);
+            (Some(requests), Some(last_full_at)) => {
+                requests.give_back(&(), last_full_at);
                 RateLimits::of(requests.status(&()))
             }
             _ => RateLimits::default(),
@@ -254,10 +258,10 @@ impl<C: Clock + Clone + Send + Sync + 'static> Limiter<C> {
         own.or(self.give_back_to_address(address)).or(permit.limits)
     }
 
-    fn give_back_to_address(&self, taken: Option<TakenOfAddress>) -> RateLimits {
+    fn give_back_to_address(&self, taken: Option<TakenFromAddress>) -> RateLimits {
         match (&self.addresses, taken) {
             (Some(requests), Some(taken)) => {
-                requests.give_back(&taken.address, taken.busy_since);
+                requests.give_back(&taken.address, taken.last_full_at);
                 RateLimits::of(requests.status(&taken.address))
             }
             _ => RateLimits::default(),
@@ -266,37 +270,41 @@ impl<C: Clock + Clone + Send + Sync + 'static> Limiter<C> {
 
     /// One more stream, of this replica and of the caller. Who is refused is told where the caller
     /// stands.
-    fn open(
+    fn open_streams_of(
         &self,
-        caller: Option<&Standing<C>>,
-        standing: impl Fn() -> RateLimits,
-    ) -> Result<[Option<OpenStream>; 2], Refused> {
-        let open = |policy, streams: &Streams| {
-            let opened = streams.open_one();
-            opened.map_err(|limit| Refused::streams(policy, limit, standing()))
+        account: Option<&KeyCounters<C>>,
+        limits: impl Fn() -> RateLimits,
+    ) -> Result<[Option<OpenStream>; 2], LimitRefusal> {
+        let open = |policy, streams: &StreamLimit| {
+            let opened = streams.take();
+            opened.map_err(|limit| LimitRefusal::streams(policy, limit, limits()))
         };
-        let caller = caller.map(|caller| (Policy::Caller, &caller.streams));
+        let account = account.map(|account| (Policy::Caller, &account.streams));
         Ok([
             Some(open(Policy::Replica, &self.streams)?),
-            caller.map(|(policy, own)| open(policy, own)).transpose()?,
+            account.map(|(policy, own)| open(policy, own)).transpose()?,
         ])
     }
 
     /// Everything but the address's policy. The caller's request is taken last, so that only
     /// streams have to be given back, which dropping does.
-    fn ask(&self, caller: Option<&Standing<C>>, opens: Opens) -> Result<Permit, Refused> {
-        let requests = caller.and_then(|caller| caller.requests.as_ref());
-        let tokens = caller.and_then(|caller| caller.tokens.as_ref());
+    fn admit_key(
+        &self,
+        account: Option<&KeyCounters<C>>,
+        admission: Admission,
+    ) -> Result<Permit, LimitRefusal> {
+        let requests = account.and_then(|account| account.requests.as_ref());
+        let tokens = account.and_then(|account| account.tokens.as_ref());
         let tokens = tokens.map(|tokens| tokens.status());
-        let streams = match opens {
-            Opens::Stream => {
+        let streams = match admission {
+            Admission::Stream => {
                 let requests = || requests.map(|requests| requests.status(&()));
-                self.open(caller, || RateLimits {
+                self.open_streams_of(account, || RateLimits {
                     requests: requests(),
                     tokens,
                 })?
             }
-            Opens::Nothing => [None, None],
+            Admission::Request => [None, None],
         };
         let taken = requests.map(|requests| {
             requests.take(&()).map_err(|(after, status)| {
@@ -305,7 +313,7 @@ impl<C: Clock + Clone + Send + Sync + 'static> Limiter<C> {
                     requests: requests_now,
                     tokens,
                 };
-                Refused::requests(Policy::Caller, requests.rate(), after, limits)
+                LimitRefusal::requests(Policy::Caller, requests.rate(), after, limits)
             })
         });
         let (request, status) = taken.transpose()?.unzip();
@@ -325,10 +333,10 @@ impl<C: Clock + Clone + Send + Sync + 'static> Limiter<C> {
 }
 
 /// The limit that was there before, if its rate is still the same.
-fn kept<S: Cells, C: Clock>(
-    before: Option<&Arc<Requests<S, C>>>,
+fn unchanged<S: Cells, C: Clock>(
+    before: Option<&Arc<RequestLimit<S, C>>>,
     rate: Rate,
-) -> Option<Arc<Requests<S, C>>> {
+) -> Option<Arc<RequestLimit<S, C>>> {
     before.filter(|before| before.rate() == rate).cloned()
 }
 
@@ -338,7 +346,7 @@ impl<C: Clock> Account<C> {
         self.0.streams.open()
     }
 
-    pub(super) fn standing(&self) -> &Standing<C> {
+    pub(super) fn counters(&self) -> &KeyCounters<C> {
         &self.0
     }
 }
@@ -349,7 +357,7 @@ impl<C: Clock> Clone for Account<C> {
     }
 }
 
-impl Arrival {
+impl AddressPermit {
     /// Where the address stands, for an answer that knows no caller.
     pub fn limits(&self) -> RateLimits {
         self.limits

@@ -1,12 +1,12 @@
 //! How much one caller, one address and this replica may do: requests and tokens per time, and open
 //! streams; in one process, or over all replicas that share a state.
 //!
-//! A request passes in two steps. [`Gate::admit`] asks every policy that needs to know no more than
+//! A request passes in two steps. [`Limiter::admit`] asks every policy that needs to know no more than
 //! who asks, and gives a [`Permit`] that is kept as long as the answer runs. Once the request is
-//! read, [`Gate::reserve`] takes what its answer may cost of the key's tokens, and
+//! read, [`Limiter::reserve`] takes what its answer may cost of the key's tokens, and
 //! [`Permit::settle`] says at the end what it did cost. A refusal by one policy uses up nothing of
 //! another: what was taken before it is given back. A request that is refused for want of a key
-//! stays counted against its address, see [`Gate::visit`], and leaves no other trace.
+//! stays counted against its address, see [`Limiter::admit_address`], and leaves no other trace.
 //!
 //! | policy | counts | over replicas | refusal |
 //! |---|---|---|---|
@@ -18,7 +18,7 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | `gate` | who decides: this process, or all replicas together, and what happens without the store |
+//! | `limiter` | who decides: this process, or all replicas together, and what happens without the store |
 //! | `limiter` | this process's limits; never waits |
 //! | `requests`, `cells` | requests per time by `governor`, and what is remembered of them |
 //! | `budget`, `estimate` | tokens per time, with debt; what a request may cost |
@@ -33,10 +33,10 @@
 //! with a full bucket can see nearly twice the rate.
 //!
 //! **Memory** is bounded: keys are those of the configuration, and of addresses no more than
-//! [`Settings::addresses`] are remembered. See [`Limiter::arrive`] for what happens beyond. In the
+//! [`Settings::addresses`] are remembered. See [`LocalLimits::admit_address`] for what happens beyond. In the
 //! shared state, whatever is full again is forgotten by itself.
 //!
-//! Callers are held by name, so that a gate for a new configuration can take over the counts of the
+//! Callers are held by name, so that a limiter for a new configuration can take over the counts of the
 //! names that it shares with the old one.
 
 mod address;
@@ -58,10 +58,10 @@ mod streams;
 use crate::model::Rate;
 
 pub use estimate::Estimate;
-pub use limiter::{Gate, SharedState};
-pub use local::{Account, Arrival, Limiter};
+pub use limiter::{Limiter, SharedState};
+pub use local::{Account, AddressPermit, LocalLimits};
 pub use permit::Permit;
-pub use refusal::Refused;
+pub use refusal::LimitRefusal;
 pub use status::{RateLimitStatus, RateLimits};
 
 /// What is limited, and how much.
@@ -74,12 +74,12 @@ pub struct Settings {
     /// How many addresses are remembered at most.
     pub addresses: usize,
     /// The configured keys. Of two with the same name the last one holds.
-    pub callers: Vec<CallerLimits>,
+    pub keys: Vec<KeySettings>,
 }
 
 /// The limits of one configured key; `None` is no limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CallerLimits {
+pub struct KeySettings {
     pub name: String,
     pub requests: Option<Rate>,
     pub tokens: Option<Rate>,
@@ -89,9 +89,9 @@ pub struct CallerLimits {
 
 /// Whether what is admitted holds a stream open, or is answered at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Opens {
+pub enum Admission {
     Stream,
-    Nothing,
+    Request,
 }
 
 impl Default for Settings {
@@ -100,7 +100,7 @@ impl Default for Settings {
             streams: None,
             per_address: None,
             addresses: 100_000,
-            callers: Vec::new(),
+            keys: Vec::new(),
         }
     }
 }

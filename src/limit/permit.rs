@@ -28,25 +28,25 @@ pub struct Permit {
 /// What a later refusal gives back.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
-    pub(super) address: Option<TakenOfAddress>,
+    pub(super) address: Option<TakenFromAddress>,
     /// Of the caller's requests: when their cell was busy since.
     pub(super) request: Option<Nanos>,
     /// The same in the shared state.
-    pub(super) shared: Vec<GiveBack>,
+    pub(super) redis: Vec<GiveBack>,
 }
 
 /// One request of an address, and what it takes to give it back.
 #[derive(Debug)]
-pub(super) struct TakenOfAddress {
+pub(super) struct TakenFromAddress {
     pub(super) address: Address,
-    pub(super) busy_since: Nanos,
+    pub(super) last_full_at: Nanos,
 }
 
 /// Tokens that were taken before anybody knew how many it will be. Those that were not used come
 /// back when this is dropped.
 #[derive(Debug)]
 pub(super) struct Reservation {
-    pub(super) from: Source,
+    pub(super) backend: Backend,
     pub(super) estimate: Estimate,
     pub(super) reserved: u64,
     pub(super) used: u64,
@@ -54,9 +54,9 @@ pub(super) struct Reservation {
 
 /// The budget, and when it was busy since.
 #[derive(Debug)]
-pub(super) enum Source {
+pub(super) enum Backend {
     Local(Arc<dyn Settle>, Nanos),
-    Shared(Arc<Ledger>, Arc<Bucket>, String),
+    Redis(Arc<Ledger>, Arc<Bucket>, String),
 }
 
 impl Permit {
@@ -74,23 +74,23 @@ impl Permit {
     }
 }
 
-impl TakenOfAddress {
-    pub(super) fn new(address: IpAddr, busy_since: Nanos) -> Self {
+impl TakenFromAddress {
+    pub(super) fn new(address: IpAddr, last_full_at: Nanos) -> Self {
         Self {
             address: Address::from(address),
-            busy_since,
+            last_full_at,
         }
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        match &self.from {
-            Source::Local(budget, busy_since) => {
-                budget.settle(*busy_since, self.reserved, self.used);
+        match &self.backend {
+            Backend::Local(budget, last_full_at) => {
+                budget.settle(*last_full_at, self.reserved, self.used);
             }
-            Source::Shared(ledger, bucket, busy_since) => {
-                ledger.settle(bucket, busy_since, self.reserved, self.used);
+            Backend::Redis(ledger, bucket, last_full_at) => {
+                ledger.settle(bucket, last_full_at, self.reserved, self.used);
             }
         }
     }

@@ -12,20 +12,20 @@ use crate::metrics::Metrics;
 use crate::model::Rate;
 use crate::store::{Store, StoreError};
 
-use super::bucket::{Bucket, GiveBack, SharedLimits};
+use super::bucket::{Bucket, GiveBack, KeyBuckets};
 use super::ledger::{Ledger, stream_name};
-use super::local::{Limiter, Standing};
-use super::permit::{Reservation, Source, Taken};
+use super::local::{KeyCounters, LocalLimits};
+use super::permit::{Backend, Reservation, Taken};
 use super::refusal::Policy;
-use super::script::{Outcome, Steps, When};
+use super::script::{Condition, Reply, Steps};
 use super::streams::OpenStream;
-use super::{Estimate, Opens, Permit, RateLimits, Refused};
+use super::{Admission, Estimate, LimitRefusal, Permit, RateLimits};
 
 /// The time in microseconds; `None` for the server's own, which all replicas share.
 pub(super) type Time = Arc<dyn Fn() -> Option<u64> + Send + Sync>;
 
 /// The connection to the shared limits.
-pub(super) struct Shared {
+pub(super) struct RedisLimits {
     pub(super) store: Arc<Store>,
     pub(super) ledger: Arc<Ledger>,
     time: Time,
@@ -35,14 +35,14 @@ pub(super) struct Shared {
 
 /// Where the steps for each policy are among those that are asked.
 #[derive(Debug, Default)]
-struct Asked {
+struct StepIndexes {
     address: Option<(Bucket, usize)>,
     streams: Option<usize>,
     requests: Option<usize>,
     tokens: Option<usize>,
 }
 
-impl Shared {
+impl RedisLimits {
     pub(super) fn new(store: Arc<Store>, metrics: Arc<Metrics>, time: Time) -> Self {
         Self {
             ledger: Arc::new(Ledger::new(Arc::clone(&store), metrics, Arc::clone(&time))),
@@ -54,20 +54,20 @@ impl Shared {
     }
 
     /// Takes one of an address's requests, and says where it stands.
-    pub(super) async fn arrive(
+    pub(super) async fn admit_address(
         &self,
         rate: Option<Rate>,
         address: IpAddr,
-    ) -> Result<Result<RateLimits, Refused>, StoreError> {
+    ) -> Result<Result<RateLimits, LimitRefusal>, StoreError> {
         let Some(rate) = rate else {
             return Ok(Ok(RateLimits::default()));
         };
         let bucket = Bucket::of_address(address, rate);
         let mut steps = Steps::new((self.time)());
         let step = bucket.take(&mut steps, 1);
-        let outcome = steps.ask(&self.store).await?;
-        let limits = RateLimits::of(bucket.status(&outcome, step));
-        Ok(match outcome.refused {
+        let reply = steps.run(&self.store).await?;
+        let limits = RateLimits::of(bucket.status(&reply, step));
+        Ok(match reply.refused {
             None => Ok(limits),
             Some((_, after)) => Err(refused_requests(Policy::Address, rate, after, limits)),
         })
@@ -77,59 +77,59 @@ impl Shared {
     /// streams of this replica are this process's own.
     pub(super) async fn admit<C>(
         &self,
-        limiter: &Limiter<C>,
+        local: &LocalLimits<C>,
         address: IpAddr,
-        caller: Option<&Standing<C>>,
-        opens: Opens,
-    ) -> Result<Result<Permit, Refused>, StoreError>
+        account: Option<&KeyCounters<C>>,
+        admission: Admission,
+    ) -> Result<Result<Permit, LimitRefusal>, StoreError>
     where
         C: Clock + Clone + Send + Sync + 'static,
     {
-        let own = match opens {
-            Opens::Stream => match limiter.streams.open_one() {
+        let own = match admission {
+            Admission::Stream => match local.streams.take() {
                 Ok(stream) => Some(stream),
-                Err(limit) => return self.overloaded(limit, caller).await.map(Err),
+                Err(limit) => return self.overloaded(limit, account).await.map(Err),
             },
-            Opens::Nothing => None,
+            Admission::Request => None,
         };
-        let limits = caller.map(|caller| &caller.shared);
+        let buckets = account.map(|account| &account.buckets);
         let name = stream_name(self.replica);
         let mut steps = Steps::new((self.time)());
-        let mut asked = Asked::default();
-        if let Some(rate) = limiter.address_rate() {
+        let mut indexes = StepIndexes::default();
+        if let Some(rate) = local.address_rate() {
             let bucket = Bucket::of_address(address, rate);
             let step = bucket.take(&mut steps, 1);
-            asked.address = Some((bucket, step));
+            indexes.address = Some((bucket, step));
         }
-        if let Some(limits) = limits {
-            if let (Some((key, limit)), Opens::Stream) = (&limits.streams, opens) {
-                asked.streams = Some(steps.lease(key, &name, *limit));
+        if let Some(limits) = buckets {
+            if let (Some((key, limit)), Admission::Stream) = (&limits.streams, admission) {
+                indexes.streams = Some(steps.lease(key, &name, *limit));
             }
             let requests = limits.requests.as_ref();
-            asked.requests = requests.map(|requests| requests.take(&mut steps, 1));
+            indexes.requests = requests.map(|requests| requests.take(&mut steps, 1));
             let tokens = limits.tokens.as_ref();
-            asked.tokens = tokens.map(|tokens| steps.look(&tokens.key));
+            indexes.tokens = tokens.map(|tokens| steps.get(&tokens.key));
         }
-        let outcome = if steps.is_empty() {
-            Outcome::default()
+        let reply = if steps.is_empty() {
+            Reply::default()
         } else {
-            steps.ask(&self.store).await?
+            steps.run(&self.store).await?
         };
-        let standing = asked.standing(limits, &outcome);
-        if let Some((step, after)) = outcome.refused {
-            return Ok(Err(asked.refusal(limits, step, after, standing)));
+        let limits = indexes.limits(buckets, &reply);
+        if let Some((step, after)) = reply.refused {
+            return Ok(Err(indexes.refusal(buckets, step, after, limits)));
         }
         let mut permit = Permit {
-            limits: standing,
+            limits,
             taken: Taken {
-                shared: asked.taken(limits, &outcome),
+                redis: indexes.taken(buckets, &reply),
                 ..Taken::default()
             },
-            _streams: [own, caller.and_then(|caller| counted(caller, opens))],
+            _streams: [own, account.and_then(|account| counted(account, admission))],
             ..Permit::default()
         };
-        if asked.streams.is_some() {
-            self.lease(&mut permit, caller, name);
+        if indexes.streams.is_some() {
+            self.lease(&mut permit, account, name);
         }
         Ok(Ok(permit))
     }
@@ -138,11 +138,11 @@ impl Shared {
     pub(super) fn lease_later<C: Clock>(
         &self,
         permit: &mut Permit,
-        caller: Option<&Standing<C>>,
-        opens: Opens,
+        account: Option<&KeyCounters<C>>,
+        admission: Admission,
     ) {
-        if opens == Opens::Stream {
-            self.lease(permit, caller, stream_name(self.replica));
+        if admission == Admission::Stream {
+            self.lease(permit, account, stream_name(self.replica));
         }
     }
 
@@ -151,30 +151,30 @@ impl Shared {
     pub(super) async fn reserve<C: Clock>(
         &self,
         permit: &mut Permit,
-        caller: &Standing<C>,
+        account: &KeyCounters<C>,
         estimate: Estimate,
-    ) -> Result<Result<(), Refused>, StoreError> {
-        let Some(bucket) = &caller.shared.tokens else {
+    ) -> Result<Result<(), LimitRefusal>, StoreError> {
+        let Some(bucket) = &account.buckets.tokens else {
             return Ok(Ok(()));
         };
         let limit = bucket.rate.amount;
         let reserved = estimate.reserved(limit);
         let mut steps = Steps::new((self.time)());
         // Where no waiting helps, there is nothing to ask of the budget.
-        let (step, when) = match reserved {
-            Some(reserved) => (bucket.take(&mut steps, reserved), When::Refused),
-            None => (steps.look(&bucket.key), When::Always),
+        let (step, condition) = match reserved {
+            Some(reserved) => (bucket.take(&mut steps, reserved), Condition::IfRefused),
+            None => (steps.get(&bucket.key), Condition::Always),
         };
-        let requests = undo(&mut steps, permit, &caller.shared, when);
-        let outcome = steps.ask(&self.store).await?;
-        let status = bucket.status(&outcome, step);
-        if let (Some(reserved), None) = (reserved, outcome.refused) {
+        let requests = give_back_steps(&mut steps, permit, &account.buckets, condition);
+        let reply = steps.run(&self.store).await?;
+        let status = bucket.status(&reply, step);
+        if let (Some(reserved), None) = (reserved, reply.refused) {
             permit.limits.tokens = Some(status);
             permit.tokens = Some(Reservation {
-                from: Source::Shared(
+                backend: Backend::Redis(
                     Arc::clone(&self.ledger),
                     Arc::clone(bucket),
-                    outcome.busy_since(step),
+                    reply.last_full_at(step),
                 ),
                 estimate,
                 reserved,
@@ -182,27 +182,32 @@ impl Shared {
             });
             return Ok(Ok(()));
         }
-        permit.taken.shared.clear();
-        let requests = requests.map(|(requests, step)| requests.status(&outcome, step));
+        permit.taken.redis.clear();
+        let requests = requests.map(|(requests, step)| requests.status(&reply, step));
         let limits = RateLimits {
             requests: requests.or(permit.limits.requests),
             tokens: Some(status),
         };
-        Ok(Err(match outcome.refused {
-            Some((_, after)) => Refused::tokens(bucket.rate, after, limits),
-            None => Refused::too_many_tokens(&estimate, limit, limits),
+        Ok(Err(match reply.refused {
+            Some((_, after)) => LimitRefusal::tokens(bucket.rate, after, limits),
+            None => LimitRefusal::too_many_tokens(&estimate, limit, limits),
         }))
     }
 
     /// Leaves a note to give back what a permit took in the shared state.
     pub(super) fn give_back(&self, permit: &mut Permit) {
-        for taken in permit.taken.shared.drain(..) {
+        for taken in permit.taken.redis.drain(..) {
             self.ledger.give_back(taken);
         }
     }
 
-    fn lease<C: Clock>(&self, permit: &mut Permit, caller: Option<&Standing<C>>, name: Arc<str>) {
-        let streams = caller.and_then(|caller| caller.shared.streams.as_ref());
+    fn lease<C: Clock>(
+        &self,
+        permit: &mut Permit,
+        account: Option<&KeyCounters<C>>,
+        name: Arc<str>,
+    ) {
+        let streams = account.and_then(|account| account.buckets.streams.as_ref());
         permit.lease = streams.map(|(key, _)| self.ledger.lease(Arc::clone(key), name));
     }
 
@@ -210,76 +215,76 @@ impl Shared {
     async fn overloaded<C: Clock>(
         &self,
         limit: u64,
-        caller: Option<&Standing<C>>,
-    ) -> Result<Refused, StoreError> {
-        let limits = caller.map(|caller| &caller.shared);
+        account: Option<&KeyCounters<C>>,
+    ) -> Result<LimitRefusal, StoreError> {
+        let buckets = account.map(|account| &account.buckets);
         let mut steps = Steps::new((self.time)());
-        let mut asked = Asked::default();
-        if let Some(limits) = limits {
-            let mut look = |bucket: &Bucket| steps.look(&bucket.key);
-            asked.requests = limits.requests.as_ref().map(&mut look);
-            asked.tokens = limits.tokens.as_deref().map(&mut look);
+        let mut indexes = StepIndexes::default();
+        if let Some(limits) = buckets {
+            let mut get = |bucket: &Bucket| steps.get(&bucket.key);
+            indexes.requests = limits.requests.as_ref().map(&mut get);
+            indexes.tokens = limits.tokens.as_deref().map(&mut get);
         }
-        let outcome = if steps.is_empty() {
-            Outcome::default()
+        let reply = if steps.is_empty() {
+            Reply::default()
         } else {
-            steps.ask(&self.store).await?
+            steps.run(&self.store).await?
         };
-        let standing = asked.standing(limits, &outcome);
-        Ok(Refused::streams(Policy::Replica, limit, standing))
+        let limits = indexes.limits(buckets, &reply);
+        Ok(LimitRefusal::streams(Policy::Replica, limit, limits))
     }
 }
 
-impl Asked {
+impl StepIndexes {
     /// Where the caller stands, or its address if the caller has no limit of its own.
-    fn standing(&self, limits: Option<&SharedLimits>, outcome: &Outcome) -> RateLimits {
-        let requests = limits.and_then(|limits| limits.requests.as_ref());
-        let tokens = limits.and_then(|limits| limits.tokens.as_ref());
+    fn limits(&self, buckets: Option<&KeyBuckets>, reply: &Reply) -> RateLimits {
+        let requests = buckets.and_then(|buckets| buckets.requests.as_ref());
+        let tokens = buckets.and_then(|buckets| buckets.tokens.as_ref());
         let address = self.address.as_ref();
         let own = RateLimits {
             requests: requests
                 .zip(self.requests)
-                .map(|(requests, step)| requests.status(outcome, step)),
+                .map(|(requests, step)| requests.status(reply, step)),
             tokens: tokens
                 .zip(self.tokens)
-                .map(|(tokens, step)| tokens.status(outcome, step)),
+                .map(|(tokens, step)| tokens.status(reply, step)),
         };
         own.or(RateLimits {
-            requests: address.map(|(bucket, step)| bucket.status(outcome, *step)),
+            requests: address.map(|(bucket, step)| bucket.status(reply, *step)),
             tokens: None,
         })
     }
 
     fn refusal(
         &self,
-        limits: Option<&SharedLimits>,
+        buckets: Option<&KeyBuckets>,
         step: usize,
         after: Duration,
-        standing: RateLimits,
-    ) -> Refused {
+        limits: RateLimits,
+    ) -> LimitRefusal {
         if let Some((bucket, _)) = self.address.as_ref().filter(|(_, at)| *at == step) {
-            return refused_requests(Policy::Address, bucket.rate, after, standing);
+            return refused_requests(Policy::Address, bucket.rate, after, limits);
         }
-        let streams = limits.and_then(|limits| limits.streams.as_ref());
+        let streams = buckets.and_then(|buckets| buckets.streams.as_ref());
         if let Some((_, limit)) = streams.filter(|_| self.streams == Some(step)) {
-            return Refused::streams(Policy::Caller, *limit, standing);
+            return LimitRefusal::streams(Policy::Caller, *limit, limits);
         }
-        let requests = limits.and_then(|limits| limits.requests.as_ref());
+        let requests = buckets.and_then(|buckets| buckets.requests.as_ref());
         match requests {
-            Some(requests) => refused_requests(Policy::Caller, requests.rate, after, standing),
+            Some(requests) => refused_requests(Policy::Caller, requests.rate, after, limits),
             // Not reached: no other step can refuse.
-            None => Refused::without_store(),
+            None => LimitRefusal::without_store(),
         }
     }
 
-    fn taken(&self, limits: Option<&SharedLimits>, outcome: &Outcome) -> Vec<GiveBack> {
+    fn taken(&self, limits: Option<&KeyBuckets>, reply: &Reply) -> Vec<GiveBack> {
         let requests = limits.and_then(|limits| limits.requests.as_ref());
         let requests = requests.zip(self.requests);
         let address = self.address.as_ref();
         let taken = |(bucket, step): (&Bucket, usize)| GiveBack {
             key: Arc::clone(&bucket.key),
             amount: bucket.amount(1),
-            busy_since: outcome.busy_since(step),
+            last_full_at: reply.last_full_at(step),
         };
         address
             .map(|(bucket, step)| (bucket, *step))
@@ -290,27 +295,32 @@ impl Asked {
     }
 }
 
-fn refused_requests(policy: Policy, rate: Rate, after: Duration, limits: RateLimits) -> Refused {
+fn refused_requests(
+    policy: Policy,
+    rate: Rate,
+    after: Duration,
+    limits: RateLimits,
+) -> LimitRefusal {
     let mut limits = limits;
     if let Some(requests) = &mut limits.requests {
         requests.remaining = 0;
     }
-    Refused::requests(policy, rate, after, limits)
+    LimitRefusal::requests(policy, rate, after, limits)
 }
 
 /// The steps that give back what a permit took; which of them are the caller's own requests.
-fn undo<'c>(
+fn give_back_steps<'c>(
     steps: &mut Steps,
     permit: &Permit,
-    limits: &'c SharedLimits,
-    when: When,
+    limits: &'c KeyBuckets,
+    condition: Condition,
 ) -> Option<(&'c Bucket, usize)> {
     if let Some((key, name)) = permit.lease.as_ref().map(|lease| lease.entry()) {
-        steps.release(key, name, when);
+        steps.release(key, name, condition);
     }
     let mut own = None;
-    for taken in &permit.taken.shared {
-        let step = steps.give_back(&taken.key, taken.amount, &taken.busy_since, when);
+    for taken in &permit.taken.redis {
+        let step = steps.give_back(&taken.key, taken.amount, &taken.last_full_at, condition);
         let requests = limits.requests.as_ref();
         own = own.or(requests
             .filter(|requests| requests.key == taken.key)
@@ -320,13 +330,13 @@ fn undo<'c>(
 }
 
 /// One more stream of the caller's on this replica, for the time when it has to count alone.
-fn counted<C: Clock>(caller: &Standing<C>, opens: Opens) -> Option<OpenStream> {
-    (opens == Opens::Stream).then(|| caller.streams.open_anyway())
+fn counted<C: Clock>(account: &KeyCounters<C>, admission: Admission) -> Option<OpenStream> {
+    (admission == Admission::Stream).then(|| account.streams.take_unchecked())
 }
 
-impl fmt::Debug for Shared {
+impl fmt::Debug for RedisLimits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared")
+        f.debug_struct("RedisLimits")
             .field("store", &self.store)
             .finish_non_exhaustive()
     }

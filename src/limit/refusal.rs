@@ -8,7 +8,7 @@ use super::{Estimate, RateLimits};
 
 /// A refusal by one policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
+pub struct LimitRefusal {
     /// Names the policy and its number, and when to come again.
     pub error: Error,
     /// Where the sender stands, for the headers.
@@ -28,7 +28,7 @@ const STREAM_RETRY: Duration = Duration::from_secs(1);
 /// The store is asked again so often.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 
-impl Refused {
+impl LimitRefusal {
     pub(super) fn requests(
         policy: Policy,
         rate: Rate,
@@ -42,7 +42,7 @@ impl Refused {
         };
         let message = format!(
             "{} may make {} {requests} {}",
-            policy.who(),
+            policy.subject(),
             rate.amount,
             period(rate.per)
         );
@@ -55,7 +55,7 @@ impl Refused {
     pub(super) fn tokens(rate: Rate, after: Duration, limits: RateLimits) -> Self {
         let message = format!(
             "{} may use {} tokens {}",
-            Policy::Caller.who(),
+            Policy::Caller.subject(),
             rate.amount,
             period(rate.per)
         );
@@ -73,7 +73,7 @@ impl Refused {
             estimate
                 .output
                 .map_or_else(String::new, |output| format!(" and asks for {output} more")),
-            Policy::Caller.who(),
+            Policy::Caller.subject(),
         );
         let field = match estimate.output {
             Some(_) => "max_tokens",
@@ -100,7 +100,10 @@ impl Refused {
             Policy::Caller | Policy::Address => ErrorCode::RateLimited,
         };
         let streams = if limit == 1 { "stream" } else { "streams" };
-        let message = format!("{} may have {limit} {streams} open at once", policy.who());
+        let message = format!(
+            "{} may have {limit} {streams} open at once",
+            policy.subject()
+        );
         Self {
             error: Error::new(code, message).with_retry_after(Some(STREAM_RETRY)),
             limits,
@@ -109,7 +112,7 @@ impl Refused {
 }
 
 impl Policy {
-    fn who(self) -> &'static str {
+    fn subject(self) -> &'static str {
         match self {
             Self::Replica => "this gateway",
             Self::Caller => "this key",

@@ -14,9 +14,9 @@ use super::RateLimitStatus;
 use super::cells::{Cell, Cells};
 
 /// One limit on requests, for every key of `S`.
-pub(super) struct Requests<S: Cells, C: Clock> {
+pub(super) struct RequestLimit<S: Cells, C: Clock> {
     rate: Rate,
-    pace: Pace,
+    gcra: Gcra,
     cells: S,
     limiter: RateLimiter<S::Key, S, Elapsed<C>, NoOpMiddleware<Nanos>>,
 }
@@ -29,8 +29,8 @@ pub(super) struct Requests<S: Cells, C: Clock> {
 /// a nanosecond. Cells are whole nanoseconds, so a rate is met within 0.1 % up to a million
 /// requests a second.
 #[derive(Debug, Clone, Copy)]
-struct Pace {
-    weight: u64,
+struct Gcra {
+    interval: u64,
     burst: NonZeroU32,
 }
 
@@ -44,20 +44,20 @@ pub(super) struct Elapsed<C: Clock> {
 }
 
 /// How long one of the amount takes to come back, in nanoseconds; at least 1.
-pub(super) fn weight(rate: Rate) -> u64 {
-    Pace::from(rate).weight
+pub(super) fn interval(rate: Rate) -> u64 {
+    Gcra::from(rate).interval
 }
 
-impl<S: Cells, C: Clock> Requests<S, C> {
+impl<S: Cells, C: Clock> RequestLimit<S, C> {
     /// `cells` makes the memory, given how long one request takes to come back.
     pub(super) fn new(rate: Rate, cells: impl FnOnce(Nanos) -> S, clock: C) -> Self {
-        let pace = Pace::from(rate);
-        let cells = cells(Nanos::new(pace.weight));
+        let gcra = Gcra::from(rate);
+        let cells = cells(Nanos::new(gcra.interval));
         Self {
             rate,
-            pace,
+            gcra,
             cells: cells.clone(),
-            limiter: RateLimiter::new(pace.quota(), cells, Elapsed::new(clock)),
+            limiter: RateLimiter::new(gcra.quota(), cells, Elapsed::new(clock)),
         }
     }
 
@@ -75,8 +75,8 @@ impl<S: Cells, C: Clock> Requests<S, C> {
     ) -> Result<(Nanos, RateLimitStatus), (Duration, RateLimitStatus)> {
         match self.limiter.check_key(key) {
             Ok(()) => {
-                let cell = self.cells.look(key).unwrap_or_default();
-                Ok((cell.busy_since, self.status_of(cell)))
+                let cell = self.cells.get(key).unwrap_or_default();
+                Ok((cell.last_full_at, self.status_of(cell)))
             }
             Err(until) => {
                 let mut status = self.status(key);
@@ -91,13 +91,13 @@ impl<S: Cells, C: Clock> Requests<S, C> {
     ///
     /// That is exact if it is done at once. If others took some meanwhile from a cell that was
     /// nearly full, at most the time that went by is given too much, and never a whole request.
-    pub(super) fn give_back(&self, key: &S::Key, busy_since: Nanos) {
+    pub(super) fn give_back(&self, key: &S::Key, last_full_at: Nanos) {
         self.cells
-            .give_back(key, busy_since, Nanos::new(self.pace.weight));
+            .give_back(key, last_full_at, Nanos::new(self.gcra.interval));
     }
 
     pub(super) fn status(&self, key: &S::Key) -> RateLimitStatus {
-        self.status_of(self.cells.look(key).unwrap_or_default())
+        self.status_of(self.cells.get(key).unwrap_or_default())
     }
 
     /// Keys that are remembered now.
@@ -108,38 +108,38 @@ impl<S: Cells, C: Clock> Requests<S, C> {
     fn status_of(&self, cell: Cell) -> RateLimitStatus {
         let now = self.limiter.clock().now();
         let missing = cell.full_at.saturating_sub(now).as_u64();
-        let capacity = self.pace.weight * u64::from(self.pace.burst.get());
+        let capacity = self.gcra.interval * u64::from(self.gcra.burst.get());
         RateLimitStatus {
             limit: self.rate.amount,
-            remaining: capacity.saturating_sub(missing) / self.pace.weight,
+            remaining: capacity.saturating_sub(missing) / self.gcra.interval,
             reset: Duration::from_nanos(missing),
         }
     }
 }
 
-impl<S: Cells, C: Clock> std::fmt::Debug for Requests<S, C> {
+impl<S: Cells, C: Clock> std::fmt::Debug for RequestLimit<S, C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Requests")
+        f.debug_struct("RequestLimit")
             .field("rate", &self.rate)
             .finish_non_exhaustive()
     }
 }
 
-impl Pace {
+impl Gcra {
     fn quota(self) -> Quota {
-        Quota::with_period(Duration::from_nanos(self.weight))
+        Quota::with_period(Duration::from_nanos(self.interval))
             .unwrap_or(Quota::per_second(NonZeroU32::MIN)) // `weight` is at least 1.
             .allow_burst(self.burst)
     }
 }
 
-impl From<Rate> for Pace {
+impl From<Rate> for Gcra {
     fn from(rate: Rate) -> Self {
         let burst = u32::try_from(rate.amount).unwrap_or(u32::MAX);
-        let weight = rate.per.min(CENTURY).as_nanos() / u128::from(rate.amount.max(1));
+        let interval = rate.per.min(CENTURY).as_nanos() / u128::from(rate.amount.max(1));
         Self {
             // A century is 3.2 × 10¹⁸ ns and fits.
-            weight: u64::try_from(weight).unwrap_or(u64::MAX).max(1),
+            interval: u64::try_from(interval).unwrap_or(u64::MAX).max(1),
             burst: NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN),
         }
     }

@@ -21,14 +21,14 @@ pub(super) struct Steps {
 
 /// Whether a step is done in any case, or only where another one refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum When {
+pub(super) enum Condition {
     Always,
-    Refused,
+    IfRefused,
 }
 
 /// What became of the steps.
 #[derive(Debug, Default)]
-pub(super) struct Outcome {
+pub(super) struct Reply {
     /// The step that refused, and how much there was too little.
     pub(super) refused: Option<(usize, Duration)>,
     buckets: Vec<(f64, String)>,
@@ -47,38 +47,38 @@ impl Steps {
         self.count == 0
     }
 
-    pub(super) fn look(&mut self, key: &str) -> usize {
-        self.step(key, "look", "", "", When::Always)
+    pub(super) fn get(&mut self, key: &str) -> usize {
+        self.step(key, "get", "", "", Condition::Always)
     }
 
     pub(super) fn take(&mut self, key: &str, cost: f64, capacity: f64) -> usize {
-        self.step(key, "take", cost, capacity, When::Always)
+        self.step(key, "take", cost, capacity, Condition::Always)
     }
 
     pub(super) fn lease(&mut self, key: &str, stream: &str, limit: u64) -> usize {
-        self.step(key, "lease", stream, limit, When::Always)
+        self.step(key, "lease", stream, limit, Condition::Always)
     }
 
     pub(super) fn give_back(
         &mut self,
         key: &str,
         amount: f64,
-        busy_since: &str,
-        when: When,
+        last_full_at: &str,
+        condition: Condition,
     ) -> usize {
-        self.step(key, "give_back", amount, busy_since, when)
+        self.step(key, "give_back", amount, last_full_at, condition)
     }
 
     pub(super) fn charge(&mut self, key: &str, amount: f64) -> usize {
-        self.step(key, "charge", amount, "", When::Always)
+        self.step(key, "charge", amount, "", Condition::Always)
     }
 
     pub(super) fn renew(&mut self, key: &str, stream: &str) -> usize {
-        self.step(key, "renew", stream, "", When::Always)
+        self.step(key, "renew", stream, "", Condition::Always)
     }
 
-    pub(super) fn release(&mut self, key: &str, stream: &str, when: When) -> usize {
-        self.step(key, "release", stream, "", when)
+    pub(super) fn release(&mut self, key: &str, stream: &str, condition: Condition) -> usize {
+        self.step(key, "release", stream, "", condition)
     }
 
     /// The step's place among the others.
@@ -88,40 +88,40 @@ impl Steps {
         kind: &str,
         first: impl redis::ToRedisArgs,
         second: impl redis::ToRedisArgs,
-        when: When,
+        condition: Condition,
     ) -> usize {
-        let when = match when {
-            When::Always => "",
-            When::Refused => "refused",
+        let condition = match condition {
+            Condition::Always => "",
+            Condition::IfRefused => "refused",
         };
         self.call
             .key(key)
             .arg(kind)
             .arg(first)
             .arg(second)
-            .arg(when);
+            .arg(condition);
         self.count += 1;
         self.count - 1
     }
 
-    pub(super) async fn ask(&self, store: &Store) -> Result<Outcome, StoreError> {
+    pub(super) async fn run(&self, store: &Store) -> Result<Reply, StoreError> {
         let (refused, by, buckets): (usize, f64, Vec<(f64, String)>) =
             store.script(&self.call).await?;
-        Ok(Outcome {
+        Ok(Reply {
             refused: refused.checked_sub(1).map(|step| (step, micros(by))),
             buckets,
         })
     }
 }
 
-impl Outcome {
+impl Reply {
     /// How much is missing of a step's bucket, in microseconds.
     pub(super) fn missing(&self, step: usize) -> f64 {
         self.buckets.get(step).map_or(0.0, |(missing, _)| *missing)
     }
 
     /// Since when a step's bucket was busy.
-    pub(super) fn busy_since(&self, step: usize) -> String {
+    pub(super) fn last_full_at(&self, step: usize) -> String {
         let bucket = self.buckets.get(step);
         bucket.map_or_else(String::new, |(_, since)| since.clone())
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// A limit on the streams that one party holds open. Relaxed ordering is enough: nothing but the
 /// count itself is shared through it.
 #[derive(Debug)]
-pub(super) struct Streams {
+pub(super) struct StreamLimit {
     limit: Option<u64>,
     open: Arc<AtomicU64>,
 }
@@ -15,7 +15,7 @@ pub(super) struct Streams {
 #[derive(Debug)]
 pub(super) struct OpenStream(Arc<AtomicU64>);
 
-impl Streams {
+impl StreamLimit {
     /// Goes on counting where `before` is.
     pub(super) fn new(limit: Option<u64>, before: Option<&Self>) -> Self {
         Self {
@@ -31,14 +31,14 @@ impl Streams {
     }
 
     /// Counts a stream that somebody else has allowed.
-    pub(super) fn open_anyway(&self) -> OpenStream {
+    pub(super) fn take_unchecked(&self) -> OpenStream {
         self.open.fetch_add(1, Ordering::Relaxed);
         OpenStream(Arc::clone(&self.open))
     }
 
     /// # Errors
     /// The limit, if that many are open.
-    pub(super) fn open_one(&self) -> Result<OpenStream, u64> {
+    pub(super) fn take(&self) -> Result<OpenStream, u64> {
         let limit = self.limit.unwrap_or(u64::MAX);
         self.open
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {

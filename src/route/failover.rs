@@ -37,7 +37,7 @@ impl Route {
                 Err(error) if commit.committed => return Err(error),
                 Err(error) => error,
             };
-            metrics.upstream_failed(&target.upstream.name, error.code().as_str());
+            metrics.record_upstream_failure(&target.upstream.name, error.code().as_str());
             tracing::warn!(
                 upstream = target.upstream.name,
                 model = target.model,

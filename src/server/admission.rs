@@ -12,7 +12,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::refusal::{REQUEST_ID, Refusal};
 use crate::access::Caller;
 use crate::app::{App, Gateway};
-use crate::limit::{Opens, Permit, RateLimits, Refused};
+use crate::limit::{Admission, LimitRefusal, Permit, RateLimits};
 use crate::model::{Error, ErrorCode, RequestId};
 
 /// A request that may pass.
@@ -51,7 +51,7 @@ pub(super) async fn admit(
     gateway: &Gateway,
     peer: SocketAddr,
     headers: &HeaderMap,
-    opens: Opens,
+    admission: Admission,
 ) -> Result<Admitted, Refusal> {
     let app = gateway.app();
     // Before the question, so that a drain that begins now waits for this request.
@@ -60,12 +60,16 @@ pub(super) async fn admit(
         return Err(Refusal::new(Error::draining(), RateLimits::default()));
     }
     let address = client_address(&app, peer, headers);
-    let Some(caller) = app.keys.caller(presented_key(headers)).cloned() else {
-        let limits = app.limiter.visit(address).await.map_err(limit_refusal)?;
+    let Some(caller) = app.keys.authenticate(presented_key(headers)).cloned() else {
+        let limits = app
+            .limiter
+            .admit_address(address)
+            .await
+            .map_err(limit_refusal)?;
         return Err(Refusal::new(unauthenticated_error(headers), limits));
     };
     let account = app.account(&caller);
-    let permit = app.limiter.admit(address, account.as_ref(), opens);
+    let permit = app.limiter.admit(address, account.as_ref(), admission);
     let permit = permit.await.map_err(limit_refusal)?;
     Ok(Admitted {
         app,
@@ -83,7 +87,11 @@ pub(super) async fn admit_reader(
 ) -> Result<ReadAccess, Refusal> {
     let (app, started) = (gateway.app(), Instant::now());
     let address = client_address(&app, peer, headers);
-    let limits = app.limiter.visit(address).await.map_err(limit_refusal)?;
+    let limits = app
+        .limiter
+        .admit_address(address)
+        .await
+        .map_err(limit_refusal)?;
     Ok(ReadAccess {
         app,
         limits,
@@ -98,13 +106,18 @@ pub(super) async fn admit_key_holder(
     headers: &HeaderMap,
 ) -> Result<(ReadAccess, Arc<Caller>), Refusal> {
     let access = admit_reader(gateway, peer, headers).await?;
-    match access.app.keys.caller(presented_key(headers)).cloned() {
+    match access
+        .app
+        .keys
+        .authenticate(presented_key(headers))
+        .cloned()
+    {
         Some(caller) => Ok((access, caller)),
         None => Err(access.refusal(unauthenticated_error(headers))),
     }
 }
 
-fn limit_refusal(refused: Refused) -> Refusal {
+fn limit_refusal(refused: LimitRefusal) -> Refusal {
     Refusal::new(refused.error, refused.limits)
 }
 

@@ -22,7 +22,7 @@ use super::{models, resume, web};
 use crate::app::Gateway;
 use crate::config::Origins;
 use crate::dialect::{self, Dialect, NATIVE};
-use crate::limit::{Opens, RateLimits};
+use crate::limit::{Admission, RateLimits};
 use crate::model::{Error, ErrorCode, RequestId};
 
 /// What a web page may send: with what `EventSource` and its like need, what the vendors' own
@@ -121,7 +121,7 @@ async fn answer_prompt(
                 Err(refusal) => Err(refusal),
             }
         }
-        None => match admit(gateway, peer, headers, Opens::Stream).await {
+        None => match admit(gateway, peer, headers, Admission::Stream).await {
             Ok(admitted) => {
                 chat::answer(gateway, dialect, admitted, &request, headers, prompt).await
             }
@@ -198,7 +198,7 @@ async fn list_models(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
 ) -> Response {
-    let entered = admit(&gateway, peer, &headers, Opens::Nothing).await;
+    let entered = admit(&gateway, peer, &headers, Admission::Request).await;
     let result = entered.map(|admitted| models::list(&admitted));
     respond(result, NATIVE, &gateway, &request_id(&headers))
 }
@@ -209,7 +209,7 @@ async fn find_model(
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    let entered = admit(&gateway, peer, &headers, Opens::Nothing).await;
+    let entered = admit(&gateway, peer, &headers, Admission::Request).await;
     let result = entered.and_then(|admitted| models::find(&admitted, &name));
     respond(result, NATIVE, &gateway, &request_id(&headers))
 }

@@ -36,7 +36,7 @@ pub(super) fn refuse(
 ) -> Response {
     let error = &refusal.error;
     let code = error.code();
-    metrics.refused(code.as_str());
+    metrics.record_refusal(code.as_str());
     // What is wrong with a request may quote it, and a prompt has no place in a log.
     let logged = (code.origin() != Origin::Client).then(|| error.message());
     tracing::info!(

@@ -193,7 +193,7 @@ async fn open_reader(
     seen: Option<Ordinal>,
 ) -> Result<Option<Reader>, Error> {
     let reader = try_open_reader(gateway, access, stream, seen).await;
-    gateway.metrics.returned(match &reader {
+    gateway.metrics.record_resume(match &reader {
         Ok(Some(_)) => "resumed",
         Ok(None) => "complete",
         Err(error) => error.code().as_str(),

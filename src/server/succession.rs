@@ -44,7 +44,7 @@ async fn going_on(gateway: &Gateway, app: &Arc<App>, orphan: &Orphan) -> Result<
     let (text, request) = text.ok_or_else(|| cannot("its text is not known"))?;
     let mut asked = NATIVE.parse(request)?;
     asked.stream = true;
-    let caller = app.keys.named(&orphan.owner);
+    let caller = app.keys.find_by_name(&orphan.owner);
     let caller = caller.ok_or_else(|| cannot("its key is none any more"))?;
     let (model, route) = app.route(&asked.model, caller)?;
     if !model.continues {
@@ -52,7 +52,7 @@ async fn going_on(gateway: &Gateway, app: &Arc<App>, orphan: &Orphan) -> Result<
     }
     let estimate = Estimate::of(&asked, model.reserve_tokens);
     let account = app.account(caller);
-    let admitted = app.limiter.take_over(account.as_ref(), estimate).await;
+    let admitted = app.limiter.admit_takeover(account.as_ref(), estimate).await;
     let permit = admitted.map_err(|refused| refused.error)?;
     let subject = Subject {
         stream: orphan.id,

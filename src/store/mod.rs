@@ -28,7 +28,7 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::metrics::{Metrics, StoreFailure};
-use reconnect::{Keeper, Link};
+use reconnect::{ConnectionState, ReconnectTask};
 
 /// How long a command may take, its answer included.
 pub const DEADLINE: Duration = Duration::from_millis(250);
@@ -38,10 +38,10 @@ pub const PREFIX: &str = "sluicegate:";
 /// The connection to the shared state. Dropping it closes the connection.
 pub struct Store {
     client: redis::Client,
-    link: Arc<watch::Sender<Link>>,
+    state: Arc<watch::Sender<ConnectionState>>,
     metrics: Arc<Metrics>,
     /// Keeps the connection for as long as the store lives.
-    _keeper: AbortOnDropHandle<()>,
+    _reconnect: AbortOnDropHandle<()>,
 }
 
 /// Why the store did not do what it was asked.
@@ -57,31 +57,33 @@ pub enum StoreError {
 impl Store {
     /// Begins to connect, and does not wait for it. Needs a Tokio runtime.
     pub fn new(client: redis::Client, metrics: Arc<Metrics>) -> Self {
-        metrics.store_is_up(false);
-        let link = Arc::new(watch::Sender::new(Link::Starting));
-        let keeper = Keeper {
+        metrics.set_store_up(false);
+        let state = Arc::new(watch::Sender::new(ConnectionState::Connecting));
+        let task = ReconnectTask {
             client: client.clone(),
-            link: Arc::clone(&link),
+            state: Arc::clone(&state),
             metrics: Arc::clone(&metrics),
         };
         Self {
             client,
-            link,
+            state,
             metrics,
-            _keeper: AbortOnDropHandle::new(tokio::spawn(keeper.run())),
+            _reconnect: AbortOnDropHandle::new(tokio::spawn(task.run())),
         }
     }
 
     /// Whether there is a connection now. It says nothing about the next command.
     pub fn is_up(&self) -> bool {
-        matches!(*self.link.borrow(), Link::Up(..))
+        matches!(*self.state.borrow(), ConnectionState::Up(..))
     }
 
     /// Waits until there is a connection.
-    pub async fn up(&self) {
-        let mut link = self.link.subscribe();
+    pub async fn wait_until_up(&self) {
+        let mut state = self.state.subscribe();
         // The sender is `self`'s, so there is nothing to fail at.
-        let _ = link.wait_for(|link| matches!(link, Link::Up(..))).await;
+        let _ = state
+            .wait_for(|state| matches!(state, ConnectionState::Up(..)))
+            .await;
     }
 
     /// Sends one command.
@@ -89,7 +91,7 @@ impl Store {
     /// # Errors
     /// See [`StoreError`]. Not for commands that block: they would hold up everybody's.
     pub async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
-        self.ask(async |mut connection| command.query_async(&mut connection).await)
+        self.run(async |mut connection| command.query_async(&mut connection).await)
             .await
     }
 
@@ -99,7 +101,7 @@ impl Store {
     /// As [`Store::query`]; a refusal of one of the commands is a refusal of all of them, although
     /// the others were carried out unless the pipeline is atomic.
     pub async fn pipeline<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, StoreError> {
-        self.ask(async |mut connection| pipeline.query_async(&mut connection).await)
+        self.run(async |mut connection| pipeline.query_async(&mut connection).await)
             .await
     }
 
@@ -111,7 +113,7 @@ impl Store {
         &self,
         script: &ScriptInvocation<'_>,
     ) -> Result<T, StoreError> {
-        self.ask(async |mut connection| script.invoke_async(&mut connection).await)
+        self.run(async |mut connection| script.invoke_async(&mut connection).await)
             .await
     }
 
@@ -124,66 +126,69 @@ impl Store {
         let (_, number) = self.connection().await?;
         reconnect::connect(&self.client)
             .await
-            .map_err(|error| self.failed(error, number))
+            .map_err(|error| self.record_failure(error, number))
     }
 
     /// The connection and its number, once it is known whether there is one.
     async fn connection(&self) -> Result<(MultiplexedConnection, u64), StoreError> {
-        let connected = |link: &Link| match link {
-            Link::Starting => None,
-            Link::Up(connection, number) => Some(Ok((connection.clone(), *number))),
-            Link::Down => Some(Err(StoreError::Unavailable)),
+        let connected = |state: &ConnectionState| match state {
+            ConnectionState::Connecting => None,
+            ConnectionState::Up(connection, number) => Some(Ok((connection.clone(), *number))),
+            ConnectionState::Down => Some(Err(StoreError::Unavailable)),
         };
-        if let Some(known) = connected(&self.link.borrow()) {
+        if let Some(known) = connected(&self.state.borrow()) {
             return known;
         }
-        let mut link = self.link.subscribe();
-        let started = link.wait_for(|link| !matches!(link, Link::Starting));
+        let mut state = self.state.subscribe();
+        let started = state.wait_for(|state| !matches!(state, ConnectionState::Connecting));
         match timeout(DEADLINE, started).await {
-            Ok(Ok(link)) => connected(&link).unwrap_or(Err(StoreError::Unavailable)),
+            Ok(Ok(state)) => connected(&state).unwrap_or(Err(StoreError::Unavailable)),
             Ok(Err(_)) | Err(_) => Err(StoreError::Unavailable),
         }
     }
 
-    async fn ask<T, F>(&self, ask: impl FnOnce(MultiplexedConnection) -> F) -> Result<T, StoreError>
+    async fn run<T, F>(
+        &self,
+        command: impl FnOnce(MultiplexedConnection) -> F,
+    ) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, RedisError>>,
     {
         let (connection, number) = self.connection().await?;
-        self.metrics.store_asked();
-        match timeout(DEADLINE, ask(connection)).await {
-            Ok(answer) => answer.map_err(|error| self.failed(error, number)),
+        self.metrics.record_store_round_trip();
+        match timeout(DEADLINE, command(connection)).await {
+            Ok(answer) => answer.map_err(|error| self.record_failure(error, number)),
             Err(_) => {
-                self.metrics.store_failed(StoreFailure::Timeout);
-                self.down(number, "no answer in time");
+                self.metrics.record_store_failure(StoreFailure::Timeout);
+                self.mark_down(number, "no answer in time");
                 Err(StoreError::Unavailable)
             }
         }
     }
 
-    fn failed(&self, error: RedisError, number: u64) -> StoreError {
+    fn record_failure(&self, error: RedisError, number: u64) -> StoreError {
         if is_outage(&error) {
-            self.metrics.store_failed(StoreFailure::Connection);
-            self.down(number, &error.to_string());
+            self.metrics.record_store_failure(StoreFailure::Connection);
+            self.mark_down(number, &error.to_string());
             StoreError::Unavailable
         } else {
-            self.metrics.store_failed(StoreFailure::Refused);
+            self.metrics.record_store_failure(StoreFailure::Refused);
             StoreError::Refused(error)
         }
     }
 
     /// The connection of that number is no good any more. Those who fail later find another one, or
     /// none, and say nothing.
-    fn down(&self, number: u64, reason: &str) {
-        let changed = self.link.send_if_modified(|link| {
-            let mine = matches!(link, Link::Up(_, current) if *current == number);
+    fn mark_down(&self, number: u64, reason: &str) {
+        let changed = self.state.send_if_modified(|state| {
+            let mine = matches!(state, ConnectionState::Up(_, current) if *current == number);
             if mine {
-                *link = Link::Down;
+                *state = ConnectionState::Down;
             }
             mine
         });
         if changed {
-            self.metrics.store_is_up(false);
+            self.metrics.set_store_up(false);
             tracing::warn!(reason, "the shared state is down");
         }
     }

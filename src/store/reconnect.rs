@@ -12,17 +12,17 @@ use super::{DEADLINE, PREFIX};
 use crate::metrics::Metrics;
 
 /// What there is of a connection.
-pub(super) enum Link {
+pub(super) enum ConnectionState {
     /// The first one is being made.
-    Starting,
+    Connecting,
     /// With its number, so that who failed on an old one does not end a new one.
     Up(MultiplexedConnection, u64),
     Down,
 }
 
-pub(super) struct Keeper {
+pub(super) struct ReconnectTask {
     pub(super) client: Client,
-    pub(super) link: Arc<watch::Sender<Link>>,
+    pub(super) state: Arc<watch::Sender<ConnectionState>>,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -34,24 +34,25 @@ const RETRY: Duration = Duration::from_secs(1);
 /// an idle hour does not have to find out.
 const PROBE: Duration = Duration::from_secs(5);
 /// How many commands may wait to be written to the connection; more wait for their turn.
-const QUEUE: usize = 1024;
+const PENDING_COMMANDS: usize = 1024;
 
-impl Keeper {
+impl ReconnectTask {
     pub(super) async fn run(self) {
         for number in 0.. {
             let attempt = Instant::now();
-            match usable(&self.client).await {
+            match connect_writable(&self.client).await {
                 Ok(connection) => {
                     tracing::info!("the shared state is up");
-                    self.metrics.store_is_up(true);
-                    self.link.send_replace(Link::Up(connection.clone(), number));
-                    self.watch(connection, number).await;
+                    self.metrics.set_store_up(true);
+                    self.state
+                        .send_replace(ConnectionState::Up(connection.clone(), number));
+                    self.run_probes(connection, number).await;
                 }
                 Err(error) => {
-                    self.metrics.store_is_up(false);
-                    let before = self.link.send_replace(Link::Down);
+                    self.metrics.set_store_up(false);
+                    let before = self.state.send_replace(ConnectionState::Down);
                     // What broke a connection was told when it broke.
-                    if matches!(before, Link::Starting) {
+                    if matches!(before, ConnectionState::Connecting) {
                         tracing::warn!(%error, "the shared state is down");
                     }
                 }
@@ -61,17 +62,17 @@ impl Keeper {
     }
 
     /// Returns when the connection is no good any more.
-    async fn watch(&self, connection: MultiplexedConnection, number: u64) {
-        let mut link = self.link.subscribe();
+    async fn run_probes(&self, connection: MultiplexedConnection, number: u64) {
+        let mut state = self.state.subscribe();
         loop {
-            let down = link.wait_for(|link| matches!(link, Link::Down));
+            let down = state.wait_for(|state| matches!(state, ConnectionState::Down));
             // Either the link went down, or nobody said anything for a while.
             if timeout(PROBE, down).await.is_ok() {
                 return;
             }
             if let Err(error) = probe(&connection).await {
-                self.link.send_replace(Link::Down);
-                self.metrics.store_is_up(false);
+                self.state.send_replace(ConnectionState::Down);
+                self.metrics.set_store_up(false);
                 tracing::warn!(%error, number, "the shared state is down");
                 return;
             }
@@ -84,14 +85,14 @@ pub(super) async fn connect(client: &Client) -> Result<MultiplexedConnection, Re
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT))
         .set_response_timeout(None)
-        .set_pipeline_buffer_size(QUEUE);
+        .set_pipeline_buffer_size(PENDING_COMMANDS);
     client
         .get_multiplexed_async_connection_with_config(&config)
         .await
 }
 
 /// A connection to a server that takes writes.
-async fn usable(client: &Client) -> Result<MultiplexedConnection, RedisError> {
+async fn connect_writable(client: &Client) -> Result<MultiplexedConnection, RedisError> {
     let connection = connect(client).await?;
     probe(&connection).await?;
     Ok(connection)

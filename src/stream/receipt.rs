@@ -55,7 +55,7 @@ enum Outcome {
 
 impl Receipt {
     pub fn new(subject: Subject, held: Held, metrics: Arc<Metrics>) -> Self {
-        metrics.stream_began();
+        metrics.record_stream_opened();
         Self {
             subject,
             metrics,
@@ -102,7 +102,7 @@ impl Receipt {
     }
 
     pub(super) fn repaired(&self, lines: u64) {
-        self.metrics.lines_repaired(lines);
+        self.metrics.record_repaired_lines(lines);
     }
 
     /// From the request's arrival to its first content.
@@ -133,7 +133,7 @@ impl Drop for Receipt {
             self.held.permit.settle(self.usage, self.produced);
         }
         let duration = self.elapsed();
-        self.metrics.stream_ended(&StreamEnd {
+        self.metrics.record_stream_end(&StreamEnd {
             dialect: self.subject.dialect,
             model: &self.subject.model,
             outcome,

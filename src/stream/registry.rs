@@ -112,7 +112,7 @@ impl Registry {
         let room = |seated| (seated < limit).then_some(seated + 1);
         let order = Ordering::Relaxed;
         self.seated.fetch_update(order, order, room).ok()?;
-        metrics.reader_came();
+        metrics.record_reader_opened();
         Some(Seat {
             registry: Arc::clone(self),
             metrics: Arc::clone(metrics),
@@ -242,7 +242,7 @@ impl Registry {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.registry.seated.fetch_sub(1, Ordering::Relaxed);
-        self.metrics.reader_left();
+        self.metrics.record_reader_closed();
     }
 }
 

@@ -30,7 +30,7 @@ fn key(name: &str, sha256: [u8; 32]) -> Key {
 }
 
 fn name<'a>(ring: &'a KeyRing, presented: &str) -> Option<&'a str> {
-    ring.caller(Some(presented))
+    ring.authenticate(Some(presented))
         .map(|caller| caller.name.as_str())
 }
 
@@ -41,7 +41,7 @@ fn a_key_is_known_by_its_hash() {
     for stranger in ["", "Test", "test ", "tes", TEST] {
         assert_eq!(name(&ring, stranger), None, "{stranger}");
     }
-    assert!(ring.caller(None).is_none());
+    assert!(ring.authenticate(None).is_none());
 }
 
 #[test]
@@ -62,12 +62,12 @@ fn the_whole_hash_counts() {
 #[test]
 fn without_keys_everybody_is_the_same_caller() {
     let ring = ring("");
-    let nobody = ring.caller(None).unwrap();
-    let somebody = ring.caller(Some("anything")).unwrap();
+    let nobody = ring.authenticate(None).unwrap();
+    let somebody = ring.authenticate(Some("anything")).unwrap();
     assert!(Arc::ptr_eq(nobody, somebody));
     assert!(nobody.may_use("whatever"));
     // An empty list is not "no keys".
-    assert!(KeyRing::new(Some(&[])).caller(None).is_none());
+    assert!(KeyRing::new(Some(&[])).authenticate(None).is_none());
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn a_caller_may_use_what_its_globs_say() {
         let mut key = key("a", new.sha256);
         key.models = globs.map(|globs| globs.iter().map(|glob| Glob::new(glob)).collect());
         let ring = KeyRing::new(Some(&[key]));
-        Arc::clone(ring.caller(Some(new.key.expose_secret())).unwrap())
+        Arc::clone(ring.authenticate(Some(new.key.expose_secret())).unwrap())
     };
     let some = caller(Some(&["fast", "local/*"]));
     assert!(some.may_use("fast"));

@@ -99,8 +99,8 @@ fn the_readme_s_config_is_a_good_one() {
 #[test]
 fn every_metric_is_told_of() {
     let metrics = Metrics::default();
-    metrics.stream_began();
-    metrics.stream_ended(&StreamEnd {
+    metrics.record_stream_opened();
+    metrics.record_stream_end(&StreamEnd {
         dialect: "native",
         model: "fast",
         outcome: "complete",
@@ -108,9 +108,9 @@ fn every_metric_is_told_of() {
         duration: Duration::ZERO,
         usage: Some(Usage::default()),
     });
-    metrics.refused("draining");
-    metrics.upstream_failed("openai", "upstream_timeout");
-    metrics.reloaded(true);
+    metrics.record_refusal("draining");
+    metrics.record_upstream_failure("openai", "upstream_timeout");
+    metrics.record_reload(true);
     let text = metrics.text();
     let told = fs::read_to_string(root().join("docs/operations.md")).unwrap();
     let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));

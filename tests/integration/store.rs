@@ -10,7 +10,7 @@ use sluicegate::store::{DEADLINE, Store, StoreError};
 use crate::valkey::Valkey;
 
 /// Far longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn store(valkey: &Valkey) -> (Store, Arc<Metrics>) {
     let metrics = Arc::<Metrics>::default();
@@ -18,7 +18,9 @@ fn store(valkey: &Valkey) -> (Store, Arc<Metrics>) {
 }
 
 async fn up(store: &Store) {
-    tokio::time::timeout(PATIENCE, store.up()).await.unwrap();
+    tokio::time::timeout(TIMEOUT, store.wait_until_up())
+        .await
+        .unwrap();
 }
 
 async fn ping(store: &Store) -> Result<String, StoreError> {
@@ -139,7 +141,7 @@ async fn a_stalled_server_costs_one_deadline_and_then_nothing() {
         &metrics,
         "sluicegate_store_failures_total{cause=\"timeout\"} 1"
     ));
-    valkey.go_on();
+    valkey.resume();
     up(&store).await;
     assert_eq!(ping(&store).await.unwrap(), "PONG");
     assert!(says(&metrics, "sluicegate_store_up 1"));
@@ -153,7 +155,7 @@ async fn a_killed_server_is_found_again() {
     valkey.kill();
     assert!(matches!(ping(&store).await, Err(StoreError::Unavailable)));
     assert!(store.dedicated().await.is_err());
-    valkey.revive();
+    valkey.restart();
     up(&store).await;
     assert_eq!(ping(&store).await.unwrap(), "PONG");
 }
@@ -164,7 +166,7 @@ async fn a_server_that_is_not_there_at_the_start_is_waited_for() {
     valkey.kill();
     let (store, _) = store(&valkey);
     assert!(matches!(ping(&store).await, Err(StoreError::Unavailable)));
-    valkey.revive();
+    valkey.restart();
     up(&store).await;
     assert_eq!(ping(&store).await.unwrap(), "PONG");
 }

@@ -14,7 +14,7 @@ pub struct Valkey {
 }
 
 /// Far longer than a start takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Valkey {
     pub fn start() -> Self {
@@ -53,7 +53,7 @@ impl Valkey {
         self.signal(Signal::STOP);
     }
 
-    pub fn go_on(&self) {
+    pub fn resume(&self) {
         self.signal(Signal::CONT);
     }
 
@@ -64,7 +64,7 @@ impl Valkey {
     }
 
     /// Starts it again on the same port after it was killed.
-    pub fn revive(&mut self) {
+    pub fn restart(&mut self) {
         self.child = launch(self.port).expect("somebody took the port");
     }
 
@@ -91,7 +91,7 @@ fn launch(port: u16) -> Option<Child> {
         .unwrap();
     let client = redis::Client::open(format!("redis://127.0.0.1:{port}")).unwrap();
     let begun = Instant::now();
-    while begun.elapsed() < PATIENCE {
+    while begun.elapsed() < TIMEOUT {
         if child.try_wait().unwrap().is_some() {
             return None;
         }

@@ -122,7 +122,7 @@ impl Serve {
         }
         // Other replicas count with what the last streams gave back.
         let settled = gateway.app();
-        let settled = tokio::time::timeout(store::DEADLINE, settled.limiter.settled());
+        let settled = tokio::time::timeout(store::DEADLINE, settled.limiter.flush());
         if settled.await.is_err() {
             tracing::warn!("the shared state was not told of the last streams");
         }

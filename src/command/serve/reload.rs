@@ -67,7 +67,7 @@ impl Reloader {
 
     fn reload(&self) {
         let accepted = self.accept();
-        self.gateway.metrics.reloaded(accepted.is_ok());
+        self.gateway.metrics.record_reload(accepted.is_ok());
         match accepted {
             Ok(()) => tracing::info!(path = %self.path.display(), "configuration reloaded"),
             Err(problem) => tracing::error!(

@@ -12,7 +12,7 @@ use super::orphan::Orphan;
 use super::writer::Ending;
 use super::{GONE, Inner, LEASE, RENEWAL, millis};
 use crate::dialect::native::{last_told, told};
-use crate::metrics::TakenOver;
+use crate::metrics::Takeover;
 use crate::model::{Error, Ordinal, StreamId};
 use crate::stream::shared::Stream;
 
@@ -238,7 +238,7 @@ impl Inner {
 
     /// Ends a stream that this replica has taken over.
     pub(super) fn end(&self, ending: Ending) {
-        self.metrics.taken_over(TakenOver::Ended);
+        self.metrics.record_takeover(Takeover::Ended);
         self.work().endings.push(ending);
         self.soon.notify_one();
     }

@@ -56,7 +56,7 @@ use super::outlet::Outlet;
 use super::pump::{Conditions, Pump};
 use super::registry::{Found, Registry};
 use super::shared::{Keeping, Stream};
-use crate::metrics::{Metrics, TakenOver};
+use crate::metrics::{Metrics, Takeover};
 use crate::model::{Error, ErrorCode, Ordinal, Request, StreamId};
 use crate::store::{Store, StoreError};
 
@@ -241,7 +241,7 @@ impl Replicas {
             // The store was gone meanwhile, and its readers with it.
             return self.give_up(orphan);
         }
-        self.inner.metrics.taken_over(TakenOver::Continued);
+        self.inner.metrics.record_takeover(Takeover::Continued);
         let pump = Pump::taking_over(request, outlet, conditions, gone());
         self.inner.registry.began(&stream, &keeping);
         stream.take_over(pump, keeping);

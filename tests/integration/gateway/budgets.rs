@@ -40,7 +40,7 @@ fn endless() -> Server {
 
 async fn up(running: &TestGateway) {
     let app = running.gateway.app();
-    within_timeout(app.store.as_ref().unwrap().up()).await;
+    within_timeout(app.store.as_ref().unwrap().wait_until_up()).await;
 }
 
 fn prompt(max_tokens: u64) -> ClientRequest {
@@ -57,7 +57,7 @@ fn left(answer: &Answer) -> u64 {
 /// What is left once nothing is reserved any more.
 async fn settled(running: &TestGateway) -> u64 {
     running.wait_idle().await;
-    running.gateway.app().limiter.settled().await;
+    running.gateway.app().limiter.flush().await;
     let models = ClientRequest::new("GET", "/v1/models").key("key-one");
     left(&running.ask(&models).await)
 }
@@ -178,7 +178,7 @@ async fn a_gateway_goes_on_without_the_shared_state() {
     assert_eq!(running.metric("sluicegate_store_up").await, 0.0);
     let alone = "sluicegate_limits_without_store_total{decision=\"local\"}";
     assert_eq!(running.metric(alone).await, 6.0);
-    valkey.revive();
+    valkey.restart();
     up(&running).await;
     assert_eq!(running.metric("sluicegate_store_up").await, 1.0);
     assert_eq!(running.ask(&prompt(1)).await.status(), 200);
@@ -196,7 +196,7 @@ async fn a_gateway_refuses_without_the_shared_state_where_it_has_to() {
     assert_eq!(refused.header("retry-after"), "1");
     assert_eq!(refused.error().await["code"], "overloaded");
     assert_eq!(upstream.request_count(), 0);
-    valkey.revive();
+    valkey.restart();
     up(&running).await;
     assert_eq!(running.ask(&prompt(1)).await.status(), 200);
 }

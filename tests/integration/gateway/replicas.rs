@@ -25,7 +25,16 @@ async fn pair(
     let replica = || TestGateway::with_resume(&[upstream.addr()], resume, &state(valkey));
     let (one, other) = (replica(), replica());
     for replica in [&one, &other] {
-        within_timeout(replica.gateway.app().store.as_ref().unwrap().up()).await;
+        within_timeout(
+            replica
+                .gateway
+                .app()
+                .store
+                .as_ref()
+                .unwrap()
+                .wait_until_up(),
+        )
+        .await;
     }
     (one, other)
 }
@@ -193,7 +202,7 @@ async fn what_a_slow_store_writes_late_makes_no_gap() {
     .await;
     exchange.token("three ").await;
     answer.expect("token").await;
-    valkey.go_on();
+    valkey.resume();
     exchange.token("four").await;
     exchange.finish().await;
     let events = reader.rest().await;
@@ -262,9 +271,18 @@ async fn without_its_store_a_stream_goes_on_and_is_stored_when_it_is_back() {
     .await;
     // Where it is made it is read as ever.
     assert_eq!(status(&here, &stream).await.1["text"], "one two ");
-    valkey.revive();
+    valkey.restart();
     for replica in [&here, &there] {
-        within_timeout(replica.gateway.app().store.as_ref().unwrap().up()).await;
+        within_timeout(
+            replica
+                .gateway
+                .app()
+                .store
+                .as_ref()
+                .unwrap()
+                .wait_until_up(),
+        )
+        .await;
     }
     exchange.token("three").await;
     exchange.finish().await;
@@ -301,12 +319,21 @@ async fn a_store_that_is_gone_ends_no_stream_that_is_read_elsewhere() {
         // The window passes, and nobody can say who reads the stream.
         tokio::time::sleep(Duration::from_millis(1200)).await;
         if forgets {
-            valkey.revive();
+            valkey.restart();
         } else {
-            valkey.go_on();
+            valkey.resume();
         }
         for replica in [&here, &there] {
-            within_timeout(replica.gateway.app().store.as_ref().unwrap().up()).await;
+            within_timeout(
+                replica
+                    .gateway
+                    .app()
+                    .store
+                    .as_ref()
+                    .unwrap()
+                    .wait_until_up(),
+            )
+            .await;
         }
         // It passes again, and now it is known.
         tokio::time::sleep(Duration::from_millis(1200)).await;
@@ -337,7 +364,16 @@ async fn tokens_do_not_pay_a_round_trip_each() {
         ..Options::default()
     });
     let running = TestGateway::with_resume(&[upstream.addr()], "{ window: 1h }", &state(&valkey));
-    within_timeout(running.gateway.app().store.as_ref().unwrap().up()).await;
+    within_timeout(
+        running
+            .gateway
+            .app()
+            .store
+            .as_ref()
+            .unwrap()
+            .wait_until_up(),
+    )
+    .await;
     let asked = "sluicegate_store_round_trips_total";
     let before = running.metric(asked).await;
     let mut tokens = 0;

@@ -100,7 +100,7 @@ async fn a_config_and_its_objects_print_no_credential() {
     let text = std::fs::read_to_string(config(&upstream).path()).unwrap();
     let running = super::harness::TestGateway::start(&text);
     let app = running.gateway.app();
-    let caller = app.keys.caller(Some(CALLERS_KEY)).unwrap();
+    let caller = app.keys.authenticate(Some(CALLERS_KEY)).unwrap();
     let printed = format!(
         "{:?} {:?} {:?}",
         app.config,

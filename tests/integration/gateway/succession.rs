@@ -20,7 +20,7 @@ async fn a_killed_replica_ends_its_streams_for_those_who_read_elsewhere() {
     let file = TemporaryFile::new(&config);
     let killed = GatewayProcess::start(&file, &[]).await;
     let there = TestGateway::start(&config);
-    within_timeout(there.gateway.app().store.as_ref().unwrap().up()).await;
+    within_timeout(there.gateway.app().store.as_ref().unwrap().wait_until_up()).await;
     let answering = async {
         let mut exchange = upstream.request().await;
         exchange.begin().await;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
-use sluicegate::limit::{Gate, Settings};
+use sluicegate::limit::{Limiter, Settings};
 use sluicegate::model::ErrorCode;
 use tokio::task::JoinSet;
 
@@ -45,20 +45,20 @@ async fn crowd(addresses: u32, back: Duration) -> String {
     };
     let state = state(&valkey, true);
     up(&state).await;
-    let gate = Arc::new(Gate::new(&settings, Some(state.clone())));
+    let limiter = Arc::new(Limiter::new(&settings, Some(state.clone())));
     let mut own = valkey.connect().await;
     let (server_before, process_before) = (memory(&mut own).await, resident());
     let begun = Instant::now();
     let (next, mut asking) = (Arc::new(AtomicU32::new(0)), JoinSet::new());
     for _ in 0..AT_ONCE {
-        let (gate, state, next) = (Arc::clone(&gate), state.clone(), Arc::clone(&next));
+        let (limiter, state, next) = (Arc::clone(&limiter), state.clone(), Arc::clone(&next));
         asking.spawn(async move {
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 if number >= addresses {
                     return;
                 }
-                while let Err(refused) = gate.visit(address(number)).await {
+                while let Err(refused) = limiter.admit_address(address(number)).await {
                     match refused.error.code() {
                         // A busy machine may take longer than anybody waits, and count it all the same.
                         ErrorCode::Overloaded => up(&state).await,
@@ -84,9 +84,9 @@ async fn crowd(addresses: u32, back: Duration) -> String {
     assert_eq!(expiring, kept);
     let each = (server - server_before).saturating_sub(BESIDE) / kept;
     assert!(each <= EACH, "{each} bytes for an address");
-    let patience = Instant::now() + 2 * back + Duration::from_secs(20);
+    let deadline = Instant::now() + 2 * back + Duration::from_secs(20);
     while keys(&mut own).await.0 > 1 {
-        assert!(Instant::now() < patience, "{:?}", keys(&mut own).await);
+        assert!(Instant::now() < deadline, "{:?}", keys(&mut own).await);
         // Its own time passes, and nothing tells when.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

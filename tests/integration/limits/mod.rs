@@ -11,13 +11,15 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use governor::clock::FakeRelativeClock;
-use sluicegate::limit::{Account, CallerLimits, Limiter, Opens, Permit, Refused, Settings};
+use sluicegate::limit::{
+    Account, Admission, KeySettings, LimitRefusal, LocalLimits, Permit, Settings,
+};
 use sluicegate::model::Rate;
 
 const HOME: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const MINUTE: Duration = Duration::from_secs(60);
 
-type Limits = Limiter<FakeRelativeClock>;
+type Limits = LocalLimits<FakeRelativeClock>;
 
 fn rate(amount: u64, per: Duration) -> Rate {
     Rate { amount, per }
@@ -27,8 +29,8 @@ fn a_minute(amount: u64) -> Option<Rate> {
     Some(rate(amount, MINUTE))
 }
 
-fn app(requests: Option<Rate>, streams: Option<u64>) -> Vec<CallerLimits> {
-    vec![CallerLimits {
+fn app(requests: Option<Rate>, streams: Option<u64>) -> Vec<KeySettings> {
+    vec![KeySettings {
         name: "app".to_owned(),
         requests,
         tokens: None,
@@ -38,7 +40,7 @@ fn app(requests: Option<Rate>, streams: Option<u64>) -> Vec<CallerLimits> {
 
 fn limiter(settings: &Settings) -> (Limits, FakeRelativeClock) {
     let clock = FakeRelativeClock::default();
-    (Limiter::with_clock(settings, clock.clone()), clock)
+    (LocalLimits::with_clock(settings, clock.clone()), clock)
 }
 
 /// A limiter of one address's requests only.
@@ -52,12 +54,16 @@ fn per_address(rate: Rate) -> (Limits, FakeRelativeClock) {
 fn request(
     limiter: &Limits,
     caller: Option<&Account<FakeRelativeClock>>,
-    opens: Opens,
-) -> Result<Permit, Refused> {
-    limiter.admit(limiter.arrive(HOME)?, caller, opens)
+    admission: Admission,
+) -> Result<Permit, LimitRefusal> {
+    limiter.admit(limiter.admit_address(HOME)?, caller, admission)
 }
 
 fn remaining(limiter: &Limits, address: IpAddr) -> u64 {
-    let arrival = limiter.arrive(address).expect("nothing is left");
-    limiter.give_back(arrival).requests.unwrap().remaining
+    let address_permit = limiter.admit_address(address).expect("nothing is left");
+    limiter
+        .give_back(address_permit)
+        .requests
+        .unwrap()
+        .remaining
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use governor::clock::{Clock as _, FakeRelativeClock};
 use proptest::prelude::*;
 use sluicegate::limit::{
-    CallerLimits, Estimate, Gate, Limiter, Opens, Permit, Refused, Settings, SharedState,
+    Admission, Estimate, KeySettings, LimitRefusal, Limiter, LocalLimits, Permit, Settings,
+    SharedState,
 };
 use sluicegate::metrics::Metrics;
 use sluicegate::model::{ErrorCode, Rate, Usage};
@@ -201,7 +202,7 @@ impl Model {
 fn settings(streams: Option<u64>) -> Settings {
     Settings {
         per_address: Some(ADDRESS),
-        callers: vec![CallerLimits {
+        keys: vec![KeySettings {
             name: "app".to_owned(),
             requests: Some(REQUESTS),
             tokens: Some(TOKENS),
@@ -223,7 +224,7 @@ fn ip(address: u8) -> IpAddr {
     [192, 0, 2, address].into()
 }
 
-fn answer(asked: &Result<Permit, Refused>) -> Answer {
+fn answer(asked: &Result<Permit, LimitRefusal>) -> Answer {
     let (limits, error) = match asked {
         Ok(permit) => (permit.limits(), None),
         Err(refused) => (refused.limits, Some(&refused.error)),
@@ -251,21 +252,26 @@ fn settle(mut permit: Permit, used: u64) {
 }
 
 /// Asks in both steps.
-async fn ask(gate: &Gate<FakeRelativeClock>, address: u8, tokens: u64) -> Result<Permit, Refused> {
-    let caller = gate.account("app");
-    let permit = gate.admit(ip(address), caller.as_ref(), Opens::Stream);
-    gate.reserve(permit.await?, caller.as_ref(), estimate(tokens))
+async fn ask(
+    limiter: &Limiter<FakeRelativeClock>,
+    address: u8,
+    tokens: u64,
+) -> Result<Permit, LimitRefusal> {
+    let caller = limiter.account("app");
+    let permit = limiter.admit(ip(address), caller.as_ref(), Admission::Stream);
+    limiter
+        .reserve(permit.await?, caller.as_ref(), estimate(tokens))
         .await
 }
 
 fn ask_locally(
-    limiter: &Limiter<FakeRelativeClock>,
+    limiter: &LocalLimits<FakeRelativeClock>,
     address: u8,
     tokens: u64,
-) -> Result<Permit, Refused> {
+) -> Result<Permit, LimitRefusal> {
     let caller = limiter.account("app");
-    let arrival = limiter.arrive(ip(address))?;
-    let permit = limiter.admit(arrival, caller.as_ref(), Opens::Stream)?;
+    let address_permit = limiter.admit_address(ip(address))?;
+    let permit = limiter.admit(address_permit, caller.as_ref(), Admission::Stream)?;
     limiter.reserve(permit, caller.as_ref(), estimate(tokens))
 }
 
@@ -316,7 +322,7 @@ proptest! {
     #[test]
     fn this_processs_limits_are_those_of_the_model(steps in steps(1)) {
         let clock = FakeRelativeClock::default();
-        let limiter = Limiter::with_clock(&settings(Some(STREAMS)), clock.clone());
+        let limiter = LocalLimits::with_clock(&settings(Some(STREAMS)), clock.clone());
         let mut model = Model::new();
         let mut held = Vec::new();
         for step in steps {
@@ -357,7 +363,7 @@ fn limits_over_replicas_are_those_of_the_model() {
     let stores = [state(), state()];
     let own = runtime.block_on(async {
         for state in &stores {
-            state.store.up().await;
+            state.store.wait_until_up().await;
         }
         valkey.connect().await
     });
@@ -379,10 +385,10 @@ fn limits_over_replicas_are_those_of_the_model() {
 /// Streams are left out: their leases end by themselves while the time is moved.
 async fn play(stores: &[SharedState; 2], steps: Vec<Step>) -> Result<(), TestCaseError> {
     let clock = FakeRelativeClock::default();
-    let gates = stores.each_ref().map(|state| {
+    let limiters = stores.each_ref().map(|state| {
         let time = clock.clone();
         let micros = move || time.now().as_u64() / 1_000;
-        Gate::with_time(&settings(None), clock.clone(), state.clone(), micros)
+        Limiter::with_time(&settings(None), clock.clone(), state.clone(), micros)
     });
     let mut model = Model::new();
     model.streams = u64::MAX;
@@ -398,9 +404,9 @@ async fn play(stores: &[SharedState; 2], steps: Vec<Step>) -> Result<(), TestCas
                 address,
                 tokens,
             } => {
-                let asked = ask(&gates[replica], address, tokens).await;
+                let asked = ask(&limiters[replica], address, tokens).await;
                 // What a refusal gives back later must not matter to the next question.
-                gates[replica].settled().await;
+                limiters[replica].flush().await;
                 let (expected, got) = (model.ask(address, tokens), answer(&asked));
                 prop_assert!(agrees(&expected, &got), "{expected:?}\n{got:?}");
                 held.extend(asked.ok().map(|permit| (replica, permit)));
@@ -410,7 +416,7 @@ async fn play(stores: &[SharedState; 2], steps: Vec<Step>) -> Result<(), TestCas
                     let which = which % held.len();
                     let (replica, permit) = held.remove(which);
                     settle(permit, used);
-                    gates[replica].settled().await;
+                    limiters[replica].flush().await;
                     model.end(which, used);
                 }
             }

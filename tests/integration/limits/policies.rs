@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::HeaderMap;
-use sluicegate::limit::{Account, Arrival, CallerLimits, Limiter, Opens, Permit, Settings};
+use sluicegate::limit::{
+    Account, AddressPermit, Admission, KeySettings, LocalLimits, Permit, Settings,
+};
 use sluicegate::model::ErrorCode;
 
 use super::{HOME, MINUTE, a_minute, app, limiter, per_address, rate, remaining, request};
@@ -14,7 +16,7 @@ use super::{HOME, MINUTE, a_minute, app, limiter, per_address, rate, remaining, 
 fn a_burst_is_exact_under_many_threads() {
     let settings = Settings {
         per_address: a_minute(5_000),
-        callers: app(a_minute(3_000), None),
+        keys: app(a_minute(3_000), None),
         ..Settings::default()
     };
     let (limiter, _clock) = limiter(&settings);
@@ -24,11 +26,14 @@ fn a_burst_is_exact_under_many_threads() {
             scope.spawn(|| {
                 let caller = limiter.account("app").unwrap();
                 for _ in 0..1_000 {
-                    let Ok(arrival) = limiter.arrive(HOME) else {
+                    let Ok(address_permit) = limiter.admit_address(HOME) else {
                         continue;
                     };
                     arrived.fetch_add(1, Ordering::Relaxed);
-                    if limiter.admit(arrival, Some(&caller), Opens::Stream).is_ok() {
+                    if limiter
+                        .admit(address_permit, Some(&caller), Admission::Stream)
+                        .is_ok()
+                    {
                         admitted.fetch_add(1, Ordering::Relaxed);
                     }
                 }
@@ -52,18 +57,18 @@ fn a_refusal_by_one_policy_uses_up_nothing_of_another() {
         let (limiter, _clock) = limiter(&Settings {
             streams: Some(replica.unwrap_or(100)),
             per_address: a_minute(100),
-            callers: app(
+            keys: app(
                 a_minute(requests.unwrap_or(100)),
                 Some(streams.unwrap_or(100)),
             ),
             ..Settings::default()
         });
         let caller = limiter.account("app").unwrap();
-        let held = [0, 1].map(|_| request(&limiter, Some(&caller), Opens::Stream).unwrap());
+        let held = [0, 1].map(|_| request(&limiter, Some(&caller), Admission::Stream).unwrap());
         let before = held[1].limits().requests.unwrap();
 
         for _ in 0..300 {
-            let refused = request(&limiter, Some(&caller), Opens::Stream).unwrap_err();
+            let refused = request(&limiter, Some(&caller), Admission::Stream).unwrap_err();
             let expected = if replica.is_some() {
                 ErrorCode::Overloaded
             } else {
@@ -79,7 +84,7 @@ fn a_refusal_by_one_policy_uses_up_nothing_of_another() {
 
         drop(held);
         assert_eq!((limiter.open_streams(), caller.open_streams()), (0, 0));
-        let next = request(&limiter, Some(&caller), Opens::Stream);
+        let next = request(&limiter, Some(&caller), Admission::Stream);
         assert_eq!(next.is_ok(), requests.is_none(), "{combination:03b}");
     }
 }
@@ -88,16 +93,18 @@ fn a_refusal_by_one_policy_uses_up_nothing_of_another() {
 fn an_addresses_refusal_costs_its_key_nothing() {
     let (limiter, _clock) = limiter(&Settings {
         per_address: a_minute(2),
-        callers: app(a_minute(100), Some(100)),
+        keys: app(a_minute(100), Some(100)),
         ..Settings::default()
     });
     let caller = limiter.account("app").unwrap();
     for _ in 0..50 {
-        request(&limiter, Some(&caller), Opens::Nothing).ok();
+        request(&limiter, Some(&caller), Admission::Request).ok();
     }
-    let elsewhere = limiter.arrive(Ipv4Addr::new(192, 0, 2, 2).into()).unwrap();
+    let elsewhere = limiter
+        .admit_address(Ipv4Addr::new(192, 0, 2, 2).into())
+        .unwrap();
     let permit = limiter
-        .admit(elsewhere, Some(&caller), Opens::Nothing)
+        .admit(elsewhere, Some(&caller), Admission::Request)
         .unwrap();
     assert_eq!(permit.limits().requests.unwrap().remaining, 97);
 }
@@ -106,10 +113,10 @@ fn an_addresses_refusal_costs_its_key_nothing() {
 fn a_request_that_never_proved_its_key_stays_counted() {
     let (limiter, _clock) = per_address(rate(3, MINUTE));
     for left in [2, 1, 0] {
-        let arrival = limiter.arrive(HOME).unwrap();
-        assert_eq!(arrival.limits().requests.unwrap().remaining, left);
+        let address_permit = limiter.admit_address(HOME).unwrap();
+        assert_eq!(address_permit.limits().requests.unwrap().remaining, left);
     }
-    assert!(limiter.arrive(HOME).is_err());
+    assert!(limiter.admit_address(HOME).is_err());
     assert!(limiter.account("guessed").is_none());
 }
 
@@ -117,13 +124,13 @@ fn a_request_that_never_proved_its_key_stays_counted() {
 fn what_opens_no_stream_needs_none() {
     let (limiter, _clock) = limiter(&Settings {
         streams: Some(1),
-        callers: app(a_minute(10), Some(1)),
+        keys: app(a_minute(10), Some(1)),
         ..Settings::default()
     });
     let caller = limiter.account("app").unwrap();
-    let _stream = request(&limiter, Some(&caller), Opens::Stream).unwrap();
-    assert!(request(&limiter, Some(&caller), Opens::Stream).is_err());
-    let permit = request(&limiter, Some(&caller), Opens::Nothing).unwrap();
+    let _stream = request(&limiter, Some(&caller), Admission::Stream).unwrap();
+    assert!(request(&limiter, Some(&caller), Admission::Stream).is_err());
+    let permit = request(&limiter, Some(&caller), Admission::Request).unwrap();
     assert_eq!(permit.limits().requests.unwrap().remaining, 8);
     assert_eq!(limiter.open_streams(), 1);
 }
@@ -131,18 +138,18 @@ fn what_opens_no_stream_needs_none() {
 #[test]
 fn keys_do_not_share() {
     let mut callers = app(a_minute(1), Some(1));
-    callers.push(CallerLimits {
+    callers.push(KeySettings {
         name: "other".to_owned(),
         ..callers[0].clone()
     });
     let (limiter, _clock) = limiter(&Settings {
-        callers,
+        keys: callers,
         ..Settings::default()
     });
     let held = ["app", "other"].map(|name| {
         let caller = limiter.account(name).unwrap();
-        let permit = request(&limiter, Some(&caller), Opens::Stream).unwrap();
-        assert!(request(&limiter, Some(&caller), Opens::Nothing).is_err());
+        let permit = request(&limiter, Some(&caller), Admission::Stream).unwrap();
+        assert!(request(&limiter, Some(&caller), Admission::Request).is_err());
         permit
     });
     assert_eq!(limiter.open_streams(), 2);
@@ -154,7 +161,7 @@ fn keys_do_not_share() {
 fn streams_close_with_their_permits_whatever_happens() {
     let (limiter, _clock) = limiter(&Settings {
         streams: Some(20),
-        callers: app(None, Some(12)),
+        keys: app(None, Some(12)),
         ..Settings::default()
     });
     let caller = limiter.account("app").unwrap();
@@ -164,7 +171,7 @@ fn streams_close_with_their_permits_whatever_happens() {
             scope.spawn(move || {
                 for round in 0..500 {
                     let caller = (thread % 2 == 0).then_some(&caller);
-                    let permit = request(limiter, caller, Opens::Stream);
+                    let permit = request(limiter, caller, Admission::Stream);
                     assert!(limiter.open_streams() <= 20);
                     if round % 10 == 0 {
                         // Away from here, and by a panic.
@@ -181,7 +188,7 @@ fn streams_close_with_their_permits_whatever_happens() {
     });
     assert_eq!((limiter.open_streams(), caller.open_streams()), (0, 0));
     let all: Vec<Permit> =
-        std::iter::from_fn(|| request(&limiter, Some(&caller), Opens::Stream).ok()).collect();
+        std::iter::from_fn(|| request(&limiter, Some(&caller), Admission::Stream).ok()).collect();
     assert_eq!(all.len(), 12);
 }
 
@@ -190,12 +197,12 @@ fn refusals_name_the_policy_and_the_number() {
     let (limiter, clock) = limiter(&Settings {
         streams: Some(2),
         per_address: Some(rate(4, Duration::from_secs(3600))),
-        callers: app(Some(rate(2, Duration::from_secs(1))), Some(1)),
+        keys: app(Some(rate(2, Duration::from_secs(1))), Some(1)),
         ..Settings::default()
     });
     let caller = limiter.account("app").unwrap();
-    let refusal = |caller, opens| {
-        let error = request(&limiter, caller, opens).unwrap_err().error;
+    let refusal = |caller, admission| {
+        let error = request(&limiter, caller, admission).unwrap_err().error;
         (
             error.status().as_u16(),
             error.message().to_owned(),
@@ -204,26 +211,26 @@ fn refusals_name_the_policy_and_the_number() {
     };
     let said = |status, message: &str, after| (status, message.to_owned(), after);
 
-    let held = request(&limiter, Some(&caller), Opens::Stream);
+    let held = request(&limiter, Some(&caller), Admission::Stream);
     assert_eq!(
-        refusal(Some(&caller), Opens::Stream),
+        refusal(Some(&caller), Admission::Stream),
         said(429, "this key may have 1 stream open at once", 1)
     );
-    let more = request(&limiter, None, Opens::Stream);
+    let more = request(&limiter, None, Admission::Stream);
     assert_eq!(
-        refusal(Some(&caller), Opens::Stream),
+        refusal(Some(&caller), Admission::Stream),
         said(503, "this gateway may have 2 streams open at once", 1)
     );
     drop((held, more));
-    request(&limiter, Some(&caller), Opens::Nothing).unwrap();
+    request(&limiter, Some(&caller), Admission::Request).unwrap();
     assert_eq!(
-        refusal(Some(&caller), Opens::Nothing),
+        refusal(Some(&caller), Admission::Request),
         said(429, "this key may make 2 requests a second", 1)
     );
-    request(&limiter, None, Opens::Nothing).unwrap();
+    request(&limiter, None, Admission::Request).unwrap();
     clock.advance(Duration::from_secs(60));
     assert_eq!(
-        refusal(None, Opens::Nothing),
+        refusal(None, Admission::Request),
         said(429, "this address may make 4 requests an hour", 840)
     );
 }
@@ -232,7 +239,7 @@ fn refusals_name_the_policy_and_the_number() {
 fn headers_tell_where_one_stands() {
     let settings = Settings {
         per_address: a_minute(100),
-        callers: app(Some(rate(10, Duration::from_secs(3600))), None),
+        keys: app(Some(rate(10, Duration::from_secs(3600))), None),
         ..Settings::default()
     };
     let (limiter, clock) = limiter(&settings);
@@ -245,18 +252,20 @@ fn headers_tell_where_one_stands() {
         })
     };
     let caller = limiter.account("app").unwrap();
-    let first = request(&limiter, Some(&caller), Opens::Nothing).unwrap();
+    let first = request(&limiter, Some(&caller), Admission::Request).unwrap();
     assert_eq!(headers(first), ["10", "9", "6m0s"]);
     clock.advance(Duration::from_secs(60));
-    let second = request(&limiter, Some(&caller), Opens::Nothing).unwrap();
+    let second = request(&limiter, Some(&caller), Admission::Request).unwrap();
     assert_eq!(headers(second), ["10", "8", "11m0s"]);
     // Without a limit of its own, what its address may do.
-    let anonymous = request(&limiter, None, Opens::Nothing).unwrap();
+    let anonymous = request(&limiter, None, Admission::Request).unwrap();
     assert_eq!(headers(anonymous), ["100", "98", "2s"]);
 
-    let unlimited = Limiter::new(&Settings::default());
-    let arrival = unlimited.arrive(HOME).unwrap();
-    let permit = unlimited.admit(arrival, None, Opens::Stream).unwrap();
+    let unlimited = LocalLimits::new(&Settings::default());
+    let address_permit = unlimited.admit_address(HOME).unwrap();
+    let permit = unlimited
+        .admit(address_permit, None, Admission::Stream)
+        .unwrap();
     let mut headers = HeaderMap::new();
     permit.limits().write(&mut headers);
     assert!(headers.is_empty());
@@ -266,8 +275,8 @@ fn headers_tell_where_one_stands() {
 fn permits_travel() {
     fn travels<T: Send + 'static>() {}
     travels::<Permit>();
-    travels::<Arrival>();
+    travels::<AddressPermit>();
     travels::<Account>();
     fn shared<T: Sync>() {}
-    shared::<Limiter>();
+    shared::<LocalLimits>();
 }

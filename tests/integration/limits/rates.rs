@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use sluicegate::limit::{Arrival, Settings};
+use sluicegate::limit::{AddressPermit, Settings};
 use sluicegate::model::ErrorCode;
 
 use super::{HOME, MINUTE, a_minute, limiter, per_address, rate};
@@ -13,7 +13,9 @@ use super::{HOME, MINUTE, a_minute, limiter, per_address, rate};
 #[test]
 fn a_burst_is_the_rates_amount() {
     let (limiter, _clock) = per_address(rate(10, MINUTE));
-    let passed = (0..40).filter(|_| limiter.arrive(HOME).is_ok()).count();
+    let passed = (0..40)
+        .filter(|_| limiter.admit_address(HOME).is_ok())
+        .count();
     assert_eq!(passed, 10);
 }
 
@@ -31,7 +33,7 @@ fn hours_of_requests_meet_the_rate() {
         let mut passed = 0_u64;
         let asked = 1_000_000.min(7_200_000_000_000 / gap.as_nanos());
         for _ in 0..asked {
-            passed += u64::from(limiter.arrive(HOME).is_ok());
+            passed += u64::from(limiter.admit_address(HOME).is_ok());
             clock.advance(gap);
             time += gap;
         }
@@ -58,19 +60,24 @@ fn no_rate_is_too_large_or_too_small() {
             let (limiter, clock) = per_address(rate(amount, per));
             for step in [0, 1, 1_000_000_000, 1 << 60] {
                 clock.advance(Duration::from_nanos(step));
-                let first = limiter.arrive(HOME);
+                let first = limiter.admit_address(HOME);
                 assert!(
                     step > 0 || first.is_ok(),
                     "{amount} in {per:?}: a first request was refused"
                 );
-                limiter.arrive(HOME).ok();
+                limiter.admit_address(HOME).ok();
             }
         }
     }
     // More at once than the arithmetic can count: the surplus is cut, not the rate.
     let day = Duration::from_secs(86_400);
     let (limiter, _clock) = per_address(rate(8_640_000_000_000, day));
-    let status = limiter.arrive(HOME).unwrap().limits().requests.unwrap();
+    let status = limiter
+        .admit_address(HOME)
+        .unwrap()
+        .limits()
+        .requests
+        .unwrap();
     assert_eq!(status.limit, 8_640_000_000_000);
     assert_eq!(status.remaining, u64::from(u32::MAX) - 1);
     assert_eq!(status.reset, Duration::from_nanos(10));
@@ -88,14 +95,14 @@ proptest! {
         let (limiter, clock) = per_address(rate(amount, Duration::from_secs(seconds)));
         for gap in gaps {
             clock.advance(Duration::from_millis(gap));
-            let Err(refused) = limiter.arrive(HOME) else { continue };
+            let Err(refused) = limiter.admit_address(HOME) else { continue };
             prop_assert_eq!(refused.error.code(), ErrorCode::RateLimited);
             let after = refused.error.retry_after().unwrap();
             prop_assert!(after > Duration::ZERO);
             clock.advance(after.saturating_sub(Duration::from_nanos(1)));
-            prop_assert!(limiter.arrive(HOME).is_err());
+            prop_assert!(limiter.admit_address(HOME).is_err());
             clock.advance(Duration::from_nanos(1));
-            prop_assert!(limiter.arrive(HOME).is_ok());
+            prop_assert!(limiter.admit_address(HOME).is_ok());
         }
     }
 
@@ -110,11 +117,11 @@ proptest! {
         for (gap, given_back) in steps {
             clock_with.advance(Duration::from_millis(gap));
             clock_without.advance(Duration::from_millis(gap));
-            let held: Vec<Arrival> = (0..given_back).map_while(|_| with.arrive(HOME).ok()).collect();
-            for arrival in held {
-                with.give_back(arrival);
+            let held: Vec<AddressPermit> = (0..given_back).map_while(|_| with.admit_address(HOME).ok()).collect();
+            for address_permit in held {
+                with.give_back(address_permit);
             }
-            let (with, without) = (with.arrive(HOME), without.arrive(HOME));
+            let (with, without) = (with.admit_address(HOME), without.admit_address(HOME));
             prop_assert_eq!(with.map(|a| a.limits()).ok(), without.map(|a| a.limits()).ok());
         }
     }
@@ -134,13 +141,13 @@ proptest! {
         for (gap, give_back) in steps {
             clock.advance(Duration::from_millis(gap));
             time += Duration::from_millis(gap);
-            if let Ok(arrival) = limiter.arrive(HOME) {
-                held.push_back((time, arrival));
+            if let Ok(address_permit) = limiter.admit_address(HOME) {
+                held.push_back((time, address_permit));
                 kept += 1;
             }
-            if give_back && let Some((taken_at, arrival)) = held.pop_front() {
+            if give_back && let Some((taken_at, address_permit)) = held.pop_front() {
                 too_much += weight.min(time - taken_at);
-                limiter.give_back(arrival);
+                limiter.give_back(address_permit);
                 kept -= 1;
             }
             prop_assert!(weight * kept <= MINUTE + time + too_much);
@@ -151,11 +158,11 @@ proptest! {
 #[test]
 fn what_came_back_by_itself_is_not_given_twice() {
     let (limiter, clock) = per_address(rate(10, MINUTE));
-    let late = limiter.arrive(HOME).unwrap();
+    let late = limiter.admit_address(HOME).unwrap();
     clock.advance(MINUTE);
     assert_eq!(
         limiter
-            .arrive(HOME)
+            .admit_address(HOME)
             .unwrap()
             .limits()
             .requests
@@ -177,7 +184,11 @@ fn a_flood_of_addresses_is_forgotten_and_limited() {
     let flood = |count: u32| {
         let first = u32::from(Ipv4Addr::new(10, 0, 0, 0));
         (0..count)
-            .filter(|n| limiter.arrive(Ipv4Addr::from(first + n).into()).is_ok())
+            .filter(|n| {
+                limiter
+                    .admit_address(Ipv4Addr::from(first + n).into())
+                    .is_ok()
+            })
             .count()
     };
     let passed = flood(1_000_000);
@@ -189,13 +200,13 @@ fn a_flood_of_addresses_is_forgotten_and_limited() {
     clock.advance(Duration::from_secs(1));
     let newcomer = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7));
     let passed = (0..5_000_u32)
-        .filter(|n| limiter.arrive(Ipv4Addr::from(n + 1).into()).is_ok())
+        .filter(|n| limiter.admit_address(Ipv4Addr::from(n + 1).into()).is_ok())
         .count();
     assert_eq!(passed, 5_000, "the flood was not forgotten");
     assert!(limiter.addresses() <= 10_000);
     assert_eq!(
         (0..100)
-            .filter(|_| limiter.arrive(newcomer).is_ok())
+            .filter(|_| limiter.admit_address(newcomer).is_ok())
             .count(),
         60
     );
@@ -208,7 +219,7 @@ fn no_room_at_all_means_one_allowance_for_all() {
         addresses: 0,
         ..Settings::default()
     });
-    let passed = (1..100_u32).filter(|n| limiter.arrive(Ipv4Addr::from(*n).into()).is_ok());
+    let passed = (1..100_u32).filter(|n| limiter.admit_address(Ipv4Addr::from(*n).into()).is_ok());
     assert_eq!(passed.count(), 5);
     assert_eq!(limiter.addresses(), 0);
 }
@@ -217,8 +228,8 @@ fn no_room_at_all_means_one_allowance_for_all() {
 fn addresses_count_by_network() {
     let (limiter, _clock) = per_address(rate(4, MINUTE));
     let left = |address: &str| {
-        let arrival = limiter.arrive(address.parse().unwrap()).unwrap();
-        arrival.limits().requests.unwrap().remaining
+        let address_permit = limiter.admit_address(address.parse().unwrap()).unwrap();
+        address_permit.limits().requests.unwrap().remaining
     };
     assert_eq!(left("2001:db8:0:1::1"), 3);
     assert_eq!(left("2001:db8:0:1:ffff:ffff:ffff:ffff"), 2);

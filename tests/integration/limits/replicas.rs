@@ -1,4 +1,4 @@
-//! Limits that hold over replicas, on a real server: two gates that know nothing of each other but
+//! Limits that hold over replicas, on a real server: two limiters that know nothing of each other but
 //! what is in it.
 
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sluicegate::limit::{
-    CallerLimits, Estimate, Gate, Opens, Permit, Refused, Settings, SharedState,
+    Admission, Estimate, KeySettings, LimitRefusal, Limiter, Permit, Settings, SharedState,
 };
 use sluicegate::metrics::Metrics;
 use sluicegate::model::{ErrorCode, Rate};
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 fn key(requests: Option<Rate>, tokens: Option<Rate>, streams: Option<u64>) -> Settings {
     Settings {
-        callers: vec![CallerLimits {
+        keys: vec![KeySettings {
             name: "app".to_owned(),
             requests,
             tokens,
@@ -41,40 +41,42 @@ pub fn state(valkey: &Valkey, deny: bool) -> SharedState {
 }
 
 pub async fn up(state: &SharedState) {
-    let up = tokio::time::timeout(PATIENCE, state.store.up());
+    let up = tokio::time::timeout(PATIENCE, state.store.wait_until_up());
     up.await.expect("the server does not answer");
 }
 
 /// A replica that is connected.
-async fn replica(valkey: &Valkey, settings: &Settings) -> Arc<Gate> {
+async fn replica(valkey: &Valkey, settings: &Settings) -> Arc<Limiter> {
     let state = state(valkey, true);
     up(&state).await;
-    Arc::new(Gate::new(settings, Some(state)))
+    Arc::new(Limiter::new(settings, Some(state)))
 }
 
-async fn ask(gate: &Gate, opens: Opens) -> Result<Permit, Refused> {
-    let caller = gate.account("app");
-    gate.admit(HOME, caller.as_ref(), opens).await
+async fn ask(limiter: &Limiter, admission: Admission) -> Result<Permit, LimitRefusal> {
+    let caller = limiter.account("app");
+    limiter.admit(HOME, caller.as_ref(), admission).await
 }
 
-async fn prompt(gate: &Gate, tokens: u64) -> Result<Permit, Refused> {
-    let caller = gate.account("app");
-    let permit = gate.admit(HOME, caller.as_ref(), Opens::Stream).await?;
+async fn prompt(limiter: &Limiter, tokens: u64) -> Result<Permit, LimitRefusal> {
+    let caller = limiter.account("app");
+    let permit = limiter
+        .admit(HOME, caller.as_ref(), Admission::Stream)
+        .await?;
     let estimate = Estimate {
         prompt: 0,
         output: Some(tokens),
         default_output: 0,
     };
-    gate.reserve(permit, caller.as_ref(), estimate).await
+    limiter.reserve(permit, caller.as_ref(), estimate).await
 }
 
 /// How many of so many at once pass, spread over the replicas.
-async fn passed<F>(replicas: &[Arc<Gate>], count: usize, ask: fn(Arc<Gate>) -> F) -> usize
+async fn passed<F>(replicas: &[Arc<Limiter>], count: usize, ask: fn(Arc<Limiter>) -> F) -> usize
 where
-    F: Future<Output = Result<Permit, Refused>> + Send + 'static,
+    F: Future<Output = Result<Permit, LimitRefusal>> + Send + 'static,
 {
     let asked = replicas.iter().cycle().take(count).cloned();
-    let asked: Vec<_> = asked.map(|gate| tokio::spawn(ask(gate))).collect();
+    let asked: Vec<_> = asked.map(|limiter| tokio::spawn(ask(limiter))).collect();
     let mut permits = Vec::new();
     for asked in asked {
         match asked.await.unwrap() {
@@ -93,7 +95,7 @@ async fn forty_requests_at_once_under_a_limit_of_ten_are_ten() {
         replica(&valkey, &settings).await,
         replica(&valkey, &settings).await,
     ];
-    let ask = |gate: Arc<Gate>| async move { ask(&gate, Opens::Nothing).await };
+    let ask = |limiter: Arc<Limiter>| async move { ask(&limiter, Admission::Request).await };
     assert_eq!(passed(&replicas, 40, ask).await, 10);
 }
 
@@ -108,10 +110,10 @@ async fn forty_requests_of_one_address_under_a_limit_of_ten_are_ten() {
         replica(&valkey, &settings).await,
         replica(&valkey, &settings).await,
     ];
-    let ask = |gate: Arc<Gate>| async move { ask(&gate, Opens::Nothing).await };
+    let ask = |limiter: Arc<Limiter>| async move { ask(&limiter, Admission::Request).await };
     assert_eq!(passed(&replicas, 40, ask).await, 10);
     // Nor may those who prove no key.
-    assert!(replicas[0].visit(HOME).await.is_err());
+    assert!(replicas[0].admit_address(HOME).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,19 +124,19 @@ async fn fifty_prompts_at_once_on_a_budget_for_five_are_five() {
         replica(&valkey, &settings).await,
         replica(&valkey, &settings).await,
     ];
-    let ask = |gate: Arc<Gate>| async move { prompt(&gate, 100).await };
+    let ask = |limiter: Arc<Limiter>| async move { prompt(&limiter, 100).await };
     assert_eq!(passed(&replicas, 50, ask).await, 5);
     // The refused ones cost no request, and those that cost nothing gave their tokens back.
-    for gate in &replicas {
-        gate.settled().await;
+    for limiter in &replicas {
+        limiter.flush().await;
     }
     let permit = ask_once(&replicas[1]).await;
     assert_eq!(permit.limits().requests.unwrap().remaining, 94);
     assert_eq!(permit.limits().tokens.unwrap().remaining, 500);
 }
 
-async fn ask_once(gate: &Gate) -> Permit {
-    ask(gate, Opens::Nothing).await.unwrap()
+async fn ask_once(limiter: &Limiter) -> Permit {
+    ask(limiter, Admission::Request).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,21 +149,21 @@ async fn open_streams_are_counted_together() {
     ];
     let [one, two] = &replicas;
     let mut held = vec![
-        ask(one, Opens::Stream).await.unwrap(),
-        ask(two, Opens::Stream).await.unwrap(),
-        ask(one, Opens::Stream).await.unwrap(),
+        ask(one, Admission::Stream).await.unwrap(),
+        ask(two, Admission::Stream).await.unwrap(),
+        ask(one, Admission::Stream).await.unwrap(),
     ];
-    for gate in &replicas {
-        let refused = ask(gate, Opens::Stream).await.unwrap_err();
+    for limiter in &replicas {
+        let refused = ask(limiter, Admission::Stream).await.unwrap_err();
         assert_eq!(refused.error.code(), ErrorCode::RateLimited);
         assert!(refused.error.retry_after().is_some());
-        assert!(ask(gate, Opens::Nothing).await.is_ok());
+        assert!(ask(limiter, Admission::Request).await.is_ok());
     }
     assert_eq!((one.open_streams(), two.open_streams()), (2, 1));
     held.pop();
-    one.settled().await;
-    held.push(ask(two, Opens::Stream).await.unwrap());
-    assert!(ask(one, Opens::Stream).await.is_err());
+    one.flush().await;
+    held.push(ask(two, Admission::Stream).await.unwrap());
+    assert!(ask(one, Admission::Stream).await.is_err());
 }
 
 /// The time is moved by hand, so that nobody waits for a lease to end.
@@ -174,26 +176,26 @@ fn a_killed_replicas_streams_stop_counting() {
         let seconds = Arc::clone(&seconds);
         move || seconds.load(std::sync::atomic::Ordering::Relaxed) * 1_000_000
     };
-    let gate = |state| {
+    let limiter = |state| {
         let clock = governor::clock::MonotonicClock;
-        Gate::with_time(&settings, clock, state, time.clone())
+        Limiter::with_time(&settings, clock, state, time.clone())
     };
     let killed = tokio::runtime::Runtime::new().unwrap();
     let held = killed.block_on(async {
         let state = state(&valkey, true);
         up(&state).await;
-        ask(&gate(state), Opens::Stream).await.unwrap()
+        ask(&limiter(state), Admission::Stream).await.unwrap()
     });
     killed.shutdown_background();
     let alive = tokio::runtime::Runtime::new().unwrap();
     alive.block_on(async {
         let state = state(&valkey, true);
         up(&state).await;
-        let gate = gate(state);
+        let limiter = limiter(state);
         seconds.fetch_add(19, std::sync::atomic::Ordering::Relaxed);
-        assert!(ask(&gate, Opens::Stream).await.is_err());
+        assert!(ask(&limiter, Admission::Stream).await.is_err());
         seconds.fetch_add(2, std::sync::atomic::Ordering::Relaxed);
-        assert!(ask(&gate, Opens::Stream).await.is_ok());
+        assert!(ask(&limiter, Admission::Stream).await.is_ok());
     });
     drop(held);
 }
@@ -203,14 +205,14 @@ async fn a_refusal_says_when_to_come_again() {
     let valkey = Valkey::start();
     // One comes back every 300 ms, by the server's own clock.
     let settings = key(Some(rate(10, Duration::from_secs(3))), None, None);
-    let gate = replica(&valkey, &settings).await;
+    let limiter = replica(&valkey, &settings).await;
     let mut waits = 0;
     while waits < 4 {
-        if let Err(refused) = ask(&gate, Opens::Nothing).await {
+        if let Err(refused) = ask(&limiter, Admission::Request).await {
             let after = refused.error.retry_after().unwrap();
             assert!(after <= Duration::from_millis(300), "{after:?}");
             tokio::time::sleep(after).await;
-            assert!(ask(&gate, Opens::Nothing).await.is_ok());
+            assert!(ask(&limiter, Admission::Request).await.is_ok());
             waits += 1;
         }
     }
@@ -223,12 +225,12 @@ async fn everything_that_is_kept_ends_by_itself() {
         per_address: a_minute(60),
         ..key(a_minute(600), a_minute(600), Some(1_000))
     };
-    let gate = replica(&valkey, &settings).await;
-    let caller = gate.account("app");
+    let limiter = replica(&valkey, &settings).await;
+    let caller = limiter.account("app");
     let mut held = Vec::new();
     for address in 0..200_u32 {
         let address: IpAddr = std::net::Ipv4Addr::from(address << 8).into();
-        let permit = gate.admit(address, caller.as_ref(), Opens::Stream);
+        let permit = limiter.admit(address, caller.as_ref(), Admission::Stream);
         held.push(permit.await.unwrap());
         let estimate = Estimate {
             prompt: 1,
@@ -237,7 +239,8 @@ async fn everything_that_is_kept_ends_by_itself() {
         };
         let permit = held.pop().unwrap();
         held.push(
-            gate.reserve(permit, caller.as_ref(), estimate)
+            limiter
+                .reserve(permit, caller.as_ref(), estimate)
                 .await
                 .unwrap(),
         );
@@ -271,32 +274,37 @@ async fn without_the_server_this_process_counts_alone() {
     let settings = key(Some(rate(10, HOUR)), Some(rate(1_000, HOUR)), Some(2));
     let state = state(&valkey, false);
     up(&state).await;
-    let gate = Arc::new(Gate::new(&settings, Some(state.clone())));
-    let first = prompt(&gate, 100).await.unwrap();
+    let limiter = Arc::new(Limiter::new(&settings, Some(state.clone())));
+    let first = prompt(&limiter, 100).await.unwrap();
     valkey.kill();
     // The first one finds out; the stream that is open counts here too.
-    let second = prompt(&gate, 100).await.unwrap();
+    let second = prompt(&limiter, 100).await.unwrap();
     assert_eq!(second.limits().requests.unwrap().remaining, 9);
     assert_eq!(
-        prompt(&gate, 100).await.unwrap_err().error.code(),
+        prompt(&limiter, 100).await.unwrap_err().error.code(),
         ErrorCode::RateLimited
     );
     drop(first);
     let begun = Instant::now();
     let mut passed = 0;
     for _ in 0..1_000 {
-        passed += usize::from(ask(&gate, Opens::Nothing).await.is_ok());
+        passed += usize::from(ask(&limiter, Admission::Request).await.is_ok());
     }
     assert_eq!(passed, 9);
     assert!(begun.elapsed() < DEADLINE * 100, "{:?}", begun.elapsed());
     let text = state.metrics.text();
     let counted = "sluicegate_limits_without_store_total{decision=\"local\"}";
     assert!(text.contains(counted), "{text}");
-    valkey.revive();
+    valkey.restart();
     up(&state).await;
     // What was counted alone is forgotten; the server begins anew.
     assert_eq!(
-        ask_once(&gate).await.limits().requests.unwrap().remaining,
+        ask_once(&limiter)
+            .await
+            .limits()
+            .requests
+            .unwrap()
+            .remaining,
         9
     );
     drop(second);
@@ -308,22 +316,27 @@ async fn without_the_server_nobody_passes_where_the_operator_says_so() {
     let settings = key(Some(rate(10, HOUR)), None, None);
     let state = state(&valkey, true);
     up(&state).await;
-    let gate = Gate::new(&settings, Some(state.clone()));
-    ask_once(&gate).await;
+    let limiter = Limiter::new(&settings, Some(state.clone()));
+    ask_once(&limiter).await;
     valkey.stall();
     let begun = Instant::now();
     for _ in 0..1_000 {
-        let refused = ask(&gate, Opens::Stream).await.unwrap_err();
+        let refused = ask(&limiter, Admission::Stream).await.unwrap_err();
         assert_eq!(refused.error.code(), ErrorCode::Overloaded);
         assert!(refused.error.retry_after().is_some());
     }
     assert!(begun.elapsed() < DEADLINE * 100, "{:?}", begun.elapsed());
-    assert_eq!(gate.open_streams(), 0);
+    assert_eq!(limiter.open_streams(), 0);
     let counted = "sluicegate_limits_without_store_total{decision=\"denied\"} 1000";
     assert!(state.metrics.text().contains(counted));
-    valkey.go_on();
+    valkey.resume();
     up(&state).await;
     // The question that had no answer was carried out all the same.
-    let left = ask_once(&gate).await.limits().requests.unwrap().remaining;
+    let left = ask_once(&limiter)
+        .await
+        .limits()
+        .requests
+        .unwrap()
+        .remaining;
     assert!((7..=8).contains(&left), "{left}");
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use governor::clock::FakeRelativeClock;
-use sluicegate::limit::{CallerLimits, Estimate, Opens, Permit, Refused, Settings};
+use sluicegate::limit::{Admission, Estimate, KeySettings, LimitRefusal, Permit, Settings};
 use sluicegate::model::{ErrorCode, Rate, Usage};
 
 use super::{HOME, request};
@@ -13,7 +13,7 @@ use super::{Limits, MINUTE, a_minute, app, limiter, rate, remaining};
 fn budget(tokens: Rate) -> (Limits, FakeRelativeClock) {
     limiter(&Settings {
         per_address: a_minute(1_000),
-        callers: vec![CallerLimits {
+        keys: vec![KeySettings {
             tokens: Some(tokens),
             ..app(a_minute(1_000), Some(100)).remove(0)
         }],
@@ -29,9 +29,9 @@ fn up_to(tokens: u64) -> Estimate {
     }
 }
 
-fn ask(limiter: &Limits, estimate: Estimate) -> Result<Permit, Refused> {
+fn ask(limiter: &Limits, estimate: Estimate) -> Result<Permit, LimitRefusal> {
     let caller = limiter.account("app").unwrap();
-    let permit = request(limiter, Some(&caller), Opens::Stream)?;
+    let permit = request(limiter, Some(&caller), Admission::Stream)?;
     limiter.reserve(permit, Some(&caller), estimate)
 }
 
@@ -46,7 +46,7 @@ fn settle(mut permit: Permit, tokens: u64) {
 
 fn left(limiter: &Limits) -> u64 {
     let caller = limiter.account("app").unwrap();
-    let permit = request(limiter, Some(&caller), Opens::Nothing).unwrap();
+    let permit = request(limiter, Some(&caller), Admission::Request).unwrap();
     permit.limits().tokens.unwrap().remaining
 }
 
@@ -125,15 +125,15 @@ fn a_steady_use_under_the_limit_is_never_refused() {
 fn another_configuration_keeps_the_debt() {
     let (limiter, _clock) = budget(rate(100, MINUTE));
     let settings = |tokens| Settings {
-        callers: vec![CallerLimits {
+        keys: vec![KeySettings {
             tokens: Some(rate(tokens, MINUTE)),
             ..app(None, None).remove(0)
         }],
         ..Settings::default()
     };
     settle(ask(&limiter, up_to(100)).unwrap(), 150);
-    let same = limiter.succeeded_by(&settings(100));
+    let same = limiter.reconfigured(&settings(100));
     assert!(ask(&same, up_to(1)).is_err());
-    let other = same.succeeded_by(&settings(200));
+    let other = same.reconfigured(&settings(200));
     assert!(ask(&other, up_to(1)).is_ok());
 }

@@ -127,7 +127,7 @@ impl Site {
         } else {
             self.valkey.stall();
             sleep(Duration::from_millis(random.within(300..2000))).await;
-            self.valkey.go_on();
+            self.valkey.resume();
         }
     }
 
