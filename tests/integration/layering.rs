@@ -1,13 +1,15 @@
-//! Modules import downwards only.
+//! Modules import downwards only, and the files inside a module form no circles.
 //!
-//! Every `crate::…` path of every source file is read, nested `use` trees included, and may lead
-//! only to a module that the table allows.
+//! The first test reads every `crate::…` path of every source file, nested `use` trees included: each
+//! must lead to a module that the table of layers allows. `circles` has the second one.
+
+mod circles;
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-/// The modules from the bottom up. Those in one row may not know each other.
+/// The modules from the bottom up. Modules in one row may not import each other.
 const LAYERS: &[&[&str]] = &[
     &["model"],
     &["framing"],
@@ -36,7 +38,7 @@ fn modules_import_downwards_only() {
         files += 1;
         let name = path.strip_prefix(&source).unwrap();
         let module = module_of(name);
-        // The map of the house names every module and imports none.
+        // The crate's root declares every module and imports none.
         if module == "lib" {
             return;
         }
@@ -98,7 +100,7 @@ fn layer_of(module: &str) -> Option<usize> {
     LAYERS.iter().position(|layer| layer.contains(&module))
 }
 
-/// What the source of `module` imports and may not.
+/// The imports in the source of `module` that the table of layers forbids.
 fn problems(module: &str, source: &str) -> Vec<String> {
     let Some(own) = layer_of(module) else {
         return vec![format!("`{module}` has no place in the table of layers")];
@@ -170,7 +172,7 @@ fn tokens(source: &str) -> Vec<&str> {
     tokens
 }
 
-/// Drops what follows `//` on each line, for documentation may link upwards; `://` is a URL.
+/// Drops the text after `//` on each line, because documentation may link upwards; `://` is a URL.
 fn without_comments(source: &str) -> String {
     let code = |line: &str| {
         let comment = line
