@@ -10,7 +10,7 @@ mod grammar;
 mod ids;
 mod rate;
 mod request;
-mod seal;
+mod signature;
 mod vendor;
 
 pub use credential::{Credential, SigningKey};
@@ -23,5 +23,5 @@ pub use request::{
     Media, MediaSource, Message, NativeFields, Part, Reasoning, Request, ResponseFormat, Role,
     Tool, ToolChoice,
 };
-pub use seal::Sealer;
+pub use signature::Sealer;
 pub use vendor::{CredentialScheme, Prefill, Vendor};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::answer::{Answer, cite, text};
+use super::choice::{Answer, cite, text};
 use super::chunk::{ChatUsage, Choice, Chunk, Source};
 use crate::framing::Frame;
 use crate::model::{Error, Event, FinishReason, Sink, Usage};

@@ -3,7 +3,7 @@
 //! <https://platform.openai.com/docs/api-reference/chat/create>; the look-alikes' habits are told
 //! beside the code that bears with them.
 
-mod answer;
+mod choice;
 mod chunk;
 mod decode;
 mod request;

@@ -4,9 +4,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::calls::Calls;
+use super::emitted::{Kind, Told};
+use super::reasoning::Thinking;
 use super::shape::{Annotation, At, Item, Message, Part, Response};
-use super::thinking::Thinking;
-use super::told::{Kind, Told};
 use crate::framing::Frame;
 use crate::model::{Citation, Error, ErrorCode, Event, FinishReason, Sink};
 use crate::wire::json::said;

@@ -7,12 +7,12 @@
 
 mod calls;
 mod decode;
+mod emitted;
+mod reasoning;
 mod request;
 mod shape;
 #[cfg(test)]
 mod tests;
-mod thinking;
-mod told;
 
 use http::HeaderMap;
 use serde_json::Value;
