@@ -18,7 +18,7 @@ use crate::config::{
 use crate::dialect::Dialect;
 use crate::limit::{Account, KeySettings, Limiter, Settings, SharedState};
 use crate::metrics::Metrics;
-use crate::model::{Error, ErrorCode, Sealer, StreamId};
+use crate::model::{Error, ErrorCode, ReasoningSigner, StreamId};
 use crate::route::{Route, Target, Timeouts};
 use crate::store::Store;
 use crate::stream::{Conditions, Keeping, Registry, Replicas};
@@ -228,7 +228,7 @@ pub fn build_upstream(
         credential: upstream.credential.clone(),
         headers: upstream.headers.clone(),
         vendor: upstream.vendor.clone(),
-        sealer: Sealer::new(
+        signer: ReasoningSigner::new(
             upstream.wire.name(),
             upstream.preset.unwrap_or(&upstream.name),
         ),

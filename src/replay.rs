@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::dialect::{Dialect, Opening};
-use crate::model::{Error, Event, Request, Sealer, Sink, StreamId, ToolCallDelta, Usage};
+use crate::model::{Error, Event, ReasoningSigner, Request, Sink, StreamId, ToolCallDelta, Usage};
 use crate::route::{Commit, Receiver};
 use crate::stream::Transcript;
 use crate::upstream::ingest::Ingest;
@@ -55,8 +55,8 @@ pub fn replay<'a>(
 ) -> Replayed {
     let mut events = String::new();
     let mut client = Client::new(dialect, request);
-    let sealer = Sealer::new(wire.name(), UPSTREAM.0);
-    let mut commit = Commit::new(UPSTREAM.0, UPSTREAM.1, &sealer, &mut client);
+    let signer = ReasoningSigner::new(wire.name(), UPSTREAM.0);
+    let mut commit = Commit::new(UPSTREAM.0, UPSTREAM.1, &signer, &mut client);
     let ingest = ingest(wire, request);
     let (repaired, outcome) = read_all(ingest, chunks, &mut |event: Event<'_>| {
         events.push_str(&line(&event));
@@ -86,8 +86,8 @@ pub fn bytes<'a>(
     chunks: impl IntoIterator<Item = &'a [u8]>,
 ) -> Bytes {
     let mut client = Client::new(dialect, request);
-    let sealer = Sealer::new(wire.name(), UPSTREAM.0);
-    let mut commit = Commit::new(UPSTREAM.0, UPSTREAM.1, &sealer, &mut client);
+    let signer = ReasoningSigner::new(wire.name(), UPSTREAM.0);
+    let mut commit = Commit::new(UPSTREAM.0, UPSTREAM.1, &signer, &mut client);
     let (_, outcome) = read_all(ingest(wire, request), chunks, &mut commit);
     client.close(outcome)
 }
@@ -110,7 +110,7 @@ pub fn line(event: &Event<'_>) -> String {
         Event::Refusal(text) => format!("refusal {}", quoted(text)),
         Event::Reasoning(text) => format!("reasoning {}", quoted(text)),
         Event::Signature(text) => format!("signature {}", quoted(text)),
-        Event::SealedReasoning(text) => format!("sealed_reasoning {}", quoted(text)),
+        Event::EncryptedReasoning(text) => format!("sealed_reasoning {}", quoted(text)),
         Event::ToolCall(call) => tool_call(&call),
         Event::Citation(citation) => {
             let mut out = String::from("citation");
@@ -131,7 +131,7 @@ pub fn line(event: &Event<'_>) -> String {
 fn ingest(wire: &dyn Wire, request: &Request) -> Ingest {
     let mut ingest = Ingest::new(wire, FRAME_CAP);
     if request.answers.is_some() {
-        ingest.expect_several();
+        ingest.expect_alternatives();
     }
     ingest
 }
@@ -191,8 +191,8 @@ impl Sink for Client {
 }
 
 impl Receiver for Client {
-    fn answering(&mut self, upstream: &str, model: &str, sealer: &Sealer) {
-        self.0.start(upstream, model, sealer);
+    fn answering(&mut self, upstream: &str, model: &str, signer: &ReasoningSigner) {
+        self.0.start(upstream, model, signer);
     }
 }
 

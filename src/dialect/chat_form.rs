@@ -272,7 +272,7 @@ fn check(role: Role, content: &[Part], field: &str) -> Result<(), Error> {
     let legal = |part: &Part| match part {
         Part::Text(_) => true,
         Part::Image(_) | Part::File(_) => role == Role::User,
-        Part::Reasoning { .. } | Part::SealedReasoning(_) | Part::ToolCall { .. } => {
+        Part::Reasoning { .. } | Part::EncryptedReasoning(_) | Part::ToolCall { .. } => {
             role == Role::Assistant
         }
         Part::ToolResult { content, .. } => content

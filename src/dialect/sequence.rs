@@ -33,7 +33,7 @@ enum Waiting {
     Refusal(String),
     Reasoning(String),
     Signature(String),
-    SealedReasoning(String),
+    EncryptedReasoning(String),
     ToolCall {
         index: u32,
         id: Option<String>,
@@ -120,7 +120,7 @@ impl Sequence {
             (Event::Refusal(text), _) => Waiting::Refusal((*text).to_owned()),
             (Event::Reasoning(text), _) => Waiting::Reasoning((*text).to_owned()),
             (Event::Signature(text), _) => Waiting::Signature((*text).to_owned()),
-            (Event::SealedReasoning(text), _) => Waiting::SealedReasoning((*text).to_owned()),
+            (Event::EncryptedReasoning(text), _) => Waiting::EncryptedReasoning((*text).to_owned()),
             (Event::Citation(citation), _) => Waiting::Citation {
                 url: owned(citation.url),
                 title: owned(citation.title),
@@ -188,7 +188,7 @@ impl Waiting {
             Self::Refusal(text) => Event::Refusal(text),
             Self::Reasoning(text) => Event::Reasoning(text),
             Self::Signature(text) => Event::Signature(text),
-            Self::SealedReasoning(text) => Event::SealedReasoning(text),
+            Self::EncryptedReasoning(text) => Event::EncryptedReasoning(text),
             Self::ToolCall {
                 index,
                 id,

@@ -11,7 +11,7 @@
 //! A length is believed only under its checksum and the cap, so that nothing is collected for a
 //! message that would be refused.
 
-use super::lines::repaired;
+use super::lines::repair_utf8;
 use super::{Frame, FrameSink, Remainder, over_cap};
 use crate::model::{Error, ErrorCode};
 
@@ -92,11 +92,11 @@ impl AwsEventStream {
         let (_, headers) = lengths(message, self.cap)?;
         let (content, checksum) = message.split_at(message.len() - CHECKSUM);
         if crc32fast::hash(content) != number(checksum) {
-            return Err(broken("the checksum of a message is wrong"));
+            return Err(damaged("the checksum of a message is wrong"));
         }
         let (headers, payload) = content[PRELUDE..].split_at(headers);
-        let headers = Headers::read(headers).ok_or_else(|| broken("a header is malformed"))?;
-        let (payload, was_broken) = repaired(payload);
+        let headers = Headers::read(headers).ok_or_else(|| damaged("a header is malformed"))?;
+        let (payload, was_broken) = repair_utf8(payload);
         self.repaired += u64::from(was_broken);
         sink(&match headers.message_type {
             "exception" => Frame::failure(headers.exception_type, &payload),
@@ -149,7 +149,7 @@ impl<'a> Headers<'a> {
 /// The length of the whole message and of its headers, from a prelude that is known to be there.
 fn lengths(message: &[u8], cap: usize) -> Result<(usize, usize), Error> {
     if crc32fast::hash(&message[..8]) != number(&message[8..PRELUDE]) {
-        return Err(broken("the checksum of a message's length is wrong"));
+        return Err(damaged("the checksum of a message's length is wrong"));
     }
     // Past the address space is past any cap.
     let size = |bytes| usize::try_from(number(bytes)).unwrap_or(usize::MAX);
@@ -158,7 +158,7 @@ fn lengths(message: &[u8], cap: usize) -> Result<(usize, usize), Error> {
         return Err(over_cap(cap));
     }
     if total < PRELUDE + CHECKSUM || headers > total - PRELUDE - CHECKSUM {
-        return Err(broken("the lengths of a message contradict each other"));
+        return Err(damaged("the lengths of a message contradict each other"));
     }
     Ok((total, headers))
 }
@@ -170,7 +170,7 @@ fn number(bytes: &[u8]) -> u32 {
         .fold(0, |number, byte| number << 8 | u32::from(*byte))
 }
 
-fn broken(what: &str) -> Error {
+fn damaged(what: &str) -> Error {
     Error::new(
         ErrorCode::BadUpstreamData,
         format!("the upstream's event stream is broken: {what}"),

@@ -27,24 +27,24 @@ pub(super) struct Lines {
 #[derive(Clone, Copy)]
 pub(super) enum Line<'read, 'call> {
     /// It stands in the bytes that are read as it is.
-    Standing(&'read str),
+    Borrowed(&'read str),
     /// It came in pieces, or was repaired, and lasts for one call.
-    Passing(&'call str),
+    Transient(&'call str),
 }
 
 impl Line<'_, '_> {
     pub(super) fn as_str(&self) -> &str {
         match self {
-            Self::Standing(text) => text,
-            Self::Passing(text) => text,
+            Self::Borrowed(text) => text,
+            Self::Transient(text) => text,
         }
     }
 
     /// What is left of it without its first `length` bytes, and a space that may come then.
     pub(super) fn behind(self, length: usize) -> Self {
         match self {
-            Self::Standing(text) => Self::Standing(behind(text, length)),
-            Self::Passing(text) => Self::Passing(behind(text, length)),
+            Self::Borrowed(text) => Self::Borrowed(behind(text, length)),
+            Self::Transient(text) => Self::Transient(behind(text, length)),
         }
     }
 }
@@ -77,13 +77,13 @@ impl Lines {
             self.check(line)?;
             if self.partial.is_empty() {
                 match self.text(line) {
-                    Cow::Borrowed(text) => each(Line::Standing(text))?,
-                    Cow::Owned(text) => each(Line::Passing(&text))?,
+                    Cow::Borrowed(text) => each(Line::Borrowed(text))?,
+                    Cow::Owned(text) => each(Line::Transient(&text))?,
                 }
             } else {
                 let mut whole = std::mem::take(&mut self.partial);
                 whole.extend_from_slice(line);
-                each(Line::Passing(&self.text(&whole)))?;
+                each(Line::Transient(&self.text(&whole)))?;
                 whole.clear();
                 self.partial = whole;
             }
@@ -130,7 +130,7 @@ impl Lines {
         } else {
             line
         };
-        let (text, broken) = repaired(line);
+        let (text, broken) = repair_utf8(line);
         self.repaired += u64::from(broken);
         text
     }
@@ -143,7 +143,7 @@ fn behind(text: &str, length: usize) -> &str {
 
 /// `bytes` as text, with U+FFFD for what is no UTF-8, and whether there was any. A line is whole
 /// here, so a character that was split over reads is whole too.
-pub(super) fn repaired(bytes: &[u8]) -> (Cow<'_, str>, bool) {
+pub(super) fn repair_utf8(bytes: &[u8]) -> (Cow<'_, str>, bool) {
     match std::str::from_utf8(bytes) {
         Ok(text) => (Cow::Borrowed(text), false),
         Err(_) => (String::from_utf8_lossy(bytes), true),

@@ -124,7 +124,7 @@ impl Framer {
     /// and whatever `sink` says. The framer must not be fed again after either.
     pub fn push(&mut self, bytes: &[u8], sink: &mut FrameSink<'_>) -> Result<(), Error> {
         if let Shape::Unread(Unread { waiting, stream }) = &mut self.shape {
-            let mark = bytes.iter().position(is_mark);
+            let mark = bytes.iter().position(is_content);
             if waiting.len() + mark.unwrap_or(bytes.len()) > self.cap {
                 return Err(over_cap(self.cap));
             }
@@ -134,7 +134,7 @@ impl Framer {
                     return Ok(());
                 }
                 Some(b'{' | b'[') => Shape::Document(Vec::new()),
-                Some(b'<') => return Err(no_stream()),
+                Some(b'<') => return Err(not_a_stream()),
                 Some(_) => stream(self.cap),
             };
             let waiting = std::mem::take(waiting);
@@ -169,7 +169,7 @@ impl Framer {
             Shape::Document(document) => {
                 let document = document.trim_ascii_start();
                 let document = document.strip_prefix(lines::BOM).unwrap_or(document);
-                let (text, broken) = lines::repaired(document);
+                let (text, broken) = lines::repair_utf8(document);
                 self.repaired_document = broken;
                 Ok(Remainder::Document(text.into_owned()))
             }
@@ -199,11 +199,11 @@ impl Shape {
 }
 
 /// Whether a byte is neither white space nor a part of a byte order mark.
-fn is_mark(byte: &u8) -> bool {
+fn is_content(byte: &u8) -> bool {
     !byte.is_ascii_whitespace() && !lines::BOM.contains(byte)
 }
 
-fn no_stream() -> Error {
+fn not_a_stream() -> Error {
     Error::new(
         ErrorCode::BadUpstreamData,
         "the upstream answered with something that is no stream",

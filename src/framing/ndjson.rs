@@ -32,7 +32,7 @@ impl Ndjson {
         let (body, cap) = (&mut self.body, self.cap);
         self.lines.push(bytes, &mut |line| {
             let line = line.as_str();
-            if body.holds(line, cap)? || line.trim_ascii().is_empty() {
+            if body.push_document_line(line, cap)? || line.trim_ascii().is_empty() {
                 return Ok(());
             }
             sink(&Frame::new("", line))
@@ -45,7 +45,7 @@ impl Ndjson {
         let (body, cap) = (&mut self.body, self.cap);
         let mut remainder = Remainder::Nothing;
         self.lines.end(&mut |line| {
-            if !body.holds(line, cap)? && !line.trim_ascii().is_empty() {
+            if !body.push_document_line(line, cap)? && !line.trim_ascii().is_empty() {
                 remainder = Remainder::Unended {
                     name: String::new(),
                     data: line.to_owned(),
@@ -70,7 +70,7 @@ impl Ndjson {
 
 impl Body {
     /// Keeps `line` if the body is a document, and says whether it is.
-    fn holds(&mut self, line: &str, cap: usize) -> Result<bool, Error> {
+    fn push_document_line(&mut self, line: &str, cap: usize) -> Result<bool, Error> {
         if let Self::Unread = self {
             match line.trim_ascii() {
                 "" => return Ok(false),

@@ -11,7 +11,7 @@
 use memchr::memchr;
 
 use super::lines::{Line, Lines};
-use super::{Frame, FrameSink, Remainder, no_stream, over_cap};
+use super::{Frame, FrameSink, Remainder, not_a_stream, over_cap};
 use crate::model::Error;
 
 pub(super) struct Sse {
@@ -69,9 +69,9 @@ impl Sse {
     pub(super) fn end(&mut self) -> Result<Remainder, Error> {
         let mut reading = self.block.read();
         self.lines
-            .end(&mut |line| reading.add(Line::Passing(line)))?;
+            .end(&mut |line| reading.add(Line::Transient(line)))?;
         if !reading.block.recognised {
-            return Err(no_stream());
+            return Err(not_a_stream());
         }
         let mut remainder = Remainder::Nothing;
         reading.dispatch(&mut |frame| {
@@ -135,7 +135,7 @@ impl<'read> Reading<'read, '_> {
                 let value = value.as_str().trim_start();
                 if value.starts_with('{') {
                     self.block.rename("error");
-                    self.push_data(Line::Passing(value));
+                    self.push_data(Line::Transient(value));
                 }
             }
             "" | "id" | "retry" => {}
@@ -149,7 +149,7 @@ impl<'read> Reading<'read, '_> {
 
     fn push_data(&mut self, line: Line<'read, '_>) {
         match line {
-            Line::Standing(text) if self.held.is_none() && self.block.data.is_empty() => {
+            Line::Borrowed(text) if self.held.is_none() && self.block.data.is_empty() => {
                 self.held = Some(text);
             }
             _ => {

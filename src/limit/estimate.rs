@@ -73,7 +73,7 @@ fn tokens(bytes: u64) -> u64 {
 
 fn count(part: &Part, bytes: &mut usize, media: &mut u64) {
     match part {
-        Part::Text(text) | Part::Reasoning { text, .. } | Part::SealedReasoning(text) => {
+        Part::Text(text) | Part::Reasoning { text, .. } | Part::EncryptedReasoning(text) => {
             *bytes += text.len();
         }
         Part::Image(_) | Part::File(_) => *media += 1,

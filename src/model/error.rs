@@ -44,7 +44,7 @@ pub enum Origin {
 const DRAIN_RETRY: Duration = Duration::from_secs(1);
 
 /// The longest message about a client's own doing, in bytes: it may quote what the client sent.
-const LONGEST: usize = 2048;
+const MAX_MESSAGE: usize = 2048;
 
 /// What went wrong, in the words that the client gets. A message never carries a credential and
 /// never more of an upstream's body than its own error message.
@@ -154,8 +154,8 @@ impl Origin {
 impl Error {
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         let mut message = message.into();
-        if code.origin() == Origin::Client && message.len() > LONGEST {
-            message.truncate(message.floor_char_boundary(LONGEST));
+        if code.origin() == Origin::Client && message.len() > MAX_MESSAGE {
+            message.truncate(message.floor_char_boundary(MAX_MESSAGE));
             message.push('…');
         }
         Self {

@@ -25,7 +25,7 @@ pub enum Event<'a> {
     /// The vendor's seal on the reasoning before it, with which it can be sent back.
     Signature(&'a str),
     /// Reasoning that the vendor keeps to itself, in a form that it reads again.
-    SealedReasoning(&'a str),
+    EncryptedReasoning(&'a str),
     /// The next piece of a call that the client must answer.
     ToolCall(ToolCallDelta<'a>),
     /// A source that the answer leans on.
@@ -51,7 +51,7 @@ impl Event<'_> {
             | Self::Refusal(text)
             | Self::Reasoning(text)
             | Self::Signature(text)
-            | Self::SealedReasoning(text) => text.len(),
+            | Self::EncryptedReasoning(text) => text.len(),
             Self::ToolCall(call) if call.id.is_none() && call.name.is_none() => {
                 call.arguments.len()
             }

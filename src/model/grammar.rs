@@ -42,7 +42,7 @@ impl Sink for Checked<'_> {
         if self.grammar.finished {
             return;
         }
-        if says_nothing(&event) {
+        if is_empty(&event) {
             return;
         }
         if let Event::Finish(_) = event {
@@ -52,18 +52,18 @@ impl Sink for Checked<'_> {
     }
 }
 
-fn says_nothing(event: &Event<'_>) -> bool {
+fn is_empty(event: &Event<'_>) -> bool {
     match event {
         Event::Logprobs(text)
         | Event::Text(text)
         | Event::Refusal(text)
         | Event::Reasoning(text)
         | Event::Signature(text)
-        | Event::SealedReasoning(text) => text.is_empty(),
+        | Event::EncryptedReasoning(text) => text.is_empty(),
         Event::ToolCall(call) => {
             call.arguments.is_empty() && call.id.is_none() && call.name.is_none()
         }
-        Event::Alternative { event, .. } => says_nothing(event),
+        Event::Alternative { event, .. } => is_empty(event),
         Event::Identity { .. } | Event::Citation(_) | Event::Usage(_) | Event::Finish(_) => false,
     }
 }

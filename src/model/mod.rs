@@ -23,5 +23,5 @@ pub use request::{
     Media, MediaSource, Message, NativeFields, Part, Reasoning, Request, ResponseFormat, Role,
     Tool, ToolChoice,
 };
-pub use signature::Sealer;
+pub use signature::ReasoningSigner;
 pub use vendor::{CredentialScheme, Prefill, Vendor};

@@ -43,7 +43,7 @@ pub struct Request {
     /// for one call.
     pub legacy_functions: bool,
     /// Whether the last message is an answer that has begun, with which the model is to go on.
-    pub goes_on: bool,
+    pub continues_answer: bool,
 }
 
 /// Fields of a protocol that is both a dialect and a wire.
@@ -66,13 +66,13 @@ pub struct NativeFields {
 impl Request {
     /// The same request, to go on behind `text`, which is what its answer has said so far.
     #[must_use]
-    pub fn going_on(&self, text: &str) -> Self {
+    pub fn continue_after(&self, text: &str) -> Self {
         let mut request = self.clone();
         // What the client wrote in its own words ends before the answer.
         request.native_fields = None;
         // It has thought already, and vendors refuse to think behind an answer's beginning.
         request.reasoning = None;
-        request.goes_on = true;
+        request.continues_answer = true;
         let said = Part::Text(text.to_owned());
         match request.messages.last_mut() {
             // The client had begun the answer itself.
@@ -190,7 +190,7 @@ pub enum Part {
         signature: Option<String>,
     },
     /// Reasoning that only its vendor can read.
-    SealedReasoning(String),
+    EncryptedReasoning(String),
     ToolCall {
         id: String,
         name: String,

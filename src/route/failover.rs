@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Receiver, Route, Target};
 use crate::metrics::Metrics;
-use crate::model::{Error, ErrorCode, Event, Request, Sealer, Sink, Usage};
+use crate::model::{Error, ErrorCode, Event, ReasoningSigner, Request, Sink, Usage};
 use crate::upstream::{Answer, Trace};
 
 impl Route {
@@ -31,7 +31,7 @@ impl Route {
         let mut failure = None;
         for target in &self.targets {
             let (upstream, model) = (&*target.upstream, &target.model);
-            let mut commit = Commit::new(&upstream.name, model, &upstream.sealer, receiver);
+            let mut commit = Commit::new(&upstream.name, model, &upstream.signer, receiver);
             let error = match self.attempt(target, request, trace, &mut commit).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) if commit.committed => return Err(error),
@@ -128,7 +128,7 @@ fn worse(before: Option<Error>, now: Error) -> Error {
 pub struct Commit<'a> {
     upstream: &'a str,
     model: &'a str,
-    sealer: &'a Sealer,
+    signer: &'a ReasoningSigner,
     receiver: &'a mut dyn Receiver,
     committed: bool,
     identity: Option<[String; 3]>,
@@ -139,13 +139,13 @@ impl<'a> Commit<'a> {
     pub fn new(
         upstream: &'a str,
         model: &'a str,
-        sealer: &'a Sealer,
+        signer: &'a ReasoningSigner,
         receiver: &'a mut dyn Receiver,
     ) -> Self {
         Self {
             upstream,
             model,
-            sealer,
+            signer,
             receiver,
             committed: false,
             identity: None,
@@ -158,10 +158,10 @@ impl<'a> Commit<'a> {
         let Self {
             upstream,
             model,
-            sealer,
+            signer,
             ..
         } = *self;
-        self.receiver.answering(upstream, model, sealer);
+        self.receiver.answering(upstream, model, signer);
         if let Some([id, model, fingerprint]) = &self.identity {
             self.receiver.event(Event::Identity {
                 id,

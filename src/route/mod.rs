@@ -6,7 +6,7 @@ mod failover;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Sealer, Sink};
+use crate::model::{ReasoningSigner, Sink};
 use crate::upstream::Upstream;
 
 pub use failover::Commit;
@@ -23,10 +23,12 @@ impl Route {
     /// Where an answer can be gone on with that broke off at the upstream of the name `broken`,
     /// which is asked last; `None` where that is nowhere.
     pub fn going_on(&self, broken: Option<&str>) -> Option<Self> {
-        let able = self
-            .targets
-            .iter()
-            .filter(|target| target.upstream.wire.goes_on(&target.upstream.vendor));
+        let able = self.targets.iter().filter(|target| {
+            target
+                .upstream
+                .wire
+                .supports_prefill(&target.upstream.vendor)
+        });
         let (last, first): (Vec<_>, Vec<_>) = able
             .cloned()
             .partition(|target| Some(target.upstream.name.as_str()) == broken);
@@ -59,5 +61,5 @@ pub struct Timeouts {
 /// Takes the events of the target that answers.
 pub trait Receiver: Sink + Send {
     /// This target answers: its first content comes next, and no other target will be tried.
-    fn answering(&mut self, upstream: &str, model: &str, sealer: &Sealer);
+    fn answering(&mut self, upstream: &str, model: &str, signer: &ReasoningSigner);
 }

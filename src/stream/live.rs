@@ -95,7 +95,7 @@ impl Live {
             return;
         };
         if cancelled {
-            source.answer.broken(&mut self.outlet);
+            source.answer.flush(&mut self.outlet);
             self.outlet.cancel();
             self.detach();
         } else if source.cut.poll(context).is_ready() {
@@ -115,7 +115,7 @@ impl Live {
             return self.fail(&error);
         }
         if let Some(source) = &mut self.source {
-            source.answer.broken(&mut self.outlet);
+            source.answer.flush(&mut self.outlet);
         }
         self.detach();
         self.broken = Some(Box::new(error));
@@ -124,7 +124,7 @@ impl Live {
     /// Ends the stream with an error and drops the upstream's connection.
     pub(super) fn fail(&mut self, error: &Error) {
         if let Some(source) = &mut self.source {
-            source.answer.broken(&mut self.outlet);
+            source.answer.flush(&mut self.outlet);
         }
         self.outlet.fail(error);
         self.detach();

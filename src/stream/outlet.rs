@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::receipt::Receipt;
 use super::transcript::Transcript;
 use crate::dialect::Encoder;
-use crate::model::{Error, ErrorCode, Event, FinishReason, Sealer, Sink};
+use crate::model::{Error, ErrorCode, Event, FinishReason, ReasoningSigner, Sink};
 use crate::route::Receiver;
 
 /// The client's end of a stream: encodes events and settles the stream with the terminal one.
@@ -220,7 +220,7 @@ fn says_more_than_text(event: &Event<'_>) -> bool {
         | Event::Text(_)
         | Event::Reasoning(_)
         | Event::Signature(_)
-        | Event::SealedReasoning(_)
+        | Event::EncryptedReasoning(_)
         | Event::Citation(_)
         | Event::Usage(_)
         | Event::Finish(_) => false,
@@ -228,11 +228,11 @@ fn says_more_than_text(event: &Event<'_>) -> bool {
 }
 
 impl Receiver for Outlet {
-    fn answering(&mut self, upstream: &str, model: &str, sealer: &Sealer) {
+    fn answering(&mut self, upstream: &str, model: &str, signer: &ReasoningSigner) {
         if self.committed() {
             self.transcript.goes_on();
         }
         self.receipt.answering(upstream);
-        self.transcript.start(upstream, model, sealer);
+        self.transcript.start(upstream, model, signer);
     }
 }

@@ -271,7 +271,7 @@ impl Pump {
             "another target is asked to go on"
         );
         again.conditions.route = Arc::new(route);
-        let request = again.request.going_on(&text);
+        let request = again.request.continue_after(&text);
         let stop = Arc::new(AtomicBool::new(self.cancelled));
         let (end, stopped) = (self.deadlines.end, Arc::clone(&stop));
         let asking = async move {

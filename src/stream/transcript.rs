@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use crate::dialect::{Answering, Completion, Encoder};
-use crate::model::{Error, Event, FinishReason, Sealer, StreamId, ToolCallDelta, Usage};
+use crate::model::{Error, Event, FinishReason, ReasoningSigner, StreamId, ToolCallDelta, Usage};
 
 /// How much memory for events is asked for at once, in bytes. A token takes an eighth of it.
 const ROOM: usize = 768;
@@ -50,8 +50,8 @@ impl Transcript {
     }
 
     /// This target answers. Only the first one is told.
-    pub fn start(&mut self, upstream: &str, model: &str, sealer: &Sealer) {
-        self.mark = sealer.mark().to_owned();
+    pub fn start(&mut self, upstream: &str, model: &str, signer: &ReasoningSigner) {
+        self.mark = signer.origin_tag().to_owned();
         self.begin(Some(upstream), Some(model));
     }
 
@@ -166,9 +166,9 @@ impl Transcript {
                 marked = format!("{}{seal}", self.mark);
                 &Event::Signature(&marked)
             }
-            Event::SealedReasoning(seal) => {
+            Event::EncryptedReasoning(seal) => {
                 marked = format!("{}{seal}", self.mark);
-                &Event::SealedReasoning(&marked)
+                &Event::EncryptedReasoning(&marked)
             }
             _ => event,
         };

@@ -15,7 +15,7 @@ use super::ingest::Ingest;
 use super::refusal::classify;
 use super::scrub::scrubbed;
 use super::sigv4;
-use crate::model::{Credential, Error, ErrorCode, Request, Sealer, Sink, Vendor};
+use crate::model::{Credential, Error, ErrorCode, ReasoningSigner, Request, Sink, Vendor};
 use crate::wire::{Outgoing, Wire};
 
 /// How much of a refusal's body is read, in bytes.
@@ -36,7 +36,7 @@ pub struct Upstream {
     pub headers: HeaderMap,
     pub vendor: Vendor,
     /// Whose seals it reads: those of its preset's vendor, else its own.
-    pub sealer: Sealer,
+    pub signer: ReasoningSigner,
     /// Where `base_url` leads to.
     pub origin: Origin,
     /// Bounds one frame of an answer, in bytes.
@@ -74,7 +74,7 @@ impl Upstream {
     ) -> Result<Answer, Error> {
         let wire = self.wire.name();
         let said = request.headers_for(wire).cloned();
-        let request = self.sealer.open(request.for_wire(wire)?);
+        let request = self.signer.verify(request.for_wire(wire)?);
         let mut outgoing = self.wire.request(&request, model, &self.vendor)?;
         outgoing.headers.extend(said.unwrap_or_default());
         let answer = self.send(outgoing, trace).await?;
@@ -96,7 +96,7 @@ impl Upstream {
         }
         let mut ingest = Ingest::new(self.wire, self.frame_cap);
         if request.answers.is_some() {
-            ingest.expect_several();
+            ingest.expect_alternatives();
         }
         Ok(Answer {
             body: answer.body,
@@ -200,7 +200,7 @@ impl Answer {
             Ok(true) => ingest.end(sink),
             Err(error) => {
                 tracing::debug!(%error, "answer broke off");
-                ingest.broken(sink);
+                ingest.flush(sink);
                 Err(Error::new(
                     ErrorCode::StreamInterrupted,
                     "the connection to the upstream broke before its answer ended",
@@ -216,8 +216,8 @@ impl Answer {
 
     /// The answer is given up: hands what was held back until more is known to `sink`. An answer that
     /// broke by itself has done so.
-    pub fn broken(&mut self, sink: &mut dyn Sink) {
-        self.ingest.broken(sink);
+    pub fn flush(&mut self, sink: &mut dyn Sink) {
+        self.ingest.flush(sink);
     }
 
     /// How many lines had invalid UTF-8 that became U+FFFD.

@@ -1,7 +1,7 @@
 //! An upstream's bytes to events: framing, decoder and grammar in a row.
 
 use super::surrogate;
-use super::template::{Said, Template};
+use super::template::{Emitted, Template};
 use crate::framing::{Frame, Framer, Remainder};
 use crate::model::{Error, ErrorCode, Event, Grammar, Sink};
 use crate::wire::{Decoder, Wire, interrupted};
@@ -14,7 +14,7 @@ pub struct Ingest {
     grammar: Grammar,
     template: Template,
     /// Frames whose text had half a surrogate pair.
-    mended: u64,
+    repaired: u64,
 }
 
 impl Ingest {
@@ -25,13 +25,13 @@ impl Ingest {
             decoder: wire.decoder(),
             grammar: Grammar::default(),
             template: Template::default(),
-            mended: 0,
+            repaired: 0,
         }
     }
 
-    /// The request asked for several answers. To be said before anything is read.
-    pub fn expect_several(&mut self) {
-        self.decoder.expect_several();
+    /// The request asked for several answers. To be emitted before anything is read.
+    pub fn expect_alternatives(&mut self) {
+        self.decoder.expect_alternatives();
     }
 
     /// Hands the events that `bytes` completes to `sink`. What comes behind the finish is not read.
@@ -45,7 +45,7 @@ impl Ingest {
             decoder,
             grammar,
             template,
-            mended,
+            repaired,
         } = self;
         if grammar.finished() {
             return Ok(());
@@ -56,8 +56,8 @@ impl Ingest {
                 sink.event(event);
                 return Ok(());
             }
-            let said = read(decoder.as_mut(), frame, &mut sink, mended)?;
-            template.learn(frame, &said, decoder.unread_keys());
+            let emitted = read(decoder.as_mut(), frame, &mut sink, repaired)?;
+            template.learn(frame, &emitted, decoder.ignored_keys());
             if grammar.finished() {
                 // Any error stops the framer.
                 return Err(interrupted());
@@ -68,16 +68,16 @@ impl Ingest {
             return Ok(());
         }
         if read.is_err() {
-            self.broken(sink);
+            self.flush(sink);
         }
         read
     }
 
     /// The answer broke off: hands on what the decoder held back. [`Ingest::push`] and [`Ingest::end`]
     /// do so themselves for every error that they give.
-    pub fn broken(&mut self, sink: &mut dyn Sink) {
+    pub fn flush(&mut self, sink: &mut dyn Sink) {
         if !self.grammar.finished() {
-            self.decoder.broken(&mut self.grammar.check(sink));
+            self.decoder.flush(&mut self.grammar.check(sink));
         }
     }
 
@@ -92,7 +92,7 @@ impl Ingest {
         }
         let read = self.rest(sink);
         if read.is_err() {
-            self.broken(sink);
+            self.flush(sink);
         }
         read
     }
@@ -104,7 +104,7 @@ impl Ingest {
 
     /// How many lines had invalid UTF-8, or half a surrogate pair, that became U+FFFD.
     pub fn repaired_lines(&self) -> u64 {
-        self.framer.repaired_lines() + self.mended
+        self.framer.repaired_lines() + self.repaired
     }
 
     fn rest(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
@@ -114,24 +114,24 @@ impl Ingest {
             Remainder::Nothing => self.decoder.end(&mut sink)?,
             Remainder::Broken => return Err(interrupted()),
             Remainder::Document(document) => {
-                let mut joined = Joined {
+                let mut joined = TextJoiner {
                     text: String::new(),
                     sink: &mut sink,
                 };
-                let mended = surrogate::mended(&document);
-                self.mended += u64::from(mended.is_some());
-                let document = mended.as_deref().unwrap_or(&document);
+                let repaired = surrogate::repair(&document);
+                self.repaired += u64::from(repaired.is_some());
+                let document = repaired.as_deref().unwrap_or(&document);
                 let read = self.decoder.document(document, &mut joined);
                 joined.flush();
                 read?;
             }
             Remainder::Unended { name, data } => {
-                let mended = surrogate::mended(&data);
-                let frame = Frame::new(&name, mended.as_deref().unwrap_or(&data));
+                let repaired = surrogate::repair(&data);
+                let frame = Frame::new(&name, repaired.as_deref().unwrap_or(&data));
                 if !self.decoder.is_terminal(&frame) {
                     return Err(interrupted());
                 }
-                self.mended += u64::from(mended.is_some());
+                self.repaired += u64::from(repaired.is_some());
                 self.decoder.frame(&frame, &mut sink)?;
                 // A finish reason whose marker never comes.
                 if !sink.finished() {
@@ -147,46 +147,46 @@ impl Ingest {
     }
 }
 
-/// Reads one frame and says what it said. One that does not parse is read again without the halves of surrogate pairs that
+/// Reads one frame and says what it emitted. One that does not parse is read again without the halves of surrogate pairs that
 /// tokenizers of bytes and of UTF-16 cut texts into; nothing may have come of it before, which is so
 /// unless a wire reads on after it has told something.
 fn read(
     decoder: &mut dyn Decoder,
     frame: &Frame<'_>,
     sink: &mut dyn Sink,
-    mended: &mut u64,
-) -> Result<Said, Error> {
-    let mut said = Said::Nothing;
+    repaired: &mut u64,
+) -> Result<Emitted, Error> {
+    let mut emitted = Emitted::Nothing;
     let read = decoder.frame(frame, &mut |event: Event<'_>| {
-        said.and(&event, frame.data);
+        emitted.add(&event, frame.data);
         sink.event(event);
     });
-    match (read, said) {
-        (Err(error), Said::Nothing) if error.code() == ErrorCode::BadUpstreamData => {
-            let data = surrogate::mended(frame.data).ok_or(error)?;
-            *mended += 1;
+    match (read, emitted) {
+        (Err(error), Emitted::Nothing) if error.code() == ErrorCode::BadUpstreamData => {
+            let data = surrogate::repair(frame.data).ok_or(error)?;
+            *repaired += 1;
             let data = &*data;
             decoder.frame(&Frame { data, ..*frame }, sink)?;
-            Ok(Said::More)
+            Ok(Emitted::More)
         }
-        (read, said) => read.map(|()| said),
+        (read, emitted) => read.map(|()| emitted),
     }
 }
 
 /// Joins texts that follow one another: a whole answer's text is one, however many parts it came in.
-struct Joined<'a> {
+struct TextJoiner<'a> {
     text: String,
     sink: &'a mut dyn Sink,
 }
 
-impl Joined<'_> {
+impl TextJoiner<'_> {
     fn flush(&mut self) {
         self.sink.event(Event::Text(&self.text));
         self.text.clear();
     }
 }
 
-impl Sink for Joined<'_> {
+impl Sink for TextJoiner<'_> {
     fn event(&mut self, event: Event<'_>) {
         if let Event::Text(text) = event {
             self.text.push_str(text);

@@ -3,7 +3,7 @@
 
 /// `json` with the escape of U+FFFD for every half of a surrogate pair in it; nothing where all are
 /// whole. What is no JSON stays what it is.
-pub(super) fn mended(json: &str) -> Option<String> {
+pub(super) fn repair(json: &str) -> Option<String> {
     let mut out = String::new();
     let mut copied = 0;
     let mut at = 0;
@@ -37,7 +37,7 @@ fn unit(json: &str, at: usize) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
-    use super::mended;
+    use super::repair;
 
     #[test]
     fn halves_are_replaced_and_pairs_stay() {
@@ -57,7 +57,7 @@ mod tests {
             ("\\", None),
             ("", None),
         ] {
-            assert_eq!(mended(json).as_deref(), expected, "{json}");
+            assert_eq!(repair(json).as_deref(), expected, "{json}");
         }
     }
 }

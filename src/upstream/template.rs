@@ -4,7 +4,7 @@
 //! It is an exact reading and no guess. Both frames are one JSON text up to the opening quote of a
 //! string and from its closing quote on, and what stands between ends no string, escapes nothing and
 //! is no control character (RFC 8259, section 7): so it is that string, and everything else is as it
-//! was. The values of [keys that nobody reads](crate::wire::Decoder::unread_keys) may differ in the
+//! was. The values of [keys that nobody reads](crate::wire::Decoder::ignored_keys) may differ in the
 //! same way, or as whole numbers (section 6). What the decoder would say then is its law.
 
 use memchr::memchr;
@@ -13,10 +13,10 @@ use crate::framing::Frame;
 use crate::model::Event;
 
 /// How many frames in a row may be no repetition before nothing is looked for any more.
-const PATIENCE: u8 = 8;
+const MAX_MISSES: u8 = 8;
 
 /// How much may stand around a text, in bytes: what is longer is rare, and is not kept for a stream.
-const LONGEST: usize = 4 * 1024;
+const MAX_SIZE: usize = 4 * 1024;
 
 /// The last frame, if it said one text.
 #[derive(Default)]
@@ -24,16 +24,16 @@ pub(super) struct Template {
     kind: Option<Kind>,
     name: String,
     /// What is the same, up to the first place that differs, from there to the next, and so on.
-    same: String,
+    constant: String,
     /// Where in it they end, and what differs there; behind the last one comes the rest.
-    places: Vec<(usize, Place)>,
+    variables: Vec<(usize, Variable)>,
     /// How many frames there were since one was a repetition.
     misses: u8,
 }
 
 /// What stands between what is the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Variable {
     Text,
     /// The inside of a string that nobody reads.
     String,
@@ -43,7 +43,7 @@ enum Place {
 
 /// What a frame said, as it says it.
 #[derive(Default)]
-pub(super) enum Said {
+pub(super) enum Emitted {
     #[default]
     Nothing,
     /// A text that stands in the frame's data from here to there.
@@ -62,16 +62,16 @@ impl Template {
     pub(super) fn read<'a>(&mut self, frame: &Frame<'a>) -> Option<Event<'a>> {
         let kind = self.kind?;
         let (mut rest, mut begin, mut said) = (frame.data, 0, "");
-        for &(end, place) in &self.places {
-            rest = rest.strip_prefix(&self.same[begin..end])?;
+        for &(end, place) in &self.variables {
+            rest = rest.strip_prefix(&self.constant[begin..end])?;
             begin = end;
             let length = place.length(rest)?;
-            if place == Place::Text {
+            if place == Variable::Text {
                 said = &rest[..length];
             }
             rest = &rest[length..];
         }
-        if rest != &self.same[begin..] || !is_named(frame, &self.name) || frame.failure {
+        if rest != &self.constant[begin..] || !is_named(frame, &self.name) || frame.failure {
             return None;
         }
         self.misses = 0;
@@ -83,21 +83,21 @@ impl Template {
 
     /// A frame was parsed, and this is what it said. Whatever it was, it may have changed what the
     /// one before it would say now.
-    pub(super) fn learn(&mut self, frame: &Frame<'_>, said: &Said, unread: &[&str]) {
+    pub(super) fn learn(&mut self, frame: &Frame<'_>, said: &Emitted, unread: &[&str]) {
         self.kind = None;
-        let &Said::One(kind, begin, end) = said else {
+        let &Emitted::One(kind, begin, end) = said else {
             return;
         };
-        if self.misses == PATIENCE || frame.data.len() - (end - begin) > LONGEST {
+        if self.misses == MAX_MISSES || frame.data.len() - (end - begin) > MAX_SIZE {
             return;
         }
         self.misses += 1;
         let data = frame.data;
-        let mut places = vec![(begin, end, Place::Text)];
+        let mut places = vec![(begin, end, Variable::Text)];
         places.extend(unread.iter().filter_map(|key| unread_value(data, key)));
         places.sort_unstable_by_key(|(begin, ..)| *begin);
-        self.same.clear();
-        self.places.clear();
+        self.constant.clear();
+        self.variables.clear();
         let mut last = 0;
         for (begin, end, place) in places {
             let Some(same) = data.get(last..begin) else {
@@ -105,21 +105,21 @@ impl Template {
             };
             // A text that is no whole string, or would not be read as itself.
             let whole = place.length(&data[begin..]) == Some(end - begin);
-            if !whole || (place == Place::Text && !same.ends_with('"')) {
+            if !whole || (place == Variable::Text && !same.ends_with('"')) {
                 return;
             }
-            self.same.push_str(same);
-            self.places.push((self.same.len(), place));
+            self.constant.push_str(same);
+            self.variables.push((self.constant.len(), place));
             last = end;
         }
-        self.same.push_str(&data[last..]);
+        self.constant.push_str(&data[last..]);
         self.name.clear();
         self.name.push_str(frame.name);
         self.kind = Some(kind);
     }
 }
 
-impl Place {
+impl Variable {
     /// How much of `rest` it takes; nothing where that is not plainly to be seen.
     fn length(self, rest: &str) -> Option<usize> {
         let bytes = rest.as_bytes();
@@ -142,14 +142,14 @@ impl Place {
 
 /// Where the value of the first such key begins and ends. A quote within a string has a backslash
 /// before it: so this is a key, or the end of one.
-fn unread_value(data: &str, key: &str) -> Option<(usize, usize, Place)> {
+fn unread_value(data: &str, key: &str) -> Option<(usize, usize, Variable)> {
     let mut rest = data;
     while let Some(at) = rest.find(key) {
         let behind = &rest[at + key.len()..];
         if let (true, Some(value)) = (rest[..at].ends_with('"'), behind.strip_prefix("\":")) {
             let (value, place) = match value.strip_prefix('"') {
-                Some(inside) => (inside, Place::String),
-                None => (value, Place::Number),
+                Some(inside) => (inside, Variable::String),
+                None => (value, Variable::Number),
             };
             let begin = data.len() - value.len();
             return Some((begin, begin + place.length(value)?, place));
@@ -159,9 +159,9 @@ fn unread_value(data: &str, key: &str) -> Option<(usize, usize, Place)> {
     None
 }
 
-impl Said {
+impl Emitted {
     /// One more event of the frame with this data.
-    pub(super) fn and(&mut self, event: &Event<'_>, data: &str) {
+    pub(super) fn add(&mut self, event: &Event<'_>, data: &str) {
         let (kind, text) = match *event {
             Event::Text(text) => (Kind::Text, text),
             Event::Reasoning(text) => (Kind::Reasoning, text),
@@ -201,11 +201,11 @@ fn is_plain(text: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn said(data: &str, text: &str) -> Said {
+    fn said(data: &str, text: &str) -> Emitted {
         let begin = data.find(text).unwrap();
-        let mut said = Said::default();
-        said.and(&Event::Text(&data[begin..begin + text.len()]), data);
-        said
+        let mut emitted = Emitted::default();
+        emitted.add(&Event::Text(&data[begin..begin + text.len()]), data);
+        emitted
     }
 
     #[test]
@@ -235,7 +235,7 @@ mod tests {
         let again = data.replace("one", "two");
         assert_eq!(template.read(&Frame::new("other", &again)), None);
         // What was read in between may have changed what it would say.
-        template.learn(&Frame::new("stop", "{}"), &Said::Nothing, &[]);
+        template.learn(&Frame::new("stop", "{}"), &Emitted::Nothing, &[]);
         assert_eq!(template.read(&Frame::new("delta", &again)), None);
     }
 
@@ -244,17 +244,17 @@ mod tests {
         let data = r#"{"text":"one"}"#;
         let frame = Frame::new("", data);
         let mut twice = said(data, "one");
-        twice.and(&Event::Text(&data[9..12]), data);
-        let mut elsewhere = Said::default();
-        elsewhere.and(&Event::Text(&String::from("one")), data);
-        let mut refusal = Said::default();
-        refusal.and(&Event::Refusal(&data[9..12]), data);
-        let unquoted = Said::One(Kind::Text, 8, 12);
-        let long = format!(r#"{{"text":"one","more":"{}"}}"#, "x".repeat(LONGEST));
+        twice.add(&Event::Text(&data[9..12]), data);
+        let mut elsewhere = Emitted::default();
+        elsewhere.add(&Event::Text(&String::from("one")), data);
+        let mut refusal = Emitted::default();
+        refusal.add(&Event::Refusal(&data[9..12]), data);
+        let unquoted = Emitted::One(Kind::Text, 8, 12);
+        let long = format!(r#"{{"text":"one","more":"{}"}}"#, "x".repeat(MAX_SIZE));
         let mut template = Template::default();
         template.learn(&Frame::new("", &long), &said(&long, "one"), &[]);
         assert_eq!(template.read(&Frame::new("", &long)), None);
-        for said in [Said::Nothing, twice, elsewhere, refusal, unquoted] {
+        for said in [Emitted::Nothing, twice, elsewhere, refusal, unquoted] {
             let mut template = Template::default();
             template.learn(&frame, &said, &[]);
             assert_eq!(template.read(&frame), None);
@@ -310,8 +310,8 @@ mod tests {
         // A text that has the key's name in it is not the key.
         let data = r#"{"text":"p","p":"abc"}"#;
         let mut template = Template::default();
-        let mut one = Said::default();
-        one.and(&Event::Text(&data[9..10]), data);
+        let mut one = Emitted::default();
+        one.add(&Event::Text(&data[9..10]), data);
         template.learn(&Frame::new("", data), &one, &["p"]);
         let again = r#"{"text":"q","p":"d"}"#;
         let read = template.read(&Frame::new("", again));

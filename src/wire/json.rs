@@ -20,8 +20,8 @@ impl Text<'_> {
     }
 }
 
-/// What a field says; nothing for one that is absent, null or empty.
-pub(super) fn said<'a>(field: &'a Option<Text<'_>>) -> Option<&'a str> {
+/// The text of a field; `None` for one that is absent, null or empty.
+pub(super) fn non_empty<'a>(field: &'a Option<Text<'_>>) -> Option<&'a str> {
     field
         .as_ref()
         .map(Text::as_str)
@@ -36,20 +36,20 @@ pub(super) fn list<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Vec<T> {
 /// A list that mostly has one item: that one needs no memory of its own, which counts where every
 /// token comes in such a list.
 #[derive(Debug)]
-pub(super) struct Few<T> {
+pub(super) struct ShortList<T> {
     first: Option<T>,
     others: Vec<T>,
 }
 
-impl<T> Few<T> {
+impl<T> ShortList<T> {
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.first.iter().chain(&self.others)
     }
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Few<T> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for ShortList<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_seq(FewVisitor(PhantomData))
+        from.deserialize_seq(ShortListVisitor(PhantomData))
     }
 }
 
@@ -65,7 +65,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
 pub(super) struct Count(pub(super) Option<u64>);
 
 /// 2^53 - 1 (RFC 8259, section 6).
-const MOST: u64 = (1 << 53) - 1;
+const MAX_COUNT: u64 = (1 << 53) - 1;
 
 impl<'de> Deserialize<'de> for Count {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -112,16 +112,16 @@ impl<'de> Visitor<'de> for TextVisitor {
     }
 }
 
-struct FewVisitor<T>(PhantomData<T>);
+struct ShortListVisitor<T>(PhantomData<T>);
 
-impl<'de, T: Deserialize<'de>> Visitor<'de> for FewVisitor<T> {
-    type Value = Few<T>;
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ShortListVisitor<T> {
+    type Value = ShortList<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list")
     }
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mut few = Few {
+        let mut few = ShortList {
             first: seq.next_element()?,
             others: Vec::new(),
         };
@@ -141,14 +141,14 @@ impl<'de> Visitor<'de> for CountVisitor {
         f.write_str("any JSON value")
     }
     fn visit_u64<E>(self, count: u64) -> Result<Self::Value, E> {
-        Ok(Count((count <= MOST).then_some(count)))
+        Ok(Count((count <= MAX_COUNT).then_some(count)))
     }
     fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
         // A JSON reader gives only what is negative so.
         Ok(Count(None))
     }
     fn visit_f64<E>(self, count: f64) -> Result<Self::Value, E> {
-        let whole = count.fract() == 0.0 && (0.0..=MOST as f64).contains(&count);
+        let whole = count.fract() == 0.0 && (0.0..=MAX_COUNT as f64).contains(&count);
         Ok(Count(whole.then_some(count as u64)))
     }
     fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
@@ -177,12 +177,12 @@ mod tests {
     #[test]
     fn a_list_of_few_is_a_list() {
         for json in ["[]", "[1]", "[1,2]", "[1,2,3,4,5]"] {
-            let few: Few<u8> = parse(json).unwrap();
+            let few: ShortList<u8> = parse(json).unwrap();
             let all: Vec<u8> = parse(json).unwrap();
             assert_eq!(Vec::from_iter(few.iter().copied()), all, "{json}");
         }
         for json in ["[1,\"a\"]", "[1,null]", "1", "{}", "null", "[1"] {
-            assert!(parse::<Few<u8>>(json).is_err(), "{json}");
+            assert!(parse::<ShortList<u8>>(json).is_err(), "{json}");
         }
     }
 

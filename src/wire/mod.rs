@@ -24,7 +24,7 @@ use crate::framing::{Frame, Framing};
 use crate::model::{CredentialScheme, Error, ErrorCode, Request, Sink, Vendor};
 
 pub use refusal::Refusal;
-use refusal::refusal_of;
+use refusal::parse_refusal;
 
 /// Every wire that the gateway speaks.
 pub static ALL: &[&dyn Wire] = &[
@@ -59,9 +59,9 @@ pub trait Wire: Send + Sync + 'static {
     /// [`ErrorCode::InvalidRequest`] naming the field that the wire cannot express.
     fn request(&self, request: &Request, model: &str, vendor: &Vendor) -> Result<Outgoing, Error>;
 
-    /// Whether [`Request::goes_on`] is understood: the model goes on behind the last message, and
+    /// Whether [`Request::continues_answer`] is understood: the model goes on behind the last message, and
     /// does not say it again.
-    fn goes_on(&self, _vendor: &Vendor) -> bool {
+    fn supports_prefill(&self, _vendor: &Vendor) -> bool {
         false
     }
 
@@ -71,12 +71,12 @@ pub trait Wire: Send + Sync + 'static {
     /// What the body of a non-2xx answer says. Only the words are read; whose fault it is is
     /// decided by status, in one place for all wires.
     fn refusal(&self, body: &[u8]) -> Option<Refusal> {
-        refusal_of(body)
+        parse_refusal(body)
     }
 
     /// The other end's view, for the fixture server: if `path` is this wire's, the model that
     /// `body` asks for.
-    fn asked_model(&self, path: &str, body: &Value) -> Option<String>;
+    fn requested_model(&self, path: &str, body: &Value) -> Option<String>;
 }
 
 /// A request on its way out: `POST {base_url}{path}`.
@@ -96,7 +96,7 @@ pub struct Outgoing {
 /// handed to it.
 pub trait Decoder: Send {
     /// The request asked for several answers. Said before anything is read, if at all.
-    fn expect_several(&mut self) {}
+    fn expect_alternatives(&mut self) {}
 
     /// Reads one frame and hands its events on at once.
     ///
@@ -107,7 +107,7 @@ pub trait Decoder: Send {
 
     /// Keys at which it does not look wherever they stand, and whose values differ from frame to
     /// frame: strings, or whole numbers.
-    fn unread_keys(&self) -> &'static [&'static str] {
+    fn ignored_keys(&self) -> &'static [&'static str] {
         &[]
     }
 
@@ -131,7 +131,7 @@ pub trait Decoder: Send {
     }
 
     /// The answer broke off: what was held back until more is known is handed on.
-    fn broken(&mut self, _sink: &mut dyn Sink) {}
+    fn flush(&mut self, _sink: &mut dyn Sink) {}
 }
 
 /// The body ended before the answer did.
@@ -143,7 +143,7 @@ pub fn interrupted() -> Error {
 }
 
 /// JSON, but none of this wire's.
-fn foreign() -> Error {
+fn wrong_protocol() -> Error {
     Error::new(
         ErrorCode::BadUpstreamData,
         "the upstream answered with JSON that is no answer of its protocol",
@@ -152,7 +152,7 @@ fn foreign() -> Error {
 
 /// The upstream's own error, in the words of the frame or document that holds it.
 fn upstream_error(data: &str) -> Error {
-    let message = refusal_of(data.as_bytes())
+    let message = parse_refusal(data.as_bytes())
         .map_or_else(|| "no reason given".to_owned(), |refusal| refusal.message);
     Error::new(ErrorCode::UpstreamError, message)
 }

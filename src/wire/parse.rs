@@ -16,24 +16,24 @@ use serde::de::{
 /// For JSON that does not parse, or is something else than `T`.
 pub(super) fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> serde_json::Result<T> {
     let mut from = serde_json::Deserializer::from_str(json);
-    let value = T::deserialize(Objects(&mut from))?;
+    let value = T::deserialize(StrictObjects(&mut from))?;
     from.end()?;
     Ok(value)
 }
 
 /// Passes everything on, and asks for a map where a struct is wanted.
-struct Objects<T>(T);
+struct StrictObjects<T>(T);
 
 /// The methods that need no more than to be passed on.
-macro_rules! pass_on {
+macro_rules! forward {
     ($($method:ident)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
-            self.0.$method(Objects(visitor))
+            self.0.$method(StrictObjects(visitor))
         }
     )*};
 }
 
-impl<'de, D: Deserializer<'de>> Deserializer<'de> for Objects<D> {
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for StrictObjects<D> {
     type Error = D::Error;
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -42,7 +42,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Objects<D> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Self::Error> {
-        self.0.deserialize_map(Objects(visitor))
+        self.0.deserialize_map(StrictObjects(visitor))
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
@@ -51,7 +51,8 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Objects<D> {
         visitor: V,
     ) -> Result<V::Value, Self::Error> {
         // Also how raw JSON is asked for.
-        self.0.deserialize_newtype_struct(name, Objects(visitor))
+        self.0
+            .deserialize_newtype_struct(name, StrictObjects(visitor))
     }
 
     fn deserialize_unit_struct<V: Visitor<'de>>(
@@ -59,7 +60,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Objects<D> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Self::Error> {
-        self.0.deserialize_unit_struct(name, Objects(visitor))
+        self.0.deserialize_unit_struct(name, StrictObjects(visitor))
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(
@@ -67,7 +68,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Objects<D> {
         length: usize,
         visitor: V,
     ) -> Result<V::Value, Self::Error> {
-        self.0.deserialize_tuple(length, Objects(visitor))
+        self.0.deserialize_tuple(length, StrictObjects(visitor))
     }
 
     fn deserialize_tuple_struct<V: Visitor<'de>>(
@@ -77,7 +78,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Objects<D> {
         visitor: V,
     ) -> Result<V::Value, Self::Error> {
         self.0
-            .deserialize_tuple_struct(name, length, Objects(visitor))
+            .deserialize_tuple_struct(name, length, StrictObjects(visitor))
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -86,10 +87,11 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Objects<D> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Self::Error> {
-        self.0.deserialize_enum(name, variants, Objects(visitor))
+        self.0
+            .deserialize_enum(name, variants, StrictObjects(visitor))
     }
 
-    pass_on! {
+    forward! {
         deserialize_any deserialize_bool deserialize_i8 deserialize_i16 deserialize_i32
         deserialize_i64 deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64
         deserialize_f32 deserialize_f64 deserialize_char deserialize_str deserialize_string
@@ -99,7 +101,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Objects<D> {
 }
 
 /// The methods that take a value as it is.
-macro_rules! take {
+macro_rules! forward_value {
     ($($method:ident: $value:ty),* $(,)?) => {$(
         fn $method<E: Error>(self, value: $value) -> Result<Self::Value, E> {
             self.0.$method(value)
@@ -107,14 +109,14 @@ macro_rules! take {
     )*};
 }
 
-impl<'de, V: Visitor<'de>> Visitor<'de> for Objects<V> {
+impl<'de, V: Visitor<'de>> Visitor<'de> for StrictObjects<V> {
     type Value = V::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.expecting(f)
     }
 
-    take! {
+    forward_value! {
         visit_bool: bool,
         visit_i64: i64,
         visit_u64: u64,
@@ -136,19 +138,19 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Objects<V> {
     }
 
     fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
-        self.0.visit_some(Objects(from))
+        self.0.visit_some(StrictObjects(from))
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
-        self.0.visit_newtype_struct(Objects(from))
+        self.0.visit_newtype_struct(StrictObjects(from))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Self::Value, A::Error> {
-        self.0.visit_seq(Objects(items))
+        self.0.visit_seq(StrictObjects(items))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Self::Value, A::Error> {
-        self.0.visit_map(Objects(entries))
+        self.0.visit_map(StrictObjects(entries))
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, variant: A) -> Result<Self::Value, A::Error> {
@@ -156,14 +158,14 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Objects<V> {
     }
 }
 
-impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Objects<A> {
+impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for StrictObjects<A> {
     type Error = A::Error;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(
         &mut self,
         seed: T,
     ) -> Result<Option<T::Value>, Self::Error> {
-        self.0.next_element_seed(Objects(seed))
+        self.0.next_element_seed(StrictObjects(seed))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -171,7 +173,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Objects<A> {
     }
 }
 
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for Objects<A> {
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for StrictObjects<A> {
     type Error = A::Error;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(
@@ -185,7 +187,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Objects<A> {
         &mut self,
         seed: T,
     ) -> Result<T::Value, Self::Error> {
-        self.0.next_value_seed(Objects(seed))
+        self.0.next_value_seed(StrictObjects(seed))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -193,11 +195,11 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Objects<A> {
     }
 }
 
-impl<'de, T: DeserializeSeed<'de>> DeserializeSeed<'de> for Objects<T> {
+impl<'de, T: DeserializeSeed<'de>> DeserializeSeed<'de> for StrictObjects<T> {
     type Value = T::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
-        self.0.deserialize(Objects(from))
+        self.0.deserialize(StrictObjects(from))
     }
 }
 

@@ -18,15 +18,15 @@ pub struct Refusal {
 /// `{"message":…}`, `{"Message":…}` (AWS), `{"detail":"…"}`, `{"detail":[{"msg":…}]}`, also in a
 /// `message` (Mistral), and a list of one of these (Gemini).
 /// A vendor that passes on what another one said has that behind its own words.
-pub(super) fn refusal_of(body: &[u8]) -> Option<Refusal> {
+pub(super) fn parse_refusal(body: &[u8]) -> Option<Refusal> {
     let body: Value = serde_json::from_slice(body).ok()?;
     let body = body.get(0).unwrap_or(&body);
     let error = match &body["error"] {
         Value::Object(_) => &body["error"],
         _ => body,
     };
-    let mut message = words(body)?.trim().to_owned();
-    if let Some(inner) = passed_on(body).filter(|inner| !message.contains(inner.as_str())) {
+    let mut message = find_message(body)?.trim().to_owned();
+    if let Some(inner) = provider_message(body).filter(|inner| !message.contains(inner.as_str())) {
         message = format!("{message}: {inner}");
     }
     let kind = [
@@ -45,7 +45,7 @@ pub(super) fn refusal_of(body: &[u8]) -> Option<Refusal> {
     })
 }
 
-fn words(body: &Value) -> Option<&str> {
+fn find_message(body: &Value) -> Option<&str> {
     [
         &body["error"]["message"],
         &body["error"],
@@ -62,12 +62,12 @@ fn words(body: &Value) -> Option<&str> {
 
 /// What the provider behind a vendor said: OpenRouter's `metadata.raw`, that provider's error body or
 /// plain text; Pollinations' `details`.
-fn passed_on(body: &Value) -> Option<String> {
+fn provider_message(body: &Value) -> Option<String> {
     let Some(raw) = body["error"]["metadata"]["raw"].as_str() else {
-        return words(body.get("details")?).map(str::to_owned);
+        return find_message(body.get("details")?).map(str::to_owned);
     };
     match serde_json::from_str::<Value>(raw) {
-        Ok(inner) => words(&inner).map(str::to_owned),
+        Ok(inner) => find_message(&inner).map(str::to_owned),
         Err(_) => Some(raw.trim().to_owned()),
     }
 }
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     fn message(body: &str) -> Option<String> {
-        refusal_of(body.as_bytes()).map(|refusal| refusal.message)
+        parse_refusal(body.as_bytes()).map(|refusal| refusal.message)
     }
 
     #[test]
@@ -130,7 +130,7 @@ mod tests {
     fn google_says_how_long_to_wait_in_the_body() {
         let body =
             br#"{"error":{"message":"quota","details":[{"quota":1},{"retryDelay":"34.5s"}]}}"#;
-        let wait = refusal_of(body).and_then(|refusal| refusal.retry_after);
+        let wait = parse_refusal(body).and_then(|refusal| refusal.retry_after);
         assert_eq!(wait, Some(Duration::from_millis(34_500)));
     }
 }

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use sluicegate::dialect::{self, Opening};
 use sluicegate::model::{
-    Citation, Error, ErrorCode, Event, FinishReason, Request, Sealer, StreamId, ToolCallDelta,
-    Usage,
+    Citation, Error, ErrorCode, Event, FinishReason, ReasoningSigner, Request, StreamId,
+    ToolCallDelta, Usage,
 };
 use sluicegate::stream::Transcript;
 
@@ -48,7 +48,7 @@ proptest! {
         let opening = Opening { stream: StreamId::fixed(0), model, created: 1_795_381_200 };
         let mut transcript = Transcript::new(StreamId::fixed(0), dialect::NATIVE.encoder(&Request::default(), opening));
         if let Some((upstream, model)) = &target {
-            transcript.start(upstream, model, &Sealer::new("wire", "vendor"));
+            transcript.start(upstream, model, &ReasoningSigner::new("wire", "vendor"));
         }
         let mut usage = None;
         for event in &events {
@@ -94,7 +94,7 @@ proptest! {
             }
         }
         // Nothing follows the terminal event, whatever is asked for.
-        transcript.start("late", "late", &Sealer::new("wire", "vendor"));
+        transcript.start("late", "late", &ReasoningSigner::new("wire", "vendor"));
         transcript.event(&Event::Text("late"));
         transcript.complete(FinishReason::Stop, Duration::ZERO, Duration::ZERO);
         transcript.fail(&Error::new(ErrorCode::Internal, "late"));
@@ -112,7 +112,7 @@ enum Owned {
     Refusal(String),
     Reasoning(String),
     Signature(String),
-    SealedReasoning(String),
+    EncryptedReasoning(String),
     ToolCall(u32, Option<String>, Option<String>, String),
     Citation([Option<String>; 3], [Option<u64>; 2]),
     Usage(Usage),
@@ -130,7 +130,7 @@ impl Owned {
             Self::Refusal(text) => Event::Refusal(text),
             Self::Reasoning(text) => Event::Reasoning(text),
             Self::Signature(text) => Event::Signature(text),
-            Self::SealedReasoning(text) => Event::SealedReasoning(text),
+            Self::EncryptedReasoning(text) => Event::EncryptedReasoning(text),
             Self::ToolCall(index, id, name, arguments) => Event::ToolCall(ToolCallDelta {
                 index: *index,
                 id: id.as_deref(),
@@ -178,7 +178,10 @@ impl Owned {
                     ("end", end.map(|end| json!(end))),
                 ]),
             ),
-            Self::Identity(..) | Self::Signature(_) | Self::SealedReasoning(_) | Self::Usage(_) => {
+            Self::Identity(..)
+            | Self::Signature(_)
+            | Self::EncryptedReasoning(_)
+            | Self::Usage(_) => {
                 return None;
             }
         };
@@ -225,7 +228,7 @@ fn event() -> impl Strategy<Value = Owned> {
         1 => text().prop_map(Owned::Refusal),
         2 => text().prop_map(Owned::Reasoning),
         1 => text().prop_map(Owned::Signature),
-        1 => text().prop_map(Owned::SealedReasoning),
+        1 => text().prop_map(Owned::EncryptedReasoning),
         1 => (text(), text()).prop_map(|(id, model)| Owned::Identity(id, model)),
         3 => (any::<u32>(), option::of((option::of(text()), text())), text())
             .prop_map(|(index, first, arguments)| {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use sluicegate::model::{
-    Credential, Event, FinishReason, Message, Part, Request, Role, Sealer, SigningKey, Vendor,
+    Credential, Event, FinishReason, Message, Part, ReasoningSigner, Request, Role, SigningKey,
+    Vendor,
 };
 use sluicegate::upstream::exchange::{Connector, Origin, system_certificates};
 use sluicegate::upstream::{Trace, Upstream};
@@ -37,7 +38,7 @@ async fn the_signature_covers_what_is_sent() {
         })),
         headers,
         vendor: Vendor::default(),
-        sealer: Sealer::new("bedrock-converse", "bedrock"),
+        signer: ReasoningSigner::new("bedrock-converse", "bedrock"),
         origin: Origin::new(&base_url.parse().unwrap(), &connector),
         frame_cap: 1 << 20,
     };

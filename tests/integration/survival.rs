@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use sluicegate::dialect::{self, Dialect, Opening};
 use sluicegate::model::{
-    Citation, Event, FinishReason, NativeFields, Request, Sealer, StreamId, ToolCallDelta, Usage,
+    Citation, Event, FinishReason, NativeFields, ReasoningSigner, Request, StreamId, ToolCallDelta,
+    Usage,
 };
 use sluicegate::stream::Transcript;
 use sluicegate::wire;
@@ -130,7 +131,7 @@ fn carries(dialect: &dyn Dialect, row: usize) -> bool {
         "words of a refusal, as such" => &refusal,
         "reasoning" => &[Event::Reasoning(WORDS)],
         "its seal" => &[Event::Reasoning("hm"), Event::Signature(WORDS)],
-        "sealed reasoning" => &[Event::SealedReasoning(WORDS)],
+        "sealed reasoning" => &[Event::EncryptedReasoning(WORDS)],
         "tool calls" => &[Event::ToolCall(call)],
         "their ids" => &[Event::ToolCall(ToolCallDelta {
             id: Some(WORDS),
@@ -207,7 +208,7 @@ fn answered(dialect: &dyn Dialect, events: &[Event<'_>]) -> String {
         created: 0,
     };
     let mut transcript = Transcript::new(stream, dialect.encoder(&request, opening));
-    transcript.start("upstream", "model", &Sealer::new("wire", "vendor"));
+    transcript.start("upstream", "model", &ReasoningSigner::new("wire", "vendor"));
     for event in events {
         transcript.event(event);
     }

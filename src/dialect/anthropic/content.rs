@@ -84,7 +84,7 @@ impl Turns {
                 text: block.required_text("thinking")?,
                 signature: block.text_of("signature")?.filter(|seal| !seal.is_empty()),
             },
-            "redacted_thinking" => Part::SealedReasoning(block.required_text("data")?),
+            "redacted_thinking" => Part::EncryptedReasoning(block.required_text("data")?),
             "tool_use" => {
                 let input = block.require("input")?;
                 Part::ToolCall {
@@ -152,7 +152,7 @@ fn check(part: &Part, role: Role, content: &Field<'_>) -> Result<(), Error> {
     let legal = match part {
         Part::Text(_) => true,
         Part::Image(_) | Part::File(_) | Part::ToolResult { .. } => role == Role::User,
-        Part::Reasoning { .. } | Part::SealedReasoning(_) | Part::ToolCall { .. } => {
+        Part::Reasoning { .. } | Part::EncryptedReasoning(_) | Part::ToolCall { .. } => {
             role == Role::Assistant
         }
     };

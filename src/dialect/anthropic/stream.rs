@@ -124,7 +124,7 @@ impl Message {
                     signature.push_str(more);
                 }
             }
-            Event::SealedReasoning(data) => {
+            Event::EncryptedReasoning(data) => {
                 self.start_block(&json!({ "type": "redacted_thinking", "data": data }), out);
                 self.open = Some(Block::Redacted);
             }

@@ -129,7 +129,7 @@ impl Encoder for WholeEncoder {
                 thinking: String::new(),
                 signature: signature.to_owned(),
             }),
-            (Event::SealedReasoning(data), _) => self.content.push(Block::RedactedThinking {
+            (Event::EncryptedReasoning(data), _) => self.content.push(Block::RedactedThinking {
                 data: data.to_owned(),
             }),
             (Event::ToolCall(call), _) => self.tool_use(&call),

@@ -140,7 +140,7 @@ impl Encoder for NativeEncoder {
             Event::Identity { .. }
             | Event::Logprobs(_)
             | Event::Signature(_)
-            | Event::SealedReasoning(_)
+            | Event::EncryptedReasoning(_)
             | Event::Alternative { .. }
             | Event::Usage(_)
             | Event::Finish(_) => {}

@@ -67,7 +67,7 @@ impl Answer {
             Event::Identity { .. }
             | Event::Logprobs(_)
             | Event::Signature(_)
-            | Event::SealedReasoning(_)
+            | Event::EncryptedReasoning(_)
             | Event::Alternative { .. }
             | Event::Usage(_) => {}
         }

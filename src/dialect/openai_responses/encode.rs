@@ -140,7 +140,7 @@ impl Answer {
             Event::Citation(citation) => self.citation(&citation, out),
             Event::Reasoning(text) => self.reasoning(text, out),
             Event::Signature(more) => self.signature(more, out),
-            Event::SealedReasoning(sealed) => {
+            Event::EncryptedReasoning(sealed) => {
                 let what = What::Reasoning {
                     shown: false,
                     sealed: sealed.to_owned(),

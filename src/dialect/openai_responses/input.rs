@@ -181,7 +181,7 @@ fn reasoning(item: &Field<'_>) -> Result<Option<Part>, Error> {
     }
     let sealed = item.text_of("encrypted_content")?;
     Ok(match sealed {
-        Some(sealed) if !shown => Some(Part::SealedReasoning(sealed)),
+        Some(sealed) if !shown => Some(Part::EncryptedReasoning(sealed)),
         None if text.is_empty() => None,
         signature => Some(Part::Reasoning { text, signature }),
     })

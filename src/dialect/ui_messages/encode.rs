@@ -119,7 +119,7 @@ impl Answer {
                     signature.push_str(more);
                 }
             }
-            Event::SealedReasoning(sealed) => self.sealed(sealed, out),
+            Event::EncryptedReasoning(sealed) => self.sealed(sealed, out),
             Event::ToolCall(call) => self.tool_call(&call, out),
             Event::Citation(citation) => self.source(&citation, out),
             Event::Identity { .. }

@@ -143,7 +143,7 @@ fn reasoning(part: &Field<'_>) -> Result<Option<Part>, Error> {
     let kept = kept.and_then(|metadata| metadata.get(PROVIDER));
     let kept = |name| kept.and_then(|kept| kept.get(name)).and_then(Value::as_str);
     if let Some(sealed) = kept("sealed") {
-        return Ok(Some(Part::SealedReasoning(sealed.to_owned())));
+        return Ok(Some(Part::EncryptedReasoning(sealed.to_owned())));
     }
     let signature = kept("signature").map(str::to_owned);
     let said = !text.is_empty() || signature.is_some();

@@ -5,9 +5,9 @@ use serde_json::value::RawValue;
 use super::shape::{Answer, Block, Message, Source, UsageCounts, is_unknown_kind};
 use crate::framing::Frame;
 use crate::model::{Citation, Error, Event, FinishReason, Sink, ToolCallDelta, Usage};
-use crate::wire::json::{Text, said};
+use crate::wire::json::{Text, non_empty};
 use crate::wire::parse::parse;
-use crate::wire::{Decoder, foreign, unparsable, upstream_error};
+use crate::wire::{Decoder, unparsable, upstream_error, wrong_protocol};
 
 /// The state of one answer.
 #[derive(Debug, Default)]
@@ -66,11 +66,11 @@ impl Decoder for MessagesDecoder {
         }
         let answer: Answer<'_> = parse(document).map_err(|error| unparsable(&error))?;
         let Some(content) = &answer.content else {
-            return Err(foreign());
+            return Err(wrong_protocol());
         };
         emit_identity(&answer, sink);
         for block in content {
-            match said(&block.kind).unwrap_or_default() {
+            match non_empty(&block.kind).unwrap_or_default() {
                 "text" => emit_text_block(block, sink),
                 "thinking" | "redacted_thinking" => emit_reasoning_block(block, sink),
                 "tool_use" => {
@@ -82,7 +82,7 @@ impl Decoder for MessagesDecoder {
             }
         }
         self.emit_usage(answer.usage, sink);
-        self.finish = said(&answer.stop_reason).map(finish_reason);
+        self.finish = non_empty(&answer.stop_reason).map(finish_reason);
         self.emit_finish(sink);
         Ok(())
     }
@@ -103,14 +103,14 @@ impl MessagesDecoder {
         let Some(delta) = &message.delta else {
             return;
         };
-        match said(&delta.kind).unwrap_or_default() {
+        match non_empty(&delta.kind).unwrap_or_default() {
             "text_delta" => emit_text(&delta.text, sink),
             "thinking_delta" => emit_reasoning(&delta.thinking, sink),
             "signature_delta" => emit_signature(&delta.signature, sink),
             "input_json_delta" => {
                 self.arguments(
                     message.index,
-                    said(&delta.partial_json).unwrap_or_default(),
+                    non_empty(&delta.partial_json).unwrap_or_default(),
                     sink,
                 );
             }
@@ -129,7 +129,7 @@ impl MessagesDecoder {
         };
         // Some vendors give every block the same index; the next start then ends the block before it.
         self.close_block(message.index, sink);
-        match said(&block.kind).unwrap_or_default() {
+        match non_empty(&block.kind).unwrap_or_default() {
             "text" => emit_text_block(block, sink),
             "thinking" | "redacted_thinking" => emit_reasoning_block(block, sink),
             "tool_use" => {
@@ -151,8 +151,8 @@ impl MessagesDecoder {
     fn emit_call_start(&self, block: &Block<'_>, arguments: &str, sink: &mut dyn Sink) {
         sink.event(Event::ToolCall(ToolCallDelta {
             index: self.calls,
-            id: said(&block.id),
-            name: Some(said(&block.name).unwrap_or_default()),
+            id: non_empty(&block.id),
+            name: Some(non_empty(&block.name).unwrap_or_default()),
             arguments,
         }));
     }
@@ -189,7 +189,7 @@ impl MessagesDecoder {
 
     fn decode_message_delta(&mut self, message: &Message<'_>, sink: &mut dyn Sink) {
         if let Some(delta) = &message.delta
-            && let Some(reason) = said(&delta.stop_reason)
+            && let Some(reason) = non_empty(&delta.stop_reason)
         {
             self.finish = Some(finish_reason(reason));
         }
@@ -247,8 +247,8 @@ fn non_empty_object(input: Option<&RawValue>) -> Option<&str> {
 
 fn emit_identity(answer: &Answer<'_>, sink: &mut dyn Sink) {
     let (id, model) = (
-        said(&answer.id).unwrap_or_default(),
-        said(&answer.model).unwrap_or_default(),
+        non_empty(&answer.id).unwrap_or_default(),
+        non_empty(&answer.model).unwrap_or_default(),
     );
     if !id.is_empty() || !model.is_empty() {
         sink.event(Event::Identity {
@@ -270,7 +270,7 @@ fn emit_text_block(block: &Block<'_>, sink: &mut dyn Sink) {
 }
 
 fn emit_text(piece: &Option<Text<'_>>, sink: &mut dyn Sink) {
-    if let Some(piece) = said(piece) {
+    if let Some(piece) = non_empty(piece) {
         sink.event(Event::Text(piece));
     }
 }
@@ -279,19 +279,19 @@ fn emit_text(piece: &Option<Text<'_>>, sink: &mut dyn Sink) {
 fn emit_reasoning_block(block: &Block<'_>, sink: &mut dyn Sink) {
     emit_reasoning(&block.thinking, sink);
     emit_signature(&block.signature, sink);
-    if let Some(data) = said(&block.data) {
-        sink.event(Event::SealedReasoning(data));
+    if let Some(data) = non_empty(&block.data) {
+        sink.event(Event::EncryptedReasoning(data));
     }
 }
 
 fn emit_signature(signature: &Option<Text<'_>>, sink: &mut dyn Sink) {
-    if let Some(signature) = said(signature) {
+    if let Some(signature) = non_empty(signature) {
         sink.event(Event::Signature(signature));
     }
 }
 
 fn emit_reasoning(piece: &Option<Text<'_>>, sink: &mut dyn Sink) {
-    if let Some(piece) = said(piece) {
+    if let Some(piece) = non_empty(piece) {
         sink.event(Event::Reasoning(piece));
     }
 }
@@ -311,9 +311,9 @@ fn emit_citation(raw: &RawValue, sink: &mut dyn Sink) {
         return;
     };
     let citation = Citation {
-        url: said(&source.url).or(said(&source.source)),
-        title: said(&source.title).or(said(&source.document_title)),
-        text: said(&source.cited_text),
+        url: non_empty(&source.url).or(non_empty(&source.source)),
+        title: non_empty(&source.title).or(non_empty(&source.document_title)),
+        text: non_empty(&source.cited_text),
         start: None,
         end: None,
     };

@@ -52,7 +52,7 @@ impl Wire for AnthropicMessages {
         })
     }
 
-    fn goes_on(&self, _: &Vendor) -> bool {
+    fn supports_prefill(&self, _: &Vendor) -> bool {
         true
     }
 
@@ -60,7 +60,7 @@ impl Wire for AnthropicMessages {
         Box::new(decode::MessagesDecoder::default())
     }
 
-    fn asked_model(&self, path: &str, body: &Value) -> Option<String> {
+    fn requested_model(&self, path: &str, body: &Value) -> Option<String> {
         path.ends_with(PATH)
             .then(|| body["model"].as_str().unwrap_or_default().to_owned())
     }

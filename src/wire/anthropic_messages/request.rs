@@ -115,7 +115,7 @@ impl Conversation {
             Part::Reasoning {
                 signature: None, ..
             } => None,
-            Part::SealedReasoning(data) => {
+            Part::EncryptedReasoning(data) => {
                 Some(json!({ "type": "redacted_thinking", "data": data }))
             }
             Part::ToolCall {

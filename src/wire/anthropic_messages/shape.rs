@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use crate::framing::Frame;
 use crate::model::Usage;
-use crate::wire::json::{Count, Text, said};
+use crate::wire::json::{Count, Text, non_empty};
 use crate::wire::parse::parse;
 
 /// One struct for every kind of frame, so that a frame is parsed in one pass. A field that is absent
@@ -125,7 +125,7 @@ impl<'a> Message<'a> {
         } else {
             frame.name
         };
-        said(&self.kind).unwrap_or(named)
+        non_empty(&self.kind).unwrap_or(named)
     }
 }
 

@@ -7,9 +7,9 @@ use super::shape::{
 };
 use crate::framing::Frame;
 use crate::model::{Citation, Error, ErrorCode, Event, FinishReason, Sink, ToolCallDelta, Usage};
-use crate::wire::json::{Text, said};
+use crate::wire::json::{Text, non_empty};
 use crate::wire::parse::parse;
-use crate::wire::{Decoder, interrupted, refusal_of, unparsable};
+use crate::wire::{Decoder, interrupted, parse_refusal, unparsable};
 
 /// The state of one answer.
 #[derive(Debug, Default)]
@@ -54,7 +54,7 @@ impl Decoder for ConverseDecoder {
                 for call in self.open.drain(..) {
                     call.close(sink);
                 }
-                self.outcome = Some(finish_reason(said(&message.stop_reason)));
+                self.outcome = Some(finish_reason(non_empty(&message.stop_reason)));
             }
             _ => {
                 emit_usage(message.usage, sink);
@@ -65,7 +65,7 @@ impl Decoder for ConverseDecoder {
     }
 
     /// `p` is padding of random length.
-    fn unread_keys(&self) -> &'static [&'static str] {
+    fn ignored_keys(&self) -> &'static [&'static str] {
         &["p"]
     }
 
@@ -73,7 +73,7 @@ impl Decoder for ConverseDecoder {
         let answer: Answer<'_> = parse(document).map_err(|error| unparsable(&error))?;
         let message = answer.output.and_then(|output| output.message);
         let Some(content) = message.and_then(|message| message.content) else {
-            return Err(match refusal_of(document.as_bytes()) {
+            return Err(match parse_refusal(document.as_bytes()) {
                 Some(refusal) => Error::new(ErrorCode::UpstreamError, refusal.message),
                 None => Error::new(
                     ErrorCode::BadUpstreamData,
@@ -84,7 +84,7 @@ impl Decoder for ConverseDecoder {
         for block in &content {
             self.block(block, sink);
         }
-        self.outcome = Some(finish_reason(said(&answer.stop_reason)));
+        self.outcome = Some(finish_reason(non_empty(&answer.stop_reason)));
         emit_usage(answer.usage, sink);
         self.emit_finish(sink)
     }
@@ -117,7 +117,7 @@ impl ConverseDecoder {
         if let Some(reasoning) = reasoning_content {
             emit_reasoning(reasoning, sink);
         }
-        if let Some(piece) = tool_use.as_ref().and_then(|piece| said(&piece.input)) {
+        if let Some(piece) = tool_use.as_ref().and_then(|piece| non_empty(&piece.input)) {
             self.arguments(message.content_block_index, piece, sink);
         }
         if let Some(citation) = citation {
@@ -149,8 +149,8 @@ impl ConverseDecoder {
         self.calls += 1;
         sink.event(Event::ToolCall(ToolCallDelta {
             index,
-            id: said(&call.tool_use_id),
-            name: Some(said(&call.name).unwrap_or_default()),
+            id: non_empty(&call.tool_use_id),
+            name: Some(non_empty(&call.name).unwrap_or_default()),
             arguments,
         }));
         index
@@ -231,7 +231,7 @@ fn finish_reason(reason: Option<&str>) -> Result<FinishReason, Error> {
 
 /// The message of an exception, else its type.
 fn failure(frame: &Frame<'_>) -> Error {
-    let message = match refusal_of(frame.data.as_bytes()) {
+    let message = match parse_refusal(frame.data.as_bytes()) {
         Some(refusal) if !refusal.message.is_empty() => refusal.message,
         _ if !frame.data.trim().is_empty() && !frame.data.starts_with('{') => frame.data.to_owned(),
         _ if frame.name.is_empty() => "no reason given".to_owned(),
@@ -250,24 +250,24 @@ fn emit_usage(usage: Option<&RawValue>, sink: &mut dyn Sink) {
 }
 
 fn emit_text(piece: &Option<Text<'_>>, sink: &mut dyn Sink) {
-    if let Some(piece) = said(piece) {
+    if let Some(piece) = non_empty(piece) {
         sink.event(Event::Text(piece));
     }
 }
 
 fn emit_reasoning(piece: &ReasoningPiece<'_>, sink: &mut dyn Sink) {
-    if let Some(text) = said(&piece.text) {
+    if let Some(text) = non_empty(&piece.text) {
         sink.event(Event::Reasoning(text));
     }
-    if let Some(signature) = said(&piece.signature) {
+    if let Some(signature) = non_empty(&piece.signature) {
         sink.event(Event::Signature(signature));
     }
     emit_sealed(&piece.redacted_content, sink);
 }
 
 fn emit_sealed(sealed: &Option<Text<'_>>, sink: &mut dyn Sink) {
-    if let Some(sealed) = said(sealed) {
-        sink.event(Event::SealedReasoning(sealed));
+    if let Some(sealed) = non_empty(sealed) {
+        sink.event(Event::EncryptedReasoning(sealed));
     }
 }
 
@@ -285,7 +285,7 @@ fn emit_citation(raw: &RawValue, sink: &mut dyn Sink) {
     let Ok(source) = parse::<Source<'_>>(raw.get()) else {
         return;
     };
-    let cited = |piece: &Piece<'_>| said(&piece.text).map(str::to_owned);
+    let cited = |piece: &Piece<'_>| non_empty(&piece.text).map(str::to_owned);
     let words: Option<String> = source
         .source_content
         .map(|pieces| pieces.iter().filter_map(cited).collect());
@@ -294,8 +294,10 @@ fn emit_citation(raw: &RawValue, sink: &mut dyn Sink) {
         .as_ref()
         .and_then(|place| place.web.as_ref());
     let citation = Citation {
-        url: web.and_then(|web| said(&web.url)).or(said(&source.source)),
-        title: said(&source.title),
+        url: web
+            .and_then(|web| non_empty(&web.url))
+            .or(non_empty(&source.source)),
+        title: non_empty(&source.title),
         text: words.as_deref().filter(|words| !words.is_empty()),
         start: None,
         end: None,

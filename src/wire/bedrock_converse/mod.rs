@@ -57,7 +57,7 @@ impl Wire for BedrockConverse {
         })
     }
 
-    fn goes_on(&self, _: &Vendor) -> bool {
+    fn supports_prefill(&self, _: &Vendor) -> bool {
         true
     }
 
@@ -65,7 +65,7 @@ impl Wire for BedrockConverse {
         Box::new(decode::ConverseDecoder::default())
     }
 
-    fn asked_model(&self, path: &str, _body: &Value) -> Option<String> {
+    fn requested_model(&self, path: &str, _body: &Value) -> Option<String> {
         let (_, rest) = path.rsplit_once("/model/")?;
         let id = rest.strip_suffix("/converse-stream")?;
         Some(percent_decode_str(id).decode_utf8_lossy().into_owned())

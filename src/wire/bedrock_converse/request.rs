@@ -110,7 +110,7 @@ impl Conversation {
             Part::Reasoning {
                 signature: None, ..
             } => None,
-            Part::SealedReasoning(sealed) => {
+            Part::EncryptedReasoning(sealed) => {
                 Some(json!({ "reasoningContent": { "redactedContent": sealed } }))
             }
             Part::ToolCall {

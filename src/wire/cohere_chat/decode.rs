@@ -9,9 +9,9 @@ use super::shape::{
 };
 use crate::framing::Frame;
 use crate::model::{Citation, Error, ErrorCode, Event, FinishReason, Sink, ToolCallDelta, Usage};
-use crate::wire::json::{Text, said};
+use crate::wire::json::{Text, non_empty};
 use crate::wire::parse::parse;
-use crate::wire::{Decoder, refusal_of, unparsable};
+use crate::wire::{Decoder, parse_refusal, unparsable};
 
 /// The state of one answer.
 #[derive(Debug, Default)]
@@ -77,7 +77,7 @@ impl Decoder for ChatDecoder {
         let answer: Answer<'_> = parse(document).map_err(|error| unparsable(&error))?;
         let message = answer.message.filter(|raw| raw.get().starts_with('{'));
         let Some(message) = message else {
-            return Err(match refusal_of(document.as_bytes()) {
+            return Err(match parse_refusal(document.as_bytes()) {
                 Some(refusal) => Error::new(ErrorCode::UpstreamError, refusal.message),
                 None => Error::new(
                     ErrorCode::BadUpstreamData,
@@ -116,13 +116,13 @@ impl ChatDecoder {
         let index = self.calls;
         self.calls += 1;
         let function = call.function.as_ref();
-        let arguments = function.and_then(|function| said(&function.arguments));
+        let arguments = function.and_then(|function| non_empty(&function.arguments));
         sink.event(Event::ToolCall(ToolCallDelta {
             index,
-            id: said(&call.id),
+            id: non_empty(&call.id),
             name: Some(
                 function
-                    .and_then(|function| said(&function.name))
+                    .and_then(|function| non_empty(&function.name))
                     .unwrap_or_default(),
             ),
             arguments: arguments.unwrap_or_default(),
@@ -136,7 +136,7 @@ impl ChatDecoder {
 
     fn arguments(&mut self, call_index: Option<u64>, call: &Call<'_>, sink: &mut dyn Sink) {
         let function = call.function.as_ref();
-        let piece = function.and_then(|function| said(&function.arguments));
+        let piece = function.and_then(|function| non_empty(&function.arguments));
         if let Some(piece) = piece
             && let Some(open) = self
                 .open
@@ -165,9 +165,9 @@ impl ChatDecoder {
             call.close(sink);
         }
         emit_usage(end.usage, sink);
-        let reason = said(&end.finish_reason).unwrap_or_default();
+        let reason = non_empty(&end.finish_reason).unwrap_or_default();
         let failed = |words| Err(Error::new(ErrorCode::UpstreamError, words));
-        sink.event(Event::Finish(match (reason, said(&end.error)) {
+        sink.event(Event::Finish(match (reason, non_empty(&end.error)) {
             (_, Some(words)) => return failed(words),
             ("COMPLETE" | "STOP_SEQUENCE", _) => FinishReason::Stop,
             ("MAX_TOKENS", _) => FinishReason::Length,
@@ -201,13 +201,13 @@ fn piece<'a, T: Deserialize<'a>>(chunk: &Chunk<'a>) -> Result<T, Error> {
 }
 
 fn upstream_error(data: &str) -> Error {
-    let message = refusal_of(data.as_bytes())
+    let message = parse_refusal(data.as_bytes())
         .map_or_else(|| "no reason given".to_owned(), |refusal| refusal.message);
     Error::new(ErrorCode::UpstreamError, message)
 }
 
 fn emit_identity(id: &Option<Text<'_>>, sink: &mut dyn Sink) {
-    if let Some(id) = said(id) {
+    if let Some(id) = non_empty(id) {
         sink.event(Event::Identity {
             id,
             model: "",
@@ -226,13 +226,13 @@ fn emit_usage(usage: Option<&RawValue>, sink: &mut dyn Sink) {
 }
 
 fn emit_text(piece: &Option<Text<'_>>, sink: &mut dyn Sink) {
-    if let Some(piece) = said(piece) {
+    if let Some(piece) = non_empty(piece) {
         sink.event(Event::Text(piece));
     }
 }
 
 fn emit_reasoning(piece: &Option<Text<'_>>, sink: &mut dyn Sink) {
-    if let Some(piece) = said(piece) {
+    if let Some(piece) = non_empty(piece) {
         sink.event(Event::Reasoning(piece));
     }
 }
@@ -249,14 +249,14 @@ fn emit_arguments(index: u32, arguments: &str, sink: &mut dyn Sink) {
 /// Emits one citation per source. Citations within the reasoning are left out, because their positions
 /// do not refer to the answer's text.
 fn emit_citations(cited: &CitedSpan<'_>, sink: &mut dyn Sink) {
-    if !matches!(said(&cited.kind), None | Some("TEXT_CONTENT")) {
+    if !matches!(non_empty(&cited.kind), None | Some("TEXT_CONTENT")) {
         return;
     }
     let mut emit = |details: &SourceDetails<'_>| {
         let citation = Citation {
-            url: said(&details.url),
-            title: said(&details.title),
-            text: said(&cited.text),
+            url: non_empty(&details.url),
+            title: non_empty(&details.title),
+            text: non_empty(&cited.text),
             start: cited.start,
             end: cited.end,
         };

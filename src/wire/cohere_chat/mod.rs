@@ -46,7 +46,7 @@ impl Wire for CohereChat {
         Box::new(decode::ChatDecoder::default())
     }
 
-    fn asked_model(&self, path: &str, body: &Value) -> Option<String> {
+    fn requested_model(&self, path: &str, body: &Value) -> Option<String> {
         path.ends_with(PATH)
             .then(|| body["model"].as_str().unwrap_or_default().to_owned())
     }

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use crate::framing::Frame;
 use crate::model::Usage;
-use crate::wire::json::{Count, Text, said};
+use crate::wire::json::{Count, Text, non_empty};
 use crate::wire::parse::parse;
 
 /// The fields that all events have. The same field of a `delta` is a list in one event and an object in
@@ -163,13 +163,13 @@ struct Units {
 impl<'a> Chunk<'a> {
     /// The kind of the event: the JSON's `type`, else the event's name.
     pub(super) fn kind_in(&'a self, frame: &Frame<'a>) -> &'a str {
-        said(&self.kind).unwrap_or(frame.name)
+        non_empty(&self.kind).unwrap_or(frame.name)
     }
 
     /// The text of an error: a `message` string without a `type`.
     pub(super) fn error_text(&'a self) -> Option<&'a str> {
         match self.kind {
-            None => said(&self.message),
+            None => non_empty(&self.message),
             Some(_) => None,
         }
     }

@@ -6,9 +6,9 @@ use super::shape::{Candidate, Chunk, FunctionCall, Part, usage};
 use super::sources::Sources;
 use crate::framing::Frame;
 use crate::model::{Error, ErrorCode, Event, FinishReason, Sink, ToolCallDelta, Usage};
-use crate::wire::json::{Few, said};
+use crate::wire::json::{ShortList, non_empty};
 use crate::wire::parse::parse;
-use crate::wire::{Decoder, foreign, interrupted, unparsable, upstream_error};
+use crate::wire::{Decoder, interrupted, unparsable, upstream_error, wrong_protocol};
 
 /// The state of one answer.
 #[derive(Default)]
@@ -39,7 +39,7 @@ impl Decoder for ContentDecoder {
         if self.is_recognized {
             self.end(sink)
         } else {
-            Err(foreign())
+            Err(wrong_protocol())
         }
     }
 
@@ -88,7 +88,7 @@ impl ContentDecoder {
         };
         self.emit_identity(&chunk, sink);
         let mut failure = None;
-        for candidate in chunk.candidates.iter().flat_map(Few::iter) {
+        for candidate in chunk.candidates.iter().flat_map(ShortList::iter) {
             self.is_recognized = true;
             // A stream is one answer: the other candidates are alternatives.
             if candidate.index.and_then(|index| index.0).unwrap_or(0) == 0
@@ -116,8 +116,8 @@ impl ContentDecoder {
     }
 
     fn emit_identity(&mut self, chunk: &Chunk<'_>, sink: &mut dyn Sink) {
-        let id = said(&chunk.response_id).unwrap_or_default();
-        let model = said(&chunk.model_version).unwrap_or_default();
+        let id = non_empty(&chunk.response_id).unwrap_or_default();
+        let model = non_empty(&chunk.model_version).unwrap_or_default();
         if !self.identity_sent && (!id.is_empty() || !model.is_empty()) {
             self.identity_sent = true;
             sink.event(Event::Identity {
@@ -130,7 +130,7 @@ impl ContentDecoder {
 
     fn candidate(&mut self, candidate: &Candidate<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
         let parts = candidate.content.iter().flat_map(|content| &content.parts);
-        for part in parts.flat_map(Few::iter) {
+        for part in parts.flat_map(ShortList::iter) {
             self.part(part, sink);
         }
         if let Some(metadata) = candidate.citation_metadata {
@@ -149,7 +149,7 @@ impl ContentDecoder {
         if let Some(call) = &part.function_call {
             return self.call(call, sink);
         }
-        let text = said(&part.text).unwrap_or_default();
+        let text = non_empty(&part.text).unwrap_or_default();
         if part.thought == Some(true) {
             sink.event(Event::Reasoning(text));
         } else {
@@ -161,8 +161,8 @@ impl ContentDecoder {
     fn call(&mut self, call: &FunctionCall<'_>, sink: &mut dyn Sink) {
         sink.event(Event::ToolCall(ToolCallDelta {
             index: self.calls,
-            id: said(&call.id),
-            name: Some(said(&call.name).unwrap_or_default()),
+            id: non_empty(&call.id),
+            name: Some(non_empty(&call.name).unwrap_or_default()),
             arguments: call.args.map_or("{}", RawValue::get),
         }));
         self.calls += 1;
@@ -177,7 +177,7 @@ fn parse_chunk_list(data: &str) -> Option<serde_json::Result<Vec<&RawValue>>> {
 }
 
 fn is_terminal_chunk(chunk: &Chunk<'_>) -> bool {
-    let mut candidates = chunk.candidates.iter().flat_map(Few::iter);
+    let mut candidates = chunk.candidates.iter().flat_map(ShortList::iter);
     chunk.error.is_some()
         || chunk
             .prompt_feedback
@@ -207,7 +207,7 @@ fn finish(candidate: &Candidate<'_>) -> Result<Option<FinishReason>, Error> {
                     "UNEXPECTED_TOOL_CALL" | "TOO_MANY_TOOL_CALLS" | "MISSING_THOUGHT_SIGNATURE"
                 ) =>
         {
-            let why = said(&candidate.finish_message).map(|why| format!(": {why}"));
+            let why = non_empty(&candidate.finish_message).map(|why| format!(": {why}"));
             return Err(Error::new(
                 ErrorCode::UpstreamError,
                 format!(

@@ -61,7 +61,7 @@ impl Wire for Gemini {
         Box::new(decode::ContentDecoder::default())
     }
 
-    fn asked_model(&self, path: &str, _: &Value) -> Option<String> {
+    fn requested_model(&self, path: &str, _: &Value) -> Option<String> {
         let path = path.split('?').next().unwrap_or_default();
         let (resource, method) = path.rsplit_once(':')?;
         if !matches!(method, "streamGenerateContent" | "generateContent") {

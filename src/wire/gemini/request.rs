@@ -126,7 +126,7 @@ impl<'a> Conversation<'a> {
                 Part::Text(text) => self.push(kind, json!({ "text": text })),
                 Part::Image(one) | Part::File(one) => self.push(kind, media(one)),
                 // Encrypted reasoning is another vendor's: the gateway passes none of Gemini's on.
-                Part::Reasoning { .. } | Part::SealedReasoning(_) => {}
+                Part::Reasoning { .. } | Part::EncryptedReasoning(_) => {}
                 Part::ToolCall {
                     id,
                     name,
@@ -192,7 +192,7 @@ fn result(field: &str, id: &str, name: &str, content: &[Part]) -> Result<Value, 
             Part::Text(text) => texts.push(text.as_str()),
             Part::Image(one) | Part::File(one) => parts.push(media(one)),
             Part::Reasoning { .. }
-            | Part::SealedReasoning(_)
+            | Part::EncryptedReasoning(_)
             | Part::ToolCall { .. }
             | Part::ToolResult { .. } => {
                 return Err(Error::invalid(

@@ -4,14 +4,14 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::model::Usage;
-use crate::wire::json::{Count, Few, Text};
+use crate::wire::json::{Count, ShortList, Text};
 use crate::wire::parse::parse;
 
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Chunk<'a> {
     #[serde(borrow)]
-    pub(super) candidates: Option<Few<Candidate<'a>>>,
+    pub(super) candidates: Option<ShortList<Candidate<'a>>>,
     #[serde(borrow)]
     pub(super) prompt_feedback: Option<PromptFeedback<'a>>,
     #[serde(borrow)]
@@ -51,7 +51,7 @@ pub(super) struct PromptFeedback<'a> {
 #[serde(default)]
 pub(super) struct Content<'a> {
     #[serde(borrow)]
-    pub(super) parts: Option<Few<Part<'a>>>,
+    pub(super) parts: Option<ShortList<Part<'a>>>,
 }
 
 /// A part without any of these is an image, or a step of the vendor's own tools.

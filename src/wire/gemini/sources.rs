@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::model::{Citation, Event, Sink};
-use crate::wire::json::{Count, Text, list, said};
+use crate::wire::json::{Count, Text, list, non_empty};
 use crate::wire::parse::parse;
 
 /// The sources of one answer. Each is emitted once.
@@ -153,9 +153,9 @@ fn emit(
     let end = segment.and_then(|segment| segment.end_index?.0);
     let start = segment.and_then(|segment| segment.start_index?.0);
     let citation = Citation {
-        url: said(url),
-        title: said(title),
-        text: said(text),
+        url: non_empty(url),
+        title: non_empty(title),
+        text: non_empty(text),
         start: start.or(end.map(|_| 0)),
         end,
     };

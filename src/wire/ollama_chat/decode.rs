@@ -7,9 +7,9 @@ use serde_json::value::RawValue;
 
 use crate::framing::Frame;
 use crate::model::{Error, Event, FinishReason, Sink, ToolCallDelta, Usage};
-use crate::wire::json::{Count, Text, said};
+use crate::wire::json::{Count, Text, non_empty};
 use crate::wire::parse::parse;
-use crate::wire::{Decoder, foreign, interrupted, unparsable, upstream_error};
+use crate::wire::{Decoder, interrupted, unparsable, upstream_error, wrong_protocol};
 
 /// The state of one answer.
 #[derive(Debug, Default)]
@@ -70,7 +70,7 @@ impl Decoder for ChatDecoder {
         }
         self.foreign = line.message.is_none() && line.done.is_none();
         if !self.identity_sent
-            && let Some(model) = said(&line.model)
+            && let Some(model) = non_empty(&line.model)
         {
             self.identity_sent = true;
             sink.event(Event::Identity {
@@ -88,7 +88,7 @@ impl Decoder for ChatDecoder {
         Ok(())
     }
 
-    fn unread_keys(&self) -> &'static [&'static str] {
+    fn ignored_keys(&self) -> &'static [&'static str] {
         &["created_at"]
     }
 
@@ -109,7 +109,7 @@ impl Decoder for ChatDecoder {
 
     fn end(&mut self, _sink: &mut dyn Sink) -> Result<(), Error> {
         if self.foreign {
-            return Err(foreign());
+            return Err(wrong_protocol());
         }
         Err(interrupted())
     }
@@ -117,10 +117,10 @@ impl Decoder for ChatDecoder {
 
 impl ChatDecoder {
     fn message(&mut self, message: &Message<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
-        if let Some(piece) = said(&message.thinking) {
+        if let Some(piece) = non_empty(&message.thinking) {
             sink.event(Event::Reasoning(piece));
         }
-        if let Some(piece) = said(&message.content) {
+        if let Some(piece) = non_empty(&message.content) {
             sink.event(Event::Text(piece));
         }
         for call in message.tool_calls.iter().flatten() {
@@ -136,8 +136,8 @@ impl ChatDecoder {
         sink.event(Event::ToolCall(ToolCallDelta {
             index: self.calls,
             // Ollama before 0.9 sends no ids.
-            id: said(&call.id),
-            name: Some(said(&function.name).unwrap_or_default()),
+            id: non_empty(&call.id),
+            name: Some(non_empty(&function.name).unwrap_or_default()),
             arguments: &arguments(function.arguments)?,
         }));
         self.calls += 1;
@@ -153,7 +153,7 @@ impl ChatDecoder {
         if usage != Usage::default() {
             sink.event(Event::Usage(usage));
         }
-        let reason = match said(&line.done_reason) {
+        let reason = match non_empty(&line.done_reason) {
             Some("stop") | None if self.calls > 0 => FinishReason::ToolCalls,
             Some("stop") | None => FinishReason::Stop,
             Some("length") => FinishReason::Length,

@@ -39,7 +39,7 @@ impl Wire for OllamaChat {
         })
     }
 
-    fn goes_on(&self, _: &Vendor) -> bool {
+    fn supports_prefill(&self, _: &Vendor) -> bool {
         true
     }
 
@@ -47,7 +47,7 @@ impl Wire for OllamaChat {
         Box::new(decode::ChatDecoder::default())
     }
 
-    fn asked_model(&self, path: &str, body: &Value) -> Option<String> {
+    fn requested_model(&self, path: &str, body: &Value) -> Option<String> {
         path.ends_with(PATH)
             .then(|| body["model"].as_str().unwrap_or_default().to_owned())
     }

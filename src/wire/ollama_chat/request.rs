@@ -84,7 +84,7 @@ fn messages(messages: &[Message]) -> Result<Value, Error> {
                 Part::Image(media) => content.add_image(&field, media)?,
                 Part::File(_) => return Err(no_files(&field)),
                 Part::Reasoning { text, .. } => thinking.push_str(text),
-                Part::SealedReasoning(_) => {}
+                Part::EncryptedReasoning(_) => {}
                 Part::ToolCall {
                     id,
                     name,
@@ -142,7 +142,7 @@ fn result(field: &str, id: &str, name: Option<&str>, parts: &[Part]) -> Result<V
             Part::Image(media) => content.add_image(field, media)?,
             Part::File(_) => return Err(no_files(field)),
             Part::Reasoning { .. }
-            | Part::SealedReasoning(_)
+            | Part::EncryptedReasoning(_)
             | Part::ToolCall { .. }
             | Part::ToolResult { .. } => {
                 return Err(Error::invalid(

@@ -12,7 +12,7 @@ use crate::wire::parse::parse;
 
 /// The state of one choice.
 #[derive(Default)]
-pub(super) struct Answer {
+pub(super) struct ChoiceDecoder {
     /// The last finish reason. It is not the end: some servers send an early one, most send usage
     /// behind it.
     finish: Option<FinishReason>,
@@ -26,7 +26,7 @@ struct Call {
     id: String,
 }
 
-impl Answer {
+impl ChoiceDecoder {
     /// `whole` is whether the choice is of one JSON document: `message` holds it, whatever `delta`
     /// says.
     pub(super) fn choice(
@@ -41,7 +41,7 @@ impl Answer {
             choice.delta.as_ref().or(choice.message.as_deref())
         };
         if let Some(logprobs) = choice.logprobs {
-            tell_logprobs(logprobs.get(), sink);
+            emit_logprobs(logprobs.get(), sink);
         }
         if let Some(delta) = delta {
             self.delta(delta, sink);
@@ -150,13 +150,13 @@ pub(super) fn text<'a>(field: &'a Option<Text<'_>>) -> &'a str {
 }
 
 pub(super) fn cite(source: &Source<'_>, sink: &mut dyn Sink) {
-    fn said<'a>(field: &'a Option<Text<'_>>) -> Option<&'a str> {
+    fn non_empty<'a>(field: &'a Option<Text<'_>>) -> Option<&'a str> {
         Some(text(field)).filter(|text| !text.is_empty())
     }
     let citation = Citation {
-        url: said(&source.url),
-        title: said(&source.title),
-        text: said(&source.content),
+        url: non_empty(&source.url),
+        title: non_empty(&source.title),
+        text: non_empty(&source.content),
         start: source.start_index.and_then(|count| count.0),
         end: source.end_index.and_then(|count| count.0),
     };
@@ -191,7 +191,7 @@ fn reasoning(delta: &Delta<'_>, sink: &mut dyn Sink) {
 }
 
 /// Those of no token, as come with the role, say nothing.
-fn tell_logprobs(json: &str, sink: &mut dyn Sink) {
+fn emit_logprobs(json: &str, sink: &mut dyn Sink) {
     let told: Map<String, Value> = parse(json).unwrap_or_default();
     let says = |value: &Value| !value.is_null() && value.as_array().is_none_or(|l| !l.is_empty());
     if !told.values().any(says) {

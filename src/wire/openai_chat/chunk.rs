@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::wire::json::{Count, Few, Text};
+use crate::wire::json::{Count, ShortList, Text};
 use crate::wire::parse::parse;
 
 #[derive(Deserialize, Default)]
@@ -21,7 +21,7 @@ pub(super) struct Chunk<'a> {
     #[serde(borrow)]
     pub(super) object: Option<Text<'a>>,
     #[serde(borrow)]
-    pub(super) choices: Option<Few<Choice<'a>>>,
+    pub(super) choices: Option<ShortList<Choice<'a>>>,
     pub(super) usage: Option<ChatUsage>,
     /// Groq puts usage here on its last chunk.
     pub(super) x_groq: Option<GroqExtension>,

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::choice::{Answer, cite, text};
+use super::choice::{ChoiceDecoder, cite, text};
 use super::chunk::{ChatUsage, Choice, Chunk, Source};
 use crate::framing::Frame;
 use crate::model::{Error, Event, FinishReason, Sink, Usage};
-use crate::wire::json::{Count, Few, Text, list};
+use crate::wire::json::{Count, ShortList, Text, list};
 use crate::wire::parse::parse;
-use crate::wire::{Decoder, foreign, interrupted, unparsable, upstream_error};
+use crate::wire::{Decoder, interrupted, unparsable, upstream_error, wrong_protocol};
 
 /// How many choices the API gives at most.
-const MOST_CHOICES: u32 = 128;
+const MAX_CHOICES: u32 = 128;
 
 /// The state of one stream.
 #[derive(Default)]
@@ -23,8 +23,8 @@ pub(super) struct ChatDecoder {
     /// answers. Foundry Local counts the index up with every token, from wherever it stands: where
     /// the first is not 0 and one answer was asked for, all are that.
     first: Option<i64>,
-    answer: Answer,
-    alternatives: BTreeMap<u32, Answer>,
+    answer: ChoiceDecoder,
+    alternatives: BTreeMap<u32, ChoiceDecoder>,
     /// The answer is one JSON document.
     whole: bool,
     sourced: bool,
@@ -32,7 +32,7 @@ pub(super) struct ChatDecoder {
 }
 
 impl Decoder for ChatDecoder {
-    fn expect_several(&mut self) {
+    fn expect_alternatives(&mut self) {
         self.several = true;
     }
 
@@ -49,7 +49,7 @@ impl Decoder for ChatDecoder {
     }
 
     /// OpenAI pads every chunk so that its length tells nothing of its text.
-    fn unread_keys(&self) -> &'static [&'static str] {
+    fn ignored_keys(&self) -> &'static [&'static str] {
         &["obfuscation"]
     }
 
@@ -57,7 +57,7 @@ impl Decoder for ChatDecoder {
         self.whole = true;
         self.chunk("", document, sink)?;
         if self.first.is_none() {
-            return Err(foreign());
+            return Err(wrong_protocol());
         }
         self.finish(sink);
         Ok(())
@@ -72,12 +72,16 @@ impl Decoder for ChatDecoder {
             return false;
         };
         in_band_error(&chunk, frame.name, data).is_some()
-            || chunk.choices.iter().flat_map(Few::iter).any(|choice| {
-                choice
-                    .finish_reason
-                    .as_ref()
-                    .is_some_and(|reason| !reason.as_str().is_empty())
-            })
+            || chunk
+                .choices
+                .iter()
+                .flat_map(ShortList::iter)
+                .any(|choice| {
+                    choice
+                        .finish_reason
+                        .as_ref()
+                        .is_some_and(|reason| !reason.as_str().is_empty())
+                })
     }
 
     /// Several vendors never send `[DONE]`: a finish reason and a clean end are an end too.
@@ -98,7 +102,7 @@ impl ChatDecoder {
         self.identify(&chunk, sink);
         self.sources(&chunk, sink);
         let mut broken = None;
-        for choice in chunk.choices.iter().flat_map(Few::iter) {
+        for choice in chunk.choices.iter().flat_map(ShortList::iter) {
             if let Err(error) = self.choice(choice, sink) {
                 broken = Some(error);
             }
@@ -145,7 +149,7 @@ impl ChatDecoder {
         sink: &mut dyn Sink,
     ) -> Result<(), Error> {
         let index = u32::try_from(index).unwrap_or(u32::MAX);
-        if index >= MOST_CHOICES {
+        if index >= MAX_CHOICES {
             return Ok(());
         }
         let answer = self.alternatives.entry(index).or_default();
@@ -205,19 +209,19 @@ impl ChatDecoder {
 }
 
 fn counts(usage: &ChatUsage) -> Usage {
-    fn said(count: Option<Count>) -> Option<u64> {
+    fn count_value(count: Option<Count>) -> Option<u64> {
         count.and_then(|count| count.0)
     }
     let input_details = usage.prompt_tokens_details.as_ref();
     let output_details = usage.completion_tokens_details.as_ref();
-    let input = said(usage.prompt_tokens);
-    let mut output = said(usage.completion_tokens);
+    let input = count_value(usage.prompt_tokens);
+    let mut output = count_value(usage.completion_tokens);
     let reasoning = output_details
-        .and_then(|details| said(details.reasoning_tokens))
-        .or(said(usage.reasoning_tokens));
+        .and_then(|details| count_value(details.reasoning_tokens))
+        .or(count_value(usage.reasoning_tokens));
     // xAI leaves reasoning out of its completion tokens; its total tells.
     if let (Some(i), Some(o), Some(r), Some(total)) =
-        (input, output, reasoning, said(usage.total_tokens))
+        (input, output, reasoning, count_value(usage.total_tokens))
         && r > 0
         && total == i.saturating_add(o).saturating_add(r)
     {
@@ -227,12 +231,12 @@ fn counts(usage: &ChatUsage) -> Usage {
         input,
         output,
         cached_input: input_details
-            .and_then(|details| said(details.cached_tokens))
-            .or(said(usage.prompt_cache_hit_tokens))
-            .or(said(usage.cached_tokens)),
+            .and_then(|details| count_value(details.cached_tokens))
+            .or(count_value(usage.prompt_cache_hit_tokens))
+            .or(count_value(usage.cached_tokens)),
         cache_write: input_details
-            .and_then(|details| said(details.cache_write_tokens))
-            .or(said(usage.cache_creation_input_tokens)),
+            .and_then(|details| count_value(details.cache_write_tokens))
+            .or(count_value(usage.cache_creation_input_tokens)),
         reasoning,
     }
 }

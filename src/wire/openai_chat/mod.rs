@@ -38,7 +38,7 @@ impl Wire for OpenaiChat {
         })
     }
 
-    fn goes_on(&self, vendor: &Vendor) -> bool {
+    fn supports_prefill(&self, vendor: &Vendor) -> bool {
         vendor.prefill != Prefill::Never
     }
 
@@ -46,7 +46,7 @@ impl Wire for OpenaiChat {
         Box::new(decode::ChatDecoder::default())
     }
 
-    fn asked_model(&self, path: &str, body: &Value) -> Option<String> {
+    fn requested_model(&self, path: &str, body: &Value) -> Option<String> {
         if !path.ends_with("/chat/completions") {
             return None;
         }

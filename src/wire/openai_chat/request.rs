@@ -48,7 +48,7 @@ pub(super) fn body(request: &Request, model: &str, vendor: &Vendor) -> Value {
     set("reasoning_effort", effort.map(Value::from));
     let user = request.user.as_deref().filter(|_| vendor.user);
     set("user", user.map(Value::from));
-    if request.goes_on {
+    if request.continues_answer {
         go_on(&mut body, vendor.prefill);
     }
     merge(&mut body, &request.extra);
@@ -104,7 +104,7 @@ fn part(part: &Part) -> Option<Value> {
         Part::Image(media) => image(media),
         Part::File(media) => file(media),
         Part::Reasoning { .. }
-        | Part::SealedReasoning(_)
+        | Part::EncryptedReasoning(_)
         | Part::ToolCall { .. }
         | Part::ToolResult { .. } => return None,
     })

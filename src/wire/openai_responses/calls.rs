@@ -1,8 +1,8 @@
 //! The tool calls that the client must answer.
 
-use super::shape::{At, Item, Place};
+use super::shape::{Item, ItemKey, ItemRef};
 use crate::model::{Event, Sink, ToolCallDelta};
-use crate::wire::json::said;
+use crate::wire::json::non_empty;
 
 /// One answer's calls.
 #[derive(Debug, Default)]
@@ -14,14 +14,14 @@ pub(super) struct Calls {
 
 #[derive(Debug)]
 struct OpenCall {
-    place: Place,
+    place: ItemKey,
     /// As the vendor gave it; it may give none.
     call_id: String,
     index: u32,
     /// What the item held when it was announced, in force if nothing else comes.
     arguments: String,
     /// Some of the arguments have been handed on.
-    told: bool,
+    emitted: bool,
     /// The input of a custom tool is free text; all else is JSON, so at least `{}`.
     custom: bool,
 }
@@ -31,42 +31,42 @@ impl Calls {
         self.begun > 0
     }
 
-    pub(super) fn begin(&mut self, at: At<'_>, item: &Item<'_>, sink: &mut dyn Sink) {
+    pub(super) fn begin(&mut self, at: ItemRef<'_>, item: &Item<'_>, sink: &mut dyn Sink) {
         sink.event(Event::ToolCall(ToolCallDelta {
             index: self.begun,
-            id: said(&item.call_id),
-            name: Some(said(&item.name).unwrap_or_default()),
+            id: non_empty(&item.call_id),
+            name: Some(non_empty(&item.name).unwrap_or_default()),
             arguments: "",
         }));
         self.open.push(OpenCall {
-            place: Place::of(at),
-            call_id: said(&item.call_id).unwrap_or_default().to_owned(),
+            place: ItemKey::of(at),
+            call_id: non_empty(&item.call_id).unwrap_or_default().to_owned(),
             index: self.begun,
             arguments: item.arguments().to_owned(),
-            told: false,
-            custom: said(&item.kind) == Some("custom_tool_call"),
+            emitted: false,
+            custom: non_empty(&item.kind) == Some("custom_tool_call"),
         });
         self.begun += 1;
     }
 
     /// A piece of the arguments. What belongs to no open call is a vendor's own.
-    pub(super) fn piece(&mut self, at: At<'_>, piece: &str, sink: &mut dyn Sink) {
+    pub(super) fn piece(&mut self, at: ItemRef<'_>, piece: &str, sink: &mut dyn Sink) {
         if let Some(call) = self.open.iter_mut().rev().find(|call| call.place.is(at)) {
-            call.tell(piece, sink);
+            call.emit(piece, sink);
         }
     }
 
     /// All of the arguments, which counts only if they did not come in pieces.
-    pub(super) fn whole(&mut self, at: At<'_>, arguments: &str, sink: &mut dyn Sink) {
+    pub(super) fn whole(&mut self, at: ItemRef<'_>, arguments: &str, sink: &mut dyn Sink) {
         if let Some(call) = self.open.iter_mut().rev().find(|call| call.place.is(at))
-            && !call.told
+            && !call.emitted
         {
-            call.tell(arguments, sink);
+            call.emit(arguments, sink);
         }
     }
 
     /// The item is done, and known as a whole, even if nothing was said of it before.
-    pub(super) fn done(&mut self, at: At<'_>, item: &Item<'_>, sink: &mut dyn Sink) {
+    pub(super) fn done(&mut self, at: ItemRef<'_>, item: &Item<'_>, sink: &mut dyn Sink) {
         let known = self
             .open
             .iter()
@@ -76,8 +76,8 @@ impl Calls {
             self.open.len() - 1
         });
         let mut call = self.open.remove(at);
-        if !call.told {
-            call.tell(item.arguments(), sink);
+        if !call.emitted {
+            call.emit(item.arguments(), sink);
         }
         call.close(sink);
     }
@@ -92,12 +92,12 @@ impl Calls {
 
 impl OpenCall {
     fn is_of(&self, item: &Item<'_>) -> bool {
-        said(&item.call_id).is_some_and(|id| id == self.call_id)
+        non_empty(&item.call_id).is_some_and(|id| id == self.call_id)
     }
 
-    fn tell(&mut self, arguments: &str, sink: &mut dyn Sink) {
+    fn emit(&mut self, arguments: &str, sink: &mut dyn Sink) {
         if !arguments.is_empty() {
-            self.told = true;
+            self.emitted = true;
             sink.event(Event::ToolCall(ToolCallDelta {
                 index: self.index,
                 id: None,
@@ -108,12 +108,12 @@ impl OpenCall {
     }
 
     fn close(mut self, sink: &mut dyn Sink) {
-        if !self.told {
+        if !self.emitted {
             let arguments = std::mem::take(&mut self.arguments);
             if arguments.is_empty() && !self.custom {
-                self.tell("{}", sink);
+                self.emit("{}", sink);
             } else {
-                self.tell(&arguments, sink);
+                self.emit(&arguments, sink);
             }
         }
     }

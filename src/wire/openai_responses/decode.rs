@@ -4,24 +4,24 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::calls::Calls;
-use super::emitted::{Kind, Told};
-use super::reasoning::Thinking;
-use super::shape::{Annotation, At, Item, Message, Part, Response};
+use super::emitted::{EmittedParts, Kind};
+use super::reasoning::ReasoningSelector;
+use super::shape::{Annotation, Item, ItemRef, Message, Part, Response};
 use crate::framing::Frame;
 use crate::model::{Citation, Error, ErrorCode, Event, FinishReason, Sink};
-use crate::wire::json::said;
+use crate::wire::json::non_empty;
 use crate::wire::parse::parse;
-use crate::wire::{Decoder, foreign, interrupted, unparsable, upstream_error};
+use crate::wire::{Decoder, interrupted, unparsable, upstream_error, wrong_protocol};
 
 /// One answer's state.
 #[derive(Default)]
 pub(super) struct ResponsesDecoder {
     identified: bool,
     /// Some content came, so what the last event repeats is known.
-    heard: bool,
+    has_content: bool,
     refused: bool,
-    told: Told,
-    thinking: Thinking,
+    emitted: EmittedParts,
+    reasoning: ReasoningSelector,
     calls: Calls,
     /// See [`Response::custom_tools`].
     custom_tools: Option<Vec<String>>,
@@ -49,7 +49,7 @@ impl Decoder for ResponsesDecoder {
         }
     }
 
-    fn unread_keys(&self) -> &'static [&'static str] {
+    fn ignored_keys(&self) -> &'static [&'static str] {
         &["sequence_number", "obfuscation"]
     }
 
@@ -59,8 +59,8 @@ impl Decoder for ResponsesDecoder {
             return Err(upstream_error(document));
         }
         let response: Response<'_> = parse(document).map_err(|error| unparsable(&error))?;
-        match said(&response.status) {
-            _ if response.output.is_none() => Err(foreign()),
+        match non_empty(&response.status) {
+            _ if response.output.is_none() => Err(wrong_protocol()),
             Some(status) if is_at_work(status) => Err(interrupted()),
             status => self.ended(status.unwrap_or("completed"), &response, sink),
         }
@@ -76,8 +76,8 @@ impl Decoder for ResponsesDecoder {
         }
     }
 
-    fn broken(&mut self, sink: &mut dyn Sink) {
-        self.thinking.settle(sink);
+    fn flush(&mut self, sink: &mut dyn Sink) {
+        self.reasoning.flush(sink);
     }
 }
 
@@ -86,13 +86,13 @@ impl ResponsesDecoder {
         let response = response_in(message)?;
         self.identify(&response, sink);
         self.custom_tools = response.custom_tools();
-        self.thinking.summary_asked = response.summary_asked();
+        self.reasoning.summary_asked = response.summary_asked();
         Ok(())
     }
 
     fn identify(&mut self, response: &Response<'_>, sink: &mut dyn Sink) {
-        let id = said(&response.id).unwrap_or_default();
-        let model = said(&response.model).unwrap_or_default();
+        let id = non_empty(&response.id).unwrap_or_default();
+        let model = non_empty(&response.model).unwrap_or_default();
         if !self.identified && (!id.is_empty() || !model.is_empty()) {
             self.identified = true;
             sink.event(Event::Identity {
@@ -110,14 +110,14 @@ impl ResponsesDecoder {
         sink: &mut dyn Sink,
     ) -> Result<(), Error> {
         let (at, number) = (message.at(), message.number());
-        let delta = said(&message.delta).unwrap_or_default();
-        let text = said(&message.text).unwrap_or_default();
+        let delta = non_empty(&message.delta).unwrap_or_default();
+        let text = non_empty(&message.text).unwrap_or_default();
         match kind {
             "response.output_text.delta" => self.piece(Kind::Text, at, number, delta, sink),
             "response.output_text.done" => self.whole(Kind::Text, at, number, text, sink),
             "response.refusal.delta" => self.piece(Kind::Refusal, at, number, delta, sink),
             "response.refusal.done" => {
-                let refusal = said(&message.refusal).unwrap_or_default();
+                let refusal = non_empty(&message.refusal).unwrap_or_default();
                 self.whole(Kind::Refusal, at, number, refusal, sink);
             }
             "response.reasoning_text.delta" => self.piece(Kind::Raw, at, number, delta, sink),
@@ -132,13 +132,13 @@ impl ResponsesDecoder {
                 self.calls.piece(at, delta, sink);
             }
             "response.function_call_arguments.done" | "response.custom_tool_call_input.done" => {
-                let arguments = said(&message.arguments).or(said(&message.input));
+                let arguments = non_empty(&message.arguments).or(non_empty(&message.input));
                 self.calls.whole(at, arguments.unwrap_or_default(), sink);
             }
             "response.output_text.annotation.added" => {
                 if let Some(annotation) = message.annotation {
-                    self.told.part(Kind::Text, at, number).annotations += 1;
-                    self.hear(sink);
+                    self.emitted.part(Kind::Text, at, number).annotations += 1;
+                    self.begin_content(sink);
                     cite(annotation, sink);
                 }
             }
@@ -151,7 +151,7 @@ impl ResponsesDecoder {
                 if let Some(raw) = message.item {
                     let item: Item<'_> = read(raw)?;
                     if self.is_client_call(&item) {
-                        self.hear(sink);
+                        self.begin_content(sink);
                         self.calls.begin(message.at_item(&item), &item, sink);
                     }
                 }
@@ -169,50 +169,57 @@ impl ResponsesDecoder {
     }
 
     /// A piece of a part.
-    fn piece(&mut self, kind: Kind, at: At<'_>, number: u64, piece: &str, sink: &mut dyn Sink) {
+    fn piece(
+        &mut self,
+        kind: Kind,
+        at: ItemRef<'_>,
+        number: u64,
+        piece: &str,
+        sink: &mut dyn Sink,
+    ) {
         if !piece.is_empty() {
-            self.told.part(kind, at, number).text = true;
+            self.emitted.part(kind, at, number).text = true;
             self.emit(kind, at, piece, sink);
         }
     }
 
     /// All of a part, which counts only if it did not come in pieces.
-    fn whole(&mut self, kind: Kind, at: At<'_>, number: u64, text: &str, sink: &mut dyn Sink) {
-        if !self.told.part(kind, at, number).text {
+    fn whole(&mut self, kind: Kind, at: ItemRef<'_>, number: u64, text: &str, sink: &mut dyn Sink) {
+        if !self.emitted.part(kind, at, number).text {
             self.piece(kind, at, number, text, sink);
         }
     }
 
-    fn emit(&mut self, kind: Kind, at: At<'_>, text: &str, sink: &mut dyn Sink) {
+    fn emit(&mut self, kind: Kind, at: ItemRef<'_>, text: &str, sink: &mut dyn Sink) {
         match kind {
             Kind::Text => {
-                self.hear(sink);
+                self.begin_content(sink);
                 sink.event(Event::Text(text));
             }
             Kind::Refusal => {
-                self.hear(sink);
+                self.begin_content(sink);
                 self.refused = true;
                 sink.event(Event::Refusal(text));
             }
             Kind::Raw => {
-                self.heard = true;
-                self.thinking.raw(at, text, sink);
+                self.has_content = true;
+                self.reasoning.raw(at, text, sink);
             }
             Kind::Summary => {
-                self.heard = true;
-                self.thinking.summary(at, text, sink);
+                self.has_content = true;
+                self.reasoning.summary(at, text, sink);
             }
         }
     }
 
     /// Content that is no reasoning begins: the reasoning before it is over.
-    fn hear(&mut self, sink: &mut dyn Sink) {
-        self.heard = true;
-        self.thinking.settle(sink);
+    fn begin_content(&mut self, sink: &mut dyn Sink) {
+        self.has_content = true;
+        self.reasoning.flush(sink);
     }
 
     /// A part of an item, whole.
-    fn part(&mut self, at: At<'_>, number: u64, part: &Part<'_>, sink: &mut dyn Sink) {
+    fn part(&mut self, at: ItemRef<'_>, number: u64, part: &Part<'_>, sink: &mut dyn Sink) {
         let Some(kind) = Kind::of(part) else {
             return;
         };
@@ -221,34 +228,34 @@ impl ResponsesDecoder {
         } else {
             &part.text
         };
-        self.whole(kind, at, number, said(text).unwrap_or_default(), sink);
+        self.whole(kind, at, number, non_empty(text).unwrap_or_default(), sink);
         let annotations = part.annotations();
-        let told = &mut self.told.part(kind, at, number).annotations;
-        let new = annotations.get(*told..).unwrap_or_default();
-        *told = annotations.len().max(*told);
+        let emitted = &mut self.emitted.part(kind, at, number).annotations;
+        let new = annotations.get(*emitted..).unwrap_or_default();
+        *emitted = annotations.len().max(*emitted);
         for annotation in new {
-            self.hear(sink);
+            self.begin_content(sink);
             cite(annotation, sink);
         }
     }
 
     /// An item, whole. All that is not read here is a vendor's own tool at work.
-    fn item(&mut self, at: At<'_>, item: &Item<'_>, sink: &mut dyn Sink) {
-        match said(&item.kind).unwrap_or_default() {
+    fn item(&mut self, at: ItemRef<'_>, item: &Item<'_>, sink: &mut dyn Sink) {
+        match non_empty(&item.kind).unwrap_or_default() {
             "message" | "reasoning" => {
                 let (content, summary) = (item.content(), item.summary());
                 self.parts(at, &content, sink);
                 self.parts(at, &summary, sink);
-                if let Some(seal) = said(&item.encrypted_content) {
-                    self.heard = true;
+                if let Some(signature) = non_empty(&item.encrypted_content) {
+                    self.has_content = true;
                     let parts = !content.is_empty() || !summary.is_empty();
-                    self.thinking.seal(at, seal, parts, sink);
+                    self.reasoning.sign(at, signature, parts, sink);
                 }
-                self.thinking.settle(sink);
-                self.told.forget(at);
+                self.reasoning.flush(sink);
+                self.emitted.forget(at);
             }
             _ if self.is_client_call(item) => {
-                self.hear(sink);
+                self.begin_content(sink);
                 self.calls.done(at, item, sink);
             }
             _ => {}
@@ -256,12 +263,12 @@ impl ResponsesDecoder {
     }
 
     /// All parts of an item.
-    fn parts(&mut self, at: At<'_>, parts: &[Part<'_>], sink: &mut dyn Sink) {
+    fn parts(&mut self, at: ItemRef<'_>, parts: &[Part<'_>], sink: &mut dyn Sink) {
         for (place, part) in parts.iter().enumerate() {
             if let Some(kind) = Kind::of(part) {
                 let before = parts[..place].iter().map(Kind::of);
                 let nth = before.filter(|other| *other == Some(kind)).count();
-                let number = self.told.number(kind, at, nth);
+                let number = self.emitted.number(kind, at, nth);
                 self.part(at, number, part, sink);
             }
         }
@@ -269,10 +276,10 @@ impl ResponsesDecoder {
 
     /// xAI gives the searches that it runs itself as calls of custom tools that nobody declared.
     fn is_client_call(&self, item: &Item<'_>) -> bool {
-        match (said(&item.kind), &self.custom_tools) {
+        match (non_empty(&item.kind), &self.custom_tools) {
             (Some("function_call"), _) | (Some("custom_tool_call"), None) => true,
             (Some("custom_tool_call"), Some(declared)) => {
-                let name = said(&item.name).unwrap_or_default();
+                let name = non_empty(&item.name).unwrap_or_default();
                 declared.iter().any(|tool| tool == name)
             }
             _ => false,
@@ -287,7 +294,7 @@ impl ResponsesDecoder {
         sink: &mut dyn Sink,
     ) -> Result<(), Error> {
         let response = response_in(message)?;
-        let status = said(&response.status).filter(|status| !is_at_work(status));
+        let status = non_empty(&response.status).filter(|status| !is_at_work(status));
         let status = status.unwrap_or(kind.trim_start_matches("response."));
         self.ended(status, &response, sink)
     }
@@ -299,22 +306,22 @@ impl ResponsesDecoder {
         sink: &mut dyn Sink,
     ) -> Result<(), Error> {
         self.identify(response, sink);
-        if !self.heard {
+        if !self.has_content {
             self.custom_tools = response.custom_tools().or(self.custom_tools.take());
             for (index, item) in (0..).zip(response.output.iter().flatten()) {
-                let at = At {
+                let at = ItemRef {
                     index: Some(index),
                     id: "",
                 };
                 self.item(at, item, sink);
             }
         }
-        self.thinking.settle(sink);
+        self.reasoning.flush(sink);
         if let Some(usage) = response.usage() {
             sink.event(Event::Usage(usage));
         }
         let why = response.incomplete_details.as_ref();
-        let why = why.and_then(|details| said(&details.reason));
+        let why = why.and_then(|details| non_empty(&details.reason));
         let finish = match status {
             "failed" => return Err(upstream_error(response.error.map_or("", RawValue::get))),
             "cancelled" => {
@@ -366,8 +373,8 @@ fn cite(raw: &RawValue, sink: &mut dyn Sink) {
         return;
     };
     let citation = Citation {
-        url: said(&source.url),
-        title: said(&source.title).or(said(&source.filename)),
+        url: non_empty(&source.url),
+        title: non_empty(&source.title).or(non_empty(&source.filename)),
         text: None,
         start: source.start_index.and_then(|count| count.0),
         end: source.end_index.and_then(|count| count.0),

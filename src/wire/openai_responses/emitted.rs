@@ -1,19 +1,19 @@
 //! What of an answer has been handed on already: every text comes up to four times, in deltas, as a
 //! text, as a part and with its item.
 
-use super::shape::{At, Part, Place};
-use crate::wire::json::said;
+use super::shape::{ItemKey, ItemRef, Part};
+use crate::wire::json::non_empty;
 
 /// The parts of the items that are not done.
 #[derive(Debug, Default)]
-pub(super) struct Told {
-    parts: Vec<ToldPart>,
+pub(super) struct EmittedParts {
+    parts: Vec<EmittedPart>,
 }
 
 /// A part of which something has been handed on.
 #[derive(Debug)]
-pub(super) struct ToldPart {
-    place: Place,
+pub(super) struct EmittedPart {
+    place: ItemKey,
     kind: Kind,
     number: u64,
     /// Its text, at least in pieces.
@@ -33,7 +33,7 @@ pub(super) enum Kind {
 
 impl Kind {
     pub(super) fn of(part: &Part<'_>) -> Option<Self> {
-        Some(match said(&part.kind)? {
+        Some(match non_empty(&part.kind)? {
             "output_text" | "text" => Self::Text,
             "refusal" => Self::Refusal,
             "reasoning_text" => Self::Raw,
@@ -43,15 +43,15 @@ impl Kind {
     }
 }
 
-impl Told {
-    pub(super) fn part(&mut self, kind: Kind, at: At<'_>, number: u64) -> &mut ToldPart {
+impl EmittedParts {
+    pub(super) fn part(&mut self, kind: Kind, at: ItemRef<'_>, number: u64) -> &mut EmittedPart {
         let known = self
             .parts
             .iter()
             .rposition(|part| part.kind == kind && part.number == number && part.place.is(at));
         let known = known.unwrap_or_else(|| {
-            self.parts.push(ToldPart {
-                place: Place::of(at),
+            self.parts.push(EmittedPart {
+                place: ItemKey::of(at),
                 kind,
                 number,
                 text: false,
@@ -62,15 +62,15 @@ impl Told {
         &mut self.parts[known]
     }
 
-    /// The number under which the `nth` part of its kind was told, or a free one. Some vendors count
+    /// The number under which the `nth` part of its kind was emitted, or a free one. Some vendors count
     /// parts from another number than their place in the item (vLLM: from 1).
-    pub(super) fn number(&self, kind: Kind, at: At<'_>, nth: usize) -> u64 {
-        let told = self
+    pub(super) fn number(&self, kind: Kind, at: ItemRef<'_>, nth: usize) -> u64 {
+        let emitted = self
             .parts
             .iter()
             .filter(|part| part.kind == kind && part.place.is(at));
         let mut free = 0;
-        for (place, part) in told.enumerate() {
+        for (place, part) in emitted.enumerate() {
             if place == nth {
                 return part.number;
             }
@@ -80,7 +80,7 @@ impl Told {
     }
 
     /// The item is done: nothing of it will come again.
-    pub(super) fn forget(&mut self, at: At<'_>) {
+    pub(super) fn forget(&mut self, at: ItemRef<'_>) {
         self.parts.retain(|part| !part.place.is(at));
     }
 }

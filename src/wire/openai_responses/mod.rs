@@ -51,7 +51,7 @@ impl Wire for OpenaiResponses {
         Box::new(decode::ResponsesDecoder::default())
     }
 
-    fn asked_model(&self, path: &str, body: &Value) -> Option<String> {
+    fn requested_model(&self, path: &str, body: &Value) -> Option<String> {
         path.ends_with(PATH)
             .then(|| body["model"].as_str().unwrap_or_default().to_owned())
     }

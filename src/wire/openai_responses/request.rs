@@ -132,7 +132,7 @@ fn input(messages: &[Message]) -> Result<Vec<Value>, Error> {
                     text,
                     signature: Some(sealed),
                 } => reasoning(Some(text), sealed),
-                Part::SealedReasoning(sealed) => reasoning(None, sealed),
+                Part::EncryptedReasoning(sealed) => reasoning(None, sealed),
                 // OpenAI takes no reasoning back without its seal.
                 Part::Reasoning {
                     signature: None, ..
@@ -190,7 +190,7 @@ fn input_part(part: &Part) -> Option<Value> {
         Part::Image(media) => image(media),
         Part::File(media) => file(media),
         Part::Reasoning { .. }
-        | Part::SealedReasoning(_)
+        | Part::EncryptedReasoning(_)
         | Part::ToolCall { .. }
         | Part::ToolResult { .. } => return None,
     })

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use crate::framing::Frame;
 use crate::model::Usage;
-use crate::wire::json::{Count, Text, list, said};
+use crate::wire::json::{Count, Text, list, non_empty};
 use crate::wire::parse::parse;
 
 /// Every kind of frame in one struct: a frame is read in one pass, whatever it is, and a field
@@ -48,14 +48,14 @@ pub(super) struct Message<'a> {
 /// Which output item a frame is about. OpenAI gives both; llama.cpp the id alone; some vendors
 /// give another id with every frame, but then the index.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct At<'a> {
+pub(super) struct ItemRef<'a> {
     pub(super) index: Option<u64>,
     pub(super) id: &'a str,
 }
 
 /// [`At`], kept.
 #[derive(Debug, Default)]
-pub(super) struct Place {
+pub(super) struct ItemKey {
     index: Option<u64>,
     id: String,
 }
@@ -180,18 +180,18 @@ struct OutputDetails {
 impl<'a> Message<'a> {
     /// The kind of the frame that holds this: the JSON's `type`, else the event's name.
     pub(super) fn kind_in(&'a self, frame: &Frame<'a>) -> &'a str {
-        match said(&self.kind) {
+        match non_empty(&self.kind) {
             Some(kind) => kind,
-            None if said(&self.object) == Some("response") => "response",
+            None if non_empty(&self.object) == Some("response") => "response",
             None if self.error.is_some() => "error",
             None => frame.name,
         }
     }
 
-    pub(super) fn at(&self) -> At<'_> {
-        At {
+    pub(super) fn at(&self) -> ItemRef<'_> {
+        ItemRef {
             index: self.output_index.and_then(|count| count.0),
-            id: said(&self.item_id).unwrap_or_default(),
+            id: non_empty(&self.item_id).unwrap_or_default(),
         }
     }
 
@@ -202,33 +202,35 @@ impl<'a> Message<'a> {
     }
 
     /// The place of an `item` that the frame holds. Older llama.cpp names a call by its `call_id` alone.
-    pub(super) fn at_item<'b>(&self, item: &'b Item<'_>) -> At<'b> {
-        At {
+    pub(super) fn at_item<'b>(&self, item: &'b Item<'_>) -> ItemRef<'b> {
+        ItemRef {
             index: self.at().index,
-            id: said(&item.id).or(said(&item.call_id)).unwrap_or_default(),
+            id: non_empty(&item.id)
+                .or(non_empty(&item.call_id))
+                .unwrap_or_default(),
         }
     }
 }
 
-impl At<'_> {
-    fn is_unsaid(self) -> bool {
+impl ItemRef<'_> {
+    fn is_empty(self) -> bool {
         self.index.is_none() && self.id.is_empty()
     }
 }
 
-impl Place {
-    pub(super) fn of(at: At<'_>) -> Self {
+impl ItemKey {
+    pub(super) fn of(at: ItemRef<'_>) -> Self {
         Self {
             index: at.index,
             id: at.id.to_owned(),
         }
     }
 
-    pub(super) fn is(&self, at: At<'_>) -> bool {
+    pub(super) fn is(&self, at: ItemRef<'_>) -> bool {
         match (self.index, at.index) {
             (Some(one), Some(other)) => one == other,
             // Where nothing is said, it is what was last spoken of.
-            _ => self.id == at.id || at.is_unsaid(),
+            _ => self.id == at.id || at.is_empty(),
         }
     }
 }
@@ -247,23 +249,23 @@ impl Response<'_> {
         let settings = self
             .reasoning
             .and_then(|raw| parse::<ReasoningSettings<'_>>(raw.get()).ok());
-        settings.is_some_and(|settings| said(&settings.summary).is_some())
+        settings.is_some_and(|settings| non_empty(&settings.summary).is_some())
     }
 
     /// A usage that does not parse is no reason to lose the answer.
     pub(super) fn usage(&self) -> Option<Usage> {
-        fn stated(count: Option<Count>) -> Option<u64> {
+        fn count_value(count: Option<Count>) -> Option<u64> {
             count.and_then(|count| count.0)
         }
         let counts: Counts = parse(self.usage?.get()).ok()?;
         let input = counts.input_tokens_details.as_ref();
         let output = counts.output_tokens_details.as_ref();
         Some(Usage {
-            input: stated(counts.input_tokens),
-            output: stated(counts.output_tokens),
-            cached_input: input.and_then(|details| stated(details.cached_tokens)),
-            cache_write: input.and_then(|details| stated(details.cache_write_tokens)),
-            reasoning: output.and_then(|details| stated(details.reasoning_tokens)),
+            input: count_value(counts.input_tokens),
+            output: count_value(counts.output_tokens),
+            cached_input: input.and_then(|details| count_value(details.cached_tokens)),
+            cache_write: input.and_then(|details| count_value(details.cache_write_tokens)),
+            reasoning: output.and_then(|details| count_value(details.reasoning_tokens)),
         })
     }
 }
@@ -271,8 +273,8 @@ impl Response<'_> {
 impl<'a> Item<'a> {
     /// A call's arguments, or a custom tool's input.
     pub(super) fn arguments(&self) -> &str {
-        said(&self.arguments)
-            .or(said(&self.input))
+        non_empty(&self.arguments)
+            .or(non_empty(&self.input))
             .unwrap_or_default()
     }
 
@@ -293,8 +295,8 @@ impl<'a> Part<'a> {
 
 fn add_custom_tools(raw: &RawValue, names: &mut Vec<String>) {
     for tool in list::<Tool<'_>>(raw) {
-        if said(&tool.kind) == Some("custom") {
-            names.extend(said(&tool.name).map(str::to_owned));
+        if non_empty(&tool.kind) == Some("custom") {
+            names.extend(non_empty(&tool.name).map(str::to_owned));
         }
         if let Some(inner) = tool.tools {
             add_custom_tools(inner, names);

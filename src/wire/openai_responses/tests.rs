@@ -13,7 +13,7 @@ fn read(frames: &[&str]) -> Vec<String> {
         let frame = Frame::new("", data);
         let outcome = decoder.frame(&frame, &mut |event: Event<'_>| lines.push(line(&event)));
         if let Err(error) = outcome {
-            decoder.broken(&mut |event: Event<'_>| lines.push(line(&event)));
+            decoder.flush(&mut |event: Event<'_>| lines.push(line(&event)));
             lines.push(error.to_string());
         }
     }
@@ -97,7 +97,7 @@ fn a_seal_goes_with_its_text_or_stands_for_it() {
     let text = r#"{"type":"summary_text","text":"short"}"#;
     assert_eq!(read(&[&item(text)]), signed);
     assert_eq!(read(&[&summary("short"), &item(text)]), signed);
-    assert_eq!(read(&[&item("")]), [r#"SealedReasoning("sealed")"#]);
+    assert_eq!(read(&[&item("")]), [r#"EncryptedReasoning("sealed")"#]);
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn a_call_is_one_call_whatever_names_it() {
         )
     };
     let (both, call) = (r#""id":"fc_a","call_id":"a""#, r#""call_id":"a""#);
-    let told = ["tool 0 a f ", "tool 0 - - [1]"];
+    let emitted = ["tool 0 a f ", "tool 0 - - [1]"];
     for (begin, id, end) in [
         (both, r#""item_id":"fc_a","#, both),
         (both, r#""item_id":"fc_a","#, call),
@@ -193,7 +193,7 @@ fn a_call_is_one_call_whatever_names_it() {
         (call, "", call),
     ] {
         let lines = read(&[&added(begin), &delta(id), &done(end)]);
-        assert_eq!(lines, told, "{begin} {id} {end}");
+        assert_eq!(lines, emitted, "{begin} {id} {end}");
     }
 }
 
@@ -203,13 +203,13 @@ fn a_custom_call_that_nobody_declared_is_the_vendors_own() {
     let created = |tools: &str| {
         format!(r#"{{"type":"response.created","response":{{"id":"x","tools":{tools}}}}}"#)
     };
-    let told = ["tool 0 a run ", "tool 0 - - ls"];
+    let emitted = ["tool 0 a run ", "tool 0 - - ls"];
     for tools in [
         "null",
         r#"[{"type":"custom","name":"run"}]"#,
         r#"[{"type":"namespace","name":"n","tools":[{"type":"custom","name":"run"}]}]"#,
     ] {
-        assert_eq!(read(&[&created(tools), call])[1..], told, "{tools}");
+        assert_eq!(read(&[&created(tools), call])[1..], emitted, "{tools}");
     }
     let searching = r#"[{"type":"x_search","name":"run"}]"#;
     assert_eq!(read(&[&created(searching), call]).len(), 1);

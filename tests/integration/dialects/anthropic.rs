@@ -129,7 +129,7 @@ fn turns_become_messages() {
                 text: "Hm".to_owned(),
                 signature: Some("s".to_owned()),
             },
-            Part::SealedReasoning("d".to_owned()),
+            Part::EncryptedReasoning("d".to_owned()),
             text("Look"),
             call("a", "f", r#"{"x":1.5}"#),
             call("b", "g", "{}"),

@@ -13,7 +13,7 @@ mod ui_messages;
 
 use serde_json::Value;
 use sluicegate::dialect::{self, Dialect};
-use sluicegate::model::{Error, ErrorCode, Request, Sealer, Vendor};
+use sluicegate::model::{Error, ErrorCode, ReasoningSigner, Request, Vendor};
 use sluicegate::wire;
 
 fn dialect(path: &str) -> &'static dyn Dialect {
@@ -28,16 +28,16 @@ fn parse(path: &str, body: &Value) -> Result<Request, Error> {
 
 /// The body that an upstream of that wire gets.
 fn sent(wire: &str, request: &Request) -> Result<Value, Error> {
-    let request = sealer(wire).open(request.for_wire(wire)?);
+    let request = signer(wire).verify(request.for_wire(wire)?);
     let found = wire::by_name(wire).expect("a wire of that name");
     let outgoing = found.request(&request, "their-model", &Vendor::default())?;
     Ok(outgoing.body)
 }
 
 /// Of the only vendor of that wire.
-fn sealer(wire: &str) -> Sealer {
+fn signer(wire: &str) -> ReasoningSigner {
     let wire = wire::by_name(wire).expect("a wire of that name");
-    Sealer::new(wire.name(), "vendor")
+    ReasoningSigner::new(wire.name(), "vendor")
 }
 
 /// Asserts that a request is refused, and that the words begin with the field.

@@ -118,7 +118,7 @@ fn what_an_assistant_says_thinks_and_calls_is_one_turn() {
                 text: "Hm".to_owned(),
                 signature: Some("s".to_owned()),
             },
-            Part::SealedReasoning("d".to_owned()),
+            Part::EncryptedReasoning("d".to_owned()),
             Part::Text("Look".to_owned()),
             call("a", "f", r#"{"x":1.50}"#),
             call("b", "g", "{}"),

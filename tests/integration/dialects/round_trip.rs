@@ -10,7 +10,8 @@ use proptest::prelude::*;
 use serde_json::json;
 use sluicegate::dialect::Opening;
 use sluicegate::model::{
-    Citation, Event, FinishReason, Grammar, Request, Sealer, StreamId, ToolCallDelta, Usage,
+    Citation, Event, FinishReason, Grammar, ReasoningSigner, Request, StreamId, ToolCallDelta,
+    Usage,
 };
 use sluicegate::replay;
 use sluicegate::stream::Transcript;
@@ -207,8 +208,8 @@ fn reads_back(protocol: &Protocol, answer: &Answer, streamed: bool) -> Result<()
     prop_assert!(outcome.is_ok(), "{outcome:?}: {text}");
     for said in &mut read.said {
         if let Said::Signature(seal) | Said::Sealed(seal) = said {
-            prop_assert!(seal.starts_with(sealer().mark()), "{}", text);
-            *seal = seal.replace(sealer().mark(), "");
+            prop_assert!(seal.starts_with(signer().origin_tag()), "{}", text);
+            *seal = seal.replace(signer().origin_tag(), "");
         }
     }
     let mut sent = Gist::default();
@@ -239,7 +240,7 @@ fn encoded(protocol: &Protocol, answer: &Answer, streamed: bool) -> Vec<u8> {
         StreamId::fixed(0),
         dialect(protocol.path).encoder(&request, opening),
     );
-    transcript.start("upstream", "model", &sealer());
+    transcript.start("upstream", "model", &signer());
     for_each(answer, &mut |event| match event {
         Event::Finish(finish) => transcript.complete(finish, Duration::ZERO, Duration::ZERO),
         event => transcript.event(&event),
@@ -247,8 +248,8 @@ fn encoded(protocol: &Protocol, answer: &Answer, streamed: bool) -> Vec<u8> {
     transcript.take_ready().expect("an answer").to_vec()
 }
 
-fn sealer() -> Sealer {
-    Sealer::new("wire", "vendor")
+fn signer() -> ReasoningSigner {
+    ReasoningSigner::new("wire", "vendor")
 }
 
 /// The answer's events: what is said and the calls take turns, each in its own order.
@@ -298,7 +299,7 @@ impl Said {
             Self::Refusal(text) => Event::Refusal(text),
             Self::Reasoning(text) => Event::Reasoning(text),
             Self::Signature(text) => Event::Signature(text),
-            Self::Sealed(text) => Event::SealedReasoning(text),
+            Self::Sealed(text) => Event::EncryptedReasoning(text),
             Self::Cited { url, title, text } => Event::Citation(Citation {
                 url: url.as_deref(),
                 title: title.as_deref(),
@@ -318,7 +319,7 @@ impl Gist {
             Event::Refusal(text) => self.said.push(Said::Refusal(text.to_owned())),
             Event::Reasoning(text) => self.said.push(Said::Reasoning(text.to_owned())),
             Event::Signature(text) => self.said.push(Said::Signature(text.to_owned())),
-            Event::SealedReasoning(text) => self.said.push(Said::Sealed(text.to_owned())),
+            Event::EncryptedReasoning(text) => self.said.push(Said::Sealed(text.to_owned())),
             Event::Citation(citation) => self.said.push(Said::Cited {
                 url: owned(citation.url),
                 title: owned(citation.title),

@@ -1,7 +1,7 @@
 //! Seals on reasoning go back to the vendor that made them, and to nobody else.
 
 use serde_json::{Value, json};
-use sluicegate::model::{Request, Sealer, Vendor};
+use sluicegate::model::{ReasoningSigner, Request, Vendor};
 use sluicegate::wire;
 
 use super::parse;
@@ -16,18 +16,18 @@ const ALL: [(&str, &str); 5] = [ANTHROPIC, OTHER, BEDROCK, OPENAI, AZURE];
 
 const SEAL: &str = "EqQBCkYIBxgCKkD+/==";
 
-fn sealer((wire, vendor): (&str, &str)) -> Sealer {
-    Sealer::new(wire::by_name(wire).unwrap().name(), vendor)
+fn signer((wire, vendor): (&str, &str)) -> ReasoningSigner {
+    ReasoningSigner::new(wire::by_name(wire).unwrap().name(), vendor)
 }
 
 /// The seal as `maker`'s client holds it.
 fn marked(maker: (&str, &str)) -> String {
-    format!("{}{SEAL}", sealer(maker).mark())
+    format!("{}{SEAL}", signer(maker).origin_tag())
 }
 
 /// The body that `reader` gets.
 fn read_by(reader: (&str, &str), request: &Request) -> String {
-    let request = sealer(reader).open(request.for_wire(reader.0).unwrap());
+    let request = signer(reader).verify(request.for_wire(reader.0).unwrap());
     let wire = wire::by_name(reader.0).unwrap();
     let outgoing = wire.request(&request, "m", &Vendor::default()).unwrap();
     outgoing.body.to_string()
@@ -125,7 +125,7 @@ fn a_turn_of_nothing_but_foreign_reasoning_is_left_out() {
 /// Clients join the pieces of a seal that a vendor sent in several.
 #[test]
 fn pieces_of_a_seal_are_joined() {
-    let mark = sealer(ANTHROPIC).mark().to_owned();
+    let mark = signer(ANTHROPIC).origin_tag().to_owned();
     for (path, body) in conversations(&format!("{mark}EqQBCkYI{mark}BxgCKkD+/==")) {
         let said = read_by(ANTHROPIC, &parse(path, &body).unwrap());
         assert_eq!(said.matches(SEAL).count(), 2, "{path}: {said}");
@@ -136,7 +136,7 @@ fn pieces_of_a_seal_are_joined() {
 #[test]
 fn vendors_are_told_apart_whatever_their_names() {
     let marks = ["a", "a:b", "a%3Ab", "a%b", ""]
-        .map(|vendor| sealer((ANTHROPIC.0, vendor)).mark().to_owned());
+        .map(|vendor| signer((ANTHROPIC.0, vendor)).origin_tag().to_owned());
     for (at, mark) in marks.iter().enumerate() {
         for (other, longer) in marks.iter().enumerate() {
             assert_eq!(longer.starts_with(mark), at == other, "{mark} {longer}");

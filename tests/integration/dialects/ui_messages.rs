@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sluicegate::dialect::Opening;
 use sluicegate::model::{
-    Citation, Error, ErrorCode, Event, FinishReason, Media, MediaSource, Part, Request, Role,
-    Sealer, StreamId, ToolCallDelta, Usage,
+    Citation, Error, ErrorCode, Event, FinishReason, Media, MediaSource, Part, ReasoningSigner,
+    Request, Role, StreamId, ToolCallDelta, Usage,
 };
 use sluicegate::stream::Transcript;
 
@@ -128,7 +128,7 @@ fn each_step_of_an_assistant_is_an_answer_and_its_results() {
             text: "Hm".to_owned(),
             signature: Some("s".to_owned()),
         },
-        Part::SealedReasoning("d".to_owned()),
+        Part::EncryptedReasoning("d".to_owned()),
         call("a", "f", r#"{"x":1}"#),
         call("b", "g", "{x"),
         call("c", "h", "{}"),
@@ -196,7 +196,7 @@ fn streamed(
     };
     let mut transcript =
         Transcript::new(StreamId::fixed(0), dialect(PATH).encoder(request, opening));
-    transcript.start("upstream", "model", &Sealer::new("wire", "vendor"));
+    transcript.start("upstream", "model", &ReasoningSigner::new("wire", "vendor"));
     for event in events {
         transcript.event(event);
     }
@@ -239,7 +239,7 @@ fn parts_come_one_after_another() {
             Event::Reasoning("Hm"),
             Event::Signature("s1"),
             Event::Signature("s2"),
-            Event::SealedReasoning("d"),
+            Event::EncryptedReasoning("d"),
             Event::Text("Hi"),
             Event::Citation(Citation {
                 url: Some("u"),

@@ -253,7 +253,7 @@ fn through_the_pipeline(name: &str, pieces: &[&[u8]]) -> Result<(Heard, Vec<Stri
             | Event::Signature(_)
             | Event::Alternative { .. }
             | Event::Logprobs(_)
-            | Event::SealedReasoning(_) => {}
+            | Event::EncryptedReasoning(_) => {}
         }
     };
     let mut outcome = Ok(());

@@ -42,7 +42,7 @@ fn a_model_id_is_one_segment_of_the_path() {
     let path = |model: &str| {
         let sent = wire.request(&hello(), model, &Vendor::default());
         let path = sent.expect("a request").path;
-        let back = wire.asked_model(&format!("/base{path}"), &Value::Null);
+        let back = wire.requested_model(&format!("/base{path}"), &Value::Null);
         assert_eq!(back.as_deref(), Some(model));
         path
     };
@@ -192,7 +192,7 @@ fn sealed_reasoning_goes_back_and_unsigned_does_not() {
         text: "Hm".to_owned(),
         signature: signature.map(str::to_owned),
     };
-    let sealed = Part::SealedReasoning("c2VhbGVk".to_owned());
+    let sealed = Part::EncryptedReasoning("c2VhbGVk".to_owned());
     let request = asking(vec![
         message(Role::User, vec![text("Hi")]),
         message(

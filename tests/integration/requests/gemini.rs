@@ -48,12 +48,12 @@ fn a_models_name_is_one_segment_of_the_path() {
         let path = format!("/v1beta/models/{segment}:streamGenerateContent?alt=sse");
         assert_eq!(sent.path, path);
         assert_eq!(
-            wire.asked_model(&path, &Value::Null).as_deref(),
+            wire.requested_model(&path, &Value::Null).as_deref(),
             Some(asked)
         );
     }
     assert_eq!(
-        wire.asked_model("/v1beta/models/m:countTokens", &Value::Null),
+        wire.requested_model("/v1beta/models/m:countTokens", &Value::Null),
         None
     );
 }

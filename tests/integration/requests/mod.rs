@@ -165,10 +165,10 @@ fn every_wire_knows_its_own_path_and_its_errors() {
             .request(&hello(), "m", &Vendor::default())
             .expect("a request");
         assert_eq!(
-            wire.asked_model(&sent.path, &sent.body).as_deref(),
+            wire.requested_model(&sent.path, &sent.body).as_deref(),
             Some("m")
         );
-        assert_eq!(wire.asked_model("/elsewhere", &sent.body), None);
+        assert_eq!(wire.requested_model("/elsewhere", &sent.body), None);
     }
     let refusal = |wire: &str, body: Value| {
         let wire = wire::by_name(wire).expect("a wire of that name");

@@ -173,7 +173,7 @@ fn sealed_reasoning_goes_back_in_its_place() {
             Role::Assistant,
             vec![
                 thought(Some("sealed")),
-                Part::SealedReasoning("dark".to_owned()),
+                Part::EncryptedReasoning("dark".to_owned()),
                 thought(None),
                 text("Yo"),
             ],
