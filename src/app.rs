@@ -1,5 +1,5 @@
-//! The composition root: names in a configuration become objects, and one configuration follows
-//! another while streams keep what they began with.
+//! The composition root: builds the objects that a configuration names, and replaces them on a reload
+//! while open streams keep the ones they started with.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -25,16 +25,16 @@ use crate::stream::{Conditions, Keeping, Registry, Replicas};
 use crate::upstream::exchange::{Connector, Origin, system_certificates};
 use crate::upstream::{Recycler, Upstream};
 
-/// The whole gateway: what outlives a configuration, and the configuration in force.
+/// The gateway: the state that outlives a configuration, and the current configuration.
 pub struct Gateway {
     pub metrics: Arc<Metrics>,
     pub registry: Arc<Registry>,
     pub recycler: Recycler,
-    /// Every request that was let in holds a token of it until its answer ends.
+    /// Every admitted request holds a token until its answer ends.
     pub in_flight: TaskTracker,
-    /// New requests are refused from here on.
+    /// Cancelled when a drain begins: new requests are refused.
     pub draining: CancellationToken,
-    /// Streams that are still open end here.
+    /// Cancelled at the end of a drain: streams that are still open end in an error.
     pub cut: CancellationToken,
     app: RwLock<Arc<App>>,
 }
@@ -44,9 +44,9 @@ pub struct App {
     pub config: Config,
     pub keys: KeyRing,
     pub limiter: Limiter,
-    /// What replicas share, where the configuration says so.
+    /// The store that replicas share, where one is configured.
     pub store: Option<Arc<Store>>,
-    /// The streams that replicas share, where they share any.
+    /// The streams that replicas share, where a store is configured.
     pub replicas: Option<Arc<Replicas>>,
     /// Each model's targets, by the model's name in the configuration.
     targets: HashMap<String, Vec<(Arc<Upstream>, ConfiguredTarget)>>,
@@ -54,7 +54,7 @@ pub struct App {
 
 impl Gateway {
     /// # Errors
-    /// Where no upstream can be connected to at all: the system's certificates cannot be read.
+    /// If the system's certificates cannot be read, so that no upstream can be reached.
     pub fn new(config: Config) -> Result<Self, rustls::Error> {
         let (metrics, registry) = (Arc::default(), Arc::default());
         let app = App::new(config, None, &metrics, &registry)?;
@@ -69,17 +69,17 @@ impl Gateway {
         })
     }
 
-    /// The configuration in force. A request takes it once and keeps it.
+    /// The current configuration. A request takes it once and keeps it.
     pub fn app(&self) -> Arc<App> {
         let app = self.app.read().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(&app)
     }
 
-    /// Puts another configuration in force. Open streams keep theirs; limits that did not change
-    /// keep their counts.
+    /// Replaces the configuration. Open streams keep theirs; limits that did not change keep their
+    /// counts.
     ///
     /// # Errors
-    /// As [`Gateway::new`]; the old configuration stays in force.
+    /// As [`Gateway::new`]; the old configuration stays current.
     pub fn reload(&self, config: Config) -> Result<(), rustls::Error> {
         let app = App::new(config, Some(&self.app()), &self.metrics, &self.registry)?;
         *self.app.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(app);
@@ -172,12 +172,12 @@ impl App {
         })
     }
 
-    /// The caller's account with the limiter; callers without a key have none.
+    /// The caller's account in the limiter; callers without a key have none.
     pub fn account(&self, caller: &Caller) -> Option<Account> {
         self.limiter.account(&caller.name)
     }
 
-    /// The model that clients call `name`, and where its requests go.
+    /// The model that clients call `name`, and the route of its requests.
     ///
     /// # Errors
     /// [`ErrorCode::NotFound`]; [`ErrorCode::Forbidden`] where `caller` may not use it.
@@ -185,14 +185,14 @@ impl App {
         if !caller.may_use(name) {
             return Err(Error::new(
                 ErrorCode::Forbidden,
-                format!("this key may not use the model `{}`", truncate_name(name)),
+                format!("this API key may not use the model `{}`; GET /v1/models lists the models that it may use", truncate_name(name)),
             ));
         }
         let Some((model, captured)) = self.config.models.find(name) else {
             return Err(Error::new(
                 ErrorCode::NotFound,
                 format!(
-                    "there is no model `{}`; see GET /v1/models",
+                    "there is no model `{}`; GET /v1/models lists the models",
                     truncate_name(name)
                 ),
             ));
@@ -215,7 +215,7 @@ impl App {
     }
 }
 
-/// An upstream that can be asked.
+/// Builds an upstream from its configuration.
 pub fn build_upstream(
     upstream: &ConfiguredUpstream,
     connector: &Connector,
@@ -266,7 +266,7 @@ fn shared_replicas(
     )))
 }
 
-/// The shared state that the configuration names. The connection stays where the server does.
+/// The store that the configuration names; the same connection as before if the URL is the same.
 fn shared_store(
     config: &Config,
     before: Option<&App>,
@@ -302,7 +302,7 @@ fn limiter_settings(config: &Config) -> Settings {
     }
 }
 
-/// A client's word in a message: bounded.
+/// A client's name for a model, shortened for a message.
 fn truncate_name(name: &str) -> &str {
     &name[..name.floor_char_boundary(200)]
 }

@@ -1,4 +1,4 @@
-//! Arguments to commands; no logic.
+//! Parses the arguments and runs the command that they name.
 
 use std::error::Error;
 use std::io::{self, IsTerminal as _};
@@ -11,7 +11,7 @@ use sluicegate::command::{Stop, ask, check, healthcheck, keys, record, replay, s
 use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
 
-/// A request takes some hundred small pieces of memory for a short time.
+/// A request makes some hundred small, short-lived allocations.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
@@ -46,12 +46,12 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     init_logging();
-    // The only provider that is compiled in; a second call would find it installed.
+    // Fails only if it is installed already; no other provider is compiled in.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
-            tracing::error!(%error, "cannot start");
+            tracing::error!(%error, "cannot start the asynchronous runtime");
             return ExitCode::FAILURE;
         }
     };
@@ -59,8 +59,8 @@ fn main() -> ExitCode {
     runtime.block_on(run(command)).into()
 }
 
-/// As many threads as there are processors to run on, or as `TOKIO_WORKER_THREADS` says. One alone
-/// shares nothing with others, which makes everything cheaper, the kernel's part too.
+/// A thread for each processor, or as many as `TOKIO_WORKER_THREADS` says. A single thread needs no
+/// synchronization, which makes everything cheaper, system calls too.
 fn runtime() -> io::Result<Runtime> {
     let workers_variable = std::env::var("TOKIO_WORKER_THREADS").ok();
     let single_thread = match workers_variable {
@@ -94,14 +94,14 @@ async fn run(command: Command) -> u8 {
     }
 }
 
-/// Plays fixtures until SIGTERM or SIGINT.
+/// Serves fixtures until SIGTERM or SIGINT.
 async fn run_replay(replay: replay::Replay, out: io::Stdout) -> Result<(), Box<dyn Error>> {
-    // Before anything is announced: whoever reads that may send a signal at once.
+    // Installed before the address is printed: a program that reads it may send a signal at once.
     let mut stop = Stop::new()?;
     Ok(replay.run(out, stop.asked()).await?)
 }
 
-/// Logs to stderr: for a person on a terminal, JSON lines for anything else. `RUST_LOG` filters.
+/// Logs to stderr: human-readable on a terminal, JSON lines otherwise. `RUST_LOG` filters.
 fn init_logging() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()

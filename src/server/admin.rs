@@ -1,4 +1,4 @@
-//! The operators' listener: never on the clients' port.
+//! The routes of the admin listener, which never shares a port with the clients.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
     ([(CONTENT_TYPE, kind)], gateway.metrics.text()).into_response()
 }
 
-/// 503 from the moment that the gateway drains, so that no new client is sent here.
+/// 503 as soon as the gateway drains, so that load balancers send no new clients here.
 async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
     if gateway.draining.is_cancelled() {
         (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response()

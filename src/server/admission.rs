@@ -1,4 +1,4 @@
-//! Who is it, and may they pass? Address, key and limits, in this order, before anything of the
+//! Admission of requests: address, key and limits are checked in this order, before any of the
 //! request's body is read.
 
 use std::net::{IpAddr, SocketAddr};
@@ -15,16 +15,16 @@ use crate::app::{App, Gateway};
 use crate::limit::{Admission, LimitRefusal, Permit, RateLimits};
 use crate::model::{Error, ErrorCode, RequestId};
 
-/// A request that may pass.
+/// A request that was admitted.
 pub(super) struct Admitted {
     pub(super) app: Arc<App>,
     pub(super) caller: Arc<Caller>,
     pub(super) permit: Permit,
-    /// Keeps the gateway from ending before the request is answered.
+    /// A drain waits until this token is dropped.
     pub(super) open: TaskTrackerToken,
 }
 
-/// A request that asks for nothing new, so that only its address's limit counts it.
+/// A request that reads an existing stream: only the limit of its address counts it.
 pub(super) struct ReadAccess {
     pub(super) app: Arc<App>,
     pub(super) limits: RateLimits,
@@ -37,7 +37,7 @@ impl ReadAccess {
     }
 }
 
-/// The id that the client gave its request, or a new one.
+/// The client's `x-request-id` if it is valid, else a new id.
 pub(super) fn request_id(headers: &HeaderMap) -> RequestId {
     headers
         .get(&REQUEST_ID)
@@ -46,7 +46,7 @@ pub(super) fn request_id(headers: &HeaderMap) -> RequestId {
         .unwrap_or_else(RequestId::random)
 }
 
-/// Lets a request pass, or says why not.
+/// Admits a request, or says why it is refused.
 pub(super) async fn admit(
     gateway: &Gateway,
     peer: SocketAddr,
@@ -54,7 +54,7 @@ pub(super) async fn admit(
     admission: Admission,
 ) -> Result<Admitted, Refusal> {
     let app = gateway.app();
-    // Before the question, so that a drain that begins now waits for this request.
+    // Taken before the check, so that a drain that begins in between waits for this request.
     let open = gateway.in_flight.token();
     if gateway.draining.is_cancelled() {
         return Err(Refusal::new(Error::draining(), RateLimits::default()));
@@ -79,7 +79,8 @@ pub(super) async fn admit(
     })
 }
 
-/// Lets a request pass that only reads what is there: whoever knows a stream's id may read it.
+/// Admits a request that only reads an existing stream. It needs no key: the stream's id is the
+/// capability to read it.
 pub(super) async fn admit_reader(
     gateway: &Gateway,
     peer: SocketAddr,
@@ -99,7 +100,7 @@ pub(super) async fn admit_reader(
     })
 }
 
-/// As [`admit_reader`], for what needs a key, and says whose it is.
+/// As [`admit_reader`] for requests that need a key; also returns the key's holder.
 pub(super) async fn admit_key_holder(
     gateway: &Gateway,
     peer: SocketAddr,
@@ -132,15 +133,15 @@ fn presented_key(headers: &HeaderMap) -> Option<&str> {
 
 fn unauthenticated_error(headers: &HeaderMap) -> Error {
     let message = if presented_key(headers).is_some() {
-        "the key is not known here"
+        "this API key is unknown: check it, or ask the gateway's operator for one"
     } else {
-        "a key is needed: `authorization: Bearer …` or `x-api-key: …`"
+        "an API key is required: send `authorization: Bearer KEY` or `x-api-key: KEY`"
     };
     Error::new(ErrorCode::Unauthenticated, message)
 }
 
-/// The address that the limits count: the peer's, or, behind proxies that the configuration
-/// trusts, the last address that none of them has.
+/// The address that the limits count: the peer's, or, behind trusted proxies, the last address of
+/// `x-forwarded-for` that is not a trusted proxy's.
 fn client_address(app: &App, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
     let trusted = |address: IpAddr| {
         let mut proxies = app.config.trusted_proxies.iter();
@@ -161,7 +162,7 @@ fn client_address(app: &App, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
     client
 }
 
-/// An address, or, as some load balancers write it, an address and a port.
+/// An address, or an address with a port, as some load balancers write it.
 fn parse_hop(hop: &str) -> Option<IpAddr> {
     let with_port = || hop.parse().map(|addr: SocketAddr| addr.ip());
     hop.parse().or_else(|_| with_port()).ok()

@@ -1,4 +1,4 @@
-//! One prompt request to one answer, for every dialect.
+//! Answers prompt requests, for every dialect.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -26,16 +26,16 @@ use crate::stream::{
 };
 use crate::upstream::Trace;
 
-/// How long a client may take to send its request's body.
+/// The deadline for a request's body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long, and for how many bytes, a body that nobody wants is still read.
+/// How long, and up to how many bytes, the body of a refused request is read.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 const DISCARD_CAP: usize = 64 * 1024 * 1024;
 
-/// Where a request's words come from.
+/// Where a request's prompt comes from.
 pub(super) enum Prompt {
     Body(Body),
-    /// A `GET`'s query.
+    /// The query of a `GET`.
     Query {
         model: Option<String>,
         prompt: Option<String>,
@@ -43,7 +43,7 @@ pub(super) enum Prompt {
 }
 
 impl Prompt {
-    /// Reads past the words of a request that is refused whatever they say.
+    /// Discards the prompt of a request that is refused without reading it.
     pub(super) async fn discard(self, headers: &HeaderMap) {
         if let Self::Body(body) = self {
             discard_body(body, headers).await;
@@ -51,7 +51,7 @@ impl Prompt {
     }
 }
 
-/// Answers a request that may pass.
+/// Answers an admitted request.
 pub(super) async fn answer(
     gateway: &Gateway,
     dialect: &dyn Dialect,
@@ -96,19 +96,19 @@ pub(super) async fn answer(
     Ok(response)
 }
 
-/// A request that is understood, and everything that its answer takes.
+/// A parsed request, and all that its answer needs.
 struct PreparedAnswer {
     request: Request,
     trace: Trace,
     outlet: Outlet,
     conditions: Conditions,
-    /// For dialects whose streams can be come back to.
+    /// For dialects whose streams can be resumed.
     keeping: Option<Keeping>,
     in_background: bool,
     headers: HeaderMap,
 }
 
-/// What is known of a request before its words are read.
+/// What is known about a request before its body is parsed.
 struct RequestContext<'a> {
     gateway: &'a Gateway,
     dialect: &'a dyn Dialect,
@@ -142,7 +142,7 @@ impl RequestContext<'_> {
         let opening = Opening {
             stream,
             model: request.model.clone(),
-            // A clock that stands before 1970 is the operator's to mend; answers go on.
+            // A clock before 1970 is no reason to refuse the request.
             created: now.map_or(0, |since| since.as_secs()),
         };
         let subject = Subject {
@@ -192,14 +192,14 @@ impl PreparedAnswer {
         let mut headers = self.headers;
         let body = match keeping {
             _ if !request.stream => collect(request, trace, outlet, conditions).await?.into(),
-            // A stream that nobody can come back to has to be read by who asks for it.
+            // Without a window nobody could read the stream later, so the answer is the stream.
             Some(keeping) if self.in_background && !keeping.window.is_zero() => {
                 let stream = keeping.stream;
                 begin_alone(request, trace, outlet, conditions, keeping);
                 return Ok(accepted_response(stream));
             }
             keeping => {
-                // Nothing follows the terminal event, and every client sees that.
+                // The connection ends with the stream.
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
                 Body::new(open(request, trace, outlet, conditions, keeping).await?)
             }
@@ -210,7 +210,7 @@ impl PreparedAnswer {
     }
 }
 
-/// 202: the stream runs, and is read elsewhere.
+/// 202: the stream runs, and is read at `/v1/streams/{id}/events`.
 fn accepted_response(stream: StreamId) -> Response {
     let events = format!("/v1/streams/{stream}/events");
     let body = json!({"stream": stream.to_string(), "events": events});
@@ -245,7 +245,7 @@ async fn read_body(mut body: Body, headers: &HeaderMap, limit: usize) -> Result<
     let too_large = || {
         Error::new(
             ErrorCode::PayloadTooLarge,
-            format!("the body is larger than {limit} bytes"),
+            format!("the request body is larger than the limit of {limit} bytes"),
         )
     };
     if body.size_hint().lower() > limit as u64 {
@@ -261,17 +261,18 @@ async fn read_body(mut body: Body, headers: &HeaderMap, limit: usize) -> Result<
         }
         Ok(Err(_)) => Err(Error::new(
             ErrorCode::InvalidRequest,
-            "the body ended before it was whole",
+            "the request body ended early: the client closed it before its end",
         )),
         Err(_) => Err(Error::new(
             ErrorCode::RequestTimeout,
-            format!("the body did not come within {BODY_TIMEOUT:?}"),
+            format!("the request body did not arrive within {BODY_TIMEOUT:?}"),
         )),
     }
 }
 
-/// Reads what nobody wants: a client that is still sending when its connection is closed would
-/// see a reset in place of its answer. One that asks first whether to send is not told to.
+/// Reads and drops the body of a refused request, within bounds: a client that is still sending when
+/// its connection is closed would see a reset in place of the refusal. A client that sent
+/// `expect: 100-continue` waits for permission to send, so there is nothing to read.
 async fn discard_body(mut body: Body, headers: &HeaderMap) {
     if headers.contains_key(EXPECT) {
         return;
@@ -285,6 +286,6 @@ async fn discard_body(mut body: Body, headers: &HeaderMap) {
             }
         }
     };
-    // What is not read by then is the client's loss.
+    // At the deadline the refusal is sent all the same.
     let _ = tokio::time::timeout(DISCARD_TIMEOUT, discarding).await;
 }

@@ -1,4 +1,4 @@
-//! The client listener's paths.
+//! The routes of the client listener.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -53,10 +53,10 @@ const ALLOWED_HEADERS: [&str; 23] = [
     "x-stainless-timeout",
 ];
 
-/// `GET` and `POST`, and no `HEAD`, which the router would count in.
+/// Answers `GET` and `POST`, but not `HEAD`, which the router would list in `allow`.
 const STREAMS: &str = "/v1/streams";
 
-/// Every dialect on its path, and what belongs to none.
+/// Every dialect on its path, and the routes that belong to no dialect.
 pub fn router(gateway: Arc<Gateway>) -> Router {
     let mut router = web::router()
         .route("/v1/models", get(list_models))
@@ -69,13 +69,13 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
     router
         // What `useChat` asks before it resumes: there is nothing to be resumed.
         .route("/v1/ui-messages/{chat}/stream", get(StatusCode::NO_CONTENT))
-        // `get` would answer HEAD too, and ask a model for nobody.
+        // `get` alone would answer HEAD too, and ask a model for it.
         .route(STREAMS, get(get_stream).head(method_not_allowed))
         .route("/v1/streams/{id}", get(get_status).delete(cancel_stream))
         .route("/v1/streams/{id}/events", get(get_events))
         .route("/v1/events", get(get_multiplexed))
         .fallback(path_not_found)
-        // Only paths that are there already have it.
+        // Routes that are added after this call do not get the fallback.
         .method_not_allowed_fallback(method_not_allowed)
         .layer(cors_layer(&gateway))
         .with_state(gateway)
@@ -91,7 +91,7 @@ async fn post_prompt(
     answer_prompt(dialect, &gateway, peer, &head.headers, Prompt::Body(body)).await
 }
 
-/// For `EventSource`, which can only `GET`.
+/// For `EventSource`, which can only send `GET`.
 async fn get_stream(
     State(gateway): State<Arc<Gateway>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -134,7 +134,7 @@ async fn answer_prompt(
     respond(result, dialect, gateway, &request)
 }
 
-/// Whoever knows a stream's id may read it, so no key is asked for.
+/// Needs no key: the stream's id is the capability to read it.
 async fn get_events(
     State(gateway): State<Arc<Gateway>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -222,7 +222,7 @@ async fn path_not_found(gateway: State<Arc<Gateway>>, request: Request<Body>) ->
 async fn method_not_allowed(gateway: State<Arc<Gateway>>, request: Request<Body>) -> Response {
     let error = Error::new(
         ErrorCode::MethodNotAllowed,
-        "this path does not answer that method",
+        "this path does not support this method; the `allow` header lists those that it does",
     );
     let streams = request.uri().path() == STREAMS;
     let mut response = refuse_unrouted(error, gateway, request).await;
@@ -260,7 +260,7 @@ fn respond(
     }
 }
 
-/// Which web pages may call, as the configuration in force says.
+/// Allows web pages of the origins in the current configuration to call.
 fn cors_layer(gateway: &Arc<Gateway>) -> CorsLayer {
     let gateway = Arc::clone(gateway);
     let allowed = move |origin: &HeaderValue, _: &Parts| match &gateway.app().config.origins {

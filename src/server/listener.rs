@@ -1,4 +1,4 @@
-//! The addresses that are served: binding them, accepting connections.
+//! Listeners: binding an address, accepting its connections.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,26 +12,26 @@ use tokio_util::task::TaskTracker;
 
 use super::connection;
 
-/// What the kernel keeps for a client that does not read, in bytes (it doubles the number). Its own
-/// choice grows to megabytes, which a slow reader would hold.
+/// The kernel's send buffer of a client's socket, in bytes; Linux doubles the number. The default grows
+/// to megabytes, which a client that does not read would hold.
 const SEND_BUFFER: usize = 64 * 1024;
-/// How long a client may take nothing of what is sent to it before its connection is closed: it has
-/// vanished, or it does not read and would hold its upstream for ever. Linux counts both cases.
+/// How long a client may acknowledge nothing before the kernel closes its connection: it has vanished,
+/// or it does not read and would hold its upstream forever. Linux covers both cases.
 #[cfg(target_os = "linux")]
 const UNREAD_TIME: Duration = Duration::from_secs(60);
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 4096;
-/// How long to wait where accepting fails, which it does when file descriptors run out.
+/// The pause after a failed accept: it fails while the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// A bound address that is not served yet.
+/// A bound address.
 pub struct Listener {
     listener: TcpListener,
 }
 
 impl Listener {
     /// # Errors
-    /// If `addr` cannot be had.
+    /// If `addr` cannot be bound.
     pub fn bind(addr: SocketAddr) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
@@ -48,13 +48,13 @@ impl Listener {
     }
 
     /// # Errors
-    /// If the operating system does not say.
+    /// If the operating system does not return the address.
     pub fn addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Serves connections until `stop`. Then no more are accepted, those that idle are closed, and
-    /// answers that are under way go on; it returns when the last one is written.
+    /// Serves connections until `stop`. Then it accepts no more, closes idle connections, and returns
+    /// when the last open answer is written.
     pub async fn serve(self, router: Router, stop: CancellationToken) {
         let connections = TaskTracker::new();
         loop {

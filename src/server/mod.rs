@@ -1,20 +1,20 @@
-//! HTTP: what clients and operators can reach, and how a connection lives and ends.
+//! HTTP: listeners, connections, routes and handlers.
 //!
 //! | file | does |
 //! |---|---|
-//! | `clients` | the client listener's paths |
-//! | `admission` | who is it, and may they pass: address, key, limits |
-//! | `chat` | one prompt request to one answer, for every dialect |
-//! | `resume` | streams that are there: coming back, reading along, status, cancelling |
+//! | `clients` | the routes of the client listener |
+//! | `admission` | admits requests: address, key, limits |
+//! | `chat` | answers prompt requests, for every dialect |
+//! | `resume` | existing streams: resuming, reading along, status, cancelling |
 //! | `succession` | going on with the streams of replicas that are gone |
-//! | `models` | the models a key may use |
+//! | `models` | lists the models that a key may use |
 //! | `web` | the chat page at `GET /` |
-//! | `refusal` | errors to HTTP answers |
-//! | `admin` | the operators' listener |
-//! | `listener` | addresses: binding, accepting |
-//! | `connection` | HTTP/1.1 and HTTP/2, header deadlines, graceful ends |
-//! | `streaming` | an answer that streams over HTTP/1.1, written without hyper |
-//! | `socket` | an HTTP/1.1 client's socket that notices when its client leaves |
+//! | `refusal` | errors as HTTP responses |
+//! | `admin` | the routes of the admin listener |
+//! | `listener` | binds an address, accepts its connections |
+//! | `connection` | one connection, HTTP/1.1 or HTTP/2: deadlines, bounds, graceful end |
+//! | `streaming` | writes a streamed answer over HTTP/1.1, without hyper |
+//! | `socket` | a client's HTTP/1.1 socket, which detects that the client left |
 
 mod admin;
 mod admission;

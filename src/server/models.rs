@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::admission::Admitted;
 use super::refusal::Refusal;
 
-/// The models that the caller may use. A name with a `*` stands for many and is listed as it is.
+/// The models that the caller may use. A name with a `*` stands for many models and is listed as
+/// written.
 pub(super) fn list(admitted: &Admitted) -> Response {
     let models: Vec<Value> = admitted
         .app
@@ -21,7 +22,7 @@ pub(super) fn list(admitted: &Admitted) -> Response {
     respond(admitted, json!({"object": "list", "data": models}))
 }
 
-/// The model that a request for `name` would ask.
+/// The model that would answer a request for `name`.
 pub(super) fn find(admitted: &Admitted, name: &str) -> Result<Response, Refusal> {
     match admitted.app.route(name, &admitted.caller) {
         Ok(_) => Ok(respond(admitted, model_object(name))),

@@ -1,4 +1,4 @@
-//! Errors to HTTP answers, in the dialect that was asked in.
+//! Errors as HTTP responses, in the dialect of the request.
 
 use std::time::SystemTime;
 
@@ -14,7 +14,7 @@ use crate::model::{Error, ErrorCode, Origin, RequestId};
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Why a request gets no stream, and where its sender stands with the limits.
+/// Why a request is refused, and the state of the limits that counted it.
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) error: Error,
@@ -27,7 +27,7 @@ impl Refusal {
     }
 }
 
-/// The answer to a refused request; counts and logs it.
+/// The response to a refused request; counts and logs the refusal.
 pub(super) fn refuse(
     refusal: &Refusal,
     dialect: &dyn Dialect,
@@ -37,7 +37,7 @@ pub(super) fn refuse(
     let error = &refusal.error;
     let code = error.code();
     metrics.record_refusal(code.as_str());
-    // What is wrong with a request may quote it, and a prompt has no place in a log.
+    // A message about the client's request may quote it, and prompts must not be logged.
     let logged = (code.origin() != Origin::Client).then(|| error.message());
     tracing::info!(
         request = request.as_str(),
@@ -58,7 +58,7 @@ pub(super) fn refuse(
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     if code == ErrorCode::Draining {
-        // The next request finds another replica.
+        // The client's next connection reaches another replica.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     headers.extend(dialect.refusal_headers(error, request));
@@ -67,7 +67,7 @@ pub(super) fn refuse(
     response
 }
 
-/// Tells where the request's sender stands with the limits.
+/// Writes the state of the limits in the dialect's headers.
 pub(super) fn write_limit_headers(
     limits: RateLimits,
     dialect: &dyn Dialect,
@@ -85,7 +85,7 @@ pub(super) fn write_limit_headers(
     }
 }
 
-/// Names the request in its answer.
+/// Sets the request's id in its response.
 pub(super) fn set_request_id(response: &mut Response, dialect: &dyn Dialect, request: &RequestId) {
     let Ok(value) = HeaderValue::from_str(request.as_str()) else {
         return;

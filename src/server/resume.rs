@@ -1,5 +1,5 @@
-//! Streams that are there: clients that come back to them, others that read along, and whoever
-//! cancels them. Nothing here ever makes a model answer.
+//! Existing streams: resuming, reading along, status, cancelling. No request handled here asks a
+//! model.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,16 +25,16 @@ use crate::stream::{
 /// How many streams one connection may carry.
 const MAX_STREAMS: usize = 64;
 
-/// How long to wait for a reader's place; streams last seconds.
+/// The `retry-after` for a reader over the limit: streams last seconds.
 const READER_RETRY: Duration = Duration::from_secs(1);
 
-/// The value of `last-event-id`; `None` for a client that comes for the first time.
+/// The value of `last-event-id`; `None` where it is absent or empty.
 pub(super) fn last_event_id(headers: &HeaderMap) -> Option<&[u8]> {
     let value = headers.get("last-event-id")?.as_bytes();
     (!value.is_empty()).then_some(value)
 }
 
-/// Goes on with a stream behind the event that `id` names.
+/// Resumes a stream after the event that `id` names.
 pub(super) async fn resume(
     gateway: &Gateway,
     access: &ReadAccess,
@@ -44,7 +44,7 @@ pub(super) async fn resume(
     read_stream(gateway, access, id.stream, Some(id.ordinal)).await
 }
 
-/// One stream from its first event, or from behind one that the client has.
+/// One stream from its first event, or after the last event that the client has.
 pub(super) async fn events(
     gateway: &Gateway,
     access: &ReadAccess,
@@ -59,21 +59,21 @@ pub(super) async fn events(
             let id = event_id(id).map_err(refused)?;
             if id.stream != stream {
                 return Err(refused(invalid_event_id(
-                    "is the id of another stream's event",
+                    "is the id of an event of another stream",
                 )));
             }
             Some(id.ordinal)
         }
         (None, Some(after)) => Some(
             Ordinal::parse(after)
-                .ok_or_else(|| refused(Error::invalid("after", "is no number of an event")))?,
+                .ok_or_else(|| refused(Error::invalid("after", "is not an event number: send the number behind the dot in an event's id, such as 17")))?,
         ),
         (None, None) => None,
     };
     read_stream(gateway, access, stream, seen).await
 }
 
-/// What a stream has come to so far.
+/// A stream's state, text and usage so far.
 pub(super) async fn status(
     gateway: &Gateway,
     access: &ReadAccess,
@@ -86,7 +86,7 @@ pub(super) async fn status(
     Ok(summary_response(access, id, &Summary::of(&stream)))
 }
 
-/// Ends a stream for everybody. One that has ended stays as it is.
+/// Cancels a stream for all its viewers. A stream that has ended stays as it is.
 pub(super) async fn cancel(
     gateway: &Gateway,
     access: &ReadAccess,
@@ -98,7 +98,7 @@ pub(super) async fn cancel(
     let found = find(gateway, access, id, None).await.map_err(refused)?;
     let stream = found_stream(found).map_err(refused)?;
     if !stream.belongs_to(&caller.name) {
-        let error = "this stream was made with another key";
+        let error = "this stream was opened with another API key, and only that key can cancel it";
         return Err(refused(Error::new(ErrorCode::Forbidden, error)));
     }
     stream.cancel();
@@ -111,8 +111,8 @@ pub(super) async fn cancel(
     Ok(summary_response(access, id, &Summary::of(&stream)))
 }
 
-/// Several streams over one connection. One of them that cannot be read says so in the stream,
-/// unless none can.
+/// Several streams over one connection. A stream that cannot be read becomes an error event, unless
+/// none can be read: then the request is refused.
 pub(super) async fn multiplexed(
     gateway: &Gateway,
     access: &ReadAccess,
@@ -121,7 +121,7 @@ pub(super) async fn multiplexed(
 ) -> Result<Response, Refusal> {
     let refused = |error| access.refusal(error);
     if streams.is_empty() || streams.len() > MAX_STREAMS {
-        let problem = format!("give one to {MAX_STREAMS} streams");
+        let problem = format!("give between 1 and {MAX_STREAMS} streams, each as `stream=ID`");
         return Err(refused(Error::invalid("stream", problem)));
     }
     let positions = match last_event_id {
@@ -130,7 +130,7 @@ pub(super) async fn multiplexed(
             std::str::from_utf8(id)
                 .ok()
                 .and_then(Positions::parse)
-                .ok_or_else(|| refused(invalid_event_id("is no event id of this path")))?,
+                .ok_or_else(|| refused(invalid_event_id("is not an event id of this path")))?,
         ),
     };
     let mut lanes: Vec<Lane> = Vec::with_capacity(streams.len());
@@ -185,7 +185,7 @@ async fn read_stream(
     })
 }
 
-/// A reader of the stream; `None` where the client has everything.
+/// A reader of the stream; `None` where the client has all of it.
 async fn open_reader(
     gateway: &Gateway,
     access: &ReadAccess,
@@ -214,16 +214,16 @@ async fn try_open_reader(
     match Reader::join(&stream, seen, reader_permit(gateway, access)?) {
         Return::Reader(reader) => Ok(Some(reader)),
         Return::Complete => Ok(None),
-        Return::Gone => Err(gone("the events behind that one are not kept any more")),
+        Return::Gone => Err(gone("the events after that one are no longer kept: read the stream from its first event, or send the request again")),
         Return::Ahead => Err(Error::new(
             ErrorCode::InvalidRequest,
-            "the stream has not sent the event that `last-event-id` or `after` names",
+            "`last-event-id` or `after` names an event that the stream has not sent yet",
         )),
     }
 }
 
-/// What this replica knows of the stream, or else what the others do: one that they took over may
-/// have gone on there without this one's knowing it.
+/// Looks the stream up on this replica, and then on the others: a replica that took the stream over
+/// may have continued it without this replica's knowledge.
 async fn find(
     gateway: &Gateway,
     access: &ReadAccess,
@@ -252,7 +252,7 @@ fn readable(found: Option<Found>) -> Result<Arc<Stream>, Error> {
     if stream.can_be_read() {
         Ok(stream)
     } else {
-        Err(gone("the stream is not kept for others than its client"))
+        Err(gone("only the client that opened this stream can read it, because `resume.window` is 0"))
     }
 }
 
@@ -260,19 +260,19 @@ fn readable(found: Option<Found>) -> Result<Arc<Stream>, Error> {
 fn found_stream(found: Option<Found>) -> Result<Arc<Stream>, Error> {
     match found {
         Some(Found::Stream(stream)) => Ok(stream),
-        Some(Found::Ended { .. }) => Err(gone("the stream has ended and is not kept any more")),
-        Some(Found::Abandoned) => Err(gone("the stream was not kept when its clients left")),
-        None => Err(Error::new(ErrorCode::NotFound, "there is no such stream")),
+        Some(Found::Ended { .. }) => Err(gone("the stream has ended and is no longer kept")),
+        Some(Found::Abandoned) => Err(gone("the stream was cancelled after its last reader left, and is no longer kept")),
+        None => Err(Error::new(ErrorCode::NotFound, "there is no stream with this id")),
     }
 }
 
-/// Readers are bounded as streams are, and counted apart from them.
+/// Readers have the same bound as streams and are counted apart from them.
 fn reader_permit(gateway: &Gateway, access: &ReadAccess) -> Result<Seat, Error> {
     let limit = access.app.config.limits.streams;
     let open = gateway.in_flight.token();
     let seat = gateway.registry.seat(limit, &gateway.metrics, open);
     seat.ok_or_else(|| {
-        let error = format!("this replica may have {limit} readers at once");
+        let error = format!("this replica has {limit} readers, as many as `limits.streams` allows; try again soon");
         Error::new(ErrorCode::Overloaded, error).with_retry_after(Some(READER_RETRY))
     })
 }
@@ -283,11 +283,11 @@ fn heartbeat(access: &ReadAccess) -> Heartbeat {
 
 fn event_id(id: &[u8]) -> Result<EventId, Error> {
     let id = std::str::from_utf8(id).ok().and_then(EventId::parse);
-    id.ok_or_else(|| invalid_event_id("is no event id of this gateway"))
+    id.ok_or_else(|| invalid_event_id("is not an event id of this gateway"))
 }
 
 fn stream_id(id: &str) -> Result<StreamId, Error> {
-    StreamId::parse(id).ok_or_else(|| Error::invalid("stream", "is no stream id of this gateway"))
+    StreamId::parse(id).ok_or_else(|| Error::invalid("stream", "is not a stream id of this gateway"))
 }
 
 fn invalid_event_id(problem: &str) -> Error {

@@ -1,4 +1,4 @@
-//! The chat page at `GET /`: static files, part of the program, that talk to the same origin only.
+//! The chat page at `GET /`: static files, compiled into the program. They call their own origin only.
 
 use axum::Router;
 use axum::response::{IntoResponse as _, Response};
@@ -26,11 +26,11 @@ const FILES: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// A model's words are shown by this page, so nothing runs or loads here but the files above.
+/// The page shows text that a model wrote, so nothing may run or load but the files above.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
                       img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The page and its files, for everybody: there is nothing secret in them.
+/// The page and its files. They need no key: they hold nothing secret.
 pub(super) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let mut router = Router::new();
     for &(path, kind, text) in FILES {
@@ -45,7 +45,7 @@ fn file(kind: &'static str, text: &'static str) -> Response {
         (CONTENT_SECURITY_POLICY, POLICY),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (REFERRER_POLICY, "no-referrer"),
-        // The next version's page has to come with the next version.
+        // Browsers must load the new page after an update.
         (CACHE_CONTROL, "no-cache"),
     ];
     (headers, text).into_response()
