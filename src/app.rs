@@ -185,7 +185,10 @@ impl App {
         if !caller.may_use(name) {
             return Err(Error::new(
                 ErrorCode::Forbidden,
-                format!("this API key may not use the model `{}`; GET /v1/models lists the models that it may use", truncate_name(name)),
+                format!(
+                    "this API key may not use the model `{}`; GET /v1/models lists the models that it may use",
+                    truncate_name(name)
+                ),
             ));
         }
         let Some((model, captured)) = self.config.models.find(name) else {

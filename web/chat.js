@@ -1,29 +1,29 @@
-// The chat page: begins one stream, reads it over as many connections as it takes, and draws it once
-// a frame at most.
+// The chat page: starts one stream, reads it over as many connections as needed, and draws it at most
+// once per animation frame.
 //
-// Asking answers with the stream's id at once (`prefer: respond-async`). The id is all that reading
-// takes, so the stream itself comes by `EventSource`, which resumes with the last event's id when it
-// loses its connection. Where it gives up, this page asks why, and goes on or stops. What has come is
-// kept for the tab, so that a reload goes on with it.
+// `prefer: respond-async` returns the stream's id at once. The id is the capability to read, so the
+// page reads the stream with `EventSource`, which resumes after the last event's id when its
+// connection breaks. Where `EventSource` gives up, the page asks for the reason and retries or stops.
+// The answer is saved in the tab's session storage, so that a reload continues it.
 
 const $ = (id) => document.getElementById(id);
 const EVENTS = ["start", "token", "reasoning", "tool_call", "citation", "complete", "error"];
-const KEPT = "sluicegate.answer";
+const STORAGE_KEY = "sluicegate.answer";
 const FIRST_WAIT = 500, LONGEST_WAIT = 30_000; // milliseconds
 
-let answer = null; // what is being shown; see `fresh`
-let drawn = {}; // how much of it is on the page
-let leave = null; // ends whatever is being waited for; null where nothing is
-let tries = 0; // since the last event
+let answer = null; // the answer on the page; see `newAnswer`
+let drawn = {}; // how much of it was drawn
+let abort = null; // aborts the current request, stream or timer; null where there is none
+let tries = 0; // reconnects since the last event
 let frame = 0;
 
-const fresh = () => ({ stream: null, seen: null, start: null, text: "", reasoning: "", calls: [], sources: [], end: null, failure: "", over: false, state: "Connecting …" });
+const newAnswer = () => ({ stream: null, seen: null, start: null, text: "", reasoning: "", calls: [], sources: [], end: null, failure: "", ended: false, status: "Connecting …" });
 
-// ---- What a stream says ----
+// ---- Events of the stream ----
 
-function take(name, id, data) {
+function applyEvent(name, id, data) {
   const [stream, number] = id.split(".");
-  Object.assign(answer, { stream, seen: Number(number), state: "Streaming …" });
+  Object.assign(answer, { stream, seen: Number(number), status: "Streaming …" });
   tries = 0;
   if (name === "start") answer.start = data;
   if (name === "token") answer.text += data.text;
@@ -35,7 +35,7 @@ function take(name, id, data) {
   if (name === "citation") answer.sources.push(data);
   if (name === "complete") {
     answer.end = data;
-    finish(data.finish_reason === "cancelled" ? "Done: stopped." : "Done.");
+    finish(data.finish_reason === "cancelled" ? "Cancelled." : "Done.");
   } else if (name === "error") {
     fail(data.error);
   } else {
@@ -43,30 +43,31 @@ function take(name, id, data) {
   }
 }
 
-function say(state) {
-  answer.state = state;
+function setStatus(status) {
+  answer.status = status;
   redraw();
 }
 
 function explain(error) {
-  const again = error.retry_after ? `try again in ${error.retry_after} s` : error.retryable ? "trying again may help" : "";
-  return [`${error.code}: ${error.message}`, again, error.request_id].filter(Boolean).join(" · ");
+  const retry = error.retry_after ? `try again in ${error.retry_after} s` : error.retryable && !/try again/i.test(error.message) ? "you can try again" : "";
+  const request = error.request_id && `request ${error.request_id}`;
+  return [`${error.code}: ${error.message}`, retry, request].filter(Boolean).join(" · ");
 }
 
 function fail(error) {
   answer.failure = explain(error);
-  finish("Done: it ended in an error.");
+  finish("The answer ended in an error.");
 }
 
-function finish(state) {
-  leave?.();
-  leave = null;
-  answer.over = true;
-  keep();
-  say(state);
+function finish(status) {
+  abort?.();
+  abort = null;
+  answer.ended = true;
+  save();
+  setStatus(status);
 }
 
-// ---- Asking, reading, coming back ----
+// ---- Sending, reading, reconnecting ----
 
 function headers(others) {
   const key = $("key").value.trim();
@@ -75,31 +76,31 @@ function headers(others) {
 
 async function refusal(response) {
   const body = await response.json().catch(() => null);
-  return body?.error ?? { code: response.status, message: "an answer that is not this gateway’s" };
+  return body?.error ?? { code: response.status, message: "the response is not from this gateway; is there a proxy in between?" };
 }
 
-/** A request that `leave` can give up. Its response is null where nobody answers. */
+/** A request that `abort` can end. Its response is null where the gateway cannot be reached. */
 async function request(path, options) {
-  const leaving = new AbortController();
-  leave = () => leaving.abort();
-  const response = await fetch(path, { ...options, signal: leaving.signal }).catch(() => null);
-  return leaving.signal.aborted ? { left: true } : { response, leaving };
+  const controller = new AbortController();
+  abort = () => controller.abort();
+  const response = await fetch(path, { ...options, signal: controller.signal }).catch(() => null);
+  return controller.signal.aborted ? { aborted: true } : { response, signal: controller.signal };
 }
 
-async function ask(prompt) {
-  const asked = await request("/v1/streams", {
+async function sendPrompt(prompt) {
+  const sent = await request("/v1/streams", {
     method: "POST",
     headers: headers({ "content-type": "application/json", prefer: "respond-async" }),
     body: JSON.stringify(prompt),
   });
-  if (asked.left) return;
-  const { response, leaving } = asked;
-  if (!response) return fail({ code: "unreachable", message: "the gateway cannot be reached", retryable: true });
+  if (sent.aborted) return;
+  const { response, signal } = sent;
+  if (!response) return fail({ code: "unreachable", message: "the gateway cannot be reached: check that it runs and that this page came from it", retryable: true });
   if (!response.ok) return fail(await refusal(response));
-  // A gateway that keeps no streams answers with the stream itself.
-  if (response.status !== 202) return readOnce(response, leaving.signal);
+  // A gateway without a resume window answers with the stream itself.
+  if (response.status !== 202) return readDirectly(response, signal);
   answer.stream = (await response.json()).stream;
-  keep();
+  save();
   read();
 }
 
@@ -107,45 +108,45 @@ const events = () => `/v1/streams/${answer.stream}/events${answer.seen === null 
 
 function read() {
   const source = new EventSource(events());
-  leave = () => source.close();
+  abort = () => source.close();
   for (const name of EVENTS) {
     source.addEventListener(name, (event) => {
       // The browser's own `error` events have no data.
-      if ("data" in event) take(name, event.lastEventId, JSON.parse(event.data));
+      if ("data" in event) applyEvent(name, event.lastEventId, JSON.parse(event.data));
     });
   }
-  source.onopen = () => say(answer.seen === null ? "Waiting for the first token …" : "Streaming …");
+  source.onopen = () => setStatus(answer.seen === null ? "Waiting for the first token …" : "Streaming …");
   source.onerror = (event) => {
     if ("data" in event) return;
-    if (source.readyState === EventSource.CLOSED) wait();
-    else say("Reconnecting …");
+    if (source.readyState === EventSource.CLOSED) scheduleReconnect();
+    else setStatus("Reconnecting …");
   };
 }
 
-/** Comes back later and later, and not together with everybody else who lost this gateway. */
-function wait(least = 0) {
+/** Reconnects with exponential backoff and jitter, so that clients do not return all at once. */
+function scheduleReconnect(least = 0) {
   const longest = Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** tries++);
   const time = Math.max(least, longest * (0.5 + Math.random() / 2));
-  const timer = setTimeout(comeBack, time);
-  leave = () => clearTimeout(timer);
-  say(`Reconnecting in ${Math.ceil(time / 1000)} s …`);
+  const timer = setTimeout(reconnect, time);
+  abort = () => clearTimeout(timer);
+  setStatus(`Reconnecting in ${Math.ceil(time / 1000)} s …`);
 }
 
-/** `EventSource` does not say why it was refused. */
-async function comeBack() {
-  say("Reconnecting …");
-  const { left, response } = await request(events());
-  if (left) return;
+/** Asks why the stream was refused, which `EventSource` does not tell. */
+async function reconnect() {
+  setStatus("Reconnecting …");
+  const { aborted, response } = await request(events());
+  if (aborted) return;
   if (!response || response.status >= 500 || response.status === 429) {
-    return wait(1000 * (Number(response?.headers.get("retry-after")) || 0));
+    return scheduleReconnect(1000 * (Number(response?.headers.get("retry-after")) || 0));
   }
   if (response.status === 204) return finish("Done.");
   if (!response.ok) return fail(await refusal(response));
-  leave();
+  abort();
   read();
 }
 
-async function readOnce(response, left) {
+async function readDirectly(response, signal) {
   const mine = answer;
   try {
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -155,52 +156,53 @@ async function readOnce(response, left) {
       rest = blocks.pop();
       for (const block of blocks) {
         const field = (name) => block.match(new RegExp(`^${name}: (.*)$`, "m"))?.[1];
-        if (field("event")) take(field("event"), field("id"), JSON.parse(field("data")));
+        if (field("event")) applyEvent(field("event"), field("id"), JSON.parse(field("data")));
       }
     }
   } catch {
-    // Told below, unless it was left on purpose.
+    // Reported below, unless the page aborted the request.
   }
-  if (left.aborted || mine !== answer || answer.over) return;
-  fail({ code: "interrupted", message: "the connection broke, and this gateway keeps no streams to come back to" });
+  if (signal.aborted || mine !== answer || answer.ended) return;
+  fail({ code: "interrupted", message: "the connection broke, and this gateway keeps no streams, so the answer cannot be resumed; send the prompt again" });
 }
 
 async function stop() {
   const mine = answer;
   const path = answer.stream && `/v1/streams/${answer.stream}`;
   const response = path && (await fetch(path, { method: "DELETE", headers: headers() }).catch(() => null));
-  if (mine !== answer || answer.over) return;
-  if (!response) return finish("Done: stopped here.");
-  // Whoever reads the stream is told of its end by the stream.
-  if (response.ok) return say("Stopping …");
-  answer.failure = `It could not be stopped. ${explain(await refusal(response))}`;
+  if (mine !== answer || answer.ended) return;
+  if (!path) return finish("Cancelled.");
+  if (!response) return finish("Stopped reading. The gateway could not be reached to cancel the stream.");
+  // The stream itself brings its end.
+  if (response.ok) return setStatus("Cancelling …");
+  answer.failure = `The stream could not be cancelled. ${explain(await refusal(response))}`;
   redraw();
 }
 
-// ---- What a reload goes on with ----
+// ---- Saving for a reload ----
 
-function keep() {
+function save() {
   try {
-    if (answer?.stream) sessionStorage.setItem(KEPT, JSON.stringify(answer));
+    if (answer?.stream) sessionStorage.setItem(STORAGE_KEY, JSON.stringify(answer));
   } catch {
-    // Full or forbidden: a reload begins with an empty page then.
+    // The storage is full or forbidden: a reload starts with an empty page.
   }
 }
 
 function restore() {
   try {
-    const kept = JSON.parse(sessionStorage.getItem(KEPT));
-    answer = kept && { ...fresh(), ...kept };
+    const kept = JSON.parse(sessionStorage.getItem(STORAGE_KEY));
+    answer = kept && { ...newAnswer(), ...kept };
   } catch {
     answer = null;
   }
   if (!answer) return;
-  if (!answer.over) read();
+  if (!answer.ended) read();
   redraw();
 }
 
-// ---- Drawing: once a frame, only what is new. While the page is hidden nothing is drawn; what comes
-// is collected, and drawn at once when somebody looks again. ----
+// ---- Drawing: once per frame, and only what is new. A hidden page collects events and draws them
+// when it becomes visible. ----
 
 function redraw() {
   if (!frame && !document.hidden) frame = requestAnimationFrame(draw);
@@ -224,7 +226,7 @@ function draw() {
   frame = 0;
   append("reasoning", answer.reasoning);
   append("answer", answer.text);
-  $("answer").setAttribute("aria-busy", String(!answer.over));
+  $("answer").setAttribute("aria-busy", String(!answer.ended));
   $("calls").hidden = !answer.calls.length;
   $("calls").replaceChildren(...answer.calls.flatMap((call) => [element("h2", `${call.name} · ${call.id}`), element("pre", call.arguments)]));
   for (const source of answer.sources.slice(drawn.sources ?? 0)) {
@@ -232,12 +234,12 @@ function draw() {
     $("sources").querySelector("ul").append(element("li", [source.title, source.url, source.text].filter(Boolean).join(" — ")));
   }
   drawn.sources = answer.sources.length;
-  // The same words again would be read out again.
-  if ($("status").textContent !== answer.state) $("status").textContent = answer.state;
+  // Setting the same text again would make screen readers repeat it.
+  if ($("status").textContent !== answer.status) $("status").textContent = answer.status;
   $("failure").hidden = !answer.failure;
   $("failure").textContent = answer.failure;
-  $("send").disabled = !answer.over;
-  $("stop").disabled = answer.over;
+  $("send").disabled = !answer.ended;
+  $("stop").disabled = answer.ended;
   facts();
 }
 
@@ -246,9 +248,9 @@ function facts() {
   const shown = start?.upstream ? [["Answered by", `${start.upstream} / ${start.upstream_model}`]] : [];
   if (end) {
     const { usage, timing } = end;
-    shown.push(["Finish reason", end.finish_reason], ["First token", `${timing.first_token_ms} ms`], ["In all", `${timing.total_ms} ms`]);
+    shown.push(["Finish reason", end.finish_reason], ["First token", `${timing.first_token_ms} ms`], ["Total", `${timing.total_ms} ms`]);
     if (usage) shown.push(["Tokens in", `${usage.input_tokens ?? "?"} (${usage.cached_input_tokens} cached)`], ["Tokens out", `${usage.output_tokens ?? "?"} (${usage.reasoning_tokens} reasoning)`]);
-    else shown.push(["Tokens", "the upstream did not say"]);
+    else shown.push(["Tokens", "not reported by the upstream"]);
   }
   $("facts").hidden = !shown.length;
   $("facts").replaceChildren(...shown.map(([what, value]) => {
@@ -268,7 +270,7 @@ async function listModels() {
     const body = await response.json();
     const names = response.ok ? body.data.map((model) => model.id) : [];
     $("model").replaceChildren(...names.map((name) => new Option(name)));
-    status(response.ok ? (names.length ? "" : "There is no model to ask.") : response.status === 401 && !key ? "This gateway asks for an API key." : `${body.error.code}: ${body.error.message}`);
+    status(response.ok ? (names.length ? "" : "No model is configured for this key.") : response.status === 401 && !key ? "This gateway requires an API key." : `${body.error.code}: ${body.error.message}`);
   } catch {
     status("The gateway cannot be reached.");
   }
@@ -289,19 +291,19 @@ $("prompt").addEventListener("keydown", (event) => {
 });
 $("ask").addEventListener("submit", (event) => {
   event.preventDefault();
-  if (answer && !answer.over) return;
+  if (answer && !answer.ended) return;
   for (const text of document.querySelectorAll(".text, #sources ul")) text.replaceChildren();
   for (const id of ["reasoning", "answer", "sources"]) $(id).hidden = true;
-  answer = fresh();
+  answer = newAnswer();
   drawn = {};
   tries = 0;
-  ask({ model: $("model").value.replace("*", () => $("star").value.trim()), prompt: $("prompt").value });
+  sendPrompt({ model: $("model").value.replace("*", () => $("star").value.trim()), prompt: $("prompt").value });
   redraw();
 });
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden) keep();
+  if (document.hidden) save();
   else if (answer) redraw();
 });
-addEventListener("pagehide", keep);
+addEventListener("pagehide", save);
 restore();
 listModels();

@@ -13,6 +13,7 @@ pub mod native;
 mod openai_chat;
 mod openai_error;
 mod openai_responses;
+mod sdk;
 mod sequence;
 mod ui_messages;
 
@@ -88,6 +89,24 @@ pub trait Dialect: Send + Sync + 'static {
     /// What this dialect's clients expect in a refusal's headers beside `x-request-id`,
     /// `retry-after` and the limits.
     fn refusal_headers(&self, error: &Error, request: &RequestId) -> HeaderMap;
+
+    /// The request headers that this dialect's clients send from a web page, beside those that every
+    /// client may send.
+    fn cors_request_headers(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    /// The response headers that this dialect's clients read in a web page, beside those that every
+    /// answer may have.
+    fn cors_response_headers(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    /// Routes on which this dialect's clients ask with `GET` for something that the gateway never
+    /// has: they are answered with 204.
+    fn empty_routes(&self) -> &'static [&'static str] {
+        &[]
+    }
 
     /// The body of a refusal, where no stream has begun.
     fn refusal(&self, error: &Error, request: &RequestId) -> Vec<u8>;

@@ -10,14 +10,14 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::response::Response;
 use axum::routing::{get, post};
-use http::header::{ALLOW, RETRY_AFTER};
+use http::header::ALLOW;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::admission::{admit, admit_key_holder, admit_reader, request_id};
 use super::chat::{self, Prompt};
-use super::refusal::{REQUEST_ID, Refusal, refuse, set_request_id};
+use super::refusal::{Refusal, refuse, set_request_id};
 use super::{models, resume, web};
 use crate::app::Gateway;
 use crate::config::Origins;
@@ -25,33 +25,35 @@ use crate::dialect::{self, Dialect, NATIVE};
 use crate::limit::{Admission, RateLimits};
 use crate::model::{Error, ErrorCode, RequestId};
 
-/// What a web page may send: with what `EventSource` and its like need, what the vendors' own
-/// clients say of themselves.
-const ALLOWED_HEADERS: [&str; 23] = [
-    "anthropic-beta",
-    "anthropic-dangerous-direct-browser-access",
-    "anthropic-version",
+/// The request headers that web pages may send in every dialect.
+const CORS_REQUEST_HEADERS: &[&str] = &[
     "authorization",
     "content-type",
     "last-event-id",
-    "openai-organization",
-    "openai-project",
     "prefer",
     "traceparent",
     "tracestate",
     "x-api-key",
     "x-request-id",
-    "x-stainless-arch",
-    "x-stainless-helper",
-    "x-stainless-helper-method",
-    "x-stainless-lang",
-    "x-stainless-os",
-    "x-stainless-package-version",
-    "x-stainless-retry-count",
-    "x-stainless-runtime",
-    "x-stainless-runtime-version",
-    "x-stainless-timeout",
 ];
+
+/// The response headers that web pages may read in every dialect.
+const CORS_RESPONSE_HEADERS: &[&str] = &[
+    "retry-after",
+    "traceparent",
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-limit-tokens",
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-remaining-tokens",
+    "x-ratelimit-reset-requests",
+    "x-ratelimit-reset-tokens",
+    "x-request-id",
+];
+
+/// The paths that belong to no dialect, as the refusal of an unknown path lists them.
+const OTHER_PATHS: &str = "GET /, GET /v1/models, GET /v1/models/{name}, GET /v1/streams, \
+                           GET and DELETE /v1/streams/{id}, GET /v1/streams/{id}/events, \
+                           GET /v1/events";
 
 /// Answers `GET` and `POST`, but not `HEAD`, which the router would list in `allow`.
 const STREAMS: &str = "/v1/streams";
@@ -65,10 +67,11 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         let dialect: &'static dyn Dialect = *dialect;
         let handler = move |gateway, peer, request| post_prompt(dialect, gateway, peer, request);
         router = router.route(path, post(handler));
+        for path in dialect.empty_routes() {
+            router = router.route(path, get(StatusCode::NO_CONTENT));
+        }
     }
     router
-        // What `useChat` asks before it resumes: there is nothing to be resumed.
-        .route("/v1/ui-messages/{chat}/stream", get(StatusCode::NO_CONTENT))
         // `get` alone would answer HEAD too, and ask a model for it.
         .route(STREAMS, get(get_stream).head(method_not_allowed))
         .route("/v1/streams/{id}", get(get_status).delete(cancel_stream))
@@ -215,7 +218,10 @@ async fn find_model(
 }
 
 async fn path_not_found(gateway: State<Arc<Gateway>>, request: Request<Body>) -> Response {
-    let error = Error::new(ErrorCode::NotFound, "there is nothing at this path");
+    let prompts = dialect::ALL.iter().map(|(path, _)| format!("POST {path}"));
+    let prompts = prompts.collect::<Vec<_>>().join(", ");
+    let message = format!("there is no such path; there are {prompts}, {OTHER_PATHS}");
+    let error = Error::new(ErrorCode::NotFound, message);
     refuse_unrouted(error, gateway, request).await
 }
 
@@ -269,29 +275,30 @@ fn cors_layer(gateway: &Arc<Gateway>) -> CorsLayer {
             .iter()
             .any(|allowed| allowed.as_bytes() == origin.as_bytes()),
     };
-    let named = HeaderName::from_static;
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(allowed))
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
-        .allow_headers(ALLOWED_HEADERS.map(named))
-        .expose_headers([
-            REQUEST_ID,
-            RETRY_AFTER,
-            named("anthropic-ratelimit-requests-limit"),
-            named("anthropic-ratelimit-requests-remaining"),
-            named("anthropic-ratelimit-requests-reset"),
-            named("anthropic-ratelimit-tokens-limit"),
-            named("anthropic-ratelimit-tokens-remaining"),
-            named("anthropic-ratelimit-tokens-reset"),
-            named("request-id"),
-            named("traceparent"),
-            named("x-ratelimit-limit-requests"),
-            named("x-ratelimit-limit-tokens"),
-            named("x-ratelimit-remaining-requests"),
-            named("x-ratelimit-remaining-tokens"),
-            named("x-ratelimit-reset-requests"),
-            named("x-ratelimit-reset-tokens"),
-            named("x-should-retry"),
-        ])
+        .allow_headers(header_names(
+            CORS_REQUEST_HEADERS,
+            <dyn Dialect>::cors_request_headers,
+        ))
+        .expose_headers(header_names(
+            CORS_RESPONSE_HEADERS,
+            <dyn Dialect>::cors_response_headers,
+        ))
         .max_age(Duration::from_secs(600))
+}
+
+/// `common` and what each dialect adds, each name once.
+fn header_names(
+    common: &[&'static str],
+    of_dialect: fn(&dyn Dialect) -> Vec<&'static str>,
+) -> Vec<HeaderName> {
+    let mut names = common.to_vec();
+    for (_, dialect) in dialect::ALL {
+        names.extend(of_dialect(*dialect));
+    }
+    names.sort_unstable();
+    names.dedup();
+    names.into_iter().map(HeaderName::from_static).collect()
 }

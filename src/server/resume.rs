@@ -214,7 +214,9 @@ async fn try_open_reader(
     match Reader::join(&stream, seen, reader_permit(gateway, access)?) {
         Return::Reader(reader) => Ok(Some(reader)),
         Return::Complete => Ok(None),
-        Return::Gone => Err(gone("the events after that one are no longer kept: read the stream from its first event, or send the request again")),
+        Return::Gone => Err(gone(
+            "the events after that one are no longer kept: read the stream from its first event, or send the request again",
+        )),
         Return::Ahead => Err(Error::new(
             ErrorCode::InvalidRequest,
             "`last-event-id` or `after` names an event that the stream has not sent yet",
@@ -252,7 +254,9 @@ fn readable(found: Option<Found>) -> Result<Arc<Stream>, Error> {
     if stream.can_be_read() {
         Ok(stream)
     } else {
-        Err(gone("only the client that opened this stream can read it, because `resume.window` is 0"))
+        Err(gone(
+            "only the client that opened this stream can read it, because `resume.window` is 0",
+        ))
     }
 }
 
@@ -261,8 +265,13 @@ fn found_stream(found: Option<Found>) -> Result<Arc<Stream>, Error> {
     match found {
         Some(Found::Stream(stream)) => Ok(stream),
         Some(Found::Ended { .. }) => Err(gone("the stream has ended and is no longer kept")),
-        Some(Found::Abandoned) => Err(gone("the stream was cancelled after its last reader left, and is no longer kept")),
-        None => Err(Error::new(ErrorCode::NotFound, "there is no stream with this id")),
+        Some(Found::Abandoned) => Err(gone(
+            "the stream was cancelled after its last reader left, and is no longer kept",
+        )),
+        None => Err(Error::new(
+            ErrorCode::NotFound,
+            "there is no stream with this id",
+        )),
     }
 }
 
@@ -272,7 +281,9 @@ fn reader_permit(gateway: &Gateway, access: &ReadAccess) -> Result<Seat, Error> 
     let open = gateway.in_flight.token();
     let seat = gateway.registry.seat(limit, &gateway.metrics, open);
     seat.ok_or_else(|| {
-        let error = format!("this replica has {limit} readers, as many as `limits.streams` allows; try again soon");
+        let error = format!(
+            "this replica has {limit} readers, as many as `limits.streams` allows; try again soon"
+        );
         Error::new(ErrorCode::Overloaded, error).with_retry_after(Some(READER_RETRY))
     })
 }
@@ -287,7 +298,8 @@ fn event_id(id: &[u8]) -> Result<EventId, Error> {
 }
 
 fn stream_id(id: &str) -> Result<StreamId, Error> {
-    StreamId::parse(id).ok_or_else(|| Error::invalid("stream", "is not a stream id of this gateway"))
+    StreamId::parse(id)
+        .ok_or_else(|| Error::invalid("stream", "is not a stream id of this gateway"))
 }
 
 fn invalid_event_id(problem: &str) -> Error {

@@ -1,4 +1,4 @@
-//! An HTTP/1.1 client that hides nothing: chunks as they were cut, ends as they were made.
+//! An HTTP/1.1 client that shows every detail: each chunk, and how the body ended.
 
 use std::collections::HashMap;
 use std::io;
@@ -53,12 +53,12 @@ impl RawClient {
         self.write(&[head.as_bytes(), body].concat()).await
     }
 
-    /// The connection, for what comes over it byte by byte.
+    /// The connection, to be read byte by byte.
     pub fn stream(&mut self) -> &mut BufReader<TcpStream> {
         &mut self.stream
     }
 
-    /// The connection alone. What was read ahead of it is lost: for one that nothing was read from.
+    /// The connection itself. Bytes that were read ahead are lost, so use it before the first read.
     pub fn into_stream(self) -> TcpStream {
         self.stream.into_inner()
     }
@@ -68,7 +68,7 @@ impl RawClient {
         self.stream.write_all(bytes).await
     }
 
-    /// Asks for `model` as a wire's own clients do.
+    /// Sends a request for `model` in the form of a wire.
     pub async fn ask(&mut self, wire: &dyn Wire, model: &str) -> io::Result<()> {
         let request = Request {
             messages: vec![Message {
@@ -83,7 +83,7 @@ impl RawClient {
         self.send("POST", &path, &outgoing.body.to_string()).await
     }
 
-    /// Asks the `openai-chat` wire.
+    /// Sends a request in the form of `openai-chat`.
     pub async fn chat(&mut self, model: &str) -> io::Result<()> {
         let body = json!({"model": model, "messages": [], "stream": true}).to_string();
         self.send("POST", "/v1/chat/completions", &body).await
@@ -120,7 +120,7 @@ impl RawClient {
         Ok(chunks)
     }
 
-    /// The body behind `head`, however its end is told.
+    /// The body after `head`, chunked or with a length.
     pub async fn body(&mut self, head: &Head) -> io::Result<Vec<u8>> {
         if head.headers.contains_key("transfer-encoding") {
             return Ok(self.chunks().await?.concat());
@@ -131,7 +131,7 @@ impl RawClient {
         Ok(body)
     }
 
-    /// Waits until the other side closes the connection, and says how many bytes came before.
+    /// Waits until the other side closes the connection; returns how many bytes came before.
     pub async fn closed(&mut self) -> usize {
         let mut rest = Vec::new();
         // A reset is an end too.

@@ -1,5 +1,5 @@
-//! The tables in `docs/dialects/README.md` of what survives the way from an upstream's protocol to a
-//! client's: one from the goldens of every fixture, one from the encoders.
+//! The tables in `docs/dialects/README.md` of what is kept on the way from an upstream's protocol to a
+//! client's: one is made from the goldens of every fixture, one from the encoders.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -14,7 +14,7 @@ use sluicegate::model::{
 use sluicegate::stream::Transcript;
 use sluicegate::wire;
 
-/// What there is to tell, how a golden's line of it begins, and what must be in that line.
+/// Each fact, the start of its line in a golden, and what that line must contain.
 const FACTS: [(&str, &str, &str); 15] = [
     ("text", "text ", ""),
     ("words of a refusal, as such", "refusal ", ""),
@@ -102,11 +102,11 @@ fn goldens(wire: &str) -> String {
     events
 }
 
-/// Words that are found nowhere by chance.
+/// A word and a number that appear nowhere by chance.
 const WORDS: &str = "zanzibar";
 const NUMBER: u64 = 76_543;
 
-/// Whether a stream of that dialect tells it to a client that wants to know.
+/// Whether a stream of that dialect carries the fact to a client that asked for it.
 fn carries(dialect: &dyn Dialect, row: usize) -> bool {
     let cited = Citation {
         url: Some("https://example.org"),
@@ -172,9 +172,9 @@ fn carries(dialect: &dyn Dialect, row: usize) -> bool {
     };
     let columns = answered(dialect, events);
     match FACTS[row].0 {
-        // It must be told apart from a text of the same words.
+        // It must differ from a text of the same words.
         "words of a refusal, as such" => columns != answered(dialect, &[text]),
-        // Anthropic leaves it out of the input tokens, too; a count of its own is what counts.
+        // It must be a count of its own; Anthropic also subtracts it from the input tokens.
         name if name.contains("input tokens") || name == "reasoning tokens" => {
             columns.contains(&format!(":{NUMBER}"))
                 && columns.matches(&format!(":{NUMBER}")).count()
@@ -187,7 +187,7 @@ fn carries(dialect: &dyn Dialect, row: usize) -> bool {
     }
 }
 
-/// What a client reads that asked for everything.
+/// What a client that asked for everything reads.
 fn answered(dialect: &dyn Dialect, events: &[Event<'_>]) -> String {
     let asked = [("logprobs".to_owned(), true.into())];
     let request = Request {

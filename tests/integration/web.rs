@@ -1,4 +1,4 @@
-//! The chat page: what the browser is given, and that its own policy lets it work.
+//! The chat page: its files, its headers, and that its content security policy permits what it does.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ const KEYS: &str = "keys: [ { name: app, sha256: \
     9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 } ]";
 
 fn clients() -> Router {
-    // As the program does at its start; a second call finds it installed.
+    // As the program does at its start; fails only if it is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let loaded = Config::parse(KEYS, "test", &|_| None, &Overrides::default()).unwrap();
     server::client_router(Arc::new(Gateway::new(loaded.config).unwrap()))
@@ -46,14 +46,14 @@ async fn the_page_needs_no_key_and_has_a_strict_policy() {
     let policy = headers[CONTENT_SECURITY_POLICY].to_str().unwrap();
     assert!(policy.contains("default-src 'none'"), "{policy}");
     assert!(!policy.contains("unsafe"), "{policy}");
-    // What the policy forbids would be dead on the page.
+    // The policy forbids these.
     assert!(!html.contains("<style"), "an inline style");
     assert!(attributes(&html, "style").is_empty(), "an inline style");
     assert!(!html.contains("<script>"), "an inline script");
 }
 
 #[tokio::test]
-async fn the_page_loads_only_files_that_are_here() {
+async fn the_page_loads_only_files_of_this_gateway() {
     let (_, _, html) = ask(Method::GET, "/").await;
     let mut files = attributes(&html, "src");
     files.extend(attributes(&html, "href"));
@@ -72,7 +72,7 @@ async fn the_page_loads_only_files_that_are_here() {
     }
 }
 
-/// The paths that `script` names in its strings, with a stream's id where it puts one in.
+/// The paths in the strings of `script`, with a stream's id where it inserts one.
 fn paths(script: &str) -> Vec<String> {
     let stream = format!("st_{}", "a".repeat(26));
     let filled = script.replace("${answer.stream}", &stream);
@@ -87,19 +87,19 @@ fn paths(script: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_page_s_script_names_only_paths_that_are_here() {
+async fn the_script_names_only_existing_paths() {
     let (_, _, script) = ask(Method::GET, "/web/chat.js").await;
     let paths = paths(&script);
     assert!(paths.len() >= 4, "{paths:?}");
     for path in paths {
-        // No path answers it, and only one that is here says so.
+        // No route supports PATCH, and only an existing one answers 405.
         let (status, _, _) = ask(Method::PATCH, &path).await;
         assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
     }
 }
 
 #[tokio::test]
-async fn a_wrong_method_is_refused_in_the_gateways_own_words() {
+async fn a_wrong_method_is_refused_with_an_error_body() {
     for (method, path) in [(Method::POST, "/"), (Method::PUT, "/v1/streams")] {
         let (status, headers, body) = ask(method, path).await;
         assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED, "{path}");

@@ -20,6 +20,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use humantime::format_rfc3339_seconds;
 use serde_json::json;
 
+use super::sdk::STAINLESS_HEADERS;
 use super::{Dialect, Encoder, Opening, Standing, event_stream};
 use crate::model::{Error, ErrorCode, Origin, Request, RequestId};
 
@@ -104,6 +105,28 @@ impl Dialect for Anthropic {
             "request_id": request.as_str(),
         });
         body.to_string().into_bytes()
+    }
+
+    fn cors_request_headers(&self) -> Vec<&'static str> {
+        let own: &[_] = &[
+            "anthropic-beta",
+            "anthropic-dangerous-direct-browser-access",
+            "anthropic-version",
+        ];
+        [STAINLESS_HEADERS, own].concat()
+    }
+
+    fn cors_response_headers(&self) -> Vec<&'static str> {
+        vec![
+            "anthropic-ratelimit-requests-limit",
+            "anthropic-ratelimit-requests-remaining",
+            "anthropic-ratelimit-requests-reset",
+            "anthropic-ratelimit-tokens-limit",
+            "anthropic-ratelimit-tokens-remaining",
+            "anthropic-ratelimit-tokens-reset",
+            "request-id",
+            "x-should-retry",
+        ]
     }
 }
 

@@ -19,6 +19,7 @@ mod tell;
 
 use http::HeaderMap;
 
+use super::sdk::STAINLESS_HEADERS;
 use super::{Dialect, Encoder, Opening, event_stream, openai_error};
 use crate::model::{Error, ErrorCode, Request, RequestId};
 
@@ -59,6 +60,18 @@ impl Dialect for OpenaiResponses {
 
     fn refusal(&self, error: &Error, _: &RequestId) -> Vec<u8> {
         openai_error::body(error).to_string().into_bytes()
+    }
+
+    fn cors_request_headers(&self) -> Vec<&'static str> {
+        [
+            STAINLESS_HEADERS,
+            &["openai-organization", "openai-project"],
+        ]
+        .concat()
+    }
+
+    fn cors_response_headers(&self) -> Vec<&'static str> {
+        vec!["x-should-retry"]
     }
 }
 

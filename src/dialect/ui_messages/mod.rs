@@ -58,4 +58,9 @@ impl Dialect for UiMessages {
     fn refusal(&self, error: &Error, request: &RequestId) -> Vec<u8> {
         NATIVE.refusal(error, request)
     }
+
+    fn empty_routes(&self) -> &'static [&'static str] {
+        // `useChat` asks here before it resumes a stream; these streams are not resumed.
+        &["/v1/ui-messages/{chat}/stream"]
+    }
 }

@@ -1,4 +1,4 @@
-//! Whole answers: what every wire becomes, in which pieces, under which headers.
+//! Whole answers: the events of every wire, how they are cut, and their headers.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use super::harness::TestGateway;
 use super::scripted::{ScriptedUpstream, finish, role, token};
 use crate::fixture_server::{fast, serve};
 
-/// Every wire's fixtures as the models `<wire>/<case>`.
+/// A config that serves every wire's fixtures as the models `<wire>/<case>`.
 pub fn every_wire(upstream: SocketAddr, settings: &str) -> String {
     let mut upstreams = String::from("upstreams:\n");
     let mut models = String::from("models:\n");
@@ -36,7 +36,7 @@ pub fn every_wire(upstream: SocketAddr, settings: &str) -> String {
 }
 
 #[tokio::test]
-async fn every_wire_becomes_the_same_stream() {
+async fn every_wire_gives_a_normalized_stream() {
     let upstream = serve(&fast());
     let running = TestGateway::start(&every_wire(upstream.addr(), ""));
     for wire in wire::ALL {
@@ -113,7 +113,7 @@ async fn stream_ids_are_never_the_same() {
 }
 
 #[tokio::test]
-async fn a_token_is_never_held_back() {
+async fn a_token_is_sent_at_once() {
     let upstream = ScriptedUpstream::bind().await;
     let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let asking = running.prompt();
@@ -137,7 +137,7 @@ async fn a_token_is_never_held_back() {
 }
 
 #[tokio::test]
-async fn what_comes_together_goes_out_together() {
+async fn events_that_arrive_together_are_sent_together() {
     let upstream = ScriptedUpstream::bind().await;
     let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let burst = |from: u32| -> String {
@@ -170,7 +170,7 @@ async fn what_comes_together_goes_out_together() {
 }
 
 #[tokio::test]
-async fn a_browser_asks_with_a_query() {
+async fn a_get_takes_its_prompt_from_the_query() {
     let upstream = serve(&fast());
     let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let asked = ClientRequest::new(
@@ -197,7 +197,7 @@ async fn a_head_request_asks_no_model() {
 }
 
 #[tokio::test]
-async fn a_request_can_be_followed_upstream() {
+async fn trace_headers_reach_the_upstream() {
     let upstream = serve(&fast());
     let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -214,7 +214,7 @@ async fn a_request_can_be_followed_upstream() {
 }
 
 #[tokio::test]
-async fn an_answer_may_end_with_its_connection() {
+async fn an_upstream_answer_may_end_with_its_connection() {
     let upstream = ScriptedUpstream::bind().await;
     let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let answering = async {
@@ -230,7 +230,7 @@ async fn an_answer_may_end_with_its_connection() {
 }
 
 #[tokio::test]
-async fn a_finished_answers_connection_is_used_again() {
+async fn an_upstream_connection_is_reused() {
     let upstream = ScriptedUpstream::bind().await;
     let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let answering = async {

@@ -1,4 +1,4 @@
-//! Bodies that are too large, and refusals while the client is still sending.
+//! Bodies over the limit, and refusals while the client is still sending.
 
 use serde_json::json;
 
@@ -9,7 +9,7 @@ use super::within_timeout;
 use crate::fixture_server::{fast, serve};
 use crate::raw_client::RawClient;
 
-/// Sends a request whose sender reads nothing before it has sent everything.
+/// Sends a whole request before it reads anything of the answer.
 async fn sent_wholly(running: &TestGateway, head: &str, pieces: &[Vec<u8>]) -> Answer {
     sent_to(running, "/v1/streams", head, pieces).await
 }
@@ -28,7 +28,7 @@ async fn sent_to(running: &TestGateway, path: &str, head: &str, pieces: &[Vec<u8
 }
 
 #[tokio::test]
-async fn a_body_over_the_limit_is_refused_and_its_sender_told() {
+async fn a_body_over_the_limit_is_refused() {
     let upstream = serve(&fast());
     let running = TestGateway::with_upstreams(&[upstream.addr()], "limits: { body: 1KiB }");
     for size in [1025, 4096, 100_000, 8 * 1024 * 1024] {
@@ -62,7 +62,7 @@ async fn a_body_over_the_limit_is_refused_and_its_sender_told() {
 }
 
 #[tokio::test]
-async fn a_body_that_nobody_will_read_is_not_asked_for() {
+async fn a_refused_body_gets_no_100_continue() {
     let upstream = serve(&fast());
     let running = TestGateway::with_upstreams(&[upstream.addr()], "limits: { body: 1KiB }");
     let head = "content-length: 5000\r\nexpect: 100-continue";
@@ -71,7 +71,7 @@ async fn a_body_that_nobody_will_read_is_not_asked_for() {
 }
 
 #[tokio::test]
-async fn whoever_is_refused_while_sending_sees_why() {
+async fn a_client_that_is_refused_while_sending_reads_the_refusal() {
     let upstream = serve(&fast());
     let more = ", limits: { requests: 1/hour }";
     let keys = format!("keys:\n{}", key("one", "key-one", more));

@@ -30,7 +30,7 @@ pub struct Event {
     pub data: Value,
 }
 
-/// An answer whose body is still to be read. Dropping it closes the connection.
+/// An answer whose body was not read yet. Dropping it closes the connection.
 pub struct Answer {
     pub head: Head,
     client: RawClient,
@@ -122,7 +122,7 @@ impl Answer {
         within_timeout(self.client.body(&self.head)).await.unwrap()
     }
 
-    /// The body of a refusal: what its `error` holds.
+    /// The `error` member of a refusal's body.
     pub async fn error(&mut self) -> Value {
         let body = self.body().await;
         let body: Value = serde_json::from_slice(&body)
@@ -141,7 +141,7 @@ impl Answer {
         error.clone()
     }
 
-    /// The next chunk as it was cut; `None` at the body's clean end.
+    /// The next HTTP chunk; `None` at the body's clean end.
     pub async fn chunk(&mut self) -> Option<String> {
         let chunk = within_timeout(self.client.chunk()).await.unwrap();
         chunk.map(|chunk| String::from_utf8(chunk).unwrap())
@@ -177,12 +177,12 @@ impl Answer {
 
     /// The next event, which must be of this name, as its data.
     pub async fn expect(&mut self, name: &str) -> Value {
-        let event = self.event().await.expect("the stream goes on");
+        let event = self.event().await.expect("the stream ended early");
         assert_eq!(event.name, name, "{event:?}");
         event.data
     }
 
-    /// The events up to the clean end, wherever the first one stands in its stream.
+    /// The events up to the clean end, which may start in the middle of a stream.
     pub async fn rest(&mut self) -> Vec<Event> {
         assert_eq!(self.status(), 200);
         let mut events = Vec::new();
@@ -227,7 +227,7 @@ pub fn check_order(events: &[Event]) {
     assert!(terminal(&events.last().unwrap()), "{events:?}");
     for (number, event) in events.iter().enumerate() {
         let (own, place) = event.id.split_once('.').unwrap();
-        // Zeros before a number tell who said it.
+        // Leading zeros name the producer.
         assert_eq!((own, place.parse()), (stream, Ok(number)));
         if matches!(event.name.as_str(), "token" | "reasoning") {
             assert_ne!(event.data["text"], "");
@@ -257,7 +257,7 @@ fn item(block: &str) -> Item {
     })
 }
 
-/// The events in a text of whole ones.
+/// Parses the events in a text that holds only whole ones.
 pub fn parsed(text: &str) -> VecDeque<Event> {
     let blocks = text.split_terminator("\n\n");
     blocks

@@ -1,4 +1,4 @@
-//! A gateway in this process, behind its real listeners.
+//! A gateway in the test's process, with its real listeners.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,9 +22,9 @@ pub struct TestGateway {
 }
 
 impl TestGateway {
-    /// Begins to serve with a config's text, without addresses.
+    /// Starts a gateway with a config's text, which names no addresses.
     pub fn start(text: &str) -> Self {
-        // The first test of the process installs it.
+        // Only the first test of the process installs it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let gateway = Arc::new(Gateway::new(config(text)).unwrap());
         let stop = CancellationToken::new();
@@ -48,13 +48,13 @@ impl TestGateway {
         Self::start(&targets(upstreams, settings))
     }
 
-    /// As [`TestGateway::with_upstreams`], with streams that can be come back to: `resume` is what the config
-    /// says of that.
+    /// As [`TestGateway::with_upstreams`], with streams that can be resumed: `resume` is the config's value of
+    /// that name.
     pub fn with_resume(upstreams: &[SocketAddr], resume: &str, settings: &str) -> Self {
         Self::start(&resumable_targets(upstreams, resume, settings))
     }
 
-    /// Puts another config in force.
+    /// Reloads with another config.
     pub fn reload(&self, text: &str) {
         self.gateway.reload(config(text)).unwrap();
     }
@@ -70,7 +70,7 @@ impl TestGateway {
         .await
     }
 
-    /// Asks the model `m`.
+    /// Sends a prompt to the model `m`.
     pub async fn prompt(&self) -> Answer {
         self.ask(&ClientRequest::prompt("m")).await
     }
@@ -80,12 +80,12 @@ impl TestGateway {
         page(self.admin, path).await
     }
 
-    /// The value of a metric, with its labels; 0 where it was never counted.
+    /// The value of a metric, with its labels; 0 where it has no value.
     pub async fn metric(&self, name: &str) -> f64 {
         metric(self.admin, name).await
     }
 
-    /// Waits until no stream is open and every permit has come back.
+    /// Waits until no stream is open and every permit was given back.
     pub async fn wait_idle(&self) {
         within_timeout(async {
             while self.gateway.app().limiter.open_streams() > 0

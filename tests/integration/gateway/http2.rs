@@ -1,4 +1,4 @@
-//! Clients that speak HTTP/2 with prior knowledge, over the port of all others.
+//! Clients that speak HTTP/2 with prior knowledge, on the same port as HTTP/1.1.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::within_timeout;
 use crate::raw_client::RawClient;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// What a client of the tests takes of one answer before it is read, in bytes.
+/// The flow-control window of one answer, in bytes.
 const WINDOW: u32 = 64 * 1024;
 
 /// One connection, for many requests.
@@ -41,7 +41,7 @@ impl Client {
         let stream = TcpStream::connect(addr).await.unwrap();
         let handshake = h2::client::Builder::new()
             .initial_window_size(WINDOW)
-            // As every client in use has it: else what one answer may send is taken by another.
+            // Larger than the streams' windows, as in every common client: else answers share one.
             .initial_connection_window_size(100 * WINDOW)
             .handshake(stream);
         let (requests, connection): (_, Connection<_, _>) =
@@ -83,7 +83,7 @@ impl Client {
         self.ask(request("GET", path), None).await
     }
 
-    /// Asks, and has the upstream begin its answer with a token.
+    /// Sends a prompt whose answer starts with one token.
     async fn begun(&self, upstream: &ScriptedUpstream) -> (Answer, Exchange) {
         let answering = async {
             let mut exchange = upstream.request().await;
@@ -100,7 +100,7 @@ impl Answer {
         self.response.status().as_u16()
     }
 
-    /// More of the body; `None` behind its end.
+    /// Reads more of the body; `None` after its end.
     async fn more(&mut self) -> Option<Result<(), h2::Error>> {
         let body = self.response.body_mut();
         Some(match within_timeout(body.data()).await? {
@@ -112,7 +112,7 @@ impl Answer {
         })
     }
 
-    /// Reads until an event of this name was read.
+    /// Reads up to an event of this name.
     async fn until(&mut self, name: &str) {
         let line = format!("event: {name}\n");
         while !String::from_utf8_lossy(&self.bytes).contains(&line) {
@@ -155,7 +155,7 @@ async fn streams_share_one_connection() {
     for _ in 0..20 {
         open.push(client.begun(&upstream).await);
     }
-    // Each as its upstream goes on, the last one first.
+    // Each ends with its own upstream, the last one first.
     for (answer, exchange) in open.iter_mut().rev() {
         assert_eq!(answer.status(), 200);
         let headers = answer.response.headers();
@@ -169,12 +169,12 @@ async fn streams_share_one_connection() {
         assert_eq!((text(&events).as_str(), outcome(&events)), ("one two", ""));
     }
     running.wait_idle().await;
-    // The connection goes on behind its streams.
+    // The connection stays open after its streams.
     assert_eq!(client.get("/v1/models").await.status(), 200);
 }
 
 #[tokio::test]
-async fn all_that_http1_answers_is_answered() {
+async fn every_http1_route_answers_over_http2() {
     let running = TestGateway::with_upstreams(&[ScriptedUpstream::bind().await.addr()], "");
     let client = Client::connect(running.clients).await;
     for (method, path, status) in [
@@ -197,13 +197,13 @@ async fn all_that_http1_answers_is_answered() {
     assert_eq!(answer.status(), 200);
     let allowed = &answer.response.headers()["access-control-allow-methods"];
     assert!(allowed.to_str().unwrap().contains("POST"));
-    // The operators' listener too.
+    // The admin listener too.
     let admin = Client::connect(running.admin).await;
     assert_eq!(admin.get("/readyz").await.status(), 200);
 }
 
 #[tokio::test]
-async fn a_reset_cancels_its_upstream_and_no_other() {
+async fn a_reset_cancels_only_its_own_upstream() {
     let upstream = ScriptedUpstream::bind().await;
     let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let client = Client::connect(running.clients).await;
@@ -227,7 +227,7 @@ async fn a_reset_cancels_its_upstream_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_cancels_all_its_upstreams() {
+async fn a_broken_connection_cancels_all_its_upstreams() {
     let upstream = ScriptedUpstream::bind().await;
     let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let client = Client::connect(running.clients).await;
@@ -261,7 +261,7 @@ async fn a_stream_is_resumed_over_another_connection() {
 }
 
 #[tokio::test]
-async fn answers_that_nobody_reads_hold_up_no_other() {
+async fn unread_answers_do_not_block_others() {
     const WHOLE: usize = 32 * 1024 * 1024;
     let upstream = ScriptedUpstream::bind().await;
     let running = TestGateway::with_upstreams(&[upstream.addr()], "");
@@ -274,7 +274,7 @@ async fn answers_that_nobody_reads_hold_up_no_other() {
     }
     let piece = format!("{:x}\r\n{words}\r\n", words.len());
     for (_, exchange, written) in &mut unread {
-        // Until the gateway takes no more, for the client has given no more room.
+        // Until the gateway takes no more, because the client's window is full.
         while *written < WHOLE {
             let rest = &piece.as_bytes()[*written % piece.len()..];
             let more = tokio::time::timeout(Duration::from_millis(700), exchange.write_some(rest));
@@ -283,7 +283,7 @@ async fn answers_that_nobody_reads_hold_up_no_other() {
                 Err(_) => break,
             }
         }
-        assert!(*written < WHOLE, "nothing holds the upstream back");
+        assert!(*written < WHOLE, "the upstream is not slowed down");
     }
     let (mut quick, mut exchange) = client.begun(&upstream).await;
     for _ in 0..50 {
@@ -293,7 +293,7 @@ async fn answers_that_nobody_reads_hold_up_no_other() {
     let events = quick.events().await;
     assert_eq!(outcome(&events), "");
     assert_eq!(text(&events).len(), "one ".len() + 50 * 12_000);
-    // Nothing is lost once they are read.
+    // Nothing is lost when they are read.
     for (mut answer, mut exchange, written) in unread {
         let rest = piece.as_bytes()[written % piece.len()..].to_vec();
         let ending = async move {
@@ -325,7 +325,7 @@ async fn limits_count_requests_and_not_connections() {
 }
 
 #[tokio::test]
-async fn a_draining_gateway_sends_its_clients_away_and_ends_what_is_open() {
+async fn a_drain_sends_goaway_and_lets_open_streams_finish() {
     let upstream = ScriptedUpstream::bind().await;
     let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let client = Client::connect(running.clients).await;
@@ -334,7 +334,7 @@ async fn a_draining_gateway_sends_its_clients_away_and_ends_what_is_open() {
     let mut refused = client.prompt().await;
     assert_eq!(refused.status(), 503);
     assert!(refused.body().await.contains("draining"));
-    // The next one is told by the connection itself.
+    // The connection itself refuses the next request.
     within_timeout(async {
         loop {
             match client.send(post(), Some(prompt())).await {
@@ -351,12 +351,12 @@ async fn a_draining_gateway_sends_its_clients_away_and_ends_what_is_open() {
     exchange.finish().await;
     let events = answer.events().await;
     assert_eq!((text(&events).as_str(), outcome(&events)), ("one two", ""));
-    // And behind it the connection ends.
+    // Then the connection ends.
     within_timeout(client.ended).await.unwrap().unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_does_not_say_what_it_wants_is_closed() {
+async fn a_silent_client_is_disconnected() {
     let running = TestGateway::with_upstreams(&[ScriptedUpstream::bind().await.addr()], "");
     for said in [&b""[..], &PREFACE[..1], &PREFACE[..20]] {
         let mut client = RawClient::connect(running.clients).await.unwrap();
@@ -366,7 +366,7 @@ async fn a_client_that_does_not_say_what_it_wants_is_closed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_preface_that_comes_byte_by_byte_has_as_long_as_any_head() {
+async fn a_slow_preface_has_the_deadline_of_a_head() {
     let running = TestGateway::with_upstreams(&[ScriptedUpstream::bind().await.addr()], "");
     let mut stream = TcpStream::connect(running.clients).await.unwrap();
     let begun = tokio::time::Instant::now();
@@ -382,20 +382,20 @@ async fn a_preface_that_comes_byte_by_byte_has_as_long_as_any_head() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_idles_or_says_nothing_more_is_closed() {
+async fn an_idle_connection_is_closed() {
     let running = TestGateway::with_upstreams(&[ScriptedUpstream::bind().await.addr()], "");
     let client = Client::connect(running.clients).await;
     let mut answer = client.get("/v1/models").await;
     answer.body().await;
     client.ended.await.unwrap().unwrap();
-    // A client that does not even answer pings.
+    // A client that does not answer pings.
     let mut client = RawClient::connect(running.clients).await.unwrap();
     client.write(PREFACE).await.unwrap();
     client.closed().await;
 }
 
 #[tokio::test]
-async fn what_only_looks_like_http2_is_refused() {
+async fn a_malformed_preface_is_refused() {
     let running = TestGateway::with_upstreams(&[ScriptedUpstream::bind().await.addr()], "");
     for said in [
         "PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n",

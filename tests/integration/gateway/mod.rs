@@ -4,9 +4,9 @@
 //! |---|---|
 //! | `harness` | a gateway from a config's text |
 //! | `client` | requests to it, and its answers event by event |
-//! | `scripted` | an upstream that does exactly what a test says |
+//! | `scripted` | an upstream that a test controls byte by byte |
 //! | `program` | the real binary: its output, its logs, its signals |
-//! | the rest | one concern each |
+//! | others | tests of one concern each |
 
 mod answers;
 mod bodies;
@@ -43,13 +43,13 @@ mod viewers;
 
 use std::time::Duration;
 
-/// Far longer than anything here takes: a test that would wait forever fails instead.
+/// Much longer than any step takes, so that a test that would wait forever fails.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// # Panics
-/// If nothing comes of `future`.
+/// If `future` does not complete in time.
 pub async fn within_timeout<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(TIMEOUT, future)
         .await
-        .expect("what was awaited did not happen")
+        .expect("the awaited event did not happen in time")
 }

@@ -19,12 +19,12 @@ use crate::raw_client::RawClient;
 pub struct Program {
     child: Child,
     lines: [mpsc::UnboundedReceiver<String>; 2],
-    /// Every line so far of what it logged and of what it put out.
+    /// Every line so far of stderr and of stdout.
     pub log_lines: Vec<String>,
     pub output: Vec<String>,
 }
 
-/// How a program ended.
+/// A program that exited.
 #[derive(Debug)]
 pub struct ExitedProgram {
     pub status: Option<i32>,
@@ -32,7 +32,7 @@ pub struct ExitedProgram {
     pub err: String,
 }
 
-/// A gateway that runs.
+/// A gateway in a process of its own.
 pub struct GatewayProcess {
     pub program: Program,
     pub clients: SocketAddr,
@@ -42,7 +42,7 @@ pub struct GatewayProcess {
 /// A file that is removed when it is dropped.
 pub struct TemporaryFile(PathBuf);
 
-/// Runs a program that ends by itself.
+/// Runs the program until it exits by itself.
 pub async fn run(arguments: &[&str]) -> ExitedProgram {
     run_with(arguments, &[]).await
 }
@@ -73,11 +73,14 @@ impl Program {
         }
     }
 
-    /// Waits until it logs this message, from the next line on.
+    /// Waits for a log line with this message, from the next line on.
     pub async fn wait_for_log(&mut self, message: &str) -> Value {
         loop {
             let Some(line) = within_timeout(self.lines[0].recv()).await else {
-                panic!("it ended without `{message}`: {:#?}", self.log_lines);
+                panic!(
+                    "it exited without logging `{message}`: {:#?}",
+                    self.log_lines
+                );
             };
             self.log_lines.push(line);
             let line = self.log_lines.last().unwrap();
@@ -89,12 +92,12 @@ impl Program {
         }
     }
 
-    /// Waits for a line of output that `wanted` takes.
+    /// Waits for a line of output that `wanted` accepts.
     pub async fn wait_for_output<T>(&mut self, wanted: impl Fn(&str) -> Option<T>) -> T {
         loop {
             let line = within_timeout(self.lines[1].recv()).await;
             self.output
-                .push(line.unwrap_or_else(|| panic!("it said only {:#?}", self.output)));
+                .push(line.unwrap_or_else(|| panic!("its whole output: {:#?}", self.output)));
             if let Some(found) = wanted(self.output.last().unwrap()) {
                 return found;
             }
@@ -114,7 +117,7 @@ impl Program {
         used.parse().unwrap()
     }
 
-    /// Waits for its end.
+    /// Waits until it exits.
     pub async fn ended(mut self) -> ExitedProgram {
         for (receiver, kept) in self
             .lines
@@ -126,7 +129,7 @@ impl Program {
             }
         }
         ExitedProgram {
-            // Its outputs are closed, so it has ended or is about to.
+            // Its outputs are closed, so it has exited or is about to.
             status: self.child.wait().unwrap().code(),
             out: self.output.join("\n"),
             err: self.log_lines.join("\n"),
@@ -136,7 +139,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It may have ended already.
+        // It may have exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -196,7 +199,7 @@ impl TemporaryFile {
         file
     }
 
-    /// Replaces it, as editors and Kubernetes do: at no time is it half there.
+    /// Replaces the file atomically, as editors and Kubernetes do.
     pub fn write(&self, text: &str) {
         let new = self.0.with_extension("new");
         std::fs::write(&new, text).unwrap();
@@ -214,7 +217,7 @@ impl Drop for TemporaryFile {
     }
 }
 
-/// The lines of a pipe, as they come.
+/// The lines of a pipe, as they arrive.
 fn lines(pipe: impl Read + Send + 'static) -> mpsc::UnboundedReceiver<String> {
     let (sender, receiver) = mpsc::unbounded_channel();
     std::thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! Requests that are wrong in themselves: refused in words, before any upstream hears of them.
+//! Invalid requests: refused with a message that names the field, before any upstream is asked.
 
 use serde_json::json;
 
@@ -131,7 +131,7 @@ async fn a_wrong_body_is_refused_and_its_field_named() {
 }
 
 #[tokio::test]
-async fn names_have_no_control_characters_in_them() {
+async fn control_characters_in_names_are_refused() {
     let upstream = serve(&fast());
     let running = TestGateway::start(&format!(
         "upstreams:\n  a: {{ wire: openai-chat, base_url: 'http://{}' }}\n\
@@ -165,7 +165,7 @@ async fn names_have_no_control_characters_in_them() {
     let asked = ClientRequest::new("GET", "/v1/streams?model=m%0d%0a&prompt=x");
     assert_eq!(running.ask(&asked).await.status(), 400);
     assert_eq!(upstream.request_count(), 0);
-    // Texts may hold whatever they like.
+    // Texts may hold control characters.
     let body = json!({"model": "text", "prompt": "a\r\n\u{0}b", "stop": ["\n"]});
     assert_eq!(running.ask(&ClientRequest::json(&body)).await.status(), 200);
 }
@@ -210,7 +210,7 @@ async fn a_query_needs_a_model_and_a_prompt() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_refused_in_the_same_form() {
+async fn unknown_paths_and_methods_are_refused() {
     let upstream = serve(&fast());
     let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     for (method, path, status, code) in [
@@ -229,6 +229,12 @@ async fn what_is_not_there_is_refused_in_the_same_form() {
         assert_eq!(answer.status(), status, "{method} {path}");
         let error = answer.error().await;
         assert_eq!(error["code"], code);
+        if path == "/v1/nothing" {
+            let message = error["message"].as_str().unwrap();
+            for path in ["POST /v1/streams", "GET /v1/models", "POST /v1/messages"] {
+                assert!(message.contains(path), "{message}");
+            }
+        }
         if status == 405 {
             let allowed = answer.header("allow");
             assert!(allowed.contains("GET"), "{method} {path}");
@@ -242,7 +248,7 @@ async fn what_is_not_there_is_refused_in_the_same_form() {
 }
 
 #[tokio::test]
-async fn a_request_id_is_taken_over_if_it_is_one() {
+async fn a_valid_request_id_is_kept() {
     let upstream = serve(&fast());
     let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let long = "x".repeat(129);
@@ -271,7 +277,7 @@ async fn a_request_id_is_taken_over_if_it_is_one() {
 }
 
 #[tokio::test]
-async fn too_large_a_head_is_refused() {
+async fn a_head_over_the_limit_is_refused() {
     let upstream = serve(&fast());
     let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let large = ClientRequest::prompt("m").header("x-large", "x".repeat(200 * 1024));
@@ -359,7 +365,7 @@ async fn no_page_may_call_where_none_is_configured() {
 }
 
 #[tokio::test]
-async fn what_is_the_operators_is_not_the_clients() {
+async fn admin_and_client_routes_are_separate() {
     let upstream = serve(&fast());
     let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     for path in ["/livez", "/readyz", "/metrics"] {

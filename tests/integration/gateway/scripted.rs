@@ -1,4 +1,4 @@
-//! An upstream that does exactly what a test says, byte by byte.
+//! An upstream that a test controls byte by byte.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::within_timeout;
 
-/// Listens; what happens to a connection is the test's to say.
+/// Listens; the test decides what happens to each connection.
 pub struct ScriptedUpstream {
     listener: TcpListener,
 }
@@ -42,15 +42,15 @@ impl ScriptedUpstream {
         exchange
     }
 
-    /// Whether another connection came.
+    /// Whether another connection arrived.
     pub fn was_asked_again(self) -> bool {
-        // It is still non-blocking.
+        // The listener is still non-blocking.
         self.listener.into_std().unwrap().accept().is_ok()
     }
 }
 
 impl Exchange {
-    /// A connection on which no request has come yet.
+    /// A connection on which no request arrived yet.
     pub fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         Self {
@@ -102,8 +102,8 @@ impl Exchange {
             .unwrap();
     }
 
-    /// Begins a streamed answer, the connection's last: a test that closes it afterwards would race
-    /// with a gateway that uses it again.
+    /// Starts a streamed answer that is the connection's last: a test that closes the connection later
+    /// would race with a gateway that reuses it.
     pub async fn begin(&mut self) {
         self.write(
             "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
@@ -112,7 +112,7 @@ impl Exchange {
         .await;
     }
 
-    /// Begins a streamed answer, after which more may come over the connection.
+    /// Starts a streamed answer on a connection that stays open after it.
     pub async fn begin_and_stay(&mut self) {
         self.write(
             "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
@@ -182,7 +182,7 @@ impl Exchange {
         self.stream.set_zero_linger().unwrap();
     }
 
-    /// Writes as much of `bytes` as the connection takes at once, and says how much that was.
+    /// Writes as much of `bytes` as the connection takes at once; returns how much that was.
     pub async fn write_some(&mut self, bytes: &[u8]) -> usize {
         self.stream.write(bytes).await.unwrap()
     }
@@ -193,7 +193,7 @@ pub fn token(text: &str) -> String {
     event(&json!({"choices": [{"index": 0, "delta": {"content": text}}]}))
 }
 
-/// The first event of most answers: who speaks, and no content.
+/// The first event of most answers: a role without content.
 pub fn role() -> String {
     event(&json!({"id": "chatcmpl-1", "model": "text-1", "choices": [
         {"index": 0, "delta": {"role": "assistant", "content": ""}}
