@@ -16,7 +16,9 @@ use crate::config::{
     Upstream as ConfiguredUpstream,
 };
 use crate::dialect::Dialect;
-use crate::limit::{Account, KeySettings, Limiter, Settings, SharedState};
+use crate::limit::{
+    Account, KeySettings, Limiter, MemoryBudget, MemoryReservation, Settings, SharedState,
+};
 use crate::metrics::Metrics;
 use crate::model::{Error, ErrorCode, ReasoningSigner, StreamId};
 use crate::route::{Route, Target, Timeouts};
@@ -28,6 +30,8 @@ use crate::upstream::{Recycler, Upstream};
 /// The gateway: the state that outlives a configuration, and the current configuration.
 pub struct Gateway {
     pub metrics: Arc<Metrics>,
+    /// What the requests of all configurations hold.
+    pub memory: MemoryBudget,
     pub registry: Arc<Registry>,
     pub recycler: Recycler,
     /// Every admitted request holds a token until its answer ends.
@@ -56,10 +60,12 @@ impl Gateway {
     /// # Errors
     /// If the system's certificates cannot be read, so that no upstream can be reached.
     pub fn new(config: Config) -> Result<Self, rustls::Error> {
-        let (metrics, registry) = (Arc::default(), Arc::default());
+        let (metrics, registry) = (Arc::<Metrics>::default(), Arc::default());
+        let memory = MemoryBudget::new(config.limits.memory, Arc::clone(&metrics));
         let app = App::new(config, None, &metrics, &registry)?;
         Ok(Self {
             metrics,
+            memory,
             registry,
             recycler: Recycler::default(),
             in_flight: TaskTracker::new(),
@@ -82,6 +88,7 @@ impl Gateway {
     /// As [`Gateway::new`]; the old configuration stays current.
     pub fn reload(&self, config: Config) -> Result<(), rustls::Error> {
         let app = App::new(config, Some(&self.app()), &self.metrics, &self.registry)?;
+        self.memory.set_limit(app.config.limits.memory);
         *self.app.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(app);
         Ok(())
     }
@@ -93,6 +100,7 @@ impl Gateway {
         dialect: &dyn Dialect,
         route: Route,
         continues: bool,
+        memory: MemoryReservation,
     ) -> Conditions {
         Conditions {
             route: Arc::new(route),
@@ -102,6 +110,7 @@ impl Gateway {
             cut: self.cut.clone(),
             recycler: self.recycler.clone(),
             continues,
+            memory: Arc::new(memory),
         }
     }
 

@@ -28,6 +28,8 @@ pub struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
     refusals: Family<CodeLabels, Counter>,
+    limit_refusals: Family<PolicyLabels, Counter>,
+    request_memory: Gauge,
     upstream_failures: Family<UpstreamLabels, Counter>,
     tokens: Family<TokenLabels, Counter>,
     open_streams: Gauge,
@@ -101,6 +103,11 @@ struct CodeLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PolicyLabels {
+    policy: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct UpstreamLabels {
     upstream: String,
     code: &'static str,
@@ -132,6 +139,8 @@ impl Default for Metrics {
         let metrics = Self {
             requests: Family::default(),
             refusals: Family::default(),
+            limit_refusals: Family::default(),
+            request_memory: Gauge::default(),
             upstream_failures: Family::default(),
             tokens: Family::default(),
             open_streams: Gauge::default(),
@@ -213,6 +222,7 @@ impl Default for Metrics {
             "Reloads of the configuration: accepted or refused",
             metrics.reloads.clone(),
         );
+        metrics.register_limits(&mut registry);
         metrics.register_store(&mut registry);
         // The process's own memory is always there.
         metrics.store_up.set(1);
@@ -236,6 +246,20 @@ impl Metrics {
         let written = encode(&mut text, &self.registry);
         debug_assert!(written.is_ok(), "a String takes any write");
         text
+    }
+
+    fn register_limits(&self, registry: &mut Registry) {
+        registry.register(
+            "limit_refusals",
+            "Requests that a limit refused, by the limit's policy",
+            self.limit_refusals.clone(),
+        );
+        registry.register_with_unit(
+            "request_memory",
+            "Memory that requests occupy until their first content",
+            Unit::Bytes,
+            self.request_memory.clone(),
+        );
     }
 
     fn register_store(&self, registry: &mut Registry) {
@@ -318,6 +342,23 @@ impl Metrics {
 
     pub fn record_refusal(&self, code: &'static str) {
         self.refusals.get_or_create(&CodeLabels { code }).inc();
+    }
+
+    /// A limit refused a request.
+    pub fn record_limit_refusal(&self, policy: &'static str) {
+        self.limit_refusals
+            .get_or_create(&PolicyLabels { policy })
+            .inc();
+    }
+
+    pub fn add_request_memory(&self, bytes: usize) {
+        self.request_memory
+            .inc_by(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    pub fn subtract_request_memory(&self, bytes: usize) {
+        self.request_memory
+            .dec_by(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     pub fn record_upstream_failure(&self, upstream: &str, code: &'static str) {

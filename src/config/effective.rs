@@ -179,6 +179,7 @@ fn limits(config: &Config) -> Value {
     if let Some(rate) = limits.per_ip {
         entry.insert("per_ip".to_owned(), json!({ "requests": write_rate(rate) }));
     }
+    entry.insert("memory".to_owned(), json!(write_size(limits.memory)));
     entry.insert("body".to_owned(), json!(write_size(limits.body)));
     entry.insert("frame".to_owned(), json!(write_size(limits.frame)));
     Value::Object(entry)

@@ -31,6 +31,8 @@ pub struct Limits {
     pub streams: u64,
     /// Requests of one client address, before authentication.
     pub per_ip: Option<Rate>,
+    /// Request bodies and heads that are held at once, in bytes.
+    pub memory: usize,
     /// The largest request body, in bytes.
     pub body: usize,
     /// The largest single message of an upstream's stream, in bytes.
@@ -93,6 +95,7 @@ impl Default for Limits {
         Self {
             streams: 10_000,
             per_ip: None,
+            memory: 512 * 1024 * 1024,
             body: 10 * 1024 * 1024,
             frame: 16 * 1024 * 1024,
         }
@@ -128,7 +131,7 @@ pub fn read_limits(reader: &mut Reader, field: Option<&Field<'_>>) -> Limits {
     let Some(field) = field else {
         return base;
     };
-    let section = reader.section(field, &["streams", "per_ip", "body", "frame"]);
+    let section = reader.section(field, &["streams", "per_ip", "memory", "body", "frame"]);
     let per_ip = section.get("per_ip").and_then(|field| {
         let section = reader.section(field, &["requests"]);
         read_rate(reader, &section, "requests")
@@ -136,6 +139,7 @@ pub fn read_limits(reader: &mut Reader, field: Option<&Field<'_>>) -> Limits {
     Limits {
         streams: reader.setting(&section, "streams", base.streams, unit::count),
         per_ip,
+        memory: reader.setting(&section, "memory", base.memory, unit::size),
         body: reader.setting(&section, "body", base.body, unit::size),
         frame: reader.setting(&section, "frame", base.frame, unit::size),
     }

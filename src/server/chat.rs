@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::header::{CONNECTION, EXPECT, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body::Body as _;
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::BodyExt as _;
 use serde_json::json;
 
 use super::admission::Admitted;
@@ -18,7 +18,7 @@ use super::refusal::{Refusal, write_limit_headers};
 use crate::app::Gateway;
 use crate::config::Model;
 use crate::dialect::{Dialect, Opening, native};
-use crate::limit::Estimate;
+use crate::limit::{Estimate, MemoryReservation};
 use crate::model::{Error, ErrorCode, Request, RequestId, StreamId};
 use crate::route::Route;
 use crate::stream::{
@@ -62,11 +62,17 @@ pub(super) async fn answer(
 ) -> Result<Response, Refusal> {
     let limits = admitted.permit.limits();
     let refused = |error| Refusal::new(error, limits);
+    let mut memory = gateway.memory.reservation();
+    memory.reserve_headers(headers).map_err(refused)?;
     let body = match prompt {
         Prompt::Query { model, prompt } => native::from_query(model, prompt),
-        Prompt::Body(body) => read_body(body, headers, admitted.app.config.limits.body).await,
+        Prompt::Body(body) => {
+            let limit = admitted.app.config.limits.body;
+            read_body(body, headers, limit, &mut memory).await
+        }
     };
     let body = body.map_err(refused)?;
+    memory.count_built(body.len());
     let mut request = dialect.parse(&body).map_err(refused)?;
     dialect.read_headers(headers, &mut request);
     request.check_names().map_err(refused)?;
@@ -90,7 +96,7 @@ pub(super) async fn answer(
         request_id,
         headers,
     };
-    let prepared = context.prepare(admitted, model, route, request, body);
+    let prepared = context.prepare(admitted, model, route, request, body, memory);
     let mut response = prepared.answer().await.map_err(refused)?;
     write_limit_headers(limits, dialect, response.headers_mut());
     Ok(response)
@@ -124,6 +130,7 @@ impl RequestContext<'_> {
         route: Route,
         request: Request,
         body: Bytes,
+        memory: MemoryReservation,
     ) -> PreparedAnswer {
         let Self {
             gateway,
@@ -170,7 +177,7 @@ impl RequestContext<'_> {
         PreparedAnswer {
             trace: trace(headers),
             outlet,
-            conditions: gateway.conditions(&app, dialect, route, model.continues),
+            conditions: gateway.conditions(&app, dialect, route, model.continues, memory),
             keeping,
             in_background: prefers_async(headers),
             headers: dialect.headers(&request),
@@ -240,34 +247,59 @@ fn trace(headers: &HeaderMap) -> Trace {
     }
 }
 
-/// The whole body, of `limit` bytes at most.
-async fn read_body(mut body: Body, headers: &HeaderMap, limit: usize) -> Result<Bytes, Error> {
-    let too_large = || {
-        Error::new(
-            ErrorCode::PayloadTooLarge,
-            format!("the request body is larger than the limit of {limit} bytes"),
-        )
-    };
-    if body.size_hint().lower() > limit as u64 {
-        discard_body(body, headers).await;
-        return Err(too_large());
-    }
-    let read = Limited::new(&mut body, limit).collect();
-    match tokio::time::timeout(BODY_TIMEOUT, read).await {
-        Ok(Ok(whole)) => Ok(whole.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            discard_body(body, headers).await;
-            Err(too_large())
+/// Reads the whole body, at most `limit` bytes. Each piece is reserved in `memory` as it arrives.
+async fn read_body(
+    mut body: Body,
+    headers: &HeaderMap,
+    limit: usize,
+    memory: &mut MemoryReservation,
+) -> Result<Bytes, Error> {
+    let read = async {
+        if body.size_hint().lower() > limit as u64 {
+            return Err(too_large(limit));
         }
-        Ok(Err(_)) => Err(Error::new(
-            ErrorCode::InvalidRequest,
-            "the request body ended early: the client closed it before its end",
-        )),
+        let mut whole = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| {
+                Error::new(
+                    ErrorCode::InvalidRequest,
+                    "the request body ended early: the client closed it before its end",
+                )
+            })?;
+            let Ok(piece) = frame.into_data() else {
+                continue;
+            };
+            if piece.len() > limit - whole.len() {
+                return Err(too_large(limit));
+            }
+            memory.reserve(piece.len())?;
+            whole.extend_from_slice(&piece);
+        }
+        Ok(Bytes::from(whole))
+    };
+    let whole = match tokio::time::timeout(BODY_TIMEOUT, read).await {
+        Ok(whole) => whole,
         Err(_) => Err(Error::new(
             ErrorCode::RequestTimeout,
             format!("the request body did not arrive within {BODY_TIMEOUT:?}"),
         )),
+    };
+    if let Err(error) = &whole
+        && matches!(
+            error.code(),
+            ErrorCode::PayloadTooLarge | ErrorCode::Overloaded
+        )
+    {
+        discard_body(body, headers).await;
     }
+    whole
+}
+
+fn too_large(limit: usize) -> Error {
+    Error::new(
+        ErrorCode::PayloadTooLarge,
+        format!("the request body is larger than the limit of {limit} bytes"),
+    )
 }
 
 /// Reads and drops the body of a refused request, within bounds: a client that is still sending when

@@ -67,7 +67,10 @@ async fn going_on(gateway: &Gateway, app: &Arc<App>, orphan: &Orphan) -> Result<
     let mut outlet = Outlet::new(native::going_on(orphan.id, orphan.next), receipt);
     // This is one more.
     outlet.take_over(text, u32::from(orphan.next.epoch).saturating_sub(1));
-    let conditions = gateway.conditions(app, NATIVE, route, model.continues);
+    let mut memory = gateway.memory.reservation();
+    // Another replica admitted the request: it is counted here and not refused.
+    memory.count_built(request.len());
+    let conditions = gateway.conditions(app, NATIVE, route, model.continues, memory);
     let request = Some(request.clone());
     let keeping = gateway.keeping(app, orphan.id, &orphan.owner, &asked.model, request);
     Ok((asked, outlet, conditions, keeping))

@@ -15,6 +15,7 @@ use super::deadlines::{Deadlines, too_long};
 use super::live::{Live, Source};
 use super::outlet::Outlet;
 use super::patience::Stop;
+use crate::limit::MemoryReservation;
 use crate::metrics::Metrics;
 use crate::model::{Error, ErrorCode, Request};
 use crate::route::Route;
@@ -33,6 +34,9 @@ pub struct Conditions {
     pub recycler: Recycler,
     /// Whether another target goes on with an answer that breaks off.
     pub continues: bool,
+    /// Returned to the budget with the last clone of the conditions: once the request is not
+    /// needed any more.
+    pub memory: Arc<MemoryReservation>,
 }
 
 /// Upstream to bytes. Whoever polls it drives the stream; dropping it closes the upstream's

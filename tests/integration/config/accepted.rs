@@ -88,6 +88,7 @@ fn an_empty_file_is_all_defaults() {
         assert_eq!(config.heartbeat, Duration::from_secs(15));
         assert_eq!(config.drain, Duration::from_secs(30));
         assert_eq!(config.limits.streams, 10_000);
+        assert_eq!(config.limits.memory, 512 << 20);
         assert_eq!(config.limits.body, 10 << 20);
         assert_eq!(config.limits.frame, 16 << 20);
         assert_eq!(config.limits.per_ip, None);

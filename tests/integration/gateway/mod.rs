@@ -23,6 +23,7 @@ mod http2;
 mod keys;
 mod leaving;
 mod limits;
+mod memory;
 mod multiplexing;
 mod program;
 mod recording;
