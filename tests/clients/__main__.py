@@ -87,6 +87,8 @@ def _node(options, settings):
     folder = options.work / "node"
     for stale in folder.glob("*.mjs"):
         stale.unlink()
+    # A package outside `node_modules` needs this ending.
+    shutil.copy(ROOT / "clients" / "js" / "sluicegate.js", folder / "sluicegate.mjs")
     tests = []
     for source in sorted((HERE / "node").glob("*.mjs")):
         shutil.copy(source, folder)
