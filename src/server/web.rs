@@ -15,6 +15,11 @@ const FILES: &[(&str, &str, &str)] = &[
         include_str!("../../web/index.html"),
     ),
     (
+        "/sluicegate.js",
+        "text/javascript; charset=utf-8",
+        include_str!("../../clients/js/sluicegate.js"),
+    ),
+    (
         "/web/chat.js",
         "text/javascript; charset=utf-8",
         include_str!("../../web/chat.js"),

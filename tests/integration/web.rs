@@ -72,6 +72,14 @@ async fn the_page_loads_only_files_of_this_gateway() {
     }
 }
 
+#[tokio::test]
+async fn the_browser_client_needs_no_key() {
+    let (status, headers, script) = ask(Method::GET, "/sluicegate.js").await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(headers[CONTENT_TYPE], "text/javascript; charset=utf-8");
+    assert!(script.contains("export function stream("));
+}
+
 /// The paths in the strings of `script`, with a stream's id where it inserts one.
 fn paths(script: &str) -> Vec<String> {
     let stream = format!("st_{}", "a".repeat(26));

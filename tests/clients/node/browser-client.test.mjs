@@ -2,8 +2,10 @@
 // connection can break.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { after, test } from "node:test";
+import { gzipSync } from "node:zlib";
 import { SluicegateError, multiplex, notifications, resume, stream } from "./sluicegate.mjs";
 import { key, url } from "./gateway.mjs";
 
@@ -59,6 +61,14 @@ test("a stream that ends in an error rejects its text", async () => {
   const events = await all(broken);
   assert.equal(events.at(-1).type, "error");
   await assert.rejects(broken.text(), SluicegateError);
+});
+
+test("the gateway serves this module, smaller than 5 kB compressed", async () => {
+  const served = await fetch(`${url}/sluicegate.js`);
+  assert.match(served.headers.get("content-type"), /^text\/javascript/);
+  const module = await served.text();
+  assert.equal(module, readFileSync(new URL("./sluicegate.mjs", import.meta.url), "utf8"));
+  assert.ok(gzipSync(module).length < 5000);
 });
 
 // ---- A server that breaks ----
