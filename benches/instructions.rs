@@ -8,7 +8,7 @@ mod answer;
 
 use std::io::Write as _;
 
-use sluicegate::{dialect, replay, wire};
+use sluicegate::{dialect, pipeline, wire};
 
 /// What the network hands over at once, in bytes.
 const PIECE: usize = 16 * 1024;
@@ -32,7 +32,7 @@ fn main() {
     let Ok(request) = dialect::NATIVE.parse(br#"{"model":"m","prompt":"p"}"#) else {
         panic!("the request does not parse");
     };
-    let written = replay::bytes(wire, dialect, &request, body.chunks(PIECE));
+    let written = pipeline::bytes(wire, dialect, &request, body.chunks(PIECE));
     // Its size is printed, so that the work is not optimised away.
     let _ = writeln!(std::io::stdout(), "{} bytes", written.len());
 }

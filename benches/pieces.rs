@@ -15,7 +15,7 @@ use sluicegate::dialect::{self, Answering, Completion, Dialect, Opening};
 use sluicegate::framing::{Frame, Framer};
 use sluicegate::model::{Event, FinishReason, Request, StreamId};
 use sluicegate::wire::{self, Wire};
-use sluicegate::{dialect::NATIVE, replay};
+use sluicegate::{dialect::NATIVE, pipeline};
 
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
@@ -33,7 +33,7 @@ fn main() {
 fn framing(bencher: Bencher, name: &str) {
     let (wire, body) = (wire_of(name), answer::body(name, TOKENS));
     bencher.counter(ItemsCount::new(TOKENS)).bench_local(|| {
-        let mut framer = Framer::new(wire.framing(), replay::FRAME_CAP);
+        let mut framer = Framer::new(wire.framing(), pipeline::FRAME_CAP);
         for piece in body.chunks(PIECE) {
             let read = framer.push(black_box(piece), &mut |frame| {
                 black_box(frame);
@@ -51,14 +51,14 @@ fn long_line(bencher: Bencher, mebibytes: usize) {
     let wire = wire_of("openai-chat");
     bencher
         .counter(BytesCount::new(body.len()))
-        .bench_local(|| replay::bytes(wire, NATIVE, &REQUEST, black_box(&body).chunks(PIECE)));
+        .bench_local(|| pipeline::bytes(wire, NATIVE, &REQUEST, black_box(&body).chunks(PIECE)));
 }
 
 #[divan::bench(args = wire::ALL.iter().map(|wire| wire.name()))]
 fn decoder(bencher: Bencher, name: &str) {
     let (wire, body) = (wire_of(name), answer::body(name, TOKENS));
     let mut frames = Vec::new();
-    let mut framer = Framer::new(wire.framing(), replay::FRAME_CAP);
+    let mut framer = Framer::new(wire.framing(), pipeline::FRAME_CAP);
     let read = framer.push(&body, &mut |frame| {
         frames.push((frame.name.to_owned(), frame.data.to_owned()));
         Ok(())
@@ -123,7 +123,7 @@ fn path(bencher: Bencher, wire: &str, dialect: &dyn Dialect) {
     let (wire, body) = (wire_of(wire), answer::body(wire, TOKENS));
     bencher
         .counter(ItemsCount::new(TOKENS))
-        .bench_local(|| replay::bytes(wire, dialect, &REQUEST, black_box(&body).chunks(PIECE)));
+        .bench_local(|| pipeline::bytes(wire, dialect, &REQUEST, black_box(&body).chunks(PIECE)));
 }
 
 static REQUEST: LazyLock<Request> =

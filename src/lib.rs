@@ -13,7 +13,7 @@
 //! | [`upstream`] | a request sent, an answer's bytes read |
 //! | [`route`] | which target answers |
 //! | [`stream`] | one stream from its request to its terminal event |
-//! | [`replay`] | the same without a connection: chunks to events to bytes, for tests and tools |
+//! | [`pipeline`] | the same without a connection: chunks to events to bytes, for tests and tools |
 //! | [`config`], [`access`] | what the operator wrote; whose key it is |
 //! | [`store`] | the connection to the state that replicas share |
 //! | [`limit`] | who may pass: requests per key and per address, open streams |
@@ -35,7 +35,7 @@ pub mod framing;
 pub mod limit;
 pub mod metrics;
 pub mod model;
-pub mod replay;
+pub mod pipeline;
 pub mod route;
 pub mod server;
 pub mod store;

@@ -6,7 +6,7 @@
 //! | `admission` | admits requests: address, key, limits |
 //! | `chat` | answers prompt requests, for every dialect |
 //! | `resume` | existing streams: resuming, reading along, status, cancelling |
-//! | `succession` | going on with the streams of replicas that are gone |
+//! | `takeover` | continues the streams of replicas that are gone |
 //! | `models` | lists the models that a key may use |
 //! | `web` | the chat page at `GET /` |
 //! | `refusal` | errors as HTTP responses |
@@ -27,10 +27,10 @@ mod refusal;
 mod resume;
 mod socket;
 mod streaming;
-mod succession;
+mod takeover;
 mod web;
 
 pub use admin::router as admin_router;
 pub use clients::router as client_router;
 pub use listener::Listener;
-pub use succession::succeed;
+pub use takeover::succeed;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::patience::Alarm;
+use super::timers::Alarm;
 use crate::model::{Error, ErrorCode};
 use crate::route::Timeouts;
 

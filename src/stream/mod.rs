@@ -9,49 +9,51 @@
 //! | file | does |
 //! |---|---|
 //! | `pump` | the state machine from the upstream to bytes: opening, live, ended; deadlines |
-//! | `live` | an answer that has begun: reading it, and waiting for the rest of a burst |
+//! | `active_answer` | an answer that has begun: reading it, and waiting for the rest of a burst |
 //! | `deadlines` | how long an upstream may be silent, and how long an answer may take |
-//! | `patience` | waits that are polled for every token and over once a stream |
-//! | `outlet` | the pump's end: what is written, and what is settled with it |
-//! | `transcript` | events to the client's bytes; exactly one terminal event |
-//! | `receipt` | settles a stream once, however it ends |
+//! | `timers` | waits that are polled for every token and over once a stream |
+//! | `client_sink` | the pump's end: what is written, and what is settled with it |
+//! | `answer_encoder` | events to the client's bytes; exactly one terminal event |
+//! | `record` | settles a stream once, however it ends |
 //! | `log` | the newest bytes of a stream, bounded, for viewers at any position |
-//! | `shared` | one stream: pump, log, and those who wait |
-//! | `sharing` | what replicas do to one another's streams |
+//! | `stream` | one stream: pump, log, and those who wait |
+//! | `replication` | what replicas do to one another's streams |
 //! | `state` | what its viewers and whoever drives it have in common |
 //! | `viewer` | a client's HTTP body: reads the log from a position on; heartbeats |
 //! | `multiplex` | several streams over one connection |
 //! | `summary` | a stream as a whole, read back from its log |
-//! | `alone` | drives a stream that nobody views, for as long as its window |
+//! | `background` | drives a stream that nobody views, for as long as its window |
 //! | `replicas` | streams that other replicas can read, and theirs |
 //! | `registry` | which streams there are and were, for clients that come back |
 
-mod alone;
+mod active_answer;
+mod background;
+mod client_sink;
 mod deadlines;
-mod live;
 mod log;
 mod multiplex;
-mod outlet;
-mod patience;
 mod pump;
-mod receipt;
+mod record;
 mod registry;
 mod replicas;
-mod shared;
-mod sharing;
+mod timers;
+// Named after the one type that it holds.
+mod answer_encoder;
+mod replication;
 mod state;
+#[allow(clippy::module_inception)]
+mod stream;
 mod summary;
-mod transcript;
 mod viewer;
 
+pub use answer_encoder::Transcript;
+pub use client_sink::Outlet;
 pub use multiplex::{Lane, Multiplex, Positions, Source};
-pub use outlet::Outlet;
-pub use patience::Stop;
 pub use pump::Conditions;
-pub use receipt::{Held, Receipt, Subject};
+pub use record::{Held, Receipt, Subject};
 pub use registry::{Found, Registry, Seat};
 pub use replicas::{Orphan, Replicas};
-pub use shared::{Keeping, Stream};
+pub use stream::{Keeping, Stream};
 pub use summary::Summary;
-pub use transcript::Transcript;
+pub use timers::Stop;
 pub use viewer::{Heartbeat, Reader, Return, Viewer, begin_alone, collect, open};

@@ -11,10 +11,10 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::active_answer::{Live, Source};
+use super::client_sink::Outlet;
 use super::deadlines::{Deadlines, too_long};
-use super::live::{Live, Source};
-use super::outlet::Outlet;
-use super::patience::Stop;
+use super::timers::Stop;
 use crate::limit::MemoryReservation;
 use crate::metrics::Metrics;
 use crate::model::{Error, ErrorCode, Request};

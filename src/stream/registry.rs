@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::replicas::Orphan;
-use super::shared::{Keeping, Stream};
+use super::stream::{Keeping, Stream};
 use crate::metrics::Metrics;
 use crate::model::{Error, Ordinal, StreamId};
 

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::shared::Stream;
+use super::stream::Stream;
 use crate::dialect::native::{last_told, told};
 
 /// What a stream has come to so far.

@@ -11,13 +11,13 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
 use tokio::time::Instant;
 
-use super::alone;
-use super::outlet::Outlet;
-use super::patience::Alarm;
+use super::background as alone;
+use super::client_sink::Outlet;
 use super::pump::{Conditions, Pump};
 use super::registry::Seat;
-use super::shared::{Found, Keeping, Stream};
 use super::state::{Start, ViewerId};
+use super::stream::{Found, Keeping, Stream};
+use super::timers::Alarm;
 use crate::dialect::native;
 use crate::model::{Error, ErrorCode, EventId, Ordinal, Request};
 use crate::upstream::Trace;

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use sluicegate::dialect;
 use sluicegate::fixture::{Case, Library};
 use sluicegate::model::Request;
-use sluicegate::replay::{self, Replayed};
+use sluicegate::pipeline::{self, Replayed};
 use sluicegate::wire::{self, Wire};
 
+use crate::chunks::pieces;
 use crate::native_encoder;
-use crate::pieces::pieces;
 
 #[test]
 fn every_fixture_has_its_goldens() {
@@ -25,7 +25,7 @@ fn every_fixture_has_its_goldens() {
         let mut goldens = vec![("events.golden".to_owned(), events.into_bytes())];
         for (_, dialect) in dialect::ALL {
             let request = request(case);
-            let bytes = replay::bytes(wire, *dialect, &request, [&case.body[..]]);
+            let bytes = pipeline::bytes(wire, *dialect, &request, [&case.body[..]]);
             goldens.push((format!("{}.golden", dialect.name()), bytes.to_vec()));
         }
         for (name, content) in goldens {
@@ -141,7 +141,7 @@ fn check(whole: &Replayed, wire: &dyn Wire, case: &Case, chunks: &[&[u8]], how: 
 
 fn made(wire: &dyn Wire, case: &Case, chunks: &[&[u8]]) -> Replayed {
     let request = request(case);
-    replay::replay(wire, dialect::NATIVE, &request, chunks.iter().copied())
+    pipeline::replay(wire, dialect::NATIVE, &request, chunks.iter().copied())
 }
 
 fn request(case: &Case) -> Request {

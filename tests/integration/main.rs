@@ -1,6 +1,7 @@
 //! Everything that is tested from outside a module, one file per concern.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 mod access;
+mod chunks;
 mod command_line;
 mod config;
 mod dialects;
@@ -18,7 +19,6 @@ mod layering;
 mod limits;
 mod naive_sse;
 mod native_encoder;
-mod pieces;
 mod raw_client;
 mod recordings;
 mod replay_command;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sluicegate::dialect;
 use sluicegate::model::{ErrorCode, Event, Request};
-use sluicegate::replay::{self, Replayed};
+use sluicegate::pipeline::{self, Replayed};
 use sluicegate::upstream::ingest::Ingest;
 use sluicegate::wire;
 
@@ -62,7 +62,7 @@ fn framed(wire: &str, name: &str, message: &str) -> Vec<u8> {
 fn read(wire: &str, name: &str, message: &str) -> Replayed {
     let body = framed(wire, name, message);
     let wire = wire::by_name(wire).unwrap();
-    replay::replay(wire, dialect::NATIVE, &Request::default(), [&body[..]])
+    pipeline::replay(wire, dialect::NATIVE, &Request::default(), [&body[..]])
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn half_a_surrogate_pair_is_repaired_and_counted() {
 #[test]
 fn an_empty_body_is_no_answer() {
     let replay = |wire, body: &[u8]| {
-        replay::replay(wire, dialect::NATIVE, &Request::default(), [body]).events
+        pipeline::replay(wire, dialect::NATIVE, &Request::default(), [body]).events
     };
     for wire in wire::ALL {
         for body in ["", "\n", " \r\n\r\n"] {
@@ -169,7 +169,7 @@ fn a_document_that_is_an_end_mark_is_no_answer() {
     for body in ["[DONE]", " [DONE]\n\n"] {
         let mut ingest = Ingest::new(wire, 1 << 10);
         let mut events = Vec::new();
-        let mut sink = |event: Event<'_>| events.push(replay::line(&event));
+        let mut sink = |event: Event<'_>| events.push(pipeline::line(&event));
         let read = ingest
             .push(body.as_bytes(), &mut sink)
             .and_then(|()| ingest.end(&mut sink));

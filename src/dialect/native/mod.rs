@@ -1,8 +1,8 @@
 //! `native`: the gateway's own `POST /v1/streams` and its `start`, `token`, `complete` events.
 
 mod encode;
+mod log_codec;
 mod parse;
-mod told;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -64,8 +64,8 @@ impl Dialect for Native {
 }
 
 pub use encode::retry;
+pub use log_codec::{Told, last_told, renumbered, told};
 pub(super) use parse::settings;
-pub use told::{Told, last_told, renumbered, told};
 
 /// The body that says what `GET /v1/streams?model=&prompt=` does, which a browser's `EventSource`
 /// can ask.

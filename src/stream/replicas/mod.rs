@@ -36,10 +36,10 @@
 //! Where the store is gone, streams go on without it; what was not stored then is, once it is back.
 
 mod batch;
-mod follower;
+mod followed;
 mod keys;
 mod orphan;
-mod turn;
+mod sync_loop;
 mod writer;
 
 use std::collections::{HashMap, HashSet};
@@ -51,18 +51,18 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::alone;
-use super::outlet::Outlet;
+use super::background as alone;
+use super::client_sink::Outlet;
 use super::pump::{Conditions, Pump};
 use super::registry::{Found, Registry};
-use super::shared::{Keeping, Stream};
+use super::stream::{Keeping, Stream};
 use crate::metrics::{Metrics, Takeover};
 use crate::model::{Error, ErrorCode, Ordinal, Request, StreamId};
 use crate::store::{Store, StoreError};
 
-use follower::Follower;
+use followed::Follower;
 use keys::Keys;
-use turn::FOLLOWING;
+use sync_loop::FOLLOWING;
 use writer::{Begun, Ending};
 
 pub use orphan::Orphan;

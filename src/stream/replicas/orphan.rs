@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::dialect::native::told;
 use crate::model::{Ordinal, StreamId};
-use crate::stream::shared::Stream;
+use crate::stream::stream::Stream;
 
 /// How often a stream may be taken over and gone on with.
 const CONTINUATIONS: u8 = 3;

@@ -13,7 +13,7 @@ use super::{Inner, gone, millis};
 use crate::dialect::native::{self, last_told, told};
 use crate::model::{EventId, Ordinal, StreamId};
 use crate::stream::registry::Found;
-use crate::stream::shared::Stream;
+use crate::stream::stream::Stream;
 
 /// How much one turn writes, in bytes and in streams.
 const BYTES: usize = 1 << 20;

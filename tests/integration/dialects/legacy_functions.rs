@@ -1,7 +1,7 @@
 //! `functions` and `function_call` of Chat Completions, which became `tools` in 2023.
 
 use serde_json::{Value, json};
-use sluicegate::replay;
+use sluicegate::pipeline;
 use sluicegate::wire;
 
 use super::{dialect, parse, refused, sent, with};
@@ -25,7 +25,7 @@ fn answered(wire: &str, case: &str, ending: &str, stream: bool) -> String {
     let request = parse(PATH, &with(&asked(), "stream", json!(stream))).unwrap();
     let body = std::fs::read(format!("proto-fixtures/{wire}/{case}/upstream.{ending}")).unwrap();
     let wire = wire::by_name(wire).unwrap();
-    let bytes = replay::bytes(wire, dialect(PATH), &request, [&body[..]]);
+    let bytes = pipeline::bytes(wire, dialect(PATH), &request, [&body[..]]);
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 

@@ -13,7 +13,7 @@ use sluicegate::model::{
     Citation, Event, FinishReason, Grammar, ReasoningSigner, Request, StreamId, ToolCallDelta,
     Usage,
 };
-use sluicegate::replay;
+use sluicegate::pipeline;
 use sluicegate::stream::Transcript;
 use sluicegate::wire;
 
@@ -198,7 +198,7 @@ fn reads_back(protocol: &Protocol, answer: &Answer, streamed: bool) -> Result<()
     let mut read = Gist::default();
     let outcome = if streamed {
         let sink = &mut |event: Event<'_>| read.add(&event);
-        replay::read(wire, replay::FRAME_CAP, [&bytes[..]], sink).1
+        pipeline::read(wire, pipeline::FRAME_CAP, [&bytes[..]], sink).1
     } else {
         let mut sink = |event: Event<'_>| read.add(&event);
         let mut grammar = Grammar::default();

@@ -1,7 +1,7 @@
 //! `n`: several answers to one request of Chat Completions.
 
 use serde_json::{Value, json};
-use sluicegate::replay::{self, FRAME_CAP};
+use sluicegate::pipeline::{self, FRAME_CAP};
 use sluicegate::wire;
 
 use super::{dialect, parse, sent};
@@ -27,7 +27,7 @@ fn fixture() -> Vec<u8> {
 fn answered(n: u64, stream: bool, body: &[u8]) -> String {
     let request = parse(PATH, &asked(n, stream)).unwrap();
     let wire = wire::by_name("openai-chat").unwrap();
-    let bytes = replay::bytes(wire, dialect(PATH), &request, [body]);
+    let bytes = pipeline::bytes(wire, dialect(PATH), &request, [body]);
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
@@ -159,7 +159,7 @@ fn no_choice_is_counted_beyond_what_the_protocol_gives() {
         {\"index\":4294967295,\"delta\":{\"content\":\"B\"}}]}\n\ndata: [DONE]\n\n";
     let mut events = 0;
     let wire = wire::by_name("openai-chat").unwrap();
-    let read = replay::read(
+    let read = pipeline::read(
         wire,
         FRAME_CAP,
         [body.as_bytes()],

@@ -16,11 +16,11 @@ use serde_json::Value;
 use sluicegate::dialect;
 use sluicegate::framing::{Framer, Framing, Remainder};
 use sluicegate::model::{ErrorCode, Request};
-use sluicegate::replay;
+use sluicegate::pipeline;
 use sluicegate::wire;
 
 use self::bodies::{bytes, mangled_answer, stream};
-use crate::pieces::pieces;
+use crate::chunks::pieces;
 use crate::{naive_sse, native_encoder};
 
 /// More than any input here.
@@ -113,7 +113,7 @@ proptest! {
         let request = Request { stream: true, ..Request::default() };
         for wire in wire::ALL {
             let replay = |chunks: &[&[u8]]| {
-                replay::replay(*wire, dialect::NATIVE, &request, chunks.iter().copied())
+                pipeline::replay(*wire, dialect::NATIVE, &request, chunks.iter().copied())
             };
             let whole = replay(&[&body]);
             prop_assert_eq!(&whole, &replay(&cut(&body, &cuts)));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sluicegate::fixture::{Case, Library, Options, Server};
 use sluicegate::model::Event;
-use sluicegate::{replay, wire};
+use sluicegate::{pipeline, wire};
 
 use super::program::{ExitedProgram, TemporaryFile, run};
 use super::scripted::ScriptedUpstream;
@@ -116,8 +116,8 @@ fn events(case: &Case) -> Vec<String> {
         rest = behind;
     }
     let mut events = Vec::new();
-    let (_, outcome) = replay::read(wire, 1 << 20, chunks, &mut |event: Event<'_>| {
-        events.push(replay::line(&event));
+    let (_, outcome) = pipeline::read(wire, 1 << 20, chunks, &mut |event: Event<'_>| {
+        events.push(pipeline::line(&event));
     });
     outcome.unwrap();
     events

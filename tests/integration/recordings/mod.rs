@@ -18,7 +18,7 @@ use sluicegate::model::{ErrorCode, Event, FinishReason};
 use sluicegate::upstream::ingest::Ingest;
 use sluicegate::wire;
 
-use crate::pieces::pieces;
+use crate::chunks::pieces;
 
 const FRAME_CAP: usize = 16 << 20;
 

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 
 use super::replicas::{GONE, SAID_AGAIN};
-use super::shared::Stream;
+use super::stream::Stream;
 
 /// How soon a store that did not answer is asked again.
 const ASKED_AGAIN: Duration = Duration::from_millis(500);

@@ -14,7 +14,7 @@ use super::{GONE, Inner, LEASE, RENEWAL, millis};
 use crate::dialect::native::{last_told, told};
 use crate::metrics::Takeover;
 use crate::model::{Error, Ordinal, StreamId};
-use crate::stream::shared::Stream;
+use crate::stream::stream::Stream;
 
 /// How long a replica's sign of life may be missing. With the time that the last sign holds, a
 /// stream whose replica was killed ends within five seconds for everybody, on a busy machine too.

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::pump::Pump;
 use super::replicas::Replicas;
-use super::shared::{Keeping, Stream};
 use super::state::{State, Unstored};
+use super::stream::{Keeping, Stream};
 use crate::model::{Error, StreamId};
 
 impl Stream {

@@ -4,9 +4,9 @@ use std::task::{Context, Poll};
 
 use tokio::time::Instant;
 
+use super::client_sink::Outlet;
 use super::deadlines::{Deadlines, too_long};
-use super::outlet::Outlet;
-use super::patience::Stop;
+use super::timers::Stop;
 use crate::model::{Error, ErrorCode};
 use crate::upstream::{Answer, Recycler};
 

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::receipt::Receipt;
-use super::transcript::Transcript;
+use super::answer_encoder::Transcript;
+use super::record::Receipt;
 use crate::dialect::Encoder;
 use crate::model::{Error, ErrorCode, Event, FinishReason, ReasoningSigner, Sink};
 use crate::route::Receiver;
