@@ -23,7 +23,7 @@ use crate::metrics::Metrics;
 use crate::model::{Error, ErrorCode, ReasoningSigner, StreamId};
 use crate::route::{Route, Target, Timeouts};
 use crate::store::Store;
-use crate::stream::{Conditions, Keeping, Registry, Replicas};
+use crate::stream::{Registry, Replicas, Retention, StreamSettings};
 use crate::upstream::exchange::{Connector, Origin, system_certificates};
 use crate::upstream::{Recycler, Upstream};
 
@@ -94,22 +94,22 @@ impl Gateway {
     }
 
     /// What governs one stream of `app`'s in this dialect.
-    pub fn conditions(
+    pub fn stream_settings(
         &self,
         app: &App,
         dialect: &dyn Dialect,
         route: Route,
-        continues: bool,
+        may_continue: bool,
         memory: MemoryReservation,
-    ) -> Conditions {
-        Conditions {
+    ) -> StreamSettings {
+        StreamSettings {
             route: Arc::new(route),
             metrics: Arc::clone(&self.metrics),
             heartbeat: app.config.heartbeat,
-            beat: dialect.heartbeat(),
+            heartbeat_bytes: dialect.heartbeat(),
             cut: self.cut.clone(),
             recycler: self.recycler.clone(),
-            continues,
+            may_continue,
             memory: Arc::new(memory),
         }
     }
@@ -117,15 +117,15 @@ impl Gateway {
     /// What it takes to come back to one stream of `app`'s. `owner` is the name of the key that made
     /// it, `model` the model's as the client said it, and `request` what the client asked for, where
     /// another replica may take the stream over.
-    pub fn keeping(
+    pub fn retention(
         &self,
         app: &App,
         stream: StreamId,
         owner: &str,
         model: &str,
         request: Option<Bytes>,
-    ) -> Keeping {
-        Keeping {
+    ) -> Retention {
+        Retention {
             stream,
             owner: owner.to_owned(),
             model: model.to_owned(),

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::dialect::{Dialect, Opening};
 use crate::model::{Error, Event, ReasoningSigner, Request, Sink, StreamId, ToolCallDelta, Usage};
 use crate::route::{Commit, Receiver};
-use crate::stream::Transcript;
+use crate::stream::AnswerEncoder;
 use crate::upstream::ingest::Ingest;
 use crate::wire::Wire;
 
@@ -160,7 +160,7 @@ fn feed<'a>(
 }
 
 /// The client's end of a stream that took no time.
-struct Client(Transcript);
+struct Client(AnswerEncoder);
 
 impl Client {
     fn new(dialect: &dyn Dialect, request: &Request) -> Self {
@@ -170,7 +170,10 @@ impl Client {
             created: 0,
         };
         let stream = opening.stream;
-        Self(Transcript::new(stream, dialect.encoder(request, opening)))
+        Self(AnswerEncoder::new(
+            stream,
+            dialect.encoder(request, opening),
+        ))
     }
 
     fn close(mut self, outcome: Result<(), Error>) -> Bytes {

@@ -22,7 +22,8 @@ use crate::limit::{Estimate, MemoryReservation};
 use crate::model::{Error, ErrorCode, Request, RequestId, StreamId};
 use crate::route::Route;
 use crate::stream::{
-    Conditions, Held, Keeping, Outlet, Receipt, Subject, begin_alone, collect, open,
+    ClientSink, Retention, StreamGuards, StreamLabels, StreamRecord, StreamSettings, collect, open,
+    open_in_background,
 };
 use crate::upstream::Trace;
 
@@ -106,10 +107,10 @@ pub(super) async fn answer(
 struct PreparedAnswer {
     request: Request,
     trace: Trace,
-    outlet: Outlet,
-    conditions: Conditions,
+    sink: ClientSink,
+    settings: StreamSettings,
     /// For dialects whose streams can be resumed.
-    keeping: Option<Keeping>,
+    retention: Option<Retention>,
     in_background: bool,
     headers: HeaderMap,
 }
@@ -152,21 +153,25 @@ impl RequestContext<'_> {
             // A clock before 1970 is no reason to refuse the request.
             created: now.map_or(0, |since| since.as_secs()),
         };
-        let subject = Subject {
+        let labels = StreamLabels {
             stream,
             request: request_id.clone(),
             dialect: dialect.name(),
             model: model.name.clone(),
             key: caller.name.clone(),
         };
-        let receipt = Receipt::new(subject, Held { permit, open }, Arc::clone(&gateway.metrics));
-        let mut outlet = Outlet::new(dialect.encoder(&request, opening), receipt);
+        let record = StreamRecord::new(
+            labels,
+            StreamGuards { permit, open },
+            Arc::clone(&gateway.metrics),
+        );
+        let mut sink = ClientSink::new(dialect.encoder(&request, opening), record);
         if !request.stream || dialect.keeps_content() {
-            outlet.bound(app.config.limits.frame);
+            sink.limit_content(app.config.limits.frame);
         }
-        let keeping = dialect.resumes().then(|| {
+        let retention = dialect.resumes().then(|| {
             let kept = model.continues && body.len() <= app.config.resume.buffer;
-            gateway.keeping(
+            gateway.retention(
                 &app,
                 stream,
                 &caller.name,
@@ -176,9 +181,9 @@ impl RequestContext<'_> {
         });
         PreparedAnswer {
             trace: trace(headers),
-            outlet,
-            conditions: gateway.conditions(&app, dialect, route, model.continues, memory),
-            keeping,
+            sink,
+            settings: gateway.stream_settings(&app, dialect, route, model.continues, memory),
+            retention,
             in_background: prefers_async(headers),
             headers: dialect.headers(&request),
             request,
@@ -191,24 +196,24 @@ impl PreparedAnswer {
         let Self {
             request,
             trace,
-            outlet,
-            conditions,
-            keeping,
+            sink,
+            settings,
+            retention,
             ..
         } = self;
         let mut headers = self.headers;
-        let body = match keeping {
-            _ if !request.stream => collect(request, trace, outlet, conditions).await?.into(),
+        let body = match retention {
+            _ if !request.stream => collect(request, trace, sink, settings).await?.into(),
             // Without a window nobody could read the stream later, so the answer is the stream.
-            Some(keeping) if self.in_background && !keeping.window.is_zero() => {
-                let stream = keeping.stream;
-                begin_alone(request, trace, outlet, conditions, keeping);
+            Some(retention) if self.in_background && !retention.window.is_zero() => {
+                let stream = retention.stream;
+                open_in_background(request, trace, sink, settings, retention);
                 return Ok(accepted_response(stream));
             }
-            keeping => {
+            retention => {
                 // The connection ends with the stream.
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
-                Body::new(open(request, trace, outlet, conditions, keeping).await?)
+                Body::new(open(request, trace, sink, settings, retention).await?)
             }
         };
         let mut response = Response::new(body);

@@ -30,7 +30,7 @@ use tower::ServiceExt as _;
 
 use super::socket::ClientSocket;
 use super::streaming;
-use crate::stream::Stop;
+use crate::stream::CancelWaiter;
 
 /// How long a client may take to send its request's head, and how long a connection may idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -136,7 +136,7 @@ async fn serve_http1(
         // Copying a small answer is cheaper than gathering it.
         .writev(false)
         .serve_connection(TokioIo::new(socket), service);
-    let (mut stop, mut shutting_down) = (Stop::new(stop), false);
+    let (mut stop, mut shutting_down) = (CancelWaiter::new(stop), false);
     let answer = poll_fn(|context| {
         loop {
             if let Poll::Ready(ended) = Pin::new(&mut connection).poll(context) {

@@ -33,4 +33,4 @@ mod web;
 pub use admin::router as admin_router;
 pub use clients::router as client_router;
 pub use listener::Listener;
-pub use takeover::succeed;
+pub use takeover::run_takeovers;

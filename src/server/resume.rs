@@ -18,8 +18,8 @@ use crate::app::Gateway;
 use crate::dialect::NATIVE;
 use crate::model::{Error, ErrorCode, EventId, Ordinal, Request, StreamId};
 use crate::stream::{
-    Found, Heartbeat, Lane, Multiplex, Positions, Reader, Return, Seat, Source, Stream, Summary,
-    Viewer,
+    Heartbeat, JoinOutcome, Lookup, Multiplex, Positions, Reader, ReaderPermit, Stream,
+    Subscription, SubscriptionSource, Summary, Viewer,
 };
 
 /// How many streams one connection may carry.
@@ -97,14 +97,14 @@ pub(super) async fn cancel(
     let id = stream_id(id).map_err(refused)?;
     let found = find(gateway, access, id, None).await.map_err(refused)?;
     let stream = found_stream(found).map_err(refused)?;
-    if !stream.belongs_to(&caller.name) {
+    if !stream.is_owned_by(&caller.name) {
         let error = "this stream was opened with another API key, and only that key can cancel it";
         return Err(refused(Error::new(ErrorCode::Forbidden, error)));
     }
     stream.cancel();
     if let Some(replicas) = &access.app.replicas
-        && stream.is_followed()
-        && !stream.ended()
+        && stream.is_remote()
+        && !stream.is_ended()
     {
         replicas.cancel(id, &stream).await.map_err(refused)?;
     }
@@ -133,39 +133,46 @@ pub(super) async fn multiplexed(
                 .ok_or_else(|| refused(invalid_event_id("is not an event id of this path")))?,
         ),
     };
-    let mut lanes: Vec<Lane> = Vec::with_capacity(streams.len());
+    let mut subscriptions: Vec<Subscription> = Vec::with_capacity(streams.len());
     let mut problem = None;
     for stream in streams {
         let stream = stream_id(stream).map_err(refused)?;
-        if lanes.iter().any(|lane| lane.stream == stream) {
+        if subscriptions
+            .iter()
+            .any(|subscription| subscription.stream == stream)
+        {
             continue;
         }
         let seen = positions
             .as_ref()
-            .and_then(|positions| positions.of(stream));
+            .and_then(|positions| positions.position_of(stream));
         let source = match open_reader(gateway, access, stream, seen).await {
-            Ok(Some(reader)) => Source::Reader(reader),
-            Ok(None) => Source::Over,
+            Ok(Some(reader)) => SubscriptionSource::Reader(reader),
+            Ok(None) => SubscriptionSource::Finished,
             Err(error) if error.code() == ErrorCode::Overloaded => return Err(refused(error)),
             Err(error) => {
                 problem = Some(error.clone());
-                Source::Refused(error)
+                SubscriptionSource::Failed(error)
             }
         };
-        lanes.push(Lane {
+        subscriptions.push(Subscription {
             stream,
             seen,
             source,
         });
     }
-    if lanes.iter().all(|lane| matches!(lane.source, Source::Over)) {
+    if subscriptions
+        .iter()
+        .all(|subscription| matches!(subscription.source, SubscriptionSource::Finished))
+    {
         return Ok(no_content(access));
     }
-    let readable = |lane: &Lane| matches!(lane.source, Source::Reader(_));
+    let readable =
+        |subscription: &Subscription| matches!(subscription.source, SubscriptionSource::Reader(_));
     match problem {
-        Some(error) if !lanes.iter().any(readable) => Err(refused(error)),
+        Some(error) if !subscriptions.iter().any(readable) => Err(refused(error)),
         _ => {
-            let multiplex = Multiplex::new(lanes, heartbeat(access));
+            let multiplex = Multiplex::new(subscriptions, heartbeat(access));
             Ok(stream_response(access, Body::new(multiplex)))
         }
     }
@@ -208,16 +215,16 @@ async fn try_open_reader(
     seen: Option<Ordinal>,
 ) -> Result<Option<Reader>, Error> {
     let stream = match find(gateway, access, id, seen).await? {
-        Some(Found::Ended { last }) if seen.is_some() && seen == last => return Ok(None),
+        Some(Lookup::Ended { last }) if seen.is_some() && seen == last => return Ok(None),
         found => readable(found)?,
     };
     match Reader::join(&stream, seen, reader_permit(gateway, access)?) {
-        Return::Reader(reader) => Ok(Some(reader)),
-        Return::Complete => Ok(None),
-        Return::Gone => Err(gone(
+        JoinOutcome::Reader(reader) => Ok(Some(reader)),
+        JoinOutcome::UpToDate => Ok(None),
+        JoinOutcome::Gone => Err(gone(
             "the events after that one are no longer kept: read the stream from its first event, or send the request again",
         )),
-        Return::Ahead => Err(Error::new(
+        JoinOutcome::NotSent => Err(Error::new(
             ErrorCode::InvalidRequest,
             "`last-event-id` or `after` names an event that the stream has not sent yet",
         )),
@@ -231,16 +238,16 @@ async fn find(
     access: &ReadAccess,
     id: StreamId,
     seen: Option<Ordinal>,
-) -> Result<Option<Found>, Error> {
+) -> Result<Option<Lookup>, Error> {
     let found = gateway.registry.find(id);
     let Some(replicas) = &access.app.replicas else {
         return Ok(found);
     };
     let epoch = match &found {
         None => return replicas.find(id, access.started).await,
-        Some(Found::Stream(stream)) => stream.epoch(),
-        Some(Found::Ended { last }) => last.map_or(0, |last| last.epoch),
-        Some(Found::Abandoned) => 0,
+        Some(Lookup::Stream(stream)) => stream.epoch(),
+        Some(Lookup::Ended { last }) => last.map_or(0, |last| last.epoch),
+        Some(Lookup::Abandoned) => 0,
     };
     if seen.is_some_and(|seen| seen.epoch > epoch) {
         return Ok(replicas.find(id, access.started).await?.or(found));
@@ -249,9 +256,9 @@ async fn find(
 }
 
 /// The stream, if it can be read.
-fn readable(found: Option<Found>) -> Result<Arc<Stream>, Error> {
+fn readable(found: Option<Lookup>) -> Result<Arc<Stream>, Error> {
     let stream = found_stream(found)?;
-    if stream.can_be_read() {
+    if stream.is_readable() {
         Ok(stream)
     } else {
         Err(gone(
@@ -261,11 +268,11 @@ fn readable(found: Option<Found>) -> Result<Arc<Stream>, Error> {
 }
 
 /// The stream, if it runs or can be read.
-fn found_stream(found: Option<Found>) -> Result<Arc<Stream>, Error> {
+fn found_stream(found: Option<Lookup>) -> Result<Arc<Stream>, Error> {
     match found {
-        Some(Found::Stream(stream)) => Ok(stream),
-        Some(Found::Ended { .. }) => Err(gone("the stream has ended and is no longer kept")),
-        Some(Found::Abandoned) => Err(gone(
+        Some(Lookup::Stream(stream)) => Ok(stream),
+        Some(Lookup::Ended { .. }) => Err(gone("the stream has ended and is no longer kept")),
+        Some(Lookup::Abandoned) => Err(gone(
             "the stream was cancelled after its last reader left, and is no longer kept",
         )),
         None => Err(Error::new(
@@ -276,11 +283,11 @@ fn found_stream(found: Option<Found>) -> Result<Arc<Stream>, Error> {
 }
 
 /// Readers have the same bound as streams and are counted apart from them.
-fn reader_permit(gateway: &Gateway, access: &ReadAccess) -> Result<Seat, Error> {
+fn reader_permit(gateway: &Gateway, access: &ReadAccess) -> Result<ReaderPermit, Error> {
     let limit = access.app.config.limits.streams;
     let open = gateway.in_flight.token();
-    let seat = gateway.registry.seat(limit, &gateway.metrics, open);
-    seat.ok_or_else(|| {
+    let permit = gateway.registry.admit_reader(limit, &gateway.metrics, open);
+    permit.ok_or_else(|| {
         let error = format!(
             "this replica has {limit} readers, as many as `limits.streams` allows; try again soon"
         );

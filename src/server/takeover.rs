@@ -3,24 +3,27 @@
 use std::sync::Arc;
 
 use crate::app::{App, Gateway};
-use crate::dialect::{NATIVE, native};
+use crate::dialect::NATIVE;
+use crate::dialect::native::log_codec;
 use crate::limit::Estimate;
 use crate::model::{Error, ErrorCode, Request, RequestId};
-use crate::stream::{Conditions, Held, Keeping, Orphan, Outlet, Receipt, Subject};
+use crate::stream::{
+    ClientSink, Orphan, Retention, StreamGuards, StreamLabels, StreamRecord, StreamSettings,
+};
 
 /// Goes on with every stream that this replica takes over, for as long as the gateway runs. What
 /// cannot be gone on with ends in an error.
-pub async fn succeed(gateway: Arc<Gateway>) {
-    while let Some(orphan) = gateway.registry.orphan().await {
+pub async fn run_takeovers(gateway: Arc<Gateway>) {
+    while let Some(orphan) = gateway.registry.next_orphan().await {
         let app = gateway.app();
         let Some(replicas) = &app.replicas else {
             // Its readers were told when the replicas parted.
             continue;
         };
-        match going_on(&gateway, &app, &orphan).await {
-            Ok((request, outlet, conditions, keeping)) => {
+        match prepare(&gateway, &app, &orphan).await {
+            Ok((request, sink, settings, retention)) => {
                 tracing::info!(stream = orphan.id.hint(), "a stream is taken over");
-                replicas.go_on(orphan, request, outlet, conditions, keeping);
+                replicas.continue_stream(orphan, request, sink, settings, retention);
             }
             Err(error) => {
                 tracing::warn!(
@@ -30,31 +33,35 @@ pub async fn succeed(gateway: Arc<Gateway>) {
                     "a stream that was taken over cannot be gone on with"
                 );
                 // Why is for the operator; the client is told what happened to its stream.
-                replicas.give_up(orphan);
+                replicas.end_orphan(orphan);
             }
         }
     }
 }
 
-type GoingOn = (Request, Outlet, Conditions, Keeping);
+type Continuation = (Request, ClientSink, StreamSettings, Retention);
 
-async fn going_on(gateway: &Gateway, app: &Arc<App>, orphan: &Orphan) -> Result<GoingOn, Error> {
+async fn prepare(
+    gateway: &Gateway,
+    app: &Arc<App>,
+    orphan: &Orphan,
+) -> Result<Continuation, Error> {
     let cannot = |why| Error::new(ErrorCode::Internal, why);
     let text = orphan.text().zip(orphan.request.as_ref());
-    let (text, request) = text.ok_or_else(|| cannot("its text is not known"))?;
-    let mut asked = NATIVE.parse(request)?;
-    asked.stream = true;
+    let (text, body) = text.ok_or_else(|| cannot("its text is not known"))?;
+    let mut request = NATIVE.parse(body)?;
+    request.stream = true;
     let caller = app.keys.find_by_name(&orphan.owner);
     let caller = caller.ok_or_else(|| cannot("its key is none any more"))?;
-    let (model, route) = app.route(&asked.model, caller)?;
+    let (model, route) = app.route(&request.model, caller)?;
     if !model.continues {
         return Err(cannot("the model is not gone on with any more"));
     }
-    let estimate = Estimate::of(&asked, model.reserve_tokens);
+    let estimate = Estimate::of(&request, model.reserve_tokens);
     let account = app.account(caller);
     let admitted = app.limiter.admit_takeover(account.as_ref(), estimate).await;
     let permit = admitted.map_err(|refused| refused.error)?;
-    let subject = Subject {
+    let labels = StreamLabels {
         stream: orphan.id,
         request: RequestId::random(),
         dialect: NATIVE.name(),
@@ -62,16 +69,19 @@ async fn going_on(gateway: &Gateway, app: &Arc<App>, orphan: &Orphan) -> Result<
         key: caller.name.clone(),
     };
     let open = gateway.in_flight.token();
-    let held = Held { permit, open };
-    let receipt = Receipt::new(subject, held, Arc::clone(&gateway.metrics));
-    let mut outlet = Outlet::new(native::going_on(orphan.id, orphan.next), receipt);
+    let guards = StreamGuards { permit, open };
+    let record = StreamRecord::new(labels, guards, Arc::clone(&gateway.metrics));
+    let mut sink = ClientSink::new(
+        log_codec::continuing_encoder(orphan.id, orphan.next),
+        record,
+    );
     // This is one more.
-    outlet.take_over(text, u32::from(orphan.next.epoch).saturating_sub(1));
+    sink.take_over(text, u32::from(orphan.next.epoch).saturating_sub(1));
     let mut memory = gateway.memory.reservation();
     // Another replica admitted the request: it is counted here and not refused.
-    memory.count_built(request.len());
-    let conditions = gateway.conditions(app, NATIVE, route, model.continues, memory);
-    let request = Some(request.clone());
-    let keeping = gateway.keeping(app, orphan.id, &orphan.owner, &asked.model, request);
-    Ok((asked, outlet, conditions, keeping))
+    memory.count_built(body.len());
+    let settings = gateway.stream_settings(app, NATIVE, route, model.continues, memory);
+    let body = Some(body.clone());
+    let retention = gateway.retention(app, orphan.id, &orphan.owner, &request.model, body);
+    Ok((request, sink, settings, retention))
 }

@@ -4,45 +4,45 @@ use std::task::{Context, Poll};
 
 use tokio::time::Instant;
 
-use super::client_sink::Outlet;
+use super::client_sink::ClientSink;
 use super::deadlines::{Deadlines, too_long};
-use super::timers::Stop;
+use super::timers::CancelWaiter;
 use crate::model::{Error, ErrorCode};
 use crate::upstream::{Answer, Recycler};
 
 /// How much is encoded before it is handed over although more is there, in bytes.
-const BATCH: usize = 32 * 1024;
+const BATCH_BYTES: usize = 32 * 1024;
 /// How often the upstream is read before others get their turn.
-const READS: usize = 16;
+const MAX_READS: usize = 16;
 
 /// An answer that has begun.
-pub(super) struct Live {
-    pub(super) outlet: Outlet,
+pub(super) struct ActiveAnswer {
+    pub(super) sink: ClientSink,
     /// `None` once the terminal event is written, or the answer broke off.
-    pub(super) source: Option<Source>,
+    pub(super) upstream: Option<UpstreamAnswer>,
     /// Why the answer broke off, where another target may go on with it.
-    pub(super) broken: Option<Box<Error>>,
+    pub(super) break_error: Option<Box<Error>>,
 }
 
-pub(super) struct Source {
+pub(super) struct UpstreamAnswer {
     pub(super) answer: Answer,
     /// Ends the stream with `draining`.
-    pub(super) cut: Stop,
+    pub(super) cut: CancelWaiter,
 }
 
 /// What there was to read.
-pub(super) struct Read {
-    pub(super) anything: bool,
+pub(super) struct ReadResult {
+    pub(super) read_any: bool,
     /// More wakes the task.
     pub(super) drained: bool,
 }
 
-impl Live {
-    pub(super) fn new(outlet: Outlet, source: Option<Source>) -> Self {
+impl ActiveAnswer {
+    pub(super) fn new(sink: ClientSink, upstream: Option<UpstreamAnswer>) -> Self {
         Self {
-            outlet,
-            source,
-            broken: None,
+            sink,
+            upstream,
+            break_error: None,
         }
     }
 
@@ -51,34 +51,34 @@ impl Live {
         &mut self,
         context: &mut Context<'_>,
         recycler: &Recycler,
-        continues: bool,
-    ) -> Read {
+        may_continue: bool,
+    ) -> ReadResult {
         let mut reads = 0;
         let mut drained = false;
-        while let Some(source) = &mut self.source {
-            if self.outlet.ended() {
+        while let Some(upstream) = &mut self.upstream {
+            if self.sink.is_ended() {
                 self.close(recycler);
                 break;
             }
-            if self.outlet.waiting() >= BATCH {
+            if self.sink.buffered_bytes() >= BATCH_BYTES {
                 break;
             }
-            if reads == READS {
+            if reads == MAX_READS {
                 // There is more, but others want their turn.
                 context.waker().wake_by_ref();
                 break;
             }
-            match source.answer.poll_read(context, &mut self.outlet) {
+            match upstream.answer.poll_read(context, &mut self.sink) {
                 Poll::Pending => {
                     drained = true;
                     break;
                 }
                 Poll::Ready(Ok(_)) => reads += 1,
-                Poll::Ready(Err(error)) => self.break_off(error, continues),
+                Poll::Ready(Err(error)) => self.break_off(error, may_continue),
             }
         }
-        Read {
-            anything: reads > 0,
+        ReadResult {
+            read_any: reads > 0,
             drained,
         }
     }
@@ -91,14 +91,14 @@ impl Live {
         deadlines: &Deadlines,
         now: Instant,
     ) {
-        let Some(source) = &mut self.source else {
+        let Some(upstream) = &mut self.upstream else {
             return;
         };
         if cancelled {
-            source.answer.flush(&mut self.outlet);
-            self.outlet.cancel();
+            upstream.answer.flush(&mut self.sink);
+            self.sink.cancel();
             self.detach();
-        } else if source.cut.poll(context).is_ready() {
+        } else if upstream.cut.poll(context).is_ready() {
             self.fail(&Error::draining());
         } else if deadlines.end.is_some_and(|end| end <= now) {
             self.fail(&too_long());
@@ -106,33 +106,33 @@ impl Live {
     }
 
     /// The upstream's answer broke off: that is the stream's end, unless others may go on.
-    pub(super) fn break_off(&mut self, error: Error, continues: bool) {
-        let died = matches!(
+    pub(super) fn break_off(&mut self, error: Error, may_continue: bool) {
+        let can_be_continued = matches!(
             error.code(),
             ErrorCode::StreamInterrupted | ErrorCode::StreamStalled | ErrorCode::UpstreamError
         );
-        if !(continues && died) {
+        if !(may_continue && can_be_continued) {
             return self.fail(&error);
         }
-        if let Some(source) = &mut self.source {
-            source.answer.flush(&mut self.outlet);
+        if let Some(upstream) = &mut self.upstream {
+            upstream.answer.flush(&mut self.sink);
         }
         self.detach();
-        self.broken = Some(Box::new(error));
+        self.break_error = Some(Box::new(error));
     }
 
     /// Ends the stream with an error and drops the upstream's connection.
     pub(super) fn fail(&mut self, error: &Error) {
-        if let Some(source) = &mut self.source {
-            source.answer.flush(&mut self.outlet);
+        if let Some(upstream) = &mut self.upstream {
+            upstream.answer.flush(&mut self.sink);
         }
-        self.outlet.fail(error);
+        self.sink.fail(error);
         self.detach();
     }
 
     fn detach(&mut self) -> Option<Answer> {
-        let answer = self.source.take()?.answer;
-        self.outlet.repaired(answer.repaired_lines());
+        let answer = self.upstream.take()?.answer;
+        self.sink.record_repaired_lines(answer.repaired_lines());
         Some(answer)
     }
 

@@ -8,15 +8,15 @@ use crate::dialect::{Answering, Completion, Encoder};
 use crate::model::{Error, Event, FinishReason, ReasoningSigner, StreamId, ToolCallDelta, Usage};
 
 /// How much memory for events is asked for at once, in bytes. A token takes an eighth of it.
-const ROOM: usize = 768;
+const BUFFER_BYTES: usize = 768;
 /// With less room than this, in bytes, an event would probably need more on its way.
-const LEAST_ROOM: usize = 256;
+const MIN_FREE_BYTES: usize = 256;
 
 /// Encodes one answer. Pure: no clock, no I/O; what is encoded waits here to be taken.
-pub struct Transcript {
+pub struct AnswerEncoder {
     encoder: Box<dyn Encoder>,
     /// Names the calls that the upstream gave no name.
-    calls: String,
+    call_id_prefix: String,
     /// Stands before each piece of a seal, once it is known who makes them.
     mark: String,
     ready: BytesMut,
@@ -34,13 +34,13 @@ enum State {
     Ended,
 }
 
-impl Transcript {
+impl AnswerEncoder {
     pub fn new(stream: StreamId, encoder: Box<dyn Encoder>) -> Self {
         // The whole id is the capability to read the stream, and calls' ids go to upstreams.
         let hint = stream.hint();
         Self {
             encoder,
-            calls: hint.replacen("st_", "call_", 1),
+            call_id_prefix: hint.replacen("st_", "call_", 1),
             mark: String::new(),
             ready: BytesMut::new(),
             usage: None,
@@ -63,9 +63,9 @@ impl Transcript {
     }
 
     /// The next event, unless the terminal event was written. A finish is for
-    /// [`Transcript::complete`].
+    /// [`AnswerEncoder::complete`].
     pub fn event(&mut self, event: &Event<'_>) {
-        if self.ended() {
+        if self.is_ended() {
             return;
         }
         self.begin(None, None);
@@ -78,7 +78,7 @@ impl Transcript {
     /// The terminal event of a whole answer, unless there was a terminal event. The times are from
     /// the request's arrival to the answer's first content and to its end.
     pub fn complete(&mut self, finish: FinishReason, first_token: Duration, total: Duration) {
-        if self.ended() {
+        if self.is_ended() {
             return;
         }
         self.begin(None, None);
@@ -94,13 +94,13 @@ impl Transcript {
     }
 
     /// Another target goes on with the answer.
-    pub fn goes_on(&mut self) {
+    pub fn count_continuation(&mut self) {
         self.continued += 1;
     }
 
     /// The terminal event of a broken answer, unless there was a terminal event.
     pub fn fail(&mut self, error: &Error) {
-        if self.ended() {
+        if self.is_ended() {
             return;
         }
         self.begin(None, None);
@@ -114,17 +114,17 @@ impl Transcript {
     }
 
     /// How many bytes wait to be taken.
-    pub fn waiting(&self) -> usize {
+    pub fn buffered_bytes(&self) -> usize {
         self.ready.len()
     }
 
     /// Whether the start was written.
-    pub fn started(&self) -> bool {
+    pub fn is_started(&self) -> bool {
         self.state != State::Waiting
     }
 
     /// Whether the terminal event was written.
-    pub fn ended(&self) -> bool {
+    pub fn is_ended(&self) -> bool {
         self.state == State::Ended
     }
 
@@ -136,26 +136,26 @@ impl Transcript {
     /// What a client sends back with its next turn must be known again then: a call among all of
     /// the conversation's, a seal as its maker's.
     fn encode(&mut self, event: &Event<'_>) {
-        if self.ready.capacity() - self.ready.len() < LEAST_ROOM {
+        if self.ready.capacity() - self.ready.len() < MIN_FREE_BYTES {
             // Takes back what was handed over and has been written since.
-            self.ready.reserve(ROOM);
+            self.ready.reserve(BUFFER_BYTES);
         }
-        let marked;
+        let changed;
         let event = match *event {
-            Event::ToolCall(call) if is_nameless(&call) => {
-                marked = format!("{}_{}", self.calls, call.index);
+            Event::ToolCall(call) if lacks_id(&call) => {
+                changed = format!("{}_{}", self.call_id_prefix, call.index);
                 &Event::ToolCall(ToolCallDelta {
-                    id: Some(&marked),
+                    id: Some(&changed),
                     ..call
                 })
             }
             Event::Alternative {
                 index,
                 event: &Event::ToolCall(call),
-            } if is_nameless(&call) => {
-                marked = format!("{}_{index}_{}", self.calls, call.index);
+            } if lacks_id(&call) => {
+                changed = format!("{}_{index}_{}", self.call_id_prefix, call.index);
                 let event = &Event::ToolCall(ToolCallDelta {
-                    id: Some(&marked),
+                    id: Some(&changed),
                     ..call
                 });
                 return self
@@ -163,12 +163,12 @@ impl Transcript {
                     .event(&Event::Alternative { index, event }, &mut self.ready);
             }
             Event::Signature(seal) => {
-                marked = format!("{}{seal}", self.mark);
-                &Event::Signature(&marked)
+                changed = format!("{}{seal}", self.mark);
+                &Event::Signature(&changed)
             }
             Event::EncryptedReasoning(seal) => {
-                marked = format!("{}{seal}", self.mark);
-                &Event::EncryptedReasoning(&marked)
+                changed = format!("{}{seal}", self.mark);
+                &Event::EncryptedReasoning(&changed)
             }
             _ => event,
         };
@@ -185,6 +185,6 @@ impl Transcript {
 }
 
 /// The first piece of a call, which the upstream gave no id.
-fn is_nameless(call: &ToolCallDelta<'_>) -> bool {
+fn lacks_id(call: &ToolCallDelta<'_>) -> bool {
     call.name.is_some() && call.id.is_none_or(str::is_empty)
 }

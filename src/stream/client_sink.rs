@@ -2,88 +2,88 @@
 
 use bytes::Bytes;
 
-use super::answer_encoder::Transcript;
-use super::record::Receipt;
+use super::answer_encoder::AnswerEncoder;
+use super::record::StreamRecord;
 use crate::dialect::Encoder;
 use crate::model::{Error, ErrorCode, Event, FinishReason, ReasoningSigner, Sink};
 use crate::route::Receiver;
 
 /// The client's end of a stream: encodes events and settles the stream with the terminal one.
-pub struct Outlet {
-    transcript: Transcript,
-    receipt: Receipt,
+pub struct ClientSink {
+    answer: AnswerEncoder,
+    record: StreamRecord,
     /// Rare, so that it takes no room of its own.
     failure: Option<Box<Error>>,
     /// How many bytes of content may still come.
-    room: usize,
+    content_left: usize,
     /// What another target would go on with, where one may.
-    so_far: Option<SoFar>,
+    text_so_far: Option<TextSoFar>,
 }
 
 /// An answer's text, for as long as it is nothing but text.
 #[derive(Default)]
-struct SoFar {
+struct TextSoFar {
     text: String,
     continued: u32,
     /// White space that the client has and the target that goes on was not told of: it may say it
     /// again.
-    unsaid: String,
+    cut_whitespace: String,
 }
 
 /// How often an answer may be gone on with.
-const CONTINUATIONS: u32 = 3;
+const MAX_CONTINUATIONS: u32 = 3;
 /// How long a text may be that is kept to be gone on with, in bytes.
-const LONGEST: usize = 1 << 20;
+const MAX_TEXT_BYTES: usize = 1 << 20;
 
-impl Outlet {
-    pub fn new(encoder: Box<dyn Encoder>, receipt: Receipt) -> Self {
+impl ClientSink {
+    pub fn new(encoder: Box<dyn Encoder>, record: StreamRecord) -> Self {
         Self {
-            transcript: Transcript::new(receipt.stream(), encoder),
-            receipt,
+            answer: AnswerEncoder::new(record.stream(), encoder),
+            record,
             failure: None,
-            room: usize::MAX,
-            so_far: None,
+            content_left: usize::MAX,
+            text_so_far: None,
         }
     }
 
     /// Keeps what has been said, so that another target can go on with it.
     pub fn keep_text(&mut self) {
-        self.so_far = Some(SoFar::default());
+        self.text_so_far = Some(TextSoFar::default());
     }
 
     /// Goes on behind what another replica has said: this text, and nothing that matters beside it.
     /// Others had gone on with it so many times.
     pub fn take_over(&mut self, text: String, continued: u32) {
-        self.transcript.take_over(continued);
-        self.so_far = Some(SoFar {
+        self.answer.take_over(continued);
+        self.text_so_far = Some(TextSoFar {
             text,
             continued,
-            ..SoFar::default()
+            ..TextSoFar::default()
         });
     }
 
     /// The text that another target is to go on with; `None` where none can: nothing was said, or
     /// more than text, or too much, or it broke off too often.
-    pub fn go_on(&mut self) -> Option<String> {
-        let so_far = self.so_far.as_mut()?;
+    pub fn begin_continuation(&mut self) -> Option<String> {
+        let text_so_far = self.text_so_far.as_mut()?;
         // Vendors refuse a beginning that ends in white space.
-        let said = so_far.text.trim_end();
-        if said.is_empty() || so_far.continued >= CONTINUATIONS {
+        let text = text_so_far.text.trim_end();
+        if text.is_empty() || text_so_far.continued >= MAX_CONTINUATIONS {
             return None;
         }
-        so_far.continued += 1;
-        so_far.unsaid = so_far.text[said.len()..].to_owned();
-        Some(said.to_owned())
+        text_so_far.continued += 1;
+        text_so_far.cut_whitespace = text_so_far.text[text.len()..].to_owned();
+        Some(text.to_owned())
     }
 
     /// The name of the upstream that answers.
     pub fn upstream(&self) -> Option<&str> {
-        self.receipt.upstream()
+        self.record.upstream()
     }
 
     /// Ends the answer with an error once it has more than `bytes` of content.
-    pub fn bound(&mut self, bytes: usize) {
-        self.room = bytes;
+    pub fn limit_content(&mut self, bytes: usize) {
+        self.content_left = bytes;
     }
 
     /// Why the answer ended without its finish.
@@ -93,73 +93,73 @@ impl Outlet {
 
     /// Takes what was encoded since the last call; `None` if nothing was.
     pub fn take_ready(&mut self) -> Option<Bytes> {
-        self.transcript.take_ready()
+        self.answer.take_ready()
     }
 
     /// How many bytes wait to be taken.
-    pub fn waiting(&self) -> usize {
-        self.transcript.waiting()
+    pub fn buffered_bytes(&self) -> usize {
+        self.answer.buffered_bytes()
     }
 
     /// Whether the client was told who answers.
-    pub fn committed(&self) -> bool {
-        self.transcript.started()
+    pub fn is_started(&self) -> bool {
+        self.answer.is_started()
     }
 
     /// Whether the terminal event was written.
-    pub fn ended(&self) -> bool {
-        self.transcript.ended()
+    pub fn is_ended(&self) -> bool {
+        self.answer.is_ended()
     }
 
     /// The terminal event of a broken stream. Nothing happens if there was a terminal event.
     pub fn fail(&mut self, error: &Error) {
-        if self.ended() {
+        if self.is_ended() {
             return;
         }
         self.failure = Some(Box::new(error.clone()));
-        self.receipt.failed(error.code());
-        self.transcript.fail(error);
+        self.record.set_failed(error.code());
+        self.answer.fail(error);
     }
 
     /// The terminal event of a stream that somebody who may do so has cancelled.
     pub fn cancel(&mut self) {
-        if !self.ended() {
+        if !self.is_ended() {
             self.complete(FinishReason::Cancelled);
         }
     }
 
     /// Settles a stream that ends unsaid.
-    pub fn give_up(&mut self, why: &Error) {
-        if !self.ended() {
-            self.receipt.failed(why.code());
+    pub fn record_failure(&mut self, why: &Error) {
+        if !self.is_ended() {
+            self.record.set_failed(why.code());
         }
     }
 
     /// Settles a stream whose client gets the error as a plain HTTP answer instead.
     pub fn refuse(mut self, error: &Error) {
-        self.receipt.failed(error.code());
+        self.record.set_failed(error.code());
     }
 
     /// Counts lines whose invalid UTF-8 was replaced.
-    pub fn repaired(&self, lines: u64) {
-        self.receipt.repaired(lines);
+    pub fn record_repaired_lines(&self, lines: u64) {
+        self.record.record_repaired_lines(lines);
     }
 
     fn complete(&mut self, finish: FinishReason) {
-        self.receipt.completed(finish);
-        let total = self.receipt.elapsed();
-        let first_token = self.receipt.first_token().unwrap_or(total);
-        self.transcript.complete(finish, first_token, total);
+        self.record.set_completed(finish);
+        let total = self.record.elapsed();
+        let first_token = self.record.first_token().unwrap_or(total);
+        self.answer.complete(finish, first_token, total);
     }
 }
 
-impl Sink for Outlet {
+impl Sink for ClientSink {
     fn event(&mut self, event: Event<'_>) {
-        if self.ended() {
+        if self.is_ended() {
             return;
         }
-        match self.room.checked_sub(event.size()) {
-            Some(room) => self.room = room,
+        match self.content_left.checked_sub(event.size()) {
+            Some(left) => self.content_left = left,
             None => {
                 return self.fail(&Error::new(
                     ErrorCode::BadUpstreamData,
@@ -167,24 +167,24 @@ impl Sink for Outlet {
                 ));
             }
         }
-        let event = match (&mut self.so_far, event) {
-            (Some(so_far), Event::Text(text)) => match so_far.said(text) {
+        let event = match (&mut self.text_so_far, event) {
+            (Some(text_so_far), Event::Text(text)) => match text_so_far.append(text) {
                 "" => return,
                 text => Event::Text(text),
             },
             (_, event) => event,
         };
-        let too_long = |so_far: &SoFar| so_far.text.len() > LONGEST;
-        if says_more_than_text(&event) || self.so_far.as_ref().is_some_and(too_long) {
-            self.so_far = None;
+        let too_long = |text_so_far: &TextSoFar| text_so_far.text.len() > MAX_TEXT_BYTES;
+        if prevents_continuation(&event) || self.text_so_far.as_ref().is_some_and(too_long) {
+            self.text_so_far = None;
         }
         let Event::Finish(finish) = event else {
             if !matches!(event, Event::Logprobs(_)) {
-                self.receipt.produced(event.size());
+                self.record.add_content_bytes(event.size());
             }
-            self.transcript.event(&event);
+            self.answer.event(&event);
             if let Event::Usage(_) = event {
-                self.receipt.used(self.transcript.usage());
+                self.record.set_usage(self.answer.usage());
             }
             return;
         };
@@ -192,18 +192,18 @@ impl Sink for Outlet {
     }
 }
 
-impl SoFar {
+impl TextSoFar {
     /// What is new in a text that comes next.
-    fn said<'a>(&mut self, text: &'a str) -> &'a str {
+    fn append<'a>(&mut self, text: &'a str) -> &'a str {
         let mut new = text;
-        while let Some(unsaid) = self.unsaid.chars().next() {
-            match new.strip_prefix(unsaid) {
+        while let Some(cut_whitespace) = self.cut_whitespace.chars().next() {
+            match new.strip_prefix(cut_whitespace) {
                 Some(rest) => {
                     new = rest;
-                    self.unsaid.remove(0);
+                    self.cut_whitespace.remove(0);
                 }
                 None if new.is_empty() => break,
-                None => self.unsaid.clear(),
+                None => self.cut_whitespace.clear(),
             }
         }
         self.text.push_str(new);
@@ -212,7 +212,7 @@ impl SoFar {
 }
 
 /// Whether an answer with this event in it cannot be gone on with from its text.
-fn says_more_than_text(event: &Event<'_>) -> bool {
+fn prevents_continuation(event: &Event<'_>) -> bool {
     match event {
         Event::ToolCall(_) | Event::Refusal(_) | Event::Alternative { .. } => true,
         Event::Identity { .. }
@@ -227,12 +227,12 @@ fn says_more_than_text(event: &Event<'_>) -> bool {
     }
 }
 
-impl Receiver for Outlet {
+impl Receiver for ClientSink {
     fn answering(&mut self, upstream: &str, model: &str, signer: &ReasoningSigner) {
-        if self.committed() {
-            self.transcript.goes_on();
+        if self.is_started() {
+            self.answer.count_continuation();
         }
-        self.receipt.answering(upstream);
-        self.transcript.start(upstream, model, signer);
+        self.record.set_upstream(upstream);
+        self.answer.start(upstream, model, signer);
     }
 }

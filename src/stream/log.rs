@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::dialect::native::{last_told, told};
+use crate::dialect::native::log_codec::{last_event, parse_events};
 use crate::model::Ordinal;
 
 /// What one write costs beside its bytes.
-const OVERHEAD: usize = 64;
+const WRITE_OVERHEAD: usize = 64;
 
 /// How much a reader that catches up gets at once, in bytes, where that takes several writes.
-const GATHERED: usize = 32 * 1024;
+const MAX_GATHERED_BYTES: usize = 32 * 1024;
 
 /// The newest events of one stream, bounded in bytes.
 ///
@@ -23,7 +23,7 @@ pub(super) struct Log {
     writes: VecDeque<Write>,
     /// Behind the last byte.
     end: u64,
-    held: usize,
+    held_bytes: usize,
     /// How many bytes are kept for those who come later; `None` keeps nothing that was read.
     buffer: Option<usize>,
 }
@@ -36,7 +36,7 @@ struct Write {
 
 /// Where events behind a number begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum EventPosition {
     At(u64),
     /// Some of them are not kept any more.
     Gone,
@@ -53,7 +53,7 @@ impl Log {
         Self {
             writes: VecDeque::new(),
             end: 0,
-            held: 0,
+            held_bytes: 0,
             buffer,
         }
     }
@@ -62,10 +62,10 @@ impl Log {
     pub(super) fn push(&mut self, bytes: Bytes) {
         let at = self.end;
         self.end += bytes.len() as u64;
-        self.held += bytes.len() + OVERHEAD;
+        self.held_bytes += bytes.len() + WRITE_OVERHEAD;
         self.writes.push_back(Write { at, bytes });
         if let Some(buffer) = self.buffer {
-            while self.held > buffer && self.writes.len() > 1 {
+            while self.held_bytes > buffer && self.writes.len() > 1 {
                 self.drop_first();
             }
         }
@@ -82,7 +82,7 @@ impl Log {
         for write in &self.writes {
             whole.extend_from_slice(&write.bytes);
         }
-        self.held = whole.len() + OVERHEAD;
+        self.held_bytes = whole.len() + WRITE_OVERHEAD;
         let bytes = whole.freeze();
         self.writes = VecDeque::from([Write { at, bytes }]);
     }
@@ -109,7 +109,7 @@ impl Log {
         if self.buffer.is_none() {
             // Its one reader has it.
             self.drop_first();
-        } else if index + 1 < self.writes.len() && bytes.len() < GATHERED {
+        } else if index + 1 < self.writes.len() && bytes.len() < MAX_GATHERED_BYTES {
             return Ok(Some(self.gather(bytes, index + 1)));
         }
         Ok(Some(bytes))
@@ -119,7 +119,7 @@ impl Log {
     fn gather(&self, first: Bytes, next: usize) -> Bytes {
         let mut gathered = BytesMut::from(first);
         for write in self.writes.range(next..) {
-            if gathered.len() + write.bytes.len() > GATHERED {
+            if gathered.len() + write.bytes.len() > MAX_GATHERED_BYTES {
                 break;
             }
             gathered.extend_from_slice(&write.bytes);
@@ -128,47 +128,47 @@ impl Log {
     }
 
     /// Where the events with numbers greater than `seen` begin; `None` is before the first one.
-    pub(super) fn find(&self, seen: Option<u64>) -> Place {
+    pub(super) fn find(&self, seen: Option<u64>) -> EventPosition {
         let next = seen.map_or(0, |seen| seen.saturating_add(1));
         let first = |write: &Write| {
-            told(&write.bytes)
+            parse_events(&write.bytes)
                 .next()
-                .map_or(0, |told| told.ordinal.number)
+                .map_or(0, |event| event.ordinal.number)
         };
         let index = self.writes.partition_point(|write| first(write) <= next);
         let Some(write) = index.checked_sub(1).map(|index| &self.writes[index]) else {
             return match (self.end, seen) {
-                (0, None) => Place::At(0),
-                (0, Some(_)) => Place::Ahead(0),
-                _ => Place::Gone,
+                (0, None) => EventPosition::At(0),
+                (0, Some(_)) => EventPosition::Ahead(0),
+                _ => EventPosition::Gone,
             };
         };
         let mut position = write.at;
         let mut last = 0;
-        for told in told(&write.bytes) {
-            if told.ordinal.number == next {
-                return Place::At(position);
+        for event in parse_events(&write.bytes) {
+            if event.ordinal.number == next {
+                return EventPosition::At(position);
             }
-            last = told.ordinal.number;
-            position += told.bytes.len() as u64;
+            last = event.ordinal.number;
+            position += event.bytes.len() as u64;
         }
         if last.saturating_add(1) == next {
-            Place::At(position)
+            EventPosition::At(position)
         } else {
-            Place::Ahead(self.end)
+            EventPosition::Ahead(self.end)
         }
     }
 
     /// The place of the last event; `None` before the first.
-    pub(super) fn last(&self) -> Option<Ordinal> {
+    pub(super) fn last_ordinal(&self) -> Option<Ordinal> {
         let last = self.writes.back()?;
-        last_told(&last.bytes).map(|told| told.ordinal)
+        last_event(&last.bytes).map(|event| event.ordinal)
     }
 
     /// The place of the first event that is kept.
-    pub(super) fn first(&self) -> Option<Ordinal> {
+    pub(super) fn first_ordinal(&self) -> Option<Ordinal> {
         let first = self.writes.front()?;
-        told(&first.bytes).next().map(|told| told.ordinal)
+        parse_events(&first.bytes).next().map(|event| event.ordinal)
     }
 
     /// Where what is kept begins.
@@ -177,7 +177,7 @@ impl Log {
     }
 
     /// Everything that is kept, if that is everything that was said.
-    pub(super) fn whole(&self) -> Option<Vec<Bytes>> {
+    pub(super) fn all_writes(&self) -> Option<Vec<Bytes>> {
         let whole = self.writes.front().is_none_or(|write| write.at == 0);
         (whole && self.buffer.is_some()).then(|| {
             self.writes
@@ -188,7 +188,7 @@ impl Log {
     }
 
     /// The last write.
-    pub(super) fn newest(&self) -> Option<Bytes> {
+    pub(super) fn last_write(&self) -> Option<Bytes> {
         self.writes.back().map(|write| write.bytes.clone())
     }
 
@@ -198,13 +198,13 @@ impl Log {
     }
 
     /// How much memory is held, in bytes.
-    pub(super) fn held(&self) -> usize {
-        self.held
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held_bytes
     }
 
     fn drop_first(&mut self) {
         if let Some(write) = self.writes.pop_front() {
-            self.held -= write.bytes.len() + OVERHEAD;
+            self.held_bytes -= write.bytes.len() + WRITE_OVERHEAD;
         }
     }
 }
@@ -228,7 +228,7 @@ mod tests {
         let mut numbers = Vec::new();
         while let Some(bytes) = log.read(position).unwrap() {
             position += bytes.len() as u64;
-            numbers.extend(told(&bytes).map(|told| told.ordinal.number));
+            numbers.extend(parse_events(&bytes).map(|event| event.ordinal.number));
         }
         numbers
     }
@@ -241,45 +241,45 @@ mod tests {
                 log.push(events(cut[0]..cut[1]));
             }
             for seen in 0..9 {
-                let Place::At(position) = log.find(Some(seen)) else {
+                let EventPosition::At(position) = log.find(Some(seen)) else {
                     panic!("{seen} is not found");
                 };
                 assert_eq!(rest(&mut log, position), Vec::from_iter(seen + 1..9));
             }
-            let (held, places) = (
-                log.held(),
+            let (held_bytes, positions) = (
+                log.held_bytes(),
                 Vec::from_iter((0..9).map(|n| log.find(Some(n)))),
             );
             log.compact();
-            assert!(log.held() <= held);
-            assert_eq!(Vec::from_iter((0..9).map(|n| log.find(Some(n)))), places);
-            assert_eq!(log.find(None), Place::At(0));
-            assert_eq!(log.find(Some(9)), Place::Ahead(log.end()));
-            assert_eq!(log.find(Some(u64::MAX)), Place::Ahead(log.end()));
-            assert_eq!(log.last().map(|last| last.number), Some(8));
+            assert!(log.held_bytes() <= held_bytes);
+            assert_eq!(Vec::from_iter((0..9).map(|n| log.find(Some(n)))), positions);
+            assert_eq!(log.find(None), EventPosition::At(0));
+            assert_eq!(log.find(Some(9)), EventPosition::Ahead(log.end()));
+            assert_eq!(log.find(Some(u64::MAX)), EventPosition::Ahead(log.end()));
+            assert_eq!(log.last_ordinal().map(|last| last.number), Some(8));
         }
     }
 
     #[test]
     fn what_is_over_the_buffer_is_dropped_from_the_front() {
-        let size = events(0..1).len() + OVERHEAD;
+        let size = events(0..1).len() + WRITE_OVERHEAD;
         let mut log = Log::new(Some(3 * size + 2));
         for number in 0..9 {
             log.push(events(number..number + 1));
-            assert!(log.held() <= 3 * size + 2);
+            assert!(log.held_bytes() <= 3 * size + 2);
         }
-        assert_eq!(log.find(None), Place::Gone);
-        assert_eq!(log.find(Some(4)), Place::Gone);
-        assert!(matches!(log.find(Some(5)), Place::At(_)));
+        assert_eq!(log.find(None), EventPosition::Gone);
+        assert_eq!(log.find(Some(4)), EventPosition::Gone);
+        assert!(matches!(log.find(Some(5)), EventPosition::At(_)));
         assert_eq!(log.read(0), Err(Dropped));
-        assert!(log.whole().is_none());
+        assert!(log.all_writes().is_none());
         // One write is kept whatever its size.
         log.push(events(9..100));
         assert_eq!(
             log.find(Some(8)),
-            Place::At(log.end() - events(9..100).len() as u64)
+            EventPosition::At(log.end() - events(9..100).len() as u64)
         );
-        assert_eq!(log.find(Some(7)), Place::Gone);
+        assert_eq!(log.find(Some(7)), EventPosition::Gone);
     }
 
     #[test]
@@ -288,7 +288,7 @@ mod tests {
         log.push(events(0..2));
         log.push(events(2..3));
         assert_eq!(rest(&mut log, 0), [0, 1, 2]);
-        assert_eq!(log.held(), 0);
-        assert!(log.whole().is_none());
+        assert_eq!(log.held_bytes(), 0);
+        assert!(log.all_writes().is_none());
     }
 }

@@ -8,11 +8,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http_body::{Body, Frame};
 
 use super::viewer::{Heartbeat, Reader};
-use crate::dialect::native;
+use crate::dialect::native::log_codec;
 use crate::model::{Error, Ordinal, StreamId};
 
 /// How much is written at once, in bytes.
-const BATCH: usize = 32 * 1024;
+const BATCH_BYTES: usize = 32 * 1024;
 
 /// How far a client has read each of its streams, as the id of an event says it: `mx_`, then for
 /// each stream the first 8 characters of its id's random part, `-` and the number of the last event
@@ -22,80 +22,87 @@ pub struct Positions(Vec<(String, Ordinal)>);
 
 /// The events of several streams as they come, each with its `"stream"`.
 pub struct Multiplex {
-    lanes: Vec<Lane>,
+    subscriptions: Vec<Subscription>,
     heartbeat: Heartbeat,
     /// Whether the client was told how long to wait before it comes back.
-    begun: bool,
+    wrote_retry: bool,
 }
 
 /// One of the streams.
-pub struct Lane {
+pub struct Subscription {
     pub stream: StreamId,
     /// The place of the last event that the client has.
     pub seen: Option<Ordinal>,
-    pub source: Source,
+    pub source: SubscriptionSource,
 }
 
 /// What a lane has to say.
-pub enum Source {
+pub enum SubscriptionSource {
     Reader(Reader),
     /// The stream cannot be read; this is told once.
-    Refused(Error),
+    Failed(Error),
     /// The client has everything.
-    Over,
+    Finished,
 }
 
 impl Positions {
     /// Reads what [`Multiplex`] writes.
     pub fn parse(text: &str) -> Option<Self> {
-        let lanes = text.strip_prefix("mx_")?.split('.');
-        let lane = |lane: &str| {
-            let (stream, ordinal) = lane.split_once('-')?;
+        let subscriptions = text.strip_prefix("mx_")?.split('.');
+        let subscription = |subscription: &str| {
+            let (stream, ordinal) = subscription.split_once('-')?;
             let legal = stream.bytes().all(|byte| byte.is_ascii_alphanumeric());
             let ordinal = Ordinal::parse(ordinal).filter(|_| legal)?;
             Some((stream.to_owned(), ordinal))
         };
-        lanes.map(lane).collect::<Option<_>>().map(Self)
+        subscriptions
+            .map(subscription)
+            .collect::<Option<_>>()
+            .map(Self)
     }
 
     /// The place of the last event that the client has of `stream`.
-    pub fn of(&self, stream: StreamId) -> Option<Ordinal> {
-        let short = short(stream);
-        let mut lanes = self.0.iter();
-        lanes.find(|(lane, _)| *lane == short).map(|lane| lane.1)
+    pub fn position_of(&self, stream: StreamId) -> Option<Ordinal> {
+        let id_prefix = id_prefix(stream);
+        let mut subscriptions = self.0.iter();
+        subscriptions
+            .find(|(subscription, _)| *subscription == id_prefix)
+            .map(|subscription| subscription.1)
     }
 }
 
 impl Multiplex {
-    pub fn new(lanes: Vec<Lane>, heartbeat: Heartbeat) -> Self {
+    pub fn new(subscriptions: Vec<Subscription>, heartbeat: Heartbeat) -> Self {
         Self {
-            lanes,
+            subscriptions,
             heartbeat,
-            begun: false,
+            wrote_retry: false,
         }
     }
 
     /// Everything that is there now, within a batch.
     fn read(&mut self, context: &mut Context<'_>) -> BytesMut {
         let mut out = BytesMut::new();
-        for index in 0..self.lanes.len() {
-            while out.len() < BATCH {
-                let lane = &mut self.lanes[index];
-                match &mut lane.source {
-                    Source::Over => break,
-                    Source::Refused(error) => {
-                        let error = native::error_data(error);
-                        lane.source = Source::Over;
+        for index in 0..self.subscriptions.len() {
+            while out.len() < BATCH_BYTES {
+                let subscription = &mut self.subscriptions[index];
+                match &mut subscription.source {
+                    SubscriptionSource::Finished => break,
+                    SubscriptionSource::Failed(error) => {
+                        let error = log_codec::error_data(error);
+                        subscription.source = SubscriptionSource::Finished;
                         self.write(index, "error", &error, &mut out);
                     }
-                    Source::Reader(reader) => match reader.poll_bytes(context) {
+                    SubscriptionSource::Reader(reader) => match reader.poll_bytes(context) {
                         Poll::Pending => break,
-                        Poll::Ready(None) => lane.source = Source::Over,
-                        Poll::Ready(Some(Err(cut))) => lane.source = Source::Refused(cut.why),
+                        Poll::Ready(None) => subscription.source = SubscriptionSource::Finished,
+                        Poll::Ready(Some(Err(disconnected))) => {
+                            subscription.source = SubscriptionSource::Failed(disconnected.error)
+                        }
                         Poll::Ready(Some(Ok(bytes))) => {
-                            for told in native::told(&bytes) {
-                                self.lanes[index].seen = Some(told.ordinal);
-                                self.write(index, told.name, told.data, &mut out);
+                            for event in log_codec::parse_events(&bytes) {
+                                self.subscriptions[index].seen = Some(event.ordinal);
+                                self.write(index, event.name, event.data, &mut out);
                             }
                         }
                     },
@@ -107,33 +114,34 @@ impl Multiplex {
 
     /// One event. `data` is a JSON object with at least one field.
     fn write(&mut self, index: usize, name: &str, data: &str, out: &mut BytesMut) {
-        if !std::mem::replace(&mut self.begun, true) {
-            native::retry(out);
+        if !std::mem::replace(&mut self.wrote_retry, true) {
+            log_codec::write_retry(out);
         }
         out.put_slice(b"id: mx_");
         let seen = self
-            .lanes
+            .subscriptions
             .iter()
-            .filter_map(|lane| Some((lane.stream, lane.seen?)));
+            .filter_map(|subscription| Some((subscription.stream, subscription.seen?)));
         for (place, (stream, ordinal)) in seen.enumerate() {
             let dot = if place == 0 { "" } else { "." };
-            out.put_slice(format!("{dot}{}-{ordinal}", short(stream)).as_bytes());
+            out.put_slice(format!("{dot}{}-{ordinal}", id_prefix(stream)).as_bytes());
         }
         out.put_slice(format!("\nevent: {name}\ndata: ").as_bytes());
         // A start names its stream itself.
         if data.starts_with("{\"stream\":") {
             out.put_slice(data.as_bytes());
         } else {
-            let stream = self.lanes[index].stream;
+            let stream = self.subscriptions[index].stream;
             out.put_slice(format!("{{\"stream\":\"{stream}\",").as_bytes());
             out.put_slice(&data.as_bytes()[1..]);
         }
         out.put_slice(b"\n\n");
     }
 
-    fn over(&self) -> bool {
-        let mut lanes = self.lanes.iter();
-        lanes.all(|lane| matches!(lane.source, Source::Over))
+    fn is_finished(&self) -> bool {
+        let mut subscriptions = self.subscriptions.iter();
+        subscriptions
+            .all(|subscription| matches!(subscription.source, SubscriptionSource::Finished))
     }
 }
 
@@ -148,9 +156,9 @@ impl Body for Multiplex {
         let this = &mut *self;
         let read = this.read(context);
         let bytes = if !read.is_empty() {
-            this.heartbeat.wrote();
+            this.heartbeat.reset();
             read.freeze()
-        } else if this.over() {
+        } else if this.is_finished() {
             return Poll::Ready(None);
         } else {
             ready!(this.heartbeat.poll(context))
@@ -160,7 +168,7 @@ impl Body for Multiplex {
 }
 
 /// Enough of a stream's id to tell the streams of one connection apart.
-fn short(stream: StreamId) -> String {
+fn id_prefix(stream: StreamId) -> String {
     stream.hint()["st_".len()..].to_owned()
 }
 
@@ -173,8 +181,8 @@ mod tests {
         let positions = Positions::parse("mx_aaaaaaaa-07.bbbbbbbb-0").unwrap();
         let (epoch, number) = (1, 7);
         let seventh = Ordinal { epoch, number };
-        assert_eq!(positions.of(StreamId::fixed(0)), Some(seventh));
-        assert_eq!(positions.of(StreamId::fixed(u128::MAX)), None);
+        assert_eq!(positions.position_of(StreamId::fixed(0)), Some(seventh));
+        assert_eq!(positions.position_of(StreamId::fixed(u128::MAX)), None);
         for text in [
             "", "mx_", "mx_a", "mx_a-", "mx_a-1.", "mx_a-+1", "st_a.1", "mx_a b-1",
         ] {

@@ -11,10 +11,10 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::active_answer::{Live, Source};
-use super::client_sink::Outlet;
+use super::active_answer::{ActiveAnswer, UpstreamAnswer};
+use super::client_sink::ClientSink;
 use super::deadlines::{Deadlines, too_long};
-use super::timers::Stop;
+use super::timers::CancelWaiter;
 use crate::limit::MemoryReservation;
 use crate::metrics::Metrics;
 use crate::model::{Error, ErrorCode, Request};
@@ -23,19 +23,19 @@ use crate::upstream::{Answer, Recycler, Trace};
 
 /// Everything that governs one stream beside its request.
 #[derive(Clone)]
-pub struct Conditions {
+pub struct StreamSettings {
     pub route: Arc<Route>,
     pub metrics: Arc<Metrics>,
     pub heartbeat: Duration,
     /// The dialect's sign of life.
-    pub beat: &'static [u8],
+    pub heartbeat_bytes: &'static [u8],
     /// Ends the stream with `draining`.
     pub cut: CancellationToken,
     pub recycler: Recycler,
     /// Whether another target goes on with an answer that breaks off.
-    pub continues: bool,
-    /// Returned to the budget with the last clone of the conditions: once the request is not
-    /// needed any more.
+    pub may_continue: bool,
+    /// Returned to the budget with the last clone of the settings: once the request is not needed any
+    /// more.
     pub memory: Arc<MemoryReservation>,
 }
 
@@ -49,35 +49,35 @@ pub(super) struct Pump {
     /// Somebody who may do so has cancelled the answer.
     cancelled: bool,
     /// What it takes to ask again, where another target may go on.
-    again: Option<Box<Again>>,
+    continuation: Option<Box<Continuation>>,
     /// Whether the client has its 200: then every failure is told in the stream.
-    answered: bool,
+    response_started: bool,
     /// Whether polling it again brings nothing before its waker was called.
-    waits: bool,
+    is_waiting: bool,
 }
 
 #[derive(Clone)]
-struct Again {
+struct Continuation {
     request: Request,
     trace: Trace,
-    conditions: Conditions,
+    settings: StreamSettings,
 }
 
 enum State {
     /// No target has answered yet.
-    Opening(Opening),
-    Live(Box<Live>),
+    Opening(PendingOpen),
+    Active(Box<ActiveAnswer>),
     /// Everything is written and settled, or nothing ever will be; with the failure, if it was one.
     Ended(Option<Error>),
 }
 
-struct Opening {
-    asking: Pin<Box<dyn Future<Output = (Outlet, Opened)> + Send>>,
+struct PendingOpen {
+    future: Pin<Box<dyn Future<Output = (ClientSink, OpenOutcome)> + Send>>,
     /// Ends it at its next poll.
-    stop: Arc<AtomicBool>,
+    cancel_opening: Arc<AtomicBool>,
 }
 
-enum Opened {
+enum OpenOutcome {
     Answer(Box<Answer>),
     Failed(Error),
     Cancelled,
@@ -88,76 +88,76 @@ impl Pump {
     pub(super) fn new(
         request: Request,
         trace: Trace,
-        mut outlet: Outlet,
-        conditions: Conditions,
+        mut sink: ClientSink,
+        settings: StreamSettings,
     ) -> Self {
-        let again = conditions.continues.then(|| {
-            outlet.keep_text();
-            Box::new(Again {
+        let continuation = settings.may_continue.then(|| {
+            sink.keep_text();
+            Box::new(Continuation {
                 request: request.clone(),
                 trace: trace.clone(),
-                conditions: conditions.clone(),
+                settings: settings.clone(),
             })
         });
-        let deadlines = Deadlines::new(conditions.route.timeouts);
-        let stop = Arc::<AtomicBool>::default();
-        let (cut, recycler) = (conditions.cut.clone(), conditions.recycler.clone());
-        let (end, stopped) = (deadlines.end, Arc::clone(&stop));
-        let asking = opened(request, trace, outlet, conditions, end, stopped);
+        let deadlines = Deadlines::new(settings.route.timeouts);
+        let cancel_opening = Arc::<AtomicBool>::default();
+        let (cut, recycler) = (settings.cut.clone(), settings.recycler.clone());
+        let (end, cancelled_flag) = (deadlines.end, Arc::clone(&cancel_opening));
+        let future = open_route(request, trace, sink, settings, end, cancelled_flag);
         Self {
-            state: State::Opening(Opening {
-                asking: Box::pin(asking),
-                stop,
+            state: State::Opening(PendingOpen {
+                future: Box::pin(future),
+                cancel_opening,
             }),
             deadlines,
             cut,
             recycler,
             cancelled: false,
-            again,
-            answered: false,
-            waits: false,
+            continuation,
+            response_started: false,
+            is_waiting: false,
         }
     }
 
     /// Goes on with an answer that broke off elsewhere, for the reason `why`. The outlet knows what
     /// was said, and that its start was.
-    pub(super) fn taking_over(
+    pub(super) fn for_takeover(
         request: Request,
-        outlet: Outlet,
-        conditions: Conditions,
+        sink: ClientSink,
+        settings: StreamSettings,
         why: Error,
     ) -> Self {
-        let (cut, recycler) = (conditions.cut.clone(), conditions.recycler.clone());
-        let mut live = Live::new(outlet, None);
-        live.broken = Some(Box::new(why));
+        let (cut, recycler) = (settings.cut.clone(), settings.recycler.clone());
+        let mut active = ActiveAnswer::new(sink, None);
+        active.break_error = Some(Box::new(why));
         Self {
-            state: State::Live(Box::new(live)),
-            deadlines: Deadlines::new(conditions.route.timeouts),
+            state: State::Active(Box::new(active)),
+            deadlines: Deadlines::new(settings.route.timeouts),
             cut,
             recycler,
             cancelled: false,
-            again: Some(Box::new(Again {
+            continuation: Some(Box::new(Continuation {
                 request,
                 trace: Trace::default(),
-                conditions,
+                settings,
             })),
-            answered: true,
-            waits: false,
+            response_started: true,
+            is_waiting: false,
         }
     }
 
     /// The next bytes: whole events, everything that the upstream has ready. `None` once the
     /// terminal event was given, or where the stream was refused before it began.
     pub(super) fn poll_bytes(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        self.waits = false;
+        self.is_waiting = false;
         let polled = self.poll_state(context);
-        self.waits |= polled.is_pending();
+        self.is_waiting |= polled.is_pending();
         polled
     }
 
     /// Whether polling it again brings nothing before its waker was called.
-    pub(super) fn waits(&self) -> bool {
-        self.waits
+    pub(super) fn is_waiting(&self) -> bool {
+        self.is_waiting
     }
 
     fn poll_state(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -165,34 +165,34 @@ impl Pump {
             match &mut self.state {
                 State::Ended(_) => return Poll::Ready(None),
                 State::Opening(opening) => {
-                    let (outlet, opened) = ready!(opening.asking.as_mut().poll(context));
+                    let (sink, outcome) = ready!(opening.future.as_mut().poll(context));
                     // Waiting for the first content was no idling.
                     self.deadlines.last_read = Instant::now();
-                    self.state = self.opened(outlet, opened);
+                    self.state = self.handle_opened(sink, outcome);
                 }
-                State::Live(live) => {
+                State::Active(active) => {
                     let now = Instant::now();
-                    let continues = self.again.is_some();
-                    live.check(context, self.cancelled, &self.deadlines, now);
-                    let read = live.read(context, &self.recycler, continues);
-                    if read.anything {
+                    let may_continue = self.continuation.is_some();
+                    active.check(context, self.cancelled, &self.deadlines, now);
+                    let read = active.read(context, &self.recycler, may_continue);
+                    if read.read_any {
                         self.deadlines.last_read = now;
                     }
-                    let ready = live.outlet.take_ready();
-                    if ready.is_none() && live.broken.is_some() {
-                        self.go_on();
+                    let ready = active.sink.take_ready();
+                    if ready.is_none() && active.break_error.is_some() {
+                        self.continue_answer();
                         continue;
                     }
-                    if live.source.is_none() && live.broken.is_none() {
-                        self.state = State::Ended(live.outlet.failure().cloned());
+                    if active.upstream.is_none() && active.break_error.is_none() {
+                        self.state = State::Ended(active.sink.failure().cloned());
                     }
                     if ready.is_some() {
-                        self.waits = read.drained && self.deadlines.are_awaited(now);
+                        self.is_waiting = read.drained && self.deadlines.are_awaited(now);
                         return Poll::Ready(ready);
                     }
-                    if let State::Live(live) = &mut self.state {
+                    if let State::Active(active) = &mut self.state {
                         let error = ready!(self.deadlines.poll(context));
-                        live.break_off(error, self.again.is_some());
+                        active.break_off(error, self.continuation.is_some());
                     }
                 }
             }
@@ -200,15 +200,15 @@ impl Pump {
     }
 
     /// From here on a failure is an event, for the client has its 200.
-    pub(super) fn answered(&mut self) {
-        self.answered = true;
+    pub(super) fn mark_response_started(&mut self) {
+        self.response_started = true;
     }
 
     /// The next poll closes the upstream's connection and completes the answer as cancelled.
     pub(super) fn cancel(&mut self) {
         self.cancelled = true;
         if let State::Opening(opening) = &self.state {
-            opening.stop.store(true, Ordering::Relaxed);
+            opening.cancel_opening.store(true, Ordering::Relaxed);
         }
     }
 
@@ -220,25 +220,25 @@ impl Pump {
 
     /// Ends the stream here, unsaid, so that another replica can go on with it: closes the upstream's
     /// connection and settles what there is to settle.
-    pub(super) fn give_up(&mut self, why: &Error) {
-        if let State::Live(live) = &mut self.state {
-            live.outlet.give_up(why);
+    pub(super) fn stop_for_takeover(&mut self, why: &Error) {
+        if let State::Active(active) = &mut self.state {
+            active.sink.record_failure(why);
         }
         self.state = State::Ended(None);
     }
 
     /// Ends the stream because of a fault of its own.
-    pub(super) fn break_down(&mut self) {
+    pub(super) fn fail_after_panic(&mut self) {
         let error = Error::new(ErrorCode::Internal, "the gateway failed at this answer");
         match &mut self.state {
-            State::Live(live) => live.fail(&error),
+            State::Active(active) => active.fail(&error),
             // What it would be told with went down with it.
             State::Opening(_) => self.state = State::Ended(Some(error)),
             State::Ended(_) => {}
         }
     }
 
-    pub(super) fn ended(&self) -> bool {
+    pub(super) fn is_ended(&self) -> bool {
         matches!(self.state, State::Ended(_))
     }
 
@@ -246,27 +246,28 @@ impl Pump {
     pub(super) fn failure(&self) -> Option<&Error> {
         match &self.state {
             State::Ended(failure) => failure.as_ref(),
-            State::Opening(_) | State::Live(_) => None,
+            State::Opening(_) | State::Active(_) => None,
         }
     }
 
     /// Asks others to go on with an answer that broke off; where nobody can, it ends in its error.
-    fn go_on(&mut self) {
-        let State::Live(mut live) = std::mem::replace(&mut self.state, State::Ended(None)) else {
+    fn continue_answer(&mut self) {
+        let State::Active(mut active) = std::mem::replace(&mut self.state, State::Ended(None))
+        else {
             return;
         };
-        let asked = live.broken.take().zip(self.again.as_deref());
-        let asked = asked.and_then(|(error, again)| {
-            let route = again.conditions.route.going_on(live.outlet.upstream());
-            let asked = route.zip(live.outlet.go_on());
-            if asked.is_none() {
-                live.outlet.fail(&error);
+        let target = active.break_error.take().zip(self.continuation.as_deref());
+        let target = target.and_then(|(error, continuation)| {
+            let route = continuation.settings.route.going_on(active.sink.upstream());
+            let target = route.zip(active.sink.begin_continuation());
+            if target.is_none() {
+                active.sink.fail(&error);
             }
-            let (route, text) = asked?;
-            Some((error, again.clone(), route, text))
+            let (route, text) = target?;
+            Some((error, continuation.clone(), route, text))
         });
-        let Some((error, mut again, route, text)) = asked else {
-            self.state = State::Live(live);
+        let Some((error, mut continuation, route, text)) = target else {
+            self.state = State::Active(active);
             return;
         };
         tracing::warn!(
@@ -274,62 +275,62 @@ impl Pump {
             message = error.message(),
             "another target is asked to go on"
         );
-        again.conditions.route = Arc::new(route);
-        let request = again.request.continue_after(&text);
-        let stop = Arc::new(AtomicBool::new(self.cancelled));
-        let (end, stopped) = (self.deadlines.end, Arc::clone(&stop));
-        let asking = async move {
-            let going_on = opened(
+        continuation.settings.route = Arc::new(route);
+        let request = continuation.request.continue_after(&text);
+        let cancel_opening = Arc::new(AtomicBool::new(self.cancelled));
+        let (end, cancelled_flag) = (self.deadlines.end, Arc::clone(&cancel_opening));
+        let future = async move {
+            let opening = open_route(
                 request,
-                again.trace,
-                live.outlet,
-                again.conditions,
+                continuation.trace,
+                active.sink,
+                continuation.settings,
                 end,
-                stopped,
+                cancelled_flag,
             );
-            match going_on.await {
+            match opening.await {
                 // Why nobody goes on is told to the operator; the client is told what broke.
-                (outlet, Opened::Failed(_)) => (outlet, Opened::Failed(*error)),
-                gone_on => gone_on,
+                (sink, OpenOutcome::Failed(_)) => (sink, OpenOutcome::Failed(*error)),
+                other => other,
             }
         };
-        self.state = State::Opening(Opening {
-            asking: Box::pin(asking),
-            stop,
+        self.state = State::Opening(PendingOpen {
+            future: Box::pin(future),
+            cancel_opening,
         });
     }
 
-    fn opened(&self, mut outlet: Outlet, opened: Opened) -> State {
-        let source = match opened {
-            Opened::Answer(answer) => Some(Source {
+    fn handle_opened(&self, mut sink: ClientSink, outcome: OpenOutcome) -> State {
+        let upstream = match outcome {
+            OpenOutcome::Answer(answer) => Some(UpstreamAnswer {
                 answer: *answer,
-                cut: Stop::new(self.cut.clone()),
+                cut: CancelWaiter::new(self.cut.clone()),
             }),
-            Opened::Failed(error) if !self.answered && !outlet.committed() => {
-                outlet.refuse(&error);
+            OpenOutcome::Failed(error) if !self.response_started && !sink.is_started() => {
+                sink.refuse(&error);
                 return State::Ended(Some(error));
             }
-            Opened::Failed(error) => {
-                outlet.fail(&error);
+            OpenOutcome::Failed(error) => {
+                sink.fail(&error);
                 None
             }
-            Opened::Cancelled => {
-                outlet.cancel();
+            OpenOutcome::Cancelled => {
+                sink.cancel();
                 None
             }
         };
-        State::Live(Box::new(Live::new(outlet, source)))
+        State::Active(Box::new(ActiveAnswer::new(sink, upstream)))
     }
 }
 
-async fn opened(
+async fn open_route(
     request: Request,
     trace: Trace,
-    mut outlet: Outlet,
-    conditions: Conditions,
+    mut sink: ClientSink,
+    settings: StreamSettings,
     end: Option<Instant>,
-    stop: Arc<AtomicBool>,
-) -> (Outlet, Opened) {
+    cancel_opening: Arc<AtomicBool>,
+) -> (ClientSink, OpenOutcome) {
     let ended = async {
         match end {
             Some(end) => tokio::time::sleep_until(end).await,
@@ -337,19 +338,19 @@ async fn opened(
         }
     };
     // Whoever cancels polls afterwards.
-    let cancelled = std::future::poll_fn(|_| match stop.load(Ordering::Relaxed) {
+    let cancelled = std::future::poll_fn(|_| match cancel_opening.load(Ordering::Relaxed) {
         true => Poll::Ready(()),
         false => Poll::Pending,
     });
-    let route = &conditions.route;
-    let opened = tokio::select! {
+    let route = &settings.route;
+    let outcome = tokio::select! {
         biased;
-        () = cancelled => Opened::Cancelled,
-        () = conditions.cut.cancelled() => Opened::Failed(Error::draining()),
-        () = ended => Opened::Failed(too_long()),
-        answer = route.open(&request, &trace, &mut outlet, &conditions.metrics) => {
-            answer.map_or_else(Opened::Failed, |answer| Opened::Answer(Box::new(answer)))
+        () = cancelled => OpenOutcome::Cancelled,
+        () = settings.cut.cancelled() => OpenOutcome::Failed(Error::draining()),
+        () = ended => OpenOutcome::Failed(too_long()),
+        answer = route.open(&request, &trace, &mut sink, &settings.metrics) => {
+            answer.map_or_else(OpenOutcome::Failed, |answer| OpenOutcome::Answer(Box::new(answer)))
         }
     };
-    (outlet, opened)
+    (sink, outcome)
 }

@@ -12,7 +12,7 @@ use crate::model::{ErrorCode, FinishReason, RequestId, StreamId, Usage};
 
 /// What a stream is about, for its log line and metrics.
 #[derive(Debug)]
-pub struct Subject {
+pub struct StreamLabels {
     pub stream: StreamId,
     pub request: RequestId,
     pub dialect: &'static str,
@@ -23,8 +23,8 @@ pub struct Subject {
 }
 
 /// Holds what a stream must give back, and gives it back when dropped.
-pub struct Receipt {
-    subject: Subject,
+pub struct StreamRecord {
+    labels: StreamLabels,
     metrics: Arc<Metrics>,
     arrived: Instant,
     first_content: Option<Instant>,
@@ -32,14 +32,14 @@ pub struct Receipt {
     usage: Option<Usage>,
     outcome: Outcome,
     /// How many bytes of content came.
-    produced: u64,
+    content_bytes: u64,
     /// Released last, when everything else is settled.
-    held: Held,
+    guards: StreamGuards,
 }
 
 /// What a stream holds while it is open.
 #[derive(Debug)]
-pub struct Held {
+pub struct StreamGuards {
     pub permit: Permit,
     /// Says that a stream is open.
     pub open: TaskTrackerToken,
@@ -53,24 +53,24 @@ enum Outcome {
     Failed(ErrorCode),
 }
 
-impl Receipt {
-    pub fn new(subject: Subject, held: Held, metrics: Arc<Metrics>) -> Self {
+impl StreamRecord {
+    pub fn new(labels: StreamLabels, guards: StreamGuards, metrics: Arc<Metrics>) -> Self {
         metrics.record_stream_opened();
         Self {
-            subject,
+            labels,
             metrics,
             arrived: Instant::now(),
             first_content: None,
             upstream: None,
             usage: None,
             outcome: Outcome::Abandoned,
-            produced: 0,
-            held,
+            content_bytes: 0,
+            guards,
         }
     }
 
     pub(super) fn stream(&self) -> StreamId {
-        self.subject.stream
+        self.labels.stream
     }
 
     /// The name of the upstream that answers.
@@ -78,30 +78,30 @@ impl Receipt {
         self.upstream.as_deref()
     }
 
-    pub(super) fn answering(&mut self, upstream: &str) {
+    pub(super) fn set_upstream(&mut self, upstream: &str) {
         self.first_content.get_or_insert_with(Instant::now);
         self.upstream = Some(upstream.to_owned());
     }
 
     /// The counts so far.
-    pub(super) fn used(&mut self, usage: Option<Usage>) {
+    pub(super) fn set_usage(&mut self, usage: Option<Usage>) {
         self.usage = usage;
     }
 
     /// So many more bytes of content came.
-    pub(super) fn produced(&mut self, bytes: usize) {
-        self.produced += bytes as u64;
+    pub(super) fn add_content_bytes(&mut self, bytes: usize) {
+        self.content_bytes += bytes as u64;
     }
 
-    pub(super) fn completed(&mut self, finish: FinishReason) {
+    pub(super) fn set_completed(&mut self, finish: FinishReason) {
         self.outcome = Outcome::Complete(finish);
     }
 
-    pub(super) fn failed(&mut self, code: ErrorCode) {
+    pub(super) fn set_failed(&mut self, code: ErrorCode) {
         self.outcome = Outcome::Failed(code);
     }
 
-    pub(super) fn repaired(&self, lines: u64) {
+    pub(super) fn record_repaired_lines(&self, lines: u64) {
         self.metrics.record_repaired_lines(lines);
     }
 
@@ -116,7 +116,7 @@ impl Receipt {
     }
 }
 
-impl Drop for Receipt {
+impl Drop for StreamRecord {
     fn drop(&mut self) {
         let outcome = match self.outcome {
             Outcome::Abandoned | Outcome::Complete(FinishReason::Cancelled) => "cancelled",
@@ -130,23 +130,23 @@ impl Drop for Receipt {
         // A failure before the first content costs nothing; a client that left then had asked.
         let failed = matches!(self.outcome, Outcome::Failed(_));
         if self.first_content.is_some() || self.usage.is_some() || !failed {
-            self.held.permit.settle(self.usage, self.produced);
+            self.guards.permit.settle(self.usage, self.content_bytes);
         }
         let duration = self.elapsed();
         self.metrics.record_stream_end(&StreamEnd {
-            dialect: self.subject.dialect,
-            model: &self.subject.model,
+            dialect: self.labels.dialect,
+            model: &self.labels.model,
             outcome,
             first_token: self.first_token(),
             duration,
             usage: self.usage,
         });
         tracing::info!(
-            request = self.subject.request.as_str(),
-            stream = self.subject.stream.hint(),
-            dialect = self.subject.dialect,
-            key = self.subject.key,
-            model = self.subject.model,
+            request = self.labels.request.as_str(),
+            stream = self.labels.stream.hint(),
+            dialect = self.labels.dialect,
+            key = self.labels.key,
+            model = self.labels.model,
             upstream = self.upstream,
             outcome,
             finish,

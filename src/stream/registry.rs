@@ -12,32 +12,32 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::replicas::Orphan;
-use super::stream::{Keeping, Stream};
+use super::stream::{Retention, Stream};
 use crate::metrics::Metrics;
 use crate::model::{Error, Ordinal, StreamId};
 
 /// How long a stream is remembered that cannot be read any more.
-const REMEMBERED: Duration = Duration::from_secs(10 * 60);
+const MEMORY_TIME: Duration = Duration::from_secs(10 * 60);
 /// How many of them are remembered at most, some 100 bytes each; beyond, the oldest are forgotten.
-const MOST: usize = 500_000;
+const MAX_REMEMBERED: usize = 500_000;
 /// How much memory ended streams may hold together, in bytes; beyond, the oldest are dropped before
 /// their time.
-const HELD: usize = 512 << 20;
+const MAX_HELD_BYTES: usize = 512 << 20;
 /// What an ended stream holds beside its log, in bytes.
-const OVERHEAD: usize = 8 << 10;
+const STREAM_OVERHEAD: usize = 8 << 10;
 /// How many entries one call tidies: more than it adds, and never so many that it is long.
-const TIDIED: usize = 8;
+const CLEANUP_BATCH: usize = 8;
 /// How often a process that nobody calls is tidied.
-const PERIOD: Duration = Duration::from_secs(1);
+const CLEANUP_PERIOD: Duration = Duration::from_secs(1);
 
 /// How many streams of replicas that are gone may wait to be gone on with here.
-const ORPHANS: usize = 256;
+const MAX_ORPHANS: usize = 256;
 
 /// The streams of this process.
 pub struct Registry {
-    known: Mutex<Known>,
+    table: Mutex<Table>,
     tasks: TaskTracker,
-    seated: AtomicU64,
+    readers: AtomicU64,
     orphans: (
         mpsc::Sender<Orphan>,
         tokio::sync::Mutex<mpsc::Receiver<Orphan>>,
@@ -46,14 +46,14 @@ pub struct Registry {
 
 /// The place of one reader that came to a stream of somebody's making. While it is held, the
 /// gateway does not end.
-pub struct Seat {
+pub struct ReaderPermit {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     _open: TaskTrackerToken,
 }
 
 /// What is known of a stream.
-pub enum Found {
+pub enum Lookup {
     /// It runs, or has ended and can be read.
     Stream(Arc<Stream>),
     /// It ended, with an event at this place, and cannot be read any more.
@@ -63,24 +63,24 @@ pub enum Found {
 }
 
 #[derive(Default)]
-struct Known {
-    streams: HashMap<StreamId, Entry>,
+struct Table {
+    streams: HashMap<StreamId, RegistryEntry>,
     /// Ended streams that can be read, oldest first.
     readable: VecDeque<(Instant, StreamId)>,
     /// Streams that cannot be read any more, oldest first, with the time they are forgotten.
-    past: VecDeque<(Instant, StreamId)>,
+    unreadable: VecDeque<(Instant, StreamId)>,
     /// What the readable ones hold together, in bytes.
-    held: usize,
+    held_bytes: usize,
 }
 
-enum Entry {
+enum RegistryEntry {
     /// Runs for its viewer only.
-    Passing(Weak<Stream>),
+    Unretained(Weak<Stream>),
     Running(Arc<Stream>),
     Readable {
         stream: Arc<Stream>,
         until: Instant,
-        held: usize,
+        held_bytes: usize,
         last: Option<Ordinal>,
     },
     Ended {
@@ -91,11 +91,11 @@ enum Entry {
 
 impl Default for Registry {
     fn default() -> Self {
-        let (sender, receiver) = mpsc::channel(ORPHANS);
+        let (sender, receiver) = mpsc::channel(MAX_ORPHANS);
         Self {
-            known: Mutex::default(),
+            table: Mutex::default(),
             tasks: TaskTracker::new(),
-            seated: AtomicU64::new(0),
+            readers: AtomicU64::new(0),
             orphans: (sender, receiver.into()),
         }
     }
@@ -103,38 +103,38 @@ impl Default for Registry {
 
 impl Registry {
     /// A place for one more reader, where fewer than `limit` have one.
-    pub fn seat(
+    pub fn admit_reader(
         self: &Arc<Self>,
         limit: u64,
         metrics: &Arc<Metrics>,
         open: TaskTrackerToken,
-    ) -> Option<Seat> {
-        let room = |seated| (seated < limit).then_some(seated + 1);
+    ) -> Option<ReaderPermit> {
+        let room = |readers| (readers < limit).then_some(readers + 1);
         let order = Ordering::Relaxed;
-        self.seated.fetch_update(order, order, room).ok()?;
+        self.readers.fetch_update(order, order, room).ok()?;
         metrics.record_reader_opened();
-        Some(Seat {
+        Some(ReaderPermit {
             registry: Arc::clone(self),
             metrics: Arc::clone(metrics),
             _open: open,
         })
     }
 
-    pub fn find(&self, stream: StreamId) -> Option<Found> {
-        let mut known = self.lock();
-        known.tidy();
-        Some(match known.streams.get(&stream)? {
-            Entry::Passing(passing) => match passing.upgrade() {
-                Some(stream) => Found::Stream(stream),
-                None => Found::Abandoned,
+    pub fn find(&self, stream: StreamId) -> Option<Lookup> {
+        let mut table = self.lock();
+        table.remove_expired();
+        Some(match table.streams.get(&stream)? {
+            RegistryEntry::Unretained(weak) => match weak.upgrade() {
+                Some(stream) => Lookup::Stream(stream),
+                None => Lookup::Abandoned,
             },
-            Entry::Running(stream) => Found::Stream(Arc::clone(stream)),
-            Entry::Readable { until, last, .. } if *until <= Instant::now() => {
-                Found::Ended { last: *last }
+            RegistryEntry::Running(stream) => Lookup::Stream(Arc::clone(stream)),
+            RegistryEntry::Readable { until, last, .. } if *until <= Instant::now() => {
+                Lookup::Ended { last: *last }
             }
-            Entry::Readable { stream, .. } => Found::Stream(Arc::clone(stream)),
-            Entry::Ended { last } => Found::Ended { last: *last },
-            Entry::Abandoned => Found::Abandoned,
+            RegistryEntry::Readable { stream, .. } => Lookup::Stream(Arc::clone(stream)),
+            RegistryEntry::Ended { last } => Lookup::Ended { last: *last },
+            RegistryEntry::Abandoned => Lookup::Abandoned,
         })
     }
 
@@ -144,65 +144,65 @@ impl Registry {
     }
 
     /// Lets go of what is past its time, until it is dropped.
-    pub async fn keep_tidy(&self) {
-        let mut every = tokio::time::interval(PERIOD);
+    pub async fn run_cleanup(&self) {
+        let mut every = tokio::time::interval(CLEANUP_PERIOD);
         loop {
             every.tick().await;
-            while self.lock().tidy() {
+            while self.lock().remove_expired() {
                 tokio::task::yield_now().await;
             }
         }
     }
 
-    pub(super) fn began(&self, stream: &Arc<Stream>, keeping: &Keeping) {
-        let entry = match keeping.window.is_zero() {
-            true => Entry::Passing(Arc::downgrade(stream)),
-            false => Entry::Running(Arc::clone(stream)),
+    pub(super) fn register(&self, stream: &Arc<Stream>, retention: &Retention) {
+        let entry = match retention.window.is_zero() {
+            true => RegistryEntry::Unretained(Arc::downgrade(stream)),
+            false => RegistryEntry::Running(Arc::clone(stream)),
         };
-        let mut known = self.lock();
-        known.tidy();
-        known.streams.insert(keeping.stream, entry);
+        let mut table = self.lock();
+        table.remove_expired();
+        table.streams.insert(retention.stream, entry);
     }
 
     /// The stream has written its terminal event, which is at `last`; none is that of a
     /// stream that was refused before it began, of which nobody knows.
-    pub(super) fn ended(&self, stream: &Stream, keeping: &Keeping, last: Option<Ordinal>) {
-        let held = stream.held() + OVERHEAD;
-        let mut known = self.lock();
-        let until = Instant::now() + keeping.window;
-        match known.streams.remove(&keeping.stream) {
+    pub(super) fn mark_ended(&self, stream: &Stream, retention: &Retention, last: Option<Ordinal>) {
+        let held_bytes = stream.held_bytes() + STREAM_OVERHEAD;
+        let mut table = self.lock();
+        let until = Instant::now() + retention.window;
+        match table.streams.remove(&retention.stream) {
             _ if last.is_none() => {}
-            Some(Entry::Running(stream)) => {
-                known.held += held;
-                known.readable.push_back((until, keeping.stream));
-                let entry = Entry::Readable {
+            Some(RegistryEntry::Running(stream)) => {
+                table.held_bytes += held_bytes;
+                table.readable.push_back((until, retention.stream));
+                let entry = RegistryEntry::Readable {
                     stream,
                     until,
-                    held,
+                    held_bytes,
                     last,
                 };
-                known.streams.insert(keeping.stream, entry);
+                table.streams.insert(retention.stream, entry);
             }
-            _ => known.pass(keeping.stream, Entry::Ended { last }),
+            _ => table.mark_unreadable(retention.stream, RegistryEntry::Ended { last }),
         }
-        known.tidy();
+        table.remove_expired();
     }
 
     /// Another replica makes the stream from here on, and knows all of it.
-    pub(super) fn forget(&self, stream: StreamId) {
-        let mut known = self.lock();
-        if let Some(Entry::Readable { held, .. }) = known.streams.remove(&stream) {
-            known.held -= held;
+    pub(super) fn remove(&self, stream: StreamId) {
+        let mut table = self.lock();
+        if let Some(RegistryEntry::Readable { held_bytes, .. }) = table.streams.remove(&stream) {
+            table.held_bytes -= held_bytes;
         }
     }
 
     /// Gives up every stream that another replica may take over, for the reason `why`.
     pub fn hand_over(&self, why: &Error) {
         let running: Vec<_> = {
-            let known = self.lock();
-            let entries = known.streams.values();
+            let table = self.lock();
+            let entries = table.streams.values();
             let running = entries.filter_map(|entry| match entry {
-                Entry::Running(stream) => Some(Arc::clone(stream)),
+                RegistryEntry::Running(stream) => Some(Arc::clone(stream)),
                 _ => None,
             });
             running
@@ -218,59 +218,65 @@ impl Registry {
     ///
     /// # Errors
     /// The stream, where too many are.
-    pub(super) fn orphaned(&self, orphan: Orphan) -> Result<(), Box<Orphan>> {
+    pub(super) fn queue_orphan(&self, orphan: Orphan) -> Result<(), Box<Orphan>> {
         let sent = self.orphans.0.try_send(orphan);
         sent.map_err(|error| Box::new(error.into_inner()))
     }
 
     /// The next stream that is to be gone on with here. For one task alone.
-    pub async fn orphan(&self) -> Option<Orphan> {
+    pub async fn next_orphan(&self) -> Option<Orphan> {
         self.orphans.1.lock().await.recv().await
     }
 
     /// Nobody came back to the stream in time.
-    pub(super) fn abandoned(&self, stream: StreamId) {
-        self.lock().pass(stream, Entry::Abandoned);
+    pub(super) fn mark_abandoned(&self, stream: StreamId) {
+        self.lock()
+            .mark_unreadable(stream, RegistryEntry::Abandoned);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, Table> {
         // Whole after every statement but for counts, so a panic elsewhere does no harm.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Seat {
+impl Drop for ReaderPermit {
     fn drop(&mut self) {
-        self.registry.seated.fetch_sub(1, Ordering::Relaxed);
+        self.registry.readers.fetch_sub(1, Ordering::Relaxed);
         self.metrics.record_reader_closed();
     }
 }
 
-impl Known {
+impl Table {
     /// Remembers how a stream ended that cannot be read any more.
-    fn pass(&mut self, stream: StreamId, entry: Entry) {
+    fn mark_unreadable(&mut self, stream: StreamId, entry: RegistryEntry) {
         self.streams.insert(stream, entry);
-        self.past.push_back((Instant::now() + REMEMBERED, stream));
+        self.unreadable
+            .push_back((Instant::now() + MEMORY_TIME, stream));
     }
 
     /// Lets go of some of what is past its time; says whether there may be more.
-    fn tidy(&mut self) -> bool {
+    fn remove_expired(&mut self) -> bool {
         let now = Instant::now();
-        for _ in 0..TIDIED {
-            let full = self.held > HELD;
+        for _ in 0..CLEANUP_BATCH {
+            let full = self.held_bytes > MAX_HELD_BYTES;
             let drops = self
                 .readable
                 .pop_front_if(|(until, _)| full || *until <= now);
-            let full = self.past.len() > MOST;
-            let forgets = self.past.pop_front_if(|(until, _)| full || *until <= now);
+            let full = self.unreadable.len() > MAX_REMEMBERED;
+            let forgets = self
+                .unreadable
+                .pop_front_if(|(until, _)| full || *until <= now);
             if let Some((_, stream)) = forgets {
                 self.streams.remove(&stream);
             }
             if let Some((_, stream)) = drops
-                && let Some(&Entry::Readable { held, last, .. }) = self.streams.get(&stream)
+                && let Some(&RegistryEntry::Readable {
+                    held_bytes, last, ..
+                }) = self.streams.get(&stream)
             {
-                self.held -= held;
-                self.pass(stream, Entry::Ended { last });
+                self.held_bytes -= held_bytes;
+                self.mark_unreadable(stream, RegistryEntry::Ended { last });
             } else if forgets.is_none() {
                 return false;
             }

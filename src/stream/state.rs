@@ -7,11 +7,11 @@ use std::task::{Wake, Waker};
 
 use bytes::Bytes;
 
-use super::log::{Dropped, Log, Place};
+use super::log::{Dropped, EventPosition, Log};
 use crate::model::{Error, Ordinal};
 
 /// What viewers and whoever drives have in common.
-pub(super) struct Shared {
+pub(super) struct StreamState {
     state: Mutex<State>,
     /// Whether driving the stream may bring something.
     due: AtomicBool,
@@ -22,30 +22,30 @@ pub(super) struct State {
     pub(super) log: Log,
     pub(super) ended: bool,
     /// Why readers here are told nothing more, although the stream has not ended or not like this.
-    pub(super) cut_off: Option<Error>,
+    pub(super) disconnected: Option<Error>,
     /// Whether its id was told to somebody beside the stream.
-    pub(super) announced: bool,
-    pub(super) waiting: VecDeque<(ViewerId, Waker)>,
+    pub(super) id_disclosed: bool,
+    pub(super) waiters: VecDeque<(ViewerId, Waker)>,
     pub(super) viewers: usize,
     /// How many viewers there have been.
-    pub(super) visits: u64,
+    pub(super) total_viewers: u64,
     /// Up to where the stream is where other replicas can read it.
-    pub(super) stored: u64,
+    pub(super) stored_until: u64,
     /// Whether it is known that there is more to be stored.
-    pub(super) queued: bool,
+    pub(super) queued_for_storage: bool,
     /// Up to where viewers may read, where what follows must be stored first.
-    pub(super) held_at: Option<u64>,
+    pub(super) visible_limit: Option<u64>,
     /// Whether other replicas know of the stream.
-    pub(super) known: bool,
+    pub(super) registered: bool,
     /// Whether another maker has taken the stream over, so that nothing of it is stored from here.
     pub(super) superseded: bool,
     /// The number of the first event of each epoch behind the first.
-    pub(super) forks: Vec<u64>,
+    pub(super) epoch_starts: Vec<u64>,
 }
 
 /// Where a reader begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Start {
+pub(super) enum StartPosition {
     At(u64),
     /// The same, for a client that has seen more than is known here, or what was lost with a maker.
     Ahead(u64),
@@ -54,7 +54,7 @@ pub(super) enum Start {
     /// What it lacks is not kept any more.
     Gone,
     /// It names an event that the stream has not sent.
-    Unsaid,
+    NotSent,
 }
 
 /// What other replicas cannot read yet.
@@ -75,58 +75,64 @@ pub(super) struct Unstored {
 pub(super) struct ViewerId(pub(super) u64);
 
 /// Who is no viewer but drives: the task of a stream that nobody views.
-pub(super) const NOBODY: ViewerId = ViewerId(0);
+pub(super) const BACKGROUND: ViewerId = ViewerId(0);
 
 impl State {
     /// Where a reader begins that has `seen` so much.
-    pub(super) fn start(&self, seen: Option<Ordinal>, followed: bool) -> Start {
+    pub(super) fn start_position(&self, seen: Option<Ordinal>, remote: bool) -> StartPosition {
         let Some(seen) = seen else {
             return match self.log.find(None) {
-                Place::At(position) | Place::Ahead(position) => Start::At(position),
-                Place::Gone => Start::Gone,
+                EventPosition::At(position) | EventPosition::Ahead(position) => {
+                    StartPosition::At(position)
+                }
+                EventPosition::Gone => StartPosition::Gone,
             };
         };
-        if let Some(&fork) = self.forks.get(usize::from(seen.epoch))
-            && fork <= seen.number
+        if let Some(&start) = self.epoch_starts.get(usize::from(seen.epoch))
+            && start <= seen.number
         {
             // Its maker was gone before the others had what this client has.
-            return match self.log.find(fork.checked_sub(1)) {
-                Place::At(position) | Place::Ahead(position) => Start::Ahead(position),
-                Place::Gone => Start::Gone,
+            return match self.log.find(start.checked_sub(1)) {
+                EventPosition::At(position) | EventPosition::Ahead(position) => {
+                    StartPosition::Ahead(position)
+                }
+                EventPosition::Gone => StartPosition::Gone,
             };
         }
         if seen.epoch > self.epoch() {
-            return Start::Unsaid;
+            return StartPosition::NotSent;
         }
-        let last = self.log.last().map(|last| last.number);
+        let last = self.log.last_ordinal().map(|last| last.number);
         match self.log.find(Some(seen.number)) {
-            Place::Gone => Start::Gone,
-            Place::At(_) if self.ended && last == Some(seen.number) => Start::Complete,
-            Place::At(position) => Start::At(position),
+            EventPosition::Gone => StartPosition::Gone,
+            EventPosition::At(_) if self.ended && last == Some(seen.number) => {
+                StartPosition::Complete
+            }
+            EventPosition::At(position) => StartPosition::At(position),
             // Said here, it comes a little later.
-            Place::Ahead(end) if followed && !self.ended => Start::Ahead(end),
+            EventPosition::Ahead(end) if remote && !self.ended => StartPosition::Ahead(end),
             // The last maker's only word was the end, and was told behind what the client had.
-            Place::Ahead(_) if self.ended && self.epoch() > 0 => Start::Complete,
-            Place::Ahead(_) => Start::Unsaid,
+            EventPosition::Ahead(_) if self.ended && self.epoch() > 0 => StartPosition::Complete,
+            EventPosition::Ahead(_) => StartPosition::NotSent,
         }
     }
 
     /// How often the stream was taken over.
     pub(super) fn epoch(&self) -> u8 {
-        u8::try_from(self.forks.len()).unwrap_or(u8::MAX)
+        u8::try_from(self.epoch_starts.len()).unwrap_or(u8::MAX)
     }
 
     /// Somebody else makes the stream from here on.
-    pub(super) fn fork(&mut self, epoch: u8) {
-        let next = self.log.last().map_or(0, |last| last.next().number);
+    pub(super) fn start_epoch(&mut self, epoch: u8) {
+        let next = self.log.last_ordinal().map_or(0, |last| last.next().number);
         while self.epoch() < epoch {
-            self.forks.push(next);
+            self.epoch_starts.push(next);
         }
     }
 
     /// Up to where viewers may read.
     pub(super) fn visible(&self) -> u64 {
-        self.held_at.unwrap_or(self.log.end())
+        self.visible_limit.unwrap_or(self.log.end())
     }
 
     /// Whether viewers may read all of a stream that has ended.
@@ -153,17 +159,20 @@ impl State {
     /// What is to be stored, of at most about `room` bytes; `None` where that is nothing.
     pub(super) fn unstored(&mut self, room: usize) -> Option<Unstored> {
         let Self {
-            log, stored, ended, ..
+            log,
+            stored_until,
+            ended,
+            ..
         } = self;
         if self.superseded {
             return None;
         }
-        let begin = (*stored).max(log.start());
+        let begin = (*stored_until).max(log.start());
         let mut unstored = Unstored {
             position: begin,
             writes: Vec::new(),
-            gap: begin > *stored,
-            oldest: log.first().unwrap_or_default(),
+            gap: begin > *stored_until,
+            oldest: log.first_ordinal().unwrap_or_default(),
             ended: *ended,
         };
         let (mut position, mut taken) = (begin, 0);
@@ -175,50 +184,50 @@ impl State {
             unstored.writes.push(bytes);
         }
         unstored.ended &= position == log.end();
-        self.queued = false;
+        self.queued_for_storage = false;
         (!unstored.writes.is_empty()).then_some(unstored)
     }
 
     /// Other replicas can read it up to `position`. Says whether there is more to be stored.
-    pub(super) fn stored(&mut self, position: u64) -> bool {
-        self.stored = self.stored.max(position);
-        let more = self.stored < self.log.end();
-        if let Some(held_at) = self.held_at {
-            self.held_at = more.then(|| held_at.max(self.stored));
+    pub(super) fn mark_stored(&mut self, position: u64) -> bool {
+        self.stored_until = self.stored_until.max(position);
+        let more = self.stored_until < self.log.end();
+        if let Some(visible_limit) = self.visible_limit {
+            self.visible_limit = more.then(|| visible_limit.max(self.stored_until));
         }
         more
     }
 
-    pub(super) fn wait(&mut self, viewer: ViewerId, waker: &Waker) {
+    pub(super) fn add_waiter(&mut self, viewer: ViewerId, waker: &Waker) {
         match self
-            .waiting
+            .waiters
             .iter_mut()
-            .find(|(waiting, _)| *waiting == viewer)
+            .find(|(waiters, _)| *waiters == viewer)
         {
-            Some((_, waiting)) => waiting.clone_from(waker),
-            None => self.waiting.push_back((viewer, waker.clone())),
+            Some((_, waiters)) => waiters.clone_from(waker),
+            None => self.waiters.push_back((viewer, waker.clone())),
         }
     }
 }
 
-impl Shared {
+impl StreamState {
     /// `buffer` is how many bytes are kept for those who come later; `None` keeps nothing.
     pub(super) fn new(buffer: Option<usize>) -> Self {
         Self {
             state: Mutex::new(State {
                 log: Log::new(buffer),
                 ended: false,
-                cut_off: None,
-                announced: false,
-                waiting: VecDeque::new(),
+                disconnected: None,
+                id_disclosed: false,
+                waiters: VecDeque::new(),
                 viewers: 0,
-                visits: 0,
-                stored: 0,
-                queued: false,
-                held_at: None,
-                known: false,
+                total_viewers: 0,
+                stored_until: 0,
+                queued_for_storage: false,
+                visible_limit: None,
+                registered: false,
                 superseded: false,
-                forks: Vec::new(),
+                epoch_starts: Vec::new(),
             }),
             due: AtomicBool::new(true),
         }
@@ -230,11 +239,11 @@ impl Shared {
     }
 
     /// Wakes those who wait.
-    pub(super) fn tell(&self) {
+    pub(super) fn wake_all(&self) {
         let mut state = self.lock();
         // Whoever waits again meanwhile stands behind all of them, and is not woken in their place.
-        let mut left = state.waiting.len();
-        while let Some((_, waker)) = state.waiting.pop_front() {
+        let mut left = state.waiters.len();
+        while let Some((_, waker)) = state.waiters.pop_front() {
             drop(state);
             waker.wake();
             left -= 1;
@@ -262,14 +271,14 @@ impl Shared {
 }
 
 /// What the pump waits for wakes through this.
-impl Wake for Shared {
+impl Wake for StreamState {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.set_due();
-        self.tell();
+        self.wake_all();
     }
 }
 
@@ -278,63 +287,63 @@ mod tests {
     use super::*;
 
     /// Waits again as soon as it is woken, as a task on another thread may.
-    struct Hasty {
-        shared: Arc<Shared>,
+    struct EagerWaiter {
+        stream_state: Arc<StreamState>,
         viewer: ViewerId,
         woken: Mutex<usize>,
     }
 
-    impl Hasty {
-        fn wait(self: &Arc<Self>) {
+    impl EagerWaiter {
+        fn add(self: &Arc<Self>) {
             let waker = Waker::from(Arc::clone(self));
-            self.shared.lock().wait(self.viewer, &waker);
+            self.stream_state.lock().add_waiter(self.viewer, &waker);
         }
     }
 
-    impl Wake for Hasty {
+    impl Wake for EagerWaiter {
         fn wake(self: Arc<Self>) {
             *self.woken.lock().unwrap() += 1;
-            self.wait();
+            self.add();
         }
     }
 
     #[test]
     fn who_waits_again_at_once_takes_nobody_s_turn() {
-        let shared = Arc::new(Shared::new(None));
-        let waiting: Vec<_> = (1..=3)
+        let stream_state = Arc::new(StreamState::new(None));
+        let waiters: Vec<_> = (1..=3)
             .map(|number| {
-                let hasty = Arc::new(Hasty {
-                    shared: Arc::clone(&shared),
+                let waiter = Arc::new(EagerWaiter {
+                    stream_state: Arc::clone(&stream_state),
                     viewer: ViewerId(number),
                     woken: Mutex::default(),
                 });
-                hasty.wait();
-                hasty
+                waiter.add();
+                waiter
             })
             .collect();
-        shared.tell();
-        for hasty in &waiting {
-            assert_eq!(*hasty.woken.lock().unwrap(), 1);
+        stream_state.wake_all();
+        for waiter in &waiters {
+            assert_eq!(*waiter.woken.lock().unwrap(), 1);
         }
-        shared.lock().waiting.clear();
+        stream_state.lock().waiters.clear();
     }
 
     #[test]
     fn what_may_be_stored_is_sent_again_with_what_came_since() {
-        let shared = Shared::new(Some(1 << 20));
-        let mut state = shared.lock();
-        let mut said = |text: &'static str| state.log.push(Bytes::from_static(text.as_bytes()));
-        said("one");
-        said("two");
+        let stream_state = StreamState::new(Some(1 << 20));
+        let mut state = stream_state.lock();
+        let mut push = |text: &'static str| state.log.push(Bytes::from_static(text.as_bytes()));
+        push("one");
+        push("two");
         let first = state.unstored(100).unwrap();
         assert_eq!(first.writes, ["onetwo"]);
         state.log.push(Bytes::from_static(b"three"));
         // Nobody knows whether the first piece is stored.
         let again = state.unstored(100).unwrap();
         assert_eq!(again.writes, ["onetwothree"]);
-        assert!(state.stored(6));
+        assert!(state.mark_stored(6));
         assert_eq!(state.unstored(100).unwrap().writes, ["three"]);
-        assert!(!state.stored(11));
+        assert!(!state.mark_stored(11));
         assert!(state.unstored(100).is_none());
     }
 }

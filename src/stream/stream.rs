@@ -10,13 +10,13 @@ use super::log::Dropped;
 use super::pump::Pump;
 use super::registry::Registry;
 use super::replicas::Replicas;
-use super::state::{NOBODY, Shared, Start, State, ViewerId};
-use crate::dialect::native::last_told;
+use super::state::{BACKGROUND, StartPosition, State, StreamState, ViewerId};
+use crate::dialect::native::log_codec::last_event;
 use crate::model::{Error, Ordinal, StreamId};
 
 /// What it takes to come back to a stream.
 #[derive(Clone)]
-pub struct Keeping {
+pub struct Retention {
     pub stream: StreamId,
     /// The name of the key that made it.
     pub owner: String,
@@ -39,10 +39,10 @@ pub struct Keeping {
 pub struct Stream {
     /// None where another replica makes the stream, and it is only followed here; that may change.
     pub(super) pump: OnceLock<Mutex<Pump>>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) state: Arc<StreamState>,
     /// Wakes everybody who waits for more, to drive it.
     pub(super) waker: Waker,
-    pub(super) keeping: OnceLock<Keeping>,
+    pub(super) retention: OnceLock<Retention>,
     id: Option<StreamId>,
     /// The name of the key that made it.
     owner: String,
@@ -50,39 +50,39 @@ pub struct Stream {
 
 /// What a viewer finds.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(super) enum ReadOutcome {
     Bytes(Bytes),
     /// Nothing follows.
     End,
     Dropped,
     /// Nothing follows here, although the stream has not ended.
-    CutOff(Error),
+    Disconnected(Error),
 }
 
 impl Stream {
-    pub(super) fn new(pump: Pump, keeping: Option<Keeping>) -> Self {
-        let buffer = keeping
+    pub(super) fn new(pump: Pump, retention: Option<Retention>) -> Self {
+        let buffer = retention
             .as_ref()
-            .filter(|keeping| !keeping.window.is_zero())
-            .map(|keeping| keeping.buffer);
-        let known = keeping.as_ref();
-        let owner = known.map_or_else(String::new, |keeping| keeping.owner.clone());
-        let id = known.map(|keeping| keeping.stream);
+            .filter(|retention| !retention.window.is_zero())
+            .map(|retention| retention.buffer);
+        let retained = retention.as_ref();
+        let owner = retained.map_or_else(String::new, |retention| retention.owner.clone());
+        let id = retained.map(|retention| retention.stream);
         Self {
             pump: OnceLock::from(Mutex::new(pump)),
-            keeping: keeping.map_or_else(OnceLock::new, OnceLock::from),
-            ..Self::followed_as(id, owner, buffer)
+            retention: retention.map_or_else(OnceLock::new, OnceLock::from),
+            ..Self::without_pump(id, owner, buffer)
         }
     }
 
     /// A stream that nobody makes here; its bytes come from elsewhere.
-    pub(super) fn followed_as(id: Option<StreamId>, owner: String, buffer: Option<usize>) -> Self {
-        let shared = Arc::new(Shared::new(buffer));
+    pub(super) fn without_pump(id: Option<StreamId>, owner: String, buffer: Option<usize>) -> Self {
+        let state = Arc::new(StreamState::new(buffer));
         Self {
             pump: OnceLock::new(),
-            waker: Waker::from(Arc::clone(&shared)),
-            shared,
-            keeping: OnceLock::new(),
+            waker: Waker::from(Arc::clone(&state)),
+            state,
+            retention: OnceLock::new(),
             id,
             owner,
         }
@@ -93,59 +93,59 @@ impl Stream {
         self.id
     }
 
-    pub(super) fn keeping(&self) -> Option<&Keeping> {
-        self.keeping.get()
+    pub(super) fn retention(&self) -> Option<&Retention> {
+        self.retention.get()
     }
 
     /// How long it goes on without a viewer; `None` where it does not.
     pub(super) fn window(&self) -> Option<Duration> {
-        let keeping = self.keeping()?;
-        (!keeping.window.is_zero()).then_some(keeping.window)
+        let retention = self.retention()?;
+        (!retention.window.is_zero()).then_some(retention.window)
     }
 
     /// Whether the key of this name may cancel it.
-    pub fn belongs_to(&self, owner: &str) -> bool {
+    pub fn is_owned_by(&self, owner: &str) -> bool {
         self.owner == owner
     }
 
     /// Whether others than its first client can read it.
-    pub fn can_be_read(&self) -> bool {
-        self.is_followed() || self.window().is_some()
+    pub fn is_readable(&self) -> bool {
+        self.is_remote() || self.window().is_some()
     }
 
     /// Whether another replica makes it.
-    pub fn is_followed(&self) -> bool {
+    pub fn is_remote(&self) -> bool {
         self.pump.get().is_none()
     }
 
     /// Whether the terminal event was written.
-    pub fn ended(&self) -> bool {
-        self.shared.lock().ended
+    pub fn is_ended(&self) -> bool {
+        self.state.lock().ended
     }
 
     /// All its bytes so far; `None` where some are not kept.
-    pub fn whole(&self) -> Option<Vec<Bytes>> {
-        self.shared.lock().log.whole()
+    pub fn all_writes(&self) -> Option<Vec<Bytes>> {
+        self.state.lock().log.all_writes()
     }
 
     /// The last bytes.
-    pub fn newest(&self) -> Option<Bytes> {
-        self.shared.lock().log.newest()
+    pub fn last_write(&self) -> Option<Bytes> {
+        self.state.lock().log.last_write()
     }
 
     /// How much memory its log holds, in bytes.
-    pub(super) fn held(&self) -> usize {
-        self.shared.lock().log.held()
+    pub(super) fn held_bytes(&self) -> usize {
+        self.state.lock().log.held_bytes()
     }
 
     /// How often it was taken over, as far as is known here.
     pub fn epoch(&self) -> u8 {
-        self.shared.lock().epoch()
+        self.state.lock().epoch()
     }
 
     /// Where a reader begins that has `seen` so much.
-    pub(super) fn start(&self, seen: Option<Ordinal>) -> Start {
-        self.shared.lock().start(seen, self.is_followed())
+    pub(super) fn start_position(&self, seen: Option<Ordinal>) -> StartPosition {
+        self.state.lock().start_position(seen, self.is_remote())
     }
 
     /// Why it ended without its finish.
@@ -154,30 +154,30 @@ impl Stream {
     }
 
     /// Why it ended before it said anything.
-    pub(super) fn refusal(&self) -> Option<Error> {
-        let silent = {
-            let state = self.shared.lock();
+    pub(super) fn failure_before_start(&self) -> Option<Error> {
+        let before_start = {
+            let state = self.state.lock();
             state.ended && state.log.end() == 0
         };
-        silent.then(|| self.failure()).flatten()
+        before_start.then(|| self.failure()).flatten()
     }
 
     /// From here on a failure is an event, for the client has its 200.
-    pub(super) fn answered(&self) {
+    pub(super) fn mark_response_started(&self) {
         if let Some(mut pump) = self.pump() {
-            pump.answered();
+            pump.mark_response_started();
         }
     }
 
     /// Its id is told to somebody before it says anything: then it can be come back to at once.
-    pub(super) fn announce(&self) {
-        self.shared.lock().announced = true;
+    pub(super) fn disclose_id(&self) {
+        self.state.lock().id_disclosed = true;
     }
 
     /// Whether anybody can know its id.
-    pub(super) fn is_known(&self) -> bool {
-        let state = self.shared.lock();
-        state.announced || state.log.last().is_some()
+    pub(super) fn is_id_disclosed(&self) -> bool {
+        let state = self.state.lock();
+        state.id_disclosed || state.log.last_ordinal().is_some()
     }
 
     /// Ends the stream as cancelled, closes the upstream's connection, and tells its viewers.
@@ -185,66 +185,68 @@ impl Stream {
     pub fn cancel(&self) {
         if let Some(mut pump) = self.pump() {
             pump.cancel();
-            self.poll(&mut pump, NOBODY);
+            self.poll(&mut pump, BACKGROUND);
         }
     }
 
     /// Waits until the terminal event was written.
     pub(super) fn poll_ended(&self, context: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.shared.lock();
+        let mut state = self.state.lock();
         if state.ended {
             return Poll::Ready(());
         }
-        state.waiting.push_back((NOBODY, context.waker().clone()));
+        state
+            .waiters
+            .push_back((BACKGROUND, context.waker().clone()));
         Poll::Pending
     }
 
     /// Whether somebody reads it here.
     pub(super) fn is_viewed(&self) -> bool {
-        self.shared.lock().viewers > 0
+        self.state.lock().viewers > 0
     }
 
-    pub(super) fn enter(&self) -> ViewerId {
-        let mut state = self.shared.lock();
+    pub(super) fn add_viewer(&self) -> ViewerId {
+        let mut state = self.state.lock();
         state.viewers += 1;
-        state.visits += 1;
-        ViewerId(state.visits)
+        state.total_viewers += 1;
+        ViewerId(state.total_viewers)
     }
 
     /// How many viewers there have been.
-    pub(super) fn visits(&self) -> u64 {
-        self.shared.lock().visits
+    pub(super) fn total_viewers(&self) -> u64 {
+        self.state.lock().total_viewers
     }
 
     /// A viewer leaves. Says whether it was the last one of a stream that has not ended.
-    pub(super) fn leave(&self, viewer: ViewerId) -> bool {
-        let mut state = self.shared.lock();
+    pub(super) fn remove_viewer(&self, viewer: ViewerId) -> bool {
+        let mut state = self.state.lock();
         state.viewers -= 1;
-        state.waiting.retain(|(waiting, _)| *waiting != viewer);
-        let alone = state.viewers == 0 && !state.ended;
+        state.waiters.retain(|(waiting, _)| *waiting != viewer);
+        let unviewed = state.viewers == 0 && !state.ended;
         drop(state);
         // It may have been the one that drives.
         self.waker.wake_by_ref();
-        alone
+        unviewed
     }
 
-    /// Ends a stream that nobody views, unless somebody came since there had been so many `visits`.
-    pub(super) fn abandon(&self, visits: u64) {
+    /// Ends a stream that nobody views, unless somebody came since there had been so many `total_viewers`.
+    pub(super) fn abandon(&self, total_viewers: u64) {
         let Some(mut pump) = self.pump() else {
             return;
         };
-        let mut state = self.shared.lock();
-        if state.viewers > 0 || state.visits != visits || state.ended {
+        let mut state = self.state.lock();
+        if state.viewers > 0 || state.total_viewers != total_viewers || state.ended {
             return;
         }
         state.ended = true;
         drop(state);
         pump.abandon();
         drop(pump);
-        if let Some(keeping) = self.keeping() {
-            keeping.registry.abandoned(keeping.stream);
-            if let Some(replicas) = keeping.shared() {
-                replicas.abandoned(keeping);
+        if let Some(retention) = self.retention() {
+            retention.registry.mark_abandoned(retention.stream);
+            if let Some(replicas) = retention.replicated_to() {
+                replicas.record_abandoned(retention);
             }
         }
     }
@@ -256,13 +258,13 @@ impl Stream {
         context: &mut Context<'_>,
         viewer: ViewerId,
         position: u64,
-    ) -> Poll<Found> {
+    ) -> Poll<ReadOutcome> {
         self.poll_until(context, viewer, |state| match state.read(position) {
-            Ok(Some(bytes)) => Some(Found::Bytes(bytes)),
-            Err(Dropped) => Some(Found::Dropped),
-            Ok(None) => match &state.cut_off {
-                Some(why) => Some(Found::CutOff(why.clone())),
-                None => state.is_over().then_some(Found::End),
+            Ok(Some(bytes)) => Some(ReadOutcome::Bytes(bytes)),
+            Err(Dropped) => Some(ReadOutcome::Dropped),
+            Ok(None) => match &state.disconnected {
+                Some(why) => Some(ReadOutcome::Disconnected(why.clone())),
+                None => state.is_over().then_some(ReadOutcome::End),
             },
         })
     }
@@ -275,15 +277,19 @@ impl Stream {
         position: u64,
     ) -> Poll<()> {
         self.poll_until(context, viewer, |state| {
-            let over = state.is_over() || state.cut_off.is_some();
+            let over = state.is_over() || state.disconnected.is_some();
             (over || state.visible() > position).then_some(())
         })
     }
 
-    /// Waits until it ends or somebody comes after so many `visits`, and drives it meanwhile.
-    pub(super) fn poll_alone(&self, context: &mut Context<'_>, visits: u64) -> Poll<()> {
-        self.poll_until(context, NOBODY, |state| {
-            (state.ended || state.visits != visits).then_some(())
+    /// Waits until it ends or somebody comes after so many `total_viewers`, and drives it meanwhile.
+    pub(super) fn poll_in_background(
+        &self,
+        context: &mut Context<'_>,
+        total_viewers: u64,
+    ) -> Poll<()> {
+        self.poll_until(context, BACKGROUND, |state| {
+            (state.ended || state.total_viewers != total_viewers).then_some(())
         })
     }
 
@@ -294,28 +300,28 @@ impl Stream {
         viewer: ViewerId,
         mut look: impl FnMut(&mut State) -> Option<T>,
     ) -> Poll<T> {
-        let mut waits = false;
+        let mut is_registered = false;
         loop {
             {
-                let mut state = self.shared.lock();
+                let mut state = self.state.lock();
                 if let Some(found) = look(&mut state) {
                     return Poll::Ready(found);
                 }
                 // Asked with the state locked: whoever says so from here on wakes who waits by then.
-                let due = self.shared.is_due() && !state.ended;
-                if waits || !due {
-                    state.wait(viewer, context.waker());
+                let due = self.state.is_due() && !state.ended;
+                if is_registered || !due {
+                    state.add_waiter(viewer, context.waker());
                 }
                 if !due {
                     return Poll::Pending;
                 }
             }
             if !self.drive(viewer) {
-                if waits {
+                if is_registered {
                     return Poll::Pending;
                 }
                 // Somebody else drives, and wakes who waits before they are done; or there is nothing.
-                waits = true;
+                is_registered = true;
             }
         }
     }
@@ -327,11 +333,11 @@ impl Stream {
             return false;
         };
         let mut pump = match pump.try_lock() {
-            Ok(pump) if self.shared.take_due() => pump,
+            Ok(pump) if self.state.take_due() => pump,
             Ok(_) | Err(TryLockError::WouldBlock) => return false,
             Err(TryLockError::Poisoned(poisoned)) => {
                 let mut pump = poisoned.into_inner();
-                pump.break_down();
+                pump.fail_after_panic();
                 pump
             }
         };
@@ -339,47 +345,51 @@ impl Stream {
     }
 
     fn poll(&self, pump: &mut Pump, driver: ViewerId) -> bool {
-        let before = pump.ended();
+        let before = pump.is_ended();
         let mut context = Context::from_waker(&self.waker);
         let Poll::Ready(bytes) = pump.poll_bytes(&mut context) else {
             return false;
         };
-        if !pump.waits() {
-            self.shared.set_due();
+        if !pump.is_waiting() {
+            self.state.set_due();
         }
-        let ended = pump.ended() && !before;
+        let ended = pump.is_ended() && !before;
         let last = match &bytes {
-            Some(bytes) if ended => last_told(bytes).map(|told| told.ordinal),
+            Some(bytes) if ended => last_event(bytes).map(|event| event.ordinal),
             _ => None,
         };
-        let replicas = self.keeping().and_then(Keeping::shared);
-        let mut state = self.shared.lock();
+        let replicas = self.retention().and_then(Retention::replicated_to);
+        let mut state = self.state.lock();
         let position = state.log.end();
         if let Some(bytes) = bytes {
             state.log.push(bytes);
         }
         state.ended |= ended;
-        let holds = replicas.is_some_and(|replicas| self.holds(&state, replicas));
-        state.held_at = holds.then(|| state.held_at.unwrap_or(position));
+        let held_back = replicas.is_some_and(|replicas| self.must_hold_back(&state, replicas));
+        state.visible_limit = held_back.then(|| state.visible_limit.unwrap_or(position));
         if ended {
             state.log.compact();
         }
-        let unqueued = !std::mem::replace(&mut state.queued, true);
-        let waited_for = !state.waiting.is_empty();
-        if waited_for {
-            state.waiting.retain(|(waiting, _)| *waiting != driver);
+        let newly_queued = !std::mem::replace(&mut state.queued_for_storage, true);
+        let has_waiters = !state.waiters.is_empty();
+        if has_waiters {
+            state.waiters.retain(|(waiting, _)| *waiting != driver);
         }
         drop(state);
-        if waited_for {
-            self.shared.tell();
+        if has_waiters {
+            self.state.wake_all();
         }
-        if let Some(keeping) = self.keeping() {
+        if let Some(retention) = self.retention() {
             if ended {
-                keeping.registry.ended(self, keeping, last);
+                retention.registry.mark_ended(self, retention, last);
             }
             match replicas {
-                Some(replicas) if ended && last.is_none() => replicas.refused(keeping.stream),
-                Some(replicas) if holds || unqueued => replicas.wrote(keeping.stream, holds),
+                Some(replicas) if ended && last.is_none() => {
+                    replicas.remove_unstarted(retention.stream)
+                }
+                Some(replicas) if held_back || newly_queued => {
+                    replicas.queue_write(retention.stream, held_back)
+                }
                 Some(_) | None => {}
             }
         }
@@ -393,9 +403,9 @@ impl Stream {
     }
 }
 
-impl Keeping {
+impl Retention {
     /// Where other replicas can read it, if they may.
-    pub(super) fn shared(&self) -> Option<&Replicas> {
+    pub(super) fn replicated_to(&self) -> Option<&Replicas> {
         self.replicas.as_deref().filter(|_| !self.window.is_zero())
     }
 }

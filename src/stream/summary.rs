@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::stream::Stream;
-use crate::dialect::native::{last_told, told};
+use crate::dialect::native::log_codec::{last_event, parse_events};
 
 /// What a stream has come to so far.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,17 +29,17 @@ struct Token<'a> {
 
 impl Summary {
     pub fn of(stream: &Stream) -> Self {
-        let ended = stream.ended();
-        let text = stream.whole().map(|writes| {
-            let told = writes.iter().flat_map(|write| told(write));
-            let tokens = told.filter(|told| told.name == "token");
+        let ended = stream.is_ended();
+        let text = stream.all_writes().map(|writes| {
+            let events = writes.iter().flat_map(|write| parse_events(write));
+            let tokens = events.filter(|event| event.name == "token");
             tokens
-                .filter_map(|told| serde_json::from_str(told.data).ok())
+                .filter_map(|event| serde_json::from_str(event.data).ok())
                 .map(|token: Token<'_>| token.text)
                 .collect()
         });
-        let newest = stream.newest();
-        let terminal = newest.as_deref().filter(|_| ended).and_then(last_told);
+        let newest = stream.last_write();
+        let terminal = newest.as_deref().filter(|_| ended).and_then(last_event);
         let data: Value = terminal
             .and_then(|terminal| serde_json::from_str(terminal.data).ok())
             .unwrap_or_default();

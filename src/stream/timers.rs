@@ -14,15 +14,15 @@ pub struct Alarm {
     timer: Pin<Box<Sleep>>,
     set_for: Instant,
     /// Who is woken by the timer.
-    waiting: Option<Waker>,
+    waker: Option<Waker>,
 }
 
 /// Waits for a token to be cancelled.
-pub struct Stop {
+pub struct CancelWaiter {
     token: CancellationToken,
     cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Who is woken by the token.
-    waiting: Option<Waker>,
+    waker: Option<Waker>,
 }
 
 impl Alarm {
@@ -31,26 +31,26 @@ impl Alarm {
         Self {
             timer: Box::pin(tokio::time::sleep_until(first)),
             set_for: first,
-            waiting: None,
+            waker: None,
         }
     }
 
     /// Waits until `due`, which may be another time than before.
     pub fn poll(&mut self, context: &mut Context<'_>, due: Instant) -> Poll<()> {
         loop {
-            let serves = self.set_for <= due && !self.timer.is_elapsed();
-            if serves && is_waiting(self.waiting.as_ref(), context) {
+            let timer_is_early_enough = self.set_for <= due && !self.timer.is_elapsed();
+            if timer_is_early_enough && will_wake(self.waker.as_ref(), context) {
                 return Poll::Pending;
             }
             if Instant::now() >= due {
                 return Poll::Ready(());
             }
-            if !serves {
+            if !timer_is_early_enough {
                 self.timer.as_mut().reset(due);
                 self.set_for = due;
             }
             if self.timer.as_mut().poll(context).is_pending() {
-                self.waiting = Some(context.waker().clone());
+                self.waker = Some(context.waker().clone());
                 return Poll::Pending;
             }
         }
@@ -58,31 +58,31 @@ impl Alarm {
 
     /// Whether its timer wakes who polled it last after `now`.
     pub fn is_set(&self, now: Instant) -> bool {
-        self.waiting.is_some() && now < self.set_for
+        self.waker.is_some() && now < self.set_for
     }
 }
 
-impl Stop {
+impl CancelWaiter {
     pub fn new(token: CancellationToken) -> Self {
         Self {
             cancelled: Box::pin(token.clone().cancelled_owned()),
             token,
-            waiting: None,
+            waker: None,
         }
     }
 
     pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if is_waiting(self.waiting.as_ref(), context) && !self.token.is_cancelled() {
+        if will_wake(self.waker.as_ref(), context) && !self.token.is_cancelled() {
             return Poll::Pending;
         }
         let cancelled = self.cancelled.as_mut().poll(context);
-        self.waiting = cancelled.is_pending().then(|| context.waker().clone());
+        self.waker = cancelled.is_pending().then(|| context.waker().clone());
         cancelled
     }
 }
 
-fn is_waiting(waiting: Option<&Waker>, context: &Context<'_>) -> bool {
-    waiting.is_some_and(|waiting| waiting.will_wake(context.waker()))
+fn will_wake(waker: Option<&Waker>, context: &Context<'_>) -> bool {
+    waker.is_some_and(|waker| waker.will_wake(context.waker()))
 }
 
 #[cfg(test)]
@@ -130,13 +130,13 @@ mod tests {
     async fn another_task_that_polls_is_the_one_that_is_woken() {
         let begin = Instant::now();
         let (mut alarm, token) = (Alarm::new(begin + SECOND), CancellationToken::new());
-        let mut stop = Stop::new(token.clone());
-        let mut nobody = Context::from_waker(Waker::noop());
-        assert!(alarm.poll(&mut nobody, begin + SECOND).is_pending());
-        assert!(stop.poll(&mut nobody).is_pending());
+        let mut waiter = CancelWaiter::new(token.clone());
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(alarm.poll(&mut context, begin + SECOND).is_pending());
+        assert!(waiter.poll(&mut context).is_pending());
         let waiting = tokio::spawn(async move {
             poll_fn(|context| alarm.poll(context, begin + SECOND)).await;
-            poll_fn(|context| stop.poll(context)).await;
+            poll_fn(|context| waiter.poll(context)).await;
         });
         tokio::time::sleep(2 * SECOND).await;
         token.cancel();
@@ -146,11 +146,11 @@ mod tests {
     #[tokio::test]
     async fn a_stop_is_told_of_however_often_it_was_asked_before() {
         let token = CancellationToken::new();
-        let mut stop = Stop::new(token.clone());
+        let mut waiter = CancelWaiter::new(token.clone());
         let mut polls = 0;
         poll_fn(|context| {
             polls += 1;
-            let polled = stop.poll(context);
+            let polled = waiter.poll(context);
             if polls == 3 {
                 token.cancel();
             } else {

@@ -11,14 +11,14 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
 use tokio::time::Instant;
 
-use super::background as alone;
-use super::client_sink::Outlet;
-use super::pump::{Conditions, Pump};
-use super::registry::Seat;
-use super::state::{Start, ViewerId};
-use super::stream::{Found, Keeping, Stream};
+use super::background;
+use super::client_sink::ClientSink;
+use super::pump::{Pump, StreamSettings};
+use super::registry::ReaderPermit;
+use super::state::{StartPosition, ViewerId};
+use super::stream::{ReadOutcome, Retention, Stream};
 use super::timers::Alarm;
-use crate::dialect::native;
+use crate::dialect::native::log_codec;
 use crate::model::{Error, ErrorCode, EventId, Ordinal, Request};
 use crate::upstream::Trace;
 
@@ -28,14 +28,14 @@ pub struct Reader {
     stream: Arc<Stream>,
     id: ViewerId,
     position: u64,
-    over: bool,
+    finished: bool,
     /// The place of the event before the first that it reads.
     seen: Option<Ordinal>,
     /// The place of the last event that the client has, where that is more than is known here.
-    ahead: Option<Ordinal>,
+    client_ahead: Option<Ordinal>,
     /// What it read last, where the stream is kept.
     last: Bytes,
-    _seat: Option<Seat>,
+    _permit: Option<ReaderPermit>,
 }
 
 /// A client's HTTP body: what a [`Reader`] reads, and signs of life.
@@ -46,23 +46,23 @@ pub struct Viewer {
 
 /// Why a reader is told nothing more, although its stream has not ended for everybody.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CutOff {
+pub struct Disconnected {
     /// The last event that it has. What it is told bears no id of its own: a client that came back
     /// with one could skip what it missed.
     pub seen: Option<EventId>,
     /// What the client is told.
-    pub why: Error,
+    pub error: Error,
 }
 
 /// Where a client that comes back goes on.
-pub enum Return {
+pub enum JoinOutcome {
     Reader(Reader),
     /// The client has everything.
-    Complete,
+    UpToDate,
     /// What it lacks is not kept any more.
     Gone,
     /// It names an event that the stream has not sent.
-    Ahead,
+    NotSent,
 }
 
 /// Asks the route for an answer and waits for its first content, but for no longer than a
@@ -73,51 +73,51 @@ pub enum Return {
 pub async fn open(
     request: Request,
     trace: Trace,
-    outlet: Outlet,
-    conditions: Conditions,
-    keeping: Option<Keeping>,
+    sink: ClientSink,
+    settings: StreamSettings,
+    retention: Option<Retention>,
 ) -> Result<Viewer, Error> {
-    let heartbeat = Heartbeat::new(conditions.heartbeat, conditions.beat);
-    let period = conditions.heartbeat;
-    let reader = Reader::new(begin(request, trace, outlet, conditions, keeping));
+    let heartbeat = Heartbeat::new(settings.heartbeat, settings.heartbeat_bytes);
+    let period = settings.heartbeat;
+    let reader = Reader::new(begin_stream(request, trace, sink, settings, retention));
     let stream = &reader.stream;
     let first = poll_fn(|context| stream.poll_ready(context, reader.id, 0));
     // What fails behind the first sign of life is told in the stream.
     if tokio::time::timeout(period, first).await.is_err() {
-        stream.answered();
+        stream.mark_response_started();
     }
-    match stream.refusal() {
+    match stream.failure_before_start() {
         Some(error) => Err(error),
         None => Ok(Viewer::new(reader, heartbeat)),
     }
 }
 
 /// Begins a stream that nobody views yet. It runs to its end unless a viewer comes and leaves.
-pub fn begin_alone(
+pub fn open_in_background(
     request: Request,
     trace: Trace,
-    outlet: Outlet,
-    conditions: Conditions,
-    keeping: Keeping,
+    sink: ClientSink,
+    settings: StreamSettings,
+    retention: Retention,
 ) {
-    let stream = begin(request, trace, outlet, conditions, Some(keeping));
-    stream.answered();
-    stream.announce();
-    alone::run(stream, None);
+    let stream = begin_stream(request, trace, sink, settings, Some(retention));
+    stream.mark_response_started();
+    stream.disclose_id();
+    background::spawn(stream, None);
 }
 
 /// Waits for the whole answer, for clients that do not want a stream. The outlet must be
-/// [bounded](Outlet::bound), since its encoder keeps all of it.
+/// [bounded](ClientSink::bound), since its encoder keeps all of it.
 ///
 /// # Errors
 /// Whatever ends the answer but its own finish; nothing of it is given then.
 pub async fn collect(
     request: Request,
     trace: Trace,
-    outlet: Outlet,
-    conditions: Conditions,
+    sink: ClientSink,
+    settings: StreamSettings,
 ) -> Result<Bytes, Error> {
-    let mut reader = Reader::new(begin(request, trace, outlet, conditions, None));
+    let mut reader = Reader::new(begin_stream(request, trace, sink, settings, None));
     let mut whole = BytesMut::new();
     while let Some(Ok(bytes)) = poll_fn(|context| reader.poll_bytes(context)).await {
         whole.extend_from_slice(&bytes);
@@ -128,19 +128,19 @@ pub async fn collect(
     }
 }
 
-fn begin(
+fn begin_stream(
     request: Request,
     trace: Trace,
-    outlet: Outlet,
-    conditions: Conditions,
-    keeping: Option<Keeping>,
+    sink: ClientSink,
+    settings: StreamSettings,
+    retention: Option<Retention>,
 ) -> Arc<Stream> {
-    let pump = Pump::new(request, trace, outlet, conditions);
-    let stream = Arc::new(Stream::new(pump, keeping));
-    if let Some(keeping) = stream.keeping() {
-        keeping.registry.began(&stream, keeping);
-        if let Some(replicas) = keeping.shared() {
-            replicas.began(keeping);
+    let pump = Pump::new(request, trace, sink, settings);
+    let stream = Arc::new(Stream::new(pump, retention));
+    if let Some(retention) = stream.retention() {
+        retention.registry.register(&stream, retention);
+        if let Some(replicas) = retention.replicated_to() {
+            replicas.register(retention);
         }
     }
     stream
@@ -148,56 +148,59 @@ fn begin(
 
 impl Reader {
     /// A reader of `stream` from behind the event at `seen`, or from the first event.
-    pub fn join(stream: &Arc<Stream>, seen: Option<Ordinal>, seat: Seat) -> Return {
+    pub fn join(stream: &Arc<Stream>, seen: Option<Ordinal>, permit: ReaderPermit) -> JoinOutcome {
         // Before the questions, so that the stream does not end in between for want of viewers.
         let mut reader = Self::new(Arc::clone(stream));
-        reader._seat = Some(seat);
+        reader._permit = Some(permit);
         reader.seen = seen;
-        let (position, ahead) = match stream.start(seen) {
-            Start::At(position) => (position, None),
-            Start::Ahead(position) => (position, seen),
-            Start::Complete => return Return::Complete,
-            Start::Gone => return Return::Gone,
-            Start::Unsaid => return Return::Ahead,
+        let (position, client_ahead) = match stream.start_position(seen) {
+            StartPosition::At(position) => (position, None),
+            StartPosition::Ahead(position) => (position, seen),
+            StartPosition::Complete => return JoinOutcome::UpToDate,
+            StartPosition::Gone => return JoinOutcome::Gone,
+            StartPosition::NotSent => return JoinOutcome::NotSent,
         };
         reader.position = position;
-        reader.ahead = ahead;
-        Return::Reader(reader)
+        reader.client_ahead = client_ahead;
+        JoinOutcome::Reader(reader)
     }
 
     /// The next bytes: whole events. `None` behind the last one.
-    pub fn poll_bytes(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, CutOff>>> {
-        if self.over {
+    pub fn poll_bytes(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Disconnected>>> {
+        if self.finished {
             return Poll::Ready(None);
         }
         loop {
             let found = ready!(self.stream.poll_read(context, self.id, self.position));
-            let why = match found {
-                Found::Bytes(bytes) => {
+            let error = match found {
+                ReadOutcome::Bytes(bytes) => {
                     self.position += bytes.len() as u64;
-                    match self.unseen(bytes) {
+                    match self.skip_seen(bytes) {
                         Ok(bytes) if bytes.is_empty() => continue,
                         Ok(bytes) => {
-                            if self.stream.can_be_read() {
+                            if self.stream.is_readable() {
                                 self.last = bytes.clone();
                             }
                             return Poll::Ready(Some(Ok(bytes)));
                         }
-                        Err(why) => why,
+                        Err(error) => error,
                     }
                 }
-                Found::End => {
-                    self.over = true;
+                ReadOutcome::End => {
+                    self.finished = true;
                     return Poll::Ready(None);
                 }
-                Found::Dropped => Error::new(
+                ReadOutcome::Dropped => Error::new(
                     ErrorCode::Gone,
                     "this reader fell behind what is kept of the stream",
                 ),
-                Found::CutOff(why) => why,
+                ReadOutcome::Disconnected(error) => error,
             };
-            self.over = true;
-            return Poll::Ready(Some(Err(self.cut_off(why))));
+            self.finished = true;
+            return Poll::Ready(Some(Err(self.disconnected(error))));
         }
     }
 
@@ -206,26 +209,26 @@ impl Reader {
     ///
     /// # Errors
     /// Where the stream went on otherwise than this client was told.
-    fn unseen(&mut self, bytes: Bytes) -> Result<Bytes, Error> {
-        let Some(ahead) = self.ahead else {
+    fn skip_seen(&mut self, bytes: Bytes) -> Result<Bytes, Error> {
+        let Some(client_ahead) = self.client_ahead else {
             return Ok(bytes);
         };
         let mut unseen = BytesMut::new();
-        for told in native::told(&bytes) {
-            let Ordinal { epoch, number } = told.ordinal;
-            if number > ahead.number {
-                self.ahead = None;
-                unseen.extend_from_slice(told.bytes);
-            } else if epoch <= ahead.epoch || told.name == "start" {
+        for event in log_codec::parse_events(&bytes) {
+            let Ordinal { epoch, number } = event.ordinal;
+            if number > client_ahead.number {
+                self.client_ahead = None;
+                unseen.extend_from_slice(event.bytes);
+            } else if epoch <= client_ahead.epoch || event.name == "start" {
                 // The client has it, or another replica's word for it.
-            } else if told.name == "error" {
-                let number = ahead.next().number;
+            } else if event.name == "error" {
+                let number = client_ahead.next().number;
                 let ordinal = Ordinal { epoch, number };
-                unseen.extend_from_slice(&native::renumbered(&told, ordinal));
+                unseen.extend_from_slice(&log_codec::with_ordinal(&event, ordinal));
             } else {
-                let why =
+                let error =
                     "what came last was lost with its replica, and the stream went on otherwise";
-                return Err(Error::interrupted(why));
+                return Err(Error::interrupted(error));
             }
         }
         Ok(unseen.freeze())
@@ -233,31 +236,31 @@ impl Reader {
 
     fn new(stream: Arc<Stream>) -> Self {
         Self {
-            id: stream.enter(),
+            id: stream.add_viewer(),
             stream,
             position: 0,
-            over: false,
+            finished: false,
             seen: None,
-            ahead: None,
+            client_ahead: None,
             last: Bytes::new(),
-            _seat: None,
+            _permit: None,
         }
     }
 
-    fn cut_off(&self, why: Error) -> CutOff {
-        let read = native::last_told(&self.last).map(|told| told.ordinal);
+    fn disconnected(&self, error: Error) -> Disconnected {
+        let read = log_codec::last_event(&self.last).map(|event| event.ordinal);
         let seen = self.stream.id().zip(read.or(self.seen));
-        CutOff {
+        Disconnected {
             seen: seen.map(|(stream, ordinal)| EventId { stream, ordinal }),
-            why,
+            error,
         }
     }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        if self.stream.leave(self.id) {
-            alone::left(&self.stream);
+        if self.stream.remove_viewer(self.id) {
+            background::last_viewer_left(&self.stream);
         }
     }
 }
@@ -279,8 +282,12 @@ impl Body for Viewer {
         let this = &mut *self;
         let bytes = match this.reader.poll_bytes(context) {
             Poll::Ready(read) => {
-                this.heartbeat.wrote();
-                read.map(|read| read.unwrap_or_else(|cut| native::error(cut.seen, &cut.why)))
+                this.heartbeat.reset();
+                read.map(|read| {
+                    read.unwrap_or_else(|disconnected| {
+                        log_codec::error_event(disconnected.seen, &disconnected.error)
+                    })
+                })
             }
             Poll::Pending => Some(ready!(this.heartbeat.poll(context))),
         };
@@ -292,22 +299,22 @@ impl Body for Viewer {
 pub struct Heartbeat {
     alarm: Alarm,
     period: Duration,
-    beat: &'static [u8],
+    bytes: &'static [u8],
     last_write: Instant,
 }
 
 impl Heartbeat {
-    pub fn new(period: Duration, beat: &'static [u8]) -> Self {
+    pub fn new(period: Duration, bytes: &'static [u8]) -> Self {
         let now = Instant::now();
         Self {
             alarm: Alarm::new(now + period),
             period,
-            beat,
+            bytes,
             last_write: now,
         }
     }
 
-    pub(super) fn wrote(&mut self) {
+    pub(super) fn reset(&mut self) {
         self.last_write = Instant::now();
     }
 
@@ -315,7 +322,7 @@ impl Heartbeat {
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Bytes> {
         let due = self.last_write + self.period;
         ready!(self.alarm.poll(context, due));
-        self.wrote();
-        Poll::Ready(Bytes::from_static(self.beat))
+        self.reset();
+        Poll::Ready(Bytes::from_static(self.bytes))
     }
 }

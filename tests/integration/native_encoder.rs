@@ -11,7 +11,7 @@ use sluicegate::model::{
     Citation, Error, ErrorCode, Event, FinishReason, ReasoningSigner, Request, StreamId,
     ToolCallDelta, Usage,
 };
-use sluicegate::stream::Transcript;
+use sluicegate::stream::AnswerEncoder;
 
 use crate::naive_sse;
 
@@ -46,13 +46,13 @@ proptest! {
             "created": "2026-11-22T21:00:00Z",
         }))];
         let opening = Opening { stream: StreamId::fixed(0), model, created: 1_795_381_200 };
-        let mut transcript = Transcript::new(StreamId::fixed(0), dialect::NATIVE.encoder(&Request::default(), opening));
+        let mut encoder = AnswerEncoder::new(StreamId::fixed(0), dialect::NATIVE.encoder(&Request::default(), opening));
         if let Some((upstream, model)) = &target {
-            transcript.start(upstream, model, &ReasoningSigner::new("wire", "vendor"));
+            encoder.start(upstream, model, &ReasoningSigner::new("wire", "vendor"));
         }
         let mut usage = None;
         for event in &events {
-            transcript.event(&event.borrowed());
+            encoder.event(&event.borrowed());
             expected.extend(event.expected());
             if let Owned::Usage(counts) = event {
                 usage.get_or_insert_with(Usage::default).update(*counts);
@@ -66,7 +66,7 @@ proptest! {
         }));
         match &ending {
             Ending::Complete(finish, first, total) => {
-                transcript.complete(*finish, *first, *total);
+                encoder.complete(*finish, *first, *total);
                 expected.push(("complete".to_owned(), json!({
                     "finish_reason": finish.as_str(),
                     "usage": usage,
@@ -77,7 +77,7 @@ proptest! {
                 })));
             }
             Ending::Error(error) => {
-                transcript.fail(error);
+                encoder.fail(error);
                 let mut data = json!({ "error": {
                     "code": error.code().as_str(),
                     "message": error.message(),
@@ -94,12 +94,12 @@ proptest! {
             }
         }
         // Nothing follows the terminal event, whatever is asked for.
-        transcript.start("late", "late", &ReasoningSigner::new("wire", "vendor"));
-        transcript.event(&Event::Text("late"));
-        transcript.complete(FinishReason::Stop, Duration::ZERO, Duration::ZERO);
-        transcript.fail(&Error::new(ErrorCode::Internal, "late"));
+        encoder.start("late", "late", &ReasoningSigner::new("wire", "vendor"));
+        encoder.event(&Event::Text("late"));
+        encoder.complete(FinishReason::Stop, Duration::ZERO, Duration::ZERO);
+        encoder.fail(&Error::new(ErrorCode::Internal, "late"));
 
-        let bytes = transcript.take_ready().unwrap();
+        let bytes = encoder.take_ready().unwrap();
         prop_assert_eq!(read(&bytes), expected);
     }
 }

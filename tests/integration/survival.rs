@@ -11,7 +11,7 @@ use sluicegate::model::{
     Citation, Event, FinishReason, NativeFields, ReasoningSigner, Request, StreamId, ToolCallDelta,
     Usage,
 };
-use sluicegate::stream::Transcript;
+use sluicegate::stream::AnswerEncoder;
 use sluicegate::wire;
 
 /// Each fact, the start of its line in a golden, and what that line must contain.
@@ -207,11 +207,11 @@ fn answered(dialect: &dyn Dialect, events: &[Event<'_>]) -> String {
         model: "m".to_owned(),
         created: 0,
     };
-    let mut transcript = Transcript::new(stream, dialect.encoder(&request, opening));
-    transcript.start("upstream", "model", &ReasoningSigner::new("wire", "vendor"));
+    let mut encoder = AnswerEncoder::new(stream, dialect.encoder(&request, opening));
+    encoder.start("upstream", "model", &ReasoningSigner::new("wire", "vendor"));
     for event in events {
-        transcript.event(event);
+        encoder.event(event);
     }
-    transcript.complete(FinishReason::Stop, Duration::ZERO, Duration::ZERO);
-    String::from_utf8(transcript.take_ready().unwrap().to_vec()).unwrap()
+    encoder.complete(FinishReason::Stop, Duration::ZERO, Duration::ZERO);
+    String::from_utf8(encoder.take_ready().unwrap().to_vec()).unwrap()
 }

@@ -92,8 +92,8 @@ impl Serve {
         // Ends when the set is dropped.
         let registry = Arc::clone(&gateway.registry);
         let mut housekeeping = JoinSet::new();
-        housekeeping.spawn(async move { registry.keep_tidy().await });
-        housekeeping.spawn(server::succeed(Arc::clone(&gateway)));
+        housekeeping.spawn(async move { registry.run_cleanup().await });
+        housekeeping.spawn(server::run_takeovers(Arc::clone(&gateway)));
         tracing::info!(clients = %client_addr, admin = %admin_addr, "serving");
         if demo.is_some() {
             welcome(out, client_addr).map_err(Failure::Output)?;
@@ -138,7 +138,7 @@ async fn drain(gateway: &Gateway, hurry: impl Future<Output = ()>) {
     gateway.draining.cancel();
     gateway.in_flight.close();
     if let Some(replicas) = &gateway.app().replicas {
-        replicas.retire();
+        replicas.stop_takeovers();
     }
     tracing::info!(?patience, "draining");
     tokio::select! {

@@ -6,7 +6,7 @@ use bytes::{BufMut, BytesMut};
 use serde::Serialize;
 use serde_json::json;
 
-use super::described;
+use super::error_fields;
 use crate::dialect::json::{put_json, put_number, put_text};
 use crate::dialect::{Answering, Completion, Encoder, Opening};
 use crate::model::{Citation, Error, Event, Ordinal, StreamId, ToolCallDelta, Usage};
@@ -15,7 +15,7 @@ use crate::model::{Citation, Error, Event, Ordinal, StreamId, ToolCallDelta, Usa
 const RETRY: u32 = 2000;
 
 /// Tells an `EventSource` how long to wait before it comes back; an event has to follow.
-pub fn retry(out: &mut BytesMut) {
+pub fn write_retry(out: &mut BytesMut) {
     out.put_slice(b"retry: ");
     put_number(u64::from(RETRY), out);
     out.put_u8(b'\n');
@@ -72,7 +72,7 @@ impl NativeEncoder {
     }
 
     /// For a stream that has begun already, so that its start is not written.
-    pub(super) fn going_on(stream: StreamId, next: Ordinal) -> Self {
+    pub(super) fn continuing(stream: StreamId, next: Ordinal) -> Self {
         let zeros = "0".repeat(next.epoch.into());
         Self {
             opening: Opening {
@@ -86,7 +86,7 @@ impl NativeEncoder {
     }
 
     /// What its start tells, where that is still to be written.
-    pub(super) fn begin(&mut self, model: String, created: u64) {
+    pub(super) fn set_start(&mut self, model: String, created: u64) {
         (self.opening.model, self.opening.created) = (model, created);
     }
 
@@ -117,7 +117,7 @@ impl NativeEncoder {
 
 impl Encoder for NativeEncoder {
     fn start(&mut self, answering: &Answering<'_>, out: &mut BytesMut) {
-        retry(out);
+        write_retry(out);
         let created = UNIX_EPOCH + Duration::from_secs(self.opening.created);
         let data = json!({
             "stream": self.opening.stream.to_string(),
@@ -163,7 +163,7 @@ impl Encoder for NativeEncoder {
     }
 
     fn error(&mut self, error: &Error, usage: Option<Usage>, out: &mut BytesMut) {
-        let mut data = json!({ "error": described(error) });
+        let mut data = json!({ "error": error_fields(error) });
         if let Some(usage) = usage {
             data["usage"] = json!(UsageData::from(usage));
         }

@@ -1,13 +1,21 @@
 //! The gateway's own events read back from the bytes that tell them.
 
-use bytes::Bytes;
-use memchr::memmem;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::model::{EventId, Ordinal, StreamId};
+use bytes::{Bytes, BytesMut};
+use memchr::memmem;
+use serde_json::json;
+
+use super::encode::NativeEncoder;
+use super::error_fields;
+use crate::dialect::{Answering, Encoder};
+use crate::model::{Error, EventId, Ordinal, StreamId};
+
+pub use super::encode::write_retry;
 
 /// One event as it was written by this dialect's encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Told<'a> {
+pub struct LoggedEvent<'a> {
     pub stream: StreamId,
     pub ordinal: Ordinal,
     pub name: &'a str,
@@ -18,37 +26,69 @@ pub struct Told<'a> {
 }
 
 /// The events in `bytes`, which are whole events. What is none is left out.
-pub fn told(bytes: &[u8]) -> impl Iterator<Item = Told<'_>> {
+pub fn parse_events(bytes: &[u8]) -> impl Iterator<Item = LoggedEvent<'_>> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         loop {
             let end = memmem::find(rest, b"\n\n")? + 2;
-            let (event, after) = rest.split_at(end);
+            let (bytes, after) = rest.split_at(end);
             rest = after;
-            if let Some(told) = one(event) {
-                return Some(told);
+            if let Some(event) = parse_event(bytes) {
+                return Some(event);
             }
         }
     })
 }
 
 /// The last event in `bytes`, which are whole events.
-pub fn last_told(bytes: &[u8]) -> Option<Told<'_>> {
+pub fn last_event(bytes: &[u8]) -> Option<LoggedEvent<'_>> {
     // No event has a blank line or a raw line end in its data.
     let body = bytes.strip_suffix(b"\n\n")?;
     let start = memmem::rfind(body, b"\n\n").map_or(0, |end| end + 2);
-    one(&bytes[start..])
+    parse_event(&bytes[start..])
 }
 
 /// An event in another place.
-pub fn renumbered(told: &Told<'_>, ordinal: Ordinal) -> Bytes {
-    let Told {
+pub fn with_ordinal(event: &LoggedEvent<'_>, ordinal: Ordinal) -> Bytes {
+    let LoggedEvent {
         stream, name, data, ..
-    } = told;
+    } = event;
     format!("id: {stream}.{ordinal}\nevent: {name}\ndata: {data}\n\n").into()
 }
 
-fn one(bytes: &[u8]) -> Option<Told<'_>> {
+/// An encoder for a replica that produces the rest of a stream, from the event at `next` on.
+pub fn continuing_encoder(stream: StreamId, next: Ordinal) -> Box<dyn Encoder> {
+    Box::new(NativeEncoder::continuing(stream, next))
+}
+
+/// All events of a stream that failed before its first event: a `start` at `first`, then the error.
+pub fn failed_stream(stream: StreamId, first: Ordinal, model: String, error: &Error) -> Bytes {
+    let mut encoder = NativeEncoder::continuing(stream, first);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    encoder.set_start(model, now.map_or(0, |since| since.as_secs()));
+    let mut out = BytesMut::new();
+    let no_target = Answering {
+        upstream: None,
+        model: None,
+    };
+    encoder.start(&no_target, &mut out);
+    encoder.error(error, None, &mut out);
+    out.freeze()
+}
+
+/// An `error` event for one reader only; the stream continues for the others. `id` is the last event
+/// that this reader has.
+pub fn error_event(id: Option<EventId>, error: &Error) -> Bytes {
+    let id = id.map_or_else(String::new, |id| format!("id: {id}\n"));
+    format!("{id}event: error\ndata: {}\n\n", error_data(error)).into()
+}
+
+/// The data of an `error` event, as JSON on one line.
+pub fn error_data(error: &Error) -> String {
+    json!({ "error": error_fields(error) }).to_string()
+}
+
+fn parse_event(bytes: &[u8]) -> Option<LoggedEvent<'_>> {
     let (mut id, mut name, mut data) = (None, "", "");
     for line in std::str::from_utf8(bytes).ok()?.lines() {
         match line.split_once(": ")? {
@@ -62,7 +102,7 @@ fn one(bytes: &[u8]) -> Option<Told<'_>> {
         }
     }
     let EventId { stream, ordinal } = id?;
-    Some(Told {
+    Some(LoggedEvent {
         stream,
         ordinal,
         name,
@@ -83,13 +123,15 @@ mod tests {
             "retry: 2000\nid: {ID}.0\nevent: start\ndata: {{}}\n\n: keep-alive\n\n\
              id: {ID}.1\nevent: token\ndata: {{\"text\":\"id: {ID}.7\"}}\n\n"
         );
-        let numbers: Vec<_> = told(text.as_bytes())
-            .map(|told| told.ordinal.number)
+        let numbers: Vec<_> = parse_events(text.as_bytes())
+            .map(|event| event.ordinal.number)
             .collect();
         assert_eq!(numbers, [0, 1]);
-        let last = last_told(text.as_bytes()).unwrap();
+        let last = last_event(text.as_bytes()).unwrap();
         assert_eq!((last.ordinal.number, last.name), (1, "token"));
-        let joined: usize = told(text.as_bytes()).map(|told| told.bytes.len()).sum();
+        let joined: usize = parse_events(text.as_bytes())
+            .map(|event| event.bytes.len())
+            .sum();
         assert_eq!(joined, text.len() - ": keep-alive\n\n".len());
     }
 }

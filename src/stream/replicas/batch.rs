@@ -9,22 +9,22 @@ use super::millis;
 use crate::model::StreamId;
 
 /// How many commands of others one turn takes.
-const COMMANDS: usize = 64;
+const MAX_COMMANDS: usize = 64;
 /// How many entries of a followed stream one turn takes.
-const ENTRIES: usize = 256;
+const MAX_ENTRIES: usize = 256;
 
 /// One round trip.
 pub(super) struct Batch {
     pipeline: Pipeline,
-    asks: Vec<Ask>,
+    pending: Vec<PendingReply>,
 }
 
 /// What a command's answer is for.
-pub(super) enum Ask {
-    Nothing,
+pub(super) enum PendingReply {
+    Ignored,
     Commands,
     /// Others know the stream.
-    Known(StreamId),
+    Registered(StreamId),
     /// The stream is stored up to this position.
     Append {
         stream: StreamId,
@@ -36,13 +36,13 @@ pub(super) enum Ask {
         position: u64,
     },
     /// Whether the stream's replica lives, and whether the stream has ended.
-    Life(StreamId),
+    Liveness(StreamId),
     /// What a followed stream has said since.
     Entries(StreamId),
 }
 
 /// A part of a stream as it is stored.
-pub(super) struct Entry {
+pub(super) struct LogEntry {
     pub(super) id: String,
     /// Whole events; none where a replica begins to make the stream.
     pub(super) bytes: Bytes,
@@ -57,11 +57,11 @@ pub(super) struct Entry {
 
 /// What became of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Appended {
+pub(super) enum AppendOutcome {
     Stored,
     /// There is a newer one: this one is there already, or somebody has taken the stream over.
     Outdated,
-    Refused,
+    Failed,
 }
 
 type Fields = Vec<(String, Vec<u8>)>;
@@ -73,30 +73,30 @@ impl Batch {
         pipeline.ignore_errors();
         Self {
             pipeline,
-            asks: Vec::new(),
+            pending: Vec::new(),
         }
     }
 
-    pub(super) fn add(&mut self, command: Cmd, ask: Ask) {
+    pub(super) fn add(&mut self, command: Cmd, reply: PendingReply) {
         self.pipeline.add_command(command);
-        self.asks.push(ask);
+        self.pending.push(reply);
     }
 
     /// Says for a while that this replica lives.
-    pub(super) fn renew(&mut self, key: String, lease: Duration) {
+    pub(super) fn add_lease_renewal(&mut self, key: String, lease: Duration) {
         let mut command = redis::cmd("SET");
         command.arg(key).arg(1).arg("PX").arg(millis(lease));
-        self.add(command, Ask::Nothing);
+        self.add(command, PendingReply::Ignored);
     }
 
-    pub(super) fn take_commands(&mut self, key: String) {
+    pub(super) fn add_command_fetch(&mut self, key: String) {
         let mut command = redis::cmd("LPOP");
-        command.arg(key).arg(COMMANDS);
-        self.add(command, Ask::Commands);
+        command.arg(key).arg(MAX_COMMANDS);
+        self.add(command, PendingReply::Commands);
     }
 
     /// What a stream has said behind the entry `after`.
-    pub(super) fn fetch(&mut self, stream: StreamId, key: String, after: &str) {
+    pub(super) fn add_log_fetch(&mut self, stream: StreamId, key: String, after: &str) {
         let mut command = redis::cmd("XRANGE");
         let begin = format!("({after}");
         command
@@ -104,20 +104,20 @@ impl Batch {
             .arg(begin)
             .arg("+")
             .arg("COUNT")
-            .arg(ENTRIES);
-        self.add(command, Ask::Entries(stream));
+            .arg(MAX_ENTRIES);
+        self.add(command, PendingReply::Entries(stream));
     }
 
     pub(super) fn pipeline(&self) -> &Pipeline {
         &self.pipeline
     }
 
-    pub(super) fn into_asks(self) -> Vec<Ask> {
-        self.asks
+    pub(super) fn into_pending(self) -> Vec<PendingReply> {
+        self.pending
     }
 }
 
-impl Entry {
+impl LogEntry {
     /// How often the stream had been taken over.
     pub(super) fn epoch(&self) -> u8 {
         let (epoch, _) = self.id.split_once('-').unwrap_or_default();
@@ -126,23 +126,23 @@ impl Entry {
 }
 
 /// What the store did with an entry. Ids only grow.
-pub(super) fn appended(answer: &Value) -> Appended {
+pub(super) fn append_outcome(answer: &Value) -> AppendOutcome {
     let Value::ServerError(error) = answer else {
-        return Appended::Stored;
+        return AppendOutcome::Stored;
     };
     let outdated = "equal or smaller than the target stream top item";
     match error.details() {
-        Some(details) if details.contains(outdated) => Appended::Outdated,
-        _ => Appended::Refused,
+        Some(details) if details.contains(outdated) => AppendOutcome::Outdated,
+        _ => AppendOutcome::Failed,
     }
 }
 
 /// The entries in the answer to `XRANGE` or `XREVRANGE`.
-pub(super) fn entries(answer: Value) -> Vec<Entry> {
+pub(super) fn parse_entries(answer: Value) -> Vec<LogEntry> {
     let entries: Vec<(String, Fields)> = from_redis_value(answer).unwrap_or_default();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap_or_default();
     let entry = |(id, fields): (String, Fields)| {
-        let mut entry = Entry {
+        let mut entry = LogEntry {
             id,
             bytes: Bytes::new(),
             owner: String::new(),

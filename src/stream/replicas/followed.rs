@@ -6,27 +6,27 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::batch::{Ask, Batch, Entry};
+use super::batch::{Batch, LogEntry, PendingReply};
 use super::keys::Keys;
 use super::orphan::Orphan;
-use super::writer::Ending;
-use super::{GONE, Inner, LEASE, RENEWAL, millis};
-use crate::dialect::native::{last_told, told};
+use super::writer::OrphanEnding;
+use super::{Inner, LEASE, LEASE_RENEWAL, STORE_TIMEOUT, millis};
+use crate::dialect::native::log_codec::{last_event, parse_events};
 use crate::metrics::Takeover;
 use crate::model::{Error, Ordinal, StreamId};
 use crate::stream::stream::Stream;
 
 /// How long a replica's sign of life may be missing. With the time that the last sign holds, a
 /// stream whose replica was killed ends within five seconds for everybody, on a busy machine too.
-const MISSING: Duration = Duration::from_secs(1);
+const MAX_SILENCE: Duration = Duration::from_secs(1);
 /// How long a stream that nobody reads is followed.
-const UNREAD: Duration = Duration::from_secs(2);
+const UNREAD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long it may take to take a stream over, once that is tried.
-const CLAIMING: Duration = Duration::from_secs(2);
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A stream of another replica, as far as it is known here.
-pub(super) struct Follower {
+pub(super) struct FollowedStream {
     id: StreamId,
     stream: Arc<Stream>,
     owner: String,
@@ -35,47 +35,47 @@ pub(super) struct Follower {
     /// What the client asked for, where it is to be gone on with.
     request: Option<Bytes>,
     /// The last entry's id.
-    after: String,
+    last_entry: String,
     epoch: u8,
-    last: Option<u64>,
+    last_number: Option<u64>,
     /// Since when its replica gives no sign of life.
-    missing: Option<Instant>,
+    producer_missing_since: Option<Instant>,
     /// Since when this replica tries to take it over.
-    claiming: Option<Instant>,
+    claiming_since: Option<Instant>,
     /// Whether this replica has taken it over.
     claimed: bool,
     /// Since when the store does not answer.
-    gone: Option<Instant>,
+    store_down_since: Option<Instant>,
     /// When somebody read it last.
-    read: Instant,
+    last_viewed: Instant,
     /// When its replica was told so last.
-    said: Option<Instant>,
+    reported_viewed: Option<Instant>,
 }
 
-impl Follower {
+impl FollowedStream {
     /// A stream of which these entries are known; at least one.
-    pub(super) fn new(id: StreamId, buffer: usize, entries: Vec<Entry>, own: &str) -> Self {
+    pub(super) fn new(id: StreamId, buffer: usize, entries: Vec<LogEntry>, own: &str) -> Self {
         let owner = entries.first().map(|entry| entry.owner.clone());
         let owner = owner.unwrap_or_default();
-        let mut follower = Self {
+        let mut followed = Self {
             id,
-            stream: Arc::new(Stream::followed(id, owner.clone(), buffer)),
+            stream: Arc::new(Stream::remote(id, owner.clone(), buffer)),
             owner,
             model: String::new(),
             producer: String::new(),
             request: None,
-            after: "0".to_owned(),
+            last_entry: "0".to_owned(),
             epoch: 0,
-            last: None,
-            missing: None,
-            claiming: None,
+            last_number: None,
+            producer_missing_since: None,
+            claiming_since: None,
             claimed: false,
-            gone: None,
-            read: Instant::now(),
-            said: None,
+            store_down_since: None,
+            last_viewed: Instant::now(),
+            reported_viewed: None,
         };
-        follower.take(entries, own);
-        follower
+        followed.apply(entries, own);
+        followed
     }
 
     pub(super) fn stream(&self) -> &Arc<Stream> {
@@ -88,43 +88,43 @@ impl Follower {
     }
 
     /// Takes what is new; `own` is this replica's name.
-    fn take(&mut self, entries: Vec<Entry>, own: &str) {
+    fn apply(&mut self, entries: Vec<LogEntry>, own: &str) {
         for entry in entries {
             let epoch = entry.epoch();
-            self.after = entry.id;
+            self.last_entry = entry.id;
             self.producer = entry.producer;
             self.request = entry.request.or(self.request.take());
             self.model = entry.model.unwrap_or(std::mem::take(&mut self.model));
-            if self.stream.ended() {
+            if self.stream.is_ended() {
                 continue;
             }
             if epoch > self.epoch {
                 self.epoch = epoch;
-                self.stream.fork(epoch);
-                self.claiming = None;
+                self.stream.start_epoch(epoch);
+                self.claiming_since = None;
                 self.claimed = self.producer == own;
             }
-            let bytes = unknown(entry.bytes, self.last);
-            let Some(first) = told(&bytes).next() else {
+            let bytes = skip_known(entry.bytes, self.last_number);
+            let Some(first) = parse_events(&bytes).next() else {
                 continue;
             };
             self.claimed = false;
             if self
-                .last
+                .last_number
                 .is_some_and(|last| first.ordinal.number != last + 1)
             {
-                return self.cut_off("some of the stream was lost on its way");
+                return self.disconnect_readers("some of the stream was lost on its way");
             }
-            let last = last_told(&bytes);
-            self.last = last.map(|last| last.ordinal.number);
-            let terminal = last.is_some_and(|told| matches!(told.name, "complete" | "error"));
-            self.stream.follow(bytes, terminal);
+            let last = last_event(&bytes);
+            self.last_number = last.map(|last| last.ordinal.number);
+            let terminal = last.is_some_and(|event| matches!(event.name, "complete" | "error"));
+            self.stream.append_remote(bytes, terminal);
         }
     }
 
     /// The stream, if it was taken over by this replica, which has not said anything since.
-    fn orphan(&mut self) -> Option<Orphan> {
-        let claimed = std::mem::take(&mut self.claimed) && !self.stream.ended();
+    fn take_orphan(&mut self) -> Option<Orphan> {
+        let claimed = std::mem::take(&mut self.claimed) && !self.stream.is_ended();
         claimed.then(|| Orphan {
             id: self.id,
             stream: Arc::clone(&self.stream),
@@ -132,139 +132,151 @@ impl Follower {
             model: self.model.clone(),
             next: Ordinal {
                 epoch: self.epoch,
-                number: self.last.map_or(0, |last| last + 1),
+                number: self.last_number.map_or(0, |last| last + 1),
             },
             request: self.request.clone(),
         })
     }
 
     /// Tells those who read it here that nothing more comes.
-    fn cut_off(&mut self, why: &str) {
-        if !self.stream.ended() {
-            self.stream.cut_off(Error::interrupted(why));
+    fn disconnect_readers(&mut self, why: &str) {
+        if !self.stream.is_ended() {
+            self.stream.disconnect_readers(Error::interrupted(why));
         }
     }
 
     /// The entry that takes the stream over, where its replica has been missing for too long.
-    fn claim(&mut self) -> Option<String> {
-        let missing = self.missing?;
-        if missing.elapsed() < MISSING || self.epoch == u8::MAX {
+    fn next_claim(&mut self) -> Option<String> {
+        let producer_missing_since = self.producer_missing_since?;
+        if producer_missing_since.elapsed() < MAX_SILENCE || self.epoch == u8::MAX {
             return None;
         }
-        let claiming = *self.claiming.get_or_insert_with(Instant::now);
-        if claiming.elapsed() >= CLAIMING {
+        let claiming_since = *self.claiming_since.get_or_insert_with(Instant::now);
+        if claiming_since.elapsed() >= CLAIM_TIMEOUT {
             // There is nothing left of it to be taken over.
-            self.cut_off("the replica that made this stream is gone");
+            self.disconnect_readers("the replica that made this stream is gone");
             return None;
         }
-        Some(Keys::claim(self.epoch + 1))
+        Some(Keys::claim_entry(self.epoch + 1))
     }
 }
 
 impl Inner {
     /// Asks for what followed streams have said; now and then, says that they are read. Takes over
     /// those whose replicas are gone.
-    pub(super) fn follow(&self, batch: &mut Batch) {
+    pub(super) fn add_follow_reads(&self, batch: &mut Batch) {
         let mut work = self.work();
-        let retired = work.retired;
-        work.followed.retain(|_, follower| {
-            if follower.stream.is_viewed() || follower.claiming.is_some() {
-                follower.read = Instant::now();
+        let takeovers_stopped = work.takeovers_stopped;
+        work.followed.retain(|_, followed| {
+            if followed.stream.is_viewed() || followed.claiming_since.is_some() {
+                followed.last_viewed = Instant::now();
             }
-            !follower.stream.ended() && follower.read.elapsed() < UNREAD
+            !followed.stream.is_ended() && followed.last_viewed.elapsed() < UNREAD_TIMEOUT
         });
-        for (&id, follower) in &mut work.followed {
-            if !retired && let Some(claim) = follower.claim() {
+        for (&id, followed) in &mut work.followed {
+            if !takeovers_stopped && let Some(claim) = followed.next_claim() {
                 let mut command = redis::cmd("XADD");
                 command.arg(self.keys.log(id)).arg("NOMKSTREAM");
                 command.arg(claim).arg("events").arg("");
-                command.arg("owner").arg(&follower.owner);
-                command.arg("replica").arg(self.keys.name());
+                command.arg("owner").arg(&followed.owner);
+                command.arg("replica").arg(self.keys.replica_name());
                 // Whoever was first is in what comes next.
-                batch.add(command, Ask::Nothing);
+                batch.add(command, PendingReply::Ignored);
             }
             // In this order: who has ended has written everything before.
-            let mut life = redis::cmd("MGET");
-            life.arg(self.keys.life(&follower.producer))
-                .arg(self.keys.past(id));
-            batch.add(life, Ask::Life(id));
-            batch.fetch(id, self.keys.log(id), &follower.after);
-            let silent = follower.said.is_none_or(|said| said.elapsed() >= RENEWAL);
-            if silent && follower.stream.is_viewed() {
-                follower.said = Some(Instant::now());
+            let mut status = redis::cmd("MGET");
+            status
+                .arg(self.keys.alive(&followed.producer))
+                .arg(self.keys.ended(id));
+            batch.add(status, PendingReply::Liveness(id));
+            batch.add_log_fetch(id, self.keys.log(id), &followed.last_entry);
+            let due = followed
+                .reported_viewed
+                .is_none_or(|at| at.elapsed() >= LEASE_RENEWAL);
+            if due && followed.stream.is_viewed() {
+                followed.reported_viewed = Some(Instant::now());
                 let mut viewed = redis::cmd("SET");
                 viewed.arg(self.keys.viewed(id)).arg(1);
-                let time = LEASE.max(self.window + RENEWAL);
+                let time = LEASE.max(self.window + LEASE_RENEWAL);
                 viewed.arg("PX").arg(millis(time));
-                batch.add(viewed, Ask::Nothing);
+                batch.add(viewed, PendingReply::Ignored);
             }
         }
     }
 
-    /// What a followed stream has said, whether its replica `lives`, and whether it is `past`.
-    pub(super) fn followed(&self, id: StreamId, entries: Vec<Entry>, lives: bool, past: bool) {
+    /// What a followed stream has said, whether its replica `alive`, and whether it is `ended`.
+    pub(super) fn apply_followed(
+        &self,
+        id: StreamId,
+        entries: Vec<LogEntry>,
+        alive: bool,
+        ended: bool,
+    ) {
         let orphan = {
             let mut work = self.work();
-            let Some(follower) = work.followed.get_mut(&id) else {
+            let Some(followed) = work.followed.get_mut(&id) else {
                 return;
             };
-            follower.gone = None;
-            if entries.is_empty() && !lives && !past {
-                follower.missing.get_or_insert_with(Instant::now);
+            followed.store_down_since = None;
+            if entries.is_empty() && !alive && !ended {
+                followed
+                    .producer_missing_since
+                    .get_or_insert_with(Instant::now);
                 return;
             }
-            follower.missing = None;
-            if entries.is_empty() && past {
-                return follower.cut_off("the rest of the stream is not in the shared state");
+            followed.producer_missing_since = None;
+            if entries.is_empty() && ended {
+                return followed
+                    .disconnect_readers("the rest of the stream is not in the shared state");
             }
-            follower.take(entries, self.keys.name());
-            follower.orphan()
+            followed.apply(entries, self.keys.replica_name());
+            followed.take_orphan()
         };
         if let Some(orphan) = orphan {
-            self.inherit(orphan);
+            self.accept_takeover(orphan);
         }
     }
 
     /// A stream was taken over: it is gone on with if that is possible, else it ends.
-    pub(super) fn inherit(&self, orphan: Orphan) {
-        let refused = match orphan.text() {
-            Some(_) => self.registry.orphaned(orphan).err(),
+    pub(super) fn accept_takeover(&self, orphan: Orphan) {
+        let unclaimed = match orphan.text() {
+            Some(_) => self.registry.queue_orphan(orphan).err(),
             None => Some(Box::new(orphan)),
         };
-        if let Some(orphan) = refused {
-            self.end(Ending::of(*orphan));
+        if let Some(orphan) = unclaimed {
+            self.queue_ending(OrphanEnding::of(*orphan));
         }
     }
 
     /// Ends a stream that this replica has taken over.
-    pub(super) fn end(&self, ending: Ending) {
+    pub(super) fn queue_ending(&self, ending: OrphanEnding) {
         self.metrics.record_takeover(Takeover::Ended);
         self.work().endings.push(ending);
-        self.soon.notify_one();
+        self.sync_requested.notify_one();
     }
 
     /// Ends what is followed here, because this replica follows nothing any more.
-    pub(super) fn let_go(&self) {
-        for follower in self.work().followed.values_mut() {
-            follower.cut_off("this replica shares no state with the others any more");
+    pub(super) fn disconnect_all_readers(&self) {
+        for followed in self.work().followed.values_mut() {
+            followed.disconnect_readers("this replica shares no state with the others any more");
         }
     }
 
     /// The store did not answer.
-    pub(super) fn unfollowed(&self) {
-        for follower in self.work().followed.values_mut() {
-            let gone = *follower.gone.get_or_insert_with(Instant::now);
-            if gone.elapsed() >= GONE {
-                follower.cut_off("the state that replicas share cannot be reached");
+    pub(super) fn handle_store_failure(&self) {
+        for followed in self.work().followed.values_mut() {
+            let since = *followed.store_down_since.get_or_insert_with(Instant::now);
+            if since.elapsed() >= STORE_TIMEOUT {
+                followed.disconnect_readers("the state that replicas share cannot be reached");
             }
         }
     }
 }
 
 /// What is behind the event with the number `last`: entries may overlap.
-fn unknown(bytes: Bytes, last: Option<u64>) -> Bytes {
-    let known =
-        told(&bytes).take_while(|told| last.is_some_and(|last| told.ordinal.number <= last));
-    let known: usize = known.map(|told| told.bytes.len()).sum();
+fn skip_known(bytes: Bytes, last_number: Option<u64>) -> Bytes {
+    let known = parse_events(&bytes)
+        .take_while(|event| last_number.is_some_and(|last| event.ordinal.number <= last));
+    let known: usize = known.map(|event| event.bytes.len()).sum();
     bytes.slice(known..)
 }

@@ -18,22 +18,22 @@ impl Keys {
     }
 
     /// This replica's name.
-    pub(super) fn name(&self) -> &str {
+    pub(super) fn replica_name(&self) -> &str {
         &self.replica
     }
 
     /// The entry with which a stream's first maker begins.
-    pub(super) const BEGINNING: &'static str = "0-1";
+    pub(super) const FIRST_ENTRY: &'static str = "0-1";
 
     /// The entry that ends with the event at `ordinal`.
-    pub(super) fn entry(ordinal: Ordinal) -> String {
+    pub(super) fn event_entry(ordinal: Ordinal) -> String {
         let Ordinal { epoch, number } = ordinal;
         format!("{epoch}-{}", number.saturating_add(2))
     }
 
     /// The entry with which somebody takes a stream over: behind everything that those before may
     /// write, whenever they do.
-    pub(super) fn claim(epoch: u8) -> String {
+    pub(super) fn claim_entry(epoch: u8) -> String {
         format!("{epoch}-1")
     }
 
@@ -41,7 +41,7 @@ impl Keys {
         format!("{PREFIX}stream:{id}")
     }
 
-    pub(super) fn past(&self, id: StreamId) -> String {
+    pub(super) fn ended(&self, id: StreamId) -> String {
         format!("{PREFIX}stream:{id}:past")
     }
 
@@ -50,12 +50,12 @@ impl Keys {
     }
 
     /// This replica's sign of life.
-    pub(super) fn replica(&self) -> String {
-        self.life(&self.replica)
+    pub(super) fn own_alive(&self) -> String {
+        self.alive(&self.replica)
     }
 
     /// A replica's sign of life.
-    pub(super) fn life(&self, replica: &str) -> String {
+    pub(super) fn alive(&self, replica: &str) -> String {
         format!("{PREFIX}replica:{replica}")
     }
 

@@ -51,37 +51,37 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::background as alone;
-use super::client_sink::Outlet;
-use super::pump::{Conditions, Pump};
-use super::registry::{Found, Registry};
-use super::stream::{Keeping, Stream};
+use super::background;
+use super::client_sink::ClientSink;
+use super::pump::{Pump, StreamSettings};
+use super::registry::{Lookup, Registry};
+use super::stream::{Retention, Stream};
 use crate::metrics::{Metrics, Takeover};
 use crate::model::{Error, ErrorCode, Ordinal, Request, StreamId};
 use crate::store::{Store, StoreError};
 
-use followed::Follower;
+use followed::FollowedStream;
 use keys::Keys;
-use sync_loop::FOLLOWING;
-use writer::{Begun, Ending};
+use sync_loop::FOLLOW_INTERVAL;
+use writer::{NewStream, OrphanEnding};
 
 pub use orphan::Orphan;
 
 /// How long what a stream says may be on its way to the store, where that is well.
-const ON_ITS_WAY: Duration = Duration::from_millis(400);
+const STORE_DELAY: Duration = Duration::from_millis(400);
 /// How long the sign of life holds, and how often it is renewed.
 const LEASE: Duration = Duration::from_secs(3);
-const RENEWAL: Duration = Duration::from_secs(1);
+const LEASE_RENEWAL: Duration = Duration::from_secs(1);
 /// How long a cancelled stream's replica may take to say so.
-const CANCELLING: Duration = Duration::from_secs(2);
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the last words of a replica may take.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 /// What a client waits for that asks again.
-const RETRY: Duration = Duration::from_secs(1);
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How long the store may be gone before those who read another replica's stream are told.
-pub(super) const GONE: Duration = Duration::from_secs(5);
+pub(super) const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 /// By when whoever reads a stream on another replica has said so to a store that is back.
-pub(super) const SAID_AGAIN: Duration = Duration::from_secs(2);
+pub(super) const RENEWAL_GRACE: Duration = Duration::from_secs(2);
 
 /// This replica's part in the streams that replicas share.
 pub struct Replicas {
@@ -100,7 +100,7 @@ struct Inner {
     window: Duration,
     work: Mutex<Work>,
     /// Somebody waits for the next turn.
-    soon: Notify,
+    sync_requested: Notify,
 }
 
 /// What the next turn has to do.
@@ -108,17 +108,17 @@ struct Inner {
 struct Work {
     unstored: HashSet<StreamId>,
     /// Up to where streams were refused to be stored, because the store has something newer.
-    doubted: HashMap<StreamId, u64>,
-    begun: Vec<Begun>,
+    unconfirmed: HashMap<StreamId, u64>,
+    new_streams: Vec<NewStream>,
     /// Streams that were refused before they said anything.
-    refused: Vec<StreamId>,
+    unstarted: Vec<StreamId>,
     abandoned: Vec<(StreamId, Duration)>,
-    endings: Vec<Ending>,
-    followed: HashMap<StreamId, Follower>,
+    endings: Vec<OrphanEnding>,
+    followed: HashMap<StreamId, FollowedStream>,
     /// Takes nothing over any more.
-    retired: bool,
+    takeovers_stopped: bool,
     /// Gives no sign of life any more.
-    left: bool,
+    has_left: bool,
 }
 
 impl Replicas {
@@ -138,12 +138,12 @@ impl Replicas {
             buffer,
             window,
             work: Mutex::default(),
-            soon: Notify::new(),
+            sync_requested: Notify::new(),
         });
-        let turning = Arc::clone(&inner);
+        let syncing = Arc::clone(&inner);
         Self {
             inner,
-            _task: AbortOnDropHandle::new(tokio::spawn(async move { turning.run().await })),
+            _task: AbortOnDropHandle::new(tokio::spawn(async move { syncing.run().await })),
         }
     }
 
@@ -153,48 +153,48 @@ impl Replicas {
     ///
     /// # Errors
     /// [`ErrorCode::Overloaded`] where the store does not answer: the stream may be there.
-    pub async fn find(&self, id: StreamId, asked: Instant) -> Result<Option<Found>, Error> {
+    pub async fn find(&self, id: StreamId, asked: Instant) -> Result<Option<Lookup>, Error> {
         loop {
-            let found = self.look(id).await?;
-            if found.is_some() || asked.elapsed() >= ON_ITS_WAY {
+            let found = self.find_once(id).await?;
+            if found.is_some() || asked.elapsed() >= STORE_DELAY {
                 return Ok(found);
             }
-            tokio::time::sleep(FOLLOWING).await;
+            tokio::time::sleep(FOLLOW_INTERVAL).await;
         }
     }
 
-    async fn look(&self, id: StreamId) -> Result<Option<Found>, Error> {
-        if let Some(stream) = self.inner.work().following(id) {
-            return Ok(Some(Found::Stream(stream)));
+    async fn find_once(&self, id: StreamId) -> Result<Option<Lookup>, Error> {
+        if let Some(stream) = self.inner.work().find_followed(id) {
+            return Ok(Some(Lookup::Stream(stream)));
         }
         let keys = &self.inner.keys;
         let mut pipeline = redis::pipe();
-        pipeline.cmd("GET").arg(keys.past(id));
+        pipeline.cmd("GET").arg(keys.ended(id));
         pipeline.cmd("XRANGE").arg(keys.log(id)).arg("-").arg("+");
-        let (past, entries): (Option<String>, Value) = self
+        let (ended, entries): (Option<String>, Value) = self
             .inner
             .store
             .pipeline(&pipeline)
             .await
-            .map_err(unreachable)?;
-        let entries = batch::entries(entries);
+            .map_err(store_unreachable)?;
+        let entries = batch::parse_entries(entries);
         if entries.is_empty() {
-            return Ok(past.map(|past| match Ordinal::parse(&past) {
-                Some(last) => Found::Ended { last: Some(last) },
-                None => Found::Abandoned,
+            return Ok(ended.map(|ended| match Ordinal::parse(&ended) {
+                Some(last) => Lookup::Ended { last: Some(last) },
+                None => Lookup::Abandoned,
             }));
         }
-        let follower = Follower::new(id, self.inner.buffer, entries, keys.name());
-        let mut stream = Arc::clone(follower.stream());
-        if !stream.ended() {
+        let followed = FollowedStream::new(id, self.inner.buffer, entries, keys.replica_name());
+        let mut stream = Arc::clone(followed.stream());
+        if !stream.is_ended() {
             let mut work = self.inner.work();
-            match work.following(id) {
+            match work.find_followed(id) {
                 // Somebody else was faster.
                 Some(known) => stream = known,
-                None => drop(work.followed.insert(id, follower)),
+                None => drop(work.followed.insert(id, followed)),
             }
         }
-        Ok(Some(Found::Stream(stream)))
+        Ok(Some(Lookup::Stream(stream)))
     }
 
     /// Asks the replica that makes the stream to cancel it, and waits until it has.
@@ -203,7 +203,7 @@ impl Replicas {
     /// As [`Replicas::find`]; nothing is known of the stream then.
     pub async fn cancel(&self, id: StreamId, stream: &Stream) -> Result<(), Error> {
         let producer = match self.inner.work().followed.get(&id) {
-            Some(follower) => follower.producer().to_owned(),
+            Some(followed) => followed.producer().to_owned(),
             None => return Ok(()),
         };
         let commands = self.inner.keys.commands(&producer);
@@ -218,102 +218,104 @@ impl Replicas {
             .store
             .pipeline(&pipeline)
             .await
-            .map_err(unreachable)?;
+            .map_err(store_unreachable)?;
         let ended = std::future::poll_fn(|context| stream.poll_ended(context));
-        timeout(CANCELLING, ended).await.map_err(|_| {
+        timeout(CANCEL_TIMEOUT, ended).await.map_err(|_| {
             let error = "the replica that makes the stream has not answered yet";
-            Error::new(ErrorCode::Overloaded, error).with_retry_after(Some(RETRY))
+            Error::new(ErrorCode::Overloaded, error).with_retry_after(Some(RETRY_AFTER))
         })
     }
 
     /// Goes on with a stream that this replica has taken over. The outlet knows what was said.
-    pub fn go_on(
+    pub fn continue_stream(
         &self,
         orphan: Orphan,
         request: Request,
-        outlet: Outlet,
-        conditions: Conditions,
-        keeping: Keeping,
+        sink: ClientSink,
+        settings: StreamSettings,
+        retention: Retention,
     ) {
         let stream = Arc::clone(&orphan.stream);
         self.inner.work().followed.remove(&orphan.id);
-        if stream.ended() {
+        if stream.is_ended() {
             // The store was gone meanwhile, and its readers with it.
-            return self.give_up(orphan);
+            return self.end_orphan(orphan);
         }
         self.inner.metrics.record_takeover(Takeover::Continued);
-        let pump = Pump::taking_over(request, outlet, conditions, gone());
-        self.inner.registry.began(&stream, &keeping);
-        stream.take_over(pump, keeping);
+        let pump = Pump::for_takeover(request, sink, settings, producer_gone());
+        self.inner.registry.register(&stream, &retention);
+        stream.take_over(pump, retention);
         if !stream.is_viewed() {
-            alone::left(&stream);
+            background::last_viewer_left(&stream);
         }
     }
 
     /// Ends a stream that this replica has taken over and cannot go on with.
-    pub fn give_up(&self, orphan: Orphan) {
-        self.inner.end(Ending::of(orphan));
+    pub fn end_orphan(&self, orphan: Orphan) {
+        self.inner.queue_ending(OrphanEnding::of(orphan));
     }
 
     /// Takes nothing over from here on.
-    pub fn retire(&self) {
-        self.inner.work().retired = true;
+    pub fn stop_takeovers(&self) {
+        self.inner.work().takeovers_stopped = true;
     }
 
     /// Writes what is left to be written, for as long as that may take, and leaves: whoever can go on
     /// with a stream of this replica's need not wait.
     pub async fn leave(&self) {
         let flushing = async {
-            while !self.inner.work().unstored.is_empty() && self.inner.turn(None).await.is_ok() {}
+            while !self.inner.work().unstored.is_empty() && self.inner.sync_once(None).await.is_ok()
+            {
+            }
         };
-        if timeout(LAST_WORDS, flushing).await.is_err() {
+        if timeout(FLUSH_TIMEOUT, flushing).await.is_err() {
             tracing::warn!("the last words of some streams are not in the shared state");
         }
-        self.inner.work().left = true;
+        self.inner.work().has_left = true;
         let mut command = redis::cmd("DEL");
-        command.arg(self.inner.keys.replica());
+        command.arg(self.inner.keys.own_alive());
         if let Err(error) = self.inner.store.query::<Value>(&command).await {
             tracing::debug!(%error, "nobody was told that this replica leaves");
         }
     }
 
     /// Whether what is written is stored soon.
-    pub(super) fn stores(&self) -> bool {
+    pub(super) fn is_store_up(&self) -> bool {
         self.inner.store.is_up()
     }
 
     /// The stream has more to be stored; with `soon`, somebody waits for it.
-    pub(super) fn wrote(&self, id: StreamId, soon: bool) {
+    pub(super) fn queue_write(&self, id: StreamId, sync_now: bool) {
         self.inner.work().unstored.insert(id);
-        if soon {
-            self.inner.soon.notify_one();
+        if sync_now {
+            self.inner.sync_requested.notify_one();
         }
     }
 
     /// The stream begins.
-    pub(super) fn began(&self, keeping: &Keeping) {
-        let begun = Begun {
-            id: keeping.stream,
-            owner: keeping.owner.clone(),
-            model: keeping.model.clone(),
-            window: keeping.window,
-            request: keeping.request.clone(),
+    pub(super) fn register(&self, retention: &Retention) {
+        let new_stream = NewStream {
+            id: retention.stream,
+            owner: retention.owner.clone(),
+            model: retention.model.clone(),
+            window: retention.window,
+            request: retention.request.clone(),
         };
-        self.inner.work().begun.push(begun);
-        self.inner.soon.notify_one();
+        self.inner.work().new_streams.push(new_stream);
+        self.inner.sync_requested.notify_one();
     }
 
     /// The stream was refused before it said anything.
-    pub(super) fn refused(&self, id: StreamId) {
+    pub(super) fn remove_unstarted(&self, id: StreamId) {
         let mut work = self.inner.work();
-        work.begun.retain(|begun| begun.id != id);
-        work.refused.push(id);
+        work.new_streams.retain(|new_stream| new_stream.id != id);
+        work.unstarted.push(id);
     }
 
     /// Nobody came back to the stream in time.
-    pub(super) fn abandoned(&self, keeping: &Keeping) {
+    pub(super) fn record_abandoned(&self, retention: &Retention) {
         let mut work = self.inner.work();
-        work.abandoned.push((keeping.stream, keeping.window));
+        work.abandoned.push((retention.stream, retention.window));
     }
 
     /// How long the stream goes on for those who read it on another replica, or did until lately;
@@ -321,7 +323,10 @@ impl Replicas {
     ///
     /// # Errors
     /// Where the store does not say.
-    pub(super) async fn awaited(&self, id: StreamId) -> Result<Option<Duration>, StoreError> {
+    pub(super) async fn remote_readers_left(
+        &self,
+        id: StreamId,
+    ) -> Result<Option<Duration>, StoreError> {
         let mut command = redis::cmd("PTTL");
         command.arg(self.inner.keys.viewed(id));
         let left: i64 = self.inner.store.query(&command).await?;
@@ -333,16 +338,16 @@ impl Replicas {
 impl Work {
     /// A stream that is followed. One that broke off here may have more in the store by now, and its
     /// last event is none of the stream's own: nobody may take it for the end.
-    fn following(&self, id: StreamId) -> Option<Arc<Stream>> {
+    fn find_followed(&self, id: StreamId) -> Option<Arc<Stream>> {
         let stream = self.followed.get(&id)?.stream();
-        (!stream.ended()).then(|| Arc::clone(stream))
+        (!stream.is_ended()).then(|| Arc::clone(stream))
     }
 }
 
 impl Drop for Replicas {
     fn drop(&mut self) {
         // Nobody follows anything any more, and whoever reads must not wait for it.
-        self.inner.let_go();
+        self.inner.disconnect_all_readers();
     }
 }
 
@@ -354,17 +359,17 @@ impl Inner {
 }
 
 /// What ends a stream whose maker is gone.
-fn gone() -> Error {
+fn producer_gone() -> Error {
     Error::interrupted("the replica that made this stream is gone")
 }
 
-fn unreachable(error: StoreError) -> Error {
+fn store_unreachable(error: StoreError) -> Error {
     tracing::debug!(%error, "a stream could not be looked for");
     Error::new(
         ErrorCode::Overloaded,
         "the state that replicas share cannot be reached, and the stream may be there",
     )
-    .with_retry_after(Some(RETRY))
+    .with_retry_after(Some(RETRY_AFTER))
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Deserialize;
 
-use crate::dialect::native::told;
+use crate::dialect::native::log_codec::parse_events;
 use crate::model::{Ordinal, StreamId};
 use crate::stream::stream::Stream;
 
 /// How often a stream may be taken over and gone on with.
-const CONTINUATIONS: u8 = 3;
+const MAX_CONTINUATIONS: u8 = 3;
 
 /// A stream to be gone on with here.
 pub struct Orphan {
@@ -37,16 +37,16 @@ impl Orphan {
     /// The text that it is to be gone on with behind; `None` where that cannot be: nobody asked for
     /// it, nothing was said, more than text was, or not all of it is kept.
     pub fn text(&self) -> Option<String> {
-        if self.request.is_none() || self.next.epoch > CONTINUATIONS {
+        if self.request.is_none() || self.next.epoch > MAX_CONTINUATIONS {
             return None;
         }
         let mut text = String::new();
-        for write in self.stream.whole()? {
-            for told in told(&write) {
-                match told.name {
+        for write in self.stream.all_writes()? {
+            for event in parse_events(&write) {
+                match event.name {
                     "start" | "reasoning" | "citation" => {}
                     "token" => {
-                        let token: Token<'_> = serde_json::from_str(told.data).ok()?;
+                        let token: Token<'_> = serde_json::from_str(event.data).ok()?;
                         text.push_str(&token.text);
                     }
                     _ => return None,

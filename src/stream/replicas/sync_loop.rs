@@ -6,98 +6,100 @@ use std::time::Duration;
 use redis::{Value, from_redis_value};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::batch::{self, Appended, Ask, Batch};
-use super::{Inner, LEASE, RENEWAL};
+use super::batch::{self, AppendOutcome, Batch, PendingReply};
+use super::{Inner, LEASE, LEASE_RENEWAL};
 use crate::model::StreamId;
 use crate::store::StoreError;
-use crate::stream::registry::Found;
+use crate::stream::registry::Lookup;
 
 /// How long a turn waits for more to do.
-const TURN: Duration = Duration::from_millis(100);
+const IDLE_INTERVAL: Duration = Duration::from_millis(100);
 /// The same where somebody reads another replica's stream.
-pub(super) const FOLLOWING: Duration = Duration::from_millis(50);
+pub(super) const FOLLOW_INTERVAL: Duration = Duration::from_millis(50);
 /// The same where somebody waits for it.
-const SOON: Duration = Duration::from_millis(10);
+const REQUESTED_DELAY: Duration = Duration::from_millis(10);
 /// How long a turn waits behind one that failed.
-const AFTER_FAILURE: Duration = Duration::from_millis(250);
+const FAILURE_DELAY: Duration = Duration::from_millis(250);
 
 impl Inner {
     /// Turn after turn, for as long as it is polled.
     pub(super) async fn run(&self) {
         let mut renewed: Option<Instant> = None;
         loop {
-            let due = renewed.is_none_or(|renewed| renewed.elapsed() >= RENEWAL);
-            let renews = due && !self.work().left;
-            let turned = self.turn(renews.then_some(LEASE)).await;
+            let due = renewed.is_none_or(|renewed| renewed.elapsed() >= LEASE_RENEWAL);
+            let renews = due && !self.work().has_left;
+            let synced = self.sync_once(renews.then_some(LEASE)).await;
             // A store that was gone may have forgotten it.
-            renewed = match turned {
+            renewed = match synced {
                 Ok(_) if renews => Some(Instant::now()),
                 Ok(_) => renewed,
                 Err(_) => None,
             };
-            let pause = match turned {
+            let pause = match synced {
                 Err(_) => {
-                    sleep(AFTER_FAILURE).await;
+                    sleep(FAILURE_DELAY).await;
                     continue;
                 }
                 // More than one turn takes.
                 Ok(true) => continue,
-                Ok(false) if self.work().followed.is_empty() => TURN,
-                Ok(false) => FOLLOWING,
+                Ok(false) if self.work().followed.is_empty() => IDLE_INTERVAL,
+                Ok(false) => FOLLOW_INTERVAL,
             };
-            if timeout(pause, self.soon.notified()).await.is_ok() {
-                sleep(SOON).await;
+            if timeout(pause, self.sync_requested.notified()).await.is_ok() {
+                sleep(REQUESTED_DELAY).await;
             }
         }
     }
 
     /// One round trip. Says whether there is more to write than one takes.
-    pub(super) async fn turn(&self, lease: Option<Duration>) -> Result<bool, StoreError> {
+    pub(super) async fn sync_once(&self, lease: Option<Duration>) -> Result<bool, StoreError> {
         let mut batch = Batch::new();
         if let Some(lease) = lease {
-            batch.renew(self.keys.replica(), lease);
+            batch.add_lease_renewal(self.keys.own_alive(), lease);
         }
-        batch.take_commands(self.keys.own_commands());
-        let doubted = self.ask_again(&mut batch);
-        let (taken, more) = self.write(&mut batch);
-        self.follow(&mut batch);
+        batch.add_command_fetch(self.keys.own_commands());
+        let unconfirmed = self.add_ownership_checks(&mut batch);
+        let (taken, more) = self.add_writes(&mut batch);
+        self.add_follow_reads(&mut batch);
         let answers = match self.store.pipeline::<Vec<Value>>(batch.pipeline()).await {
             Ok(answers) => answers,
             Err(error) => {
-                self.work().doubted.extend(doubted);
-                self.put_back(taken);
-                self.unfollowed();
+                self.work().unconfirmed.extend(unconfirmed);
+                self.requeue_all(taken);
+                self.handle_store_failure();
                 return Err(error);
             }
         };
-        let mut lives = HashMap::new();
-        for (ask, answer) in batch.into_asks().into_iter().zip(answers) {
-            match ask {
-                Ask::Nothing => {}
-                Ask::Commands => {
-                    self.obey(&from_redis_value::<Vec<String>>(answer).unwrap_or_default())
+        let mut liveness = HashMap::new();
+        for (reply, answer) in batch.into_pending().into_iter().zip(answers) {
+            match reply {
+                PendingReply::Ignored => {}
+                PendingReply::Commands => {
+                    self.run_commands(&from_redis_value::<Vec<String>>(answer).unwrap_or_default())
                 }
                 // One that is refused waits for nothing either.
-                Ask::Known(stream) => self.known(stream),
-                Ask::Append { stream, position } => match batch::appended(&answer) {
-                    Appended::Stored => self.stored(stream, position),
-                    Appended::Outdated => drop(self.work().doubted.insert(stream, position)),
-                    Appended::Refused => {
-                        self.show(stream);
-                        self.unwritten(vec![stream]);
+                PendingReply::Registered(stream) => self.mark_registered(stream),
+                PendingReply::Append { stream, position } => match batch::append_outcome(&answer) {
+                    AppendOutcome::Stored => self.mark_stored(stream, position),
+                    AppendOutcome::Outdated => {
+                        self.work().unconfirmed.insert(stream, position);
+                    }
+                    AppendOutcome::Failed => {
+                        self.release_held_back(stream);
+                        self.requeue(vec![stream]);
                     }
                 },
-                Ask::Newest { stream, position } => {
-                    self.settled(stream, position, &batch::entries(answer));
+                PendingReply::Newest { stream, position } => {
+                    self.resolve_ownership(stream, position, &batch::parse_entries(answer));
                 }
-                Ask::Life(stream) => {
-                    let life: (Option<Value>, Option<String>) =
+                PendingReply::Liveness(stream) => {
+                    let status: (Option<Value>, Option<String>) =
                         from_redis_value(answer).unwrap_or_default();
-                    lives.insert(stream, (life.0.is_some(), life.1.is_some()));
+                    liveness.insert(stream, (status.0.is_some(), status.1.is_some()));
                 }
-                Ask::Entries(stream) => {
-                    let (lives, past) = lives.remove(&stream).unwrap_or((true, false));
-                    self.followed(stream, batch::entries(answer), lives, past);
+                PendingReply::Entries(stream) => {
+                    let (alive, ended) = liveness.remove(&stream).unwrap_or((true, false));
+                    self.apply_followed(stream, batch::parse_entries(answer), alive, ended);
                 }
             }
         }
@@ -105,9 +107,9 @@ impl Inner {
     }
 
     /// Does what others have asked of this replica.
-    fn obey(&self, commands: &[String]) {
+    fn run_commands(&self, commands: &[String]) {
         for id in commands.iter().filter_map(|id| StreamId::parse(id)) {
-            if let Some(Found::Stream(stream)) = self.registry.find(id) {
+            if let Some(Lookup::Stream(stream)) = self.registry.find(id) {
                 stream.cancel();
             }
         }

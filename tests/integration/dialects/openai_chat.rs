@@ -7,7 +7,7 @@ use sluicegate::dialect::Opening;
 use sluicegate::model::{
     Event, FinishReason, Part, Reasoning, ResponseFormat, Role, StreamId, ToolChoice,
 };
-use sluicegate::stream::Transcript;
+use sluicegate::stream::AnswerEncoder;
 
 use super::{dialect, parse, refused, sent, with};
 
@@ -382,11 +382,11 @@ fn answered(said: &[Event<'_>], streamed: bool) -> String {
         model: "m".to_owned(),
         created: 0,
     };
-    let mut transcript =
-        Transcript::new(StreamId::fixed(0), dialect(PATH).encoder(&request, opening));
+    let mut encoder =
+        AnswerEncoder::new(StreamId::fixed(0), dialect(PATH).encoder(&request, opening));
     for event in said {
-        transcript.event(event);
+        encoder.event(event);
     }
-    transcript.complete(FinishReason::Stop, Duration::ZERO, Duration::ZERO);
-    String::from_utf8(transcript.take_ready().unwrap().to_vec()).unwrap()
+    encoder.complete(FinishReason::Stop, Duration::ZERO, Duration::ZERO);
+    String::from_utf8(encoder.take_ready().unwrap().to_vec()).unwrap()
 }

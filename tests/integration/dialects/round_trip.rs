@@ -14,7 +14,7 @@ use sluicegate::model::{
     Usage,
 };
 use sluicegate::pipeline;
-use sluicegate::stream::Transcript;
+use sluicegate::stream::AnswerEncoder;
 use sluicegate::wire;
 
 use super::dialect;
@@ -236,16 +236,16 @@ fn encoded(protocol: &Protocol, answer: &Answer, streamed: bool) -> Vec<u8> {
         model: "m".to_owned(),
         created: 0,
     };
-    let mut transcript = Transcript::new(
+    let mut encoder = AnswerEncoder::new(
         StreamId::fixed(0),
         dialect(protocol.path).encoder(&request, opening),
     );
-    transcript.start("upstream", "model", &signer());
+    encoder.start("upstream", "model", &signer());
     for_each(answer, &mut |event| match event {
-        Event::Finish(finish) => transcript.complete(finish, Duration::ZERO, Duration::ZERO),
-        event => transcript.event(&event),
+        Event::Finish(finish) => encoder.complete(finish, Duration::ZERO, Duration::ZERO),
+        event => encoder.event(&event),
     });
-    transcript.take_ready().expect("an answer").to_vec()
+    encoder.take_ready().expect("an answer").to_vec()
 }
 
 fn signer() -> ReasoningSigner {

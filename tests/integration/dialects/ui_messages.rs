@@ -8,7 +8,7 @@ use sluicegate::model::{
     Citation, Error, ErrorCode, Event, FinishReason, Media, MediaSource, Part, ReasoningSigner,
     Request, Role, StreamId, ToolCallDelta, Usage,
 };
-use sluicegate::stream::Transcript;
+use sluicegate::stream::AnswerEncoder;
 
 use super::{dialect, parse, refused, with};
 
@@ -194,17 +194,17 @@ fn streamed(
         model: "m".to_owned(),
         created: 0,
     };
-    let mut transcript =
-        Transcript::new(StreamId::fixed(0), dialect(PATH).encoder(request, opening));
-    transcript.start("upstream", "model", &ReasoningSigner::new("wire", "vendor"));
+    let mut encoder =
+        AnswerEncoder::new(StreamId::fixed(0), dialect(PATH).encoder(request, opening));
+    encoder.start("upstream", "model", &ReasoningSigner::new("wire", "vendor"));
     for event in events {
-        transcript.event(event);
+        encoder.event(event);
     }
     match outcome {
-        Ok(finish) => transcript.complete(finish, Duration::ZERO, Duration::ZERO),
-        Err(error) => transcript.fail(&error),
+        Ok(finish) => encoder.complete(finish, Duration::ZERO, Duration::ZERO),
+        Err(error) => encoder.fail(&error),
     }
-    let text = String::from_utf8(transcript.take_ready().unwrap().to_vec()).unwrap();
+    let text = String::from_utf8(encoder.take_ready().unwrap().to_vec()).unwrap();
     let parts = text.strip_suffix("data: [DONE]\n\n").unwrap();
     let part = |block: &str| serde_json::from_str(block.strip_prefix("data: ").unwrap()).unwrap();
     parts.split_terminator("\n\n").map(part).collect()
