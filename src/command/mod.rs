@@ -8,9 +8,9 @@ pub mod keys;
 pub mod record;
 pub mod replay;
 pub mod serve;
-mod stop;
+mod signals;
 
-pub use stop::Stop;
+pub use signals::Stop;
 
 /// The exit status of a command that did what it was asked.
 pub const FINE: u8 = 0;

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode};
 
-use super::wait::wait;
+use super::retry_after::wait;
 use crate::model::{Error, ErrorCode};
 use crate::wire::Refusal;
 

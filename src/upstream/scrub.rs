@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::account::accounts;
+use super::account_ids::accounts;
 
 /// The longest message of an upstream that is passed on, in bytes.
 const LONGEST: usize = 2048;

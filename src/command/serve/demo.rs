@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use super::failure::Failure;
+use super::error::Failure;
 use crate::config::{Config, Loaded, Overrides};
 use crate::fixture::{Library, Options, Server};
 

@@ -1,7 +1,7 @@
 //! `sluicegate serve`: the gateway, from its configuration to its graceful end.
 
 mod demo;
-mod failure;
+mod error;
 mod reload;
 
 use std::io::{self, Write};
@@ -22,10 +22,10 @@ use crate::server::{self, Listener};
 use crate::store;
 
 use demo::Demo;
-use failure::Failure;
+use error::Failure;
 use reload::Reloader;
 
-pub(super) use failure::load;
+pub(super) use error::load;
 
 /// Runs the gateway. With no config it runs the demo: no key, no network, loopback only.
 #[derive(Debug, Clone, Default, clap::Args)]

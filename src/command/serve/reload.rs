@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::signal::unix::Signal;
 use tokio::time::MissedTickBehavior;
 
-use super::failure::load;
+use super::error::load;
 use crate::app::Gateway;
 use crate::config::Overrides;
 

@@ -6,7 +6,7 @@ use sluicegate::upstream::exchange::Failure;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use super::asking::{FINE, content, origin, read, request, sent};
+use super::support::{FINE, content, origin, read, request, sent};
 use crate::gateway::scripted::ScriptedUpstream;
 use crate::gateway::within_timeout;
 

@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::asking::{origin, read, sent};
+use super::support::{origin, read, sent};
 use crate::gateway::within_timeout;
 use crate::seed::{Random, Seed};
 

@@ -7,13 +7,13 @@
 //! | `pool` | which connections are used again |
 //! | `tls` | whom the certificate must name, and how an answer ends |
 //! | `differential` | the same answers as hyper's client reads them |
-//! | `asking` | sends requests, for the rest |
+//! | `support` | sends requests, for the rest |
 //! | `certificates` | of the tests' TLS servers, with the script that made them |
 
-mod asking;
 mod bodies;
 mod connections;
 mod differential;
 mod heads;
 mod pool;
+mod support;
 mod tls;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sluicegate::upstream::exchange::{Failure, Origin, Response};
 
-use super::asking::{FINE, again, connector, first, origin, origin_with, read, sent};
+use super::support::{FINE, again, connector, first, origin, origin_with, read, sent};
 use crate::gateway::scripted::{Exchange, ScriptedUpstream};
 
 #[tokio::test]
@@ -74,7 +74,7 @@ async fn a_connection_waits_no_longer_than_it_may() {
         first(&upstream, &origin, FINE).await.closed().await;
     }
     // All that wait go with their upstream.
-    let origin = super::asking::origin(upstream.addr());
+    let origin = super::support::origin(upstream.addr());
     let waiting = first(&upstream, &origin, FINE).await;
     drop(origin);
     waiting.closed().await;

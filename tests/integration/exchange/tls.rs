@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::asking::{FINE, PATIENCE, content, read, request, trusting};
+use super::support::{FINE, PATIENCE, content, read, request, trusting};
 use crate::gateway::within_timeout;
 
 const KEY: &str = include_str!("certificates/test-key.pem");
