@@ -12,8 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::access::{Caller, KeyRing};
 use crate::config::{
-    Config, Model, OnStoreFailure, State, Target as ConfiguredTarget,
-    Upstream as ConfiguredUpstream,
+    Config, ModelConfig, OnStoreFailure, StateConfig, TargetConfig, UpstreamConfig,
 };
 use crate::dialect::Dialect;
 use crate::limit::{
@@ -24,7 +23,7 @@ use crate::model::{Error, ErrorCode, ReasoningSigner, StreamId};
 use crate::route::{Route, Target, Timeouts};
 use crate::store::Store;
 use crate::stream::{Registry, Replicas, Retention, StreamSettings};
-use crate::upstream::exchange::{Connector, Origin, system_certificates};
+use crate::upstream::exchange::{Connector, Endpoint, system_certificates};
 use crate::upstream::{Recycler, Upstream};
 
 /// The gateway: the state that outlives a configuration, and the current configuration.
@@ -53,7 +52,7 @@ pub struct App {
     /// The streams that replicas share, where a store is configured.
     pub replicas: Option<Arc<Replicas>>,
     /// Each model's targets, by the model's name in the configuration.
-    targets: HashMap<String, Vec<(Arc<Upstream>, ConfiguredTarget)>>,
+    targets: HashMap<String, Vec<(Arc<Upstream>, TargetConfig)>>,
 }
 
 impl Gateway {
@@ -190,7 +189,7 @@ impl App {
     ///
     /// # Errors
     /// [`ErrorCode::NotFound`]; [`ErrorCode::Forbidden`] where `caller` may not use it.
-    pub fn route(&self, name: &str, caller: &Caller) -> Result<(&Model, Route), Error> {
+    pub fn route(&self, name: &str, caller: &Caller) -> Result<(&ModelConfig, Route), Error> {
         if !caller.may_use(name) {
             return Err(Error::new(
                 ErrorCode::Forbidden,
@@ -229,7 +228,7 @@ impl App {
 
 /// Builds an upstream from its configuration.
 pub fn build_upstream(
-    upstream: &ConfiguredUpstream,
+    upstream: &UpstreamConfig,
     connector: &Connector,
     frame_cap: usize,
 ) -> Arc<Upstream> {
@@ -244,7 +243,7 @@ pub fn build_upstream(
             upstream.wire.name(),
             upstream.preset.unwrap_or(&upstream.name),
         ),
-        origin: Origin::new(&upstream.base_url, connector),
+        endpoint: Endpoint::new(&upstream.base_url, connector),
         frame_cap,
     })
 }
@@ -284,14 +283,14 @@ fn shared_store(
     before: Option<&App>,
     metrics: &Arc<Metrics>,
 ) -> Option<Arc<Store>> {
-    let State::Redis { url, server } = &config.state else {
+    let StateConfig::Redis { url, server } = &config.state else {
         return None;
     };
     let kept = before.and_then(|before| match &before.config.state {
-        State::Redis { url: old, .. } if old.expose_secret() == url.expose_secret() => {
+        StateConfig::Redis { url: old, .. } if old.expose_secret() == url.expose_secret() => {
             before.store.clone()
         }
-        State::Redis { .. } | State::Memory => None,
+        StateConfig::Redis { .. } | StateConfig::Memory => None,
     });
     let connect = || Store::new(server.as_ref().clone(), Arc::clone(metrics));
     Some(kept.unwrap_or_else(|| Arc::new(connect())))

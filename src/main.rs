@@ -7,7 +7,7 @@ use std::thread::available_parallelism;
 
 use clap::{Parser, Subcommand};
 use mimalloc::MiMalloc;
-use sluicegate::command::{Stop, ask, check, healthcheck, keys, record, replay, serve};
+use sluicegate::command::{ShutdownSignals, ask, check, healthcheck, keys, record, replay, serve};
 use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
 
@@ -97,8 +97,8 @@ async fn run(command: Command) -> u8 {
 /// Serves fixtures until SIGTERM or SIGINT.
 async fn run_replay(replay: replay::Replay, out: io::Stdout) -> Result<(), Box<dyn Error>> {
     // Installed before the address is printed: a program that reads it may send a signal at once.
-    let mut stop = Stop::new()?;
-    Ok(replay.run(out, stop.asked()).await?)
+    let mut signals = ShutdownSignals::new()?;
+    Ok(replay.run(out, signals.received()).await?)
 }
 
 /// Logs to stderr: human-readable on a terminal, JSON lines otherwise. `RUST_LOG` filters.

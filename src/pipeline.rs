@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::dialect::{Dialect, Opening};
 use crate::model::{Error, Event, ReasoningSigner, Request, Sink, StreamId, ToolCallDelta, Usage};
-use crate::route::{Commit, Receiver};
+use crate::route::{CommitSink, Receiver};
 use crate::stream::AnswerEncoder;
 use crate::upstream::ingest::Ingest;
 use crate::wire::Wire;
@@ -56,7 +56,7 @@ pub fn replay<'a>(
     let mut events = String::new();
     let mut client = Client::new(dialect, request);
     let signer = ReasoningSigner::new(wire.name(), UPSTREAM.0);
-    let mut commit = Commit::new(UPSTREAM.0, UPSTREAM.1, &signer, &mut client);
+    let mut commit = CommitSink::new(UPSTREAM.0, UPSTREAM.1, &signer, &mut client);
     let ingest = ingest(wire, request);
     let (repaired, outcome) = read_all(ingest, chunks, &mut |event: Event<'_>| {
         events.push_str(&line(&event));
@@ -87,7 +87,7 @@ pub fn bytes<'a>(
 ) -> Bytes {
     let mut client = Client::new(dialect, request);
     let signer = ReasoningSigner::new(wire.name(), UPSTREAM.0);
-    let mut commit = Commit::new(UPSTREAM.0, UPSTREAM.1, &signer, &mut client);
+    let mut commit = CommitSink::new(UPSTREAM.0, UPSTREAM.1, &signer, &mut client);
     let (_, outcome) = read_all(ingest(wire, request), chunks, &mut commit);
     client.close(outcome)
 }
@@ -152,7 +152,7 @@ fn feed<'a>(
 ) -> Result<(), Error> {
     for chunk in chunks {
         ingest.push(chunk, sink)?;
-        if ingest.finished() {
+        if ingest.is_finished() {
             return Ok(());
         }
     }
@@ -194,7 +194,7 @@ impl Sink for Client {
 }
 
 impl Receiver for Client {
-    fn answering(&mut self, upstream: &str, model: &str, signer: &ReasoningSigner) {
+    fn begin_answer(&mut self, upstream: &str, model: &str, signer: &ReasoningSigner) {
         self.0.start(upstream, model, signer);
     }
 }

@@ -69,7 +69,7 @@ pub fn exchange(input: &[u8]) {
     let (content, end, behind) = whole;
     assert!(content.len() + behind.len() <= body.len());
     assert!(body.ends_with(&behind));
-    if let (head::Length::Known(length), Ok(ended)) = (head.length, end) {
+    if let (head::BodyLength::Known(length), Ok(ended)) = (head.length, end) {
         assert_eq!(content.len() as u64, length.min(body.len() as u64));
         assert_eq!(ended, length <= body.len() as u64);
     }
@@ -77,7 +77,7 @@ pub fn exchange(input: &[u8]) {
 
 type Content = (Vec<u8>, Result<bool, Malformed>, Vec<u8>);
 
-fn content(length: head::Length, pieces: &[&[u8]]) -> Content {
+fn content(length: head::BodyLength, pieces: &[&[u8]]) -> Content {
     let mut decoder = Decoder::new(length);
     let (mut content, mut behind) = (Vec::new(), Vec::new());
     for piece in pieces {
@@ -91,7 +91,7 @@ fn content(length: head::Length, pieces: &[&[u8]]) -> Content {
         }
         behind.extend_from_slice(rest);
     }
-    (content, Ok(decoder.ended()), behind)
+    (content, Ok(decoder.is_ended()), behind)
 }
 
 type Frames = (Vec<(String, String)>, Result<Remainder, ErrorCode>);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::config::{Glob, Key, KeyLimits};
+use crate::config::{Glob, KeyConfig, KeyLimitsConfig};
 
 pub use generate::{NewKey, generate};
 
@@ -21,7 +21,7 @@ pub use generate::{NewKey, generate};
 pub struct Caller {
     /// The key's name in the config; `anonymous` where no keys are asked for.
     pub name: String,
-    pub limits: KeyLimits,
+    pub limits: KeyLimitsConfig,
     models: Option<Vec<Glob>>,
 }
 
@@ -53,11 +53,11 @@ impl Caller {
 
 impl KeyRing {
     /// The keys of a config; `None`: no keys are asked for.
-    pub fn new(keys: Option<&[Key]>) -> Self {
+    pub fn new(keys: Option<&[KeyConfig]>) -> Self {
         let Some(keys) = keys else {
             return Self::Open(Arc::new(Caller {
                 name: "anonymous".to_owned(),
-                limits: KeyLimits::default(),
+                limits: KeyLimitsConfig::default(),
                 models: None,
             }));
         };

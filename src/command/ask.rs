@@ -13,8 +13,8 @@ use http_body_util::BodyDataStream;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
-use super::client::connections;
-use super::{FAILED, FINE};
+use super::client::http_client;
+use super::{FAILURE, SUCCESS};
 
 /// Sends a prompt to a running gateway and prints the answer as it comes: exit status 0 if it is
 /// complete, else 1.
@@ -46,23 +46,23 @@ pub struct Ask {
 }
 
 /// How long connecting may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Ask {
     pub async fn run(&self, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
         let Err(problem) = self.ask(out).await else {
-            return FINE;
+            return SUCCESS;
         };
         // Nobody is left to tell if this cannot be written.
         let _ = writeln!(err, "{problem}");
-        FAILED
+        FAILURE
     }
 
     async fn ask(&self, out: &mut dyn Write) -> Result<(), String> {
         let failed = |error: reqwest::Error| format!("no answer: {error}");
         let url = format!("{}/v1/streams", self.url.trim_end_matches('/'));
         let body = json!({"model": self.model, "prompt": self.prompt});
-        let client = connections(PATIENCE).map_err(failed)?;
+        let client = http_client(TIMEOUT).map_err(failed)?;
         let mut request = client.post(url).header(CONTENT_TYPE, "application/json");
         if let Some(key) = &self.key {
             request = request.bearer_auth(key.expose_secret());
@@ -71,13 +71,15 @@ impl Ask {
         let response = response.map_err(failed)?;
         if response.status() != StatusCode::OK {
             let refusal = response.bytes().await.map_err(failed)?;
-            return Err(told(&serde_json::from_slice(&refusal).unwrap_or_default()));
+            return Err(error_text(
+                &serde_json::from_slice(&refusal).unwrap_or_default(),
+            ));
         }
         let body = reqwest::Body::from(response);
         let mut events = EventStream::new(BodyDataStream::new(body));
         while let Some(event) = poll_fn(|context| Pin::new(&mut events).poll_next(context)).await {
             let event = event.map_err(|_| "the connection broke before the answer's end")?;
-            if print(&event, out)? {
+            if print_event(&event, out)? {
                 return Ok(());
             }
         }
@@ -89,27 +91,27 @@ impl Ask {
 ///
 /// # Errors
 /// Why the answer is not whole, or that nothing can be printed.
-fn print(event: &Event, out: &mut dyn Write) -> Result<bool, String> {
-    let unwritten = |error: io::Error| format!("the answer cannot be written: {error}");
+fn print_event(event: &Event, out: &mut dyn Write) -> Result<bool, String> {
+    let write_error = |error: io::Error| format!("the answer cannot be written: {error}");
     let data: Value = serde_json::from_str(&event.data).unwrap_or_default();
     match event.event.as_str() {
         "token" => {
             let text = data["text"].as_str().unwrap_or_default();
-            write!(out, "{text}").map_err(unwritten)?;
-            out.flush().map_err(unwritten)?;
+            write!(out, "{text}").map_err(write_error)?;
+            out.flush().map_err(write_error)?;
             Ok(false)
         }
-        "complete" => writeln!(out).map(|()| true).map_err(unwritten),
+        "complete" => writeln!(out).map(|()| true).map_err(write_error),
         "error" => {
-            writeln!(out).map_err(unwritten)?;
-            Err(told(&data))
+            writeln!(out).map_err(write_error)?;
+            Err(error_text(&data))
         }
         _ => Ok(false),
     }
 }
 
 /// An error in the gateway's words.
-fn told(data: &Value) -> String {
+fn error_text(data: &Value) -> String {
     let word = |field: &str| data["error"][field].as_str().unwrap_or("unknown");
     format!("{}: {}", word("code"), word("message"))
 }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use super::{FAILED, FINE, WRONG_USAGE};
+use super::{FAILURE, SUCCESS, USAGE_ERROR};
 use crate::config::{Config, Environment, Overrides};
 
 /// Validates a config; prints it with presets and defaults filled in and secrets redacted, or
@@ -18,7 +18,7 @@ pub struct Check {
 impl Check {
     /// Prints the effective config to `out` and warnings to `err`; or problems to `err`.
     pub fn run(&self, env: Environment<'_>, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
-        self.report(env, out, err).unwrap_or(FAILED)
+        self.report(env, out, err).unwrap_or(FAILURE)
     }
 
     fn report(
@@ -34,11 +34,11 @@ impl Check {
                 }
                 out.write_all(loaded.config.effective().as_bytes())?;
                 out.flush()?;
-                Ok(FINE)
+                Ok(SUCCESS)
             }
             Err(problems) => {
                 writeln!(err, "{problems}")?;
-                Ok(WRONG_USAGE)
+                Ok(USAGE_ERROR)
             }
         }
     }

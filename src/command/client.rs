@@ -7,7 +7,7 @@ use std::time::Duration;
 ///
 /// # Errors
 /// Where the system's certificates cannot be read.
-pub(super) fn connections(connect: Duration) -> Result<reqwest::Client, reqwest::Error> {
+pub(super) fn http_client(connect: Duration) -> Result<reqwest::Client, reqwest::Error> {
     reqwest::Client::builder()
         .http1_only()
         .redirect(reqwest::redirect::Policy::none())

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::client::connections;
-use super::{FAILED, FINE};
+use super::client::http_client;
+use super::{FAILURE, SUCCESS};
 
 /// Asks a running gateway whether it is ready: exit status 0 if it is, else 1.
 #[derive(Debug, Clone, clap::Args)]
@@ -16,21 +16,21 @@ pub struct Healthcheck {
 }
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 impl Healthcheck {
     pub async fn run(&self, err: &mut dyn Write) -> u8 {
         let url = format!("http://{}/readyz", self.admin);
         let asked = async {
-            let response = connections(PATIENCE)?.get(url).timeout(PATIENCE).send();
+            let response = http_client(TIMEOUT)?.get(url).timeout(TIMEOUT).send();
             response.await?.error_for_status()
         };
         match asked.await {
-            Ok(_) => FINE,
+            Ok(_) => SUCCESS,
             Err(error) => {
                 // Nobody is left to tell if this cannot be written.
                 let _ = writeln!(err, "not ready: {error}");
-                FAILED
+                FAILURE
             }
         }
     }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use secrecy::ExposeSecret;
 
-use super::{FAILED, FINE, WRONG_USAGE};
+use super::{FAILURE, SUCCESS, USAGE_ERROR};
 use crate::access::{NewKey, generate};
 use crate::config::key_entry;
 
@@ -32,20 +32,20 @@ impl Keys {
     /// Prints the key and its config entry to `out`.
     pub fn run(&self, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
         let Command::New(new) = &self.command;
-        print_new(new, out, err).unwrap_or(FAILED)
+        print_new(new, out, err).unwrap_or(FAILURE)
     }
 }
 
 fn print_new(new: &New, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
     if new.name.is_empty() || new.name.contains(char::is_control) {
         writeln!(err, "--name is empty or has a control character in it")?;
-        return Ok(WRONG_USAGE);
+        return Ok(USAGE_ERROR);
     }
     let NewKey { key, sha256 } = match generate() {
         Ok(key) => key,
         Err(error) => {
             writeln!(err, "no random key could be made: {error}")?;
-            return Ok(FAILED);
+            return Ok(FAILURE);
         }
     };
     writeln!(out, "{}", key.expose_secret())?;
@@ -57,5 +57,5 @@ fn print_new(new: &New, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<
     writeln!(out, "# For the config:")?;
     out.write_all(key_entry(&new.name, &sha256).as_bytes())?;
     out.flush()?;
-    Ok(FINE)
+    Ok(SUCCESS)
 }

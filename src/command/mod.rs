@@ -10,11 +10,11 @@ pub mod replay;
 pub mod serve;
 mod signals;
 
-pub use signals::Stop;
+pub use signals::ShutdownSignals;
 
 /// The exit status of a command that did what it was asked.
-pub const FINE: u8 = 0;
+pub const SUCCESS: u8 = 0;
 /// The exit status of a command that failed at run time.
-pub const FAILED: u8 = 1;
+pub const FAILURE: u8 = 1;
 /// The exit status for wrong usage or a wrong config.
-pub const WRONG_USAGE: u8 = 2;
+pub const USAGE_ERROR: u8 = 2;

@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use serde_json::json;
 
 use super::serve::load;
-use super::{FAILED, FINE, WRONG_USAGE};
+use super::{FAILURE, SUCCESS, USAGE_ERROR};
 use crate::app::build_upstream;
 use crate::config::Overrides;
 use crate::dialect::NATIVE;
@@ -18,7 +18,7 @@ use crate::fixture::Exchange;
 use crate::framing::Framing;
 use crate::model::{Error, Request};
 use crate::upstream::exchange::{Connector, system_certificates};
-use crate::upstream::{Trace, Upstream, masked};
+use crate::upstream::{Trace, Upstream, mask};
 use crate::wire::Outgoing;
 
 /// Sends one request to a real upstream and saves the exchange as a fixture for `replay`: the
@@ -47,23 +47,23 @@ pub struct Record {
 }
 
 /// The largest answer that is recorded, in bytes.
-const LARGEST: usize = 64 * 1024 * 1024;
+const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
 /// Why nothing was recorded: an exit status and the words for it.
-type Failure = (u8, String);
+type RecordError = (u8, String);
 
 impl Record {
     pub async fn run(&self, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
-        let said = match self.record().await {
-            Ok(words) => writeln!(out, "{words}").map(|()| FINE),
+        let written = match self.record().await {
+            Ok(words) => writeln!(out, "{words}").map(|()| SUCCESS),
             Err((status, words)) => writeln!(err, "{words}").map(|()| status),
         };
-        said.unwrap_or(FAILED)
+        written.unwrap_or(FAILURE)
     }
 
-    async fn record(&self) -> Result<String, Failure> {
-        let wrong = |words: String| (WRONG_USAGE, words);
-        let failed = |words: String| (FAILED, words);
+    async fn record(&self) -> Result<String, RecordError> {
+        let wrong = |words: String| (USAGE_ERROR, words);
+        let failed = |words: String| (FAILURE, words);
         let loaded =
             load(&self.config, &Overrides::default()).map_err(|error| wrong(error.to_string()))?;
         let config = loaded.config;
@@ -79,14 +79,14 @@ impl Record {
         let request = NATIVE
             .parse(&text)
             .map_err(|error| wrong(format!("{shown}: {}", error.message())))?;
-        let outgoing = translated(&upstream, &request)
+        let outgoing = encode_request(&upstream, &request)
             .map_err(|error| wrong(format!("{shown}: {}", error.message())))?;
         // What is saved is what a request would have become that names nobody: an account may be in
         // the model's name, and from there in the path.
-        let asked = masked(&String::from_utf8_lossy(&text), &upstream.secrets());
+        let asked = mask(&String::from_utf8_lossy(&text), &upstream.secrets());
         let nameless = NATIVE
             .parse(asked.as_bytes())
-            .and_then(|request| Ok((translated(&upstream, &request)?, request)));
+            .and_then(|request| Ok((encode_request(&upstream, &request)?, request)));
         let (saved, request) =
             nameless.map_err(|error| wrong(format!("{shown}: {}", error.message())))?;
         let name = self.name.as_deref().unwrap_or(&request.model);
@@ -147,29 +147,31 @@ async fn receive(
             Ok(false) => {}
             Err(_) => break true,
         }
-        if exchange.body.len() > LARGEST {
-            return Err(format!("the answer is larger than {LARGEST} bytes"));
+        if exchange.body.len() > MAX_ANSWER_BYTES {
+            return Err(format!(
+                "the answer is larger than {MAX_ANSWER_BYTES} bytes"
+            ));
         }
     };
     // Messages with checksums stay as they are; no vendor puts a key in there.
     let binary = upstream.wire.framing() == Framing::AwsEventStream && response.status.is_success();
     if !binary {
-        exchange.body = masked_text(&exchange.body, &upstream.secrets());
+        exchange.body = mask_bytes(&exchange.body, &upstream.secrets());
     }
     Ok(broke)
 }
 
-fn translated(upstream: &Upstream, request: &Request) -> Result<Outgoing, Error> {
+fn encode_request(upstream: &Upstream, request: &Request) -> Result<Outgoing, Error> {
     upstream
         .wire
         .request(request, &request.model, &upstream.vendor)
 }
 
-/// [`masked`], where some of the bytes may be no UTF-8.
-fn masked_text(body: &[u8], secrets: &[SecretString]) -> Vec<u8> {
+/// [`mask`], where some of the bytes may be no UTF-8.
+fn mask_bytes(body: &[u8], secrets: &[SecretString]) -> Vec<u8> {
     let mut out = Vec::with_capacity(body.len());
     for chunk in body.utf8_chunks() {
-        out.extend_from_slice(masked(chunk.valid(), secrets).as_bytes());
+        out.extend_from_slice(mask(chunk.valid(), secrets).as_bytes());
         out.extend_from_slice(chunk.invalid());
     }
     out

@@ -5,12 +5,12 @@ use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// SIGTERM and SIGINT. From its making on they are counted and end nothing by themselves.
-pub struct Stop {
+pub struct ShutdownSignals {
     terminate: Signal,
     interrupt: Signal,
 }
 
-impl Stop {
+impl ShutdownSignals {
     /// # Errors
     /// If the operating system lets nobody listen.
     ///
@@ -24,7 +24,7 @@ impl Stop {
     }
 
     /// Waits until somebody asks for the end, again for every call.
-    pub async fn asked(&mut self) {
+    pub async fn received(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

@@ -33,7 +33,7 @@ pub fn read(
         && let Some(key) = reader.secret(field)
     {
         if !fits_a_header(&key) {
-            reader.problem(field, "has characters that cannot be in a header");
+            reader.add_problem(field, "has characters that cannot be in a header");
         }
         return Some(match scheme? {
             CredentialScheme::Bearer | CredentialScheme::SigV4 { .. } => Credential::Bearer(key),
@@ -53,17 +53,17 @@ pub fn read(
     let needed = preset.filter(|preset| preset.needs_key && !elsewhere);
     let Some(CredentialScheme::SigV4 { service }) = scheme else {
         if let Some(preset) = needed {
-            reader.problem(at, format!("is {what}; `{}` needs one", preset.name));
+            reader.add_problem(at, format!("is {what}; `{}` needs one", preset.name));
         }
         return None;
     };
-    match from_environment(env, service, region) {
+    match read_environment(env, service, region) {
         Ok(Some(credential)) => Some(credential),
         Ok(None) => {
             // The file can be right and the environment another: where it is checked is often not
             // where it runs.
             if let Some(preset) = needed {
-                reader.warning(
+                reader.add_warning(
                     at,
                     format!(
                         "is {what}, and so are {ACCESS_KEY_ID} and {SECRET_ACCESS_KEY} in the \
@@ -75,7 +75,7 @@ pub fn read(
             None
         }
         Err(problem) => {
-            reader.problem(at, format!("is {what}, and {problem}"));
+            reader.add_problem(at, format!("is {what}, and {problem}"));
             None
         }
     }
@@ -85,16 +85,16 @@ pub fn read(
 pub fn region(env: Environment<'_>) -> Option<(&'static str, String)> {
     REGIONS
         .into_iter()
-        .find_map(|name| Some((name, set(env, name)?)))
+        .find_map(|name| Some((name, non_empty(env, name)?)))
 }
 
 /// Nothing where the environment has nothing; what is wrong with what it has.
-fn from_environment(
+fn read_environment(
     env: Environment<'_>,
     service: &'static str,
     region: Option<&str>,
 ) -> Result<Option<Credential>, String> {
-    let secret = |name: &str| match set(env, name).map(SecretString::from) {
+    let secret = |name: &str| match non_empty(env, name).map(SecretString::from) {
         Some(secret) if !fits_a_header(&secret) => Err(format!(
             "the environment's {name} has characters that cannot be in a header"
         )),
@@ -107,8 +107,8 @@ fn from_environment(
         match (secret(ACCESS_KEY_ID)?, secret(SECRET_ACCESS_KEY)?) {
             (Some(id), Some(key)) => (id, key),
             (None, None) => return Ok(None),
-            (Some(_), None) => return Err(half(ACCESS_KEY_ID, SECRET_ACCESS_KEY)),
-            (None, Some(_)) => return Err(half(SECRET_ACCESS_KEY, ACCESS_KEY_ID)),
+            (Some(_), None) => return Err(incomplete_pair(ACCESS_KEY_ID, SECRET_ACCESS_KEY)),
+            (None, Some(_)) => return Err(incomplete_pair(SECRET_ACCESS_KEY, ACCESS_KEY_ID)),
         };
     let Some(region) = region else {
         return Err("requests cannot be signed without a `region`".to_owned());
@@ -122,12 +122,12 @@ fn from_environment(
     })))
 }
 
-fn half(there: &str, missing: &str) -> String {
+fn incomplete_pair(there: &str, missing: &str) -> String {
     format!("the environment has {there} without {missing}")
 }
 
 /// A variable that is set to something.
-fn set(env: Environment<'_>, name: &str) -> Option<String> {
+fn non_empty(env: Environment<'_>, name: &str) -> Option<String> {
     env(name).filter(|value| !value.is_empty())
 }
 

@@ -4,9 +4,9 @@
 use serde_json::{Map, Value, json};
 
 use super::keys::write_hash;
-use super::settings::{OnStoreFailure, Origins, Timeouts};
+use super::settings::{AllowedOrigins, OnStoreFailure, TimeoutsConfig};
 use super::unit::{write_duration, write_rate, write_size};
-use super::{Config, Key, Model, Upstream};
+use super::{Config, KeyConfig, ModelConfig, UpstreamConfig};
 use crate::model::Credential;
 
 /// Stands for every secret.
@@ -56,8 +56,8 @@ pub fn write(config: &Config) -> String {
     };
     set("on_store_failure", json!(on_store_failure));
     let origins = match &config.origins {
-        Origins::Any => json!(["*"]),
-        Origins::These(origins) => origins.iter().map(|origin| text(origin)).collect(),
+        AllowedOrigins::Any => json!(["*"]),
+        AllowedOrigins::These(origins) => origins.iter().map(|origin| text(origin)).collect(),
     };
     set("cors", json!({ "origins": origins }));
     to_yaml(&Value::Object(root))
@@ -92,7 +92,7 @@ fn named<'c, T: 'c>(
     Value::Object(entries.collect())
 }
 
-fn upstream(upstream: &std::sync::Arc<Upstream>) -> Value {
+fn upstream(upstream: &std::sync::Arc<UpstreamConfig>) -> Value {
     let mut entry = Map::new();
     let mut set = |key: &str, value: Value| entry.insert(key.to_owned(), value);
     if let Some(preset) = upstream.preset {
@@ -116,7 +116,7 @@ fn upstream(upstream: &std::sync::Arc<Upstream>) -> Value {
     Value::Object(entry)
 }
 
-fn model(model: &std::sync::Arc<Model>) -> Value {
+fn model(model: &std::sync::Arc<ModelConfig>) -> Value {
     let targets: Value = model
         .targets
         .iter()
@@ -137,7 +137,7 @@ fn model(model: &std::sync::Arc<Model>) -> Value {
     })
 }
 
-fn timeouts(timeouts: &Timeouts) -> Value {
+fn timeouts(timeouts: &TimeoutsConfig) -> Value {
     json!({
         "connect": write_duration(timeouts.connect),
         "first_token": write_duration(timeouts.first_token),
@@ -146,7 +146,7 @@ fn timeouts(timeouts: &Timeouts) -> Value {
     })
 }
 
-fn key(key: &Key) -> Value {
+fn key(key: &KeyConfig) -> Value {
     let mut entry = Map::new();
     entry.insert("name".to_owned(), text(&key.name));
     entry.insert("sha256".to_owned(), json!(write_hash(&key.sha256)));

@@ -7,10 +7,10 @@ use std::fs::{File, Metadata};
 use std::io::Read;
 
 use super::problem::Problem;
-use super::tree::{Kind, Node, Scalar, Value, join};
+use super::tree::{Node, Scalar, ScalarKind, Value, join};
 
 /// The largest file that `${file:…}` reads, in bytes.
-const LARGEST_FILE: u64 = 64 * 1024;
+const MAX_FILE_BYTES: u64 = 64 * 1024;
 
 /// Looks up an environment variable.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -52,11 +52,11 @@ fn expand_at(
 }
 
 fn expand_scalar(scalar: &mut Scalar, env: Environment<'_>, mut report: impl FnMut(String)) {
-    if scalar.kind != Kind::String || !scalar.source.contains('$') {
+    if scalar.kind != ScalarKind::String || !scalar.source.contains('$') {
         return;
     }
     let mut text = String::new();
-    let mut whole = true;
+    let mut expanded_all = true;
     let mut rest = scalar.source.as_str();
     while let Some(at) = rest.find('$') {
         text.push_str(&rest[..at]);
@@ -67,14 +67,14 @@ fn expand_scalar(scalar: &mut Scalar, env: Environment<'_>, mut report: impl FnM
         } else if let Some(after) = rest.strip_prefix('{') {
             let Some((reference, after)) = after.split_once('}') else {
                 report("has a `${` without its `}`; write `$$` for a plain `$`".to_owned());
-                whole = false;
+                expanded_all = false;
                 break;
             };
             match resolve(reference, env) {
                 Ok(value) => text.push_str(&value),
                 Err(message) => {
                     report(message);
-                    whole = false;
+                    expanded_all = false;
                 }
             }
             rest = after;
@@ -83,7 +83,7 @@ fn expand_scalar(scalar: &mut Scalar, env: Environment<'_>, mut report: impl FnM
         }
     }
     text.push_str(rest);
-    scalar.text = whole.then_some(text);
+    scalar.text = expanded_all.then_some(text);
 }
 
 /// What stands between `${` and `}`.
@@ -125,13 +125,13 @@ fn read_secret(path: &str) -> Result<String, String> {
         return Err("is not a file".to_owned());
     }
     let file = File::open(path).map_err(cannot)?;
-    refuse_if_exposed(&file.metadata().map_err(cannot)?)?;
+    check_file_mode(&file.metadata().map_err(cannot)?)?;
     let mut bytes = Vec::new();
-    file.take(LARGEST_FILE + 1)
+    file.take(MAX_FILE_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(cannot)?;
-    if bytes.len() as u64 > LARGEST_FILE {
-        return Err(format!("is larger than {LARGEST_FILE} bytes"));
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(format!("is larger than {MAX_FILE_BYTES} bytes"));
     }
     let mut text = String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())?;
     text.truncate(text.trim_end_matches(['\r', '\n']).len());
@@ -140,7 +140,7 @@ fn read_secret(path: &str) -> Result<String, String> {
 
 /// Refuses a secret that others may get at.
 #[cfg(unix)]
-fn refuse_if_exposed(file: &Metadata) -> Result<(), String> {
+fn check_file_mode(file: &Metadata) -> Result<(), String> {
     use std::os::unix::fs::MetadataExt;
 
     let mode = file.mode() & 0o777;
@@ -154,7 +154,7 @@ fn refuse_if_exposed(file: &Metadata) -> Result<(), String> {
 }
 
 #[cfg(not(unix))]
-fn refuse_if_exposed(_file: &Metadata) -> Result<(), String> {
+fn check_file_mode(_file: &Metadata) -> Result<(), String> {
     Ok(())
 }
 

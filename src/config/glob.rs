@@ -37,11 +37,11 @@ impl Glob {
 
 /// What the one `*` of `pattern` stands for in `name`: at least one character. `None` where the
 /// name does not fit or the pattern has no `*`.
-pub fn captured<'n>(pattern: &str, name: &'n str) -> Option<&'n str> {
+pub fn capture<'n>(pattern: &str, name: &'n str) -> Option<&'n str> {
     let (before, after) = pattern.split_once('*')?;
     name.strip_prefix(before)?
         .strip_suffix(after)
-        .filter(|captured| !captured.is_empty())
+        .filter(|capture| !capture.is_empty())
 }
 
 #[cfg(test)]
@@ -75,10 +75,10 @@ mod tests {
 
     #[test]
     fn captures_what_the_star_stands_for() {
-        assert_eq!(captured("local/*", "local/llama"), Some("llama"));
-        assert_eq!(captured("a*b", "axyb"), Some("xy"));
-        assert_eq!(captured("local/*", "local/"), None);
-        assert_eq!(captured("ab*ba", "aba"), None);
-        assert_eq!(captured("fast", "fast"), None);
+        assert_eq!(capture("local/*", "local/llama"), Some("llama"));
+        assert_eq!(capture("a*b", "axyb"), Some("xy"));
+        assert_eq!(capture("local/*", "local/"), None);
+        assert_eq!(capture("ab*ba", "aba"), None);
+        assert_eq!(capture("fast", "fast"), None);
     }
 }

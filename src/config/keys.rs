@@ -5,25 +5,25 @@ use std::fmt::Write;
 
 use super::glob::Glob;
 use super::models::Models;
-use super::read::{Field, Reader, Section, nearest};
+use super::read::{Field, Reader, Section, closest_name};
 use super::settings::read_rate;
 use super::unit;
 use crate::model::Rate;
 
 /// One API key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Key {
+pub struct KeyConfig {
     pub name: String,
     /// SHA-256 of the whole key.
     pub sha256: [u8; 32],
     /// Which models it may use; `None`: all.
     pub models: Option<Vec<Glob>>,
-    pub limits: KeyLimits,
+    pub limits: KeyLimitsConfig,
 }
 
 /// How much one key may use. `None`: as much as there is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct KeyLimits {
+pub struct KeyLimitsConfig {
     pub requests: Option<Rate>,
     pub tokens: Option<Rate>,
     /// Streams open at once.
@@ -41,11 +41,15 @@ pub fn write_hash(hash: &[u8; 32]) -> String {
 }
 
 /// Reads `keys`. `None`: the file has none, which is not the same as an empty list.
-pub fn read(reader: &mut Reader, field: Option<&Field<'_>>, models: &Models) -> Option<Vec<Key>> {
+pub fn read(
+    reader: &mut Reader,
+    field: Option<&Field<'_>>,
+    models: &Models,
+) -> Option<Vec<KeyConfig>> {
     let field = field?;
     let items = reader.items(field)?;
     if items.is_empty() {
-        reader.problem(
+        reader.add_problem(
             field,
             "is empty, so that nobody could ask; add a key (`sluicegate keys new`) or leave `keys` out",
         );
@@ -57,12 +61,12 @@ pub fn read(reader: &mut Reader, field: Option<&Field<'_>>, models: &Models) -> 
         let section = reader.section(item, &["name", "sha256", "models", "limits"]);
         let name = required(reader, &section, "name").and_then(|field| {
             let name = reader.text(field)?;
-            once(reader, field, &mut names, name.to_owned());
+            report_duplicate(reader, field, &mut names, name.to_owned());
             Some(name)
         });
         let sha256 = required(reader, &section, "sha256").and_then(|field| {
             let hash = read_hash(reader, field)?;
-            once(reader, field, &mut hashes, hash);
+            report_duplicate(reader, field, &mut hashes, hash);
             Some(hash)
         });
         let globs = section
@@ -70,7 +74,7 @@ pub fn read(reader: &mut Reader, field: Option<&Field<'_>>, models: &Models) -> 
             .map(|field| read_globs(reader, field, models));
         let limits = read_limits(reader, section.get("limits"));
         if let (Some(name), Some(sha256)) = (name, sha256) {
-            keys.push(Key {
+            keys.push(KeyConfig {
                 name: name.to_owned(),
                 sha256,
                 models: globs,
@@ -88,20 +92,20 @@ fn required<'s, 'a>(
 ) -> Option<&'s Field<'a>> {
     let field = section.get(key);
     if field.is_none() {
-        reader.problem(&section.field.missing(key), "is missing");
+        reader.add_problem(&section.field.missing(key), "is missing");
     }
     field
 }
 
 /// Reports a value that another key has too, by the path of the other.
-fn once<T: Eq + std::hash::Hash>(
+fn report_duplicate<T: Eq + std::hash::Hash>(
     reader: &mut Reader,
     field: &Field<'_>,
     seen: &mut HashMap<T, String>,
     value: T,
 ) {
     if let Some(other) = seen.get(&value) {
-        reader.problem(field, format!("is the same as {other}"));
+        reader.add_problem(field, format!("is the same as {other}"));
     } else {
         seen.insert(value, field.path.clone());
     }
@@ -113,7 +117,7 @@ fn read_hash(reader: &mut Reader, field: &Field<'_>) -> Option<[u8; 32]> {
     let mut hash = [0; 32];
     let digits: Option<Vec<u32>> = text.chars().map(|c| c.to_digit(16)).collect();
     let Some(digits) = digits.filter(|digits| digits.len() == 64) else {
-        reader.problem(
+        reader.add_problem(
             field,
             "is not a SHA-256 of 64 hexadecimal digits; `sluicegate keys new` makes one",
         );
@@ -135,25 +139,25 @@ fn read_globs(reader: &mut Reader, field: &Field<'_>, models: &Models) -> Vec<Gl
         };
         // A name that leads nowhere is most likely a slip, but does no harm: only a warning.
         if !text.contains('*') && models.find(text).is_none() {
-            let near = nearest(text, models.iter().map(|model| model.name.as_str()));
+            let near = closest_name(text, models.iter().map(|model| model.name.as_str()));
             let hint = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-            reader.warning(item, format!("there is no such model{hint}"));
+            reader.add_warning(item, format!("there is no such model{hint}"));
         }
         globs.push(Glob::new(text));
     }
     globs
 }
 
-fn read_limits(reader: &mut Reader, field: Option<&Field<'_>>) -> KeyLimits {
+fn read_limits(reader: &mut Reader, field: Option<&Field<'_>>) -> KeyLimitsConfig {
     let Some(field) = field else {
-        return KeyLimits::default();
+        return KeyLimitsConfig::default();
     };
     let section = reader.section(field, &["requests", "tokens", "streams"]);
-    KeyLimits {
+    KeyLimitsConfig {
         requests: read_rate(reader, &section, "requests"),
         tokens: read_rate(reader, &section, "tokens"),
         streams: reader.setting(&section, "streams", None, |text| {
-            unit::count(text).map(Some)
+            unit::parse_count(text).map(Some)
         }),
     }
 }

@@ -45,11 +45,13 @@ use ipnet::IpNet;
 pub use effective::key_entry;
 pub use expand::Environment;
 pub use glob::Glob;
-pub use keys::{Key, KeyLimits};
-pub use models::{Model, Models, Target};
+pub use keys::{KeyConfig, KeyLimitsConfig};
+pub use models::{ModelConfig, Models, TargetConfig};
 pub use problem::{Problem, Problems};
-pub use settings::{Limits, OnStoreFailure, Origins, Resume, State, Timeouts};
-pub use upstream::Upstream;
+pub use settings::{
+    AllowedOrigins, LimitsConfig, OnStoreFailure, ResumeConfig, StateConfig, TimeoutsConfig,
+};
+pub use upstream::UpstreamConfig;
 
 use read::{Field, Reader, Section};
 
@@ -84,26 +86,26 @@ pub struct Config {
     /// Where metrics, health and the dashboard are served.
     pub admin_listen: SocketAddr,
     /// In the file's order.
-    pub upstreams: Vec<Arc<Upstream>>,
+    pub upstreams: Vec<Arc<UpstreamConfig>>,
     pub models: Models,
-    /// For models without their own; [`Model::timeouts`] are already merged with them.
-    pub timeouts: Timeouts,
+    /// For models without their own; [`ModelConfig::timeouts`] are already merged with them.
+    pub timeouts: TimeoutsConfig,
     /// The longest silence towards a client; above zero.
     pub heartbeat: Duration,
     /// Who may ask. `None`: everybody, without a key.
-    pub keys: Option<Vec<Key>>,
+    pub keys: Option<Vec<KeyConfig>>,
     /// Whether the file allows to serve without keys on a public address.
     pub open: bool,
-    pub limits: Limits,
+    pub limits: LimitsConfig,
     /// Whose `x-forwarded-for` is believed.
     pub trusted_proxies: Vec<IpNet>,
-    pub resume: Resume,
+    pub resume: ResumeConfig,
     /// How long open streams may go on after a shutdown has begun.
     pub drain: Duration,
-    pub state: State,
+    pub state: StateConfig,
     pub on_store_failure: OnStoreFailure,
     /// Which web pages may call the gateway.
-    pub origins: Origins,
+    pub origins: AllowedOrigins,
 }
 
 /// What the command line says in the file's stead.
@@ -115,7 +117,7 @@ pub struct Overrides {
 
 /// A good config, and what its author should know all the same.
 #[derive(Debug, Clone)]
-pub struct Loaded {
+pub struct LoadedConfig {
     pub config: Config,
     /// In the order of their lines.
     pub warnings: Vec<Problem>,
@@ -130,12 +132,14 @@ impl Config {
         path: &Path,
         env: Environment<'_>,
         overrides: &Overrides,
-    ) -> Result<Loaded, Problems> {
+    ) -> Result<LoadedConfig, Problems> {
         let source = path.display().to_string();
         let mut bytes = Vec::new();
         // One byte more than allowed, so that `parse` sees that there is too much.
-        let read = File::open(path)
-            .and_then(|file| file.take(tree::LARGEST as u64 + 1).read_to_end(&mut bytes));
+        let read = File::open(path).and_then(|file| {
+            file.take(tree::MAX_BYTES as u64 + 1)
+                .read_to_end(&mut bytes)
+        });
         let text = match read {
             Ok(_) => String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned()),
             Err(error) => Err(format!("cannot be read: {error}")),
@@ -155,7 +159,7 @@ impl Config {
         source: &str,
         env: Environment<'_>,
         overrides: &Overrides,
-    ) -> Result<Loaded, Problems> {
+    ) -> Result<LoadedConfig, Problems> {
         let mut root =
             tree::parse(text).map_err(|(line, message)| whole_file(source, line, message))?;
         let mut reader = Reader::new(source);
@@ -165,7 +169,7 @@ impl Config {
         reader.problems.sort_by_key(|problem| problem.line);
         reader.warnings.sort_by_key(|warning| warning.line);
         if reader.problems.is_empty() {
-            Ok(Loaded {
+            Ok(LoadedConfig {
                 config,
                 warnings: reader.warnings,
             })
@@ -181,7 +185,7 @@ impl Config {
     }
 
     /// The upstream of that name.
-    pub fn upstream(&self, name: &str) -> Option<&Arc<Upstream>> {
+    pub fn upstream(&self, name: &str) -> Option<&Arc<UpstreamConfig>> {
         self.upstreams.iter().find(|upstream| upstream.name == name)
     }
 }
@@ -210,13 +214,14 @@ fn read_config(
     if listen == admin_listen && listen.port() != 0 {
         let absent = section.field.missing("admin_listen");
         let at = section.get("admin_listen").unwrap_or(&absent);
-        reader.problem(at, "is the same as `listen`; clients must not reach it");
+        reader.add_problem(at, "is the same as `listen`; clients must not reach it");
     }
     let declared = upstream::read(reader, section.get("upstreams"), env);
-    let timeouts = settings::read_timeouts(reader, section.get("timeouts"), &Timeouts::default());
+    let timeouts =
+        settings::read_timeouts(reader, section.get("timeouts"), &TimeoutsConfig::default());
     let models = models::read(reader, &section, &declared, &timeouts);
     let keys = keys::read(reader, section.get("keys"), &models);
-    let open = reader.setting(&section, "open", false, unit::switch);
+    let open = reader.setting(&section, "open", false, unit::parse_switch);
     check_access(reader, &section, listen, open);
     Config {
         listen,
@@ -227,13 +232,13 @@ fn read_config(
             .collect(),
         models,
         timeouts,
-        heartbeat: reader.setting(&section, "heartbeat", HEARTBEAT, unit::interval),
+        heartbeat: reader.setting(&section, "heartbeat", HEARTBEAT, unit::parse_interval),
         keys,
         open,
         limits: settings::read_limits(reader, section.get("limits")),
         trusted_proxies: settings::read_trusted_proxies(reader, &section),
         resume: settings::read_resume(reader, section.get("resume")),
-        drain: reader.setting(&section, "drain", DRAIN, unit::duration),
+        drain: reader.setting(&section, "drain", DRAIN, unit::parse_duration),
         state: settings::read_state(reader, &section),
         on_store_failure: settings::read_on_store_failure(reader, &section),
         origins: settings::read_cors(reader, section.get("cors")),
@@ -243,7 +248,7 @@ fn read_config(
 /// Without keys, everybody who can connect can spend the owner's money.
 fn check_access(reader: &mut Reader, section: &Section<'_>, listen: SocketAddr, open: bool) {
     match section.get("keys") {
-        None if !open && !listen.ip().is_loopback() => reader.problem(
+        None if !open && !listen.ip().is_loopback() => reader.add_problem(
             &section.field.missing("keys"),
             format!(
                 "is missing, and {listen} is not a loopback address; add keys \
@@ -253,7 +258,7 @@ fn check_access(reader: &mut Reader, section: &Section<'_>, listen: SocketAddr, 
         Some(_) if open => {
             // `open` is there: it is off without a word.
             if let Some(field) = section.get("open") {
-                reader.warning(field, "has no effect beside `keys`: a key is asked for");
+                reader.add_warning(field, "has no effect beside `keys`: a key is asked for");
             }
         }
         None | Some(_) => {}

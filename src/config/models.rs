@@ -4,20 +4,20 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::glob::captured;
+use super::glob::capture;
 use super::read::{Field, Reader, Section};
-use super::settings::{self, Timeouts};
+use super::settings::{self, TimeoutsConfig};
 use super::unit;
-use super::upstream::{Declared, Upstream};
+use super::upstream::{DeclaredUpstreams, UpstreamConfig};
 
 /// A name that clients use, with at most one `*`, and where its requests go.
 #[derive(Debug, Clone)]
-pub struct Model {
+pub struct ModelConfig {
     pub name: String,
     /// In the order in which they are tried; never empty.
-    pub targets: Vec<Target>,
+    pub targets: Vec<TargetConfig>,
     /// The model's own, and the config's where it has none.
-    pub timeouts: Timeouts,
+    pub timeouts: TimeoutsConfig,
     /// Whether a broken stream is taken up on another target.
     pub continues: bool,
     /// Tokens of output that are reserved of a key's limit where a request does not bound them.
@@ -26,8 +26,8 @@ pub struct Model {
 
 /// A model at an upstream.
 #[derive(Debug, Clone)]
-pub struct Target {
-    pub upstream: Arc<Upstream>,
+pub struct TargetConfig {
+    pub upstream: Arc<UpstreamConfig>,
     /// In the upstream's words, or a pattern for them.
     model: String,
     /// The lower, the earlier.
@@ -40,20 +40,20 @@ pub struct Target {
 #[derive(Debug, Clone, Default)]
 pub struct Models {
     /// In the file's order.
-    all: Vec<Arc<Model>>,
-    exact: HashMap<String, Arc<Model>>,
+    all: Vec<Arc<ModelConfig>>,
+    exact: HashMap<String, Arc<ModelConfig>>,
     /// The longest literal text first.
-    patterns: Vec<Arc<Model>>,
+    patterns: Vec<Arc<ModelConfig>>,
 }
 
 /// Some pages of text: more than most answers have.
 const RESERVE_TOKENS: u64 = 1024;
 
-impl Target {
-    /// The model to ask the upstream for, where `captured` is what the name's `*` stands for.
-    pub fn model(&self, captured: &str) -> Cow<'_, str> {
+impl TargetConfig {
+    /// The model to ask the upstream for, where `capture` is what the name's `*` stands for.
+    pub fn model(&self, capture: &str) -> Cow<'_, str> {
         match self.model.split_once('*') {
-            Some((before, after)) => Cow::Owned(format!("{before}{captured}{after}")),
+            Some((before, after)) => Cow::Owned(format!("{before}{capture}{after}")),
             None => Cow::Borrowed(&self.model),
         }
     }
@@ -68,17 +68,17 @@ impl Models {
     /// The model that a client means by `name`, and what its `*` stands for (empty where it has
     /// none): the exact name before any pattern, and of several patterns the one with the longest
     /// literal text.
-    pub fn find<'n>(&self, name: &'n str) -> Option<(&Arc<Model>, &'n str)> {
+    pub fn find<'n>(&self, name: &'n str) -> Option<(&Arc<ModelConfig>, &'n str)> {
         if let Some(model) = self.exact.get(name) {
             return Some((model, ""));
         }
         self.patterns
             .iter()
-            .find_map(|model| Some((model, captured(&model.name, name)?)))
+            .find_map(|model| Some((model, capture(&model.name, name)?)))
     }
 
     /// Every model in the file's order, patterns included.
-    pub fn iter(&self) -> std::slice::Iter<'_, Arc<Model>> {
+    pub fn iter(&self) -> std::slice::Iter<'_, Arc<ModelConfig>> {
         self.all.iter()
     }
 
@@ -86,8 +86,8 @@ impl Models {
         self.all.is_empty()
     }
 
-    fn new(all: Vec<Arc<Model>>) -> Self {
-        let is_pattern = |model: &&Arc<Model>| model.name.contains('*');
+    fn new(all: Vec<Arc<ModelConfig>>) -> Self {
+        let is_pattern = |model: &&Arc<ModelConfig>| model.name.contains('*');
         let exact = all
             .iter()
             .filter(|model| !is_pattern(model))
@@ -107,15 +107,15 @@ impl Models {
 pub fn read(
     reader: &mut Reader,
     section: &Section<'_>,
-    upstreams: &Declared<'_>,
-    timeouts: &Timeouts,
+    upstreams: &DeclaredUpstreams<'_>,
+    timeouts: &TimeoutsConfig,
 ) -> Models {
     let absent = section.field.missing("models");
     let field = section.get("models");
     let entries = field.map_or_else(Vec::new, |field| reader.entries(field));
     if entries.is_empty() {
         let at = field.unwrap_or(&absent);
-        reader.warning(at, "there are none, so that every request is refused");
+        reader.add_warning(at, "there are none, so that every request is refused");
     }
     let models = entries.into_iter().filter_map(|(name, field)| {
         read_one(reader, name, &field, upstreams, timeouts).map(Arc::new)
@@ -127,25 +127,30 @@ fn read_one(
     reader: &mut Reader,
     name: &str,
     field: &Field<'_>,
-    upstreams: &Declared<'_>,
-    timeouts: &Timeouts,
-) -> Option<Model> {
+    upstreams: &DeclaredUpstreams<'_>,
+    timeouts: &TimeoutsConfig,
+) -> Option<ModelConfig> {
     if name.is_empty() || name.contains(char::is_control) {
-        reader.problem(field, "is no name for a model");
+        reader.add_problem(field, "is no name for a model");
     }
     let stars = name.matches('*').count();
     if stars > 1 {
-        reader.problem(field, "has more than one `*` in its name");
+        reader.add_problem(field, "has more than one `*` in its name");
     }
     let section = reader.section(
         field,
         &["targets", "timeouts", "continue", "reserve_tokens"],
     );
     let timeouts = settings::read_timeouts(reader, section.get("timeouts"), timeouts);
-    let continues = reader.setting(&section, "continue", false, unit::switch);
-    let reserve_tokens = reader.setting(&section, "reserve_tokens", RESERVE_TOKENS, unit::count);
+    let continues = reader.setting(&section, "continue", false, unit::parse_switch);
+    let reserve_tokens = reader.setting(
+        &section,
+        "reserve_tokens",
+        RESERVE_TOKENS,
+        unit::parse_count,
+    );
     let targets = read_targets(reader, &section, upstreams, stars > 0)?;
-    Some(Model {
+    Some(ModelConfig {
         name: name.to_owned(),
         targets,
         timeouts,
@@ -157,16 +162,16 @@ fn read_one(
 fn read_targets(
     reader: &mut Reader,
     section: &Section<'_>,
-    upstreams: &Declared<'_>,
+    upstreams: &DeclaredUpstreams<'_>,
     under_pattern: bool,
-) -> Option<Vec<Target>> {
+) -> Option<Vec<TargetConfig>> {
     let Some(field) = section.get("targets") else {
-        reader.problem(&section.field.missing("targets"), "is missing");
+        reader.add_problem(&section.field.missing("targets"), "is missing");
         return None;
     };
     let items = reader.items(field)?;
     if items.is_empty() {
-        reader.problem(field, "is empty: a model needs a target");
+        reader.add_problem(field, "is empty: a model needs a target");
     }
     let mut targets: Vec<_> = items
         .iter()
@@ -179,17 +184,17 @@ fn read_targets(
 fn read_target(
     reader: &mut Reader,
     field: &Field<'_>,
-    upstreams: &Declared<'_>,
+    upstreams: &DeclaredUpstreams<'_>,
     under_pattern: bool,
-) -> Option<Target> {
+) -> Option<TargetConfig> {
     let section = reader.section(field, &["upstream", "model", "priority", "weight"]);
     let upstream = read_target_upstream(reader, &section, upstreams);
     let model = read_target_model(reader, &section, under_pattern);
     let priority = reader.setting(&section, "priority", 0, |text| {
         text.parse().map_err(|_| "a whole number from 0")
     });
-    let weight = reader.setting(&section, "weight", 1, unit::small_count);
-    Some(Target {
+    let weight = reader.setting(&section, "weight", 1, unit::parse_small_count);
+    Some(TargetConfig {
         upstream: upstream?,
         model: model?,
         priority,
@@ -200,10 +205,10 @@ fn read_target(
 fn read_target_upstream(
     reader: &mut Reader,
     section: &Section<'_>,
-    upstreams: &Declared<'_>,
-) -> Option<Arc<Upstream>> {
+    upstreams: &DeclaredUpstreams<'_>,
+) -> Option<Arc<UpstreamConfig>> {
     let Some(field) = section.get("upstream") else {
-        reader.problem(&section.field.missing("upstream"), "is missing");
+        reader.add_problem(&section.field.missing("upstream"), "is missing");
         return None;
     };
     let wanted = reader.text(field)?;
@@ -211,7 +216,7 @@ fn read_target_upstream(
         // `None`: its own problem has been reported where it is declared.
         Some((_, upstream)) => upstream.clone(),
         None => {
-            reader.unknown(field, "upstream", upstreams.iter().map(|(name, _)| *name));
+            reader.add_unknown_name(field, "upstream", upstreams.iter().map(|(name, _)| *name));
             None
         }
     }
@@ -223,7 +228,7 @@ fn read_target_model(
     under_pattern: bool,
 ) -> Option<String> {
     let Some(field) = section.get("model") else {
-        reader.problem(&section.field.missing("model"), "is missing");
+        reader.add_problem(&section.field.missing("model"), "is missing");
         return None;
     };
     let model = reader.text(field)?;
@@ -233,6 +238,6 @@ fn read_target_model(
         1 => "has a `*`, but the model's name has none to carry over",
         _ => "has more than one `*`",
     };
-    reader.problem(field, message);
+    reader.add_problem(field, message);
     None
 }

@@ -16,7 +16,7 @@ struct Pending {
 
 const PENDING: &[Pending] = &[Pending {
     path: &["models", "*", "targets", "*", "weight"],
-    asks: |text| unit::small_count(text).is_ok_and(|weight| weight != 1),
+    asks: |text| unit::parse_small_count(text).is_ok_and(|weight| weight != 1),
     message: "weights are not in force in this version: targets of equal priority are tried in order",
 }];
 

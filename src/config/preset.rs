@@ -48,10 +48,10 @@ const HOSTED: Vendor = Vendor {
 
 /// <https://console.groq.com/docs/prefilling>, <https://openrouter.ai/docs/api-reference/overview>:
 /// a last message of the assistant's is gone on with.
-const GOES_ON: Vendor = Vendor::PLAIN;
+const CONTINUES: Vendor = Vendor::PLAIN;
 
 /// <https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html>, and SGLang after it.
-const GOES_ON_FLAGGED: Vendor = Vendor {
+const CONTINUES_WITH_FLAG: Vendor = Vendor {
     prefill: Prefill::Flagged,
     ..Vendor::PLAIN
 };
@@ -76,13 +76,13 @@ const MISTRAL: Vendor = Vendor {
 /// <https://api-docs.deepseek.com/guides/thinking_mode>,
 /// <https://platform.moonshot.ai/docs/guide/use-kimi-k2-thinking-model>: a thinking model's tool calls
 /// are taken back only with the reasoning before them.
-const THINKS_BESIDE_CALLS: Vendor = Vendor {
+const REASONING_WITH_CALLS: Vendor = Vendor {
     reasoning_beside_calls: true,
     ..HOSTED
 };
 
 /// Is not known to take `stream_options`, and sends usage without being asked.
-const USAGE_UNASKED: Vendor = Vendor {
+const SENDS_USAGE_UNASKED: Vendor = Vendor {
     stream_options: false,
     ..HOSTED
 };
@@ -158,7 +158,7 @@ pub static ALL: &[Preset] = &[
         ..hosted("mistral", "https://api.mistral.ai/v1")
     },
     Preset {
-        vendor: GOES_ON,
+        vendor: CONTINUES,
         ..hosted("groq", "https://api.groq.com/openai/v1")
     },
     Preset {
@@ -166,7 +166,7 @@ pub static ALL: &[Preset] = &[
             ("openai-responses", "https://api.deepseek.com"),
             ("anthropic-messages", "https://api.deepseek.com/anthropic"),
         ],
-        vendor: THINKS_BESIDE_CALLS,
+        vendor: REASONING_WITH_CALLS,
         ..hosted("deepseek", "https://api.deepseek.com")
     },
     Preset {
@@ -174,13 +174,13 @@ pub static ALL: &[Preset] = &[
         ..hosted("xai", "https://api.x.ai/v1")
     },
     Preset {
-        vendor: GOES_ON,
+        vendor: CONTINUES,
         ..hosted("openrouter", "https://openrouter.ai/api/v1")
     },
     hosted("together", "https://api.together.xyz/v1"),
     hosted("fireworks", "https://api.fireworks.ai/inference/v1"),
     Preset {
-        vendor: USAGE_UNASKED,
+        vendor: SENDS_USAGE_UNASKED,
         ..hosted("perplexity", "https://api.perplexity.ai")
     },
     hosted("cerebras", "https://api.cerebras.ai/v1"),
@@ -195,7 +195,7 @@ pub static ALL: &[Preset] = &[
     hosted("github", "https://models.github.ai/inference"),
     Preset {
         also: &[("anthropic-messages", "https://api.moonshot.ai/anthropic")],
-        vendor: THINKS_BESIDE_CALLS,
+        vendor: REASONING_WITH_CALLS,
         ..hosted("moonshot", "https://api.moonshot.ai/v1")
     },
     Preset {
@@ -211,13 +211,13 @@ pub static ALL: &[Preset] = &[
         "https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
     ),
     Preset {
-        vendor: GOES_ON_FLAGGED,
+        vendor: CONTINUES_WITH_FLAG,
         ..local("vllm", "http://127.0.0.1:8000/v1")
     },
     local("llamacpp", "http://127.0.0.1:8080/v1"),
     local("lmstudio", "http://127.0.0.1:1234/v1"),
     Preset {
-        vendor: GOES_ON_FLAGGED,
+        vendor: CONTINUES_WITH_FLAG,
         ..local("sglang", "http://127.0.0.1:30000/v1")
     },
     local("localai", "http://127.0.0.1:8080/v1"),

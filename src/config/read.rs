@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use secrecy::SecretString;
 
 use super::problem::Problem;
-use super::tree::{Kind, Node, Value, join};
+use super::tree::{Node, ScalarKind, Value, join};
 
 /// Collects what is wrong while the file is read.
 pub struct Reader {
@@ -92,12 +92,12 @@ impl Reader {
         }
     }
 
-    pub fn problem(&mut self, at: &Field<'_>, message: impl Into<String>) {
+    pub fn add_problem(&mut self, at: &Field<'_>, message: impl Into<String>) {
         let problem = self.note(at, message.into());
         self.problems.push(problem);
     }
 
-    pub fn warning(&mut self, at: &Field<'_>, message: impl Into<String>) {
+    pub fn add_warning(&mut self, at: &Field<'_>, message: impl Into<String>) {
         let warning = self.note(at, message.into());
         self.warnings.push(warning);
     }
@@ -117,11 +117,11 @@ impl Reader {
         fields.retain(|(key, field)| {
             let is_known = known.contains(key);
             if !is_known {
-                let message = match nearest(key, known.iter().copied()) {
+                let message = match closest_name(key, known.iter().copied()) {
                     Some(near) => format!("unknown key; did you mean `{near}`?"),
                     None => format!("unknown key; keys here: {}", known.join(", ")),
                 };
-                self.problem(field, message);
+                self.add_problem(field, message);
             }
             is_known
         });
@@ -137,7 +137,7 @@ impl Reader {
             Value::Null => return Vec::new(),
             Value::Map(entries) => entries,
             Value::Scalar(_) | Value::List(_) => {
-                self.problem(field, format!("must be a map, not {}", field.node.kind()));
+                self.add_problem(field, format!("must be a map, not {}", field.node.kind()));
                 return Vec::new();
             }
         };
@@ -154,7 +154,7 @@ impl Reader {
                     line: entry.line,
                     node: &entry.node,
                 };
-                self.problem(&again, "is there twice");
+                self.add_problem(&again, "is there twice");
             }
         }
         fields
@@ -163,7 +163,7 @@ impl Reader {
     /// A list. Nothing at all is not an empty list: an empty one has to be written as `[]`.
     pub fn items<'a>(&mut self, field: &Field<'a>) -> Option<Vec<Field<'a>>> {
         let Value::List(items) = &field.node.value else {
-            self.problem(field, format!("must be a list, not {}", field.node.kind()));
+            self.add_problem(field, format!("must be a list, not {}", field.node.kind()));
             return None;
         };
         let fields = items
@@ -176,10 +176,10 @@ impl Reader {
     /// A string that is not empty and has no control characters.
     pub fn text<'a>(&mut self, field: &Field<'a>) -> Option<&'a str> {
         if let Value::Scalar(scalar) = &field.node.value
-            && scalar.kind != Kind::String
+            && scalar.kind != ScalarKind::String
         {
             let kind = field.node.kind();
-            self.problem(
+            self.add_problem(
                 field,
                 format!("must be a string, not {kind}: put it in quotes"),
             );
@@ -187,11 +187,11 @@ impl Reader {
         }
         let text = self.scalar(field)?;
         if text.is_empty() {
-            self.problem(field, "is empty");
+            self.add_problem(field, "is empty");
             return None;
         }
         if text.contains(char::is_control) {
-            self.problem(field, "has a control character in it");
+            self.add_problem(field, "has a control character in it");
             return None;
         }
         Some(text)
@@ -207,7 +207,7 @@ impl Reader {
 
     /// A scalar in a notation of its own. `parse` says what it takes in its error:
     /// "a duration such as `5s`".
-    pub fn parsed<T>(
+    pub fn parse<T>(
         &mut self,
         field: &Field<'_>,
         parse: impl FnOnce(&str) -> Result<T, &'static str>,
@@ -216,7 +216,7 @@ impl Reader {
             Ok(value) => Some(value),
             Err(expected) => {
                 let source = field.source();
-                self.problem(field, format!("`{source}` is not {expected}"));
+                self.add_problem(field, format!("`{source}` is not {expected}"));
                 None
             }
         }
@@ -232,12 +232,12 @@ impl Reader {
     ) -> T {
         section
             .get(key)
-            .and_then(|field| self.parsed(field, parse))
+            .and_then(|field| self.parse(field, parse))
             .unwrap_or(default)
     }
 
     /// Reports a name that is none of `known`.
-    pub fn unknown<'k>(
+    pub fn add_unknown_name<'k>(
         &mut self,
         field: &Field<'_>,
         what: &str,
@@ -246,21 +246,21 @@ impl Reader {
         let source = field.source();
         let all = known.clone().collect::<Vec<_>>().join(", ");
         let all = if all.is_empty() { "none" } else { &all };
-        let hint = nearest(source, known)
+        let hint = closest_name(source, known)
             .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-        self.problem(field, format!("no {what} `{source}`; {what}s: {all}{hint}"));
+        self.add_problem(field, format!("no {what} `{source}`; {what}s: {all}{hint}"));
     }
 
     fn scalar<'a>(&mut self, field: &Field<'a>) -> Option<&'a str> {
         match &field.node.value {
             Value::Scalar(scalar) => scalar.text.as_deref(),
             Value::Null => {
-                self.problem(field, "has no value");
+                self.add_problem(field, "has no value");
                 None
             }
             Value::List(_) | Value::Map(_) => {
                 let kind = field.node.kind();
-                self.problem(field, format!("must be a single value, not {kind}"));
+                self.add_problem(field, format!("must be a single value, not {kind}"));
                 None
             }
         }
@@ -268,7 +268,7 @@ impl Reader {
 }
 
 /// The name that was probably meant.
-pub fn nearest<'k>(typed: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+pub fn closest_name<'k>(typed: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     known
         .map(|name| (strsim::damerau_levenshtein(typed, name), name))
         .filter(|(distance, name)| *distance <= (name.len() / 3).clamp(1, 3))

@@ -13,7 +13,7 @@ use crate::model::Rate;
 
 /// The four deadlines of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timeouts {
+pub struct TimeoutsConfig {
     /// To be connected, TLS included.
     pub connect: Duration,
     /// From the request's departure to its first event.
@@ -26,7 +26,7 @@ pub struct Timeouts {
 
 /// The limits of this process, whoever asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct LimitsConfig {
     /// Streams open at once.
     pub streams: u64,
     /// Requests of one client address, before authentication.
@@ -41,7 +41,7 @@ pub struct Limits {
 
 /// How long and how much of a stream is kept for viewers who come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Resume {
+pub struct ResumeConfig {
     /// Zero: not at all.
     pub window: Duration,
     /// In bytes, for each stream.
@@ -50,7 +50,7 @@ pub struct Resume {
 
 /// Where limits and resumable streams are kept.
 #[derive(Debug, Clone)]
-pub enum State {
+pub enum StateConfig {
     /// In this process.
     Memory,
     /// In a Redis, shared by all replicas.
@@ -73,13 +73,13 @@ pub enum OnStoreFailure {
 
 /// Which web pages may call the gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origins {
+pub enum AllowedOrigins {
     Any,
     /// Serialized origins, such as `https://app.example.com`.
     These(Vec<String>),
 }
 
-impl Default for Timeouts {
+impl Default for TimeoutsConfig {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(5),
@@ -90,7 +90,7 @@ impl Default for Timeouts {
     }
 }
 
-impl Default for Limits {
+impl Default for LimitsConfig {
     fn default() -> Self {
         Self {
             streams: 10_000,
@@ -102,7 +102,7 @@ impl Default for Limits {
     }
 }
 
-impl Default for Resume {
+impl Default for ResumeConfig {
     fn default() -> Self {
         Self {
             window: Duration::from_secs(30),
@@ -112,22 +112,31 @@ impl Default for Resume {
 }
 
 /// Reads `timeouts`; what it leaves out is as in `base`.
-pub fn read_timeouts(reader: &mut Reader, field: Option<&Field<'_>>, base: &Timeouts) -> Timeouts {
+pub fn read_timeouts(
+    reader: &mut Reader,
+    field: Option<&Field<'_>>,
+    base: &TimeoutsConfig,
+) -> TimeoutsConfig {
     let Some(field) = field else {
         return *base;
     };
     let section = reader.section(field, &["connect", "first_token", "idle", "total"]);
-    Timeouts {
-        connect: reader.setting(&section, "connect", base.connect, unit::interval),
-        first_token: reader.setting(&section, "first_token", base.first_token, unit::interval),
-        idle: reader.setting(&section, "idle", base.idle, unit::interval),
-        total: reader.setting(&section, "total", base.total, unit::interval_or_none),
+    TimeoutsConfig {
+        connect: reader.setting(&section, "connect", base.connect, unit::parse_interval),
+        first_token: reader.setting(
+            &section,
+            "first_token",
+            base.first_token,
+            unit::parse_interval,
+        ),
+        idle: reader.setting(&section, "idle", base.idle, unit::parse_interval),
+        total: reader.setting(&section, "total", base.total, unit::parse_interval_or_none),
     }
 }
 
 /// Reads `limits`.
-pub fn read_limits(reader: &mut Reader, field: Option<&Field<'_>>) -> Limits {
-    let base = Limits::default();
+pub fn read_limits(reader: &mut Reader, field: Option<&Field<'_>>) -> LimitsConfig {
+    let base = LimitsConfig::default();
     let Some(field) = field else {
         return base;
     };
@@ -136,30 +145,30 @@ pub fn read_limits(reader: &mut Reader, field: Option<&Field<'_>>) -> Limits {
         let section = reader.section(field, &["requests"]);
         read_rate(reader, &section, "requests")
     });
-    Limits {
-        streams: reader.setting(&section, "streams", base.streams, unit::count),
+    LimitsConfig {
+        streams: reader.setting(&section, "streams", base.streams, unit::parse_count),
         per_ip,
-        memory: reader.setting(&section, "memory", base.memory, unit::size),
-        body: reader.setting(&section, "body", base.body, unit::size),
-        frame: reader.setting(&section, "frame", base.frame, unit::size),
+        memory: reader.setting(&section, "memory", base.memory, unit::parse_size),
+        body: reader.setting(&section, "body", base.body, unit::parse_size),
+        frame: reader.setting(&section, "frame", base.frame, unit::parse_size),
     }
 }
 
 /// Reads a rate that may be absent.
 pub fn read_rate(reader: &mut Reader, section: &Section<'_>, key: &str) -> Option<Rate> {
-    reader.setting(section, key, None, |text| unit::rate(text).map(Some))
+    reader.setting(section, key, None, |text| unit::parse_rate(text).map(Some))
 }
 
 /// Reads `resume`.
-pub fn read_resume(reader: &mut Reader, field: Option<&Field<'_>>) -> Resume {
-    let base = Resume::default();
+pub fn read_resume(reader: &mut Reader, field: Option<&Field<'_>>) -> ResumeConfig {
+    let base = ResumeConfig::default();
     let Some(field) = field else {
         return base;
     };
     let section = reader.section(field, &["window", "buffer"]);
-    Resume {
-        window: reader.setting(&section, "window", base.window, unit::duration),
-        buffer: reader.setting(&section, "buffer", base.buffer, unit::size),
+    ResumeConfig {
+        window: reader.setting(&section, "window", base.window, unit::parse_duration),
+        buffer: reader.setting(&section, "buffer", base.buffer, unit::parse_size),
     }
 }
 
@@ -177,15 +186,15 @@ pub fn read_address(
 }
 
 /// Reads `state`.
-pub fn read_state(reader: &mut Reader, section: &Section<'_>) -> State {
+pub fn read_state(reader: &mut Reader, section: &Section<'_>) -> StateConfig {
     let Some(field) = section.get("state") else {
-        return State::Memory;
+        return StateConfig::Memory;
     };
     let Some(text) = reader.text(field) else {
-        return State::Memory;
+        return StateConfig::Memory;
     };
     if text == "memory" {
-        return State::Memory;
+        return StateConfig::Memory;
     }
     // A fragment would be `#insecure`, which switches the check of certificates off.
     let server = Url::parse(text)
@@ -196,13 +205,13 @@ pub fn read_state(reader: &mut Reader, section: &Section<'_>) -> State {
         .map(Box::new);
     let Some(server) = server else {
         // The value stays out of the message: it may hold a password.
-        reader.problem(
+        reader.add_problem(
             field,
             "is neither `memory` nor a URL such as `redis://host:6379/0`",
         );
-        return State::Memory;
+        return StateConfig::Memory;
     };
-    State::Redis {
+    StateConfig::Redis {
         url: SecretString::from(text),
         server,
     }
@@ -223,8 +232,8 @@ pub fn read_on_store_failure(reader: &mut Reader, section: &Section<'_>) -> OnSt
 }
 
 /// Reads `cors`.
-pub fn read_cors(reader: &mut Reader, field: Option<&Field<'_>>) -> Origins {
-    let none = Origins::These(Vec::new());
+pub fn read_cors(reader: &mut Reader, field: Option<&Field<'_>>) -> AllowedOrigins {
+    let none = AllowedOrigins::These(Vec::new());
     let Some(field) = field else {
         return none;
     };
@@ -237,14 +246,14 @@ pub fn read_cors(reader: &mut Reader, field: Option<&Field<'_>>) -> Origins {
     for item in &items {
         match reader.text(item) {
             Some("*") => any = true,
-            Some(_) => origins.extend(reader.parsed(item, origin)),
+            Some(_) => origins.extend(reader.parse(item, parse_origin)),
             None => {}
         }
     }
     if any {
-        Origins::Any
+        AllowedOrigins::Any
     } else {
-        Origins::These(origins)
+        AllowedOrigins::These(origins)
     }
 }
 
@@ -263,11 +272,11 @@ pub fn read_trusted_proxies(reader: &mut Reader, section: &Section<'_>) -> Vec<I
     };
     items
         .iter()
-        .filter_map(|item| reader.parsed(item, network))
+        .filter_map(|item| reader.parse(item, network))
         .collect()
 }
 
-impl State {
+impl StateConfig {
     /// The setting as the config has it, its password redacted.
     pub fn redacted(&self) -> String {
         match self {
@@ -287,7 +296,7 @@ impl State {
 }
 
 /// An origin as browsers send it: scheme, host, and a port that is not the scheme's own.
-fn origin(text: &str) -> Result<String, &'static str> {
+fn parse_origin(text: &str) -> Result<String, &'static str> {
     const ORIGIN: &str = "an origin such as `https://app.example.com`, or `*`";
     let url = Url::parse(text).map_err(|_| ORIGIN)?;
     let bare = matches!(url.path(), "" | "/")

@@ -13,14 +13,14 @@ use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 use super::mask;
 
 /// The largest config that is read, in bytes.
-pub const LARGEST: usize = 1024 * 1024;
+pub const MAX_BYTES: usize = 1024 * 1024;
 
 /// How many parser events all aliases together may bring: enough for shared blocks, too few for a
 /// file that grows by aliases of aliases.
-const MOST_FROM_ALIASES: usize = 20_000;
+const MAX_ALIAS_EVENTS: usize = 20_000;
 
 /// How deep values may nest. The deepest setting is at six.
-const DEEPEST: usize = 32;
+const MAX_DEPTH: usize = 32;
 
 pub struct Node {
     /// Where the value begins, counted from 1. An alias counts where it was defined: that is the
@@ -34,11 +34,11 @@ pub enum Value {
     Scalar(Scalar),
     List(Vec<Node>),
     /// In the file's order, with whatever keys it repeats.
-    Map(Vec<Entry>),
+    Map(Vec<MapEntry>),
 }
 
 pub struct Scalar {
-    pub kind: Kind,
+    pub kind: ScalarKind,
     /// As the file has it. This, not [`Self::text`], is what messages may quote.
     pub source: String,
     /// With every `${…}` expanded; `None` if that failed, which has been reported.
@@ -47,13 +47,13 @@ pub struct Scalar {
 
 /// What YAML takes a scalar for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ScalarKind {
     String,
     Number,
     Bool,
 }
 
-pub struct Entry {
+pub struct MapEntry {
     pub key: String,
     pub line: u64,
     pub node: Node,
@@ -64,15 +64,15 @@ pub struct Entry {
 /// # Errors
 /// The line, if known, and what does not parse. The text itself stays out of the message.
 pub fn parse(text: &str) -> Result<Node, (Option<u64>, String)> {
-    if text.len() > LARGEST {
-        return Err((None, format!("is larger than {LARGEST} bytes")));
+    if text.len() > MAX_BYTES {
+        return Err((None, format!("is larger than {MAX_BYTES} bytes")));
     }
     if mask::is_masked(text) {
         return Err((None, "has a Unicode noncharacter in it".to_owned()));
     }
     let options = serde_saphyr::options! {
-        budget: serde_saphyr::budget! { max_depth: DEEPEST, max_documents: 1 },
-        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MOST_FROM_ALIASES },
+        budget: serde_saphyr::budget! { max_depth: MAX_DEPTH, max_documents: 1 },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_ALIAS_EVENTS },
         // Repeated keys go into the tree, so that they are reported along with all else.
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         // `on`, `off`, `yes`, `0123` and the like stay the strings that they look like.
@@ -105,9 +105,9 @@ impl Node {
         match &self.value {
             Value::Null => "nothing",
             Value::Scalar(scalar) => match scalar.kind {
-                Kind::String => "a string",
-                Kind::Number => "a number",
-                Kind::Bool => "a boolean",
+                ScalarKind::String => "a string",
+                ScalarKind::Number => "a number",
+                ScalarKind::Bool => "a boolean",
             },
             Value::List(_) => "a list",
             Value::Map(_) => "a map",
@@ -116,7 +116,7 @@ impl Node {
 }
 
 impl Scalar {
-    fn new(kind: Kind, source: String) -> Self {
+    fn new(kind: ScalarKind, source: String) -> Self {
         Self {
             kind,
             text: Some(source.clone()),
@@ -163,7 +163,10 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Scalar(Scalar::new(Kind::Bool, value.to_string())))
+        Ok(Value::Scalar(Scalar::new(
+            ScalarKind::Bool,
+            value.to_string(),
+        )))
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
@@ -188,7 +191,7 @@ impl<'de> Visitor<'de> for AnyValue {
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
         Ok(Value::Scalar(Scalar::new(
-            Kind::String,
+            ScalarKind::String,
             mask::unmask(value),
         )))
     }
@@ -204,7 +207,7 @@ impl<'de> Visitor<'de> for AnyValue {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut map = Vec::new();
         while let Some((key, node)) = entries.next_entry::<Spanned<String>, Node>()? {
-            map.push(Entry {
+            map.push(MapEntry {
                 line: key.defined.line(),
                 key: mask::unmask(&key.value),
                 node,
@@ -215,5 +218,5 @@ impl<'de> Visitor<'de> for AnyValue {
 }
 
 fn number(value: impl fmt::Display) -> Value {
-    Value::Scalar(Scalar::new(Kind::Number, value.to_string()))
+    Value::Scalar(Scalar::new(ScalarKind::Number, value.to_string()))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::model::Rate;
 
-const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 const DURATION: &str = "a duration such as `250ms`, `5s` or `1m30s`";
 const ABOVE_ZERO: &str = "a duration above zero such as `250ms`, `5s` or `1m30s`";
 const OR_NONE: &str = "a duration above zero such as `5s` or `1m30s`, or `none`";
@@ -17,7 +17,7 @@ const RATE: &str = "a rate above zero such as `600/min`, `10/s`, `200k/min`, `1M
 const SWITCH: &str = "`on` or `off`";
 
 /// The most that a rate may allow at once; above it, one unit would take less than a nanosecond.
-const FASTEST: u64 = 1_000_000_000;
+const MAX_RATE_AMOUNT: u64 = 1_000_000_000;
 
 const SIZES: &[(&str, u64)] = &[
     ("kib", 1 << 10),
@@ -43,64 +43,64 @@ const PERIODS: &[(&str, u64)] = &[
 ];
 
 /// `0`, `0s`, `250ms`, `1m30s`; a year at most.
-pub fn duration(text: &str) -> Result<Duration, &'static str> {
+pub fn parse_duration(text: &str) -> Result<Duration, &'static str> {
     humantime::parse_duration(text)
         .ok()
-        .filter(|duration| *duration <= LONGEST)
+        .filter(|duration| *duration <= MAX_DURATION)
         .ok_or(DURATION)
 }
 
 /// A [`duration`] that is not zero.
-pub fn interval(text: &str) -> Result<Duration, &'static str> {
-    duration(text)
+pub fn parse_interval(text: &str) -> Result<Duration, &'static str> {
+    parse_duration(text)
         .ok()
         .filter(|duration| !duration.is_zero())
         .ok_or(ABOVE_ZERO)
 }
 
 /// An [`interval`], or `none`.
-pub fn interval_or_none(text: &str) -> Result<Option<Duration>, &'static str> {
+pub fn parse_interval_or_none(text: &str) -> Result<Option<Duration>, &'static str> {
     if text == "none" {
         return Ok(None);
     }
-    interval(text).map(Some).map_err(|_| OR_NONE)
+    parse_interval(text).map(Some).map_err(|_| OR_NONE)
 }
 
 /// `10MiB`, `512KiB`, `1MB`, `65536`, in any case.
-pub fn size(text: &str) -> Result<usize, &'static str> {
+pub fn parse_size(text: &str) -> Result<usize, &'static str> {
     let lower = text.to_ascii_lowercase();
     let (digits, factor) = SIZES
         .iter()
         .find_map(|(suffix, factor)| Some((lower.strip_suffix(suffix)?, *factor)))
         .unwrap_or((&lower, 1));
-    whole(digits.trim_end())
+    parse_whole_number(digits.trim_end())
         .and_then(|amount| amount.checked_mul(factor))
         .and_then(|bytes| usize::try_from(bytes).ok())
         .ok_or(SIZE)
 }
 
 /// `50`, `200k`, `1M`.
-pub fn count(text: &str) -> Result<u64, &'static str> {
+pub fn parse_count(text: &str) -> Result<u64, &'static str> {
     let (digits, factor) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 1_000),
         Some(b'M') => (&text[..text.len() - 1], 1_000_000),
         _ => (text, 1),
     };
-    whole(digits)
+    parse_whole_number(digits)
         .and_then(|amount| amount.checked_mul(factor))
         .ok_or(COUNT)
 }
 
 /// A [`count`] that fits a smaller type.
-pub fn small_count(text: &str) -> Result<u32, &'static str> {
-    count(text).and_then(|amount| u32::try_from(amount).map_err(|_| "below 4294967296"))
+pub fn parse_small_count(text: &str) -> Result<u32, &'static str> {
+    parse_count(text).and_then(|amount| u32::try_from(amount).map_err(|_| "below 4294967296"))
 }
 
 /// `600/min`, `10/s`, `200k/min`, `1M/hour`, `5/30s`.
-pub fn rate(text: &str) -> Result<Rate, &'static str> {
+pub fn parse_rate(text: &str) -> Result<Rate, &'static str> {
     let (amount, per) = text.split_once('/').ok_or(RATE)?;
-    let amount = count(amount.trim()).map_err(|_| RATE)?;
-    if amount > FASTEST {
+    let amount = parse_count(amount.trim()).map_err(|_| RATE)?;
+    if amount > MAX_RATE_AMOUNT {
         return Err("a rate of 1000M at most");
     }
     let per = per.trim();
@@ -108,13 +108,13 @@ pub fn rate(text: &str) -> Result<Rate, &'static str> {
         .iter()
         .find(|(name, _)| *name == per)
         .map(|(_, seconds)| Duration::from_secs(*seconds))
-        .or_else(|| interval(per).ok().filter(|per| per.as_secs() > 0))
+        .or_else(|| parse_interval(per).ok().filter(|per| per.as_secs() > 0))
         .ok_or(RATE)?;
     Ok(Rate { amount, per })
 }
 
 /// `on`, `off`, `true`, `false`.
-pub fn switch(text: &str) -> Result<bool, &'static str> {
+pub fn parse_switch(text: &str) -> Result<bool, &'static str> {
     match text {
         "on" | "true" => Ok(true),
         "off" | "false" => Ok(false),
@@ -147,7 +147,7 @@ pub fn write_rate(rate: Rate) -> String {
 }
 
 /// Digits alone (`parse` would take a sign too), above zero.
-fn whole(digits: &str) -> Option<u64> {
+fn parse_whole_number(digits: &str) -> Option<u64> {
     if !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
@@ -160,34 +160,34 @@ mod tests {
 
     #[test]
     fn reads_each_notation() {
-        assert_eq!(duration("0"), Ok(Duration::ZERO));
-        assert_eq!(duration("0s"), Ok(Duration::ZERO));
-        assert_eq!(interval("250ms"), Ok(Duration::from_millis(250)));
-        assert_eq!(interval("1m30s"), Ok(Duration::from_secs(90)));
-        assert_eq!(interval_or_none("none"), Ok(None));
-        assert_eq!(size("10MiB"), Ok(10 << 20));
-        assert_eq!(size("1MB"), Ok(1_000_000));
-        assert_eq!(size("512KiB"), Ok(512 << 10));
-        assert_eq!(size("7"), Ok(7));
-        assert_eq!(count("200k"), Ok(200_000));
-        assert_eq!(count("1M"), Ok(1_000_000));
+        assert_eq!(parse_duration("0"), Ok(Duration::ZERO));
+        assert_eq!(parse_duration("0s"), Ok(Duration::ZERO));
+        assert_eq!(parse_interval("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(parse_interval("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_interval_or_none("none"), Ok(None));
+        assert_eq!(parse_size("10MiB"), Ok(10 << 20));
+        assert_eq!(parse_size("1MB"), Ok(1_000_000));
+        assert_eq!(parse_size("512KiB"), Ok(512 << 10));
+        assert_eq!(parse_size("7"), Ok(7));
+        assert_eq!(parse_count("200k"), Ok(200_000));
+        assert_eq!(parse_count("1M"), Ok(1_000_000));
         let rate_of = |amount, seconds| Rate {
             amount,
             per: Duration::from_secs(seconds),
         };
-        assert_eq!(rate("600/min"), Ok(rate_of(600, 60)));
-        assert_eq!(rate("10/s"), Ok(rate_of(10, 1)));
-        assert_eq!(rate("200k/min"), Ok(rate_of(200_000, 60)));
-        assert_eq!(rate("1M/hour"), Ok(rate_of(1_000_000, 3600)));
-        assert_eq!(rate("5/30s"), Ok(rate_of(5, 30)));
+        assert_eq!(parse_rate("600/min"), Ok(rate_of(600, 60)));
+        assert_eq!(parse_rate("10/s"), Ok(rate_of(10, 1)));
+        assert_eq!(parse_rate("200k/min"), Ok(rate_of(200_000, 60)));
+        assert_eq!(parse_rate("1M/hour"), Ok(rate_of(1_000_000, 3600)));
+        assert_eq!(parse_rate("5/30s"), Ok(rate_of(5, 30)));
     }
 
     #[test]
     fn refuses_the_rest() {
         for bad in ["", "5", "-5s", "5 parsecs", "99999999999h", "none"] {
-            assert!(duration(bad).is_err(), "{bad}");
+            assert!(parse_duration(bad).is_err(), "{bad}");
         }
-        assert!(interval("0s").is_err());
+        assert!(parse_interval("0s").is_err());
         for bad in [
             "",
             "0",
@@ -198,7 +198,7 @@ mod tests {
             "99999999999GiB",
             "1TiB",
         ] {
-            assert!(size(bad).is_err(), "{bad}");
+            assert!(parse_size(bad).is_err(), "{bad}");
         }
         for bad in [
             "",
@@ -208,7 +208,7 @@ mod tests {
             "99999999999999999999",
             "18446744073709551615M",
         ] {
-            assert!(count(bad).is_err(), "{bad}");
+            assert!(parse_count(bad).is_err(), "{bad}");
         }
         for bad in [
             "",
@@ -220,23 +220,28 @@ mod tests {
             "1001M/s",
             "1/10ms",
         ] {
-            assert!(rate(bad).is_err(), "{bad}");
+            assert!(parse_rate(bad).is_err(), "{bad}");
         }
-        assert!(small_count("4294967296").is_err());
-        assert!(switch("maybe").is_err());
+        assert!(parse_small_count("4294967296").is_err());
+        assert!(parse_switch("maybe").is_err());
     }
 
     #[test]
     fn writes_what_it_reads() {
         for text in ["0s", "250ms", "1m30s"] {
-            assert_eq!(duration(text).map(write_duration).as_deref(), Ok(text));
+            assert_eq!(
+                parse_duration(text).map(write_duration).as_deref(),
+                Ok(text)
+            );
         }
         for text in ["10MiB", "512KiB", "1000000"] {
-            assert_eq!(size(text).map(write_size).as_deref(), Ok(text));
+            assert_eq!(parse_size(text).map(write_size).as_deref(), Ok(text));
         }
         for text in ["600/min", "10/s", "5/30s", "7/90s"] {
-            let again = rate(text).map(write_rate).and_then(|text| rate(&text));
-            assert_eq!(again, rate(text));
+            let again = parse_rate(text)
+                .map(write_rate)
+                .and_then(|text| parse_rate(&text));
+            assert_eq!(again, parse_rate(text));
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::wire::{self, Wire};
 const KEYS: &[&str] = &["preset", "wire", "base_url", "api_key", "region", "headers"];
 
 /// Headers that the gateway itself answers for.
-const NOT_SETTABLE: &[HeaderName] = &[
+const RESERVED_HEADERS: &[HeaderName] = &[
     header::ACCEPT_ENCODING,
     header::CONNECTION,
     header::CONTENT_LENGTH,
@@ -30,7 +30,7 @@ const NOT_SETTABLE: &[HeaderName] = &[
 
 /// One upstream, ready for requests.
 #[derive(Clone)]
-pub struct Upstream {
+pub struct UpstreamConfig {
     /// The name in the config.
     pub name: String,
     /// The preset that it began with.
@@ -48,7 +48,7 @@ pub struct Upstream {
     pub vendor: Vendor,
 }
 
-impl fmt::Debug for Upstream {
+impl fmt::Debug for UpstreamConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upstream")
             .field("name", &self.name)
@@ -64,21 +64,21 @@ impl fmt::Debug for Upstream {
 }
 
 /// What the file declares: names, and an upstream for each that has no problem.
-pub type Declared<'a> = Vec<(&'a str, Option<Arc<Upstream>>)>;
+pub type DeclaredUpstreams<'a> = Vec<(&'a str, Option<Arc<UpstreamConfig>>)>;
 
 /// Reads `upstreams`.
 pub fn read<'a>(
     reader: &mut Reader,
     field: Option<&Field<'a>>,
     env: Environment<'_>,
-) -> Declared<'a> {
+) -> DeclaredUpstreams<'a> {
     let Some(field) = field else {
         return Vec::new();
     };
     let mut declared = Vec::new();
     for (name, field) in reader.entries(field) {
         if name.is_empty() || name.contains(char::is_control) {
-            reader.problem(&field, "is no name for an upstream");
+            reader.add_problem(&field, "is no name for an upstream");
             continue;
         }
         let upstream = read_one(reader, name, &field, env);
@@ -92,14 +92,14 @@ fn read_one(
     name: &str,
     field: &Field<'_>,
     env: Environment<'_>,
-) -> Option<Upstream> {
+) -> Option<UpstreamConfig> {
     let section = reader.section(field, KEYS);
     let preset = match section.get("preset") {
         Some(field) => match preset::by_name(reader.text(field)?) {
             Some(preset) => Some(preset),
             None => {
                 let names = preset::ALL.iter().map(|preset| preset.name);
-                reader.unknown(field, "preset", names);
+                reader.add_unknown_name(field, "preset", names);
                 // What does not hang on the preset can be checked all the same.
                 read_headers(reader, &section);
                 return None;
@@ -117,7 +117,7 @@ fn read_one(
     let credential = credential::read(reader, &section, preset, scheme, region, env);
     let headers = read_headers(reader, &section);
     let wire = wire::by_name(wire_name?)?;
-    Some(Upstream {
+    Some(UpstreamConfig {
         name: name.to_owned(),
         preset: preset.map(|preset| preset.name),
         wire,
@@ -142,17 +142,17 @@ fn read_wire_name<'a>(
             if wire::by_name(name).is_some() {
                 return Some(name);
             }
-            reader.unknown(field, "wire", wire::ALL.iter().map(|wire| wire.name()));
+            reader.add_unknown_name(field, "wire", wire::ALL.iter().map(|wire| wire.name()));
             None
         }
         (None, Some(preset)) => Some(preset.wire),
         (None, None) => {
-            let near = super::read::nearest(
+            let near = super::read::closest_name(
                 section.field.path.rsplit('.').next().unwrap_or_default(),
                 preset::ALL.iter().map(|preset| preset.name),
             );
             let hint = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-            reader.problem(
+            reader.add_problem(
                 &section.field.missing("wire"),
                 format!("is missing, and the upstream's name is no preset{hint}"),
             );
@@ -182,7 +182,7 @@ fn read_region(
     let field = section.get("region");
     if !has_region(preset, scheme) {
         if let Some(field) = field {
-            reader.problem(field, "has no meaning here: only `bedrock` has regions");
+            reader.add_problem(field, "has no meaning here: only `bedrock` has regions");
         }
         return None;
     }
@@ -196,14 +196,14 @@ fn read_region(
     if let Some(field) = field {
         let region = reader.text(field)?;
         if !legal(region) {
-            reader.problem(field, "is not a region such as `eu-west-1`");
+            reader.add_problem(field, "is not a region such as `eu-west-1`");
             return None;
         }
         return Some(region.to_owned());
     }
     let (variable, region) = credential::region(env)?;
     if !legal(&region) {
-        reader.problem(
+        reader.add_problem(
             &section.field.missing("region"),
             format!(
                 "is missing, and the environment's {variable} is not a region such as `eu-west-1`"
@@ -223,11 +223,11 @@ fn read_base_url(
 ) -> Option<Url> {
     if let Some(field) = section.get("base_url") {
         let text = reader.text(field)?;
-        return match base_url(text) {
+        return match parse_base_url(text) {
             Ok(url) => Some(url),
             Err(why) => {
                 // The value stays out of the message: an address may hold a password.
-                reader.problem(field, why);
+                reader.add_problem(field, why);
                 None
             }
         };
@@ -243,23 +243,23 @@ fn read_base_url(
                 ),
                 None => "is missing".to_owned(),
             };
-            reader.problem(&section.field.missing("base_url"), message);
+            reader.add_problem(&section.field.missing("base_url"), message);
         }
         return None;
     };
     if !known.contains("{region}") {
-        return base_url(known).ok();
+        return parse_base_url(known).ok();
     }
     if region.is_none() && section.get("region").is_none() {
-        reader.problem(
+        reader.add_problem(
             &section.field.missing("region"),
             "is missing, and no AWS_REGION is in the environment",
         );
     }
-    base_url(&known.replace("{region}", region?)).ok()
+    parse_base_url(&known.replace("{region}", region?)).ok()
 }
 
-fn base_url(text: &str) -> Result<Url, &'static str> {
+fn parse_base_url(text: &str) -> Result<Url, &'static str> {
     let mut url =
         Url::parse(text).map_err(|_| "is not a URL such as `https://api.example.com/v1`")?;
     if !matches!(url.scheme(), "http" | "https") {
@@ -268,7 +268,7 @@ fn base_url(text: &str) -> Result<Url, &'static str> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err("must not have a user or password; use `api_key` or `headers`");
     }
-    if !url.query().is_none_or(is_version) || url.fragment().is_some() {
+    if !url.query().is_none_or(is_api_version) || url.fragment().is_some() {
         return Err("must not have a query or fragment, but for an `api-version`");
     }
     let path = url.path().trim_end_matches('/').to_owned();
@@ -278,7 +278,7 @@ fn base_url(text: &str) -> Result<Url, &'static str> {
 
 /// Azure's API before v1 wants `api-version=2024-10-21` with every request. Anything else may be a
 /// secret, and addresses are shown.
-fn is_version(query: &str) -> bool {
+fn is_api_version(query: &str) -> bool {
     query.strip_prefix("api-version=").is_some_and(|version| {
         let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
         !version.is_empty() && version.len() <= 32 && version.bytes().all(legal)
@@ -292,23 +292,23 @@ fn read_headers(reader: &mut Reader, section: &Section<'_>) -> HeaderMap {
     };
     for (name, field) in reader.entries(field) {
         let Ok(header_name) = HeaderName::from_bytes(name.as_bytes()) else {
-            reader.problem(&field, "is not a header's name");
+            reader.add_problem(&field, "is not a header's name");
             continue;
         };
-        if NOT_SETTABLE.contains(&header_name) {
-            reader.problem(&field, "is set by the gateway itself");
+        if RESERVED_HEADERS.contains(&header_name) {
+            reader.add_problem(&field, "is set by the gateway itself");
             continue;
         }
         let Some(text) = reader.text(&field) else {
             continue;
         };
         let Ok(mut value) = HeaderValue::from_str(text) else {
-            reader.problem(&field, "has characters that cannot be in a header");
+            reader.add_problem(&field, "has characters that cannot be in a header");
             continue;
         };
         value.set_sensitive(true);
         if headers.insert(header_name, value).is_some() {
-            reader.problem(&field, "is there twice: a header's name has no case");
+            reader.add_problem(&field, "is there twice: a header's name has no case");
         }
     }
     headers

@@ -31,7 +31,7 @@ impl Route {
         let mut failure = None;
         for target in &self.targets {
             let (upstream, model) = (&*target.upstream, &target.model);
-            let mut commit = Commit::new(&upstream.name, model, &upstream.signer, receiver);
+            let mut commit = CommitSink::new(&upstream.name, model, &upstream.signer, receiver);
             let error = match self.attempt(target, request, trace, &mut commit).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) if commit.committed => return Err(error),
@@ -45,10 +45,10 @@ impl Route {
                 message = error.message(),
                 "target failed"
             );
-            if !fails_over(&error) {
+            if !allows_failover(&error) {
                 return Err(error);
             }
-            failure = Some(worse(failure, error));
+            failure = Some(combine_errors(failure, error));
         }
         Err(failure.unwrap_or_else(|| Error::new(ErrorCode::Internal, "the model has no target")))
     }
@@ -58,21 +58,21 @@ impl Route {
         target: &Target,
         request: &Request,
         trace: &Trace,
-        commit: &mut Commit<'_>,
+        commit: &mut CommitSink<'_>,
     ) -> Result<Answer, Error> {
         let limit = self.timeouts.first_token;
         let deadline = Instant::now() + limit;
-        let asked = target.upstream.ask(request, &target.model, trace);
+        let asked = target.upstream.open(request, &target.model, trace);
         let mut answer = timeout_at(deadline, asked)
             .await
-            .map_err(|_| too_late(limit))??;
+            .map_err(|_| first_token_timeout(limit))??;
         loop {
             let read = poll_fn(|context| answer.poll_read(context, commit));
             let finished = timeout_at(deadline, read)
                 .await
-                .map_err(|_| too_late(limit))?;
+                .map_err(|_| first_token_timeout(limit))?;
             let finished = match finished {
-                Err(error) if !commit.committed => return Err(unheard(error)),
+                Err(error) if !commit.committed => return Err(empty_answer_error(error)),
                 finished => finished?,
             };
             if finished || commit.committed {
@@ -82,7 +82,7 @@ impl Route {
     }
 }
 
-fn too_late(limit: Duration) -> Error {
+fn first_token_timeout(limit: Duration) -> Error {
     Error::new(
         ErrorCode::UpstreamTimeout,
         format!("the upstream gave no token within {limit:?}"),
@@ -90,7 +90,7 @@ fn too_late(limit: Duration) -> Error {
 }
 
 /// Nothing of an answer was interrupted where nothing of it had come.
-fn unheard(error: Error) -> Error {
+fn empty_answer_error(error: Error) -> Error {
     match error.code() {
         ErrorCode::StreamInterrupted => Error::new(
             ErrorCode::UpstreamUnavailable,
@@ -102,7 +102,7 @@ fn unheard(error: Error) -> Error {
 
 /// Whether another target may do better. One that refuses the request itself speaks for all, unless
 /// it only lacks the model.
-fn fails_over(error: &Error) -> bool {
+fn allows_failover(error: &Error) -> bool {
     match error.code() {
         ErrorCode::UpstreamRejected => error.status() == StatusCode::NOT_FOUND,
         _ => true,
@@ -111,7 +111,7 @@ fn fails_over(error: &Error) -> bool {
 
 /// The error to report after two targets failed. Everybody rate limiting is worth telling only if
 /// it was everybody.
-fn worse(before: Option<Error>, now: Error) -> Error {
+fn combine_errors(before: Option<Error>, now: Error) -> Error {
     let limited = |error: &Error| error.code() == ErrorCode::UpstreamRateLimited;
     match before {
         Some(before) if limited(&before) && limited(&now) => {
@@ -125,7 +125,7 @@ fn worse(before: Option<Error>, now: Error) -> Error {
 
 /// Holds back what a target says before its first content, so that a target that fails there leaves
 /// no trace.
-pub struct Commit<'a> {
+pub struct CommitSink<'a> {
     upstream: &'a str,
     model: &'a str,
     signer: &'a ReasoningSigner,
@@ -135,7 +135,7 @@ pub struct Commit<'a> {
     usage: Option<Usage>,
 }
 
-impl<'a> Commit<'a> {
+impl<'a> CommitSink<'a> {
     pub fn new(
         upstream: &'a str,
         model: &'a str,
@@ -161,7 +161,7 @@ impl<'a> Commit<'a> {
             signer,
             ..
         } = *self;
-        self.receiver.answering(upstream, model, signer);
+        self.receiver.begin_answer(upstream, model, signer);
         if let Some([id, model, fingerprint]) = &self.identity {
             self.receiver.event(Event::Identity {
                 id,
@@ -175,7 +175,7 @@ impl<'a> Commit<'a> {
     }
 }
 
-impl Sink for Commit<'_> {
+impl Sink for CommitSink<'_> {
     fn event(&mut self, event: Event<'_>) {
         if !self.committed {
             match event {

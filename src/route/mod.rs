@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::model::{ReasoningSigner, Sink};
 use crate::upstream::Upstream;
 
-pub use failover::Commit;
+pub use failover::CommitSink;
 
 /// Where requests for one model go.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub struct Route {
 impl Route {
     /// Where an answer can be gone on with that broke off at the upstream of the name `broken`,
     /// which is asked last; `None` where that is nowhere.
-    pub fn going_on(&self, broken: Option<&str>) -> Option<Self> {
+    pub fn continuation(&self, broken: Option<&str>) -> Option<Self> {
         let able = self.targets.iter().filter(|target| {
             target
                 .upstream
@@ -61,5 +61,5 @@ pub struct Timeouts {
 /// Takes the events of the target that answers.
 pub trait Receiver: Sink + Send {
     /// This target answers: its first content comes next, and no other target will be tried.
-    fn answering(&mut self, upstream: &str, model: &str, signer: &ReasoningSigner);
+    fn begin_answer(&mut self, upstream: &str, model: &str, signer: &ReasoningSigner);
 }

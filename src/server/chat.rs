@@ -16,7 +16,7 @@ use serde_json::json;
 use super::admission::Admitted;
 use super::refusal::{Refusal, write_limit_headers};
 use crate::app::Gateway;
-use crate::config::Model;
+use crate::config::ModelConfig;
 use crate::dialect::{Dialect, Opening, native};
 use crate::limit::{Estimate, MemoryReservation};
 use crate::model::{Error, ErrorCode, Request, RequestId, StreamId};
@@ -127,7 +127,7 @@ impl RequestContext<'_> {
     fn prepare(
         &self,
         admitted: Admitted,
-        model: &Model,
+        model: &ModelConfig,
         route: Route,
         request: Request,
         body: Bytes,

@@ -20,7 +20,7 @@ use super::chat::{self, Prompt};
 use super::refusal::{Refusal, refuse, set_request_id};
 use super::{models, resume, web};
 use crate::app::Gateway;
-use crate::config::Origins;
+use crate::config::AllowedOrigins;
 use crate::dialect::{self, Dialect, NATIVE};
 use crate::limit::{Admission, RateLimits};
 use crate::model::{Error, ErrorCode, RequestId};
@@ -270,8 +270,8 @@ fn respond(
 fn cors_layer(gateway: &Arc<Gateway>) -> CorsLayer {
     let gateway = Arc::clone(gateway);
     let allowed = move |origin: &HeaderValue, _: &Parts| match &gateway.app().config.origins {
-        Origins::Any => true,
-        Origins::These(origins) => origins
+        AllowedOrigins::Any => true,
+        AllowedOrigins::These(origins) => origins
             .iter()
             .any(|allowed| allowed.as_bytes() == origin.as_bytes()),
     };

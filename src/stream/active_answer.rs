@@ -139,7 +139,7 @@ impl ActiveAnswer {
     /// The terminal event was written.
     fn close(&mut self, recycler: &Recycler) {
         if let Some(answer) = self.detach() {
-            recycler.take(answer);
+            recycler.recycle(answer);
         }
     }
 }

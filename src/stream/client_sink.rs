@@ -228,7 +228,7 @@ fn prevents_continuation(event: &Event<'_>) -> bool {
 }
 
 impl Receiver for ClientSink {
-    fn answering(&mut self, upstream: &str, model: &str, signer: &ReasoningSigner) {
+    fn begin_answer(&mut self, upstream: &str, model: &str, signer: &ReasoningSigner) {
         if self.is_started() {
             self.answer.count_continuation();
         }

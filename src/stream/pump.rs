@@ -258,7 +258,10 @@ impl Pump {
         };
         let target = active.break_error.take().zip(self.continuation.as_deref());
         let target = target.and_then(|(error, continuation)| {
-            let route = continuation.settings.route.going_on(active.sink.upstream());
+            let route = continuation
+                .settings
+                .route
+                .continuation(active.sink.upstream());
             let target = route.zip(active.sink.begin_continuation());
             if target.is_none() {
                 active.sink.fail(&error);

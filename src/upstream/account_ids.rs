@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 /// How ids begin at vendors that mark them: OpenAI, Groq, OpenRouter, Stripe-like ones.
-const MARKS: [&str; 7] = ["org-", "org_", "proj_", "user-", "user_", "acct_", "team_"];
+const ID_PREFIXES: [&str; 7] = ["org-", "org_", "proj_", "user-", "user_", "acct_", "team_"];
 
 /// Words that an id without a mark follows: `Team: 3f2a…`, `project_number:3487…`.
-const WORDS: [&str; 13] = [
+const LABELS: [&str; 13] = [
     "account",
     "customer",
     "key",
@@ -23,11 +23,11 @@ const WORDS: [&str; 13] = [
 ];
 
 /// What an id is at least as long as where only its mark or its word tells it from other words.
-const MARKED: usize = 16;
-const NUMBER: usize = 6;
+const MIN_CODE_LENGTH: usize = 16;
+const MIN_DIGITS: usize = 6;
 
 /// Where ids of accounts stand, in order and apart from one another.
-pub(super) fn accounts(text: &str) -> Vec<Range<usize>> {
+pub(super) fn find_account_ids(text: &str) -> Vec<Range<usize>> {
     let mut found: Vec<Range<usize>> = Vec::new();
     let mut inside_word = false;
     for (at, character) in text.char_indices() {
@@ -35,7 +35,7 @@ pub(super) fn accounts(text: &str) -> Vec<Range<usize>> {
         let behind = found.last().is_none_or(|last| at >= last.end);
         if begins
             && behind
-            && let Some(id) = account(&text[at..])
+            && let Some(id) = account_id(&text[at..])
         {
             found.push(at + id.start..at + id.end);
         }
@@ -44,7 +44,7 @@ pub(super) fn accounts(text: &str) -> Vec<Range<usize>> {
 }
 
 /// Where the account is that `text` begins to name.
-fn account(text: &str) -> Option<Range<usize>> {
+fn account_id(text: &str) -> Option<Range<usize>> {
     // Amazon's resource names hold the account's number, and the user's name where it is about one.
     if text.starts_with("arn:aws") {
         let end = text.find(|c: char| c.is_whitespace() || "\"'`,;)".contains(c));
@@ -53,25 +53,25 @@ fn account(text: &str) -> Option<Range<usize>> {
     // Google's resource names: `projects/NAME/locations/…`.
     if let Some(name) = text.strip_prefix("projects/") {
         let start = text.len() - name.len();
-        let length = token(name);
+        let length = token_length(name);
         return (length > 0).then_some(start..start + length);
     }
-    let marked = MARKS.iter().find_map(|mark| {
-        let length = alphanumeric(text.strip_prefix(mark)?);
-        (length >= MARKED).then_some(0..mark.len() + length)
+    let marked = ID_PREFIXES.iter().find_map(|mark| {
+        let length = alphanumeric_length(text.strip_prefix(mark)?);
+        (length >= MIN_CODE_LENGTH).then_some(0..mark.len() + length)
     });
     marked.or_else(|| {
-        WORDS.iter().find_map(|word| {
-            let rest = after_word(text, word)?;
-            let start = text.len() - rest.len() + between(rest)?;
-            let length = token(&text[start..]);
+        LABELS.iter().find_map(|word| {
+            let rest = strip_label(text, word)?;
+            let start = text.len() - rest.len() + separator_length(rest)?;
+            let length = token_length(&text[start..]);
             is_id(&text[start..start + length]).then_some(start..start + length)
         })
     })
 }
 
 /// What follows `word`, its plural or its genitive, if `text` begins with it in any case.
-fn after_word<'a>(text: &'a str, word: &str) -> Option<&'a str> {
+fn strip_label<'a>(text: &'a str, word: &str) -> Option<&'a str> {
     let (head, rest) = text.split_at_checked(word.len())?;
     let rest = rest.strip_prefix("'s").unwrap_or(rest);
     let rest = rest.strip_prefix('s').unwrap_or(rest);
@@ -79,12 +79,12 @@ fn after_word<'a>(text: &'a str, word: &str) -> Option<&'a str> {
 }
 
 /// The length of what stands between the word and its id: separators, and perhaps `ID`.
-fn between(text: &str) -> Option<usize> {
+fn separator_length(text: &str) -> Option<usize> {
     let id = text.trim_start_matches(is_separator);
     if id.len() == text.len() {
         return None;
     }
-    let named = after_word(id, "id").map(|rest| rest.trim_start_matches(is_separator));
+    let named = strip_label(id, "id").map(|rest| rest.trim_start_matches(is_separator));
     let start = named.filter(|rest| rest.len() + 2 < id.len()).unwrap_or(id);
     Some(text.len() - start.len())
 }
@@ -98,12 +98,12 @@ fn is_word(character: char) -> bool {
 }
 
 /// The length of the id or word that `text` begins with.
-fn token(text: &str) -> usize {
+fn token_length(text: &str) -> usize {
     text.find(|c: char| !(is_word(c) || c == '-'))
         .unwrap_or(text.len())
 }
 
-fn alphanumeric(text: &str) -> usize {
+fn alphanumeric_length(text: &str) -> usize {
     text.find(|c: char| !c.is_ascii_alphanumeric())
         .unwrap_or(text.len())
 }
@@ -111,8 +111,9 @@ fn alphanumeric(text: &str) -> usize {
 /// A number, a UUID, or letters and digits too long for a word.
 fn is_id(token: &str) -> bool {
     let digits = token.bytes().filter(u8::is_ascii_digit).count();
-    let number = digits == token.len() && digits >= NUMBER;
-    let code = digits > 0 && token.len() >= MARKED && alphanumeric(token) == token.len();
+    let number = digits == token.len() && digits >= MIN_DIGITS;
+    let code =
+        digits > 0 && token.len() >= MIN_CODE_LENGTH && alphanumeric_length(token) == token.len();
     number || code || is_uuid(token)
 }
 
@@ -131,7 +132,10 @@ mod tests {
     use super::*;
 
     fn hidden(text: &str) -> Vec<&str> {
-        accounts(text).into_iter().map(|at| &text[at]).collect()
+        find_account_ids(text)
+            .into_iter()
+            .map(|at| &text[at])
+            .collect()
     }
 
     #[test]

@@ -10,20 +10,20 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::exchange::{self, Body, Failure, Origin, Response};
+use super::exchange::{self, Body, Endpoint, ExchangeError, Response};
 use super::ingest::Ingest;
 use super::refusal::classify;
-use super::scrub::scrubbed;
+use super::scrub::{scrub, sensitive_value};
 use super::sigv4;
 use crate::model::{Credential, Error, ErrorCode, ReasoningSigner, Request, Sink, Vendor};
 use crate::wire::{Outgoing, Wire};
 
 /// How much of a refusal's body is read, in bytes.
-const REFUSAL_CAP: usize = 64 * 1024;
+const MAX_REFUSAL_BYTES: usize = 64 * 1024;
 /// A header's value that is shorter, in bytes, is a switch or a version and no credential.
-const SHORTEST_SECRET: usize = 8;
+const MIN_SECRET_LENGTH: usize = 8;
 /// How long a refusal's body may take.
-const REFUSAL_TIME: Duration = Duration::from_secs(5);
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A model API that requests can be sent to.
 pub struct Upstream {
@@ -38,7 +38,7 @@ pub struct Upstream {
     /// Whose seals it reads: those of its preset's vendor, else its own.
     pub signer: ReasoningSigner,
     /// Where `base_url` leads to.
-    pub origin: Origin,
+    pub endpoint: Endpoint,
     /// Bounds one frame of an answer, in bytes.
     pub frame_cap: usize,
 }
@@ -57,7 +57,7 @@ pub struct Answer {
     ingest: Ingest,
     secrets: Vec<SecretString>,
     /// What broke it, where that came with the last events.
-    broke: Option<Box<Error>>,
+    failure: Option<Box<Error>>,
 }
 
 impl Upstream {
@@ -66,23 +66,23 @@ impl Upstream {
     /// # Errors
     /// The upstream's refusal, or that it could not be reached; [`ErrorCode::InvalidRequest`] for
     /// what its wire cannot express.
-    pub async fn ask(
+    pub async fn open(
         &self,
         request: &Request,
         model: &str,
         trace: &Trace,
     ) -> Result<Answer, Error> {
         let wire = self.wire.name();
-        let said = request.headers_for(wire).cloned();
+        let client_headers = request.headers_for(wire).cloned();
         let request = self.signer.verify(request.for_wire(wire)?);
         let mut outgoing = self.wire.request(&request, model, &self.vendor)?;
-        outgoing.headers.extend(said.unwrap_or_default());
+        outgoing.headers.extend(client_headers.unwrap_or_default());
         let answer = self.send(outgoing, trace).await?;
         if !answer.status.is_success() {
-            let text = refusal_body(answer.body).await;
+            let text = read_refusal(answer.body).await;
             let mut refusal = self.wire.refusal(&text);
             if let Some(refusal) = &mut refusal {
-                refusal.message = scrubbed(&refusal.message, &self.secrets());
+                refusal.message = scrub(&refusal.message, &self.secrets());
             }
             return Err(classify(answer.status, &answer.headers, refusal.as_ref()));
         }
@@ -102,7 +102,7 @@ impl Upstream {
             body: answer.body,
             ingest,
             secrets: self.secrets(),
-            broke: None,
+            failure: None,
         })
     }
 
@@ -124,17 +124,17 @@ impl Upstream {
             }
         }
         headers.extend(self.headers.clone());
-        let url = address(&self.base_url, &outgoing.path)
+        let url = join_url(&self.base_url, &outgoing.path)
             .map_err(|_| Error::new(ErrorCode::Internal, "the upstream's address is no URL"))?;
         let body = outgoing.body.to_string().into_bytes();
         match &self.credential {
             None => {}
             Some(Credential::Bearer(secret)) => {
                 let value = format!("Bearer {}", secret.expose_secret());
-                headers.insert(AUTHORIZATION, secret_value(&value)?);
+                headers.insert(AUTHORIZATION, sensitive_value(&value)?);
             }
             Some(Credential::Header(name, secret)) => {
-                headers.insert(*name, secret_value(secret.expose_secret())?);
+                headers.insert(*name, sensitive_value(secret.expose_secret())?);
             }
             // Last: the signature covers what was set before.
             Some(Credential::SigV4(key)) => {
@@ -142,9 +142,9 @@ impl Upstream {
             }
         }
         let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
-        let request = exchange::Request::post(target, self.origin.host(), &headers, body);
-        let sent = self.origin.send(&request).await;
-        sent.map_err(|failure| unanswered(&failure))
+        let request = exchange::Request::post(target, self.endpoint.host(), &headers, body);
+        let sent = self.endpoint.send(&request).await;
+        sent.map_err(|failure| connection_error(&failure))
     }
 
     /// What is never shown, although the upstream may quote it: the credential, and the values of
@@ -154,7 +154,7 @@ impl Upstream {
             .headers
             .values()
             .filter_map(|value| value.to_str().ok());
-        let values = values.filter(|value| value.len() >= SHORTEST_SECRET);
+        let values = values.filter(|value| value.len() >= MIN_SECRET_LENGTH);
         let credential = self.credential.iter().flat_map(Credential::secrets);
         let credential = credential.cloned();
         credential.chain(values.map(SecretString::from)).collect()
@@ -184,7 +184,7 @@ impl Answer {
         context: &mut Context<'_>,
         sink: &mut dyn Sink,
     ) -> Poll<Result<bool, Error>> {
-        if let Some(error) = self.broke.take() {
+        if let Some(error) = self.failure.take() {
             return Poll::Ready(Err(*error));
         }
         let ingest = &mut self.ingest;
@@ -195,7 +195,7 @@ impl Answer {
             }
         }));
         let read = match read {
-            _ if pushed.is_err() || ingest.finished() => pushed,
+            _ if pushed.is_err() || ingest.is_finished() => pushed,
             Ok(false) => Ok(()),
             Ok(true) => ingest.end(sink),
             Err(error) => {
@@ -208,10 +208,10 @@ impl Answer {
             }
         };
         if let Err(error) = read {
-            let error = error.map_message(|text| scrubbed(text, &self.secrets));
-            self.broke = Some(Box::new(error));
+            let error = error.map_message(|text| scrub(text, &self.secrets));
+            self.failure = Some(Box::new(error));
         }
-        Poll::Ready(Ok(self.ingest.finished()))
+        Poll::Ready(Ok(self.ingest.is_finished()))
     }
 
     /// The answer is given up: hands what was held back until more is known to `sink`. An answer that
@@ -227,13 +227,13 @@ impl Answer {
 
     /// What is left of a finished answer's body, to be read to its end so that the connection can
     /// be used again.
-    pub(super) fn into_rest(self) -> Body {
+    pub(super) fn into_body(self) -> Body {
         self.body
     }
 }
 
 /// `path` below `base_url`; either may have a query.
-fn address(base_url: &str, path: &str) -> Result<Url, url::ParseError> {
+fn join_url(base_url: &str, path: &str) -> Result<Url, url::ParseError> {
     let Some((base, query)) = base_url.split_once('?') else {
         return Url::parse(&format!("{base_url}{path}"));
     };
@@ -241,26 +241,16 @@ fn address(base_url: &str, path: &str) -> Result<Url, url::ParseError> {
     Url::parse(&format!("{base}{path}{separator}{query}"))
 }
 
-/// A header's value that no log shows.
-pub(super) fn secret_value(text: &str) -> Result<HeaderValue, Error> {
-    let mut value = HeaderValue::from_str(text).map_err(|_| {
-        Error::new(
-            ErrorCode::Internal,
-            "the upstream's credential cannot be sent in a header",
-        )
-    })?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
 /// The first bytes of a refusal's body, within a time: the status alone says enough.
-async fn refusal_body(mut body: Body) -> Vec<u8> {
+async fn read_refusal(mut body: Body) -> Vec<u8> {
     let mut text = Vec::new();
     let read = async {
-        while text.len() < REFUSAL_CAP {
+        while text.len() < MAX_REFUSAL_BYTES {
             let read = poll_fn(|context| {
                 body.poll_read(context, |bytes| {
-                    text.extend_from_slice(&bytes[..bytes.len().min(REFUSAL_CAP - text.len())]);
+                    text.extend_from_slice(
+                        &bytes[..bytes.len().min(MAX_REFUSAL_BYTES - text.len())],
+                    );
                 })
             });
             if read.await.unwrap_or(true) {
@@ -269,17 +259,17 @@ async fn refusal_body(mut body: Body) -> Vec<u8> {
         }
     };
     // Too slow a body is used as far as it came.
-    let _ = tokio::time::timeout(REFUSAL_TIME, read).await;
+    let _ = tokio::time::timeout(REFUSAL_TIMEOUT, read).await;
     text
 }
 
 /// A request that got no answer. The failure's own words would show the address; what it is about is
 /// enough.
-fn unanswered(failure: &Failure) -> Error {
+fn connection_error(failure: &ExchangeError) -> Error {
     let message = match failure {
-        Failure::TooSlow => "connecting to the upstream took too long",
-        Failure::Unreachable(_) => "the upstream cannot be reached",
-        Failure::Closed(_) | Failure::Malformed(_) => {
+        ExchangeError::ConnectTimeout => "connecting to the upstream took too long",
+        ExchangeError::Connect(_) => "the upstream cannot be reached",
+        ExchangeError::Closed(_) | ExchangeError::Malformed(_) => {
             "the upstream closed the connection without an answer"
         }
     };
@@ -289,7 +279,7 @@ fn unanswered(failure: &Failure) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::address;
+    use super::join_url;
 
     #[test]
     fn a_query_stays_behind_the_path() {
@@ -307,7 +297,7 @@ mod tests {
                 "http://h/d/x?alt=sse&api-version=1",
             ),
         ] {
-            let url = address(base_url, path);
+            let url = join_url(base_url, path);
             assert_eq!(url.as_ref().map(url::Url::as_str), Ok(expected));
         }
     }

@@ -52,11 +52,11 @@ impl Ingest {
         }
         let read = framer.push(bytes, &mut |frame| {
             let mut sink = grammar.check(sink);
-            if let Some(event) = template.read(frame) {
+            if let Some(event) = template.decode(frame) {
                 sink.event(event);
                 return Ok(());
             }
-            let emitted = read(decoder.as_mut(), frame, &mut sink, repaired)?;
+            let emitted = decode_frame(decoder.as_mut(), frame, &mut sink, repaired)?;
             template.learn(frame, &emitted, decoder.ignored_keys());
             if grammar.finished() {
                 // Any error stops the framer.
@@ -90,7 +90,7 @@ impl Ingest {
         if self.grammar.finished() {
             return Ok(());
         }
-        let read = self.rest(sink);
+        let read = self.decode_remainder(sink);
         if read.is_err() {
             self.flush(sink);
         }
@@ -98,7 +98,7 @@ impl Ingest {
     }
 
     /// Whether the upstream's own end has been seen.
-    pub fn finished(&self) -> bool {
+    pub fn is_finished(&self) -> bool {
         self.grammar.finished()
     }
 
@@ -107,7 +107,7 @@ impl Ingest {
         self.framer.repaired_lines() + self.repaired
     }
 
-    fn rest(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
+    fn decode_remainder(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
         let remainder = self.framer.end()?;
         let mut sink = self.grammar.check(sink);
         match remainder {
@@ -150,7 +150,7 @@ impl Ingest {
 /// Reads one frame and says what it emitted. One that does not parse is read again without the halves of surrogate pairs that
 /// tokenizers of bytes and of UTF-16 cut texts into; nothing may have come of it before, which is so
 /// unless a wire reads on after it has told something.
-fn read(
+fn decode_frame(
     decoder: &mut dyn Decoder,
     frame: &Frame<'_>,
     sink: &mut dyn Sink,

@@ -26,4 +26,4 @@ mod template;
 
 pub use client::{Answer, Trace, Upstream};
 pub use recycle::Recycler;
-pub use scrub::masked;
+pub use scrub::mask;

@@ -10,9 +10,9 @@ use super::Answer;
 use super::exchange::Body;
 
 /// How long the last bytes may take; then the connection is closed instead.
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 /// How many bytes may come behind an answer's end.
-const TRAILING: usize = 64 * 1024;
+const MAX_TRAILING_BYTES: usize = 64 * 1024;
 
 /// Owns the short tasks that read finished answers to their end.
 #[derive(Debug, Clone, Default)]
@@ -23,29 +23,29 @@ pub struct Recycler {
 impl Recycler {
     /// Reads what is left of a finished answer: mostly the end of its chunked body, which came with
     /// the terminal event and is there already. What is not is waited for in the background.
-    pub fn take(&self, answer: Answer) {
-        let mut rest = answer.into_rest();
-        let mut left = TRAILING;
+    pub fn recycle(&self, answer: Answer) {
+        let mut body = answer.into_body();
+        let mut remaining = MAX_TRAILING_BYTES;
         let mut context = Context::from_waker(Waker::noop());
-        if poll_rest(&mut rest, &mut left, &mut context).is_ready() {
+        if poll_to_end(&mut body, &mut remaining, &mut context).is_ready() {
             return;
         }
         // A connection that is not done in time is closed with its task.
         self.tasks.spawn(async move {
-            let read = poll_fn(|context| poll_rest(&mut rest, &mut left, context));
-            let _ = tokio::time::timeout(PATIENCE, read).await;
+            let read = poll_fn(|context| poll_to_end(&mut body, &mut remaining, context));
+            let _ = tokio::time::timeout(TIMEOUT, read).await;
         });
     }
 }
 
-/// Reads a body to its end, or until there were more than `left` bytes.
-fn poll_rest(body: &mut Body, left: &mut usize, context: &mut Context<'_>) -> Poll<()> {
+/// Reads a body to its end, or until there were more than `remaining` bytes.
+fn poll_to_end(body: &mut Body, remaining: &mut usize, context: &mut Context<'_>) -> Poll<()> {
     loop {
         let mut bytes = 0;
         let read = ready!(body.poll_read(context, |content| bytes += content.len()));
-        if bytes > *left || read.unwrap_or(true) {
+        if bytes > *remaining || read.unwrap_or(true) {
             return Poll::Ready(());
         }
-        *left -= bytes;
+        *remaining -= bytes;
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode};
 
-use super::retry_after::wait;
+use super::retry_after::requested_wait;
 use crate::model::{Error, ErrorCode};
 use crate::wire::Refusal;
 
@@ -21,9 +21,9 @@ pub(super) fn classify(
     match status.as_u16() {
         // No detail: the account is the operator's, and no concern of the client.
         // A 407 is a proxy's on the way there, which wants a credential too.
-        401 | 402 | 407 => account_refused(),
-        403 if !refusal.is_some_and(is_about_content) => account_refused(),
-        400 if refusal.is_some_and(is_about_credential) => account_refused(),
+        401 | 402 | 407 => credential_refused(),
+        403 if !refusal.is_some_and(is_about_content) => credential_refused(),
+        400 if refusal.is_some_and(is_about_credential) => credential_refused(),
         408 => Error::new(
             ErrorCode::UpstreamUnavailable,
             message("the upstream timed the request out"),
@@ -32,7 +32,7 @@ pub(super) fn classify(
             ErrorCode::UpstreamRateLimited,
             message("the upstream is rate limiting"),
         )
-        .with_retry_after(wait_for(headers, refusal)),
+        .with_retry_after(retry_after(headers, refusal)),
         400..=499 => Error::new(
             ErrorCode::UpstreamRejected,
             message("the upstream refused the request"),
@@ -46,16 +46,16 @@ pub(super) fn classify(
             ErrorCode::UpstreamUnavailable,
             message(&format!("the upstream answered {}", status.as_u16())),
         )
-        .with_retry_after(wait_for(headers, refusal)),
+        .with_retry_after(retry_after(headers, refusal)),
     }
 }
 
-fn wait_for(headers: &HeaderMap, refusal: Option<&Refusal>) -> Option<Duration> {
-    let said = refusal.and_then(|refusal| refusal.retry_after);
-    wait(headers, said, SystemTime::now())
+fn retry_after(headers: &HeaderMap, refusal: Option<&Refusal>) -> Option<Duration> {
+    let from_body = refusal.and_then(|refusal| refusal.retry_after);
+    requested_wait(headers, from_body, SystemTime::now())
 }
 
-fn account_refused() -> Error {
+fn credential_refused() -> Error {
     Error::new(
         ErrorCode::UpstreamAuth,
         "the upstream refused the gateway's credential or account",
@@ -64,7 +64,7 @@ fn account_refused() -> Error {
 
 /// A 403 that a moderation gave, not the account.
 fn is_about_content(refusal: &Refusal) -> bool {
-    says(
+    mentions(
         refusal,
         &[
             "moderation",
@@ -79,7 +79,7 @@ fn is_about_content(refusal: &Refusal) -> bool {
 
 /// A 400 for a bad key (Gemini, xAI), or an account without money (Anthropic, DashScope, xAI).
 fn is_about_credential(refusal: &Refusal) -> bool {
-    says(
+    mentions(
         refusal,
         &[
             "api key",
@@ -93,7 +93,7 @@ fn is_about_credential(refusal: &Refusal) -> bool {
     )
 }
 
-fn says(refusal: &Refusal, words: &[&str]) -> bool {
+fn mentions(refusal: &Refusal, words: &[&str]) -> bool {
     let kind = refusal.kind.as_deref().unwrap_or_default().to_lowercase();
     let message = refusal.message.to_lowercase();
     words

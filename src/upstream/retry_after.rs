@@ -5,29 +5,29 @@ use std::time::{Duration, SystemTime};
 use http::HeaderMap;
 
 /// The longest wait that an upstream may ask for.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The longest wait that the headers or the body's own words, `said`, ask for. Where they ask for
+/// The longest wait that the headers or the body's own words, `from_body`, ask for. Where they ask for
 /// none, it is until the limits that are used up are there again.
-pub(super) fn wait(
+pub(super) fn requested_wait(
     headers: &HeaderMap,
-    said: Option<Duration>,
+    from_body: Option<Duration>,
     now: SystemTime,
 ) -> Option<Duration> {
-    retry_after(headers, now)
-        .max(said)
-        .or_else(|| reset(headers))
-        .map(|wait| wait.min(LONGEST))
+    parse_retry_after(headers, now)
+        .max(from_body)
+        .or_else(|| rate_limit_reset(headers))
+        .map(|wait| wait.min(MAX_WAIT))
 }
 
 /// `retry-after-ms`, and `retry-after` as seconds or as a date (RFC 9110, section 10.2.3). The longer
 /// one where they differ: Azure sends 0 ms beside 1 s.
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let milliseconds = text(headers, "retry-after-ms")
+fn parse_retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let milliseconds = header_text(headers, "retry-after-ms")
         .and_then(|text| text.parse().ok())
         .map(Duration::from_millis);
-    let plain = text(headers, "retry-after").and_then(|text| {
-        seconds(text).or_else(|| {
+    let plain = header_text(headers, "retry-after").and_then(|text| {
+        parse_seconds(text).or_else(|| {
             let date = httpdate::parse_http_date(text).ok()?;
             Some(date.duration_since(now).unwrap_or_default())
         })
@@ -37,34 +37,34 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 
 /// `x-ratelimit-reset-requests` and `-tokens`, for those of which none remain.
 /// <https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers>
-fn reset(headers: &HeaderMap) -> Option<Duration> {
+fn rate_limit_reset(headers: &HeaderMap) -> Option<Duration> {
     let of = |kind: &str| {
-        let remaining = text(headers, &format!("x-ratelimit-remaining-{kind}"));
+        let remaining = header_text(headers, &format!("x-ratelimit-remaining-{kind}"));
         if remaining.is_some_and(|remaining| remaining != "0") {
             return None;
         }
-        let reset = text(headers, &format!("x-ratelimit-reset-{kind}"))?;
-        seconds(reset).or_else(|| duration(reset))
+        let reset = header_text(headers, &format!("x-ratelimit-reset-{kind}"))?;
+        parse_seconds(reset).or_else(|| parse_go_duration(reset))
     };
     of("requests").max(of("tokens"))
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok().map(str::trim)
 }
 
-fn seconds(text: &str) -> Option<Duration> {
+fn parse_seconds(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(text.parse().ok()?).ok()
 }
 
 /// A duration as Go writes it: `6m0s`, `1h2m3.5s`, `20ms`.
-fn duration(text: &str) -> Option<Duration> {
+fn parse_go_duration(text: &str) -> Option<Duration> {
     let mut total = Duration::ZERO;
     let mut rest = text;
     while !rest.is_empty() {
-        let (number, behind) = rest.split_at(rest.find(|c: char| c.is_ascii_alphabetic())?);
-        let end = behind.find(|c: char| !c.is_ascii_alphabetic());
-        let (unit, behind) = behind.split_at(end.unwrap_or(behind.len()));
+        let (number, after) = rest.split_at(rest.find(|c: char| c.is_ascii_alphabetic())?);
+        let end = after.find(|c: char| !c.is_ascii_alphabetic());
+        let (unit, after) = after.split_at(end.unwrap_or(after.len()));
         let factor = match unit {
             "h" => 3600.0,
             "m" => 60.0,
@@ -76,7 +76,7 @@ fn duration(text: &str) -> Option<Duration> {
         };
         let number: f64 = number.parse().ok()?;
         total = total.checked_add(Duration::try_from_secs_f64(number * factor).ok()?)?;
-        rest = behind;
+        rest = after;
     }
     (!text.is_empty()).then_some(total)
 }
@@ -87,13 +87,13 @@ mod tests {
 
     use super::*;
 
-    fn waits(headers: &[(&str, &str)], said: Option<Duration>) -> Option<Duration> {
+    fn waits(headers: &[(&str, &str)], from_body: Option<Duration>) -> Option<Duration> {
         let now = httpdate::parse_http_date("Sun, 22 Nov 2026 10:00:00 GMT").unwrap();
         let headers = headers.iter().map(|(name, value)| {
             let name: HeaderName = name.parse().unwrap();
             (name, value.parse().unwrap())
         });
-        wait(&headers.collect(), said, now)
+        requested_wait(&headers.collect(), from_body, now)
     }
 
     #[test]
@@ -107,7 +107,7 @@ mod tests {
             (
                 "retry-after",
                 "99999999999",
-                Some(LONGEST.as_millis() as u64),
+                Some(MAX_WAIT.as_millis() as u64),
             ),
             ("retry-after", "-1", None),
             ("retry-after", "soon", None),
@@ -131,9 +131,9 @@ mod tests {
     fn the_longest_wait_is_kept() {
         let both = [("retry-after-ms", "0"), ("retry-after", "1")];
         assert_eq!(waits(&both, None), Some(Duration::from_secs(1)));
-        let said = Some(Duration::from_secs(34));
-        assert_eq!(waits(&both, said), said);
-        assert_eq!(waits(&both, Some(Duration::MAX)), Some(LONGEST));
+        let from_body = Some(Duration::from_secs(34));
+        assert_eq!(waits(&both, from_body), from_body);
+        assert_eq!(waits(&both, Some(Duration::MAX)), Some(MAX_WAIT));
     }
 
     #[test]

@@ -3,15 +3,17 @@
 
 use std::ops::Range;
 
+use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::account_ids::accounts;
+use super::account_ids::find_account_ids;
+use crate::model::{Error, ErrorCode};
 
 /// The longest message of an upstream that is passed on, in bytes.
-const LONGEST: usize = 2048;
+const MAX_MESSAGE_BYTES: usize = 2048;
 
 /// How keys and tokens of the well-known vendors begin.
-const PREFIXES: [&str; 22] = [
+const KEY_PREFIXES: [&str; 22] = [
     "sk-",
     "sk_",
     "gsk_",
@@ -36,23 +38,23 @@ const PREFIXES: [&str; 22] = [
     "ya29.",
 ];
 
-const HIDDEN: &str = "[redacted]";
+const REDACTED: &str = "[redacted]";
 
 /// `message` without `secrets`, without anything that looks like a key or names an account, and not
 /// too long.
-pub(super) fn scrubbed(message: &str, secrets: &[SecretString]) -> String {
-    let mut out = String::with_capacity(message.len().min(LONGEST));
+pub(super) fn scrub(message: &str, secrets: &[SecretString]) -> String {
+    let mut out = String::with_capacity(message.len().min(MAX_MESSAGE_BYTES));
     let mut kept = 0;
-    for hidden in private(message, secrets) {
+    for hidden in find_private(message, secrets) {
         if hidden.start >= kept {
             out.push_str(&message[kept..hidden.start]);
-            out.push_str(HIDDEN);
+            out.push_str(REDACTED);
         }
         kept = kept.max(hidden.end);
     }
     out.push_str(&message[kept..]);
-    if out.len() > LONGEST {
-        out.truncate(out.floor_char_boundary(LONGEST));
+    if out.len() > MAX_MESSAGE_BYTES {
+        out.truncate(out.floor_char_boundary(MAX_MESSAGE_BYTES));
         out.push('…');
     }
     out
@@ -60,10 +62,10 @@ pub(super) fn scrubbed(message: &str, secrets: &[SecretString]) -> String {
 
 /// `text` with an `x` for every byte of `secrets`, of what looks like a key and of what names an
 /// account: as long as before. A number stays one, of nothing but `1`, so that JSON stays JSON.
-pub fn masked(text: &str, secrets: &[SecretString]) -> String {
+pub fn mask(text: &str, secrets: &[SecretString]) -> String {
     let mut out = String::with_capacity(text.len());
     let mut kept = 0;
-    for hidden in private(text, secrets) {
+    for hidden in find_private(text, secrets) {
         let hidden = hidden.start.max(kept)..hidden.end.max(kept);
         out.push_str(&text[kept..hidden.start]);
         let number = text[hidden.clone()]
@@ -77,17 +79,32 @@ pub fn masked(text: &str, secrets: &[SecretString]) -> String {
     out
 }
 
+/// A header value that `Debug` does not print.
+///
+/// # Errors
+/// [`ErrorCode::Internal`] if `text` cannot be a header value.
+pub(super) fn sensitive_value(text: &str) -> Result<HeaderValue, Error> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| {
+        Error::new(
+            ErrorCode::Internal,
+            "the upstream's credential cannot be sent in a header",
+        )
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
 /// Where credentials and accounts stand, in order; one may reach into the next.
-fn private(text: &str, secrets: &[SecretString]) -> Vec<Range<usize>> {
-    let mut private = credentials(text, secrets);
-    private.extend(accounts(text));
-    private.extend(starred(text));
-    private.sort_by_key(|hidden| hidden.start);
-    private
+fn find_private(text: &str, secrets: &[SecretString]) -> Vec<Range<usize>> {
+    let mut found = find_credentials(text, secrets);
+    found.extend(find_account_ids(text));
+    found.extend(find_starred(text));
+    found.sort_by_key(|hidden| hidden.start);
+    found
 }
 
 /// Where credentials stand, in order and apart from one another.
-fn credentials(text: &str, secrets: &[SecretString]) -> Vec<Range<usize>> {
+fn find_credentials(text: &str, secrets: &[SecretString]) -> Vec<Range<usize>> {
     let secrets = secrets.iter().map(ExposeSecret::expose_secret);
     let secrets: Vec<&str> = secrets.filter(|secret| !secret.is_empty()).collect();
     let mut found: Vec<Range<usize>> = Vec::new();
@@ -105,7 +122,7 @@ fn credentials(text: &str, secrets: &[SecretString]) -> Vec<Range<usize>> {
         let length = if let Some(longest) = quoted.map(|secret| secret.len()).max() {
             longest
         } else if begins {
-            looks_like_key(rest)
+            key_length(rest)
         } else {
             0
         };
@@ -118,8 +135,11 @@ fn credentials(text: &str, secrets: &[SecretString]) -> Vec<Range<usize>> {
 
 /// The length of the key that `text` begins with, 0 if there is none. A word such as `sk-learn` is
 /// no key; keys that vendors quote in part have stars.
-fn looks_like_key(text: &str) -> usize {
-    let Some(prefix) = PREFIXES.iter().find(|prefix| text.starts_with(**prefix)) else {
+fn key_length(text: &str) -> usize {
+    let Some(prefix) = KEY_PREFIXES
+        .iter()
+        .find(|prefix| text.starts_with(**prefix))
+    else {
         return 0;
     };
     let tail = &text[prefix.len()..];
@@ -135,7 +155,7 @@ fn looks_like_key(text: &str) -> usize {
 }
 
 /// Where words stand that are starred out in part, as vendors quote the key that they refuse.
-fn starred(text: &str) -> Vec<Range<usize>> {
+fn find_starred(text: &str) -> Vec<Range<usize>> {
     let ends = |c: char| c.is_whitespace() || "\"'`,;:<>()".contains(c);
     let mut found = Vec::new();
     let mut at = 0;
@@ -156,7 +176,7 @@ mod tests {
     #[test]
     fn a_credential_never_stays() {
         let secrets = ["plain-own-secret", "plain-own"].map(SecretString::from);
-        for (message, scrub) in [
+        for (message, expected) in [
             ("key plain-own-secret is bad", "key [redacted] is bad"),
             ("plain-own, plain-owner", "[redacted], [redacted]er"),
             (
@@ -191,7 +211,7 @@ mod tests {
                 "[redacted] twice [redacted]",
             ),
         ] {
-            assert_eq!(scrubbed(message, &secrets), scrub);
+            assert_eq!(scrub(message, &secrets), expected);
         }
     }
 
@@ -199,19 +219,19 @@ mod tests {
     fn a_mask_keeps_the_length() {
         let secrets = [SecretString::from("own-secret")];
         let text = "é own-secret, sk-12345678 and sk-learn";
-        let mask = masked(text, &secrets);
-        assert_eq!(mask, "é xxxxxxxxxx, xxxxxxxxxxx and sk-learn");
-        assert_eq!(mask.len(), text.len());
+        let masked = mask(text, &secrets);
+        assert_eq!(masked, "é xxxxxxxxxx, xxxxxxxxxxx and sk-learn");
+        assert_eq!(masked.len(), text.len());
         let body = r#"{"account":123456789012,"of":"org-a1B2c3D4e5F6g7H8"}"#;
-        let mask = r#"{"account":111111111111,"of":"xxxxxxxxxxxxxxxxxxxx"}"#;
-        assert_eq!(masked(body, &[]), mask);
+        let masked = r#"{"account":111111111111,"of":"xxxxxxxxxxxxxxxxxxxx"}"#;
+        assert_eq!(mask(body, &[]), masked);
     }
 
     #[test]
     fn a_message_is_bounded_and_stays_text() {
         let long = "é".repeat(5000);
-        let short = scrubbed(&long, &[]);
-        assert!(short.len() <= LONGEST + '…'.len_utf8());
+        let short = scrub(&long, &[]);
+        assert!(short.len() <= MAX_MESSAGE_BYTES + '…'.len_utf8());
         assert!(long.starts_with(short.trim_end_matches('…')));
     }
 }

@@ -18,7 +18,7 @@ use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::client::secret_value;
+use super::scrub::sensitive_value;
 use crate::model::{Error, SigningKey};
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
@@ -45,9 +45,12 @@ pub(super) fn sign(
     now: SystemTime,
 ) -> Result<(), Error> {
     let time = timestamp(now);
-    headers.insert("x-amz-date", secret_value(&time)?);
+    headers.insert("x-amz-date", sensitive_value(&time)?);
     if let Some(token) = &key.session_token {
-        headers.insert("x-amz-security-token", secret_value(token.expose_secret())?);
+        headers.insert(
+            "x-amz-security-token",
+            sensitive_value(token.expose_secret())?,
+        );
     }
     let mut signed = vec![(HOST.to_string(), host(url))];
     for (name, value) in headers.iter().filter(|(name, _)| is_signed(name)) {
@@ -58,7 +61,7 @@ pub(super) fn sign(
     let request = Canonical::new("POST", url.path(), query, signed, body);
     headers.insert(
         AUTHORIZATION,
-        secret_value(&request.authorization(key, &time))?,
+        sensitive_value(&request.authorization(key, &time))?,
     );
     Ok(())
 }

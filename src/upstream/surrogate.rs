@@ -9,12 +9,12 @@ pub(super) fn repair(json: &str) -> Option<String> {
     let mut at = 0;
     while let Some(found) = memchr::memchr(b'\\', &json.as_bytes()[at..]) {
         at += found;
-        match (unit(json, at), unit(json, at + ESCAPE)) {
-            (Some(0xD800..0xDC00), Some(0xDC00..0xE000)) => at += 2 * ESCAPE,
+        match (utf16_unit(json, at), utf16_unit(json, at + ESCAPE_LENGTH)) {
+            (Some(0xD800..0xDC00), Some(0xDC00..0xE000)) => at += 2 * ESCAPE_LENGTH,
             (Some(0xD800..0xE000), _) => {
                 out.push_str(&json[copied..at]);
                 out.push_str("\\ufffd");
-                at += ESCAPE;
+                at += ESCAPE_LENGTH;
                 copied = at;
             }
             // A backslash and what it escapes, perhaps a backslash.
@@ -25,11 +25,11 @@ pub(super) fn repair(json: &str) -> Option<String> {
 }
 
 /// The length of `\u0000`.
-const ESCAPE: usize = 6;
+const ESCAPE_LENGTH: usize = 6;
 
 /// The UTF-16 unit that an escape at `at` stands for.
-fn unit(json: &str, at: usize) -> Option<u16> {
-    let escape = json.get(at..at + ESCAPE)?;
+fn utf16_unit(json: &str, at: usize) -> Option<u16> {
+    let escape = json.get(at..at + ESCAPE_LENGTH)?;
     let digits = escape.strip_prefix("\\u")?;
     let hexadecimal = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
     u16::from_str_radix(digits, 16).ok().filter(|_| hexadecimal)

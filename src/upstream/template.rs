@@ -21,7 +21,7 @@ const MAX_SIZE: usize = 4 * 1024;
 /// The last frame, if it said one text.
 #[derive(Default)]
 pub(super) struct Template {
-    kind: Option<Kind>,
+    kind: Option<TextKind>,
     name: String,
     /// What is the same, up to the first place that differs, from there to the next, and so on.
     constant: String,
@@ -47,27 +47,27 @@ pub(super) enum Emitted {
     #[default]
     Nothing,
     /// A text that stands in the frame's data from here to there.
-    One(Kind, usize, usize),
+    One(TextKind, usize, usize),
     More,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum TextKind {
     Text,
     Reasoning,
 }
 
 impl Template {
     /// What `frame` says, if it is a repetition.
-    pub(super) fn read<'a>(&mut self, frame: &Frame<'a>) -> Option<Event<'a>> {
+    pub(super) fn decode<'a>(&mut self, frame: &Frame<'a>) -> Option<Event<'a>> {
         let kind = self.kind?;
-        let (mut rest, mut begin, mut said) = (frame.data, 0, "");
-        for &(end, place) in &self.variables {
+        let (mut rest, mut begin, mut content) = (frame.data, 0, "");
+        for &(end, gap) in &self.variables {
             rest = rest.strip_prefix(&self.constant[begin..end])?;
             begin = end;
-            let length = place.length(rest)?;
-            if place == Variable::Text {
-                said = &rest[..length];
+            let length = gap.length(rest)?;
+            if gap == Variable::Text {
+                content = &rest[..length];
             }
             rest = &rest[length..];
         }
@@ -76,16 +76,16 @@ impl Template {
         }
         self.misses = 0;
         Some(match kind {
-            Kind::Text => Event::Text(said),
-            Kind::Reasoning => Event::Reasoning(said),
+            TextKind::Text => Event::Text(content),
+            TextKind::Reasoning => Event::Reasoning(content),
         })
     }
 
     /// A frame was parsed, and this is what it said. Whatever it was, it may have changed what the
     /// one before it would say now.
-    pub(super) fn learn(&mut self, frame: &Frame<'_>, said: &Emitted, unread: &[&str]) {
+    pub(super) fn learn(&mut self, frame: &Frame<'_>, content: &Emitted, unread: &[&str]) {
         self.kind = None;
-        let &Emitted::One(kind, begin, end) = said else {
+        let &Emitted::One(kind, begin, end) = content else {
             return;
         };
         if self.misses == MAX_MISSES || frame.data.len() - (end - begin) > MAX_SIZE {
@@ -93,23 +93,23 @@ impl Template {
         }
         self.misses += 1;
         let data = frame.data;
-        let mut places = vec![(begin, end, Variable::Text)];
-        places.extend(unread.iter().filter_map(|key| unread_value(data, key)));
-        places.sort_unstable_by_key(|(begin, ..)| *begin);
+        let mut gaps = vec![(begin, end, Variable::Text)];
+        gaps.extend(unread.iter().filter_map(|key| find_unread_value(data, key)));
+        gaps.sort_unstable_by_key(|(begin, ..)| *begin);
         self.constant.clear();
         self.variables.clear();
         let mut last = 0;
-        for (begin, end, place) in places {
-            let Some(same) = data.get(last..begin) else {
+        for (begin, end, gap) in gaps {
+            let Some(fixed) = data.get(last..begin) else {
                 return;
             };
             // A text that is no whole string, or would not be read as itself.
-            let whole = place.length(&data[begin..]) == Some(end - begin);
-            if !whole || (place == Variable::Text && !same.ends_with('"')) {
+            let whole = gap.length(&data[begin..]) == Some(end - begin);
+            if !whole || (gap == Variable::Text && !fixed.ends_with('"')) {
                 return;
             }
-            self.constant.push_str(same);
-            self.variables.push((self.constant.len(), place));
+            self.constant.push_str(fixed);
+            self.variables.push((self.constant.len(), gap));
             last = end;
         }
         self.constant.push_str(&data[last..]);
@@ -142,17 +142,17 @@ impl Variable {
 
 /// Where the value of the first such key begins and ends. A quote within a string has a backslash
 /// before it: so this is a key, or the end of one.
-fn unread_value(data: &str, key: &str) -> Option<(usize, usize, Variable)> {
+fn find_unread_value(data: &str, key: &str) -> Option<(usize, usize, Variable)> {
     let mut rest = data;
     while let Some(at) = rest.find(key) {
         let behind = &rest[at + key.len()..];
         if let (true, Some(value)) = (rest[..at].ends_with('"'), behind.strip_prefix("\":")) {
-            let (value, place) = match value.strip_prefix('"') {
+            let (value, gap) = match value.strip_prefix('"') {
                 Some(inside) => (inside, Variable::String),
                 None => (value, Variable::Number),
             };
             let begin = data.len() - value.len();
-            return Some((begin, begin + place.length(value)?, place));
+            return Some((begin, begin + gap.length(value)?, gap));
         }
         rest = behind;
     }
@@ -163,14 +163,14 @@ impl Emitted {
     /// One more event of the frame with this data.
     pub(super) fn add(&mut self, event: &Event<'_>, data: &str) {
         let (kind, text) = match *event {
-            Event::Text(text) => (Kind::Text, text),
-            Event::Reasoning(text) => (Kind::Reasoning, text),
+            Event::Text(text) => (TextKind::Text, text),
+            Event::Reasoning(text) => (TextKind::Reasoning, text),
             _ => return *self = Self::More,
         };
         // A text that was unescaped lies elsewhere.
         let begin = text.as_ptr().addr().checked_sub(data.as_ptr().addr());
-        let place = begin.map(|begin| (begin, begin + text.len()));
-        *self = match (&self, place) {
+        let gap = begin.map(|begin| (begin, begin + text.len()));
+        *self = match (&self, gap) {
             (Self::Nothing, Some((begin, end))) if !text.is_empty() && end <= data.len() => {
                 Self::One(kind, begin, end)
             }
@@ -201,7 +201,7 @@ fn is_plain(text: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn said(data: &str, text: &str) -> Emitted {
+    fn content(data: &str, text: &str) -> Emitted {
         let begin = data.find(text).unwrap();
         let mut emitted = Emitted::default();
         emitted.add(&Event::Text(&data[begin..begin + text.len()]), data);
@@ -212,11 +212,11 @@ mod tests {
     fn only_what_differs_in_its_text_alone_is_a_repetition() {
         let data = r#"{"n":1,"text":"one","more":null}"#;
         let mut template = Template::default();
-        template.learn(&Frame::new("delta", data), &said(data, "one"), &[]);
+        template.learn(&Frame::new("delta", data), &content(data, "one"), &[]);
         for text in ["two", " ", "naïve 你好 🚀", "}", "null", "\u{7f}"] {
             let data = data.replace("one", text);
             let frame = Frame::new("delta", &data);
-            assert_eq!(template.read(&frame), Some(Event::Text(text)));
+            assert_eq!(template.decode(&frame), Some(Event::Text(text)));
         }
         for other in [
             r#"{"n":2,"text":"two","more":null}"#,
@@ -230,34 +230,38 @@ mod tests {
             r#"{"n":1,"text":"#,
             "",
         ] {
-            assert_eq!(template.read(&Frame::new("delta", other)), None, "{other}");
+            assert_eq!(
+                template.decode(&Frame::new("delta", other)),
+                None,
+                "{other}"
+            );
         }
         let again = data.replace("one", "two");
-        assert_eq!(template.read(&Frame::new("other", &again)), None);
+        assert_eq!(template.decode(&Frame::new("other", &again)), None);
         // What was read in between may have changed what it would say.
         template.learn(&Frame::new("stop", "{}"), &Emitted::Nothing, &[]);
-        assert_eq!(template.read(&Frame::new("delta", &again)), None);
+        assert_eq!(template.decode(&Frame::new("delta", &again)), None);
     }
 
     #[test]
     fn what_says_more_than_a_text_of_its_own_is_no_template() {
         let data = r#"{"text":"one"}"#;
         let frame = Frame::new("", data);
-        let mut twice = said(data, "one");
+        let mut twice = content(data, "one");
         twice.add(&Event::Text(&data[9..12]), data);
         let mut elsewhere = Emitted::default();
         elsewhere.add(&Event::Text(&String::from("one")), data);
         let mut refusal = Emitted::default();
         refusal.add(&Event::Refusal(&data[9..12]), data);
-        let unquoted = Emitted::One(Kind::Text, 8, 12);
+        let unquoted = Emitted::One(TextKind::Text, 8, 12);
         let long = format!(r#"{{"text":"one","more":"{}"}}"#, "x".repeat(MAX_SIZE));
         let mut template = Template::default();
-        template.learn(&Frame::new("", &long), &said(&long, "one"), &[]);
-        assert_eq!(template.read(&Frame::new("", &long)), None);
-        for said in [Emitted::Nothing, twice, elsewhere, refusal, unquoted] {
+        template.learn(&Frame::new("", &long), &content(&long, "one"), &[]);
+        assert_eq!(template.decode(&Frame::new("", &long)), None);
+        for content in [Emitted::Nothing, twice, elsewhere, refusal, unquoted] {
             let mut template = Template::default();
-            template.learn(&frame, &said, &[]);
-            assert_eq!(template.read(&frame), None);
+            template.learn(&frame, &content, &[]);
+            assert_eq!(template.decode(&frame), None);
         }
     }
 
@@ -266,16 +270,16 @@ mod tests {
         let mut template = Template::default();
         let mut learn = |number: usize| {
             let data = format!(r#"{{"n":{number},"text":"one"}}"#);
-            template.learn(&Frame::new("", &data), &said(&data, "one"), &[]);
-            template.read(&Frame::new("", &data)).is_some()
+            template.learn(&Frame::new("", &data), &content(&data, "one"), &[]);
+            template.decode(&Frame::new("", &data)).is_some()
         };
         assert!((0..100).all(&mut learn));
         let mut template = Template::default();
         for number in 0..100 {
             let data = format!(r#"{{"n":{number},"text":"one"}}"#);
             let frame = Frame::new("", &data);
-            assert_eq!(template.read(&frame), None);
-            template.learn(&frame, &said(&data, "one"), &[]);
+            assert_eq!(template.decode(&frame), None);
+            template.learn(&frame, &content(&data, "one"), &[]);
         }
         assert_eq!(template.kind, None);
     }
@@ -287,10 +291,10 @@ mod tests {
         };
         let data = frame("1", "one", "abc");
         let mut template = Template::default();
-        template.learn(&Frame::new("", &data), &said(&data, "one"), &["p", "n"]);
+        template.learn(&Frame::new("", &data), &content(&data, "one"), &["p", "n"]);
         for (number, padding) in [("2", "abc"), ("0", ""), ("1234567", "a"), ("7", "n\u{7f}")] {
             let data = frame(number, "two", padding);
-            let read = template.read(&Frame::new("", &data));
+            let read = template.decode(&Frame::new("", &data));
             assert_eq!(read, Some(Event::Text("two")), "{data}");
         }
         for (number, padding) in [
@@ -305,7 +309,7 @@ mod tests {
             ("1", "a\",\"b\":\"c"),
         ] {
             let data = frame(number, "two", padding);
-            assert_eq!(template.read(&Frame::new("", &data)), None, "{data}");
+            assert_eq!(template.decode(&Frame::new("", &data)), None, "{data}");
         }
         // A text that has the key's name in it is not the key.
         let data = r#"{"text":"p","p":"abc"}"#;
@@ -314,7 +318,7 @@ mod tests {
         one.add(&Event::Text(&data[9..10]), data);
         template.learn(&Frame::new("", data), &one, &["p"]);
         let again = r#"{"text":"q","p":"d"}"#;
-        let read = template.read(&Frame::new("", again));
+        let read = template.decode(&Frame::new("", again));
         assert_eq!(read, Some(Event::Text("q")));
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use secrecy::ExposeSecret;
 use sluicegate::access::{Caller, KeyRing, generate};
 use sluicegate::command::keys::{Command, Keys, New};
-use sluicegate::config::{Config, Glob, Key, KeyLimits, Overrides};
+use sluicegate::config::{Config, Glob, KeyConfig, KeyLimitsConfig, Overrides};
 
 /// SHA-256 of `test`, as the documentation has it.
 const TEST: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
@@ -20,12 +20,12 @@ fn ring(keys: &str) -> KeyRing {
     KeyRing::new(config.keys.as_deref())
 }
 
-fn key(name: &str, sha256: [u8; 32]) -> Key {
-    Key {
+fn key(name: &str, sha256: [u8; 32]) -> KeyConfig {
+    KeyConfig {
         name: name.to_owned(),
         sha256,
         models: None,
-        limits: KeyLimits::default(),
+        limits: KeyLimitsConfig::default(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
-use sluicegate::config::{Config, Loaded, Overrides};
+use sluicegate::config::{Config, LoadedConfig, Overrides};
 
 /// What serve may take after the drain: streams, then connections, say their last words.
 const LAST_WORDS: Duration = Duration::from_secs(10);
@@ -34,7 +34,7 @@ fn secret(deployment: &Value) -> impl Fn(&str) -> Option<String> {
     }
 }
 
-fn config(deployment: &Value) -> Loaded {
+fn config(deployment: &Value) -> LoadedConfig {
     let file = "k8s/base/sluicegate.yaml";
     let none = Overrides::default();
     Config::parse(&read(file), file, &secret(deployment), &none)

@@ -9,7 +9,7 @@ use sluicegate::model::{
     Credential, Event, FinishReason, Message, Part, ReasoningSigner, Request, Role, SigningKey,
     Vendor,
 };
-use sluicegate::upstream::exchange::{Connector, Origin, system_certificates};
+use sluicegate::upstream::exchange::{Connector, Endpoint, system_certificates};
 use sluicegate::upstream::{Trace, Upstream};
 use sluicegate::wire;
 
@@ -39,7 +39,7 @@ async fn the_signature_covers_what_is_sent() {
         headers,
         vendor: Vendor::default(),
         signer: ReasoningSigner::new("bedrock-converse", "bedrock"),
-        origin: Origin::new(&base_url.parse().unwrap(), &connector),
+        endpoint: Endpoint::new(&base_url.parse().unwrap(), &connector),
         frame_cap: 1 << 20,
     };
     let request = Request {
@@ -52,7 +52,7 @@ async fn the_signature_covers_what_is_sent() {
     };
     let model = "us.anthropic.claude-x-v1:0";
     let mut answer = upstream
-        .ask(&request, model, &Trace::default())
+        .open(&request, model, &Trace::default())
         .await
         .unwrap();
     let mut finish = None;

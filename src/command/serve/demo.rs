@@ -4,13 +4,13 @@
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use super::error::Failure;
-use crate::config::{Config, Loaded, Overrides};
+use super::error::ServeError;
+use crate::config::{Config, LoadedConfig, Overrides};
 use crate::fixture::{Library, Options, Server};
 
 /// A running upstream, and the configuration of a gateway before it.
 pub(super) struct Demo {
-    pub(super) loaded: Loaded,
+    pub(super) loaded: LoadedConfig,
     /// Plays as long as it is held.
     _upstream: Server,
 }
@@ -18,11 +18,11 @@ pub(super) struct Demo {
 impl Demo {
     /// # Errors
     /// If the fixtures are broken, no port can be had, or `overrides` name a public address.
-    pub(super) fn start(overrides: &Overrides) -> Result<Self, Failure> {
-        let library = Library::embedded().map_err(Failure::Fixtures)?;
+    pub(super) fn start(overrides: &Overrides) -> Result<Self, ServeError> {
+        let library = Library::embedded().map_err(ServeError::Fixtures)?;
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let upstream = Server::bind(any_port, &library, &Options::default())
-            .map_err(|error| Failure::Listen(any_port, error))?;
+            .map_err(|error| ServeError::Listen(any_port, error))?;
         let text = config(&upstream);
         let loaded = Config::parse(&text, "demo", &|_| None, overrides)?;
         Ok(Self {

@@ -5,12 +5,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use crate::config::{Config, Loaded, Overrides, Problems};
+use crate::config::{Config, LoadedConfig, Overrides, Problems};
 use crate::fixture::LoadError;
 
 /// Why the gateway did not run.
 #[derive(Debug)]
-pub(in crate::command) enum Failure {
+pub(in crate::command) enum ServeError {
     Config(Problems),
     Fixtures(LoadError),
     Listen(SocketAddr, io::Error),
@@ -21,18 +21,21 @@ pub(in crate::command) enum Failure {
 }
 
 /// Reads a config with the environment of the process.
-pub(in crate::command) fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, Failure> {
+pub(in crate::command) fn load(
+    path: &Path,
+    overrides: &Overrides,
+) -> Result<LoadedConfig, ServeError> {
     let env = |name: &str| std::env::var(name).ok();
-    Config::load(path, &env, overrides).map_err(Failure::Config)
+    Config::load(path, &env, overrides).map_err(ServeError::Config)
 }
 
-impl From<Problems> for Failure {
+impl From<Problems> for ServeError {
     fn from(problems: Problems) -> Self {
         Self::Config(problems)
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for ServeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config(problems) => problems.fmt(f),

@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{FAILED, FINE, Stop, WRONG_USAGE};
+use super::{FAILURE, SUCCESS, ShutdownSignals, USAGE_ERROR};
 use crate::app::Gateway;
 use crate::config::Overrides;
 use crate::model::Error;
@@ -22,7 +22,7 @@ use crate::server::{self, Listener};
 use crate::store;
 
 use demo::Demo;
-use error::Failure;
+use error::ServeError;
 use reload::Reloader;
 
 pub(super) use error::load;
@@ -44,29 +44,29 @@ pub struct Serve {
 }
 
 /// How long connections may take to say to their clients what is left to say.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Serve {
     /// Serves until SIGTERM or SIGINT and then drains; a second signal ends the drain. What there
     /// is to say to a person goes to `out`, problems to `err`.
     pub async fn run(self, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
         let Err(error) = self.serve(out, err).await else {
-            return FINE;
+            return SUCCESS;
         };
         // Nobody is left to tell if this cannot be written.
         let _ = writeln!(err, "{error}");
         match error {
-            Failure::Config(_) => WRONG_USAGE,
-            _ => FAILED,
+            ServeError::Config(_) => USAGE_ERROR,
+            _ => FAILURE,
         }
     }
 
-    async fn serve(self, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Failure> {
+    async fn serve(self, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), ServeError> {
         let overrides = Overrides {
             listen: self.listen,
             admin_listen: self.admin_listen,
         };
-        let seen = self.config.as_deref().and_then(reload::seen);
+        let file = self.config.as_deref().and_then(reload::read_file);
         // The demo's upstream lives as long as this.
         let (loaded, demo) = match &self.config {
             Some(path) => (load(path, &overrides)?, None),
@@ -76,13 +76,13 @@ impl Serve {
             }
         };
         for warning in &loaded.warnings {
-            writeln!(err, "warning: {warning}").map_err(Failure::Output)?;
+            writeln!(err, "warning: {warning}").map_err(ServeError::Output)?;
         }
-        let mut stop = Stop::new().map_err(Failure::Signals)?;
-        let hangup = signal(SignalKind::hangup()).map_err(Failure::Signals)?;
+        let mut signals = ShutdownSignals::new().map_err(ServeError::Signals)?;
+        let hangup = signal(SignalKind::hangup()).map_err(ServeError::Signals)?;
         let (clients, client_addr) = bind(loaded.config.listen)?;
         let (admin, admin_addr) = bind(loaded.config.admin_listen)?;
-        let gateway = Gateway::new(loaded.config).map_err(Failure::Certificates)?;
+        let gateway = Gateway::new(loaded.config).map_err(ServeError::Certificates)?;
         let gateway = Arc::new(gateway);
         let closing = CancellationToken::new();
         let mut listeners = JoinSet::new();
@@ -96,25 +96,25 @@ impl Serve {
         housekeeping.spawn(server::run_takeovers(Arc::clone(&gateway)));
         tracing::info!(clients = %client_addr, admin = %admin_addr, "serving");
         if demo.is_some() {
-            welcome(out, client_addr).map_err(Failure::Output)?;
+            print_welcome(out, client_addr).map_err(ServeError::Output)?;
         }
         match self.config {
-            None => stop.asked().await,
+            None => signals.received().await,
             Some(path) => {
-                let reloader = Reloader::new(path, seen, overrides, Arc::clone(&gateway));
+                let reloader = Reloader::new(path, file, overrides, Arc::clone(&gateway));
                 tokio::select! {
-                    () = stop.asked() => {}
+                    () = signals.received() => {}
                     () = reloader.run(hangup) => {}
                 }
             }
         }
-        drain(&gateway, stop.asked()).await;
+        drain(&gateway, signals.received()).await;
         closing.cancel();
         let ended = async {
             gateway.in_flight.wait().await;
             while listeners.join_next().await.is_some() {}
         };
-        if tokio::time::timeout(LAST_WORDS, ended).await.is_err() {
+        if tokio::time::timeout(CLOSE_TIMEOUT, ended).await.is_err() {
             tracing::warn!("some connections did not end in time and are closed");
         }
         if let Some(replicas) = &gateway.app().replicas {
@@ -132,8 +132,8 @@ impl Serve {
 }
 
 /// Refuses new requests, lets open streams finish for as long as the configuration says, then
-/// ends those that are left; `hurry` ends them at once.
-async fn drain(gateway: &Gateway, hurry: impl Future<Output = ()>) {
+/// ends those that are left; `cut_short` ends them at once.
+async fn drain(gateway: &Gateway, cut_short: impl Future<Output = ()>) {
     let patience = gateway.app().config.drain;
     gateway.draining.cancel();
     gateway.in_flight.close();
@@ -144,7 +144,7 @@ async fn drain(gateway: &Gateway, hurry: impl Future<Output = ()>) {
     tokio::select! {
         () = gateway.in_flight.wait() => return,
         () = tokio::time::sleep(patience) => {}
-        () = hurry => {}
+        () = cut_short => {}
     }
     tracing::warn!(streams = gateway.in_flight.len(), "ending open streams");
     // What others can go on with does not end here.
@@ -152,15 +152,15 @@ async fn drain(gateway: &Gateway, hurry: impl Future<Output = ()>) {
     gateway.cut.cancel();
 }
 
-fn bind(addr: SocketAddr) -> Result<(Listener, SocketAddr), Failure> {
+fn bind(addr: SocketAddr) -> Result<(Listener, SocketAddr), ServeError> {
     let bound = Listener::bind(addr).and_then(|listener| {
         let addr = listener.addr()?;
         Ok((listener, addr))
     });
-    bound.map_err(|error| Failure::Listen(addr, error))
+    bound.map_err(|error| ServeError::Listen(addr, error))
 }
 
-fn welcome(out: &mut dyn Write, addr: SocketAddr) -> io::Result<()> {
+fn print_welcome(out: &mut dyn Write, addr: SocketAddr) -> io::Result<()> {
     writeln!(
         out,
         "Sluicegate's demo is on http://{addr}: no key, no config, no model.\n\

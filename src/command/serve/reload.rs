@@ -15,10 +15,10 @@ use crate::config::Overrides;
 
 /// How often the file is looked at. Looking at its bytes sees what file events miss: Kubernetes
 /// swaps a symbolic link two folders up.
-const EVERY: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What a configuration file holds; `None` if it cannot be read.
-pub(super) fn seen(path: &Path) -> Option<Vec<u8>> {
+pub(super) fn read_file(path: &Path) -> Option<Vec<u8>> {
     fs::read(path).ok()
 }
 
@@ -50,7 +50,7 @@ impl Reloader {
 
     /// Never returns.
     pub(super) async fn run(mut self, mut hangup: Signal) {
-        let mut look = tokio::time::interval(EVERY);
+        let mut look = tokio::time::interval(POLL_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let asked = tokio::select! {

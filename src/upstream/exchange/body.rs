@@ -43,7 +43,7 @@ impl Body {
             pool: pool.filter(|_| unsent.is_none()),
             unsent,
         };
-        if body.decoder.ended() {
+        if body.decoder.is_ended() {
             body.finish(body.early.is_empty());
         }
         body
@@ -60,7 +60,7 @@ impl Body {
         context: &mut Context<'_>,
         take: impl FnMut(&[u8]),
     ) -> Poll<io::Result<bool>> {
-        if self.decoder.ended() {
+        if self.decoder.is_ended() {
             return Poll::Ready(Ok(true));
         }
         let read = if self.early.is_empty() {
@@ -76,8 +76,8 @@ impl Body {
     }
 
     /// Whether all of it has been read.
-    pub fn ended(&self) -> bool {
-        self.decoder.ended()
+    pub fn is_ended(&self) -> bool {
+        self.decoder.is_ended()
     }
 
     fn receive(
@@ -108,7 +108,7 @@ impl Body {
         if !read.filled().is_empty() {
             return Poll::Ready(self.decode(read.filled(), take));
         }
-        Poll::Ready(if self.decoder.closed() {
+        Poll::Ready(if self.decoder.close() {
             self.connection = None;
             Ok(true)
         } else {
@@ -127,10 +127,10 @@ impl Body {
                 }
             }
         }
-        if self.decoder.ended() {
+        if self.decoder.is_ended() {
             self.finish(rest.is_empty());
         }
-        Ok(self.decoder.ended())
+        Ok(self.decoder.is_ended())
     }
 
     /// The body ended; the connection is used again if it can be and nothing came behind the end.

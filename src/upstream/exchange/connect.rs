@@ -22,27 +22,27 @@ use tokio_rustls::client::TlsStream;
 use tower::Service as _;
 use url::{Host, Position, Url};
 
-use super::Failure;
+use super::ExchangeError;
 
 /// How long a connection may wait for its next request.
-const IDLE: Duration = Duration::from_secs(30);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How many connections to one origin wait for their next request at most.
-const MOST_IDLE: usize = 512;
+const MAX_IDLE: usize = 512;
 /// How often the kernel asks a silent peer whether it is there.
-const KEEPALIVE: Duration = Duration::from_secs(30);
+const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// How connections are made: without a proxy, and TLS with HTTP/1.1 alone.
 #[derive(Clone)]
 pub struct Connector {
     tcp: HttpConnector,
     tls: Arc<ClientConfig>,
-    patience: Duration,
+    timeout: Duration,
     pub(super) idle: Duration,
-    pub(super) most_idle: usize,
+    pub(super) max_idle: usize,
 }
 
 /// What it takes to connect to one origin.
-pub(super) struct Dial {
+pub(super) struct Dialer {
     connector: Connector,
     url: Url,
 }
@@ -67,22 +67,22 @@ pub fn system_certificates() -> Result<Arc<ClientConfig>, rustls::Error> {
 }
 
 impl Connector {
-    /// TCP and TLS together may take `patience`.
-    pub fn new(tls: &Arc<ClientConfig>, patience: Duration) -> Self {
+    /// TCP and TLS together may take `timeout`.
+    pub fn new(tls: &Arc<ClientConfig>, timeout: Duration) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        tcp.set_keepalive(Some(KEEPALIVE));
+        tcp.set_keepalive(Some(TCP_KEEPALIVE));
         // Shared among a name's addresses, so that a dead one does not take all of the time.
-        tcp.set_connect_timeout(Some(patience));
+        tcp.set_connect_timeout(Some(timeout));
         let mut tls = ClientConfig::clone(tls);
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         Self {
             tcp,
             tls: Arc::new(tls),
-            patience,
-            idle: IDLE,
-            most_idle: MOST_IDLE,
+            timeout,
+            idle: IDLE_TIMEOUT,
+            max_idle: MAX_IDLE,
         }
     }
 
@@ -92,68 +92,72 @@ impl Connector {
         Self { idle, ..self }
     }
 
-    /// No more than `most_idle` connections to one origin wait for their next request; otherwise it
+    /// No more than `max_idle` connections to one origin wait for their next request; otherwise it
     /// is 512.
     #[must_use]
-    pub fn most_idle(self, most_idle: usize) -> Self {
-        Self { most_idle, ..self }
+    pub fn max_idle(self, max_idle: usize) -> Self {
+        Self { max_idle, ..self }
     }
 
-    pub(super) fn to(&self, url: &Url) -> Dial {
-        Dial {
+    pub(super) fn dialer(&self, url: &Url) -> Dialer {
+        Dialer {
             connector: self.clone(),
             url: url.clone(),
         }
     }
 }
 
-impl Dial {
-    pub(super) async fn connect(&self) -> Result<Connection, Failure> {
-        let connecting = tokio::time::timeout(self.connector.patience, self.dial());
-        connecting.await.unwrap_or(Err(Failure::TooSlow))
+impl Dialer {
+    pub(super) async fn connect(&self) -> Result<Connection, ExchangeError> {
+        let connecting = tokio::time::timeout(self.connector.timeout, self.dial());
+        connecting
+            .await
+            .unwrap_or(Err(ExchangeError::ConnectTimeout))
     }
 
-    async fn dial(&self) -> Result<Connection, Failure> {
-        let certified = self.certified()?;
+    async fn dial(&self) -> Result<Connection, ExchangeError> {
+        let server_name = self.server_name()?;
         let origin = &self.url[..Position::BeforePath];
-        let address = Uri::try_from(origin).map_err(unreachable)?;
+        let address = Uri::try_from(origin).map_err(connect_error)?;
         let mut tcp = self.connector.tcp.clone();
         let stream = tcp.call(address).await.map_err(|error| {
             let cause = std::error::Error::source(&error)
                 .and_then(|cause| cause.downcast_ref::<io::Error>());
             match cause {
-                Some(cause) if cause.kind() == io::ErrorKind::TimedOut => Failure::TooSlow,
-                _ => unreachable(error),
+                Some(cause) if cause.kind() == io::ErrorKind::TimedOut => {
+                    ExchangeError::ConnectTimeout
+                }
+                _ => connect_error(error),
             }
         })?;
         let stream = stream.into_inner();
-        let Some(name) = certified else {
+        let Some(name) = server_name else {
             return Ok(Connection::Plain(stream));
         };
         let tls = TlsConnector::from(Arc::clone(&self.connector.tls));
-        let secure = tls.connect(name, stream).await.map_err(unreachable)?;
+        let secure = tls.connect(name, stream).await.map_err(connect_error)?;
         Ok(Connection::Secure(Box::new(secure)))
     }
 
     /// Whom the certificate must name; `None` is plaintext.
-    fn certified(&self) -> Result<Option<ServerName<'static>>, Failure> {
+    fn server_name(&self) -> Result<Option<ServerName<'static>>, ExchangeError> {
         if self.url.scheme() == "http" {
             return Ok(None);
         }
         let name = match self.url.host() {
             Some(Host::Domain(name)) => {
-                ServerName::try_from(name.to_owned()).map_err(unreachable)?
+                ServerName::try_from(name.to_owned()).map_err(connect_error)?
             }
             Some(Host::Ipv4(address)) => ServerName::from(IpAddr::V4(address)),
             Some(Host::Ipv6(address)) => ServerName::from(IpAddr::V6(address)),
-            None => return Err(unreachable("there is no host")),
+            None => return Err(connect_error("there is no host")),
         };
         Ok(Some(name))
     }
 }
 
-fn unreachable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Failure {
-    Failure::Unreachable(error.into())
+fn connect_error(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ExchangeError {
+    ExchangeError::Connect(error.into())
 }
 
 impl Connection {
@@ -166,7 +170,7 @@ impl Connection {
     /// the runtime knows may be a moment old; and of TLS, which takes several records at once out of
     /// the kernel and hands them over one by one: its farewell, or what would be taken for the next
     /// answer, may be there already.
-    pub(super) fn is_silent(&self) -> bool {
+    pub(super) fn is_idle_and_open(&self) -> bool {
         let stream = match self {
             Self::Plain(stream) => stream,
             Self::Secure(stream) => {

@@ -3,15 +3,15 @@
 
 use std::fmt;
 
-use super::head::Length;
+use super::head::BodyLength;
 
 /// How many bytes the extensions of all chunks together may have: 16 KiB.
-const EXTENSIONS: u32 = 16 * 1024;
+const MAX_EXTENSION_BYTES: u32 = 16 * 1024;
 /// How many needless bytes one chunk's size may have, leading zeros and blanks behind it: some servers
 /// pad sizes to a fixed width.
-const PADDING: u32 = 64;
+const MAX_PADDING_BYTES: u32 = 64;
 /// How many bytes the trailers may have: 16 KiB.
-const TRAILERS: u32 = 16 * 1024;
+const MAX_TRAILER_BYTES: u32 = 16 * 1024;
 
 /// Takes a body apart.
 #[derive(Debug, Clone)]
@@ -54,12 +54,12 @@ enum State {
 }
 
 impl Decoder {
-    pub fn new(length: Length) -> Self {
+    pub fn new(length: BodyLength) -> Self {
         let (state, left) = match length {
-            Length::Known(0) => (State::Ended, 0),
-            Length::Known(left) => (State::Known, left),
-            Length::Chunked => (State::Size, 0),
-            Length::UntilClosed => (State::UntilClosed, 0),
+            BodyLength::Known(0) => (State::Ended, 0),
+            BodyLength::Known(left) => (State::Known, left),
+            BodyLength::Chunked => (State::Size, 0),
+            BodyLength::UntilClosed => (State::UntilClosed, 0),
         };
         Self {
             state,
@@ -106,16 +106,16 @@ impl Decoder {
     }
 
     /// Whether all of the body has been read.
-    pub fn ended(&self) -> bool {
+    pub fn is_ended(&self) -> bool {
         self.state == State::Ended
     }
 
     /// The connection ended; says whether that is the body's end.
-    pub fn closed(&mut self) -> bool {
+    pub fn close(&mut self) -> bool {
         if self.state == State::UntilClosed {
             self.state = State::Ended;
         }
-        self.ended()
+        self.is_ended()
     }
 
     fn content<'a>(&mut self, bytes: &mut &'a [u8], then: State) -> &'a [u8] {
@@ -133,7 +133,7 @@ impl Decoder {
     fn step(&mut self, byte: u8) -> Result<State, Malformed> {
         match (self.state, byte) {
             (State::Digits, b'0') if self.left == 0 => {
-                self.padding = counted(self.padding, PADDING)?;
+                self.padding = increment(self.padding, MAX_PADDING_BYTES)?;
                 Ok(State::Digits)
             }
             (State::Size | State::Digits, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
@@ -141,7 +141,7 @@ impl Decoder {
                 Ok(State::Digits)
             }
             (State::Digits | State::Blanks, b' ' | b'\t') => {
-                self.padding = counted(self.padding, PADDING)?;
+                self.padding = increment(self.padding, MAX_PADDING_BYTES)?;
                 Ok(State::Blanks)
             }
             (State::Digits | State::Blanks, b';') => Ok(State::Extension),
@@ -149,7 +149,7 @@ impl Decoder {
             // Some take a line feed alone for the line's end; they would see other chunks.
             (State::Extension, b'\n') => Err(Malformed),
             (State::Extension, _) => {
-                self.extensions = counted(self.extensions, EXTENSIONS)?;
+                self.extensions = increment(self.extensions, MAX_EXTENSION_BYTES)?;
                 Ok(State::Extension)
             }
             (State::SizeLineFeed, b'\n') if self.left == 0 => Ok(State::Line),
@@ -164,12 +164,12 @@ impl Decoder {
             // Content behind a false last chunk is no trailer.
             (State::TrailerName, b':') => Ok(State::TrailerValue),
             (State::Line | State::TrailerName, _) if is_token(byte) => {
-                self.trailers = counted(self.trailers, TRAILERS)?;
+                self.trailers = increment(self.trailers, MAX_TRAILER_BYTES)?;
                 Ok(State::TrailerName)
             }
             (State::TrailerValue, b'\r') => Ok(State::TrailerLineFeed),
             (State::TrailerValue, b'\t' | b' '..=b'~' | 0x80..) => {
-                self.trailers = counted(self.trailers, TRAILERS)?;
+                self.trailers = increment(self.trailers, MAX_TRAILER_BYTES)?;
                 Ok(State::TrailerValue)
             }
             (State::TrailerLineFeed, b'\n') => Ok(State::Line),
@@ -213,8 +213,8 @@ fn digit(byte: u8) -> u64 {
     char::from(byte).to_digit(16).map_or(0, u64::from)
 }
 
-fn counted(count: u32, most: u32) -> Result<u32, Malformed> {
-    if count < most {
+fn increment(count: u32, max: u32) -> Result<u32, Malformed> {
+    if count < max {
         Ok(count + 1)
     } else {
         Err(Malformed)

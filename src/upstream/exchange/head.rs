@@ -5,21 +5,21 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use memchr::memmem;
 
 /// How many headers an answer may have.
-const MOST_HEADERS: usize = 100;
+const MAX_HEADERS: usize = 100;
 
 /// The head of an answer to a `POST`.
 #[derive(Debug)]
 pub struct Head {
     pub status: StatusCode,
     pub headers: HeaderMap,
-    pub length: Length,
+    pub length: BodyLength,
     /// Whether the connection can be used again once the body has ended.
-    pub keep: bool,
+    pub keep_alive: bool,
 }
 
 /// How a body is delimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Length {
+pub enum BodyLength {
     /// So many bytes.
     Known(u64),
     Chunked,
@@ -36,7 +36,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, &'static str> {
     if let Some(b'\r' | b'\n') = bytes.first() {
         return Err("an empty line comes before it");
     }
-    let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut headers);
     let length = match response.parse(bytes) {
         Ok(httparse::Status::Complete(length)) => length,
@@ -48,7 +48,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, &'static str> {
         .code
         .and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.ok_or("its status is malformed")?;
-    let current = response.version == Some(1);
+    let is_http_1_1 = response.version == Some(1);
     let mut headers = HeaderMap::with_capacity(response.headers.len());
     for header in response.headers.iter() {
         let name = HeaderName::from_bytes(header.name.as_bytes());
@@ -58,15 +58,15 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, &'static str> {
         };
         headers.append(name, value);
     }
-    let delimited = delimited(status, &headers, current)?;
-    let keep = stays_open(&headers, current)
-        && !is_doubtful(status, &headers)
-        && delimited != Length::UntilClosed;
+    let body_length = body_length(status, &headers, is_http_1_1)?;
+    let keep_alive = is_persistent(&headers, is_http_1_1)
+        && !has_ambiguous_length(status, &headers)
+        && body_length != BodyLength::UntilClosed;
     let head = Head {
         status,
         headers,
-        length: delimited,
-        keep,
+        length: body_length,
+        keep_alive,
     };
     Ok(Some((head, length)))
 }
@@ -77,38 +77,40 @@ pub(super) fn may_end(bytes: &[u8]) -> bool {
 }
 
 /// RFC 9112, section 6.3. Codings that were not asked for cannot be read.
-fn delimited(
+fn body_length(
     status: StatusCode,
     headers: &HeaderMap,
-    current: bool,
-) -> Result<Length, &'static str> {
+    is_http_1_1: bool,
+) -> Result<BodyLength, &'static str> {
     if status.is_informational()
         || status == StatusCode::NO_CONTENT
         || status == StatusCode::NOT_MODIFIED
     {
-        return Ok(Length::Known(0));
+        return Ok(BodyLength::Known(0));
     }
     let mut codings = tokens(headers, &TRANSFER_ENCODING);
     if let Some(coding) = codings.next() {
         return match codings.next() {
-            None if current && coding.eq_ignore_ascii_case(b"chunked") => Ok(Length::Chunked),
+            None if is_http_1_1 && coding.eq_ignore_ascii_case(b"chunked") => {
+                Ok(BodyLength::Chunked)
+            }
             _ => Err("its transfer coding is unknown"),
         };
     }
     if !headers.contains_key(CONTENT_LENGTH) {
-        return Ok(Length::UntilClosed);
+        return Ok(BodyLength::UntilClosed);
     }
     let mut lengths = tokens(headers, &CONTENT_LENGTH).map(number);
     let length = lengths.next().flatten();
     match length {
-        Some(known) if lengths.all(|other| other == length) => Ok(Length::Known(known)),
+        Some(known) if lengths.all(|other| other == length) => Ok(BodyLength::Known(known)),
         _ => Err("its content-length is malformed"),
     }
 }
 
 /// Whether another reader might see the body end elsewhere, which is how answers are smuggled: both
 /// lengths at once, or one where no body may be. A 304 may tell the length of what it does not send.
-fn is_doubtful(status: StatusCode, headers: &HeaderMap) -> bool {
+fn has_ambiguous_length(status: StatusCode, headers: &HeaderMap) -> bool {
     let chunked = headers.contains_key(TRANSFER_ENCODING);
     let known = headers.contains_key(CONTENT_LENGTH);
     match status {
@@ -120,11 +122,11 @@ fn is_doubtful(status: StatusCode, headers: &HeaderMap) -> bool {
     }
 }
 
-fn stays_open(headers: &HeaderMap, current: bool) -> bool {
+fn is_persistent(headers: &HeaderMap, is_http_1_1: bool) -> bool {
     let says = |option: &[u8]| {
         tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case(option))
     };
-    !says(b"close") && (current || says(b"keep-alive"))
+    !says(b"close") && (is_http_1_1 || says(b"keep-alive"))
 }
 
 /// The members of a header that is a list, on one line or several.

@@ -34,19 +34,19 @@ pub use body::Body;
 pub use connect::{Connector, system_certificates};
 pub use request::Request;
 
-use connect::{Connection, Dial};
+use connect::{Connection, Dialer};
 use decoder::Decoder;
 use head::Head;
 use pool::Pool;
 
 /// How long an answer's head may be, in bytes, the informational ones before it included.
-const LONGEST_HEAD: usize = 64 * 1024;
+const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 /// One scheme, host and port, and the connections to it.
-pub struct Origin {
+pub struct Endpoint {
     /// What stands in the `host` header.
     host: String,
-    dial: Dial,
+    dialer: Dialer,
     pool: Pool,
 }
 
@@ -59,24 +59,24 @@ pub struct Response {
 
 /// Why a request has no answer.
 #[derive(Debug)]
-pub enum Failure {
+pub enum ExchangeError {
     /// No connection came about: name, TCP or TLS.
-    Unreachable(Box<dyn std::error::Error + Send + Sync>),
+    Connect(Box<dyn std::error::Error + Send + Sync>),
     /// Connecting took too long.
-    TooSlow,
+    ConnectTimeout,
     /// The connection ended or broke before the answer's head was there.
     Closed(io::Error),
     /// What came is no HTTP/1.1, or not to be understood.
     Malformed(&'static str),
 }
 
-impl Origin {
+impl Endpoint {
     /// Where `url` leads to, which is `http` or `https`; its path is not looked at.
     pub fn new(url: &Url, connector: &Connector) -> Self {
         Self {
             host: url[Position::BeforeHost..Position::AfterPort].to_owned(),
-            pool: Pool::new(connector.idle, connector.most_idle),
-            dial: connector.to(url),
+            pool: Pool::new(connector.idle, connector.max_idle),
+            dialer: connector.dialer(url),
         }
     }
 
@@ -90,20 +90,20 @@ impl Origin {
     ///
     /// # Errors
     /// Why there is no answer.
-    pub async fn send(&self, request: &Request) -> Result<Response, Failure> {
+    pub async fn send(&self, request: &Request) -> Result<Response, ExchangeError> {
         while let Some(connection) = self.pool.take() {
             match self.exchange(connection, request).await {
                 // Closed in the moment it was taken; nothing was written.
-                Err(Refused::Unsent(_)) => {}
-                Err(Refused::Sent(failure)) => return Err(failure),
+                Err(AttemptError::Unsent(_)) => {}
+                Err(AttemptError::Sent(failure)) => return Err(failure),
                 Ok(response) => return Ok(response),
             }
         }
-        let connection = self.dial.connect().await?;
+        let connection = self.dialer.connect().await?;
         let answer = self.exchange(connection, request).await;
-        answer.map_err(|refused| match refused {
-            Refused::Unsent(error) => Failure::Closed(error),
-            Refused::Sent(failure) => failure,
+        answer.map_err(|error| match error {
+            AttemptError::Unsent(error) => ExchangeError::Closed(error),
+            AttemptError::Sent(failure) => failure,
         })
     }
 
@@ -111,22 +111,22 @@ impl Origin {
         &self,
         connection: Connection,
         request: &Request,
-    ) -> Result<Response, Refused> {
+    ) -> Result<Response, AttemptError> {
         let mut exchange = Exchange {
             connection,
             request,
             sent: 0,
-            sending: Sending::Writes,
+            sending: SendState::Writing,
             head: Vec::new(),
             skipped: 0,
         };
         let (head, early) = poll_fn(|context| exchange.poll(context)).await?;
         let unsent = match exchange.sending {
-            Sending::Done => None,
-            _ => Some(request.behind(exchange.sent).into()),
+            SendState::Done => None,
+            _ => Some(request.remaining(exchange.sent).into()),
         };
         let decoder = Decoder::new(head.length);
-        let pool = head.keep.then(|| self.pool.clone());
+        let pool = head.keep_alive.then(|| self.pool.clone());
         Ok(Response {
             status: head.status,
             headers: head.headers,
@@ -136,10 +136,10 @@ impl Origin {
 }
 
 /// Why one connection gave no answer.
-enum Refused {
+enum AttemptError {
     /// It took nothing of the request.
     Unsent(io::Error),
-    Sent(Failure),
+    Sent(ExchangeError),
 }
 
 /// A request on its way and the answer's head.
@@ -148,29 +148,29 @@ struct Exchange<'a> {
     request: &'a Request,
     /// How much of the request is written, in bytes.
     sent: usize,
-    sending: Sending,
+    sending: SendState,
     /// What came of a head that is not whole yet.
     head: Vec<u8>,
     /// How long the informational heads were that came first, in bytes.
     skipped: usize,
 }
 
-enum Sending {
-    Writes,
-    Flushes,
+enum SendState {
+    Writing,
+    Flushing,
     Done,
     /// The upstream reads no more. It may have said why before that.
-    Broke,
+    Failed,
 }
 
 impl Exchange<'_> {
     /// The answer's head, and what came of its body with it. An answer may come before the request is
     /// written.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(Head, Vec<u8>), Refused>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(Head, Vec<u8>), AttemptError>> {
         if let Err(error) = self.send(context) {
-            return Poll::Ready(Err(Refused::Unsent(error)));
+            return Poll::Ready(Err(AttemptError::Unsent(error)));
         }
-        scratch::with(|buffer| self.receive(context, buffer)).map_err(Refused::Sent)
+        scratch::with(|buffer| self.receive(context, buffer)).map_err(AttemptError::Sent)
     }
 
     /// # Errors
@@ -178,10 +178,10 @@ impl Exchange<'_> {
     fn send(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         loop {
             match self.sending {
-                Sending::Writes if self.sent == self.request.len() => {
-                    self.sending = Sending::Flushes;
+                SendState::Writing if self.sent == self.request.len() => {
+                    self.sending = SendState::Flushing;
                 }
-                Sending::Writes => {
+                SendState::Writing => {
                     let rest = self.request.slices(self.sent);
                     let connection = Pin::new(&mut self.connection);
                     match connection.poll_write_vectored(context, &rest) {
@@ -190,15 +190,15 @@ impl Exchange<'_> {
                         Poll::Ready(Err(error)) if self.sent == 0 && self.connection.is_plain() => {
                             return Err(error);
                         }
-                        Poll::Ready(_) => self.sending = Sending::Broke,
+                        Poll::Ready(_) => self.sending = SendState::Failed,
                     }
                 }
-                Sending::Flushes => match Pin::new(&mut self.connection).poll_flush(context) {
+                SendState::Flushing => match Pin::new(&mut self.connection).poll_flush(context) {
                     Poll::Pending => return Ok(()),
-                    Poll::Ready(Ok(())) => self.sending = Sending::Done,
-                    Poll::Ready(Err(_)) => self.sending = Sending::Broke,
+                    Poll::Ready(Ok(())) => self.sending = SendState::Done,
+                    Poll::Ready(Err(_)) => self.sending = SendState::Failed,
                 },
-                Sending::Done | Sending::Broke => return Ok(()),
+                SendState::Done | SendState::Failed => return Ok(()),
             }
         }
     }
@@ -207,14 +207,14 @@ impl Exchange<'_> {
         &mut self,
         context: &mut Context<'_>,
         buffer: &mut [u8],
-    ) -> Poll<Result<(Head, Vec<u8>), Failure>> {
+    ) -> Poll<Result<(Head, Vec<u8>), ExchangeError>> {
         loop {
             let mut read = ReadBuf::new(buffer);
             ready!(Pin::new(&mut self.connection).poll_read(context, &mut read))
-                .map_err(Failure::Closed)?;
+                .map_err(ExchangeError::Closed)?;
             if read.filled().is_empty() {
                 let error = io::ErrorKind::UnexpectedEof.into();
-                return Poll::Ready(Err(Failure::Closed(error)));
+                return Poll::Ready(Err(ExchangeError::Closed(error)));
             }
             if let Some(whole) = self.read(read.filled())? {
                 return Poll::Ready(Ok(whole));
@@ -223,7 +223,7 @@ impl Exchange<'_> {
     }
 
     /// Takes what came; returns the head and what is behind it, once it is whole.
-    fn read(&mut self, bytes: &[u8]) -> Result<Option<(Head, Vec<u8>)>, Failure> {
+    fn read(&mut self, bytes: &[u8]) -> Result<Option<(Head, Vec<u8>)>, ExchangeError> {
         // Mostly a head comes in one piece. One that trickles in is not parsed for every byte.
         let mut kept = std::mem::take(&mut self.head);
         let mut rest = bytes;
@@ -232,37 +232,37 @@ impl Exchange<'_> {
             kept.extend_from_slice(bytes);
             if !head::may_end(&kept[seam..]) {
                 self.head = kept;
-                return self.bounded().map(|()| None);
+                return self.check_length().map(|()| None);
             }
             rest = &kept;
         }
-        while let Some((head, length)) = head::parse(rest).map_err(Failure::Malformed)? {
+        while let Some((head, length)) = head::parse(rest).map_err(ExchangeError::Malformed)? {
             rest = &rest[length..];
             self.skipped += length;
-            self.bounded()?;
+            self.check_length()?;
             if !head.status.is_informational() {
                 return Ok(Some((head, rest.to_vec())));
             }
             if head.status == StatusCode::SWITCHING_PROTOCOLS {
-                return Err(Failure::Malformed("it switches to another protocol"));
+                return Err(ExchangeError::Malformed("it switches to another protocol"));
             }
         }
         self.head = rest.to_vec();
-        self.bounded().map(|()| None)
+        self.check_length().map(|()| None)
     }
 
-    fn bounded(&self) -> Result<(), Failure> {
-        if self.skipped + self.head.len() > LONGEST_HEAD {
-            return Err(Failure::Malformed("its head is too long"));
+    fn check_length(&self) -> Result<(), ExchangeError> {
+        if self.skipped + self.head.len() > MAX_HEAD_BYTES {
+            return Err(ExchangeError::Malformed("its head is too long"));
         }
         Ok(())
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for ExchangeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable(error) => {
+            Self::Connect(error) => {
                 write!(f, "no connection: {error}")?;
                 let mut next = error.source();
                 while let Some(cause) = next {
@@ -271,11 +271,11 @@ impl fmt::Display for Failure {
                 }
                 Ok(())
             }
-            Self::TooSlow => f.write_str("connecting took too long"),
+            Self::ConnectTimeout => f.write_str("connecting took too long"),
             Self::Closed(error) => write!(f, "the connection ended: {error}"),
             Self::Malformed(why) => write!(f, "the answer cannot be read: {why}"),
         }
     }
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for ExchangeError {}

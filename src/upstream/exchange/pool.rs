@@ -13,34 +13,34 @@ use super::connect::Connection;
 /// quiet origin does not need grows old.
 #[derive(Clone)]
 pub(super) struct Pool {
-    shelf: Arc<Mutex<Shelf>>,
-    idle: Duration,
-    most: usize,
+    idle_connections: Arc<Mutex<IdleConnections>>,
+    idle_timeout: Duration,
+    max_idle: usize,
 }
 
 #[derive(Default)]
-struct Shelf {
+struct IdleConnections {
     /// The oldest first.
     connections: VecDeque<(Connection, Instant)>,
     /// Closes those that waited too long. Runs while there are any.
-    sweeper: Option<AbortOnDropHandle<()>>,
+    sweep_task: Option<AbortOnDropHandle<()>>,
 }
 
 impl Pool {
-    /// Connections are closed that waited for `idle`, and those that come where `most` wait.
-    pub(super) fn new(idle: Duration, most: usize) -> Self {
+    /// Connections are closed that waited for `idle_timeout`, and those that come where `max_idle` wait.
+    pub(super) fn new(idle_timeout: Duration, max_idle: usize) -> Self {
         Self {
-            shelf: Arc::default(),
-            idle,
-            most,
+            idle_connections: Arc::default(),
+            idle_timeout,
+            max_idle,
         }
     }
 
     /// A connection that is open and silent. Those that are not are closed.
     pub(super) fn take(&self) -> Option<Connection> {
         loop {
-            let (connection, since) = lock(&self.shelf).connections.pop_back()?;
-            if since.elapsed() < self.idle && connection.is_silent() {
+            let (connection, since) = lock(&self.idle_connections).connections.pop_back()?;
+            if since.elapsed() < self.idle_timeout && connection.is_idle_and_open() {
                 return Some(connection);
             }
         }
@@ -48,41 +48,43 @@ impl Pool {
 
     /// Keeps a connection whose answer was read to its end. To be called within a runtime.
     pub(super) fn put(&self, connection: Connection) {
-        let mut shelf = lock(&self.shelf);
-        if shelf.connections.len() >= self.most {
+        let mut idle_connections = lock(&self.idle_connections);
+        if idle_connections.connections.len() >= self.max_idle {
             return;
         }
-        shelf.connections.push_back((connection, Instant::now()));
-        if shelf.sweeper.is_none() {
-            let sweeping = sweep(Arc::downgrade(&self.shelf), self.idle);
-            shelf.sweeper = Some(AbortOnDropHandle::new(tokio::spawn(sweeping)));
+        idle_connections
+            .connections
+            .push_back((connection, Instant::now()));
+        if idle_connections.sweep_task.is_none() {
+            let sweeping = close_expired(Arc::downgrade(&self.idle_connections), self.idle_timeout);
+            idle_connections.sweep_task = Some(AbortOnDropHandle::new(tokio::spawn(sweeping)));
         }
     }
 }
 
-/// Closes connections that have waited for `idle`, until there are none.
-async fn sweep(shelf: Weak<Mutex<Shelf>>, idle: Duration) {
-    let mut next = Instant::now() + idle;
+/// Closes connections that have waited for `idle_timeout`, until there are none.
+async fn close_expired(idle_connections: Weak<Mutex<IdleConnections>>, idle_timeout: Duration) {
+    let mut next = Instant::now() + idle_timeout;
     loop {
         tokio::time::sleep_until(next).await;
-        let Some(shelf) = shelf.upgrade() else {
+        let Some(idle_connections) = idle_connections.upgrade() else {
             return;
         };
         let mut closed = Vec::new();
-        let mut shelf = lock(&shelf);
+        let mut idle_connections = lock(&idle_connections);
         let now = Instant::now();
-        while let Some((_, since)) = shelf.connections.front()
-            && *since + idle <= now
+        while let Some((_, since)) = idle_connections.connections.front()
+            && *since + idle_timeout <= now
         {
-            closed.extend(shelf.connections.pop_front());
+            closed.extend(idle_connections.connections.pop_front());
         }
-        match shelf.connections.front() {
-            Some((_, since)) => next = *since + idle,
+        match idle_connections.connections.front() {
+            Some((_, since)) => next = *since + idle_timeout,
             None => {
                 // The next connection that comes begins another; what is aborted with this one has
                 // nothing left to do.
-                let done = shelf.sweeper.take();
-                drop(shelf);
+                let done = idle_connections.sweep_task.take();
+                drop(idle_connections);
                 drop(done);
                 return;
             }
@@ -90,6 +92,8 @@ async fn sweep(shelf: Weak<Mutex<Shelf>>, idle: Duration) {
     }
 }
 
-fn lock(shelf: &Mutex<Shelf>) -> MutexGuard<'_, Shelf> {
-    shelf.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(idle_connections: &Mutex<IdleConnections>) -> MutexGuard<'_, IdleConnections> {
+    idle_connections
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,7 +7,7 @@ use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING, USER_AGENT};
 
 /// Who asks, where the headers do not say.
-const AGENT: &str = concat!("sluicegate/", env!("CARGO_PKG_VERSION"));
+const DEFAULT_USER_AGENT: &str = concat!("sluicegate/", env!("CARGO_PKG_VERSION"));
 
 /// A `POST` as it is written to a connection.
 pub struct Request {
@@ -27,15 +27,19 @@ impl Request {
         head.extend_from_slice(target.as_bytes());
         head.extend_from_slice(b" HTTP/1.1\r\n");
         if !headers.contains_key(HOST) {
-            line(&mut head, HOST.as_str(), host.as_bytes());
+            write_header(&mut head, HOST.as_str(), host.as_bytes());
         }
         if !headers.contains_key(USER_AGENT) {
-            line(&mut head, USER_AGENT.as_str(), AGENT.as_bytes());
+            write_header(
+                &mut head,
+                USER_AGENT.as_str(),
+                DEFAULT_USER_AGENT.as_bytes(),
+            );
         }
         for (name, value) in headers {
             // How the body is delimited is said here and nowhere else.
             if name != CONTENT_LENGTH && name != TRANSFER_ENCODING {
-                line(&mut head, name.as_str(), value.as_bytes());
+                write_header(&mut head, name.as_str(), value.as_bytes());
             }
         }
         // Writing to memory does not fail.
@@ -54,7 +58,7 @@ impl Request {
     }
 
     /// A copy of what is behind the first `sent` bytes.
-    pub(super) fn behind(&self, sent: usize) -> Vec<u8> {
+    pub(super) fn remaining(&self, sent: usize) -> Vec<u8> {
         let (head, body) = self.split(sent);
         [head, body].concat()
     }
@@ -75,7 +79,7 @@ impl fmt::Debug for Request {
     }
 }
 
-fn line(head: &mut Vec<u8>, name: &str, value: &[u8]) {
+fn write_header(head: &mut Vec<u8>, name: &str, value: &[u8]) {
     head.extend_from_slice(name.as_bytes());
     head.extend_from_slice(b": ");
     head.extend_from_slice(value);

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 
 /// How much one read brings at most, in bytes.
-const SIZE: usize = 64 * 1024;
+const BUFFER_BYTES: usize = 64 * 1024;
 
 thread_local! {
     static BUFFER: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
@@ -14,7 +14,7 @@ thread_local! {
 pub(super) fn with<T>(read: impl FnOnce(&mut [u8]) -> T) -> T {
     let mut buffer = BUFFER
         .take()
-        .unwrap_or_else(|| vec![0; SIZE].into_boxed_slice());
+        .unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice());
     let result = read(&mut buffer);
     BUFFER.set(Some(buffer));
     result

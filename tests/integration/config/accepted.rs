@@ -2,7 +2,8 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use sluicegate::config::{
-    Config, OnStoreFailure, Origins, Overrides, State, Timeouts, Upstream, preset,
+    AllowedOrigins, Config, OnStoreFailure, Overrides, StateConfig, TimeoutsConfig, UpstreamConfig,
+    preset,
 };
 use sluicegate::model::{Credential, Rate};
 
@@ -13,7 +14,7 @@ const EXAMPLE: &str = include_str!("../../../docs/config.example.yaml");
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// The header that takes an upstream's key, if it is one of its own.
-fn header(upstream: &Upstream) -> Option<&'static str> {
+fn header(upstream: &UpstreamConfig) -> Option<&'static str> {
     match upstream.credential {
         Some(Credential::Header(name, _)) => Some(name),
         _ => None,
@@ -78,7 +79,7 @@ fn an_empty_file_is_all_defaults() {
         let config = loaded.config;
         assert_eq!(config.listen, "127.0.0.1:8080".parse().unwrap());
         assert_eq!(config.admin_listen, "127.0.0.1:9090".parse().unwrap());
-        let timeouts = Timeouts {
+        let timeouts = TimeoutsConfig {
             connect: Duration::from_secs(5),
             first_token: MINUTE,
             idle: MINUTE,
@@ -94,9 +95,9 @@ fn an_empty_file_is_all_defaults() {
         assert_eq!(config.limits.per_ip, None);
         assert_eq!(config.resume.window, Duration::from_secs(30));
         assert_eq!(config.resume.buffer, 1 << 20);
-        assert!(matches!(config.state, State::Memory));
+        assert!(matches!(config.state, StateConfig::Memory));
         assert_eq!(config.on_store_failure, OnStoreFailure::Local);
-        assert_eq!(config.origins, Origins::These(Vec::new()));
+        assert_eq!(config.origins, AllowedOrigins::These(Vec::new()));
         assert!(config.keys.is_none());
         // Nobody set a window, so nobody has to hear that it is not in force.
         assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
@@ -139,7 +140,7 @@ drain: 0
     let origins = ["https://app.example.com", "http://localhost:3000"];
     assert_eq!(
         config.origins,
-        Origins::These(origins.map(str::to_owned).to_vec())
+        AllowedOrigins::These(origins.map(str::to_owned).to_vec())
     );
     assert_eq!(config.drain, Duration::ZERO);
 }

@@ -1,7 +1,7 @@
 //! Bedrock: credentials and region, from the file or from the environment.
 
 use secrecy::ExposeSecret;
-use sluicegate::config::{Config, Loaded, Overrides, Problems};
+use sluicegate::config::{Config, LoadedConfig, Overrides, Problems};
 use sluicegate::model::Credential;
 
 const KEY: [(&str, &str); 2] = [
@@ -9,7 +9,7 @@ const KEY: [(&str, &str); 2] = [
     ("AWS_SECRET_ACCESS_KEY", "k5ecret"),
 ];
 
-fn parse(upstream: &str, env: &[(&str, &str)]) -> Result<Loaded, Problems> {
+fn parse(upstream: &str, env: &[(&str, &str)]) -> Result<LoadedConfig, Problems> {
     let text = format!("models: {{}}\nupstreams:\n  {upstream}\n");
     let env = |name: &str| {
         let found = env.iter().find(|(variable, _)| *variable == name);

@@ -3,7 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use secrecy::ExposeSecret;
-use sluicegate::config::Origins;
+use sluicegate::config::AllowedOrigins;
 
 use super::{good, problem};
 
@@ -89,7 +89,7 @@ fn references_need_no_quotes_anywhere() {
     }
     let config = good("models: {}\ncors: { origins: [http://a:${PORT}, ${NOPE:-http://[::1]}] }");
     let origins = ["http://a:8081", "http://[::1]"].map(str::to_owned);
-    assert_eq!(config.origins, Origins::These(origins.to_vec()));
+    assert_eq!(config.origins, AllowedOrigins::These(origins.to_vec()));
 }
 
 #[test]

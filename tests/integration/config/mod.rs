@@ -7,7 +7,7 @@ mod expansion;
 mod lookup;
 mod problems;
 
-use sluicegate::config::{Config, Loaded, Overrides, Problems};
+use sluicegate::config::{Config, LoadedConfig, Overrides, Problems};
 
 /// Variables that every test has.
 fn env(name: &str) -> Option<String> {
@@ -23,7 +23,7 @@ fn env(name: &str) -> Option<String> {
     Some(value.to_owned())
 }
 
-fn parse(text: &str) -> Result<Loaded, Problems> {
+fn parse(text: &str) -> Result<LoadedConfig, Problems> {
     Config::parse(text, "gateway.yaml", &env, &Overrides::default())
 }
 

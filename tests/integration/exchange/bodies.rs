@@ -2,13 +2,13 @@
 
 use proptest::prelude::*;
 use sluicegate::upstream::exchange::decoder::{Decoder, Malformed};
-use sluicegate::upstream::exchange::head::Length;
+use sluicegate::upstream::exchange::head::BodyLength;
 
 const BODY: &[u8] =
     b"5\r\nhello\r\n1 ;name=value\r\n,\r\n0006\r\n world\r\n0\r\nx-trailer: 1\r\n\r\nbehind";
 
 /// The content of a body that comes in these pieces, what is behind it, and whether it ended.
-fn read(length: Length, pieces: &[&[u8]]) -> Result<(Vec<u8>, Vec<u8>, bool), Malformed> {
+fn read(length: BodyLength, pieces: &[&[u8]]) -> Result<(Vec<u8>, Vec<u8>, bool), Malformed> {
     let mut decoder = Decoder::new(length);
     let (mut content, mut behind) = (Vec::new(), Vec::new());
     for piece in pieces {
@@ -18,7 +18,7 @@ fn read(length: Length, pieces: &[&[u8]]) -> Result<(Vec<u8>, Vec<u8>, bool), Ma
         }
         behind.extend_from_slice(rest);
     }
-    Ok((content, behind, decoder.ended()))
+    Ok((content, behind, decoder.is_ended()))
 }
 
 #[test]
@@ -27,22 +27,22 @@ fn a_body_is_the_same_however_it_is_cut() {
     for cut in 0..=BODY.len() {
         let (first, second) = BODY.split_at(cut);
         assert_eq!(
-            read(Length::Chunked, &[first, second]),
+            read(BodyLength::Chunked, &[first, second]),
             Ok(whole.clone()),
             "{cut}"
         );
     }
     let bytes: Vec<_> = BODY.chunks(1).collect();
-    assert_eq!(read(Length::Chunked, &bytes), Ok(whole));
+    assert_eq!(read(BodyLength::Chunked, &bytes), Ok(whole));
     for length in 0..BODY.len() {
-        let (content, behind, ended) = read(Length::Known(length as u64), &bytes).unwrap();
+        let (content, behind, ended) = read(BodyLength::Known(length as u64), &bytes).unwrap();
         assert_eq!(
             (content, behind),
             (BODY[..length].to_vec(), BODY[length..].to_vec())
         );
         assert!(ended);
     }
-    let (content, _, ended) = read(Length::UntilClosed, &bytes).unwrap();
+    let (content, _, ended) = read(BodyLength::UntilClosed, &bytes).unwrap();
     assert_eq!((content.as_slice(), ended), (BODY, false));
 }
 
@@ -89,14 +89,14 @@ fn what_is_no_chunk_is_refused() {
         &many_trailers,
     ] {
         assert_eq!(
-            read(Length::Chunked, &[body.as_bytes()]),
+            read(BodyLength::Chunked, &[body.as_bytes()]),
             Err(Malformed),
             "{body:.40}"
         );
     }
     // What only has not ended is no mistake.
     for cut in 0..BODY.len() - "behind".len() {
-        let (_, _, ended) = read(Length::Chunked, &[&BODY[..cut]]).unwrap();
+        let (_, _, ended) = read(BodyLength::Chunked, &[&BODY[..cut]]).unwrap();
         assert!(!ended, "{cut}");
     }
 }
@@ -104,16 +104,16 @@ fn what_is_no_chunk_is_refused() {
 #[test]
 fn sizes_may_be_padded_in_every_chunk() {
     let body = "00000001   \r\na\r\n".repeat(5_000) + "00000000   \r\n\r\n";
-    let (content, _, ended) = read(Length::Chunked, &[body.as_bytes()]).unwrap();
+    let (content, _, ended) = read(BodyLength::Chunked, &[body.as_bytes()]).unwrap();
     assert_eq!((content.len(), ended), (5_000, true));
 }
 
 #[test]
 fn the_largest_chunk_is_no_overflow() {
     let body = format!("{:x}\r\nab", u64::MAX);
-    let (content, _, ended) = read(Length::Chunked, &[body.as_bytes()]).unwrap();
+    let (content, _, ended) = read(BodyLength::Chunked, &[body.as_bytes()]).unwrap();
     assert_eq!((content.as_slice(), ended), (&b"ab"[..], false));
-    let (content, _, ended) = read(Length::Known(u64::MAX), &[b"ab"]).unwrap();
+    let (content, _, ended) = read(BodyLength::Known(u64::MAX), &[b"ab"]).unwrap();
     assert_eq!((content.as_slice(), ended), (&b"ab"[..], false));
 }
 
@@ -134,13 +134,13 @@ proptest! {
         places.extend([0, body.len()]);
         places.sort_unstable();
         let pieces: Vec<_> = places.windows(2).map(|pair| &body[pair[0]..pair[1]]).collect();
-        prop_assert_eq!(read(Length::Chunked, &pieces), Ok((chunks.concat(), vec![], true)));
+        prop_assert_eq!(read(BodyLength::Chunked, &pieces), Ok((chunks.concat(), vec![], true)));
     }
 
     #[test]
     fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        let whole = read(Length::Chunked, &[&bytes]);
+        let whole = read(BodyLength::Chunked, &[&bytes]);
         let single: Vec<_> = bytes.chunks(1).collect();
-        prop_assert_eq!(read(Length::Chunked, &single).is_ok(), whole.is_ok());
+        prop_assert_eq!(read(BodyLength::Chunked, &single).is_ok(), whole.is_ok());
     }
 }

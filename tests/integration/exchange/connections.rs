@@ -2,18 +2,18 @@
 
 use std::io::ErrorKind;
 
-use sluicegate::upstream::exchange::Failure;
+use sluicegate::upstream::exchange::ExchangeError;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use super::support::{FINE, content, origin, read, request, sent};
+use super::support::{OK_HI, content, endpoint, read, request, sent};
 use crate::gateway::scripted::ScriptedUpstream;
 use crate::gateway::within_timeout;
 
 #[tokio::test]
 async fn an_answer_that_is_given_up_closes_its_connection() {
     let upstream = ScriptedUpstream::bind().await;
-    let origin = origin(upstream.addr());
+    let endpoint = endpoint(upstream.addr());
     let answering = async {
         let mut exchange = upstream.request().await;
         exchange
@@ -21,12 +21,12 @@ async fn an_answer_that_is_given_up_closes_its_connection() {
             .await;
         exchange
     };
-    let (response, exchange) = tokio::join!(sent(&origin), answering);
+    let (response, exchange) = tokio::join!(sent(&endpoint), answering);
     drop(response);
     exchange.closed().await;
     // So does a request that is.
     let exchange = tokio::select! {
-        _ = sent(&origin) => unreachable!("nobody answers"),
+        _ = sent(&endpoint) => unreachable!("nobody answers"),
         exchange = upstream.request() => exchange,
     };
     exchange.closed().await;
@@ -37,9 +37,9 @@ async fn an_answer_may_come_before_the_request_is_read() {
     // More than the kernel takes of it.
     let much = "x".repeat(16 << 20);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let origin = origin(listener.local_addr().unwrap());
+    let endpoint = endpoint(listener.local_addr().unwrap());
     let asking = async {
-        within_timeout(origin.send(&request(&origin, &much)))
+        within_timeout(endpoint.send(&request(&endpoint, &much)))
             .await
             .unwrap()
     };
@@ -61,7 +61,7 @@ async fn an_answer_may_come_before_the_request_is_read() {
 
     // One that answers while it reads.
     let asking = async {
-        let mut response = within_timeout(origin.send(&request(&origin, &much)))
+        let mut response = within_timeout(endpoint.send(&request(&endpoint, &much)))
             .await
             .unwrap();
         read(&mut response.body).await
@@ -77,20 +77,20 @@ async fn an_answer_may_come_before_the_request_is_read() {
         stream.write_all(b"0\r\n\r\n").await.unwrap();
         stream
     };
-    let ((said, end), _stream) = tokio::join!(asking, reading);
-    assert_eq!(said, b"hi");
+    let ((content_read, end), _stream) = tokio::join!(asking, reading);
+    assert_eq!(content_read, b"hi");
     end.unwrap();
 }
 
 /// An upstream's bytes, which it writes in one piece and then closes the connection.
-async fn answered(bytes: &str) -> Result<String, Failure> {
+async fn answered(bytes: &str) -> Result<String, ExchangeError> {
     let upstream = ScriptedUpstream::bind().await;
-    let origin = origin(upstream.addr());
+    let endpoint = endpoint(upstream.addr());
     let answering = async {
         let mut exchange = upstream.request().await;
         exchange.write(bytes).await;
     };
-    let (response, ()) = tokio::join!(sent(&origin), answering);
+    let (response, ()) = tokio::join!(sent(&endpoint), answering);
     let response = response?;
     let status = response.status.as_u16();
     Ok(format!("{status} {}", content(Ok(response)).await))
@@ -100,12 +100,12 @@ async fn answered(bytes: &str) -> Result<String, Failure> {
 async fn informational_heads_are_skipped_within_bounds() {
     let last = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
     let before = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n";
-    let said = answered(&format!("{before}{last}")).await;
-    assert_eq!(said.unwrap(), "200 hi");
+    let content_read = answered(&format!("{before}{last}")).await;
+    assert_eq!(content_read.unwrap(), "200 hi");
     let switched = "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n";
     for malformed in [&before.repeat(2000), switched] {
         let answer = answered(malformed).await;
-        assert!(matches!(answer, Err(Failure::Malformed(_))));
+        assert!(matches!(answer, Err(ExchangeError::Malformed(_))));
     }
 }
 
@@ -114,7 +114,10 @@ async fn what_is_no_answer_is_told_from_none() {
     let endless = format!("HTTP/1.1 200 OK\r\na: {}", "x".repeat(70_000));
     for malformed in ["SSH-2.0-x\r\n", "HTTP/2 200 OK\r\n\r\n", &endless] {
         let answer = answered(malformed).await;
-        assert!(matches!(answer, Err(Failure::Malformed(_))), "{answer:?}");
+        assert!(
+            matches!(answer, Err(ExchangeError::Malformed(_))),
+            "{answer:?}"
+        );
     }
     for closed in [
         "",
@@ -123,26 +126,29 @@ async fn what_is_no_answer_is_told_from_none() {
         "HTTP/1.1 100 Continue\r\n\r\n",
     ] {
         let answer = answered(closed).await;
-        assert!(matches!(answer, Err(Failure::Closed(_))), "{closed:?}");
+        assert!(
+            matches!(answer, Err(ExchangeError::Closed(_))),
+            "{closed:?}"
+        );
     }
     let nobody = ScriptedUpstream::bind().await.addr();
-    let refused = sent(&origin(nobody)).await;
-    assert!(matches!(refused, Err(Failure::Unreachable(_))));
+    let refused = sent(&endpoint(nobody)).await;
+    assert!(matches!(refused, Err(ExchangeError::Connect(_))));
 }
 
 #[tokio::test]
 async fn a_head_may_come_byte_by_byte() {
     let upstream = ScriptedUpstream::bind().await;
-    let origin = origin(upstream.addr());
+    let endpoint = endpoint(upstream.addr());
     let answering = async {
         let mut exchange = upstream.request().await;
         let early = "HTTP/1.1 103 Early Hints\r\n\r\n";
-        for byte in format!("{early}{FINE}").bytes() {
+        for byte in format!("{early}{OK_HI}").bytes() {
             exchange.write([byte]).await;
         }
         exchange
     };
-    let (response, _exchange) = tokio::join!(sent(&origin), answering);
+    let (response, _exchange) = tokio::join!(sent(&endpoint), answering);
     assert_eq!(content(response).await, "hi");
 }
 
@@ -161,16 +167,16 @@ async fn a_body_that_ends_too_early_is_not_whole() {
         ("\r\nhi", true),
     ] {
         let upstream = ScriptedUpstream::bind().await;
-        let origin = origin(upstream.addr());
+        let endpoint = endpoint(upstream.addr());
         let answering = async {
             let mut exchange = upstream.request().await;
             exchange
                 .write(format!("HTTP/1.1 200 OK\r\n{framing}"))
                 .await;
         };
-        let (response, ()) = tokio::join!(sent(&origin), answering);
-        let (said, end) = read(&mut response.unwrap().body).await;
-        assert_eq!(said, b"hi", "{framing:?}");
+        let (response, ()) = tokio::join!(sent(&endpoint), answering);
+        let (content_read, end) = read(&mut response.unwrap().body).await;
+        assert_eq!(content_read, b"hi", "{framing:?}");
         let error = end.err().map(|error| error.kind());
         let expected = (!whole).then_some(ErrorKind::UnexpectedEof);
         assert_eq!(error, expected, "{framing:?}");
@@ -180,13 +186,13 @@ async fn a_body_that_ends_too_early_is_not_whole() {
 #[tokio::test]
 async fn a_body_whose_connection_is_reset_is_not_whole() {
     let upstream = ScriptedUpstream::bind().await;
-    let origin = origin(upstream.addr());
+    let endpoint = endpoint(upstream.addr());
     let answering = async {
         let mut exchange = upstream.request().await;
         exchange.write("HTTP/1.1 200 OK\r\n\r\nhi").await;
         exchange
     };
-    let (response, exchange) = tokio::join!(sent(&origin), answering);
+    let (response, exchange) = tokio::join!(sent(&endpoint), answering);
     exchange.reset();
     let (_, end) = read(&mut response.unwrap().body).await;
     assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);

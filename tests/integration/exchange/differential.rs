@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::support::{origin, read, sent};
+use super::support::{endpoint, read, sent};
 use crate::gateway::within_timeout;
 use crate::seed::{Random, Seed};
 
@@ -77,7 +77,7 @@ fn has_empty_lines_between_heads(bytes: &[u8]) -> bool {
 }
 
 async fn ours(address: SocketAddr) -> Option<Answer> {
-    let mut response = sent(&origin(address)).await.ok()?;
+    let mut response = sent(&endpoint(address)).await.ok()?;
     let (content, end) = read(&mut response.body).await;
     Some(Answer {
         status: response.status.as_u16(),

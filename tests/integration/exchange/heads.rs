@@ -1,7 +1,7 @@
 //! Heads of answers: how the body is delimited, whether the connection stays, and what is refused.
 
 use proptest::prelude::*;
-use sluicegate::upstream::exchange::head::{Length, parse};
+use sluicegate::upstream::exchange::head::{BodyLength, parse};
 
 #[test]
 fn a_head_says_how_its_body_is_delimited_and_whether_the_connection_stays() {
@@ -10,9 +10,9 @@ fn a_head_says_how_its_body_is_delimited_and_whether_the_connection_stays() {
         let parsed = parse(text.as_bytes()).ok()?;
         let (head, length) = parsed.expect("a whole head");
         assert_eq!(length, text.len());
-        Some((head.length, head.keep))
+        Some((head.length, head.keep_alive))
     };
-    let known = Length::Known;
+    let known = BodyLength::Known;
     for (version, headers, expected) in [
         ("1.1", "content-length: 7\r\n", Some((known(7), true))),
         (
@@ -34,15 +34,15 @@ fn a_head_says_how_its_body_is_delimited_and_whether_the_connection_stays() {
         (
             "1.1",
             "transfer-encoding: Chunked\r\n",
-            Some((Length::Chunked, true)),
+            Some((BodyLength::Chunked, true)),
         ),
         // Both are how answers are smuggled.
         (
             "1.1",
             "transfer-encoding: chunked\r\ncontent-length: 7\r\n",
-            Some((Length::Chunked, false)),
+            Some((BodyLength::Chunked, false)),
         ),
-        ("1.1", "", Some((Length::UntilClosed, false))),
+        ("1.1", "", Some((BodyLength::UntilClosed, false))),
         ("1.0", "transfer-encoding: chunked\r\n", None),
         ("1.1", "transfer-encoding: gzip\r\n", None),
         ("1.1", "transfer-encoding: gzip, chunked\r\n", None),
@@ -86,8 +86,8 @@ fn a_head_says_how_its_body_is_delimited_and_whether_the_connection_stays() {
 fn some_answers_have_no_body_whatever_they_say() {
     let kept = |head: &str| {
         let (head, _) = parse(head.as_bytes()).unwrap().unwrap();
-        assert_eq!(head.length, Length::Known(0));
-        head.keep
+        assert_eq!(head.length, BodyLength::Known(0));
+        head.keep_alive
     };
     for status in ["100", "103", "204", "304"] {
         assert!(kept(&format!("HTTP/1.1 {status} X\r\n\r\n")), "{status}");
@@ -145,7 +145,7 @@ fn what_others_might_read_differently_is_refused() {
     let (head, length) = parse(text).unwrap().unwrap();
     assert_eq!(
         (head.length, &text[length..]),
-        (Length::Known(7), &b"behind"[..])
+        (BodyLength::Known(7), &b"behind"[..])
     );
 }
 

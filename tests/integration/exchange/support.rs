@@ -9,19 +9,19 @@ use std::time::Duration;
 use http::HeaderMap;
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
-use sluicegate::upstream::exchange::{Body, Connector, Failure, Origin, Request, Response};
+use sluicegate::upstream::exchange::{Body, Connector, Endpoint, ExchangeError, Request, Response};
 
 use crate::gateway::scripted::{Exchange, ScriptedUpstream};
 use crate::gateway::within_timeout;
 
 /// Long enough to be no test's business.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const TIMEOUT: Duration = Duration::from_secs(20);
 
-pub const FINE: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
+pub const OK_HI: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
 
 /// Trusts nobody; for plaintext.
 pub fn connector() -> Connector {
-    Connector::new(&trusting(RootCertStore::empty()), PATIENCE)
+    Connector::new(&trusting(RootCertStore::empty()), TIMEOUT)
 }
 
 pub fn trusting(roots: RootCertStore) -> Arc<ClientConfig> {
@@ -30,21 +30,21 @@ pub fn trusting(roots: RootCertStore) -> Arc<ClientConfig> {
     Arc::new(config.with_root_certificates(roots).with_no_client_auth())
 }
 
-pub fn origin(address: SocketAddr) -> Origin {
-    origin_with(address, &connector())
+pub fn endpoint(address: SocketAddr) -> Endpoint {
+    endpoint_with(address, &connector())
 }
 
-pub fn origin_with(address: SocketAddr, connector: &Connector) -> Origin {
-    Origin::new(&format!("http://{address}/v1").parse().unwrap(), connector)
+pub fn endpoint_with(address: SocketAddr, connector: &Connector) -> Endpoint {
+    Endpoint::new(&format!("http://{address}/v1").parse().unwrap(), connector)
 }
 
-pub fn request(origin: &Origin, body: &str) -> Request {
+pub fn request(endpoint: &Endpoint, body: &str) -> Request {
     let headers = HeaderMap::new();
-    Request::post("/v1/chat", origin.host(), &headers, body.into())
+    Request::post("/v1/chat", endpoint.host(), &headers, body.into())
 }
 
-pub async fn sent(origin: &Origin) -> Result<Response, Failure> {
-    within_timeout(origin.send(&request(origin, "{}"))).await
+pub async fn sent(endpoint: &Endpoint) -> Result<Response, ExchangeError> {
+    within_timeout(endpoint.send(&request(endpoint, "{}"))).await
 }
 
 /// What came of a body, and how it ended.
@@ -62,31 +62,31 @@ pub async fn read(body: &mut Body) -> (Vec<u8>, io::Result<()>) {
 }
 
 /// Asks, has `bytes` answered on a new connection, which is `hi`, and returns that.
-pub async fn first(upstream: &ScriptedUpstream, origin: &Origin, bytes: &str) -> Exchange {
+pub async fn first(upstream: &ScriptedUpstream, endpoint: &Endpoint, bytes: &str) -> Exchange {
     let answering = async {
         let mut exchange = upstream.request().await;
         exchange.write(bytes).await;
         exchange
     };
-    let asking = async { content(sent(origin).await).await };
-    let (said, exchange) = tokio::join!(asking, answering);
-    assert_eq!(said, "hi");
+    let asking = async { content(sent(endpoint).await).await };
+    let (content_read, exchange) = tokio::join!(asking, answering);
+    assert_eq!(content_read, "hi");
     exchange
 }
 
 /// Asks, and has `bytes` answered on the connection that was there.
-pub async fn again(exchange: &mut Exchange, origin: &Origin, bytes: &str) -> String {
+pub async fn again(exchange: &mut Exchange, endpoint: &Endpoint, bytes: &str) -> String {
     let answering = async {
         assert!(exchange.next_request().await, "the connection was closed");
         exchange.write(bytes).await;
     };
-    let asking = async { content(sent(origin).await).await };
-    let (said, ()) = tokio::join!(asking, answering);
-    said
+    let asking = async { content(sent(endpoint).await).await };
+    let (content_read, ()) = tokio::join!(asking, answering);
+    content_read
 }
 
 /// A whole answer's content.
-pub async fn content(response: Result<Response, Failure>) -> String {
+pub async fn content(response: Result<Response, ExchangeError>) -> String {
     let (content, end) = read(&mut response.unwrap().body).await;
     end.unwrap();
     String::from_utf8(content).unwrap()

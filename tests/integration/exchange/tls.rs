@@ -11,13 +11,13 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{RootCertStore, ServerConfig};
-use sluicegate::upstream::exchange::{Connector, Failure, Origin};
+use sluicegate::upstream::exchange::{Connector, Endpoint, ExchangeError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::support::{FINE, PATIENCE, content, read, request, trusting};
+use super::support::{OK_HI, TIMEOUT, content, read, request, trusting};
 use crate::gateway::within_timeout;
 
 const KEY: &str = include_str!("certificates/test-key.pem");
@@ -50,7 +50,7 @@ impl Server {
     }
 
     /// One that trusts whom `certificate` names, if there is one.
-    fn origin(&self, host: &str, certificate: Option<&str>) -> Origin {
+    fn endpoint(&self, host: &str, certificate: Option<&str>) -> Endpoint {
         let mut roots = RootCertStore::empty();
         if let Some(certificate) = certificate {
             let certificate = CertificateDer::from_pem_slice(certificate.as_bytes());
@@ -58,8 +58,8 @@ impl Server {
         }
         let port = self.listener.local_addr().unwrap().port();
         let url = format!("https://{host}:{port}/v1");
-        let connector = Connector::new(&trusting(roots), PATIENCE);
-        Origin::new(&url.parse().unwrap(), &connector)
+        let connector = Connector::new(&trusting(roots), TIMEOUT);
+        Endpoint::new(&url.parse().unwrap(), &connector)
     }
 
     async fn accept(&self) -> std::io::Result<TlsStream<TcpStream>> {
@@ -88,19 +88,19 @@ async fn answer(stream: &mut TlsStream<TcpStream>, answer: &str) {
 async fn names_and_addresses_are_certified_and_connections_used_again() {
     for (host, name) in [("localhost", Some("localhost")), ("127.0.0.1", None)] {
         let server = Server::with(LOCAL).await;
-        let origin = server.origin(host, Some(LOCAL));
+        let endpoint = server.endpoint(host, Some(LOCAL));
         let answering = async {
             let mut stream = server.accept().await.unwrap();
             let session = stream.get_ref().1;
             assert_eq!(session.alpn_protocol(), Some(&b"http/1.1"[..]));
             assert_eq!(session.server_name(), name);
-            answer(&mut stream, FINE).await;
-            answer(&mut stream, FINE).await;
+            answer(&mut stream, OK_HI).await;
+            answer(&mut stream, OK_HI).await;
             stream
         };
         let asking = async {
             for _ in 0..2 {
-                let response = within_timeout(origin.send(&request(&origin, "{}"))).await;
+                let response = within_timeout(endpoint.send(&request(&endpoint, "{}"))).await;
                 assert_eq!(content(response).await, "hi");
             }
         };
@@ -117,14 +117,14 @@ async fn others_are_not_spoken_to() {
         (ELSEWHERE, "127.0.0.1", Some(ELSEWHERE)),
     ] {
         let server = Server::with(certificate).await;
-        let origin = server.origin(host, trusted);
-        let request = request(&origin, "{}");
+        let endpoint = server.endpoint(host, trusted);
+        let request = request(&endpoint, "{}");
         let accepting = async {
             let mut stream = server.accept().await?;
             stream.read_u8().await
         };
-        let (answer, heard) = tokio::join!(within_timeout(origin.send(&request)), accepting);
-        assert!(matches!(answer, Err(Failure::Unreachable(_))), "{host}");
+        let (answer, heard) = tokio::join!(within_timeout(endpoint.send(&request)), accepting);
+        assert!(matches!(answer, Err(ExchangeError::Connect(_))), "{host}");
         assert!(heard.is_err(), "{host}");
     }
 }
@@ -132,7 +132,7 @@ async fn others_are_not_spoken_to() {
 #[tokio::test]
 async fn a_body_that_is_cut_off_is_not_whole() {
     let server = Server::with(LOCAL).await;
-    let origin = server.origin("localhost", Some(LOCAL));
+    let endpoint = server.endpoint("localhost", Some(LOCAL));
     // Without TLS's own farewell anybody may have cut it.
     for farewell in [true, false] {
         let answering = async {
@@ -143,11 +143,11 @@ async fn a_body_that_is_cut_off_is_not_whole() {
             }
         };
         let asking = async {
-            let response = within_timeout(origin.send(&request(&origin, "{}"))).await;
+            let response = within_timeout(endpoint.send(&request(&endpoint, "{}"))).await;
             read(&mut response.unwrap().body).await
         };
-        let ((said, end), ()) = tokio::join!(asking, answering);
-        assert_eq!(said, b"hi");
+        let ((content_read, end), ()) = tokio::join!(asking, answering);
+        assert_eq!(content_read, b"hi");
         assert_eq!(end.is_ok(), farewell);
     }
 }
@@ -157,23 +157,23 @@ async fn a_handshake_may_take_as_long_as_connecting_may() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
     let connector = Connector::new(&trusting(RootCertStore::empty()), Duration::from_millis(50));
-    let origin = Origin::new(&url.parse().unwrap(), &connector);
-    let answer = within_timeout(origin.send(&request(&origin, "{}"))).await;
-    assert!(matches!(answer, Err(Failure::TooSlow)));
+    let endpoint = Endpoint::new(&url.parse().unwrap(), &connector);
+    let answer = within_timeout(endpoint.send(&request(&endpoint, "{}"))).await;
+    assert!(matches!(answer, Err(ExchangeError::ConnectTimeout)));
 }
 
 /// TLS takes several records at once out of the kernel and hands them over one by one.
 #[tokio::test]
 async fn a_connection_is_not_used_again_that_tls_knows_more_of() {
-    let stray = FINE.replace("hi", "no");
+    let stray = OK_HI.replace("hi", "no");
     for stray in [Some(stray.as_str()), None] {
         let server = Server::with(LOCAL).await;
-        let origin = server.origin("localhost", Some(LOCAL));
+        let endpoint = server.endpoint("localhost", Some(LOCAL));
         let answering = async {
             let mut stream = server.accept().await.unwrap();
             asked(&mut stream).await;
             let session = stream.get_mut().1;
-            session.writer().write_all(FINE.as_bytes()).unwrap();
+            session.writer().write_all(OK_HI.as_bytes()).unwrap();
             match stray {
                 // A second answer to one request.
                 Some(stray) => session.writer().write_all(stray.as_bytes()).unwrap(),
@@ -182,13 +182,13 @@ async fn a_connection_is_not_used_again_that_tls_knows_more_of() {
             }
             stream.flush().await.unwrap();
             let mut next = server.accept().await.unwrap();
-            answer(&mut next, &FINE.replace("hi", "yo")).await;
+            answer(&mut next, &OK_HI.replace("hi", "yo")).await;
             (stream, next)
         };
         let asking = async {
-            let response = within_timeout(origin.send(&request(&origin, "{}"))).await;
+            let response = within_timeout(endpoint.send(&request(&endpoint, "{}"))).await;
             assert_eq!(content(response).await, "hi");
-            let response = within_timeout(origin.send(&request(&origin, "{}"))).await;
+            let response = within_timeout(endpoint.send(&request(&endpoint, "{}"))).await;
             assert_eq!(content(response).await, "yo");
         };
         tokio::join!(asking, answering);
@@ -200,9 +200,9 @@ async fn a_request_is_written_to_its_end_behind_an_early_answer() {
     // More than the kernel takes of it.
     let much = "x".repeat(16 << 20);
     let server = Server::with(LOCAL).await;
-    let origin = server.origin("localhost", Some(LOCAL));
+    let endpoint = server.endpoint("localhost", Some(LOCAL));
     let asking = async {
-        let mut response = within_timeout(origin.send(&request(&origin, &much)))
+        let mut response = within_timeout(endpoint.send(&request(&endpoint, &much)))
             .await
             .unwrap();
         read(&mut response.body).await
@@ -223,7 +223,7 @@ async fn a_request_is_written_to_its_end_behind_an_early_answer() {
         stream.flush().await.unwrap();
         stream
     };
-    let ((said, end), _stream) = tokio::join!(asking, reading);
-    assert_eq!(said, b"hi");
+    let ((content_read, end), _stream) = tokio::join!(asking, reading);
+    assert_eq!(content_read, b"hi");
     end.unwrap();
 }
