@@ -17,7 +17,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// The streaming front door for AI apps.
 #[derive(Debug, Parser)]
-// Without the conflict, `sluicegate --config FILE serve` would run without the file.
+// Without the conflict, `sluicegate --config FILE serve` would ignore the file.
 #[command(
     name = "sluicegate",
     version,

@@ -1,4 +1,4 @@
-//! `sluicegate ask`: one prompt to a running gateway, its answer as it comes.
+//! `sluicegate ask`: sends one prompt to a running gateway and prints the answer.
 
 use std::future::poll_fn;
 use std::io::{self, Write};
@@ -16,17 +16,17 @@ use serde_json::{Value, json};
 use super::client::http_client;
 use super::{FAILURE, SUCCESS};
 
-/// Sends a prompt to a running gateway and prints the answer as it comes: exit status 0 if it is
-/// complete, else 1.
+/// Sends a prompt to a running gateway and prints the answer as it arrives. Exits with 0 if the
+/// answer is complete, else with 1.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Ask {
     /// The model's name in the gateway's config
     pub model: String,
 
-    /// What to ask it
+    /// The prompt
     pub prompt: String,
 
-    /// Where the gateway is
+    /// The gateway's URL
     #[arg(
         long,
         value_name = "URL",
@@ -35,7 +35,7 @@ pub struct Ask {
     )]
     pub url: String,
 
-    /// The key to ask with
+    /// The API key
     #[arg(
         long,
         value_name = "KEY",
@@ -53,13 +53,13 @@ impl Ask {
         let Err(problem) = self.ask(out).await else {
             return SUCCESS;
         };
-        // Nobody is left to tell if this cannot be written.
+        // A failed write cannot be reported anywhere.
         let _ = writeln!(err, "{problem}");
         FAILURE
     }
 
     async fn ask(&self, out: &mut dyn Write) -> Result<(), String> {
-        let failed = |error: reqwest::Error| format!("no answer: {error}");
+        let failed = |error: reqwest::Error| format!("the gateway did not answer: {error}");
         let url = format!("{}/v1/streams", self.url.trim_end_matches('/'));
         let body = json!({"model": self.model, "prompt": self.prompt});
         let client = http_client(TIMEOUT).map_err(failed)?;
@@ -78,19 +78,20 @@ impl Ask {
         let body = reqwest::Body::from(response);
         let mut events = EventStream::new(BodyDataStream::new(body));
         while let Some(event) = poll_fn(|context| Pin::new(&mut events).poll_next(context)).await {
-            let event = event.map_err(|_| "the connection broke before the answer's end")?;
+            let event = event
+                .map_err(|_| "the connection to the gateway broke before the end of the answer")?;
             if print_event(&event, out)? {
                 return Ok(());
             }
         }
-        Err("the answer has no end".to_owned())
+        Err("the gateway closed the answer without a terminal event".to_owned())
     }
 }
 
-/// Prints what an event says; `true` is the end of a whole answer.
+/// Prints an event's text. `true` is the end of a complete answer.
 ///
 /// # Errors
-/// Why the answer is not whole, or that nothing can be printed.
+/// Why the answer is incomplete, or that it cannot be printed.
 fn print_event(event: &Event, out: &mut dyn Write) -> Result<bool, String> {
     let write_error = |error: io::Error| format!("the answer cannot be written: {error}");
     let data: Value = serde_json::from_str(&event.data).unwrap_or_default();
@@ -110,7 +111,7 @@ fn print_event(event: &Event, out: &mut dyn Write) -> Result<bool, String> {
     }
 }
 
-/// An error in the gateway's words.
+/// An error as code and message.
 fn error_text(data: &Value) -> String {
     let word = |field: &str| data["error"][field].as_str().unwrap_or("unknown");
     format!("{}: {}", word("code"), word("message"))

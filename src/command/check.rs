@@ -1,4 +1,4 @@
-//! `sluicegate check`: validates a config and prints it as it takes effect.
+//! `sluicegate check`: validates a config and prints the effective config.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use super::{FAILURE, SUCCESS, USAGE_ERROR};
 use crate::config::{Config, Environment, Overrides};
 
-/// Validates a config; prints it with presets and defaults filled in and secrets redacted, or
-/// every problem at once.
+/// Validates a config. Prints the effective config, with presets and defaults filled in and secrets
+/// redacted, or every problem at once.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Check {
     /// The config file
@@ -16,7 +16,7 @@ pub struct Check {
 }
 
 impl Check {
-    /// Prints the effective config to `out` and warnings to `err`; or problems to `err`.
+    /// Prints the effective config to `out` and warnings to `err`, or problems to `err`.
     pub fn run(&self, env: Environment<'_>, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
         self.report(env, out, err).unwrap_or(FAILURE)
     }

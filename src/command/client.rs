@@ -1,12 +1,12 @@
-//! The HTTP client of the commands that ask a running gateway.
+//! The HTTP client of the commands that call a running gateway.
 
 use std::time::Duration;
 
-/// A client without redirects, which would carry prompt and key elsewhere, and without the
-/// environment's proxies.
+/// A client that follows no redirects, which would send prompt and key elsewhere, and that ignores
+/// the proxies of the environment.
 ///
 /// # Errors
-/// Where the system's certificates cannot be read.
+/// If the system's certificates cannot be read.
 pub(super) fn http_client(connect: Duration) -> Result<reqwest::Client, reqwest::Error> {
     reqwest::Client::builder()
         .http1_only()

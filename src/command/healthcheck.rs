@@ -1,4 +1,4 @@
-//! `sluicegate healthcheck`: is the gateway there ready? For a container without a shell.
+//! `sluicegate healthcheck`: asks whether a gateway is ready, for containers without a shell.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::client::http_client;
 use super::{FAILURE, SUCCESS};
 
-/// Asks a running gateway whether it is ready: exit status 0 if it is, else 1.
+/// Asks a running gateway whether it is ready. Exits with 0 if it is, else with 1.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Healthcheck {
     /// The gateway's admin address
@@ -15,7 +15,7 @@ pub struct Healthcheck {
     pub admin: SocketAddr,
 }
 
-/// How long an answer may take.
+/// How long the answer may take.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 impl Healthcheck {
@@ -28,7 +28,7 @@ impl Healthcheck {
         match asked.await {
             Ok(_) => SUCCESS,
             Err(error) => {
-                // Nobody is left to tell if this cannot be written.
+                // A failed write cannot be reported anywhere.
                 let _ = writeln!(err, "not ready: {error}");
                 FAILURE
             }

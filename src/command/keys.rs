@@ -8,7 +8,7 @@ use super::{FAILURE, SUCCESS, USAGE_ERROR};
 use crate::access::{NewKey, generate};
 use crate::config::key_entry;
 
-/// Makes API keys.
+/// Creates API keys, or config entries for existing keys.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Keys {
     #[command(subcommand)]
@@ -17,13 +17,13 @@ pub struct Keys {
 
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Command {
-    /// Prints a new random API key, once, and the config entry that holds only its hash.
+    /// Prints a new random API key, once, and the config entry with its hash.
     New(New),
 }
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct New {
-    /// Who the key is for
+    /// The name of the key, such as the client that uses it
     #[arg(long, default_value = "new-key")]
     pub name: String,
 }
@@ -38,13 +38,16 @@ impl Keys {
 
 fn print_new(new: &New, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
     if new.name.is_empty() || new.name.contains(char::is_control) {
-        writeln!(err, "--name is empty or has a control character in it")?;
+        writeln!(
+            err,
+            "--name must not be empty or contain control characters"
+        )?;
         return Ok(USAGE_ERROR);
     }
     let NewKey { key, sha256 } = match generate() {
         Ok(key) => key,
         Err(error) => {
-            writeln!(err, "no random key could be made: {error}")?;
+            writeln!(err, "cannot generate a random key: {error}")?;
             return Ok(FAILURE);
         }
     };
@@ -52,7 +55,7 @@ fn print_new(new: &New, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<
     writeln!(out)?;
     writeln!(
         out,
-        "# For the client; it is kept nowhere and not shown again."
+        "# The line above is the key for the client. It is not stored and not shown again."
     )?;
     writeln!(out, "# For the config:")?;
     out.write_all(key_entry(&new.name, &sha256).as_bytes())?;

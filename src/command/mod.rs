@@ -1,4 +1,4 @@
-//! The commands: arguments in, exit status out.
+//! The program's commands: arguments in, exit status out.
 
 pub mod ask;
 pub mod check;
@@ -12,9 +12,9 @@ mod signals;
 
 pub use signals::ShutdownSignals;
 
-/// The exit status of a command that did what it was asked.
+/// Exit status: the command succeeded.
 pub const SUCCESS: u8 = 0;
-/// The exit status of a command that failed at run time.
+/// Exit status: the command failed at run time.
 pub const FAILURE: u8 = 1;
-/// The exit status for wrong usage or a wrong config.
+/// Exit status: wrong usage or a wrong config.
 pub const USAGE_ERROR: u8 = 2;

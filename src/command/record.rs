@@ -1,4 +1,4 @@
-//! `sluicegate record`: one exchange with a real upstream, saved as a fixture.
+//! `sluicegate record`: saves one exchange with a real upstream as a fixture.
 
 use std::fs;
 use std::future::poll_fn;
@@ -22,7 +22,7 @@ use crate::upstream::{Trace, Upstream, mask};
 use crate::wire::Outgoing;
 
 /// Sends one request to a real upstream and saves the exchange as a fixture for `replay`: the
-/// answer byte for byte with its chunks' timing, without credentials and without ids of accounts.
+/// answer byte for byte with the timing of its chunks, without credentials and account ids.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Record {
     /// The upstream's name in the config
@@ -33,15 +33,15 @@ pub struct Record {
     #[arg(long, value_name = "FILE", env = "SLUICEGATE_CONFIG")]
     pub config: PathBuf,
 
-    /// The folder of fixtures to save to, as DIR/<wire>/<case>/
+    /// The folder for fixtures; the exchange is saved as DIR/<wire>/<case>/
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
 
-    /// The request: a body of POST /v1/streams, its model in the upstream's words
+    /// The request: a body for POST /v1/streams whose model is the upstream's name for it
     #[arg(long, value_name = "FILE")]
     pub request: PathBuf,
 
-    /// The case's name; the model's if left out
+    /// The name of the case; the default is the model's name
     #[arg(long, value_name = "CASE")]
     pub name: Option<String>,
 }
@@ -49,7 +49,7 @@ pub struct Record {
 /// The largest answer that is recorded, in bytes.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
-/// Why nothing was recorded: an exit status and the words for it.
+/// Why nothing was recorded: an exit status and a message.
 type RecordError = (u8, String);
 
 impl Record {
@@ -68,7 +68,10 @@ impl Record {
             load(&self.config, &Overrides::default()).map_err(|error| wrong(error.to_string()))?;
         let config = loaded.config;
         let Some(configured) = config.upstream(&self.upstream) else {
-            let words = format!("the config has no upstream `{}`", self.upstream);
+            let words = format!(
+                "the config has no upstream `{}`; --upstream must name one of `upstreams`",
+                self.upstream
+            );
             return Err(wrong(words));
         };
         let certificates = system_certificates().map_err(|e| failed(e.to_string()))?;
@@ -81,7 +84,7 @@ impl Record {
             .map_err(|error| wrong(format!("{shown}: {}", error.message())))?;
         let outgoing = encode_request(&upstream, &request)
             .map_err(|error| wrong(format!("{shown}: {}", error.message())))?;
-        // What is saved is what a request would have become that names nobody: an account may be in
+        // The saved request is the one that a masked request encodes to: an account id may be in
         // the model's name, and from there in the path.
         let asked = mask(&String::from_utf8_lossy(&text), &upstream.secrets());
         let nameless = NATIVE
@@ -93,7 +96,7 @@ impl Record {
         let mut exchange = Exchange {
             wire: upstream.wire.name(),
             name: case_name(name),
-            // It parsed, so it is JSON.
+            // It was parsed above, so it is JSON.
             request: serde_json::from_str(&asked).unwrap_or_default(),
             outgoing: json!({"path": saved.path, "body": saved.body}),
             status: http::StatusCode::OK,
@@ -122,7 +125,7 @@ impl Record {
     }
 }
 
-/// Fills the exchange with what comes back; says whether the body broke off.
+/// Adds the answer to the exchange. Returns whether the body broke off.
 async fn receive(
     upstream: &Upstream,
     outgoing: Outgoing,
@@ -153,7 +156,7 @@ async fn receive(
             ));
         }
     };
-    // Messages with checksums stay as they are; no vendor puts a key in there.
+    // Frames with checksums stay as they are; no vendor puts a key in them.
     let binary = upstream.wire.framing() == Framing::AwsEventStream && response.status.is_success();
     if !binary {
         exchange.body = mask_bytes(&exchange.body, &upstream.secrets());
@@ -167,7 +170,7 @@ fn encode_request(upstream: &Upstream, request: &Request) -> Result<Outgoing, Er
         .request(request, &request.model, &upstream.vendor)
 }
 
-/// [`mask`], where some of the bytes may be no UTF-8.
+/// [`mask`] for bytes that may not be UTF-8.
 fn mask_bytes(body: &[u8], secrets: &[SecretString]) -> Vec<u8> {
     let mut out = Vec::with_capacity(body.len());
     for chunk in body.utf8_chunks() {
@@ -177,7 +180,7 @@ fn mask_bytes(body: &[u8], secrets: &[SecretString]) -> Vec<u8> {
     out
 }
 
-/// A folder's name: models have slashes, colons and more.
+/// Turns a name into a folder's name: model names contain slashes, colons and more.
 fn case_name(name: &str) -> String {
     name.chars()
         .map(|c| {

@@ -8,16 +8,16 @@ use std::path::PathBuf;
 
 use crate::fixture::{Fault, Library, LoadError, Options, Pace, Server};
 
-/// Serves recorded model answers, so that an app can be tested with no real model.
+/// Serves recorded model answers, so that an app can be tested without a real model.
 ///
-/// Every API that the gateway speaks to is served from DIR/<wire>/<case>/. The model that a
-/// request asks for names the case; any other model gets the case `text`. GET / lists the cases.
+/// Every API that the gateway speaks to is served from DIR/<wire>/<case>/. The requested model
+/// names the case; any other model gets the case `text`. GET / lists the cases.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Replay {
     /// The folder of fixtures
     pub dir: PathBuf,
 
-    /// Where to listen; port 0 is any free one
+    /// The address to listen on; port 0 picks a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8089")]
     pub listen: SocketAddr,
 
@@ -57,19 +57,19 @@ pub struct Replay {
     pub fault: Option<Fault>,
 }
 
-/// Why a replay did not run.
+/// Why the replay did not run.
 #[derive(Debug)]
 pub enum ReplayError {
-    /// The fixtures cannot be read.
+    /// The fixtures cannot be loaded.
     Load(LoadError),
-    /// The address cannot be had.
+    /// The address cannot be bound.
     Listen(SocketAddr, io::Error),
-    /// What there is to say cannot be written.
+    /// The output cannot be written.
     Output(io::Error),
 }
 
 impl Replay {
-    /// Serves until `stop`, and says on `out` where and what.
+    /// Serves until `stop`, and prints on `out` the address and the cases.
     ///
     /// # Errors
     /// If it cannot begin to serve.
@@ -103,7 +103,7 @@ fn announce(out: &mut impl Write, server: &Server, library: &Library) -> io::Res
         writeln!(out, "  {wire}: {}", cases.join(", "))?;
     }
     for wire in library.wires().filter(|wire| !served.contains(wire)) {
-        writeln!(out, "  {wire}: not served, there is no such wire")?;
+        writeln!(out, "  {wire}: not served: the gateway has no such wire")?;
     }
     out.flush()
 }

@@ -1,10 +1,11 @@
-//! The signals that end a process.
+//! The signals that stop the process.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGTERM and SIGINT. From its making on they are counted and end nothing by themselves.
+/// SIGTERM and SIGINT. Once this exists, they are counted and no longer end the process by
+/// themselves.
 pub struct ShutdownSignals {
     terminate: Signal,
     interrupt: Signal,
@@ -12,7 +13,7 @@ pub struct ShutdownSignals {
 
 impl ShutdownSignals {
     /// # Errors
-    /// If the operating system lets nobody listen.
+    /// If the operating system does not allow signal handlers.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -23,7 +24,7 @@ impl ShutdownSignals {
         })
     }
 
-    /// Waits until somebody asks for the end, again for every call.
+    /// Waits for the next signal.
     pub async fn received(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}

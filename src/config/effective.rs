@@ -1,5 +1,4 @@
-//! A config written out again: everything that is in force, defaults and presets included, and no
-//! secret.
+//! Writes the effective config: every setting, defaults and presets included, without secrets.
 
 use serde_json::{Map, Value, json};
 
@@ -9,10 +8,10 @@ use super::unit::{write_duration, write_rate, write_size};
 use super::{Config, KeyConfig, ModelConfig, UpstreamConfig};
 use crate::model::Credential;
 
-/// Stands for every secret.
+/// Replaces every secret.
 const REDACTED: &str = "<redacted>";
 
-/// YAML that is itself a config, once its secrets are put back.
+/// YAML that is itself a config once its secrets are put back.
 pub fn write(config: &Config) -> String {
     let mut root = Map::new();
     let mut set = |key: &str, value: Value| root.insert(key.to_owned(), value);
@@ -63,20 +62,20 @@ pub fn write(config: &Config) -> String {
     to_yaml(&Value::Object(root))
 }
 
-/// The config's entry for a key of that name and hash, as YAML under `keys`.
+/// A config entry for a key with that name and hash, as YAML under `keys`.
 pub fn key_entry(name: &str, sha256: &[u8; 32]) -> String {
     to_yaml(&json!({
         "keys": [{ "name": text(name), "sha256": write_hash(sha256) }]
     }))
 }
 
-/// YAML for a tree of strings, numbers, booleans, lists and maps.
+/// Writes a tree of strings, numbers, booleans, lists and maps as YAML.
 fn to_yaml(value: &Value) -> String {
-    // Writing such a tree to a string has nothing to fail at.
+    // Writing such a tree to a string cannot fail.
     serde_saphyr::to_string(value).unwrap_or_default()
 }
 
-/// A string that reads back as itself, although `$` has a meaning in a config.
+/// Escapes `$`, which has a meaning in a config, so that the string reads back as itself.
 fn text(value: &str) -> Value {
     Value::String(value.replace('$', "$$"))
 }
@@ -105,7 +104,7 @@ fn upstream(upstream: &std::sync::Arc<UpstreamConfig>) -> Value {
     }
     match upstream.credential {
         Some(Credential::Bearer(_) | Credential::Header(..)) => set("api_key", json!(REDACTED)),
-        // What signs requests stays in the environment.
+        // Signing keys stay in the environment.
         None | Some(Credential::SigV4(_)) => None,
     };
     if !upstream.headers.is_empty() {

@@ -1,7 +1,6 @@
-//! `${VAR}`, `${VAR:-default}`, `${file:/path}` and `$$` in strings.
+//! Expands `${VAR}`, `${VAR:-default}`, `${file:/path}` and `$$` in strings.
 //!
-//! What a reference stands for is taken as it is: it is not expanded again, and it is a string
-//! whatever it looks like.
+//! The value of a reference is not expanded again, and is always a string.
 
 use std::fs::{File, Metadata};
 use std::io::Read;
@@ -15,7 +14,7 @@ const MAX_FILE_BYTES: u64 = 64 * 1024;
 /// Looks up an environment variable.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Expands every string under `node`, and reports what cannot be.
+/// Expands every string under `node` and reports references that cannot be expanded.
 pub fn expand(node: &mut Node, env: Environment<'_>, source: &str, problems: &mut Vec<Problem>) {
     expand_at(node, &mut String::new(), env, &mut |path, line, message| {
         problems.push(Problem {
@@ -66,7 +65,7 @@ fn expand_scalar(scalar: &mut Scalar, env: Environment<'_>, mut report: impl FnM
             rest = after;
         } else if let Some(after) = rest.strip_prefix('{') {
             let Some((reference, after)) = after.split_once('}') else {
-                report("has a `${` without its `}`; write `$$` for a plain `$`".to_owned());
+                report("has a `${` without a `}`; write `$$` for a plain `$`".to_owned());
                 expanded_all = false;
                 break;
             };
@@ -86,7 +85,7 @@ fn expand_scalar(scalar: &mut Scalar, env: Environment<'_>, mut report: impl FnM
     scalar.text = expanded_all.then_some(text);
 }
 
-/// What stands between `${` and `}`.
+/// The value of the reference between `${` and `}`.
 fn resolve(reference: &str, env: Environment<'_>) -> Result<String, String> {
     if let Some(path) = reference.strip_prefix("file:") {
         return read_secret(path).map_err(|why| format!("`${{file:{path}}}`: {why}"));
@@ -102,11 +101,13 @@ fn resolve(reference: &str, env: Environment<'_>) -> Result<String, String> {
         ));
     }
     match (env(name), default) {
-        // As in a shell, `:-` also stands in for a variable that is set to nothing.
+        // As in a shell, `:-` also replaces a variable that is set but empty.
         (Some(value), Some(default)) if value.is_empty() => Ok(default.to_owned()),
         (Some(value), _) => Ok(value),
         (None, Some(default)) => Ok(default.to_owned()),
-        (None, None) => Err(format!("the environment variable `{name}` is not set")),
+        (None, None) => Err(format!(
+            "the environment variable `{name}` is not set; set it or give a default: `${{{name}:-default}}`"
+        )),
     }
 }
 
@@ -120,7 +121,7 @@ fn read_secret(path: &str) -> Result<String, String> {
         return Err("the path must be absolute".to_owned());
     }
     let cannot = |error: std::io::Error| format!("cannot be read: {error}");
-    // Asked before the file is opened: to open a pipe would wait for its writer.
+    // Checked before the file is opened: opening a pipe would wait for its writer.
     if !std::fs::metadata(path).map_err(cannot)?.is_file() {
         return Err("is not a file".to_owned());
     }
@@ -133,12 +134,12 @@ fn read_secret(path: &str) -> Result<String, String> {
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(format!("is larger than {MAX_FILE_BYTES} bytes"));
     }
-    let mut text = String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())?;
+    let mut text = String::from_utf8(bytes).map_err(|_| "is not valid UTF-8".to_owned())?;
     text.truncate(text.trim_end_matches(['\r', '\n']).len());
     Ok(text)
 }
 
-/// Refuses a secret that others may get at.
+/// Refuses a secret file that others may read or write.
 #[cfg(unix)]
 fn check_file_mode(file: &Metadata) -> Result<(), String> {
     use std::os::unix::fs::MetadataExt;
@@ -158,9 +159,9 @@ fn check_file_mode(_file: &Metadata) -> Result<(), String> {
     Ok(())
 }
 
-/// Who else can get at a file. The rest of the world always counts as others; the group only where
-/// the file is this process's own. Where it is somebody else's, as a Kubernetes secret under
-/// `fsGroup` is (root's, mode 0440), the group is how this process itself gets to read it.
+/// Who else has access to a file. Other users always count; the group counts only if the file
+/// belongs to this process's user. If it belongs to someone else, as a Kubernetes secret under
+/// `fsGroup` does (root's, mode 0440), the group is how this process itself gets to read it.
 #[cfg(unix)]
 fn exposed_to(mode: u32, own: bool) -> Option<&'static str> {
     if mode & 0o007 != 0 {

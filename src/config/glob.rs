@@ -1,7 +1,7 @@
-//! Names with a `*` in them.
+//! Patterns: names with `*`.
 
-/// A pattern over model names, in which every `*` stands for any text, none included. All else
-/// stands for itself.
+/// A pattern for model names. Every `*` matches any text, also none; everything else matches
+/// itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Glob(String);
 
@@ -14,7 +14,7 @@ impl Glob {
         &self.0
     }
 
-    /// Whether `name`, all of it, fits the pattern.
+    /// Whether the whole of `name` matches.
     pub fn matches(&self, name: &str) -> bool {
         let Some((first, rest)) = self.0.split_once('*') else {
             return self.0 == name;
@@ -23,8 +23,8 @@ impl Glob {
             return false;
         };
         let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
-        // The leftmost place for each piece leaves the most for those after it, so no choice has
-        // to be taken back and the time is bounded by the lengths.
+        // Taking the leftmost match of each piece leaves the most text for the later ones. So no
+        // backtracking is needed, and the time is bounded by the lengths.
         for piece in middle.split('*') {
             let Some(at) = name.find(piece) else {
                 return false;
@@ -35,8 +35,8 @@ impl Glob {
     }
 }
 
-/// What the one `*` of `pattern` stands for in `name`: at least one character. `None` where the
-/// name does not fit or the pattern has no `*`.
+/// The text that the single `*` of `pattern` matches in `name`: at least one character. `None` if
+/// the name does not match or the pattern has no `*`.
 pub fn capture<'n>(pattern: &str, name: &'n str) -> Option<&'n str> {
     let (before, after) = pattern.split_once('*')?;
     name.strip_prefix(before)?
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn matches_whole_names() {
+    fn patterns_match_whole_names() {
         for (pattern, name) in [
             ("fast", "fast"),
             ("*", ""),
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn captures_what_the_star_stands_for() {
+    fn the_text_of_the_star_is_captured() {
         assert_eq!(capture("local/*", "local/llama"), Some("llama"));
         assert_eq!(capture("a*b", "axyb"), Some("xy"));
         assert_eq!(capture("local/*", "local/"), None);

@@ -1,4 +1,5 @@
-//! API keys: who may ask, for which models, and how much. The config holds only hashes.
+//! API keys: who may call the gateway, which models they may use, and their limits. The config
+//! holds only hashes.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -16,21 +17,21 @@ pub struct KeyConfig {
     pub name: String,
     /// SHA-256 of the whole key.
     pub sha256: [u8; 32],
-    /// Which models it may use; `None`: all.
+    /// The models that it may use; `None`: all.
     pub models: Option<Vec<Glob>>,
     pub limits: KeyLimitsConfig,
 }
 
-/// How much one key may use. `None`: as much as there is.
+/// The limits of one key. `None`: unlimited.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct KeyLimitsConfig {
     pub requests: Option<Rate>,
     pub tokens: Option<Rate>,
-    /// Streams open at once.
+    /// Streams that may be open at once.
     pub streams: Option<u64>,
 }
 
-/// Lower-case hexadecimal, as `sha256` takes it.
+/// Lower-case hexadecimal, the notation of `sha256`.
 pub fn write_hash(hash: &[u8; 32]) -> String {
     let mut hex = String::with_capacity(64);
     for byte in hash {
@@ -40,7 +41,7 @@ pub fn write_hash(hash: &[u8; 32]) -> String {
     hex
 }
 
-/// Reads `keys`. `None`: the file has none, which is not the same as an empty list.
+/// Reads `keys`. `None`: the file has no `keys`, which differs from an empty list.
 pub fn read(
     reader: &mut Reader,
     field: Option<&Field<'_>>,
@@ -51,7 +52,7 @@ pub fn read(
     if items.is_empty() {
         reader.add_problem(
             field,
-            "is empty, so that nobody could ask; add a key (`sluicegate keys new`) or leave `keys` out",
+            "must not be empty; add a key (`sluicegate keys new`) or remove `keys`",
         );
     }
     let mut names = HashMap::new();
@@ -97,7 +98,7 @@ fn required<'s, 'a>(
     field
 }
 
-/// Reports a value that another key has too, by the path of the other.
+/// Reports a value that another key already has, with the path of that key.
 fn report_duplicate<T: Eq + std::hash::Hash>(
     reader: &mut Reader,
     field: &Field<'_>,
@@ -105,13 +106,16 @@ fn report_duplicate<T: Eq + std::hash::Hash>(
     value: T,
 ) {
     if let Some(other) = seen.get(&value) {
-        reader.add_problem(field, format!("is the same as {other}"));
+        reader.add_problem(
+            field,
+            format!("is the same as {other}; every key needs its own"),
+        );
     } else {
         seen.insert(value, field.path.clone());
     }
 }
 
-/// The value stays out of messages: somebody may have put the key itself here.
+/// The value is not quoted in messages, because it may be the key itself.
 fn read_hash(reader: &mut Reader, field: &Field<'_>) -> Option<[u8; 32]> {
     let text = reader.text(field)?;
     let mut hash = [0; 32];
@@ -119,7 +123,7 @@ fn read_hash(reader: &mut Reader, field: &Field<'_>) -> Option<[u8; 32]> {
     let Some(digits) = digits.filter(|digits| digits.len() == 64) else {
         reader.add_problem(
             field,
-            "is not a SHA-256 of 64 hexadecimal digits; `sluicegate keys new` makes one",
+            "is not a SHA-256 of 64 hexadecimal digits; `sluicegate keys new` prints one",
         );
         return None;
     };
@@ -137,11 +141,11 @@ fn read_globs(reader: &mut Reader, field: &Field<'_>, models: &Models) -> Vec<Gl
         let Some(text) = reader.text(item) else {
             continue;
         };
-        // A name that leads nowhere is most likely a slip, but does no harm: only a warning.
+        // An unknown name is probably a typing mistake but does no harm, so it is only a warning.
         if !text.contains('*') && models.find(text).is_none() {
             let near = closest_name(text, models.iter().map(|model| model.name.as_str()));
             let hint = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-            reader.add_warning(item, format!("there is no such model{hint}"));
+            reader.add_warning(item, format!("there is no model `{text}`{hint}"));
         }
         globs.push(Glob::new(text));
     }

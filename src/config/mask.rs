@@ -1,9 +1,9 @@
-//! Lets `${VAR}` stand without quotes in `{ … }` and `[ … ]`, where YAML takes braces, brackets
-//! and commas for its own.
+//! Allows `${VAR}` without quotes inside `{ … }` and `[ … ]`, where YAML uses braces, brackets and
+//! commas itself.
 //!
-//! Before YAML sees the text, those characters inside each `${…}` are swapped for noncharacters
-//! (U+FDD0 and on: Unicode keeps them for a program's own use), one for one, so that lines and
-//! columns stay; in every string that YAML hands out they are swapped back.
+//! Before the text is parsed as YAML, those characters inside each `${…}` are replaced by
+//! noncharacters (U+FDD0 and following, which Unicode reserves for a program's internal use), one
+//! for one, so that lines and columns stay the same. In every parsed string they are replaced back.
 
 const MASKS: [(char, char); 5] = [
     ('{', '\u{fdd0}'),
@@ -13,13 +13,13 @@ const MASKS: [(char, char); 5] = [
     (',', '\u{fdd4}'),
 ];
 
-/// Whether the text has one of the noncharacters of its own.
+/// Whether the text already contains one of the noncharacters.
 pub fn is_masked(text: &str) -> bool {
     text.contains(MASKS.map(|(_, mask)| mask))
 }
 
-/// Hides what is YAML's inside every `${…}`. A reference ends at its `}`; if a quote
-/// or the line's end comes first, it is none.
+/// Masks YAML's characters inside every `${…}`. A reference ends at its `}`; text with a quote or a
+/// line end before that is not a reference.
 pub fn mask(text: &str) -> String {
     let mut masked = String::with_capacity(text.len());
     let mut rest = text;
@@ -30,7 +30,7 @@ pub fn mask(text: &str) -> String {
             .find(['}', '\n', '\r', '\'', '"'])
             .unwrap_or(reference.len());
         if !reference[end..].starts_with('}') {
-            // No reference; whatever it is, YAML and the reader of references decide.
+            // This is not a reference; the YAML parser and the expansion decide what it is.
             masked.push_str(&reference[..end]);
             rest = &reference[end..];
             continue;
@@ -42,7 +42,7 @@ pub fn mask(text: &str) -> String {
     masked
 }
 
-/// Undoes [`mask`].
+/// Reverts [`mask`].
 pub fn unmask(text: &str) -> String {
     text.chars().map(|c| swap(c, true)).collect()
 }

@@ -2,20 +2,20 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | `tree` | YAML to a tree whose values know their lines |
+//! | `tree` | parses YAML into a tree whose values know their lines |
 //! | `mask` | lets `${VAR}` stand unquoted inside `{ … }` |
 //! | `expand` | `${VAR}`, `${VAR:-default}`, `${file:/path}` |
-//! | `read` | takes settings off the tree and notes every problem with line and path |
+//! | `read` | reads settings from the tree and collects every problem with its line and path |
 //! | `unit`, `glob` | notations: durations, sizes, rates, patterns |
 //! | `preset` | vendors as data |
 //! | `upstream`, `credential`, `models`, `keys`, `settings` | the sections: their types and how they are read |
-//! | `pending` | what is read but not yet in force |
-//! | `effective` | a config written out again, secrets redacted |
+//! | `pending` | settings that are accepted but have no effect yet |
+//! | `effective` | writes a config as YAML, secrets redacted |
 //!
 //! Serde's derived structs would stop at the first unknown key or bad value; that is why sections
 //! are read by hand. Secrets are [`secrecy::SecretString`]s or sensitive header values: neither
-//! `Debug`, nor a [`Problem`], nor [`Config::effective`] prints them.
-//! `docs/configuration.md` is the reference for users.
+//! `Debug`, nor a [`Problem`], nor [`Config::effective`] prints them. `docs/configuration.md` is
+//! the reference for users.
 
 mod credential;
 mod effective;
@@ -78,29 +78,29 @@ const ADMIN_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::
 const HEARTBEAT: Duration = Duration::from_secs(15);
 const DRAIN: Duration = Duration::from_secs(30);
 
-/// Everything that the config says, validated, defaults filled in.
+/// The whole config, validated, with defaults filled in.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where clients are served.
+    /// The address for clients.
     pub listen: SocketAddr,
-    /// Where metrics, health and the dashboard are served.
+    /// The address for metrics, health and the dashboard.
     pub admin_listen: SocketAddr,
     /// In the file's order.
     pub upstreams: Vec<Arc<UpstreamConfig>>,
     pub models: Models,
-    /// For models without their own; [`ModelConfig::timeouts`] are already merged with them.
+    /// For models without their own; already merged into [`ModelConfig::timeouts`].
     pub timeouts: TimeoutsConfig,
     /// The longest silence towards a client; above zero.
     pub heartbeat: Duration,
-    /// Who may ask. `None`: everybody, without a key.
+    /// The API keys. `None`: no authentication.
     pub keys: Option<Vec<KeyConfig>>,
-    /// Whether the file allows to serve without keys on a public address.
+    /// Whether serving without keys on a public address is allowed.
     pub open: bool,
     pub limits: LimitsConfig,
-    /// Whose `x-forwarded-for` is believed.
+    /// Proxies whose `x-forwarded-for` is trusted.
     pub trusted_proxies: Vec<IpNet>,
     pub resume: ResumeConfig,
-    /// How long open streams may go on after a shutdown has begun.
+    /// How long open streams may continue after a shutdown has begun.
     pub drain: Duration,
     pub state: StateConfig,
     pub on_store_failure: OnStoreFailure,
@@ -108,14 +108,14 @@ pub struct Config {
     pub origins: AllowedOrigins,
 }
 
-/// What the command line says in the file's stead.
+/// Settings from the command line, which override the file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Overrides {
     pub listen: Option<SocketAddr>,
     pub admin_listen: Option<SocketAddr>,
 }
 
-/// A good config, and what its author should know all the same.
+/// A valid config and its warnings.
 #[derive(Debug, Clone)]
 pub struct LoadedConfig {
     pub config: Config,
@@ -124,10 +124,10 @@ pub struct LoadedConfig {
 }
 
 impl Config {
-    /// Reads the file at `path`, of 1 MiB at most.
+    /// Loads the file at `path`, of at most 1 MiB.
     ///
     /// # Errors
-    /// Every problem of the file; or that it cannot be read.
+    /// Every problem in the file, or that it cannot be read.
     pub fn load(
         path: &Path,
         env: Environment<'_>,
@@ -135,13 +135,13 @@ impl Config {
     ) -> Result<LoadedConfig, Problems> {
         let source = path.display().to_string();
         let mut bytes = Vec::new();
-        // One byte more than allowed, so that `parse` sees that there is too much.
+        // Reads one byte more than allowed, so that `parse` notices a file that is too large.
         let read = File::open(path).and_then(|file| {
             file.take(tree::MAX_BYTES as u64 + 1)
                 .read_to_end(&mut bytes)
         });
         let text = match read {
-            Ok(_) => String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned()),
+            Ok(_) => String::from_utf8(bytes).map_err(|_| "is not valid UTF-8".to_owned()),
             Err(error) => Err(format!("cannot be read: {error}")),
         };
         match text {
@@ -150,10 +150,10 @@ impl Config {
         }
     }
 
-    /// Reads a config from `text`; `source` names it in problems.
+    /// Parses a config. `source` is its name in problems.
     ///
     /// # Errors
-    /// Every problem of the text. Where it is no YAML, that is the only one.
+    /// Every problem in the text. If it is not YAML, that is the only one.
     pub fn parse(
         text: &str,
         source: &str,
@@ -178,7 +178,7 @@ impl Config {
         }
     }
 
-    /// The config as YAML: what the file says, presets and defaults filled in, every secret
+    /// The config as YAML: the file's settings, presets and defaults, with every secret replaced by
     /// `<redacted>`. With its secrets put back it is itself a config.
     pub fn effective(&self) -> String {
         effective::write(self)
@@ -199,7 +199,7 @@ fn whole_file(source: &str, line: Option<u64>, message: String) -> Problems {
     }])
 }
 
-/// Where something has a problem, a stand-in takes its place: the config is then not handed out.
+/// A setting with a problem gets a placeholder; the config is then not returned.
 fn read_config(
     reader: &mut Reader,
     root: &Field<'_>,
@@ -214,7 +214,10 @@ fn read_config(
     if listen == admin_listen && listen.port() != 0 {
         let absent = section.field.missing("admin_listen");
         let at = section.get("admin_listen").unwrap_or(&absent);
-        reader.add_problem(at, "is the same as `listen`; clients must not reach it");
+        reader.add_problem(
+            at,
+            "must differ from `listen`, because clients must not reach the admin listener",
+        );
     }
     let declared = upstream::read(reader, section.get("upstreams"), env);
     let timeouts =
@@ -245,20 +248,23 @@ fn read_config(
     }
 }
 
-/// Without keys, everybody who can connect can spend the owner's money.
+/// Without keys, everyone who can connect can spend the operator's money.
 fn check_access(reader: &mut Reader, section: &Section<'_>, listen: SocketAddr, open: bool) {
     match section.get("keys") {
         None if !open && !listen.ip().is_loopback() => reader.add_problem(
             &section.field.missing("keys"),
             format!(
-                "is missing, and {listen} is not a loopback address; add keys \
-                 (`sluicegate keys new`), or `open: true` to serve everybody"
+                "is missing, and {listen} is not a loopback address; add a key \
+                 (`sluicegate keys new`), or set `open: true` to serve without authentication"
             ),
         ),
         Some(_) if open => {
-            // `open` is there: it is off without a word.
+            // `open` is set here, because its default is off.
             if let Some(field) = section.get("open") {
-                reader.add_warning(field, "has no effect beside `keys`: a key is asked for");
+                reader.add_warning(
+                    field,
+                    "has no effect because `keys` is set: every request needs a key; remove `open`",
+                );
             }
         }
         None | Some(_) => {}

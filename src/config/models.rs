@@ -1,4 +1,4 @@
-//! Models: the names that clients use, and the targets behind each.
+//! Models: the names that clients use, and their targets.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -10,17 +10,17 @@ use super::settings::{self, TimeoutsConfig};
 use super::unit;
 use super::upstream::{DeclaredUpstreams, UpstreamConfig};
 
-/// A name that clients use, with at most one `*`, and where its requests go.
+/// A name that clients use, with at most one `*`, and its targets.
 #[derive(Debug, Clone)]
 pub struct ModelConfig {
     pub name: String,
     /// In the order in which they are tried; never empty.
     pub targets: Vec<TargetConfig>,
-    /// The model's own, and the config's where it has none.
+    /// The model's own deadlines; those of the config where it has none.
     pub timeouts: TimeoutsConfig,
-    /// Whether a broken stream is taken up on another target.
+    /// Whether a stream that broke is continued on another target.
     pub continues: bool,
-    /// Tokens of output that are reserved of a key's limit where a request does not bound them.
+    /// Output tokens that are reserved from a key's limit if a request does not bound them.
     pub reserve_tokens: u64,
 }
 
@@ -28,9 +28,9 @@ pub struct ModelConfig {
 #[derive(Debug, Clone)]
 pub struct TargetConfig {
     pub upstream: Arc<UpstreamConfig>,
-    /// In the upstream's words, or a pattern for them.
+    /// The upstream's name for the model, or a pattern for it.
     model: String,
-    /// The lower, the earlier.
+    /// Lower values are tried first.
     pub priority: u32,
     /// The share among targets of equal priority; at least 1.
     pub weight: u32,
@@ -42,15 +42,15 @@ pub struct Models {
     /// In the file's order.
     all: Vec<Arc<ModelConfig>>,
     exact: HashMap<String, Arc<ModelConfig>>,
-    /// The longest literal text first.
+    /// Those with the longest literal text first.
     patterns: Vec<Arc<ModelConfig>>,
 }
 
-/// Some pages of text: more than most answers have.
+/// A few pages of text; most answers have less.
 const RESERVE_TOKENS: u64 = 1024;
 
 impl TargetConfig {
-    /// The model to ask the upstream for, where `capture` is what the name's `*` stands for.
+    /// The upstream's name for the model. `capture` is the text that the model's `*` matched.
     pub fn model(&self, capture: &str) -> Cow<'_, str> {
         match self.model.split_once('*') {
             Some((before, after)) => Cow::Owned(format!("{before}{capture}{after}")),
@@ -58,16 +58,16 @@ impl TargetConfig {
         }
     }
 
-    /// The model as the config has it, its `*` included.
+    /// The name as in the config, with its `*`.
     pub fn pattern(&self) -> &str {
         &self.model
     }
 }
 
 impl Models {
-    /// The model that a client means by `name`, and what its `*` stands for (empty where it has
-    /// none): the exact name before any pattern, and of several patterns the one with the longest
-    /// literal text.
+    /// Finds the model for the name that a client sent, and the text that its `*` matched (empty if
+    /// it has none). An exact name wins over patterns; among patterns the one with the longest
+    /// literal text wins.
     pub fn find<'n>(&self, name: &'n str) -> Option<(&Arc<ModelConfig>, &'n str)> {
         if let Some(model) = self.exact.get(name) {
             return Some((model, ""));
@@ -103,7 +103,7 @@ impl Models {
     }
 }
 
-/// Reads `models` of the whole config.
+/// Reads `models`.
 pub fn read(
     reader: &mut Reader,
     section: &Section<'_>,
@@ -115,7 +115,10 @@ pub fn read(
     let entries = field.map_or_else(Vec::new, |field| reader.entries(field));
     if entries.is_empty() {
         let at = field.unwrap_or(&absent);
-        reader.add_warning(at, "there are none, so that every request is refused");
+        reader.add_warning(
+            at,
+            "no models are defined, so every request will be refused; add at least one",
+        );
     }
     let models = entries.into_iter().filter_map(|(name, field)| {
         read_one(reader, name, &field, upstreams, timeouts).map(Arc::new)
@@ -131,11 +134,17 @@ fn read_one(
     timeouts: &TimeoutsConfig,
 ) -> Option<ModelConfig> {
     if name.is_empty() || name.contains(char::is_control) {
-        reader.add_problem(field, "is no name for a model");
+        reader.add_problem(
+            field,
+            "is not a valid model name: it must not be empty or contain control characters",
+        );
     }
     let stars = name.matches('*').count();
     if stars > 1 {
-        reader.add_problem(field, "has more than one `*` in its name");
+        reader.add_problem(
+            field,
+            "has more than one `*`; a model name may have at most one",
+        );
     }
     let section = reader.section(
         field,
@@ -166,12 +175,18 @@ fn read_targets(
     under_pattern: bool,
 ) -> Option<Vec<TargetConfig>> {
     let Some(field) = section.get("targets") else {
-        reader.add_problem(&section.field.missing("targets"), "is missing");
+        reader.add_problem(
+            &section.field.missing("targets"),
+            "is missing; list at least one target",
+        );
         return None;
     };
     let items = reader.items(field)?;
     if items.is_empty() {
-        reader.add_problem(field, "is empty: a model needs a target");
+        reader.add_problem(
+            field,
+            "must not be empty; a model needs at least one target",
+        );
     }
     let mut targets: Vec<_> = items
         .iter()
@@ -208,12 +223,15 @@ fn read_target_upstream(
     upstreams: &DeclaredUpstreams<'_>,
 ) -> Option<Arc<UpstreamConfig>> {
     let Some(field) = section.get("upstream") else {
-        reader.add_problem(&section.field.missing("upstream"), "is missing");
+        reader.add_problem(
+            &section.field.missing("upstream"),
+            "is missing; name one of `upstreams`",
+        );
         return None;
     };
     let wanted = reader.text(field)?;
     match upstreams.iter().find(|(name, _)| *name == wanted) {
-        // `None`: its own problem has been reported where it is declared.
+        // `None` if the upstream has a problem, which was reported at its declaration.
         Some((_, upstream)) => upstream.clone(),
         None => {
             reader.add_unknown_name(field, "upstream", upstreams.iter().map(|(name, _)| *name));
@@ -228,15 +246,18 @@ fn read_target_model(
     under_pattern: bool,
 ) -> Option<String> {
     let Some(field) = section.get("model") else {
-        reader.add_problem(&section.field.missing("model"), "is missing");
+        reader.add_problem(
+            &section.field.missing("model"),
+            "is missing; set the upstream's name for the model",
+        );
         return None;
     };
     let model = reader.text(field)?;
     let message = match model.matches('*').count() {
         0 => return Some(model.to_owned()),
         1 if under_pattern => return Some(model.to_owned()),
-        1 => "has a `*`, but the model's name has none to carry over",
-        _ => "has more than one `*`",
+        1 => "has a `*`, but the name of the model in `models` has none",
+        _ => "has more than one `*`; at most one is allowed",
     };
     reader.add_problem(field, message);
     None

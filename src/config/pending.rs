@@ -1,6 +1,6 @@
-//! Settings that this version reads and checks, but does not act on yet.
+//! Settings that are accepted and validated but have no effect in this version.
 //!
-//! One row each; when a setting comes into force, its row goes.
+//! Each has a row. The row is removed when the setting takes effect.
 
 use super::problem::Problem;
 use super::tree::{Node, Value, join};
@@ -9,7 +9,7 @@ use super::unit;
 struct Pending {
     /// The key's path; `*` is any name or index.
     path: &'static [&'static str],
-    /// Whether a value asks for more than this version does.
+    /// Whether a value asks for something that this version does not do.
     asks: fn(&str) -> bool,
     message: &'static str,
 }
@@ -17,10 +17,10 @@ struct Pending {
 const PENDING: &[Pending] = &[Pending {
     path: &["models", "*", "targets", "*", "weight"],
     asks: |text| unit::parse_small_count(text).is_ok_and(|weight| weight != 1),
-    message: "weights are not in force in this version: targets of equal priority are tried in order",
+    message: "has no effect in this version: targets of equal priority are tried in their order",
 }];
 
-/// Adds a warning for every setting in the file that is not in force.
+/// Adds a warning for every such setting in the file.
 pub fn warn(root: &Node, source: &str, warnings: &mut Vec<Problem>) {
     for row in PENDING {
         visit(root, row.path, String::new(), &mut |node, path| {

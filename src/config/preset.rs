@@ -5,19 +5,19 @@
 
 use crate::model::{CredentialScheme, Prefill, Vendor};
 
-/// What a vendor's name stands for.
+/// The settings that a vendor's name stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Preset {
     pub name: &'static str,
     pub wire: &'static str,
-    /// Where `wire` is served. `None`: each customer has an address of their own. `{region}` is
+    /// The base URL of `wire`. `None`: every customer has an own address. `{region}` is replaced by
     /// the upstream's `region`.
     pub base_url: Option<&'static str>,
     /// Other wires that the vendor serves, each with its base URL.
     pub also: &'static [(&'static str, &'static str)],
-    /// Where the credential goes, if not where the wire's own vendor wants it.
+    /// Where the credential goes, if it differs from the wire's default.
     pub credential: Option<CredentialScheme>,
-    /// Whether the vendor answers nobody without a key.
+    /// Whether the vendor refuses requests without a key.
     pub needs_key: bool,
     pub vendor: Vendor,
 }
@@ -28,7 +28,7 @@ pub fn by_name(name: &str) -> Option<&'static Preset> {
 }
 
 impl Preset {
-    /// Where the vendor serves `wire`, as far as it is known.
+    /// The base URL at which the vendor serves `wire`, if known.
     pub fn base_url_of(&self, wire: &str) -> Option<&'static str> {
         if wire == self.wire {
             return self.base_url;
@@ -40,31 +40,31 @@ impl Preset {
     }
 }
 
-/// A public service that is not known to go on with an answer that has begun.
+/// A public service that is not known to continue an answer that has begun.
 const HOSTED: Vendor = Vendor {
     prefill: Prefill::Never,
     ..Vendor::PLAIN
 };
 
-/// <https://console.groq.com/docs/prefilling>, <https://openrouter.ai/docs/api-reference/overview>:
-/// a last message of the assistant's is gone on with.
+/// Continues from a last message of the assistant: <https://console.groq.com/docs/prefilling>,
+/// <https://openrouter.ai/docs/api-reference/overview>.
 const CONTINUES: Vendor = Vendor::PLAIN;
 
-/// <https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html>, and SGLang after it.
+/// <https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html>; SGLang does the same.
 const CONTINUES_WITH_FLAG: Vendor = Vendor {
     prefill: Prefill::Flagged,
     ..Vendor::PLAIN
 };
 
 /// <https://platform.openai.com/docs/api-reference/chat/create>: `max_tokens` is deprecated, and
-/// refused by reasoning models.
+/// reasoning models refuse it.
 const OPENAI: Vendor = Vendor {
     max_tokens_field: "max_completion_tokens",
     ..HOSTED
 };
 
-/// <https://docs.mistral.ai/api/endpoint/chat>: refuses every field that it does not know, OpenAI's
-/// `stream_options`, `seed` and `user` among them, and sends usage without being asked.
+/// <https://docs.mistral.ai/api/endpoint/chat>: refuses every field that it does not know,
+/// including OpenAI's `stream_options`, `seed` and `user`. Sends usage without being asked.
 const MISTRAL: Vendor = Vendor {
     stream_options: false,
     seed_field: "random_seed",
@@ -74,20 +74,20 @@ const MISTRAL: Vendor = Vendor {
 };
 
 /// <https://api-docs.deepseek.com/guides/thinking_mode>,
-/// <https://platform.moonshot.ai/docs/guide/use-kimi-k2-thinking-model>: a thinking model's tool calls
-/// are taken back only with the reasoning before them.
+/// <https://platform.moonshot.ai/docs/guide/use-kimi-k2-thinking-model>: tool calls of a thinking
+/// model are accepted back only with the reasoning before them.
 const REASONING_WITH_CALLS: Vendor = Vendor {
     reasoning_beside_calls: true,
     ..HOSTED
 };
 
-/// Is not known to take `stream_options`, and sends usage without being asked.
+/// Is not known to accept `stream_options`. Sends usage without being asked.
 const SENDS_USAGE_UNASKED: Vendor = Vendor {
     stream_options: false,
     ..HOSTED
 };
 
-/// A vendor's public service: OpenAI Chat, with a key.
+/// A vendor's public service that speaks OpenAI Chat and needs a key.
 const fn hosted(name: &'static str, base_url: &'static str) -> Preset {
     Preset {
         name,
@@ -100,7 +100,7 @@ const fn hosted(name: &'static str, base_url: &'static str) -> Preset {
     }
 }
 
-/// A server of one's own at its default port: OpenAI Chat, a key if it was started with one.
+/// A self-hosted server at its default port that speaks OpenAI Chat and needs no key by default.
 const fn local(name: &'static str, base_url: &'static str) -> Preset {
     Preset {
         needs_key: false,
@@ -109,7 +109,7 @@ const fn local(name: &'static str, base_url: &'static str) -> Preset {
     }
 }
 
-/// A vendor's public service on another wire than OpenAI Chat.
+/// A vendor's public service that speaks another wire than OpenAI Chat.
 const fn on_wire(name: &'static str, wire: &'static str, base_url: &'static str) -> Preset {
     Preset {
         wire,
@@ -134,7 +134,7 @@ pub static ALL: &[Preset] = &[
         "gemini",
         "https://generativelanguage.googleapis.com",
     ),
-    // In an API key's stead, the credentials of the environment will do.
+    // Credentials from the environment are accepted instead of an API key.
     on_wire(
         "bedrock",
         "bedrock-converse",

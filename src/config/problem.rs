@@ -1,22 +1,22 @@
-//! What is wrong with a config, and where.
+//! Problems of a config and their places.
 
 use std::fmt::{self, Write as _};
 
-/// One thing to mend: `gateway.yaml:14: models.fast.targets[0].upstream: no upstream …`.
+/// One problem: `gateway.yaml:14: models.fast.targets[0].upstream: there is no upstream …`.
 ///
-/// The message quotes the file as it is written, never what a `${…}` in it stands for.
+/// The message quotes the file as written, never the value of a `${…}` in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The file's name as it was given.
     pub source: String,
-    /// Counted from 1; absent where the file as a whole is meant.
+    /// Counted from 1; absent for a problem of the whole file.
     pub line: Option<u64>,
-    /// The key's path; empty where the file as a whole is meant.
+    /// The key's path; empty for a problem of the whole file.
     pub path: String,
     pub message: String,
 }
 
-/// Everything that is wrong with a config, in the order of its lines; never empty.
+/// Every problem of a config, in the order of lines; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems(pub(super) Vec<Problem>);
 
@@ -42,7 +42,7 @@ impl fmt::Display for Problem {
 }
 
 impl fmt::Display for Problems {
-    /// One problem a line, without a newline after the last.
+    /// One problem per line, without a newline after the last.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.0.iter().enumerate() {
             if index > 0 {
@@ -56,7 +56,7 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// Keys and values of the file may have newlines and terminal controls in them.
+/// Keys and values of the file may contain newlines and terminal controls.
 fn write_on_one_line(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     for c in text.chars() {
         if c.is_control() {

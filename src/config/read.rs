@@ -1,4 +1,4 @@
-//! Reads settings off the tree, and notes every problem with its line and path instead of
+//! Reads settings from the tree and collects every problem with its line and path instead of
 //! stopping at the first.
 
 use std::collections::HashSet;
@@ -8,25 +8,25 @@ use secrecy::SecretString;
 use super::problem::Problem;
 use super::tree::{Node, ScalarKind, Value, join};
 
-/// Collects what is wrong while the file is read.
+/// Collects problems and warnings while the file is read.
 pub struct Reader {
     source: String,
     pub problems: Vec<Problem>,
     pub warnings: Vec<Problem>,
 }
 
-/// A value and where it is.
+/// A value and its place in the file.
 #[derive(Clone)]
 pub struct Field<'a> {
     pub path: String,
-    /// The line to look at: a scalar's own, a section's name's.
+    /// A scalar's own line; for a section, the line of its key.
     pub line: u64,
     node: &'a Node,
 }
 
 /// A map with known keys.
 pub struct Section<'a> {
-    /// Where the section itself is, for what it lacks.
+    /// The section's own place, for problems about missing keys.
     pub field: Field<'a>,
     fields: Vec<(&'a str, Field<'a>)>,
 }
@@ -48,7 +48,7 @@ impl<'a> Field<'a> {
         Self { path, line, node }
     }
 
-    /// The place of a key that this section does not have.
+    /// The place of a key that this section lacks.
     pub fn missing(&self, key: &str) -> Self {
         Self {
             path: join(&self.path, key),
@@ -56,7 +56,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Whether the file has nothing here, or a string that is or became empty.
+    /// Whether the file has no value here, or a string that is empty after expansion.
     pub fn is_blank(&self) -> bool {
         match &self.node.value {
             Value::Null => true,
@@ -65,7 +65,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// The text as the file has it, if this is one.
+    /// The text as written in the file, if this is a scalar.
     fn source(&self) -> &'a str {
         match &self.node.value {
             Value::Scalar(scalar) => &scalar.source,
@@ -111,7 +111,7 @@ impl Reader {
         }
     }
 
-    /// A map that may have no keys but these. Nothing at all is an empty map.
+    /// Reads a map with only these keys. An absent value is an empty map.
     pub fn section<'a>(&mut self, field: &Field<'a>, known: &[&str]) -> Section<'a> {
         let mut fields = self.entries(field);
         fields.retain(|(key, field)| {
@@ -119,7 +119,7 @@ impl Reader {
             if !is_known {
                 let message = match closest_name(key, known.iter().copied()) {
                     Some(near) => format!("unknown key; did you mean `{near}`?"),
-                    None => format!("unknown key; keys here: {}", known.join(", ")),
+                    None => format!("unknown key; known keys here: {}", known.join(", ")),
                 };
                 self.add_problem(field, message);
             }
@@ -131,7 +131,7 @@ impl Reader {
         }
     }
 
-    /// A map whose keys are names. Nothing at all is an empty map.
+    /// Reads a map whose keys are names. An absent value is an empty map.
     pub fn entries<'a>(&mut self, field: &Field<'a>) -> Vec<(&'a str, Field<'a>)> {
         let entries = match &field.node.value {
             Value::Null => return Vec::new(),
@@ -154,13 +154,13 @@ impl Reader {
                     line: entry.line,
                     node: &entry.node,
                 };
-                self.add_problem(&again, "is there twice");
+                self.add_problem(&again, "is defined twice; remove one of the two");
             }
         }
         fields
     }
 
-    /// A list. Nothing at all is not an empty list: an empty one has to be written as `[]`.
+    /// Reads a list. An absent value is not an empty list; that must be written as `[]`.
     pub fn items<'a>(&mut self, field: &Field<'a>) -> Option<Vec<Field<'a>>> {
         let Value::List(items) = &field.node.value else {
             self.add_problem(field, format!("must be a list, not {}", field.node.kind()));
@@ -173,7 +173,7 @@ impl Reader {
         Some(fields.collect())
     }
 
-    /// A string that is not empty and has no control characters.
+    /// Reads a string that is not empty and has no control characters.
     pub fn text<'a>(&mut self, field: &Field<'a>) -> Option<&'a str> {
         if let Value::Scalar(scalar) = &field.node.value
             && scalar.kind != ScalarKind::String
@@ -181,23 +181,23 @@ impl Reader {
             let kind = field.node.kind();
             self.add_problem(
                 field,
-                format!("must be a string, not {kind}: put it in quotes"),
+                format!("must be a string, not {kind}; put it in quotes"),
             );
             return None;
         }
         let text = self.scalar(field)?;
         if text.is_empty() {
-            self.add_problem(field, "is empty");
+            self.add_problem(field, "must not be empty");
             return None;
         }
         if text.contains(char::is_control) {
-            self.add_problem(field, "has a control character in it");
+            self.add_problem(field, "must not contain control characters");
             return None;
         }
         Some(text)
     }
 
-    /// A string that must never be printed. An empty one is as good as none.
+    /// Reads a string that must never be printed. An empty one counts as absent.
     pub fn secret(&mut self, field: &Field<'_>) -> Option<SecretString> {
         if field.is_blank() {
             return None;
@@ -205,8 +205,7 @@ impl Reader {
         self.text(field).map(SecretString::from)
     }
 
-    /// A scalar in a notation of its own. `parse` says what it takes in its error:
-    /// "a duration such as `5s`".
+    /// Parses a scalar. The error of `parse` is the expected notation: "a duration such as `5s`".
     pub fn parse<T>(
         &mut self,
         field: &Field<'_>,
@@ -222,7 +221,7 @@ impl Reader {
         }
     }
 
-    /// The setting `key` of a section, or `default` where it is absent or bad.
+    /// Parses the setting `key` of a section; `default` if it is absent or bad.
     pub fn setting<T>(
         &mut self,
         section: &Section<'_>,
@@ -236,7 +235,7 @@ impl Reader {
             .unwrap_or(default)
     }
 
-    /// Reports a name that is none of `known`.
+    /// Reports a name that is not in `known`.
     pub fn add_unknown_name<'k>(
         &mut self,
         field: &Field<'_>,
@@ -248,14 +247,17 @@ impl Reader {
         let all = if all.is_empty() { "none" } else { &all };
         let hint = closest_name(source, known)
             .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-        self.add_problem(field, format!("no {what} `{source}`; {what}s: {all}{hint}"));
+        self.add_problem(
+            field,
+            format!("there is no {what} `{source}`; known: {all}{hint}"),
+        );
     }
 
     fn scalar<'a>(&mut self, field: &Field<'a>) -> Option<&'a str> {
         match &field.node.value {
             Value::Scalar(scalar) => scalar.text.as_deref(),
             Value::Null => {
-                self.add_problem(field, "has no value");
+                self.add_problem(field, "has no value; set one or remove the key");
                 None
             }
             Value::List(_) | Value::Map(_) => {
@@ -267,7 +269,7 @@ impl Reader {
     }
 }
 
-/// The name that was probably meant.
+/// The known name that was probably meant.
 pub fn closest_name<'k>(typed: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     known
         .map(|name| (strsim::damerau_levenshtein(typed, name), name))

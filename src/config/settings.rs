@@ -1,4 +1,4 @@
-//! Everything but upstreams, models and keys: addresses, deadlines, limits and the like.
+//! All sections except upstreams, models and keys.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -14,20 +14,20 @@ use crate::model::Rate;
 /// The four deadlines of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeoutsConfig {
-    /// To be connected, TLS included.
+    /// Connecting, TLS included.
     pub connect: Duration,
-    /// From the request's departure to its first event.
+    /// From sending the request to its first content.
     pub first_token: Duration,
     /// The longest silence between bytes.
     pub idle: Duration,
-    /// For all of it. `None`: as long as it takes.
+    /// For the whole stream. `None`: unlimited.
     pub total: Option<Duration>,
 }
 
-/// The limits of this process, whoever asks.
+/// The limits of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitsConfig {
-    /// Streams open at once.
+    /// Streams that may be open at once.
     pub streams: u64,
     /// Requests of one client address, before authentication.
     pub per_ip: Option<Rate>,
@@ -35,14 +35,14 @@ pub struct LimitsConfig {
     pub memory: usize,
     /// The largest request body, in bytes.
     pub body: usize,
-    /// The largest single message of an upstream's stream, in bytes.
+    /// The largest frame of an upstream's stream, in bytes.
     pub frame: usize,
 }
 
-/// How long and how much of a stream is kept for viewers who come back.
+/// How long and how much of a stream is kept for clients that reconnect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResumeConfig {
-    /// Zero: not at all.
+    /// Zero: nothing is kept.
     pub window: Duration,
     /// In bytes, for each stream.
     pub buffer: usize,
@@ -53,21 +53,21 @@ pub struct ResumeConfig {
 pub enum StateConfig {
     /// In this process.
     Memory,
-    /// In a Redis, shared by all replicas.
+    /// In a Redis or Valkey that all replicas share.
     Redis {
-        /// As the config has it; it may hold a password.
+        /// As in the config; it may contain a password.
         url: SecretString,
-        /// Where the URL leads. Nothing is connected yet.
+        /// The parsed URL. Nothing is connected yet.
         server: Box<redis::Client>,
     },
 }
 
-/// What a request meets while the shared state cannot be reached.
+/// What happens to a request while the shared state cannot be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnStoreFailure {
-    /// The limits of this replica alone.
+    /// Only the limits of this replica apply.
     Local,
-    /// A refusal.
+    /// It is refused.
     Deny,
 }
 
@@ -111,7 +111,7 @@ impl Default for ResumeConfig {
     }
 }
 
-/// Reads `timeouts`; what it leaves out is as in `base`.
+/// Reads `timeouts`; missing ones are taken from `base`.
 pub fn read_timeouts(
     reader: &mut Reader,
     field: Option<&Field<'_>>,
@@ -154,7 +154,7 @@ pub fn read_limits(reader: &mut Reader, field: Option<&Field<'_>>) -> LimitsConf
     }
 }
 
-/// Reads a rate that may be absent.
+/// Reads an optional rate.
 pub fn read_rate(reader: &mut Reader, section: &Section<'_>, key: &str) -> Option<Rate> {
     reader.setting(section, key, None, |text| unit::parse_rate(text).map(Some))
 }
@@ -172,7 +172,7 @@ pub fn read_resume(reader: &mut Reader, field: Option<&Field<'_>>) -> ResumeConf
     }
 }
 
-/// Reads an address to listen at.
+/// Reads an address to listen on.
 pub fn read_address(
     reader: &mut Reader,
     section: &Section<'_>,
@@ -196,7 +196,7 @@ pub fn read_state(reader: &mut Reader, section: &Section<'_>) -> StateConfig {
     if text == "memory" {
         return StateConfig::Memory;
     }
-    // A fragment would be `#insecure`, which switches the check of certificates off.
+    // A fragment could be `#insecure`, which disables certificate checks.
     let server = Url::parse(text)
         .ok()
         .filter(|url| matches!(url.scheme(), "redis" | "rediss"))
@@ -204,7 +204,7 @@ pub fn read_state(reader: &mut Reader, section: &Section<'_>) -> StateConfig {
         .and_then(|url| redis::Client::open(url).ok())
         .map(Box::new);
     let Some(server) = server else {
-        // The value stays out of the message: it may hold a password.
+        // The value is not quoted in messages, because it may contain a password.
         reader.add_problem(
             field,
             "is neither `memory` nor a URL such as `redis://host:6379/0`",
@@ -277,25 +277,25 @@ pub fn read_trusted_proxies(reader: &mut Reader, section: &Section<'_>) -> Vec<I
 }
 
 impl StateConfig {
-    /// The setting as the config has it, its password redacted.
+    /// The setting as in the config, with its password redacted.
     pub fn redacted(&self) -> String {
         match self {
             Self::Memory => "memory".to_owned(),
             Self::Redis { url, .. } => match Url::parse(url.expose_secret()) {
                 Ok(mut url) if url.password().is_some() => {
-                    // Cannot fail: a URL with a password has a host.
+                    // This cannot fail: a URL with a password has a host.
                     let _ = url.set_password(Some("redacted"));
                     url.into()
                 }
                 Ok(url) => url.into(),
-                // Not reached for a validated config, and not worth a leak.
+                // Unreachable for a validated config; nothing of the value is printed.
                 Err(_) => "<redacted>".to_owned(),
             },
         }
     }
 }
 
-/// An origin as browsers send it: scheme, host, and a port that is not the scheme's own.
+/// Parses an origin as browsers send it: scheme, host, and a port that is not the scheme's default.
 fn parse_origin(text: &str) -> Result<String, &'static str> {
     const ORIGIN: &str = "an origin such as `https://app.example.com`, or `*`";
     let url = Url::parse(text).map_err(|_| ORIGIN)?;

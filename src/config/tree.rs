@@ -1,7 +1,7 @@
-//! YAML as it stands in the file: a tree whose every value knows its line.
+//! YAML parsed into a tree whose every value knows its line.
 //!
-//! Serde's own structs stop at the first unknown key or bad value; a tree that is read by hand
-//! (see `read`) can report them all. Nothing in here is `Debug`: scalars may be secrets.
+//! Serde's derived structs stop at the first unknown key or bad value; a tree that is read by hand
+//! (see `read`) can report them all. Nothing here implements `Debug`: scalars may be secrets.
 
 use std::fmt;
 
@@ -12,19 +12,19 @@ use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 
 use super::mask;
 
-/// The largest config that is read, in bytes.
+/// The largest config, in bytes.
 pub const MAX_BYTES: usize = 1024 * 1024;
 
-/// How many parser events all aliases together may bring: enough for shared blocks, too few for a
-/// file that grows by aliases of aliases.
+/// The most parser events that all aliases together may add: enough for shared blocks, too few for
+/// a file that grows exponentially through aliases of aliases.
 const MAX_ALIAS_EVENTS: usize = 20_000;
 
-/// How deep values may nest. The deepest setting is at six.
+/// The deepest nesting of values. The deepest setting is at six.
 const MAX_DEPTH: usize = 32;
 
 pub struct Node {
-    /// Where the value begins, counted from 1. An alias counts where it was defined: that is the
-    /// line to mend.
+    /// The line where the value begins, counted from 1. For an alias, the line where it was
+    /// defined, because that is the line to correct.
     pub line: u64,
     pub value: Value,
 }
@@ -33,19 +33,19 @@ pub enum Value {
     Null,
     Scalar(Scalar),
     List(Vec<Node>),
-    /// In the file's order, with whatever keys it repeats.
+    /// In the file's order, including repeated keys.
     Map(Vec<MapEntry>),
 }
 
 pub struct Scalar {
     pub kind: ScalarKind,
-    /// As the file has it. This, not [`Self::text`], is what messages may quote.
+    /// As written in the file. Messages may quote this, not [`Self::text`].
     pub source: String,
-    /// With every `${…}` expanded; `None` if that failed, which has been reported.
+    /// With every `${…}` expanded; `None` if that failed, which was reported.
     pub text: Option<String>,
 }
 
-/// What YAML takes a scalar for.
+/// The type of a scalar in YAML.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum ScalarKind {
     String,
@@ -59,28 +59,31 @@ pub struct MapEntry {
     pub node: Node,
 }
 
-/// Reads one YAML document; an empty one is null.
+/// Parses one YAML document; an empty one is null.
 ///
 /// # Errors
-/// The line, if known, and what does not parse. The text itself stays out of the message.
+/// The line, if known, and what does not parse. The text itself is not in the message.
 pub fn parse(text: &str) -> Result<Node, (Option<u64>, String)> {
     if text.len() > MAX_BYTES {
         return Err((None, format!("is larger than {MAX_BYTES} bytes")));
     }
     if mask::is_masked(text) {
-        return Err((None, "has a Unicode noncharacter in it".to_owned()));
+        return Err((
+            None,
+            "contains a Unicode noncharacter, which is not allowed".to_owned(),
+        ));
     }
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! { max_depth: MAX_DEPTH, max_documents: 1 },
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_ALIAS_EVENTS },
-        // Repeated keys go into the tree, so that they are reported along with all else.
+        // Repeated keys are kept in the tree, so that they are reported with all other problems.
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
-        // `on`, `off`, `yes`, `0123` and the like stay the strings that they look like.
+        // `on`, `off`, `yes`, `0123` and the like are strings.
         strict_booleans: true,
         leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,
         non_finite_float_policy: NonFiniteFloatPolicy::AsString,
-        // A snippet would print the lines around the error, secrets included.
+        // A snippet would print the lines around the error, including secrets.
         with_snippet: false,
     };
     serde_saphyr::from_str_with_options::<Node>(&mask::mask(text), options).map_err(|error| {
@@ -100,7 +103,7 @@ pub fn join(path: &str, key: &str) -> String {
 }
 
 impl Node {
-    /// What kind of value this is, for messages.
+    /// The type of the value, for messages.
     pub fn kind(&self) -> &'static str {
         match &self.value {
             Value::Null => "nothing",

@@ -1,6 +1,6 @@
-//! Notations with a unit: durations, sizes, counts and rates, each read and written here.
+//! Notations with a unit: durations, sizes, counts and rates, parsed and written here.
 //!
-//! Readers return what they take as their error: it completes "`5x` is not …".
+//! A parser's error is the notation that it expects; it completes "`5x` is not …".
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -16,7 +16,7 @@ const COUNT: &str = "a whole number above zero such as `50`, `200k` or `1M`";
 const RATE: &str = "a rate above zero such as `600/min`, `10/s`, `200k/min`, `1M/hour` or `5/30s`";
 const SWITCH: &str = "`on` or `off`";
 
-/// The most that a rate may allow at once; above it, one unit would take less than a nanosecond.
+/// The largest amount of a rate. Above it, one unit would take less than a nanosecond.
 const MAX_RATE_AMOUNT: u64 = 1_000_000_000;
 
 const SIZES: &[(&str, u64)] = &[
@@ -42,7 +42,7 @@ const PERIODS: &[(&str, u64)] = &[
     ("d", 86_400),
 ];
 
-/// `0`, `0s`, `250ms`, `1m30s`; a year at most.
+/// Parses `0`, `0s`, `250ms`, `1m30s`; at most a year.
 pub fn parse_duration(text: &str) -> Result<Duration, &'static str> {
     humantime::parse_duration(text)
         .ok()
@@ -50,7 +50,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, &'static str> {
         .ok_or(DURATION)
 }
 
-/// A [`duration`] that is not zero.
+/// Parses a [`parse_duration`] that is not zero.
 pub fn parse_interval(text: &str) -> Result<Duration, &'static str> {
     parse_duration(text)
         .ok()
@@ -58,7 +58,7 @@ pub fn parse_interval(text: &str) -> Result<Duration, &'static str> {
         .ok_or(ABOVE_ZERO)
 }
 
-/// An [`interval`], or `none`.
+/// Parses a [`parse_interval`] or `none`.
 pub fn parse_interval_or_none(text: &str) -> Result<Option<Duration>, &'static str> {
     if text == "none" {
         return Ok(None);
@@ -66,7 +66,7 @@ pub fn parse_interval_or_none(text: &str) -> Result<Option<Duration>, &'static s
     parse_interval(text).map(Some).map_err(|_| OR_NONE)
 }
 
-/// `10MiB`, `512KiB`, `1MB`, `65536`, in any case.
+/// Parses `10MiB`, `512KiB`, `1MB`, `65536`, in any case.
 pub fn parse_size(text: &str) -> Result<usize, &'static str> {
     let lower = text.to_ascii_lowercase();
     let (digits, factor) = SIZES
@@ -79,7 +79,7 @@ pub fn parse_size(text: &str) -> Result<usize, &'static str> {
         .ok_or(SIZE)
 }
 
-/// `50`, `200k`, `1M`.
+/// Parses `50`, `200k`, `1M`.
 pub fn parse_count(text: &str) -> Result<u64, &'static str> {
     let (digits, factor) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 1_000),
@@ -91,17 +91,17 @@ pub fn parse_count(text: &str) -> Result<u64, &'static str> {
         .ok_or(COUNT)
 }
 
-/// A [`count`] that fits a smaller type.
+/// Parses a [`parse_count`] that fits `u32`.
 pub fn parse_small_count(text: &str) -> Result<u32, &'static str> {
     parse_count(text).and_then(|amount| u32::try_from(amount).map_err(|_| "below 4294967296"))
 }
 
-/// `600/min`, `10/s`, `200k/min`, `1M/hour`, `5/30s`.
+/// Parses `600/min`, `10/s`, `200k/min`, `1M/hour`, `5/30s`.
 pub fn parse_rate(text: &str) -> Result<Rate, &'static str> {
     let (amount, per) = text.split_once('/').ok_or(RATE)?;
     let amount = parse_count(amount.trim()).map_err(|_| RATE)?;
     if amount > MAX_RATE_AMOUNT {
-        return Err("a rate of 1000M at most");
+        return Err("a rate of at most 1000M");
     }
     let per = per.trim();
     let per = PERIODS
@@ -113,7 +113,7 @@ pub fn parse_rate(text: &str) -> Result<Rate, &'static str> {
     Ok(Rate { amount, per })
 }
 
-/// `on`, `off`, `true`, `false`.
+/// Parses `on`, `off`, `true`, `false`.
 pub fn parse_switch(text: &str) -> Result<bool, &'static str> {
     match text {
         "on" | "true" => Ok(true),
@@ -146,7 +146,7 @@ pub fn write_rate(rate: Rate) -> String {
     format!("{}/{per}", rate.amount)
 }
 
-/// Digits alone (`parse` would take a sign too), above zero.
+/// Parses digits (`parse` alone would accept a sign) to a number above zero.
 fn parse_whole_number(digits: &str) -> Option<u64> {
     if !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_each_notation() {
+    fn every_notation_is_parsed() {
         assert_eq!(parse_duration("0"), Ok(Duration::ZERO));
         assert_eq!(parse_duration("0s"), Ok(Duration::ZERO));
         assert_eq!(parse_interval("250ms"), Ok(Duration::from_millis(250)));
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_the_rest() {
+    fn other_notations_are_refused() {
         for bad in ["", "5", "-5s", "5 parsecs", "99999999999h", "none"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
         }
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_what_it_reads() {
+    fn written_values_parse_to_themselves() {
         for text in ["0s", "250ms", "1m30s"] {
             assert_eq!(
                 parse_duration(text).map(write_duration).as_deref(),

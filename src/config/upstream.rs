@@ -1,4 +1,4 @@
-//! Upstreams: where requests go, and with which credential.
+//! Upstreams: their addresses and credentials.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::wire::{self, Wire};
 
 const KEYS: &[&str] = &["preset", "wire", "base_url", "api_key", "region", "headers"];
 
-/// Headers that the gateway itself answers for.
+/// Headers that only the gateway sets.
 const RESERVED_HEADERS: &[HeaderName] = &[
     header::ACCEPT_ENCODING,
     header::CONNECTION,
@@ -28,22 +28,21 @@ const RESERVED_HEADERS: &[HeaderName] = &[
     header::UPGRADE,
 ];
 
-/// One upstream, ready for requests.
+/// One upstream.
 #[derive(Clone)]
 pub struct UpstreamConfig {
-    /// The name in the config.
+    /// Its name in the config.
     pub name: String,
-    /// The preset that it began with.
+    /// The preset that it is based on.
     pub preset: Option<&'static str>,
     pub wire: &'static dyn Wire,
-    /// `http` or `https`, without user or fragment, with no query but an `api-version`, and without a
-    /// slash at the path's end
-    /// unless the path is nothing else.
+    /// `http` or `https`, without user or fragment, with no query but an `api-version`, and without
+    /// a trailing slash unless the path is nothing else.
     pub base_url: Url,
-    /// Where the vendor runs it, for vendors that ask.
+    /// The vendor's region, for vendors that have regions.
     pub region: Option<String>,
     pub credential: Option<Credential>,
-    /// Sent with every request. Each value is marked sensitive.
+    /// Headers that are sent with every request. Each value is marked sensitive.
     pub headers: HeaderMap,
     pub vendor: Vendor,
 }
@@ -63,7 +62,7 @@ impl fmt::Debug for UpstreamConfig {
     }
 }
 
-/// What the file declares: names, and an upstream for each that has no problem.
+/// The names of all upstreams in the file, with the upstream if it has no problem.
 pub type DeclaredUpstreams<'a> = Vec<(&'a str, Option<Arc<UpstreamConfig>>)>;
 
 /// Reads `upstreams`.
@@ -78,7 +77,10 @@ pub fn read<'a>(
     let mut declared = Vec::new();
     for (name, field) in reader.entries(field) {
         if name.is_empty() || name.contains(char::is_control) {
-            reader.add_problem(&field, "is no name for an upstream");
+            reader.add_problem(
+                &field,
+                "is not a valid upstream name: it must not be empty or contain control characters",
+            );
             continue;
         }
         let upstream = read_one(reader, name, &field, env);
@@ -100,14 +102,14 @@ fn read_one(
             None => {
                 let names = preset::ALL.iter().map(|preset| preset.name);
                 reader.add_unknown_name(field, "preset", names);
-                // What does not hang on the preset can be checked all the same.
+                // Settings that do not depend on the preset are still checked.
                 read_headers(reader, &section);
                 return None;
             }
         },
         None => preset::by_name(name),
     };
-    // Everything is read before anything is given up, so that every problem is seen.
+    // Everything is read before the function returns, so that every problem is reported.
     let wire_name = read_wire_name(reader, &section, preset);
     let scheme = preset.and_then(|preset| preset.credential);
     let scheme = scheme.or_else(|| Some(wire::by_name(wire_name?)?.credential()));
@@ -154,14 +156,14 @@ fn read_wire_name<'a>(
             let hint = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
             reader.add_problem(
                 &section.field.missing("wire"),
-                format!("is missing, and the upstream's name is no preset{hint}"),
+                format!("is missing; set `wire` or `preset`, because no preset has the upstream's name{hint}"),
             );
             None
         }
     }
 }
 
-/// Whether a region means something: in the preset's address, or to signed requests.
+/// Whether a region is needed: for the preset's address, or for signed requests.
 fn has_region(preset: Option<&Preset>, scheme: Option<CredentialScheme>) -> bool {
     let in_address = |preset: &Preset| {
         preset
@@ -171,7 +173,7 @@ fn has_region(preset: Option<&Preset>, scheme: Option<CredentialScheme>) -> bool
     preset.is_some_and(in_address) || matches!(scheme, Some(CredentialScheme::SigV4 { .. }))
 }
 
-/// `region`, else what the environment says.
+/// Reads `region`, or takes it from the environment.
 fn read_region(
     reader: &mut Reader,
     section: &Section<'_>,
@@ -182,11 +184,14 @@ fn read_region(
     let field = section.get("region");
     if !has_region(preset, scheme) {
         if let Some(field) = field {
-            reader.add_problem(field, "has no meaning here: only `bedrock` has regions");
+            reader.add_problem(
+                field,
+                "has no effect here and must be removed: only `bedrock` upstreams have a region",
+            );
         }
         return None;
     }
-    // It becomes part of a host name.
+    // The region becomes part of a host name.
     let legal = |region: &str| {
         !region.is_empty()
             && region
@@ -206,7 +211,7 @@ fn read_region(
         reader.add_problem(
             &section.field.missing("region"),
             format!(
-                "is missing, and the environment's {variable} is not a region such as `eu-west-1`"
+                "is missing, and the environment variable {variable} is not a region such as `eu-west-1`"
             ),
         );
         return None;
@@ -226,7 +231,7 @@ fn read_base_url(
         return match parse_base_url(text) {
             Ok(url) => Some(url),
             Err(why) => {
-                // The value stays out of the message: an address may hold a password.
+                // The value is not quoted in messages, because an address may contain a password.
                 reader.add_problem(field, why);
                 None
             }
@@ -234,14 +239,17 @@ fn read_base_url(
     }
     let known = preset.and_then(|preset| preset.base_url_of(wire?));
     let Some(known) = known else {
-        // Where the wire is not known either, that is the problem to mend first.
+        // If the wire is unknown too, only that is reported.
         if wire.is_some() {
             let message = match preset {
                 Some(preset) => format!(
-                    "is missing; preset `{}` has none for this wire",
+                    "is missing; the preset `{}` has no default for this wire",
                     preset.name
                 ),
-                None => "is missing".to_owned(),
+                None => {
+                    "is missing; set the address of the API, such as `https://api.example.com/v1`"
+                        .to_owned()
+                }
             };
             reader.add_problem(&section.field.missing("base_url"), message);
         }
@@ -253,7 +261,7 @@ fn read_base_url(
     if region.is_none() && section.get("region").is_none() {
         reader.add_problem(
             &section.field.missing("region"),
-            "is missing, and no AWS_REGION is in the environment",
+            "is missing, and the environment variable AWS_REGION is not set; set one of them",
         );
     }
     parse_base_url(&known.replace("{region}", region?)).ok()
@@ -269,15 +277,15 @@ fn parse_base_url(text: &str) -> Result<Url, &'static str> {
         return Err("must not have a user or password; use `api_key` or `headers`");
     }
     if !url.query().is_none_or(is_api_version) || url.fragment().is_some() {
-        return Err("must not have a query or fragment, but for an `api-version`");
+        return Err("must not have a query or fragment, except an `api-version`");
     }
     let path = url.path().trim_end_matches('/').to_owned();
     url.set_path(&path);
     Ok(url)
 }
 
-/// Azure's API before v1 wants `api-version=2024-10-21` with every request. Anything else may be a
-/// secret, and addresses are shown.
+/// Azure's API before v1 needs `api-version=2024-10-21` with every request. Other queries may be
+/// secrets, and addresses are printed.
 fn is_api_version(query: &str) -> bool {
     query.strip_prefix("api-version=").is_some_and(|version| {
         let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
@@ -292,23 +300,32 @@ fn read_headers(reader: &mut Reader, section: &Section<'_>) -> HeaderMap {
     };
     for (name, field) in reader.entries(field) {
         let Ok(header_name) = HeaderName::from_bytes(name.as_bytes()) else {
-            reader.add_problem(&field, "is not a header's name");
+            reader.add_problem(&field, "is not a valid HTTP header name");
             continue;
         };
         if RESERVED_HEADERS.contains(&header_name) {
-            reader.add_problem(&field, "is set by the gateway itself");
+            reader.add_problem(
+                &field,
+                "must be removed: the gateway sets this header itself",
+            );
             continue;
         }
         let Some(text) = reader.text(&field) else {
             continue;
         };
         let Ok(mut value) = HeaderValue::from_str(text) else {
-            reader.add_problem(&field, "has characters that cannot be in a header");
+            reader.add_problem(
+                &field,
+                "contains characters that are not allowed in an HTTP header",
+            );
             continue;
         };
         value.set_sensitive(true);
         if headers.insert(header_name, value).is_some() {
-            reader.add_problem(&field, "is there twice: a header's name has no case");
+            reader.add_problem(
+                &field,
+                "is defined twice: header names are not case-sensitive",
+            );
         }
     }
     headers

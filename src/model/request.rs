@@ -127,10 +127,7 @@ impl Request {
         };
         if native.wire != wire {
             return match native.indispensable.first() {
-                Some(field) => Err(Error::invalid(
-                    field,
-                    format_args!("this model's upstream speaks {wire}, which cannot do that"),
-                )),
+                Some(field) => Err(native.unsupported(field, wire)),
                 None => Ok(Cow::Borrowed(self)),
             };
         }
@@ -160,6 +157,38 @@ impl Request {
         (native.wire == wire).then_some(&native.headers)
     }
 }
+
+impl NativeFields {
+    /// The refusal of a field that only the client's own protocol has.
+    fn unsupported(&self, field: &str, wire: &str) -> Error {
+        // `input[0].type` is `/input/0/type` as a JSON pointer.
+        let path = field.replace(['.', '['], "/").replace(']', "");
+        let (name, rest) = path.split_once('/').unwrap_or((&path, ""));
+        let value = self.fields.get(name);
+        let value = match rest {
+            "" => value,
+            rest => value.and_then(|value| value.pointer(&format!("/{rest}"))),
+        };
+        let kind = value.and_then(|value| value.get("type").unwrap_or(value).as_str());
+        let kind = kind.filter(|kind| kind.len() <= MAX_QUOTED);
+        let what = kind.map_or_else(|| "this field".to_owned(), |kind| format!("`{kind}`"));
+        let remedy = if name == "previous_response_id" || kind == Some("item_reference") {
+            "send the whole conversation, or set store: false in your client".to_owned()
+        } else {
+            format!(
+                "remove it, or use a model whose upstream speaks {}",
+                self.wire
+            )
+        };
+        Error::invalid(
+            field,
+            format_args!("{what} is not supported by this model's upstream ({wire}); {remedy}"),
+        )
+    }
+}
+
+/// Longer values of the client's are not quoted in messages, in bytes.
+const MAX_QUOTED: usize = 64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {

@@ -1,4 +1,4 @@
-//! One target after another, until the first content commits to one.
+//! Tries one target after another until the first content commits the answer to one.
 
 use std::future::poll_fn;
 use std::time::Duration;
@@ -12,15 +12,15 @@ use crate::model::{Error, ErrorCode, Event, ReasoningSigner, Request, Sink, Usag
 use crate::upstream::{Answer, Trace};
 
 impl Route {
-    /// Asks the targets in order and returns the answer whose first content `receiver` has. An
-    /// answer that is over already is returned too.
+    /// Tries the targets in order and returns the answer whose first content `receiver` got. That
+    /// answer may already be finished.
     ///
     /// A request is never sent twice to the same target.
     ///
     /// # Errors
-    /// If `receiver` was told who answers, the break of that answer. Otherwise why no target
-    /// answered: the last target's reason; where every target is rate limiting, that, with the
-    /// longest of the waits they asked for.
+    /// If `receiver` already got content, the error that ended that answer. Otherwise the last
+    /// target's error; if every target was rate limited, that, with the longest wait that one asked
+    /// for.
     pub async fn open(
         &self,
         request: &Request,
@@ -85,23 +85,23 @@ impl Route {
 fn first_token_timeout(limit: Duration) -> Error {
     Error::new(
         ErrorCode::UpstreamTimeout,
-        format!("the upstream gave no token within {limit:?}"),
+        format!("the upstream sent no token within {limit:?} (timeouts.first_token)"),
     )
 }
 
-/// Nothing of an answer was interrupted where nothing of it had come.
+/// An answer that ended before its first content was not interrupted: nothing of it had come.
 fn empty_answer_error(error: Error) -> Error {
     match error.code() {
         ErrorCode::StreamInterrupted => Error::new(
             ErrorCode::UpstreamUnavailable,
-            "the upstream's answer ended before it said anything",
+            "the upstream's answer ended before its first content",
         ),
         _ => error,
     }
 }
 
-/// Whether another target may do better. One that refuses the request itself speaks for all, unless
-/// it only lacks the model.
+/// Whether another target may do better. A target that refuses the request itself decides for all,
+/// unless it only lacks the model.
 fn allows_failover(error: &Error) -> bool {
     match error.code() {
         ErrorCode::UpstreamRejected => error.status() == StatusCode::NOT_FOUND,
@@ -109,8 +109,8 @@ fn allows_failover(error: &Error) -> bool {
     }
 }
 
-/// The error to report after two targets failed. Everybody rate limiting is worth telling only if
-/// it was everybody.
+/// The error to report after two targets failed. A rate limit is reported only if every target is
+/// rate limited.
 fn combine_errors(before: Option<Error>, now: Error) -> Error {
     let limited = |error: &Error| error.code() == ErrorCode::UpstreamRateLimited;
     match before {
@@ -123,8 +123,8 @@ fn combine_errors(before: Option<Error>, now: Error) -> Error {
     }
 }
 
-/// Holds back what a target says before its first content, so that a target that fails there leaves
-/// no trace.
+/// Holds back the events before a target's first content, so that a target that fails before it
+/// leaves no trace.
 pub struct CommitSink<'a> {
     upstream: &'a str,
     model: &'a str,

@@ -1,5 +1,5 @@
-//! From a model's name to the target that answers: targets are tried in order until one gives its
-//! first content.
+//! Routes a request for a model to the target that answers: targets are tried in order until one
+//! emits its first content.
 
 mod failover;
 
@@ -11,7 +11,7 @@ use crate::upstream::Upstream;
 
 pub use failover::CommitSink;
 
-/// Where requests for one model go.
+/// The targets for one model.
 #[derive(Debug)]
 pub struct Route {
     /// In the order in which they are tried; at least one.
@@ -20,8 +20,8 @@ pub struct Route {
 }
 
 impl Route {
-    /// Where an answer can be gone on with that broke off at the upstream of the name `broken`,
-    /// which is asked last; `None` where that is nowhere.
+    /// The route that continues an answer whose upstream, `broken`, failed. Only targets that can
+    /// continue an answer are in it, and `broken` comes last. `None` if there is none.
     pub fn continuation(&self, broken: Option<&str>) -> Option<Self> {
         let able = self.targets.iter().filter(|target| {
             target
@@ -40,14 +40,14 @@ impl Route {
     }
 }
 
-/// One upstream's model.
+/// A model at an upstream.
 #[derive(Debug, Clone)]
 pub struct Target {
     pub upstream: Arc<Upstream>,
     pub model: String,
 }
 
-/// The deadlines that hold past connecting, which is the upstream's own.
+/// The deadlines after connecting; `connect` belongs to the upstream.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
     /// From sending a request to its first content, for each target.
@@ -60,6 +60,7 @@ pub struct Timeouts {
 
 /// Takes the events of the target that answers.
 pub trait Receiver: Sink + Send {
-    /// This target answers: its first content comes next, and no other target will be tried.
+    /// Announces the target that answers. Its first content follows, and no other target will be
+    /// tried.
     fn begin_answer(&mut self, upstream: &str, model: &str, signer: &ReasoningSigner);
 }

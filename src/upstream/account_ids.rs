@@ -1,11 +1,13 @@
-//! Finds whose account it is in an upstream's words: that is the operator's, as keys are.
+//! Finds account ids in an upstream's messages. They identify the operator, so clients must not see
+//! them.
 
 use std::ops::Range;
 
-/// How ids begin at vendors that mark them: OpenAI, Groq, OpenRouter, Stripe-like ones.
+/// Prefixes of ids at vendors that use them: OpenAI, Groq, OpenRouter, and those in the style of
+/// Stripe.
 const ID_PREFIXES: [&str; 7] = ["org-", "org_", "proj_", "user-", "user_", "acct_", "team_"];
 
-/// Words that an id without a mark follows: `Team: 3f2a…`, `project_number:3487…`.
+/// Labels before an id that has no prefix: `Team: 3f2a…`, `project_number:3487…`.
 const LABELS: [&str; 13] = [
     "account",
     "customer",
@@ -22,11 +24,11 @@ const LABELS: [&str; 13] = [
     "workspace",
 ];
 
-/// What an id is at least as long as where only its mark or its word tells it from other words.
+/// The shortest id, in characters, that only its prefix or label distinguishes from other words.
 const MIN_CODE_LENGTH: usize = 16;
 const MIN_DIGITS: usize = 6;
 
-/// Where ids of accounts stand, in order and apart from one another.
+/// The ranges of account ids in `text`, in order and without overlap.
 pub(super) fn find_account_ids(text: &str) -> Vec<Range<usize>> {
     let mut found: Vec<Range<usize>> = Vec::new();
     let mut inside_word = false;
@@ -43,9 +45,9 @@ pub(super) fn find_account_ids(text: &str) -> Vec<Range<usize>> {
     found
 }
 
-/// Where the account is that `text` begins to name.
+/// The range of the account id at the beginning of `text`.
 fn account_id(text: &str) -> Option<Range<usize>> {
-    // Amazon's resource names hold the account's number, and the user's name where it is about one.
+    // Amazon's resource names contain the account number, and sometimes the user's name.
     if text.starts_with("arn:aws") {
         let end = text.find(|c: char| c.is_whitespace() || "\"'`,;)".contains(c));
         return Some(0..end.unwrap_or(text.len()));
@@ -70,7 +72,7 @@ fn account_id(text: &str) -> Option<Range<usize>> {
     })
 }
 
-/// What follows `word`, its plural or its genitive, if `text` begins with it in any case.
+/// The text after `word`, its plural or its genitive, if `text` begins with it (case is ignored).
 fn strip_label<'a>(text: &'a str, word: &str) -> Option<&'a str> {
     let (head, rest) = text.split_at_checked(word.len())?;
     let rest = rest.strip_prefix("'s").unwrap_or(rest);
@@ -78,7 +80,7 @@ fn strip_label<'a>(text: &'a str, word: &str) -> Option<&'a str> {
     head.eq_ignore_ascii_case(word).then_some(rest)
 }
 
-/// The length of what stands between the word and its id: separators, and perhaps `ID`.
+/// The length of the text between a label and its id: separators, and perhaps the word `ID`.
 fn separator_length(text: &str) -> Option<usize> {
     let id = text.trim_start_matches(is_separator);
     if id.len() == text.len() {
@@ -97,7 +99,7 @@ fn is_word(character: char) -> bool {
     character.is_ascii_alphanumeric() || character == '_'
 }
 
-/// The length of the id or word that `text` begins with.
+/// The length of the id or word at the beginning of `text`.
 fn token_length(text: &str) -> usize {
     text.find(|c: char| !(is_word(c) || c == '-'))
         .unwrap_or(text.len())
@@ -108,7 +110,7 @@ fn alphanumeric_length(text: &str) -> usize {
         .unwrap_or(text.len())
 }
 
-/// A number, a UUID, or letters and digits too long for a word.
+/// Whether `token` is a number, a UUID, or a mix of letters and digits that is too long for a word.
 fn is_id(token: &str) -> bool {
     let digits = token.bytes().filter(u8::is_ascii_digit).count();
     let number = digits == token.len() && digits >= MIN_DIGITS;

@@ -1,4 +1,4 @@
-//! One upstream: its address, its credential, its connections.
+//! One upstream: its address, its credential and its connections.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -20,43 +20,45 @@ use crate::wire::{Outgoing, Wire};
 
 /// How much of a refusal's body is read, in bytes.
 const MAX_REFUSAL_BYTES: usize = 64 * 1024;
-/// A header's value that is shorter, in bytes, is a switch or a version and no credential.
+/// A configured header value shorter than this, in bytes, is a switch or a version and not a
+/// credential.
 const MIN_SECRET_LENGTH: usize = 8;
-/// How long a refusal's body may take.
+/// How long reading a refusal's body may take.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A model API that requests can be sent to.
+/// A model API that requests are sent to.
 pub struct Upstream {
     pub name: String,
     pub wire: &'static dyn Wire,
-    /// Without a `/` at its end. A query goes behind the wire's own path.
+    /// Without a trailing `/`. Its query, if any, is appended after the wire's own path.
     pub base_url: String,
     pub credential: Option<Credential>,
     /// Sent with every request.
     pub headers: HeaderMap,
     pub vendor: Vendor,
-    /// Whose seals it reads: those of its preset's vendor, else its own.
+    /// Signs and verifies reasoning for the preset's vendor, or for this upstream if it has no
+    /// preset.
     pub signer: ReasoningSigner,
-    /// Where `base_url` leads to.
+    /// The scheme, host and port of `base_url`, with its connections.
     pub endpoint: Endpoint,
-    /// Bounds one frame of an answer, in bytes.
+    /// The largest frame of an answer, in bytes.
     pub frame_cap: usize,
 }
 
-/// What a request takes along so that it can be followed: W3C trace context, as the client sent it.
+/// W3C trace context that is passed on to the upstream, as the client sent it.
 #[derive(Debug, Clone, Default)]
 pub struct Trace {
     pub traceparent: Option<HeaderValue>,
     pub tracestate: Option<HeaderValue>,
 }
 
-/// An answer that has begun: its status was good, its events are still to come. Dropping it closes
-/// the connection.
+/// An answer whose status was good and whose events are still to be read. Dropping it closes the
+/// connection.
 pub struct Answer {
     body: Body,
     ingest: Ingest,
     secrets: Vec<SecretString>,
-    /// What broke it, where that came with the last events.
+    /// The error that ended the answer, if it was found in the same read as its last events.
     failure: Option<Box<Error>>,
 }
 
@@ -64,8 +66,8 @@ impl Upstream {
     /// Sends `request` for `model` and waits for the answer's head.
     ///
     /// # Errors
-    /// The upstream's refusal, or that it could not be reached; [`ErrorCode::InvalidRequest`] for
-    /// what its wire cannot express.
+    /// The upstream's refusal; [`ErrorCode::UpstreamUnavailable`] if there was no answer;
+    /// [`ErrorCode::InvalidRequest`] if the wire cannot express the request.
     pub async fn open(
         &self,
         request: &Request,
@@ -106,7 +108,7 @@ impl Upstream {
         })
     }
 
-    /// Sends what a wire made of a request and waits for the answer's head, whatever it says.
+    /// Sends an encoded request and waits for the answer's head, whatever its status.
     ///
     /// # Errors
     /// [`ErrorCode::UpstreamUnavailable`].
@@ -136,7 +138,7 @@ impl Upstream {
             Some(Credential::Header(name, secret)) => {
                 headers.insert(*name, sensitive_value(secret.expose_secret())?);
             }
-            // Last: the signature covers what was set before.
+            // This is last because the signature covers the headers that were set before.
             Some(Credential::SigV4(key)) => {
                 sigv4::sign(&mut headers, &url, &body, key, SystemTime::now())?;
             }
@@ -147,8 +149,8 @@ impl Upstream {
         sent.map_err(|failure| connection_error(&failure))
     }
 
-    /// What is never shown, although the upstream may quote it: the credential, and the values of
-    /// the configured headers, which may be credentials too.
+    /// What must not appear in any message although the upstream may quote it: the credential, and
+    /// the values of the configured headers, which may be credentials too.
     pub fn secrets(&self) -> Vec<SecretString> {
         let values = self
             .headers
@@ -173,12 +175,12 @@ impl fmt::Debug for Upstream {
 }
 
 impl Answer {
-    /// Reads once what the upstream has ready and hands its events to `sink`. `true` is the end: the
-    /// answer's finish was handed over.
+    /// Reads what the upstream has ready, once, and hands its events to `sink`. `true` means that
+    /// the answer finished: its finish event was handed over.
     ///
     /// # Errors
-    /// What broke the answer, in a read of its own: the events before it came with the last one. The
-    /// answer must not be read again after that.
+    /// Why the answer failed. The error is returned by the call after the one that handed over the
+    /// last events. The answer must not be read after it.
     pub fn poll_read(
         &mut self,
         context: &mut Context<'_>,
@@ -214,25 +216,25 @@ impl Answer {
         Poll::Ready(Ok(self.ingest.is_finished()))
     }
 
-    /// The answer is given up: hands what was held back until more is known to `sink`. An answer that
-    /// broke by itself has done so.
+    /// Hands the events that the decoder holds back to `sink`, because the caller gives the answer
+    /// up. An answer that failed has already done so.
     pub fn flush(&mut self, sink: &mut dyn Sink) {
         self.ingest.flush(sink);
     }
 
-    /// How many lines had invalid UTF-8 that became U+FFFD.
+    /// How many lines had invalid UTF-8 that was replaced by U+FFFD.
     pub fn repaired_lines(&self) -> u64 {
         self.ingest.repaired_lines()
     }
 
-    /// What is left of a finished answer's body, to be read to its end so that the connection can
-    /// be used again.
+    /// The rest of a finished answer's body, to be read to its end so that the connection can be
+    /// reused.
     pub(super) fn into_body(self) -> Body {
         self.body
     }
 }
 
-/// `path` below `base_url`; either may have a query.
+/// Appends `path` to `base_url`; either may have a query.
 fn join_url(base_url: &str, path: &str) -> Result<Url, url::ParseError> {
     let Some((base, query)) = base_url.split_once('?') else {
         return Url::parse(&format!("{base_url}{path}"));
@@ -241,7 +243,8 @@ fn join_url(base_url: &str, path: &str) -> Result<Url, url::ParseError> {
     Url::parse(&format!("{base}{path}{separator}{query}"))
 }
 
-/// The first bytes of a refusal's body, within a time: the status alone says enough.
+/// The first bytes of a refusal's body. A body that is too slow is cut: the status alone is enough
+/// to classify it.
 async fn read_refusal(mut body: Body) -> Vec<u8> {
     let mut text = Vec::new();
     let read = async {
@@ -258,7 +261,7 @@ async fn read_refusal(mut body: Body) -> Vec<u8> {
             }
         }
     };
-    // Too slow a body is used as far as it came.
+    // On a timeout, what was read so far is used.
     let _ = tokio::time::timeout(REFUSAL_TIMEOUT, read).await;
     text
 }
@@ -282,7 +285,7 @@ mod tests {
     use super::join_url;
 
     #[test]
-    fn a_query_stays_behind_the_path() {
+    fn a_query_is_appended_after_the_path() {
         for (base_url, path, expected) in [
             ("http://h/v1", "/x", "http://h/v1/x"),
             ("http://h", "/x?alt=sse", "http://h/x?alt=sse"),

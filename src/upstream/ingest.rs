@@ -1,4 +1,4 @@
-//! An upstream's bytes to events: framing, decoder and grammar in a row.
+//! Decodes an upstream's bytes into events: framer, decoder and grammar in a row.
 
 use super::surrogate;
 use super::template::{Emitted, Template};
@@ -6,19 +6,18 @@ use crate::framing::{Frame, Framer, Remainder};
 use crate::model::{Error, ErrorCode, Event, Grammar, Sink};
 use crate::wire::{Decoder, Wire, interrupted};
 
-/// Reads one answer's body. Pure: bytes in, events out; the same events for every way of cutting
-/// the bytes.
+/// Decodes one answer's body. Pure: the same events for every way of cutting the bytes into pieces.
 pub struct Ingest {
     framer: Framer,
     decoder: Box<dyn Decoder>,
     grammar: Grammar,
     template: Template,
-    /// Frames whose text had half a surrogate pair.
+    /// How many frames had a lone surrogate that was replaced.
     repaired: u64,
 }
 
 impl Ingest {
-    /// `cap` bounds one frame, in bytes.
+    /// `cap` is the largest frame, in bytes.
     pub fn new(wire: &dyn Wire, cap: usize) -> Self {
         Self {
             framer: Framer::new(wire.framing(), cap),
@@ -29,16 +28,17 @@ impl Ingest {
         }
     }
 
-    /// The request asked for several answers. To be emitted before anything is read.
+    /// Announces that the request asked for several answers. Must be called before the first
+    /// [`Ingest::push`].
     pub fn expect_alternatives(&mut self) {
         self.decoder.expect_alternatives();
     }
 
-    /// Hands the events that `bytes` completes to `sink`. What comes behind the finish is not read.
+    /// Hands the events that `bytes` completes to `sink`. Bytes after the finish are ignored.
     ///
     /// # Errors
-    /// What the framer or the decoder says; the events before it have been handed over. The answer
-    /// is over with the first error.
+    /// The error of the framer or the decoder, after the events before it were handed over. The
+    /// answer is over with the first error.
     pub fn push(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> Result<(), Error> {
         let Self {
             framer,
@@ -73,19 +73,19 @@ impl Ingest {
         read
     }
 
-    /// The answer broke off: hands on what the decoder held back. [`Ingest::push`] and [`Ingest::end`]
-    /// do so themselves for every error that they give.
+    /// Hands the events that the decoder holds back to `sink`, because no more bytes will come.
+    /// [`Ingest::push`] and [`Ingest::end`] do this themselves before they return an error.
     pub fn flush(&mut self, sink: &mut dyn Sink) {
         if !self.grammar.finished() {
             self.decoder.flush(&mut self.grammar.check(sink));
         }
     }
 
-    /// The body ended cleanly: finishes the answer, or says that it is not whole.
+    /// Finishes the answer after a clean end of the body.
     ///
     /// # Errors
-    /// [`crate::model::ErrorCode::StreamInterrupted`] and, for a body that is no stream,
-    /// [`crate::model::ErrorCode::BadUpstreamData`].
+    /// [`crate::model::ErrorCode::StreamInterrupted`] if the answer is incomplete,
+    /// [`crate::model::ErrorCode::BadUpstreamData`] if the body is not a stream.
     pub fn end(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
         if self.grammar.finished() {
             return Ok(());
@@ -97,12 +97,12 @@ impl Ingest {
         read
     }
 
-    /// Whether the upstream's own end has been seen.
+    /// Whether the upstream finished its answer.
     pub fn is_finished(&self) -> bool {
         self.grammar.finished()
     }
 
-    /// How many lines had invalid UTF-8, or half a surrogate pair, that became U+FFFD.
+    /// How many lines had invalid UTF-8 or a lone surrogate that was replaced by U+FFFD.
     pub fn repaired_lines(&self) -> u64 {
         self.framer.repaired_lines() + self.repaired
     }
@@ -133,7 +133,7 @@ impl Ingest {
                 }
                 self.repaired += u64::from(repaired.is_some());
                 self.decoder.frame(&frame, &mut sink)?;
-                // A finish reason whose marker never comes.
+                // A finish reason came, but its terminal marker never will.
                 if !sink.finished() {
                     self.decoder.end(&mut sink)?;
                 }
@@ -147,9 +147,9 @@ impl Ingest {
     }
 }
 
-/// Reads one frame and says what it emitted. One that does not parse is read again without the halves of surrogate pairs that
-/// tokenizers of bytes and of UTF-16 cut texts into; nothing may have come of it before, which is so
-/// unless a wire reads on after it has told something.
+/// Decodes one frame and reports what it contained. A frame that does not parse is decoded again
+/// with its lone surrogates replaced: tokenizers that work on bytes or UTF-16 units cut text inside
+/// a character. This is only done if the first try emitted nothing.
 fn decode_frame(
     decoder: &mut dyn Decoder,
     frame: &Frame<'_>,
@@ -173,7 +173,7 @@ fn decode_frame(
     }
 }
 
-/// Joins texts that follow one another: a whole answer's text is one, however many parts it came in.
+/// Joins consecutive texts: the text of a whole answer is one event, however many parts it came in.
 struct TextJoiner<'a> {
     text: String,
     sink: &'a mut dyn Sink,

@@ -1,16 +1,16 @@
-//! Model APIs as the gateway sees them: sending a request, reading the answer.
+//! Upstreams (model APIs): sends requests and reads answers.
 //!
 //! | file | does |
 //! |---|---|
-//! | `client` | one upstream: its address and credential; a request out, an answer back |
-//! | `exchange` | HTTP/1.1 with it: connections, heads, bodies |
-//! | `recycle` | reads a finished answer's last bytes, so that its connection can be used again |
-//! | `refusal`, `retry_after` | what a non-2xx answer means, for every wire in one place; how long it asks to wait |
-//! | `scrub`, `account_ids` | keep credentials, and whose account it is, out of messages |
+//! | `client` | one upstream: its address and credential; sends a request, returns the answer |
+//! | `exchange` | the HTTP/1.1 client: connections, heads, bodies |
+//! | `recycle` | reads the last bytes of a finished answer, so that its connection can be reused |
+//! | `refusal`, `retry_after` | classifies a non-2xx answer, for every wire in one place; how long it asks to wait |
+//! | `scrub`, `account_ids` | remove credentials and account ids from messages |
 //! | `sigv4` | signs requests to AWS |
-//! | `ingest` | an answer's bytes to events |
-//! | `template` | reads what is like the frame before it without parsing it |
-//! | `surrogate` | mends text that a vendor cut within a character |
+//! | `ingest` | decodes an answer's bytes into events |
+//! | `template` | decodes a frame that repeats the one before it, without parsing it |
+//! | `surrogate` | repairs text that a vendor cut inside a character |
 
 mod account_ids;
 mod client;

@@ -1,4 +1,4 @@
-//! Reads a finished answer's last bytes, so that its connection can be used again.
+//! Reads the last bytes of finished answers, so that their connections can be reused.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker, ready};
@@ -9,20 +9,20 @@ use tokio_util::task::TaskTracker;
 use super::Answer;
 use super::exchange::Body;
 
-/// How long the last bytes may take; then the connection is closed instead.
+/// How long the last bytes may take. After that the connection is closed.
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// How many bytes may come behind an answer's end.
+/// How many bytes may follow the finish of an answer.
 const MAX_TRAILING_BYTES: usize = 64 * 1024;
 
-/// Owns the short tasks that read finished answers to their end.
+/// Owns the tasks that read finished answers to their end.
 #[derive(Debug, Clone, Default)]
 pub struct Recycler {
     tasks: TaskTracker,
 }
 
 impl Recycler {
-    /// Reads what is left of a finished answer: mostly the end of its chunked body, which came with
-    /// the terminal event and is there already. What is not is waited for in the background.
+    /// Reads the rest of a finished answer. Usually this is the end of its chunked body, which
+    /// arrived with the terminal event. If it has not arrived yet, a task waits for it.
     pub fn recycle(&self, answer: Answer) {
         let mut body = answer.into_body();
         let mut remaining = MAX_TRAILING_BYTES;
@@ -30,7 +30,7 @@ impl Recycler {
         if poll_to_end(&mut body, &mut remaining, &mut context).is_ready() {
             return;
         }
-        // A connection that is not done in time is closed with its task.
+        // On a timeout the task drops the body, which closes the connection.
         self.tasks.spawn(async move {
             let read = poll_fn(|context| poll_to_end(&mut body, &mut remaining, context));
             let _ = tokio::time::timeout(TIMEOUT, read).await;
@@ -38,7 +38,7 @@ impl Recycler {
     }
 }
 
-/// Reads a body to its end, or until there were more than `remaining` bytes.
+/// Reads a body until it ends or has more than `remaining` bytes.
 fn poll_to_end(body: &mut Body, remaining: &mut usize, context: &mut Context<'_>) -> Poll<()> {
     loop {
         let mut bytes = 0;

@@ -1,4 +1,4 @@
-//! What a non-2xx answer means. The wires read the words; the status decides.
+//! Classifies a non-2xx answer. The wires parse its words; the status decides.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,8 +8,8 @@ use super::retry_after::requested_wait;
 use crate::model::{Error, ErrorCode};
 use crate::wire::Refusal;
 
-/// The error for an answer of `status`. `refusal` is what its body says, already without
-/// credentials; `None` where the body says nothing in the wire's own form.
+/// The error for an answer of `status`. `refusal` is its parsed body, with credentials already
+/// removed; `None` if the body is not in the wire's own form.
 pub(super) fn classify(
     status: StatusCode,
     headers: &HeaderMap,
@@ -19,28 +19,31 @@ pub(super) fn classify(
         refusal.map_or_else(|| fallback.to_owned(), |refusal| refusal.message.clone())
     };
     match status.as_u16() {
-        // No detail: the account is the operator's, and no concern of the client.
-        // A 407 is a proxy's on the way there, which wants a credential too.
+        // The client gets no detail, because the account is the operator's. A 407 comes from a
+        // proxy on the way to the upstream, which asks for a credential too.
         401 | 402 | 407 => credential_refused(),
         403 if !refusal.is_some_and(is_about_content) => credential_refused(),
         400 if refusal.is_some_and(is_about_credential) => credential_refused(),
         408 => Error::new(
             ErrorCode::UpstreamUnavailable,
-            message("the upstream timed the request out"),
+            message("the upstream answered 408: it gave up waiting for the request"),
         ),
         429 => Error::new(
             ErrorCode::UpstreamRateLimited,
-            message("the upstream is rate limiting"),
+            message("the upstream answered 429: its rate limit is reached"),
         )
         .with_retry_after(retry_after(headers, refusal)),
         400..=499 => Error::new(
             ErrorCode::UpstreamRejected,
-            message("the upstream refused the request"),
+            message("the upstream refused the request and gave no reason"),
         )
         .with_status(status),
         300..=399 => Error::new(
             ErrorCode::UpstreamUnavailable,
-            format!("the upstream redirects ({status}), which is not followed"),
+            format!(
+                "the upstream answered {} (a redirect), which the gateway does not follow; the operator must correct its base_url",
+                status.as_u16()
+            ),
         ),
         _ => Error::new(
             ErrorCode::UpstreamUnavailable,
@@ -62,7 +65,7 @@ fn credential_refused() -> Error {
     )
 }
 
-/// A 403 that a moderation gave, not the account.
+/// Whether a 403 is about moderated content and not about the account.
 fn is_about_content(refusal: &Refusal) -> bool {
     mentions(
         refusal,
@@ -77,7 +80,8 @@ fn is_about_content(refusal: &Refusal) -> bool {
     )
 }
 
-/// A 400 for a bad key (Gemini, xAI), or an account without money (Anthropic, DashScope, xAI).
+/// Whether a 400 is about a bad key (Gemini, xAI) or an account without credit (Anthropic,
+/// DashScope, xAI).
 fn is_about_credential(refusal: &Refusal) -> bool {
     mentions(
         refusal,
@@ -114,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_decides_and_the_words_make_exceptions() {
+    fn the_status_decides_and_words_make_exceptions() {
         use ErrorCode::{UpstreamAuth, UpstreamRateLimited, UpstreamRejected, UpstreamUnavailable};
         for (status, words, code) in [
             (401, "Incorrect key", UpstreamAuth),

@@ -1,14 +1,14 @@
-//! How long an upstream that refuses asks to wait.
+//! How long an upstream asks the gateway to wait when it refuses a request.
 
 use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
 
-/// The longest wait that an upstream may ask for.
+/// Longer waits are shortened to this.
 const MAX_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The longest wait that the headers or the body's own words, `from_body`, ask for. Where they ask for
-/// none, it is until the limits that are used up are there again.
+/// The longest wait that the headers or the body (`from_body`) ask for. If neither asks for one,
+/// the time until the exhausted rate limits are reset.
 pub(super) fn requested_wait(
     headers: &HeaderMap,
     from_body: Option<Duration>,
@@ -20,8 +20,8 @@ pub(super) fn requested_wait(
         .map(|wait| wait.min(MAX_WAIT))
 }
 
-/// `retry-after-ms`, and `retry-after` as seconds or as a date (RFC 9110, section 10.2.3). The longer
-/// one where they differ: Azure sends 0 ms beside 1 s.
+/// Parses `retry-after-ms`, and `retry-after` as seconds or as a date (RFC 9110, section 10.2.3).
+/// If both are present, the longer one counts: Azure sends 0 ms beside 1 s.
 fn parse_retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let milliseconds = header_text(headers, "retry-after-ms")
         .and_then(|text| text.parse().ok())
@@ -35,8 +35,8 @@ fn parse_retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     milliseconds.max(plain)
 }
 
-/// `x-ratelimit-reset-requests` and `-tokens`, for those of which none remain.
-/// <https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers>
+/// `x-ratelimit-reset-requests` and `x-ratelimit-reset-tokens`, each only if nothing remains of
+/// that limit. <https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers>
 fn rate_limit_reset(headers: &HeaderMap) -> Option<Duration> {
     let of = |kind: &str| {
         let remaining = header_text(headers, &format!("x-ratelimit-remaining-{kind}"));
@@ -57,7 +57,7 @@ fn parse_seconds(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(text.parse().ok()?).ok()
 }
 
-/// A duration as Go writes it: `6m0s`, `1h2m3.5s`, `20ms`.
+/// Parses a duration in Go's notation: `6m0s`, `1h2m3.5s`, `20ms`.
 fn parse_go_duration(text: &str) -> Option<Duration> {
     let mut total = Duration::ZERO;
     let mut rest = text;
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_retry_after_is_read() {
+    fn every_form_of_retry_after_is_parsed() {
         for (name, value, wait) in [
             ("retry-after", "7", Some(7000)),
             ("retry-after", "0.5", Some(500)),
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_wait_is_kept() {
+    fn the_longest_wait_wins() {
         let both = [("retry-after-ms", "0"), ("retry-after", "1")];
         assert_eq!(waits(&both, None), Some(Duration::from_secs(1)));
         let from_body = Some(Duration::from_secs(34));
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_limit_that_is_used_up_is_waited_for() {
+    fn a_reset_counts_only_for_an_exhausted_limit() {
         let limits = [
             ("x-ratelimit-remaining-requests", "59"),
             ("x-ratelimit-reset-requests", "1s"),

@@ -1,5 +1,5 @@
-//! Keeps credentials and accounts out of messages: vendors quote the key that they refuse, and whose
-//! limit it was.
+//! Removes credentials and account ids from messages. Vendors quote the key that they refuse and
+//! the account whose limit was reached.
 
 use std::ops::Range;
 
@@ -9,10 +9,10 @@ use secrecy::{ExposeSecret, SecretString};
 use super::account_ids::find_account_ids;
 use crate::model::{Error, ErrorCode};
 
-/// The longest message of an upstream that is passed on, in bytes.
+/// Longer messages of an upstream are cut, in bytes.
 const MAX_MESSAGE_BYTES: usize = 2048;
 
-/// How keys and tokens of the well-known vendors begin.
+/// Prefixes of the keys and tokens of well-known vendors.
 const KEY_PREFIXES: [&str; 22] = [
     "sk-",
     "sk_",
@@ -40,8 +40,8 @@ const KEY_PREFIXES: [&str; 22] = [
 
 const REDACTED: &str = "[redacted]";
 
-/// `message` without `secrets`, without anything that looks like a key or names an account, and not
-/// too long.
+/// `message` without `secrets`, without anything that looks like a key or an account id, and cut to
+/// a bounded length.
 pub(super) fn scrub(message: &str, secrets: &[SecretString]) -> String {
     let mut out = String::with_capacity(message.len().min(MAX_MESSAGE_BYTES));
     let mut kept = 0;
@@ -60,8 +60,8 @@ pub(super) fn scrub(message: &str, secrets: &[SecretString]) -> String {
     out
 }
 
-/// `text` with an `x` for every byte of `secrets`, of what looks like a key and of what names an
-/// account: as long as before. A number stays one, of nothing but `1`, so that JSON stays JSON.
+/// `text` with every byte of `secrets`, of what looks like a key and of account ids replaced by
+/// `x`, so that its length stays the same. A number is replaced by ones, so that JSON stays valid.
 pub fn mask(text: &str, secrets: &[SecretString]) -> String {
     let mut out = String::with_capacity(text.len());
     let mut kept = 0;
@@ -94,7 +94,7 @@ pub(super) fn sensitive_value(text: &str) -> Result<HeaderValue, Error> {
     Ok(value)
 }
 
-/// Where credentials and accounts stand, in order; one may reach into the next.
+/// The ranges of credentials and account ids in `text`, sorted; they may overlap.
 fn find_private(text: &str, secrets: &[SecretString]) -> Vec<Range<usize>> {
     let mut found = find_credentials(text, secrets);
     found.extend(find_account_ids(text));
@@ -103,7 +103,7 @@ fn find_private(text: &str, secrets: &[SecretString]) -> Vec<Range<usize>> {
     found
 }
 
-/// Where credentials stand, in order and apart from one another.
+/// The ranges of credentials in `text`, in order and without overlap.
 fn find_credentials(text: &str, secrets: &[SecretString]) -> Vec<Range<usize>> {
     let secrets = secrets.iter().map(ExposeSecret::expose_secret);
     let secrets: Vec<&str> = secrets.filter(|secret| !secret.is_empty()).collect();
@@ -133,8 +133,8 @@ fn find_credentials(text: &str, secrets: &[SecretString]) -> Vec<Range<usize>> {
     found
 }
 
-/// The length of the key that `text` begins with, 0 if there is none. A word such as `sk-learn` is
-/// no key; keys that vendors quote in part have stars.
+/// The length of the key at the beginning of `text`, or 0. A word such as `sk-learn` is not a key;
+/// a key that a vendor quotes in part contains stars.
 fn key_length(text: &str) -> usize {
     let Some(prefix) = KEY_PREFIXES
         .iter()
@@ -154,7 +154,8 @@ fn key_length(text: &str) -> usize {
     }
 }
 
-/// Where words stand that are starred out in part, as vendors quote the key that they refuse.
+/// The ranges of words that are partly replaced by stars, which is how vendors quote the key that
+/// they refuse.
 fn find_starred(text: &str) -> Vec<Range<usize>> {
     let ends = |c: char| c.is_whitespace() || "\"'`,;:<>()".contains(c);
     let mut found = Vec::new();
@@ -174,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_credential_never_stays() {
+    fn credentials_are_removed() {
         let secrets = ["plain-own-secret", "plain-own"].map(SecretString::from);
         for (message, expected) in [
             ("key plain-own-secret is bad", "key [redacted] is bad"),
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mask_keeps_the_length() {
+    fn masking_keeps_the_length() {
         let secrets = [SecretString::from("own-secret")];
         let text = "é own-secret, sk-12345678 and sk-learn";
         let masked = mask(text, &secrets);
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_bounded_and_stays_text() {
+    fn messages_are_cut_at_a_character() {
         let long = "é".repeat(5000);
         let short = scrub(&long, &[]);
         assert!(short.len() <= MAX_MESSAGE_BYTES + '…'.len_utf8());

@@ -1,8 +1,8 @@
 //! AWS Signature Version 4,
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>.
 //!
-//! A request is brought into a canonical form, that form is hashed, and the hash is signed with a
-//! key that is good for one day, region and service.
+//! A request is written in a canonical form, that form is hashed, and the hash is signed with a key
+//! that is valid for one day, region and service.
 
 #[cfg(test)]
 mod tests;
@@ -24,7 +24,7 @@ use crate::model::{Error, SigningKey};
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
 /// Everything but RFC 3986's unreserved characters and the slashes between segments. The `%` of a
-/// path that is encoded already is encoded once more: all services but S3 want it so.
+/// path that is already encoded is encoded again, as all services but S3 demand.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -32,11 +32,11 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~')
     .remove(b'/');
 
-/// Adds the signature of a `POST` to `headers`, and the headers that go with it. All that are to be
-/// signed must be there already; a query of `url` is one parameter of unreserved characters.
+/// Adds the signature of a `POST` and its headers to `headers`. All headers to be signed must
+/// already be there. A query of `url` must be one parameter of unreserved characters.
 ///
 /// # Errors
-/// [`crate::model::ErrorCode::Internal`] where the credential cannot be in a header.
+/// [`crate::model::ErrorCode::Internal`] if the credential cannot be a header value.
 pub(super) fn sign(
     headers: &mut HeaderMap,
     url: &Url,
@@ -66,12 +66,12 @@ pub(super) fn sign(
     Ok(())
 }
 
-/// What a proxy may change is left out; what AWS demands is in.
+/// Headers that a proxy may change are left out; headers that AWS demands are included.
 fn is_signed(name: &HeaderName) -> bool {
     name == CONTENT_TYPE || name.as_str().starts_with("x-amz")
 }
 
-/// What will stand in the `host` header.
+/// The value of the `host` header.
 fn host(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     match url.port() {
@@ -87,7 +87,7 @@ fn timestamp(now: SystemTime) -> String {
     text
 }
 
-/// A request in canonical form, and the names of the headers in it.
+/// A request in canonical form, and the names of its signed headers.
 struct Canonical {
     text: String,
     signed_headers: String,
@@ -101,7 +101,7 @@ impl Canonical {
         mut headers: Vec<(String, String)>,
         body: &[u8],
     ) -> Self {
-        // A name that is there twice keeps the order of its values.
+        // The values of a repeated name keep their order.
         headers.sort_by(|a, b| a.0.cmp(&b.0));
         let mut lines: Vec<(String, String)> = Vec::new();
         for (name, value) in headers {
@@ -154,7 +154,7 @@ impl Canonical {
     }
 }
 
-/// Without `.` and `..` and doubled slashes, and encoded.
+/// Removes `.`, `..` and doubled slashes, and encodes the rest.
 fn canonical_path(path: &str) -> String {
     let mut segments: Vec<&str> = Vec::new();
     for segment in path.split('/') {

@@ -1,8 +1,8 @@
-//! Half a surrogate pair in a JSON text: `\ud83d` without its `\ude00`. RFC 8259 (section 8.2) has no
-//! meaning for one, and JSON readers refuse it; it is as broken as a byte that is no UTF-8.
+//! Lone surrogates in JSON text: `\ud83d` without its `\ude00`. RFC 8259 (section 8.2) gives them
+//! no meaning and JSON parsers refuse them, like bytes that are not UTF-8.
 
-/// `json` with the escape of U+FFFD for every half of a surrogate pair in it; nothing where all are
-/// whole. What is no JSON stays what it is.
+/// Replaces every lone surrogate escape in `json` by the escape of U+FFFD. `None` if there is none.
+/// Text that is not JSON is left as it is.
 pub(super) fn repair(json: &str) -> Option<String> {
     let mut out = String::new();
     let mut copied = 0;
@@ -17,7 +17,7 @@ pub(super) fn repair(json: &str) -> Option<String> {
                 at += ESCAPE_LENGTH;
                 copied = at;
             }
-            // A backslash and what it escapes, perhaps a backslash.
+            // Skip the backslash and the character that it escapes, which may be a backslash.
             _ => at = (at + 2).min(json.len()),
         }
     }
@@ -27,7 +27,7 @@ pub(super) fn repair(json: &str) -> Option<String> {
 /// The length of `\u0000`.
 const ESCAPE_LENGTH: usize = 6;
 
-/// The UTF-16 unit that an escape at `at` stands for.
+/// The UTF-16 code unit that the escape at `at` stands for.
 fn utf16_unit(json: &str, at: usize) -> Option<u16> {
     let escape = json.get(at..at + ESCAPE_LENGTH)?;
     let digits = escape.strip_prefix("\\u")?;
@@ -40,7 +40,7 @@ mod tests {
     use super::repair;
 
     #[test]
-    fn halves_are_replaced_and_pairs_stay() {
+    fn lone_surrogates_are_replaced_and_pairs_stay() {
         for (json, expected) in [
             (r#""\ud83d""#, Some(r#""\ufffd""#)),
             (r#""\uDE00 a""#, Some(r#""\ufffd a""#)),

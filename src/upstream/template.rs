@@ -1,52 +1,54 @@
-//! Frames that differ from the one before them in nothing that matters but their text, as most of an
-//! answer's tokens do. Such a frame is known without being parsed.
+//! Decodes frames that differ from the previous one only in their text, without parsing them. Most
+//! tokens of an answer are such frames.
 //!
-//! It is an exact reading and no guess. Both frames are one JSON text up to the opening quote of a
-//! string and from its closing quote on, and what stands between ends no string, escapes nothing and
-//! is no control character (RFC 8259, section 7): so it is that string, and everything else is as it
-//! was. The values of [keys that nobody reads](crate::wire::Decoder::ignored_keys) may differ in the
-//! same way, or as whole numbers (section 6). What the decoder would say then is its law.
+//! The result is exact and not a guess. Both frames are the same JSON text up to the opening quote
+//! of a string and from its closing quote on. The bytes between end no string, escape nothing and
+//! are no control characters (RFC 8259, section 7). So they are that string, and everything else is
+//! unchanged. The values of [keys that no decoder reads](crate::wire::Decoder::ignored_keys) may
+//! differ in the same way, or as whole numbers (section 6). The decoder must then emit the same
+//! event; that is the law of [`crate::wire::Decoder`].
 
 use memchr::memchr;
 
 use crate::framing::Frame;
 use crate::model::Event;
 
-/// How many frames in a row may be no repetition before nothing is looked for any more.
+/// After this many frames in a row that were no repetition, no template is kept any more.
 const MAX_MISSES: u8 = 8;
 
-/// How much may stand around a text, in bytes: what is longer is rare, and is not kept for a stream.
+/// The most bytes around a text. Longer frames are rare, and copying them is not worth its cost.
 const MAX_SIZE: usize = 4 * 1024;
 
-/// The last frame, if it said one text.
+/// The last frame, if it contained exactly one text.
 #[derive(Default)]
 pub(super) struct Template {
     kind: Option<TextKind>,
     name: String,
-    /// What is the same, up to the first place that differs, from there to the next, and so on.
+    /// The fixed parts of the frame, one after another.
     constant: String,
-    /// Where in it they end, and what differs there; behind the last one comes the rest.
+    /// Where each fixed part ends in `constant`, and what kind of gap follows it. The last fixed part
+    /// follows the last gap.
     variables: Vec<(usize, Variable)>,
-    /// How many frames there were since one was a repetition.
+    /// Frames since the last repetition.
     misses: u8,
 }
 
-/// What stands between what is the same.
+/// What may differ between two fixed parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Variable {
     Text,
-    /// The inside of a string that nobody reads.
+    /// The content of a string that no decoder reads.
     String,
-    /// A whole number that nobody reads.
+    /// A whole number that no decoder reads.
     Number,
 }
 
-/// What a frame said, as it says it.
+/// What a frame contained, as far as a template needs to know.
 #[derive(Default)]
 pub(super) enum Emitted {
     #[default]
     Nothing,
-    /// A text that stands in the frame's data from here to there.
+    /// One text, at this range of the frame's data.
     One(TextKind, usize, usize),
     More,
 }
@@ -58,7 +60,7 @@ pub(super) enum TextKind {
 }
 
 impl Template {
-    /// What `frame` says, if it is a repetition.
+    /// Decodes `frame` if it repeats the template.
     pub(super) fn decode<'a>(&mut self, frame: &Frame<'a>) -> Option<Event<'a>> {
         let kind = self.kind?;
         let (mut rest, mut begin, mut content) = (frame.data, 0, "");
@@ -81,8 +83,8 @@ impl Template {
         })
     }
 
-    /// A frame was parsed, and this is what it said. Whatever it was, it may have changed what the
-    /// one before it would say now.
+    /// Learns from a frame that was parsed. Any parsed frame invalidates the template before it,
+    /// because it may have changed the decoder's state.
     pub(super) fn learn(&mut self, frame: &Frame<'_>, content: &Emitted, unread: &[&str]) {
         self.kind = None;
         let &Emitted::One(kind, begin, end) = content else {
@@ -103,7 +105,7 @@ impl Template {
             let Some(fixed) = data.get(last..begin) else {
                 return;
             };
-            // A text that is no whole string, or would not be read as itself.
+            // The range is not a whole string, or its text is not written as itself.
             let whole = gap.length(&data[begin..]) == Some(end - begin);
             if !whole || (gap == Variable::Text && !fixed.ends_with('"')) {
                 return;
@@ -120,7 +122,7 @@ impl Template {
 }
 
 impl Variable {
-    /// How much of `rest` it takes; nothing where that is not plainly to be seen.
+    /// The length of the gap at the beginning of `rest`; `None` if that is not certain.
     fn length(self, rest: &str) -> Option<usize> {
         let bytes = rest.as_bytes();
         if self == Self::Number {
@@ -128,20 +130,20 @@ impl Variable {
                 .iter()
                 .take_while(|byte| byte.is_ascii_digit())
                 .count();
-            // A number goes on with a point or an exponent, and begins with no zero.
+            // A number can continue with a point or an exponent, and does not begin with a zero.
             let ends = matches!(bytes.get(length), Some(b',' | b'}'));
             let legal = length == 1 || !rest.starts_with('0');
             return (ends && legal && length > 0).then_some(length);
         }
         let length = memchr(b'"', bytes)?;
-        // An empty text says nothing.
+        // A decoder emits no event for an empty text.
         let some = self == Self::String || length > 0;
         (some && is_plain(&bytes[..length])).then_some(length)
     }
 }
 
-/// Where the value of the first such key begins and ends. A quote within a string has a backslash
-/// before it: so this is a key, or the end of one.
+/// The range of the value of the first key with this name. A quote within a string has a backslash
+/// before it, so a match is a key or the end of one.
 fn find_unread_value(data: &str, key: &str) -> Option<(usize, usize, Variable)> {
     let mut rest = data;
     while let Some(at) = rest.find(key) {
@@ -160,14 +162,14 @@ fn find_unread_value(data: &str, key: &str) -> Option<(usize, usize, Variable)> 
 }
 
 impl Emitted {
-    /// One more event of the frame with this data.
+    /// Adds an event of the frame with this data.
     pub(super) fn add(&mut self, event: &Event<'_>, data: &str) {
         let (kind, text) = match *event {
             Event::Text(text) => (TextKind::Text, text),
             Event::Reasoning(text) => (TextKind::Reasoning, text),
             _ => return *self = Self::More,
         };
-        // A text that was unescaped lies elsewhere.
+        // A text that was unescaped is not part of the frame's data.
         let begin = text.as_ptr().addr().checked_sub(data.as_ptr().addr());
         let gap = begin.map(|begin| (begin, begin + text.len()));
         *self = match (&self, gap) {
@@ -179,8 +181,8 @@ impl Emitted {
     }
 }
 
-/// Most frames have no name. Then nothing is compared: some processors take hundreds of cycles to
-/// load nothing from where an empty `String` says that it is, for no memory is there.
+/// An empty name is not compared. Most frames have none, and loading from an empty `String`'s
+/// dangling pointer costs some processors hundreds of cycles.
 fn is_named(frame: &Frame<'_>, name: &str) -> bool {
     match name {
         "" => frame.name.is_empty(),
@@ -188,10 +190,10 @@ fn is_named(frame: &Frame<'_>, name: &str) -> bool {
     }
 }
 
-/// Whether a JSON string with these bytes in it is these bytes.
+/// Whether a JSON string with these bytes in it stands for exactly these bytes.
 fn is_plain(text: &[u8]) -> bool {
     let special = |byte: u8| byte < b' ' || byte == b'\\';
-    // Without a way out in between, so that many bytes are looked at at once.
+    // There is no early exit, so that the compiler can vectorize the loop.
     !text
         .iter()
         .fold(false, |found, byte| found | special(*byte))
@@ -209,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_differs_in_its_text_alone_is_a_repetition() {
+    fn only_a_frame_that_differs_in_its_text_alone_is_a_repetition() {
         let data = r#"{"n":1,"text":"one","more":null}"#;
         let mut template = Template::default();
         template.learn(&Frame::new("delta", data), &content(data, "one"), &[]);
@@ -238,13 +240,13 @@ mod tests {
         }
         let again = data.replace("one", "two");
         assert_eq!(template.decode(&Frame::new("other", &again)), None);
-        // What was read in between may have changed what it would say.
+        // A frame in between may have changed the decoder's state.
         template.learn(&Frame::new("stop", "{}"), &Emitted::Nothing, &[]);
         assert_eq!(template.decode(&Frame::new("delta", &again)), None);
     }
 
     #[test]
-    fn what_says_more_than_a_text_of_its_own_is_no_template() {
+    fn a_frame_with_more_than_one_text_is_no_template() {
         let data = r#"{"text":"one"}"#;
         let frame = Frame::new("", data);
         let mut twice = content(data, "one");
@@ -266,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_never_repeats_is_not_copied_for_ever() {
+    fn a_stream_without_repetitions_stops_being_copied() {
         let mut template = Template::default();
         let mut learn = |number: usize| {
             let data = format!(r#"{{"n":{number},"text":"one"}}"#);
@@ -285,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_reads_may_differ() {
+    fn unread_values_may_differ() {
         let frame = |number: &str, text: &str, padding: &str| {
             format!(r#"{{"n":{number},"text":"{text}","p":"{padding}","x":1}}"#)
         };
@@ -311,7 +313,7 @@ mod tests {
             let data = frame(number, "two", padding);
             assert_eq!(template.decode(&Frame::new("", &data)), None, "{data}");
         }
-        // A text that has the key's name in it is not the key.
+        // A text that equals the key's name is not the key.
         let data = r#"{"text":"p","p":"abc"}"#;
         let mut template = Template::default();
         let mut one = Emitted::default();

@@ -1,4 +1,4 @@
-//! The program's arguments, as a shell gives them.
+//! The program's arguments, as a shell passes them.
 
 use std::process::{Command, Output};
 
@@ -13,9 +13,9 @@ fn sluicegate(arguments: &[&str], config: Option<&str>) -> Output {
     command.output().unwrap()
 }
 
-/// The files are not there, and the problem names the one that was looked for.
+/// The files do not exist, and the problem names the one that was looked for.
 #[test]
-fn serve_takes_its_config_from_wherever_it_is_named() {
+fn serve_finds_its_config_wherever_it_is_named() {
     let here = Some("/nowhere/a.yaml");
     for (arguments, config, named) in [
         (&["--config", "/nowhere/b.yaml"][..], None, "b.yaml"),
@@ -32,9 +32,9 @@ fn serve_takes_its_config_from_wherever_it_is_named() {
     }
 }
 
-/// It would be lost, and the demo would run.
+/// The flag would be ignored, and the demo would run.
 #[test]
-fn a_flag_of_serve_is_not_taken_before_another_word() {
+fn flags_of_serve_before_a_subcommand_are_refused() {
     let output = sluicegate(&["--config", "/nowhere/b.yaml", "serve"], None);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");

@@ -22,7 +22,7 @@ fn parse(arguments: &[&str]) -> Result<Replay, clap::Error> {
     Program::try_parse_from(all).map(|program| program.replay)
 }
 
-/// Hands over what was written when it is flushed.
+/// Sends what was written when it is flushed.
 struct Output {
     written: Vec<u8>,
     to: Option<oneshot::Sender<String>>,
@@ -43,7 +43,7 @@ impl Write for Output {
 }
 
 #[tokio::test]
-async fn it_says_where_it_serves_and_serves_there_until_it_is_stopped() {
+async fn replay_prints_its_address_and_serves_until_it_is_stopped() {
     let replay = parse(&[
         "--listen",
         "127.0.0.1:0",
@@ -81,7 +81,7 @@ async fn it_says_where_it_serves_and_serves_there_until_it_is_stopped() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_served_is_an_error() {
+async fn missing_fixtures_and_used_ports_are_errors() {
     let mut replay = parse(&["--listen", "127.0.0.1:0"]).unwrap();
     replay.dir = "no/such/folder".into();
     let result = replay.run(Vec::new(), async {}).await;

@@ -1,5 +1,5 @@
-//! A request that is signed for AWS, as it arrives. That the signature is right is checked beside
-//! the code that makes it.
+//! A request signed for AWS, as it arrives. Whether the signature is right is tested beside the
+//! code that makes it.
 
 use std::future::poll_fn;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::fixture_server::{fast, serve};
 
 #[tokio::test]
 async fn the_signature_covers_what_is_sent() {
-    // Another test may have been first.
+    // Another test may have installed it.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let server = serve(&fast());
     let mut headers = HeaderMap::new();

@@ -20,7 +20,7 @@ pub(in crate::command) enum ServeError {
     Output(io::Error),
 }
 
-/// Reads a config with the environment of the process.
+/// Loads a config with the environment of the process.
 pub(in crate::command) fn load(
     path: &Path,
     overrides: &Overrides,
@@ -44,11 +44,11 @@ impl fmt::Display for ServeError {
                 f,
                 "cannot listen on {addr}: {error}; --listen and --admin-listen choose other addresses"
             ),
-            Self::Signals(error) => write!(f, "cannot listen to signals: {error}"),
+            Self::Signals(error) => write!(f, "cannot install signal handlers: {error}"),
             Self::Certificates(error) => {
                 write!(f, "cannot read the system's certificates: {error}")
             }
-            Self::Output(error) => write!(f, "cannot write: {error}"),
+            Self::Output(error) => write!(f, "cannot write the output: {error}"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `sluicegate serve`: the gateway, from its configuration to its graceful end.
+//! `sluicegate serve`: runs the gateway until its graceful shutdown.
 
 mod demo;
 mod error;
@@ -27,33 +27,33 @@ use reload::Reloader;
 
 pub(super) use error::load;
 
-/// Runs the gateway. With no config it runs the demo: no key, no network, loopback only.
+/// Runs the gateway. Without a config it runs the demo.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Serve {
     /// The config file
     #[arg(long, value_name = "FILE", env = "SLUICEGATE_CONFIG")]
     pub config: Option<PathBuf>,
 
-    /// Where clients connect, in the config's stead
+    /// The address for clients; overrides the config
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<SocketAddr>,
 
-    /// Where metrics and health are served, in the config's stead
+    /// The address for metrics and health; overrides the config
     #[arg(long, value_name = "ADDR")]
     pub admin_listen: Option<SocketAddr>,
 }
 
-/// How long connections may take to say to their clients what is left to say.
+/// How long connections may take to send what is left to their clients.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Serve {
-    /// Serves until SIGTERM or SIGINT and then drains; a second signal ends the drain. What there
-    /// is to say to a person goes to `out`, problems to `err`.
+    /// Serves until SIGTERM or SIGINT and then drains; a second signal ends the drain. Messages for
+    /// people go to `out`, problems to `err`.
     pub async fn run(self, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
         let Err(error) = self.serve(out, err).await else {
             return SUCCESS;
         };
-        // Nobody is left to tell if this cannot be written.
+        // A failed write cannot be reported anywhere.
         let _ = writeln!(err, "{error}");
         match error {
             ServeError::Config(_) => USAGE_ERROR,
@@ -67,7 +67,7 @@ impl Serve {
             admin_listen: self.admin_listen,
         };
         let file = self.config.as_deref().and_then(reload::read_file);
-        // The demo's upstream lives as long as this.
+        // The demo's upstream runs as long as this value exists.
         let (loaded, demo) = match &self.config {
             Some(path) => (load(path, &overrides)?, None),
             None => {
@@ -89,7 +89,7 @@ impl Serve {
         listeners
             .spawn(clients.serve(server::client_router(Arc::clone(&gateway)), closing.clone()));
         listeners.spawn(admin.serve(server::admin_router(Arc::clone(&gateway)), closing.clone()));
-        // Ends when the set is dropped.
+        // These tasks end when the set is dropped.
         let registry = Arc::clone(&gateway.registry);
         let mut housekeeping = JoinSet::new();
         housekeeping.spawn(async move { registry.run_cleanup().await });
@@ -115,24 +115,26 @@ impl Serve {
             while listeners.join_next().await.is_some() {}
         };
         if tokio::time::timeout(CLOSE_TIMEOUT, ended).await.is_err() {
-            tracing::warn!("some connections did not end in time and are closed");
+            tracing::warn!("some connections did not close in time and are closed now");
         }
         if let Some(replicas) = &gateway.app().replicas {
             replicas.leave().await;
         }
-        // Other replicas count with what the last streams gave back.
+        // Other replicas rely on what the last streams gave back.
         let settled = gateway.app();
         let settled = tokio::time::timeout(store::DEADLINE, settled.limiter.flush());
         if settled.await.is_err() {
-            tracing::warn!("the shared state was not told of the last streams");
+            tracing::warn!(
+                "the shared state was not updated for the last streams; their unused tokens return with time"
+            );
         }
         tracing::info!("stopped");
         Ok(())
     }
 }
 
-/// Refuses new requests, lets open streams finish for as long as the configuration says, then
-/// ends those that are left; `cut_short` ends them at once.
+/// Refuses new requests, lets open streams finish for as long as the config allows, then ends the
+/// rest. `cut_short` ends them at once.
 async fn drain(gateway: &Gateway, cut_short: impl Future<Output = ()>) {
     let patience = gateway.app().config.drain;
     gateway.draining.cancel();
@@ -146,8 +148,11 @@ async fn drain(gateway: &Gateway, cut_short: impl Future<Output = ()>) {
         () = tokio::time::sleep(patience) => {}
         () = cut_short => {}
     }
-    tracing::warn!(streams = gateway.in_flight.len(), "ending open streams");
-    // What others can go on with does not end here.
+    tracing::warn!(
+        streams = gateway.in_flight.len(),
+        "the drain time is over; ending the open streams"
+    );
+    // Streams that another replica can continue are handed over instead of being ended.
     gateway.registry.hand_over(&Error::draining());
     gateway.cut.cancel();
 }

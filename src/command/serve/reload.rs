@@ -1,5 +1,5 @@
-//! A changed configuration file, or SIGHUP, puts a new configuration in force; a bad one is refused,
-//! and the old one goes on.
+//! Reloads the config when its file changes or on SIGHUP. A bad config is refused, and the one in
+//! use stays.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,27 +13,27 @@ use super::error::load;
 use crate::app::Gateway;
 use crate::config::Overrides;
 
-/// How often the file is looked at. Looking at its bytes sees what file events miss: Kubernetes
-/// swaps a symbolic link two folders up.
+/// How often the file is read. Comparing its bytes notices what file events miss: Kubernetes swaps
+/// a symbolic link two folders up.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What a configuration file holds; `None` if it cannot be read.
+/// The content of a config file; `None` if it cannot be read.
 pub(super) fn read_file(path: &Path) -> Option<Vec<u8>> {
     fs::read(path).ok()
 }
 
-/// Watches one configuration file for one gateway.
+/// Watches one config file for one gateway.
 pub(super) struct Reloader {
     path: PathBuf,
     overrides: Overrides,
     gateway: Arc<Gateway>,
-    /// As they were when last loaded.
+    /// The content that was loaded last.
     bytes: Option<Vec<u8>>,
 }
 
 impl Reloader {
-    /// `bytes` are what [`seen`] said before the configuration in force was loaded, so that no
-    /// change after that is missed.
+    /// `bytes` is the result of [`read_file`] before the config in use was loaded, so that no later
+    /// change is missed.
     pub(super) fn new(
         path: PathBuf,
         bytes: Option<Vec<u8>>,
@@ -73,7 +73,7 @@ impl Reloader {
             Err(problem) => tracing::error!(
                 path = %self.path.display(),
                 problem,
-                "configuration refused; the old one goes on"
+                "configuration refused; the one in use stays"
             ),
         }
     }
@@ -86,7 +86,9 @@ impl Reloader {
         let app = self.gateway.app();
         let listens = (loaded.config.listen, loaded.config.admin_listen);
         if listens != (app.config.listen, app.config.admin_listen) {
-            tracing::warn!("other addresses to listen on take a restart");
+            tracing::warn!(
+                "`listen` and `admin_listen` changed; restart the gateway to use the new addresses"
+            );
         }
         self.gateway
             .reload(loaded.config)

@@ -12,18 +12,18 @@ use super::decoder::Decoder;
 use super::pool::Pool;
 use super::scratch;
 
-/// A body and its connection, which goes back to its pool at the body's end. Dropping it before that
-/// closes the connection.
+/// A body and its connection. At the body's end the connection goes back to its pool; dropping the
+/// body before that closes it.
 pub struct Body {
-    /// `None` once the body has ended or broke.
+    /// `None` once the body has ended or failed.
     connection: Option<Connection>,
     decoder: Decoder,
-    /// What came with the head.
+    /// Bytes that arrived with the head.
     early: Vec<u8>,
-    /// What is still to be written of the request, where the answer came before it was read; empty
-    /// where it only has to be flushed.
+    /// The rest of the request, if the answer came before it was written; empty if it only has to
+    /// be flushed.
     unsent: Option<Bytes>,
-    /// `None` where the connection cannot be used again.
+    /// `None` if the connection must not be reused.
     pool: Option<Pool>,
 }
 
@@ -39,7 +39,7 @@ impl Body {
             connection: Some(connection),
             decoder,
             early,
-            // An upstream that answers before it has read may have stopped reading.
+            // An upstream that answers before it has read the request may have stopped reading.
             pool: pool.filter(|_| unsent.is_none()),
             unsent,
         };
@@ -49,12 +49,12 @@ impl Body {
         body
     }
 
-    /// Reads once what is there, and hands its content to `take`, in pieces that may be any length.
-    /// `true` is the body's end.
+    /// Reads what is there, once, and hands its content to `take` in pieces of any length. `true`
+    /// is the body's end.
     ///
     /// # Errors
-    /// Where the connection broke or ended, or what came is malformed, before the body's end. What
-    /// was content before that has been handed over.
+    /// If the connection ended or the bytes are malformed before the body's end. Content before
+    /// that was handed over.
     pub fn poll_read(
         &mut self,
         context: &mut Context<'_>,
@@ -75,7 +75,7 @@ impl Body {
         read
     }
 
-    /// Whether all of it has been read.
+    /// Whether the whole body has been read.
     pub fn is_ended(&self) -> bool {
         self.decoder.is_ended()
     }
@@ -99,7 +99,8 @@ impl Body {
             match written {
                 Poll::Pending => break,
                 Poll::Ready(Ok(written)) if written > 0 => unsent.advance(written),
-                // All is out, or it does not want the rest; its answer may come all the same.
+                // All is written, or the upstream does not want the rest. Its answer may still
+                // come.
                 Poll::Ready(_) => self.unsent = None,
             }
         }
@@ -133,7 +134,7 @@ impl Body {
         Ok(self.decoder.is_ended())
     }
 
-    /// The body ended; the connection is used again if it can be and nothing came behind the end.
+    /// Ends the body. The connection is reused if that is allowed and nothing followed the body.
     fn finish(&mut self, clean: bool) {
         let connection = self.connection.take();
         if let (Some(connection), Some(pool), true) = (connection, self.pool.take(), clean) {

@@ -1,4 +1,4 @@
-//! TCP and TLS.
+//! Opens connections: TCP and TLS.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -24,11 +24,11 @@ use url::{Host, Position, Url};
 
 use super::ExchangeError;
 
-/// How long a connection may wait for its next request.
+/// How long a connection may be idle.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How many connections to one origin wait for their next request at most.
+/// The most idle connections of one endpoint.
 const MAX_IDLE: usize = 512;
-/// How often the kernel asks a silent peer whether it is there.
+/// How often the kernel probes a silent peer.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// How connections are made: without a proxy, and TLS with HTTP/1.1 alone.
@@ -41,7 +41,7 @@ pub struct Connector {
     pub(super) max_idle: usize,
 }
 
-/// What it takes to connect to one origin.
+/// Opens connections to one endpoint.
 pub(super) struct Dialer {
     connector: Connector,
     url: Url,
@@ -53,10 +53,10 @@ pub(super) enum Connection {
     Secure(Box<TlsStream<TcpStream>>),
 }
 
-/// TLS that trusts whom the system trusts.
+/// A TLS configuration that trusts the system's certificates.
 ///
 /// # Errors
-/// Where the system's certificates cannot be read.
+/// If the system's certificates cannot be read.
 pub fn system_certificates() -> Result<Arc<ClientConfig>, rustls::Error> {
     let provider = Arc::new(ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
@@ -73,7 +73,8 @@ impl Connector {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(TCP_KEEPALIVE));
-        // Shared among a name's addresses, so that a dead one does not take all of the time.
+        // This time is divided among the addresses of a name, so that a dead address does not use
+        // all of it.
         tcp.set_connect_timeout(Some(timeout));
         let mut tls = ClientConfig::clone(tls);
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -86,14 +87,13 @@ impl Connector {
         }
     }
 
-    /// Connections wait for their next request no longer than `idle`; otherwise it is 30 s.
+    /// Sets how long a connection may be idle; the default is 30 s.
     #[must_use]
     pub fn idle(self, idle: Duration) -> Self {
         Self { idle, ..self }
     }
 
-    /// No more than `max_idle` connections to one origin wait for their next request; otherwise it
-    /// is 512.
+    /// Sets the most idle connections of one endpoint; the default is 512.
     #[must_use]
     pub fn max_idle(self, max_idle: usize) -> Self {
         Self { max_idle, ..self }
@@ -139,7 +139,7 @@ impl Dialer {
         Ok(Connection::Secure(Box::new(secure)))
     }
 
-    /// Whom the certificate must name; `None` is plaintext.
+    /// The name that the certificate must have; `None` for plaintext.
     fn server_name(&self) -> Result<Option<ServerName<'static>>, ExchangeError> {
         if self.url.scheme() == "http" {
             return Ok(None);
@@ -161,15 +161,15 @@ fn connect_error(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> 
 }
 
 impl Connection {
-    /// Whether an error in writing says that nothing was written. TLS may have sent a part.
+    /// Whether a write error proves that nothing was written. TLS may have sent a part.
     pub(super) fn is_plain(&self) -> bool {
         matches!(self, Self::Plain(_))
     }
 
-    /// Whether the peer has neither closed it nor said anything. It is asked of the kernel, for what
-    /// the runtime knows may be a moment old; and of TLS, which takes several records at once out of
-    /// the kernel and hands them over one by one: its farewell, or what would be taken for the next
-    /// answer, may be there already.
+    /// Whether the peer has neither closed the connection nor sent anything. The kernel is asked,
+    /// because the runtime's view may be outdated. TLS is asked too: it takes several records out
+    /// of the kernel at once and hands them over one by one, so a close or bytes that would be
+    /// taken for the next answer may already be in its buffer.
     pub(super) fn is_idle_and_open(&self) -> bool {
         let stream = match self {
             Self::Plain(stream) => stream,

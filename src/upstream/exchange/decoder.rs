@@ -1,31 +1,31 @@
-//! A body's bytes without what delimits them (RFC 9112, section 7). Pure: the same content for every
+//! Removes the transfer coding from a body (RFC 9112, section 7). Pure: the same content for every
 //! way of cutting the bytes.
 
 use std::fmt;
 
 use super::head::BodyLength;
 
-/// How many bytes the extensions of all chunks together may have: 16 KiB.
+/// The most bytes in the extensions of all chunks together.
 const MAX_EXTENSION_BYTES: u32 = 16 * 1024;
-/// How many needless bytes one chunk's size may have, leading zeros and blanks behind it: some servers
-/// pad sizes to a fixed width.
+/// The most padding bytes in one chunk's size: leading zeros and trailing blanks. Some servers pad
+/// sizes to a fixed width.
 const MAX_PADDING_BYTES: u32 = 64;
-/// How many bytes the trailers may have: 16 KiB.
+/// The most bytes in the trailers.
 const MAX_TRAILER_BYTES: u32 = 16 * 1024;
 
-/// Takes a body apart.
+/// Decodes a body.
 #[derive(Debug, Clone)]
 pub struct Decoder {
     state: State,
-    /// How much of a chunk is still to come, or of a body whose length is known.
+    /// Bytes left of the current chunk, or of a body of known length.
     left: u64,
     extensions: u32,
-    /// Of the chunk's size that is being read.
+    /// Padding bytes in the current chunk's size.
     padding: u32,
     trailers: u32,
 }
 
-/// The bytes are no chunked body.
+/// The bytes are not a chunked body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
 
@@ -35,16 +35,16 @@ enum State {
     Known,
     /// Before a size's first digit.
     Size,
-    /// Behind a digit of it.
+    /// After a digit of the size.
     Digits,
-    /// Behind a blank that follows it.
+    /// After a blank that follows the size.
     Blanks,
     Extension,
     SizeLineFeed,
     Content,
     ContentReturn,
     ContentLineFeed,
-    /// Where a trailer begins, or the line that ends the body.
+    /// At the beginning of a trailer or of the empty line that ends the body.
     Line,
     TrailerName,
     TrailerValue,
@@ -70,11 +70,11 @@ impl Decoder {
         }
     }
 
-    /// The next content of `bytes`, which become what is behind it. `None` once there is no more in
-    /// them, or the body has ended; then `bytes` are what follows it.
+    /// The next content of `bytes`, which then begin after it. `None` once there is no more content
+    /// in `bytes` or the body has ended; in the latter case `bytes` are what follows the body.
     ///
     /// # Errors
-    /// Where the bytes are no chunked body; it must not be read on then.
+    /// If the bytes are not a chunked body. The decoder must not be used after that.
     pub fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Malformed> {
         loop {
             match self.state {
@@ -105,12 +105,12 @@ impl Decoder {
         }
     }
 
-    /// Whether all of the body has been read.
+    /// Whether the whole body has been decoded.
     pub fn is_ended(&self) -> bool {
         self.state == State::Ended
     }
 
-    /// The connection ended; says whether that is the body's end.
+    /// Reports that the connection ended. Returns whether that is the body's end.
     pub fn close(&mut self) -> bool {
         if self.state == State::UntilClosed {
             self.state = State::Ended;
@@ -129,7 +129,7 @@ impl Decoder {
         content
     }
 
-    /// One byte of what delimits chunks.
+    /// Decodes one byte outside the content.
     fn step(&mut self, byte: u8) -> Result<State, Malformed> {
         match (self.state, byte) {
             (State::Digits, b'0') if self.left == 0 => {
@@ -146,7 +146,8 @@ impl Decoder {
             }
             (State::Digits | State::Blanks, b';') => Ok(State::Extension),
             (State::Digits | State::Blanks | State::Extension, b'\r') => Ok(State::SizeLineFeed),
-            // Some take a line feed alone for the line's end; they would see other chunks.
+            // Some readers take a line feed alone for the end of a line; they would see other
+            // chunks.
             (State::Extension, b'\n') => Err(Malformed),
             (State::Extension, _) => {
                 self.extensions = increment(self.extensions, MAX_EXTENSION_BYTES)?;
@@ -161,7 +162,7 @@ impl Decoder {
             (State::ContentLineFeed, b'\n') => Ok(State::Size),
             (State::Line, b'\r') => Ok(State::LastLineFeed),
             (State::LastLineFeed, b'\n') => Ok(State::Ended),
-            // Content behind a false last chunk is no trailer.
+            // Content after a false last chunk is not a trailer.
             (State::TrailerName, b':') => Ok(State::TrailerValue),
             (State::Line | State::TrailerName, _) if is_token(byte) => {
                 self.trailers = increment(self.trailers, MAX_TRAILER_BYTES)?;
@@ -186,8 +187,8 @@ impl fmt::Display for Malformed {
 
 impl std::error::Error for Malformed {}
 
-/// The line that opens most chunks, in one look: a size of up to six digits and nothing else. Its
-/// bytes one by one come to the same.
+/// Parses the usual size line at once: up to six digits and nothing else. Decoding it byte by byte
+/// gives the same result.
 fn size_line(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let mut size = 0;
     for (at, byte) in bytes.iter().take(7).enumerate() {
@@ -203,7 +204,7 @@ fn size_line(bytes: &[u8]) -> Option<(u64, &[u8])> {
     None
 }
 
-/// Whether it may be in a header's name.
+/// Whether a header's name may contain `byte`.
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

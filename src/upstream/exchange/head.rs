@@ -1,10 +1,10 @@
-//! An answer's status, headers, and how its body is delimited (RFC 9112, sections 4 to 6).
+//! Parses an answer's status, headers and body length (RFC 9112, sections 4 to 6).
 
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use memchr::memmem;
 
-/// How many headers an answer may have.
+/// The most headers of an answer.
 const MAX_HEADERS: usize = 100;
 
 /// The head of an answer to a `POST`.
@@ -13,26 +13,26 @@ pub struct Head {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub length: BodyLength,
-    /// Whether the connection can be used again once the body has ended.
+    /// Whether the connection can be reused after the body's end.
     pub keep_alive: bool,
 }
 
-/// How a body is delimited.
+/// Where a body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyLength {
-    /// So many bytes.
+    /// After this many bytes.
     Known(u64),
     Chunked,
     UntilClosed,
 }
 
-/// Reads the head that `bytes` begin with, and says how long it is; `None` where it is not whole.
+/// Parses the head at the beginning of `bytes` and returns its length; `None` if it is incomplete.
 ///
 /// # Errors
-/// What is wrong with it.
+/// What is wrong with the head.
 pub fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, &'static str> {
-    // Only servers may skip empty lines (section 2.2). Here they would be a false end to look behind,
-    // again and again.
+    // Only servers may skip empty lines (section 2.2). Here an empty line would look like the end
+    // of a head, and the parser would run again for every byte.
     if let Some(b'\r' | b'\n') = bytes.first() {
         return Err("an empty line comes before it");
     }
@@ -76,7 +76,8 @@ pub(super) fn may_end(bytes: &[u8]) -> bool {
     memmem::find(bytes, b"\n\r\n").is_some() || memmem::find(bytes, b"\n\n").is_some()
 }
 
-/// RFC 9112, section 6.3. Codings that were not asked for cannot be read.
+/// Determines the body's length (RFC 9112, section 6.3). Transfer codings that were not asked for
+/// cannot be decoded.
 fn body_length(
     status: StatusCode,
     headers: &HeaderMap,
@@ -108,8 +109,9 @@ fn body_length(
     }
 }
 
-/// Whether another reader might see the body end elsewhere, which is how answers are smuggled: both
-/// lengths at once, or one where no body may be. A 304 may tell the length of what it does not send.
+/// Whether another reader might see the body end elsewhere, which makes response smuggling
+/// possible: two lengths at once, or a length where there must be no body. A 304 may state the
+/// length of the body that it omits.
 fn has_ambiguous_length(status: StatusCode, headers: &HeaderMap) -> bool {
     let chunked = headers.contains_key(TRANSFER_ENCODING);
     let known = headers.contains_key(CONTENT_LENGTH);
@@ -139,7 +141,7 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
     })
 }
 
-/// Digits and nothing else: no sign, as `FromStr` would take.
+/// Parses digits only; `FromStr` would accept a sign.
 fn number(text: &[u8]) -> Option<u64> {
     let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
     let text = digits.then(|| std::str::from_utf8(text).ok()).flatten()?;

@@ -1,16 +1,16 @@
-//! One HTTP/1.1 exchange with a model API: a request out, an answer back, read in the task of whom it
-//! is for. No task and no queue stands between a stream and its upstream's socket, and a stream that
-//! waits holds no buffer.
+//! The HTTP/1.1 client for model APIs. A request is sent and its answer read in the task that needs
+//! it: no other task and no queue is between a stream and its upstream's socket, and a waiting
+//! stream holds no buffer.
 //!
 //! | file | does |
 //! |---|---|
 //! | `connect` | TCP and TLS |
-//! | `pool` | connections that wait for their next request |
-//! | `request` | a request's bytes |
-//! | `head` | an answer's status, headers, and how its body is delimited |
-//! | `decoder` | a body's bytes without what delimits them; pure |
+//! | `pool` | idle connections that can be reused |
+//! | `request` | encodes a request |
+//! | `head` | parses an answer's status, headers and body length |
+//! | `decoder` | removes the transfer coding from a body; pure |
 //! | `body` | reads an answer's body from its connection |
-//! | `scratch` | the one buffer of a thread that sockets are read into |
+//! | `scratch` | the thread's buffer that sockets are read into |
 
 mod body;
 mod connect;
@@ -39,39 +39,39 @@ use decoder::Decoder;
 use head::Head;
 use pool::Pool;
 
-/// How long an answer's head may be, in bytes, the informational ones before it included.
+/// The longest head of an answer, in bytes, informational heads before it included.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 /// One scheme, host and port, and the connections to it.
 pub struct Endpoint {
-    /// What stands in the `host` header.
+    /// The value of the `host` header.
     host: String,
     dialer: Dialer,
     pool: Pool,
 }
 
-/// An answer whose body is still to come. Dropping the body closes the connection.
+/// An answer whose body is still to be read. Dropping the body closes the connection.
 pub struct Response {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Body,
 }
 
-/// Why a request has no answer.
+/// Why a request got no answer.
 #[derive(Debug)]
 pub enum ExchangeError {
-    /// No connection came about: name, TCP or TLS.
+    /// No connection could be opened: DNS, TCP or TLS failed.
     Connect(Box<dyn std::error::Error + Send + Sync>),
-    /// Connecting took too long.
+    /// Connecting took longer than `timeouts.connect`.
     ConnectTimeout,
-    /// The connection ended or broke before the answer's head was there.
+    /// The connection ended before the whole head of the answer arrived.
     Closed(io::Error),
-    /// What came is no HTTP/1.1, or not to be understood.
+    /// The answer is not HTTP/1.1, or cannot be understood.
     Malformed(&'static str),
 }
 
 impl Endpoint {
-    /// Where `url` leads to, which is `http` or `https`; its path is not looked at.
+    /// The endpoint of an `http` or `https` URL; its path is ignored.
     pub fn new(url: &Url, connector: &Connector) -> Self {
         Self {
             host: url[Position::BeforeHost..Position::AfterPort].to_owned(),
@@ -85,15 +85,16 @@ impl Endpoint {
         &self.host
     }
 
-    /// Sends a request and waits for the answer's head, over a connection that is there already if one
-    /// is. A request of which anything was written is not sent again.
+    /// Sends a request and waits for the answer's head, over an idle connection if there is one. A
+    /// request is not sent again after any of its bytes were written.
     ///
     /// # Errors
-    /// Why there is no answer.
+    /// If there is no answer.
     pub async fn send(&self, request: &Request) -> Result<Response, ExchangeError> {
         while let Some(connection) = self.pool.take() {
             match self.exchange(connection, request).await {
-                // Closed in the moment it was taken; nothing was written.
+                // The connection was closed while idle, and nothing was written. The next one is
+                // tried.
                 Err(AttemptError::Unsent(_)) => {}
                 Err(AttemptError::Sent(failure)) => return Err(failure),
                 Ok(response) => return Ok(response),
@@ -137,21 +138,21 @@ impl Endpoint {
 
 /// Why one connection gave no answer.
 enum AttemptError {
-    /// It took nothing of the request.
+    /// Nothing of the request was written.
     Unsent(io::Error),
     Sent(ExchangeError),
 }
 
-/// A request on its way and the answer's head.
+/// A request that is being written and the head that is being read.
 struct Exchange<'a> {
     connection: Connection,
     request: &'a Request,
-    /// How much of the request is written, in bytes.
+    /// Bytes of the request that are written.
     sent: usize,
     sending: SendState,
-    /// What came of a head that is not whole yet.
+    /// The bytes of a head that is incomplete.
     head: Vec<u8>,
-    /// How long the informational heads were that came first, in bytes.
+    /// The length of the informational heads that came first, in bytes.
     skipped: usize,
 }
 
@@ -159,13 +160,13 @@ enum SendState {
     Writing,
     Flushing,
     Done,
-    /// The upstream reads no more. It may have said why before that.
+    /// The upstream stopped reading. It may have sent an answer before that.
     Failed,
 }
 
 impl Exchange<'_> {
-    /// The answer's head, and what came of its body with it. An answer may come before the request is
-    /// written.
+    /// The answer's head, and the bytes of its body that arrived with it. An answer may come before
+    /// the request is written.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(Head, Vec<u8>), AttemptError>> {
         if let Err(error) = self.send(context) {
             return Poll::Ready(Err(AttemptError::Unsent(error)));
@@ -174,7 +175,7 @@ impl Exchange<'_> {
     }
 
     /// # Errors
-    /// Where nothing of the request could be written.
+    /// If nothing of the request could be written.
     fn send(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         loop {
             match self.sending {
@@ -222,9 +223,10 @@ impl Exchange<'_> {
         }
     }
 
-    /// Takes what came; returns the head and what is behind it, once it is whole.
+    /// Adds the bytes that were read. Returns the head and the bytes after it once it is complete.
     fn read(&mut self, bytes: &[u8]) -> Result<Option<(Head, Vec<u8>)>, ExchangeError> {
-        // Mostly a head comes in one piece. One that trickles in is not parsed for every byte.
+        // A head usually comes in one piece. One that trickles in is not parsed again for every
+        // byte.
         let mut kept = std::mem::take(&mut self.head);
         let mut rest = bytes;
         if !kept.is_empty() {

@@ -1,4 +1,4 @@
-//! Connections that wait for their next request.
+//! Idle connections that can be reused.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -22,12 +22,13 @@ pub(super) struct Pool {
 struct IdleConnections {
     /// The oldest first.
     connections: VecDeque<(Connection, Instant)>,
-    /// Closes those that waited too long. Runs while there are any.
+    /// Closes expired connections. Runs while there are any.
     sweep_task: Option<AbortOnDropHandle<()>>,
 }
 
 impl Pool {
-    /// Connections are closed that waited for `idle_timeout`, and those that come where `max_idle` wait.
+    /// Connections are closed after they were idle for `idle_timeout`, and at once if `max_idle`
+    /// are idle.
     pub(super) fn new(idle_timeout: Duration, max_idle: usize) -> Self {
         Self {
             idle_connections: Arc::default(),
@@ -36,7 +37,7 @@ impl Pool {
         }
     }
 
-    /// A connection that is open and silent. Those that are not are closed.
+    /// Takes a connection that is open and silent. Others are closed.
     pub(super) fn take(&self) -> Option<Connection> {
         loop {
             let (connection, since) = lock(&self.idle_connections).connections.pop_back()?;
@@ -46,7 +47,7 @@ impl Pool {
         }
     }
 
-    /// Keeps a connection whose answer was read to its end. To be called within a runtime.
+    /// Keeps a connection whose answer was read to its end. Must be called within a runtime.
     pub(super) fn put(&self, connection: Connection) {
         let mut idle_connections = lock(&self.idle_connections);
         if idle_connections.connections.len() >= self.max_idle {
@@ -62,7 +63,7 @@ impl Pool {
     }
 }
 
-/// Closes connections that have waited for `idle_timeout`, until there are none.
+/// Closes connections that were idle for `idle_timeout`, until there are none.
 async fn close_expired(idle_connections: Weak<Mutex<IdleConnections>>, idle_timeout: Duration) {
     let mut next = Instant::now() + idle_timeout;
     loop {
@@ -81,8 +82,7 @@ async fn close_expired(idle_connections: Weak<Mutex<IdleConnections>>, idle_time
         match idle_connections.connections.front() {
             Some((_, since)) => next = *since + idle_timeout,
             None => {
-                // The next connection that comes begins another; what is aborted with this one has
-                // nothing left to do.
+                // The next connection that is put here starts another task.
                 let done = idle_connections.sweep_task.take();
                 drop(idle_connections);
                 drop(done);

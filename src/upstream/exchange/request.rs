@@ -1,4 +1,4 @@
-//! A request's bytes.
+//! Encodes a request.
 
 use std::fmt;
 use std::io::{IoSlice, Write as _};
@@ -6,7 +6,7 @@ use std::io::{IoSlice, Write as _};
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING, USER_AGENT};
 
-/// Who asks, where the headers do not say.
+/// The `user-agent` if the headers have none.
 const DEFAULT_USER_AGENT: &str = concat!("sluicegate/", env!("CARGO_PKG_VERSION"));
 
 /// A `POST` as it is written to a connection.
@@ -16,7 +16,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// `target` is a path with its query; `host` is used where the headers have none.
+    /// `target` is a path with its query. `host` is used if the headers have none.
     pub fn post(target: &str, host: &str, headers: &HeaderMap, body: Vec<u8>) -> Self {
         let length: usize = headers
             .iter()
@@ -37,12 +37,12 @@ impl Request {
             );
         }
         for (name, value) in headers {
-            // How the body is delimited is said here and nowhere else.
+            // The body's length is written below and nowhere else.
             if name != CONTENT_LENGTH && name != TRANSFER_ENCODING {
                 write_header(&mut head, name.as_str(), value.as_bytes());
             }
         }
-        // Writing to memory does not fail.
+        // Writing to memory cannot fail.
         let _ = write!(head, "content-length: {}\r\n\r\n", body.len());
         Self { head, body }
     }
@@ -51,13 +51,13 @@ impl Request {
         self.head.len() + self.body.len()
     }
 
-    /// What is behind the first `sent` bytes.
+    /// The request after its first `sent` bytes.
     pub(super) fn slices(&self, sent: usize) -> [IoSlice<'_>; 2] {
         let (head, body) = self.split(sent);
         [IoSlice::new(head), IoSlice::new(body)]
     }
 
-    /// A copy of what is behind the first `sent` bytes.
+    /// A copy of the request after its first `sent` bytes.
     pub(super) fn remaining(&self, sent: usize) -> Vec<u8> {
         let (head, body) = self.split(sent);
         [head, body].concat()
@@ -72,7 +72,7 @@ impl Request {
 
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // There are a credential and a prompt in it.
+        // The request contains a credential and a prompt.
         f.debug_struct("Request")
             .field("bytes", &self.len())
             .finish_non_exhaustive()

@@ -1,16 +1,16 @@
-//! The one buffer of a thread that sockets are read into. What is read is taken out before another
-//! stream's turn, so that a stream that waits holds none.
+//! The buffer of a thread that sockets are read into. Its content is consumed before another
+//! stream's turn, so that a waiting stream holds no buffer.
 
 use std::cell::Cell;
 
-/// How much one read brings at most, in bytes.
+/// The most bytes of one read.
 const BUFFER_BYTES: usize = 64 * 1024;
 
 thread_local! {
     static BUFFER: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
 }
 
-/// Lends the thread's buffer to `read`. Whoever asks within gets another.
+/// Lends the thread's buffer to `read`. A nested call gets another buffer.
 pub(super) fn with<T>(read: impl FnOnce(&mut [u8]) -> T) -> T {
     let mut buffer = BUFFER
         .take()

@@ -1,4 +1,4 @@
-//! Signatures that others made of the same requests.
+//! Compares signatures with those that other implementations made of the same requests.
 
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ fn key(service: &'static str, region: &str, token: Option<&str>) -> SigningKey {
     }
 }
 
-/// AWS's Signature Version 4 test suite, as far as it has no more than one simple parameter: name, method, path, headers
-/// beside `host` and `x-amz-date`, body, signature.
+/// The cases of AWS's Signature Version 4 test suite that have at most one simple parameter: name,
+/// method, path, headers beside `host` and `x-amz-date`, body, signature.
 /// <https://docs.aws.amazon.com/general/latest/gr/signature-v4-test-suite.html>
 #[test]
 fn the_published_vectors() {
@@ -88,7 +88,7 @@ fn the_published_vectors() {
     }
 }
 
-/// What botocore 1.43 makes of requests to Bedrock: URL, region, one more header, token, body,
+/// Requests to Bedrock as botocore 1.43 signs them: URL, region, one more header, token, body,
 /// signed headers, signature.
 #[test]
 fn the_signatures_of_aws_own_client() {

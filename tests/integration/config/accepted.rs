@@ -13,7 +13,7 @@ const EXAMPLE: &str = include_str!("../../../docs/config.example.yaml");
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// The header that takes an upstream's key, if it is one of its own.
+/// The header for an upstream's key, if it is not `authorization`.
 fn header(upstream: &UpstreamConfig) -> Option<&'static str> {
     match upstream.credential {
         Some(Credential::Header(name, _)) => Some(name),
@@ -22,7 +22,7 @@ fn header(upstream: &UpstreamConfig) -> Option<&'static str> {
 }
 
 #[test]
-fn the_example_passes() {
+fn the_example_config_is_accepted() {
     let loaded = parse(EXAMPLE).unwrap_or_else(|problems| panic!("{problems}"));
     let config = loaded.config;
     assert_eq!(config.listen, "0.0.0.0:8080".parse().unwrap());
@@ -99,14 +99,14 @@ fn an_empty_file_is_all_defaults() {
         assert_eq!(config.on_store_failure, OnStoreFailure::Local);
         assert_eq!(config.origins, AllowedOrigins::These(Vec::new()));
         assert!(config.keys.is_none());
-        // Nobody set a window, so nobody has to hear that it is not in force.
+        // No window is set, so there is no warning about it.
         assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
         assert_eq!(loaded.warnings[0].path, "models");
     }
 }
 
 #[test]
-fn yaml_may_be_written_as_yaml_is_written() {
+fn every_yaml_notation_is_accepted() {
     let config = good(
         "\
 upstreams:
@@ -154,7 +154,7 @@ fn numbers_and_switches_need_no_quotes() {
         );
         let loaded = parse(&text).unwrap_or_else(|problems| panic!("{problems}"));
         assert_eq!(loaded.config.open, value, "{written}");
-        // Both at once is worth a word: the keys win. So is that there are no models.
+        // Both at once give a warning, because the keys win. Having no models gives another.
         assert_eq!(loaded.warnings.len(), 1 + usize::from(value));
     }
     let config = good("models: {}\nlimits: { streams: 20k, body: 65536 }\n");
@@ -163,7 +163,7 @@ fn numbers_and_switches_need_no_quotes() {
 }
 
 #[test]
-fn the_command_line_wins() {
+fn the_command_line_overrides_the_file() {
     let text = "listen: 127.0.0.1:1\nadmin_listen: 127.0.0.1:2\nmodels: {}\n";
     let overrides = Overrides {
         listen: Some("127.0.0.1:3".parse().unwrap()),
@@ -175,7 +175,7 @@ fn the_command_line_wins() {
 }
 
 #[test]
-fn without_keys_only_loopback_or_open_is_served() {
+fn without_keys_only_loopback_or_open_is_accepted() {
     let listens = |text: &str, listen: Option<&str>| {
         let overrides = Overrides {
             listen: listen.map(|listen| listen.parse().unwrap()),
@@ -197,7 +197,7 @@ fn without_keys_only_loopback_or_open_is_served() {
     }
     assert!(listens("listen: 0.0.0.0:80", None).is_err());
     assert!(listens("listen: 0.0.0.0:80", Some("127.0.0.1:80")).is_ok());
-    // What is commented out, or empty, is not "no keys".
+    // An empty list or a commented-out one differs from an absent `keys`.
     for keys in ["keys: []", "keys:", "keys: {}"] {
         assert!(listens(keys, None).is_err(), "{keys}");
         assert!(
@@ -239,7 +239,7 @@ upstreams:
         "https://api.deepseek.com/anthropic"
     );
     assert_eq!(header(deepseek), Some("x-api-key"));
-    // Elsewhere than at the vendor's, no key is demanded.
+    // At another address than the vendor's, no key is demanded.
     assert!(of("openai").credential.is_none());
     let classic = of("classic");
     assert!(classic.credential.is_none());
@@ -251,7 +251,7 @@ upstreams:
 }
 
 #[test]
-fn every_preset_works_or_says_that_its_wire_does_not() {
+fn every_preset_is_accepted() {
     let mut names = std::collections::HashSet::new();
     for preset in preset::ALL {
         assert!(names.insert(preset.name), "{} is there twice", preset.name);
@@ -278,7 +278,7 @@ fn every_preset_works_or_says_that_its_wire_does_not() {
 }
 
 #[test]
-fn the_vendors_of_the_public_interface_are_there() {
+fn the_documented_vendors_have_presets() {
     for name in "openai anthropic gemini bedrock cohere ollama azure mistral groq deepseek xai \
                  openrouter together fireworks perplexity cerebras nvidia huggingface vllm \
                  llamacpp lmstudio sglang"
@@ -302,7 +302,7 @@ fn the_reference_lists_every_preset() {
         assert!(row.contains(&format!("`{}`", preset.wire)), "{row}");
         let base_url = preset.base_url.unwrap_or_default();
         assert!(row.contains(base_url), "{row}");
-        // The footnote says who needs no key.
+        // The footnote says which presets need no key.
         assert!(
             preset.needs_key || row.contains('¹') || preset.name == "bedrock",
             "{row}"
@@ -311,7 +311,7 @@ fn the_reference_lists_every_preset() {
 }
 
 #[test]
-fn a_key_for_a_model_that_is_not_there_is_worth_a_warning() {
+fn a_key_for_an_unknown_model_gives_a_warning() {
     let text = format!(
         "upstreams: {{ ollama: }}\n\
          models: {{ fast: {{ targets: [ {{ upstream: ollama, model: m }} ] }} }}\n\
@@ -320,12 +320,12 @@ fn a_key_for_a_model_that_is_not_there_is_worth_a_warning() {
     );
     assert_eq!(
         warnings(&text),
-        ["gateway.yaml:3: keys[0].models[2]: there is no such model; did you mean `fast`?"]
+        ["gateway.yaml:3: keys[0].models[2]: there is no model `fsat`; did you mean `fast`?"]
     );
 }
 
 #[test]
-fn settings_that_are_not_in_force_are_named() {
+fn settings_without_effect_give_a_warning() {
     let text = "\
 upstreams: { ollama: {} }
 models:

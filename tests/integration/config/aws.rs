@@ -18,7 +18,7 @@ fn parse(upstream: &str, env: &[(&str, &str)]) -> Result<LoadedConfig, Problems>
     Config::parse(&text, "gateway.yaml", &env, &Overrides::default())
 }
 
-/// The first upstream's credential and address, in short.
+/// The first upstream's credential and address, abbreviated.
 fn credential(upstream: &str, env: &[(&str, &str)]) -> (String, String) {
     let loaded = parse(upstream, env).unwrap_or_else(|problems| panic!("{problems}"));
     let config = loaded.config;
@@ -52,7 +52,7 @@ fn problems(upstream: &str, env: &[(&str, &str)]) -> Vec<String> {
 }
 
 #[test]
-fn the_file_goes_before_the_environment() {
+fn the_file_overrides_the_environment() {
     let vendor = |region: &str| format!("https://bedrock-runtime.{region}.amazonaws.com/");
     let [id, key] = KEY;
     let region = ("AWS_REGION", "us-west-2");
@@ -81,7 +81,7 @@ fn the_file_goes_before_the_environment() {
 }
 
 #[test]
-fn another_address_is_signed_for_where_there_is_a_key() {
+fn requests_to_another_address_are_signed_if_there_is_a_key() {
     let url = "base_url: 'http://127.0.0.1:9'";
     let signed = "AKID5ecret k5ecret - eu-west-1 bedrock";
     for upstream in [
@@ -98,16 +98,16 @@ fn another_address_is_signed_for_where_there_is_a_key() {
         found,
         [
             "gateway.yaml:3: upstreams.bedrock.api_key: is missing, and requests cannot be signed \
-             without a `region`"
+             without a `region`; set one"
         ]
     );
 }
 
 #[test]
-fn what_is_missing_is_named() {
+fn missing_credentials_and_regions_are_named() {
     let of = |env: &[(&str, &str)]| problems("bedrock: { region: eu-west-1 }", env).concat();
     let [id, key] = KEY;
-    // The file itself is right: the environment that it runs in may have them.
+    // This is only a warning: the environment in which the config will run may have them.
     let warnings = parse("bedrock: { region: eu-west-1 }", &[])
         .unwrap()
         .warnings;
@@ -121,11 +121,11 @@ fn what_is_missing_is_named() {
         "{missing}"
     );
     assert!(missing.contains("AWS_ACCESS_KEY_ID"), "{missing}");
-    assert!(of(&[id]).ends_with("has AWS_ACCESS_KEY_ID without AWS_SECRET_ACCESS_KEY"));
-    assert!(of(&[key]).ends_with("has AWS_SECRET_ACCESS_KEY without AWS_ACCESS_KEY_ID"));
+    assert!(of(&[id]).ends_with("AWS_ACCESS_KEY_ID is set, but AWS_SECRET_ACCESS_KEY is not"));
+    assert!(of(&[key]).ends_with("AWS_SECRET_ACCESS_KEY is set, but AWS_ACCESS_KEY_ID is not"));
     let broken = of(&[("AWS_ACCESS_KEY_ID", "a\nb5ecret"), key]);
     assert!(
-        broken.contains("AWS_ACCESS_KEY_ID has characters"),
+        broken.contains("AWS_ACCESS_KEY_ID contains characters"),
         "{broken}"
     );
     assert!(!broken.contains("5ecret"), "{broken}");
@@ -137,7 +137,9 @@ fn what_is_missing_is_named() {
             .any(|problem| problem.contains("bedrock.region: is missing"))
     );
     let evil = problems("bedrock: {}", &[id, key, ("AWS_REGION", "evil.com/")]).concat();
-    assert!(evil.contains("bedrock.region: is missing, and the environment's AWS_REGION is not"));
+    assert!(
+        evil.contains("bedrock.region: is missing, and the environment variable AWS_REGION is not")
+    );
     let elsewhere = problems("cohere: { api_key: k, region: eu-west-1 }", &[]).concat();
-    assert!(elsewhere.contains("cohere.region: has no meaning here"));
+    assert!(elsewhere.contains("cohere.region: has no effect here"));
 }

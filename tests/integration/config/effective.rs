@@ -33,7 +33,7 @@ fn the_effective_config_is_a_config_of_the_same_meaning() {
     let effective = config.effective();
     let again = good(&effective);
     assert_eq!(again.effective(), effective);
-    // Debug shows everything but secrets: what it shows came through.
+    // `Debug` shows everything but secrets, so equal output means equal settings.
     let shown = |config: &sluicegate::config::Config| format!("{config:#?}");
     assert_eq!(shown(&again), shown(&config), "{effective}");
     assert!(
@@ -43,7 +43,7 @@ fn the_effective_config_is_a_config_of_the_same_meaning() {
 }
 
 #[test]
-fn secrets_are_nowhere() {
+fn secrets_are_not_printed() {
     let text = format!("{FULL}state: redis://:r5ecret@localhost:6379/0\n");
     let loaded = parse(&text).unwrap();
     let effective = loaded.config.effective();
@@ -57,7 +57,7 @@ fn secrets_are_nowhere() {
     assert!(parse(&effective).is_ok(), "{effective}");
 }
 
-/// Runs `sluicegate check` on a file of that content: exit status, output, errors.
+/// Runs `sluicegate check` on a file with that content: exit status, output, errors.
 fn check(name: &str, text: &str) -> (u8, String, String) {
     let path = std::env::temp_dir().join(format!("sluicegate-{}-{name}.yaml", std::process::id()));
     fs::write(&path, text).unwrap();

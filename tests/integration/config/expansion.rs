@@ -7,7 +7,7 @@ use sluicegate::config::AllowedOrigins;
 
 use super::{good, problem};
 
-/// What `api_key` becomes.
+/// The expanded `api_key`.
 fn expanded(written: &str) -> String {
     let config = good(&format!(
         "models: {{}}\nupstreams: {{ vllm: {{ api_key: '{written}' }} }}"
@@ -24,7 +24,7 @@ fn refused(written: &str) -> String {
     ))
 }
 
-/// A file that is gone when the test is.
+/// A file that is removed when it is dropped.
 struct Secret(PathBuf);
 
 impl Secret {
@@ -60,7 +60,7 @@ fn references_are_expanded_in_any_string() {
         ("$$$${PORT}", "$${PORT}"),
         ("cost: 5$", "cost: 5$"),
         ("$PORT", "$PORT"),
-        // What a variable holds is not expanded again.
+        // The value of a variable is not expanded again.
         ("${DOLLARS}", "a$b${PORT}"),
     ] {
         assert_eq!(expanded(written), expected, "{written}");
@@ -71,7 +71,7 @@ fn references_are_expanded_in_any_string() {
 }
 
 #[test]
-fn references_need_no_quotes_anywhere() {
+fn references_need_no_quotes() {
     for written in [
         "${PORT}",
         "${NOPE:-8081}",
@@ -93,11 +93,11 @@ fn references_need_no_quotes_anywhere() {
 }
 
 #[test]
-fn what_cannot_be_expanded_is_named_once() {
+fn a_bad_reference_is_reported_once() {
     let at = "gateway.yaml:2: upstreams.vllm.api_key: ";
     for (written, expected) in [
         ("${NOPE}", "the environment variable `NOPE` is not set"),
-        ("${NOPE", "has a `${` without its `}`"),
+        ("${NOPE", "has a `${` without a `}`"),
         ("${}", "`${}` is not a reference"),
         ("${A B}", "`${A B}` is not a reference"),
         ("${1A}", "`${1A}` is not a reference"),
@@ -114,7 +114,7 @@ fn what_cannot_be_expanded_is_named_once() {
 }
 
 #[test]
-fn problems_quote_the_reference_and_not_its_value() {
+fn problems_quote_references_and_not_their_values() {
     let found = problem("models: {}\nheartbeat: ${OPENAI_API_KEY}\n");
     assert!(
         found.contains("`${OPENAI_API_KEY}` is not a duration"),
@@ -125,7 +125,7 @@ fn problems_quote_the_reference_and_not_its_value() {
 }
 
 #[test]
-fn keys_are_not_expanded() {
+fn keys_of_maps_are_not_expanded() {
     let config = good(
         "upstreams: { ollama: }\nmodels: { '${PORT}': { targets: [ { upstream: ollama, model: m } ] } }",
     );
@@ -165,7 +165,7 @@ fn files_that_others_may_read_are_refused() {
 }
 
 #[test]
-fn a_link_is_as_good_as_its_file() {
+fn a_symbolic_link_to_a_file_is_followed() {
     let file = Secret::new("linked", b"5ecret", 0o600);
     let link = std::env::temp_dir().join(format!("sluicegate-{}-link", std::process::id()));
     let _ = fs::remove_file(&link);
@@ -176,9 +176,9 @@ fn a_link_is_as_good_as_its_file() {
 }
 
 #[test]
-fn files_that_are_no_secrets_are_refused() {
+fn large_and_binary_files_are_refused() {
     let file = Secret::new("large", &[b'a'; 64 * 1024 + 1], 0o600);
     assert!(refused(&file.reference()).contains("is larger than 65536 bytes"));
     let file = Secret::new("binary", &[0xff, 0xfe], 0o600);
-    assert!(refused(&file.reference()).contains("is not UTF-8"));
+    assert!(refused(&file.reference()).contains("is not valid UTF-8"));
 }

@@ -16,7 +16,7 @@ models:
 ";
 
 #[test]
-fn exact_names_come_before_patterns_and_longer_patterns_before_shorter() {
+fn exact_names_win_over_patterns_and_longer_patterns_over_shorter() {
     let config = good(MODELS);
     let asked = |name: &str| {
         let (model, captured) = config.models.find(name)?;
@@ -37,15 +37,15 @@ fn exact_names_come_before_patterns_and_longer_patterns_before_shorter() {
     found("local/qwen-code", "local/*-code", "code/qwen:7b");
     found("local/-code", "local/*", "-code");
     found("remote/x", "*", "remote/x");
-    // A `*` stands for something.
+    // A `*` matches at least one character.
     found("local/", "*", "local/");
     assert_eq!(asked(""), None);
-    // What a client puts into a name is carried over, but not taken for a pattern.
+    // The text that a client puts into a name is carried over, but is not a pattern.
     found("local/*", "local/*", "*");
 }
 
 #[test]
-fn targets_are_in_the_order_of_their_priority_then_of_the_file() {
+fn targets_are_ordered_by_priority_then_by_the_file() {
     let config = good(MODELS);
     let (model, _) = config.models.find("tiers").unwrap();
     let targets: Vec<_> = model
@@ -57,7 +57,7 @@ fn targets_are_in_the_order_of_their_priority_then_of_the_file() {
 }
 
 #[test]
-fn without_a_fitting_pattern_there_is_no_model() {
+fn a_name_that_matches_no_pattern_finds_no_model() {
     let config = good(
         "upstreams: { ollama: }\nmodels: { \"a*c\": { targets: [ { upstream: ollama, model: x } ] } }",
     );
@@ -67,7 +67,7 @@ fn without_a_fitting_pattern_there_is_no_model() {
 }
 
 #[test]
-fn a_star_needs_a_star() {
+fn a_star_in_a_target_needs_a_star_in_the_name() {
     let with = |name: &str, model: &str| {
         problem(&format!(
             "upstreams: {{ ollama: }}\nmodels:\n  \"{name}\":\n    targets: [ {{ upstream: ollama, model: \"{model}\" }} ]\n"
@@ -79,7 +79,10 @@ fn a_star_needs_a_star() {
         "{found}"
     );
     let found = with("a*", "*/*");
-    assert!(found.ends_with("has more than one `*`"), "{found}");
+    assert!(
+        found.ends_with("has more than one `*`; at most one is allowed"),
+        "{found}"
+    );
     let found = with("a*b*", "x");
     assert!(
         found.starts_with("gateway.yaml:3: models.a*b*: has more than one `*`"),

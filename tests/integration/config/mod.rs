@@ -1,4 +1,4 @@
-//! The config: what is accepted, what is refused and in which words, and what never leaks.
+//! The config: what is accepted, what is refused with which message, and what is never printed.
 
 mod accepted;
 mod aws;
@@ -9,7 +9,7 @@ mod problems;
 
 use sluicegate::config::{Config, LoadedConfig, Overrides, Problems};
 
-/// Variables that every test has.
+/// The environment of every test.
 fn env(name: &str) -> Option<String> {
     let value = match name {
         "OPENAI_API_KEY" => "sk-openai-5ecret",
@@ -27,7 +27,7 @@ fn parse(text: &str) -> Result<LoadedConfig, Problems> {
     Config::parse(text, "gateway.yaml", &env, &Overrides::default())
 }
 
-/// The config, and no warnings but that there are no models, which most tests can do without.
+/// Parses a valid config without warnings, except the one about having no models.
 fn good(text: &str) -> Config {
     let mut loaded = parse(text).unwrap_or_else(|problems| panic!("{problems}"));
     loaded.warnings.retain(|warning| warning.path != "models");
@@ -35,7 +35,7 @@ fn good(text: &str) -> Config {
     loaded.config
 }
 
-/// The problems, one a line.
+/// The problems, one per line.
 fn problems(text: &str) -> Vec<String> {
     match parse(text) {
         Ok(_) => panic!("accepted:\n{text}"),
@@ -50,7 +50,7 @@ fn problem(text: &str) -> String {
     all.remove(0)
 }
 
-/// The warnings of a good config, one a line.
+/// The warnings of a valid config, one per line.
 fn warnings(text: &str) -> Vec<String> {
     let loaded = parse(text).unwrap_or_else(|problems| panic!("{problems}"));
     loaded.warnings.iter().map(ToString::to_string).collect()

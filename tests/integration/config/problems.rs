@@ -45,31 +45,31 @@ trusted_proxies: 10.0.0.0/8
         "1: lisen: unknown key; did you mean `listen`?",
         "2: listen: `here` is not an address such as `127.0.0.1:8080` or `[::]:8080`",
         "5: upstreams.openai.api_key: the environment variable `NO_SUCH_VARIABLE` is not set",
-        "7: upstreams.claude.wire: no wire `anthropic-mesages`; wires: anthropic-messages, \
+        "7: upstreams.claude.wire: there is no wire `anthropic-mesages`; known: anthropic-messages, \
          bedrock-converse, cohere-chat, gemini, ollama-chat, openai-chat, openai-responses; did you mean \
          `anthropic-messages`?",
         "8: upstreams.claude.base_url: must not have a user or password; use `api_key` or `headers`",
         "9: upstreams.claude.api_kee: unknown key; did you mean `api_key`?",
-        "11: upstreams.mystery.wire: is missing, and the upstream's name is no preset",
-        "12: upstreams.groq.api_key: is missing; `groq` needs one",
-        "16: models.fast.targets[0].upstream: no upstream `opnai`; upstreams: openai, claude, \
+        "11: upstreams.mystery.wire: is missing; set `wire` or `preset`, because no preset has the upstream's name",
+        "12: upstreams.groq.api_key: is missing; the preset `groq` needs an API key",
+        "16: models.fast.targets[0].upstream: there is no upstream `opnai`; known: openai, claude, \
          gemini, mystery, groq; did you mean `openai`?",
-        "17: models.fast.targets[1].model: is missing",
+        "17: models.fast.targets[1].model: is missing; set the upstream's name for the model",
         "18: models.fast.targets[2].weight: `0` is not a whole number above zero",
         "19: models.fast.timeouts.first_token: `20` is not a duration above zero",
         "20: models.fast.continue: `maybe` is not `on` or `off`",
-        "21: models.fast: is there twice",
-        "22: models.a*b*: has more than one `*` in its name",
-        "22: models.a*b*.targets: is empty: a model needs a target",
+        "21: models.fast: is defined twice",
+        "22: models.a*b*: has more than one `*`; a model name may have at most one",
+        "22: models.a*b*.targets: must not be empty; a model needs at least one target",
         "23: timeouts.idle: `none` is not a duration above zero",
         "24: heartbeat: `0s` is not a duration above zero",
         "26: keys[0].sha256: is not a SHA-256 of 64 hexadecimal digits",
         "26: keys[0].models: must be a list, not a string",
-        "27: keys[1].name: is the same as keys[0].name",
+        "27: keys[1].name: is the same as keys[0].name; every key needs its own",
         "27: keys[1].sha256: is missing",
         "27: keys[1].limits.requests: `600` is not a rate above zero",
         "27: keys[1].limits.streams: `-1` is not a whole number above zero",
-        "28: limits.per_ip.tokens: unknown key; keys here: requests",
+        "28: limits.per_ip.tokens: unknown key; known keys here: requests",
         "28: limits.body: `10 bananas` is not a size in bytes above zero",
         "29: drain: must be a single value, not a list",
         "30: state: is neither `memory` nor a URL such as `redis://host:6379/0`",
@@ -104,29 +104,29 @@ fn a_public_address_without_keys_is_refused() {
     );
     let found = problem("models: {}\nkeys: []\n");
     assert!(
-        found.starts_with("gateway.yaml:2: keys: is empty"),
+        found.starts_with("gateway.yaml:2: keys: must not be empty"),
         "{found}"
     );
 }
 
 #[test]
-fn clients_never_reach_the_admin_listener() {
+fn both_listeners_on_one_address_are_refused() {
     let found = problem("listen: 127.0.0.1:80\nadmin_listen: 127.0.0.1:80\n");
     assert!(
-        found.starts_with("gateway.yaml:2: admin_listen: is the same as `listen`"),
+        found.starts_with("gateway.yaml:2: admin_listen: must differ from `listen`"),
         "{found}"
     );
     assert!(parse("listen: 127.0.0.1:0\nadmin_listen: 127.0.0.1:0\n").is_ok());
 }
 
 #[test]
-fn a_problem_stays_on_its_line() {
+fn a_problem_is_printed_on_one_line() {
     let found = problem("models: {}\nheartbeat: \"a\\nb\\e[1m\"\n");
     assert!(found.contains("`a\\nb\\u{1b}[1m` is not"), "{found}");
 }
 
 #[test]
-fn equal_hashes_are_refused() {
+fn two_keys_with_one_hash_are_refused() {
     let hash = "ab".repeat(32);
     let found = problem(&format!(
         "models: {{}}\nkeys:\n  - {{ name: a, sha256: {hash} }}\n  - {{ name: b, sha256: {} }}\n",
@@ -134,37 +134,46 @@ fn equal_hashes_are_refused() {
     ));
     assert_eq!(
         found,
-        "gateway.yaml:4: keys[1].sha256: is the same as keys[0].sha256"
+        "gateway.yaml:4: keys[1].sha256: is the same as keys[0].sha256; every key needs its own"
     );
 }
 
 #[test]
-fn strings_that_yaml_takes_for_something_else_want_quotes() {
+fn numbers_in_place_of_strings_are_refused() {
     let found = problem("upstreams: { groq: { api_key: 12345 } }\n");
     assert_eq!(
         found,
-        "gateway.yaml:1: upstreams.groq.api_key: must be a string, not a number: put it in quotes"
+        "gateway.yaml:1: upstreams.groq.api_key: must be a string, not a number; put it in quotes"
     );
     assert!(parse("upstreams: { groq: { api_key: '12345' } }\n").is_ok());
 }
 
 #[test]
-fn headers_are_checked() {
+fn headers_of_upstreams_are_checked() {
     let with = |headers: &str| {
         problem(&format!(
             "upstreams: {{ ollama: {{ headers: {{ {headers} }} }} }}"
         ))
     };
     for (headers, expected) in [
-        ("'a b': x", "is not a header's name"),
-        ("x-a: \"x\\r\\nx-b: y\"", "has a control character in it"),
-        ("x-a: \"\\u00e9\\u0001\"", "has a control character in it"),
-        ("Host: example.com", "is set by the gateway itself"),
+        ("'a b': x", "is not a valid HTTP header name"),
+        (
+            "x-a: \"x\\r\\nx-b: y\"",
+            "must not contain control characters",
+        ),
+        (
+            "x-a: \"\\u00e9\\u0001\"",
+            "must not contain control characters",
+        ),
+        (
+            "Host: example.com",
+            "must be removed: the gateway sets this header itself",
+        ),
         (
             "X-A: x, x-a: y",
-            "is there twice: a header's name has no case",
+            "is defined twice: header names are not case-sensitive",
         ),
-        ("x-a:", "has no value"),
+        ("x-a:", "has no value; set one or remove the key"),
     ] {
         let found = with(headers);
         assert!(found.ends_with(expected), "{headers}: {found}");
@@ -172,7 +181,7 @@ fn headers_are_checked() {
 }
 
 #[test]
-fn addresses_are_checked() {
+fn addresses_of_upstreams_are_checked() {
     for (url, expected) in [
         ("ftp://example.com", "must begin with `http://`"),
         ("example.com/v1", "is not a URL"),
@@ -205,25 +214,25 @@ fn addresses_are_checked() {
         ),
         (
             "openai: { api_key: k, region: eu }",
-            "upstreams.openai.region: has no meaning here",
+            "upstreams.openai.region: has no effect here",
         ),
         (
             "x: { wire: openai-chat }",
             "upstreams.x.base_url: is missing",
         ),
         ("x: { preset: opnai }", "did you mean `openai`?"),
-        ("opnai: { api_key: k }", "no preset; did you mean `openai`?"),
+        ("opnai: { api_key: k }", "name; did you mean `openai`?"),
         (
             "openai: { api_key: '${EMPTY}' }",
-            "upstreams.openai.api_key: is empty; `openai` needs one",
+            "upstreams.openai.api_key: is empty; the preset `openai` needs an API key",
         ),
         (
             "openai: { api_key: }",
-            "upstreams.openai.api_key: is empty; `openai` needs one",
+            "upstreams.openai.api_key: is empty; the preset `openai` needs an API key",
         ),
         (
             "openai: { api_key: \"k\\u00e9\\u007f\" }",
-            "upstreams.openai.api_key: has a control",
+            "upstreams.openai.api_key: must not contain control",
         ),
     ] {
         let found = problem(&format!("upstreams: {{ {fields} }}"));
@@ -240,7 +249,7 @@ fn addresses_are_checked() {
 }
 
 #[test]
-fn broken_yaml_is_reported_by_line_and_without_its_words() {
+fn broken_yaml_is_reported_by_line_without_quoting_it() {
     for (text, line) in [
         (
             "listen: 127.0.0.1:80\nupstreams: { a: 5ecret\nmodels: x\n",
@@ -269,7 +278,7 @@ fn broken_yaml_is_reported_by_line_and_without_its_words() {
 }
 
 #[test]
-fn files_that_grow_are_refused() {
+fn large_and_exponentially_growing_files_are_refused() {
     let found = problem(&"#".repeat(1024 * 1024 + 1));
     assert!(found.contains("is larger than 1048576 bytes"), "{found}");
     let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
@@ -283,7 +292,7 @@ fn files_that_grow_are_refused() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_a_problem() {
+fn an_unreadable_file_is_a_problem() {
     let load = |path: &std::path::Path| {
         Config::load(path, &env, &Overrides::default())
             .unwrap_err()

@@ -201,6 +201,13 @@ fn what_only_the_vendor_can_do_is_refused_elsewhere() {
             error.message().starts_with(&format!("{field}: ")),
             "{error}"
         );
+        let stored = field == "previous_response_id" || field == "input[1]";
+        let remedy = if stored {
+            "set store: false in your client"
+        } else {
+            "remove it"
+        };
+        assert!(error.message().contains(remedy), "{error}");
     }
     let ordinary = with(&hello(), "background", json!(false));
     assert!(sent("openai-chat", &parse(PATH, &ordinary).unwrap()).is_ok());

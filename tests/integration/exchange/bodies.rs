@@ -1,4 +1,4 @@
-//! What delimits the bodies of answers.
+//! Decoding the transfer coding of bodies.
 
 use proptest::prelude::*;
 use sluicegate::upstream::exchange::decoder::{Decoder, Malformed};
@@ -7,7 +7,7 @@ use sluicegate::upstream::exchange::head::BodyLength;
 const BODY: &[u8] =
     b"5\r\nhello\r\n1 ;name=value\r\n,\r\n0006\r\n world\r\n0\r\nx-trailer: 1\r\n\r\nbehind";
 
-/// The content of a body that comes in these pieces, what is behind it, and whether it ended.
+/// Decodes a body in these pieces: its content, the bytes after it, and whether it ended.
 fn read(length: BodyLength, pieces: &[&[u8]]) -> Result<(Vec<u8>, Vec<u8>, bool), Malformed> {
     let mut decoder = Decoder::new(length);
     let (mut content, mut behind) = (Vec::new(), Vec::new());
@@ -22,7 +22,7 @@ fn read(length: BodyLength, pieces: &[&[u8]]) -> Result<(Vec<u8>, Vec<u8>, bool)
 }
 
 #[test]
-fn a_body_is_the_same_however_it_is_cut() {
+fn a_body_decodes_the_same_at_every_cut() {
     let whole = (b"hello, world".to_vec(), b"behind".to_vec(), true);
     for cut in 0..=BODY.len() {
         let (first, second) = BODY.split_at(cut);
@@ -47,7 +47,7 @@ fn a_body_is_the_same_however_it_is_cut() {
 }
 
 #[test]
-fn what_is_no_chunk_is_refused() {
+fn malformed_chunks_are_refused() {
     let long = format!("1;{}\r\n", "x".repeat(20_000));
     let trailers = format!("0\r\nx:{}\r\n\r\n", "x".repeat(20_000));
     let in_many_chunks = format!("1;{}\r\na\r\n", "x".repeat(500)).repeat(40);
@@ -94,7 +94,7 @@ fn what_is_no_chunk_is_refused() {
             "{body:.40}"
         );
     }
-    // What only has not ended is no mistake.
+    // An incomplete body is not malformed.
     for cut in 0..BODY.len() - "behind".len() {
         let (_, _, ended) = read(BodyLength::Chunked, &[&BODY[..cut]]).unwrap();
         assert!(!ended, "{cut}");
@@ -109,7 +109,7 @@ fn sizes_may_be_padded_in_every_chunk() {
 }
 
 #[test]
-fn the_largest_chunk_is_no_overflow() {
+fn the_largest_chunk_does_not_overflow() {
     let body = format!("{:x}\r\nab", u64::MAX);
     let (content, _, ended) = read(BodyLength::Chunked, &[body.as_bytes()]).unwrap();
     assert_eq!((content.as_slice(), ended), (&b"ab"[..], false));

@@ -1,4 +1,5 @@
-//! One connection: answers that come early, in pieces, broken or not at all, and ones that are given up.
+//! One connection: answers that come early, in pieces, broken or not at all, and answers that are
+//! dropped.
 
 use std::io::ErrorKind;
 
@@ -11,7 +12,7 @@ use crate::gateway::scripted::ScriptedUpstream;
 use crate::gateway::within_timeout;
 
 #[tokio::test]
-async fn an_answer_that_is_given_up_closes_its_connection() {
+async fn dropping_an_answer_closes_its_connection() {
     let upstream = ScriptedUpstream::bind().await;
     let endpoint = endpoint(upstream.addr());
     let answering = async {
@@ -24,7 +25,7 @@ async fn an_answer_that_is_given_up_closes_its_connection() {
     let (response, exchange) = tokio::join!(sent(&endpoint), answering);
     drop(response);
     exchange.closed().await;
-    // So does a request that is.
+    // Dropping a request closes its connection too.
     let exchange = tokio::select! {
         _ = sent(&endpoint) => unreachable!("nobody answers"),
         exchange = upstream.request() => exchange,
@@ -33,8 +34,8 @@ async fn an_answer_that_is_given_up_closes_its_connection() {
 }
 
 #[tokio::test]
-async fn an_answer_may_come_before_the_request_is_read() {
-    // More than the kernel takes of it.
+async fn an_answer_may_come_before_the_request_is_written() {
+    // More bytes than the kernel buffers.
     let much = "x".repeat(16 << 20);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = endpoint(listener.local_addr().unwrap());
@@ -43,7 +44,7 @@ async fn an_answer_may_come_before_the_request_is_read() {
             .await
             .unwrap()
     };
-    // One that does not want it.
+    // An upstream that does not read the request.
     let refusing = async {
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.read_u8().await.unwrap();
@@ -54,12 +55,12 @@ async fn an_answer_may_come_before_the_request_is_read() {
     let (mut response, mut stream) = tokio::join!(asking, refusing);
     assert_eq!(response.status, 413);
     assert_eq!(read(&mut response.body).await.0, b"no");
-    // It is not used again, for half a request is on it.
+    // The connection is not reused, because half a request is on it.
     let mut rest = Vec::new();
     let ended = within_timeout(stream.read_to_end(&mut rest)).await;
     assert!(ended.is_err() || rest.len() < much.len());
 
-    // One that answers while it reads.
+    // An upstream that answers while it reads.
     let asking = async {
         let mut response = within_timeout(endpoint.send(&request(&endpoint, &much)))
             .await
@@ -82,7 +83,7 @@ async fn an_answer_may_come_before_the_request_is_read() {
     end.unwrap();
 }
 
-/// An upstream's bytes, which it writes in one piece and then closes the connection.
+/// The error for an upstream that writes these bytes at once and closes the connection.
 async fn answered(bytes: &str) -> Result<String, ExchangeError> {
     let upstream = ScriptedUpstream::bind().await;
     let endpoint = endpoint(upstream.addr());
@@ -110,7 +111,7 @@ async fn informational_heads_are_skipped_within_bounds() {
 }
 
 #[tokio::test]
-async fn what_is_no_answer_is_told_from_none() {
+async fn a_malformed_answer_differs_from_none() {
     let endless = format!("HTTP/1.1 200 OK\r\na: {}", "x".repeat(70_000));
     for malformed in ["SSH-2.0-x\r\n", "HTTP/2 200 OK\r\n\r\n", &endless] {
         let answer = answered(malformed).await;
@@ -153,7 +154,7 @@ async fn a_head_may_come_byte_by_byte() {
 }
 
 #[tokio::test]
-async fn a_body_that_ends_too_early_is_not_whole() {
+async fn a_body_that_ends_too_early_is_an_error() {
     for (framing, whole) in [
         ("content-length: 3\r\n\r\nhi", false),
         ("transfer-encoding: chunked\r\n\r\n2\r\nhi", false),
@@ -163,7 +164,7 @@ async fn a_body_that_ends_too_early_is_not_whole() {
             "transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
             true,
         ),
-        // Nothing but the connection's end delimits it.
+        // Only the connection's end delimits this body.
         ("\r\nhi", true),
     ] {
         let upstream = ScriptedUpstream::bind().await;
@@ -184,7 +185,7 @@ async fn a_body_that_ends_too_early_is_not_whole() {
 }
 
 #[tokio::test]
-async fn a_body_whose_connection_is_reset_is_not_whole() {
+async fn a_body_whose_connection_is_reset_is_an_error() {
     let upstream = ScriptedUpstream::bind().await;
     let endpoint = endpoint(upstream.addr());
     let answering = async {

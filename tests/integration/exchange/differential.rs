@@ -1,5 +1,5 @@
-//! Answers, whole and broken ones, as hyper's client reads them: the same status, headers, content and
-//! end, where it takes what is taken here.
+//! Compares this client with hyper's on whole and broken answers: the same status, headers, content
+//! and end wherever hyper accepts what is accepted here.
 
 use std::net::SocketAddr;
 
@@ -25,7 +25,7 @@ struct Answer {
 }
 
 #[tokio::test]
-async fn hyper_reads_the_same() {
+async fn hyper_decodes_the_same_answers() {
     let seed = Seed::of_this_run();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -41,7 +41,7 @@ async fn hyper_reads_the_same() {
                     0
                 );
             }
-            // A reader that has seen enough closes it.
+            // A reader that has enough closes the connection.
             let _ = stream.write_all(&bytes).await;
         };
         let (ours, ()) = tokio::join!(ours(address), serve());
@@ -70,7 +70,7 @@ fn in_other_codings(headers: &HeaderMap) -> bool {
     first == Some(false) || codings.next().is_some()
 }
 
-/// hyper skips them before a head, which is for servers to do.
+/// hyper skips empty lines before a head, which only servers should do.
 fn has_empty_lines_between_heads(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes).replace('\r', "");
     text.contains("\n\n\nHTTP/")
@@ -110,7 +110,7 @@ async fn theirs(address: SocketAddr) -> Option<Answer> {
     })
 }
 
-/// An answer that is mostly right.
+/// An answer that is mostly well-formed.
 fn generated(random: &mut Random) -> Vec<u8> {
     let mut out = String::new();
     if random.percent(20) {
@@ -198,8 +198,8 @@ fn chunks(out: &mut String, body: &str, random: &mut Random) {
     );
 }
 
-/// Another byte somewhere, mostly one that delimits. Trailers are spared, in which hyper takes a line
-/// feed alone for a line's end.
+/// Changes one byte, usually a delimiter. Trailers are left alone, because hyper accepts a line
+/// feed alone as a line end there.
 fn damage(bytes: &mut [u8], random: &mut Random) {
     let spared = if bytes.ends_with(b"x: y\r\n\r\n") {
         8

@@ -1,10 +1,10 @@
-//! Heads of answers: how the body is delimited, whether the connection stays, and what is refused.
+//! Heads of answers: the body's length, whether the connection persists, and what is refused.
 
 use proptest::prelude::*;
 use sluicegate::upstream::exchange::head::{BodyLength, parse};
 
 #[test]
-fn a_head_says_how_its_body_is_delimited_and_whether_the_connection_stays() {
+fn a_head_states_its_body_length_and_whether_the_connection_persists() {
     let head = |version: &str, headers: &str| {
         let text = format!("HTTP/{version} 200 OK\r\n{headers}\r\n");
         let parsed = parse(text.as_bytes()).ok()?;
@@ -36,7 +36,7 @@ fn a_head_says_how_its_body_is_delimited_and_whether_the_connection_stays() {
             "transfer-encoding: Chunked\r\n",
             Some((BodyLength::Chunked, true)),
         ),
-        // Both are how answers are smuggled.
+        // Two lengths make response smuggling possible.
         (
             "1.1",
             "transfer-encoding: chunked\r\ncontent-length: 7\r\n",
@@ -83,7 +83,7 @@ fn a_head_says_how_its_body_is_delimited_and_whether_the_connection_stays() {
 }
 
 #[test]
-fn some_answers_have_no_body_whatever_they_say() {
+fn some_statuses_never_have_a_body() {
     let kept = |head: &str| {
         let (head, _) = parse(head.as_bytes()).unwrap().unwrap();
         assert_eq!(head.length, BodyLength::Known(0));
@@ -93,9 +93,9 @@ fn some_answers_have_no_body_whatever_they_say() {
         assert!(kept(&format!("HTTP/1.1 {status} X\r\n\r\n")), "{status}");
     }
     assert!(kept("HTTP/1.1 204 X\r\ncontent-length: 0\r\n\r\n"));
-    // It is the length of what would have been sent.
+    // This is the length of the body that a 304 omits.
     assert!(kept("HTTP/1.1 304 X\r\ncontent-length: 7\r\n\r\n"));
-    // Something might come all the same, and be taken for the next answer.
+    // A body might come all the same and be taken for the next answer.
     for (status, header) in [
         ("204", "content-length: 7"),
         ("204", "content-length: x"),
@@ -108,9 +108,9 @@ fn some_answers_have_no_body_whatever_they_say() {
 }
 
 #[test]
-fn what_others_might_read_differently_is_refused() {
+fn ambiguous_heads_are_refused() {
     for head in [
-        // Lines that go on in the next one.
+        // Folded lines.
         "HTTP/1.1 200 OK\r\na: b\r\n c\r\n\r\n",
         "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\t0\r\n\r\n",
         "HTTP/1.1 200 OK\r\n a: b\r\n\r\n",
@@ -125,7 +125,7 @@ fn what_others_might_read_differently_is_refused() {
         "HTTP/1.1 200 O\0K\r\n\r\n",
         "HTTP/1.1 200 OK\r\na: b\x7f\r\n\r\n",
         "\0HTTP/1.1 200 OK\r\n\r\n",
-        // An empty line before it, even before the rest is there.
+        // An empty line before the head, even before the rest arrives.
         "\r\nHTTP/1.1 200 OK\r\n\r\n",
         "\nHTTP/1.1 200 OK\r\n\r\n",
         "\r\n",
@@ -140,7 +140,7 @@ fn what_others_might_read_differently_is_refused() {
     ] {
         assert!(parse(head.as_bytes()).is_err(), "{head:?}");
     }
-    // A line feed alone ends a line (section 2.2): the same for the head's end and for its lines.
+    // A line feed alone ends a line (section 2.2), for the head's end and for its lines alike.
     let text = b"HTTP/1.1 200 OK\ncontent-length: 7\n\nbehind";
     let (head, length) = parse(text).unwrap().unwrap();
     assert_eq!(

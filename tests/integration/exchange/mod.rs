@@ -1,14 +1,14 @@
-//! The exchange with an upstream: answers as bytes, over connections, and over TLS.
+//! The HTTP/1.1 client for upstreams: answers as bytes, over connections, and over TLS.
 //!
 //! | file | is about |
 //! |---|---|
-//! | `heads`, `bodies` | the pure parts: what a head says, and a body's content for every way of cutting it |
-//! | `connections` | one connection: early answers, broken ones, ones that are given up |
-//! | `pool` | which connections are used again |
-//! | `tls` | whom the certificate must name, and how an answer ends |
-//! | `differential` | the same answers as hyper's client reads them |
-//! | `support` | sends requests, for the rest |
-//! | `certificates` | of the tests' TLS servers, with the script that made them |
+//! | `heads`, `bodies` | the pure parts: heads, and bodies at every cut |
+//! | `connections` | one connection: early, broken and dropped answers |
+//! | `pool` | which connections are reused |
+//! | `tls` | certificates, and how an answer ends |
+//! | `differential` | the same answers decoded by hyper's client |
+//! | `support` | sends requests, for the other files |
+//! | `certificates` | the certificates of the tests' TLS servers, with the script that made them |
 
 mod bodies;
 mod connections;

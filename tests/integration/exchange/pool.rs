@@ -1,4 +1,5 @@
-//! Connections: used again where that is safe, closed where it is not, and never asked twice.
+//! The pool: connections are reused where that is safe and closed where it is not, and no request
+//! is sent twice.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use super::support::{OK_HI, again, connector, endpoint, endpoint_with, first, re
 use crate::gateway::scripted::{Exchange, ScriptedUpstream};
 
 #[tokio::test]
-async fn a_connection_is_used_again_behind_either_framing() {
+async fn a_connection_is_reused_after_either_body_length() {
     let upstream = ScriptedUpstream::bind().await;
     let endpoint = endpoint(upstream.addr());
     let chunked =
@@ -31,12 +32,12 @@ async fn a_connection_is_used_again_behind_either_framing() {
 }
 
 #[tokio::test]
-async fn a_connection_whose_answer_forbids_it_is_closed() {
+async fn a_connection_that_must_not_persist_is_closed() {
     let chunked = "transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
     for answer in [
         "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi",
         "HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nhi",
-        // Something behind the body's end.
+        // Bytes after the body's end.
         "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi!",
         &format!("HTTP/1.1 200 OK\r\n{chunked}HTTP/1.1"),
         // Two lengths.
@@ -50,7 +51,7 @@ async fn a_connection_whose_answer_forbids_it_is_closed() {
 }
 
 #[tokio::test]
-async fn a_connection_that_died_or_spoke_while_it_waited_is_not_used() {
+async fn a_connection_that_closed_or_sent_bytes_while_idle_is_not_reused() {
     let upstream = ScriptedUpstream::bind().await;
     let endpoint = endpoint(upstream.addr());
     drop(first(&upstream, &endpoint, OK_HI).await);
@@ -65,24 +66,24 @@ async fn a_connection_that_died_or_spoke_while_it_waited_is_not_used() {
 }
 
 #[tokio::test]
-async fn a_connection_waits_no_longer_than_it_may() {
+async fn an_idle_connection_expires() {
     let upstream = ScriptedUpstream::bind().await;
     let short = connector().idle(Duration::from_millis(30));
     let endpoint = endpoint_with(upstream.addr(), &short);
-    // Twice: what closes them begins anew.
+    // Twice, because a new task expires the second one.
     for _ in 0..2 {
         first(&upstream, &endpoint, OK_HI).await.closed().await;
     }
-    // All that wait go with their upstream.
+    // Idle connections are closed with their endpoint.
     let endpoint = super::support::endpoint(upstream.addr());
     let waiting = first(&upstream, &endpoint, OK_HI).await;
     drop(endpoint);
     waiting.closed().await;
 }
 
-/// It may have been done, so it is for the caller to say whether it is asked again.
+/// The upstream may have processed it, so the caller decides whether to send it again.
 #[tokio::test]
-async fn a_request_that_a_kept_connection_took_is_not_sent_again() {
+async fn a_request_on_a_reused_connection_is_not_sent_again() {
     for part in ["", "HTTP/1.1 200"] {
         let upstream = ScriptedUpstream::bind().await;
         let endpoint = endpoint(upstream.addr());
@@ -99,7 +100,7 @@ async fn a_request_that_a_kept_connection_took_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn no_more_connections_wait_than_may() {
+async fn idle_connections_are_bounded() {
     let upstream = ScriptedUpstream::bind().await;
     let endpoint = endpoint_with(upstream.addr(), &connector().max_idle(2));
     let mut open = Vec::new();
@@ -137,7 +138,7 @@ async fn begun(endpoint: &Endpoint, asked: impl AsyncFnOnce() -> Exchange) -> (R
 }
 
 #[tokio::test]
-async fn every_origin_has_its_own() {
+async fn every_endpoint_has_its_own_connections() {
     let (one, other) = (
         ScriptedUpstream::bind().await,
         ScriptedUpstream::bind().await,
@@ -154,7 +155,7 @@ async fn every_origin_has_its_own() {
         let content_read = again(&mut at_other, &to_other, &named("other")).await;
         assert_eq!(content_read, "other");
     }
-    // The same address under another name is another origin, for what a name leads to may change.
+    // The same address under another name is another endpoint, because a name's address may change.
     let url = format!("http://localhost:{}", one.addr().port());
     let named_otherwise = Endpoint::new(&url.parse().unwrap(), &connector);
     first(&one, &named_otherwise, OK_HI).await;

@@ -14,12 +14,12 @@ use sluicegate::upstream::exchange::{Body, Connector, Endpoint, ExchangeError, R
 use crate::gateway::scripted::{Exchange, ScriptedUpstream};
 use crate::gateway::within_timeout;
 
-/// Long enough to be no test's business.
+/// Long enough not to matter in any test.
 pub const TIMEOUT: Duration = Duration::from_secs(20);
 
 pub const OK_HI: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
 
-/// Trusts nobody; for plaintext.
+/// Trusts no certificate; for plaintext.
 pub fn connector() -> Connector {
     Connector::new(&trusting(RootCertStore::empty()), TIMEOUT)
 }
@@ -47,7 +47,7 @@ pub async fn sent(endpoint: &Endpoint) -> Result<Response, ExchangeError> {
     within_timeout(endpoint.send(&request(endpoint, "{}"))).await
 }
 
-/// What came of a body, and how it ended.
+/// A body's content and how it ended.
 pub async fn read(body: &mut Body) -> (Vec<u8>, io::Result<()>) {
     let mut content = Vec::new();
     loop {
@@ -61,7 +61,8 @@ pub async fn read(body: &mut Body) -> (Vec<u8>, io::Result<()>) {
     }
 }
 
-/// Asks, has `bytes` answered on a new connection, which is `hi`, and returns that.
+/// Sends a request, answers it with `bytes` (whose content is `hi`) on a new connection, and
+/// returns that connection.
 pub async fn first(upstream: &ScriptedUpstream, endpoint: &Endpoint, bytes: &str) -> Exchange {
     let answering = async {
         let mut exchange = upstream.request().await;
@@ -74,7 +75,7 @@ pub async fn first(upstream: &ScriptedUpstream, endpoint: &Endpoint, bytes: &str
     exchange
 }
 
-/// Asks, and has `bytes` answered on the connection that was there.
+/// Sends a request and answers it with `bytes` on the connection that is already open.
 pub async fn again(exchange: &mut Exchange, endpoint: &Endpoint, bytes: &str) -> String {
     let answering = async {
         assert!(exchange.next_request().await, "the connection was closed");
@@ -85,7 +86,7 @@ pub async fn again(exchange: &mut Exchange, endpoint: &Endpoint, bytes: &str) ->
     content_read
 }
 
-/// A whole answer's content.
+/// The content of a whole answer.
 pub async fn content(response: Result<Response, ExchangeError>) -> String {
     let (content, end) = read(&mut response.unwrap().body).await;
     end.unwrap();

@@ -1,7 +1,8 @@
-//! Upstreams behind TLS: who they must be, and that they are spoken to as any other.
+//! Upstreams behind TLS: which certificates are accepted, and that the exchange works as without
+//! TLS.
 //!
-//! Their certificates are signed by themselves, made by `certificates/make` with openssl, valid until
-//! 2119, and used nowhere but here.
+//! The certificates are self-signed, made by `certificates/make` with openssl, valid until 2119,
+//! and used nowhere else.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -49,7 +50,7 @@ impl Server {
         }
     }
 
-    /// One that trusts whom `certificate` names, if there is one.
+    /// An endpoint that trusts `certificate`, if there is one.
     fn endpoint(&self, host: &str, certificate: Option<&str>) -> Endpoint {
         let mut roots = RootCertStore::empty();
         if let Some(certificate) = certificate {
@@ -85,7 +86,7 @@ async fn answer(stream: &mut TlsStream<TcpStream>, answer: &str) {
 }
 
 #[tokio::test]
-async fn names_and_addresses_are_certified_and_connections_used_again() {
+async fn certificates_of_names_and_addresses_are_accepted_and_connections_reused() {
     for (host, name) in [("localhost", Some("localhost")), ("127.0.0.1", None)] {
         let server = Server::with(LOCAL).await;
         let endpoint = server.endpoint(host, Some(LOCAL));
@@ -109,7 +110,7 @@ async fn names_and_addresses_are_certified_and_connections_used_again() {
 }
 
 #[tokio::test]
-async fn others_are_not_spoken_to() {
+async fn untrusted_certificates_are_refused() {
     for (certificate, host, trusted) in [
         (LOCAL, "localhost", None),
         (LOCAL, "localhost", Some(ELSEWHERE)),
@@ -130,10 +131,10 @@ async fn others_are_not_spoken_to() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_cut_off_is_not_whole() {
+async fn a_body_without_close_notify_is_incomplete() {
     let server = Server::with(LOCAL).await;
     let endpoint = server.endpoint("localhost", Some(LOCAL));
-    // Without TLS's own farewell anybody may have cut it.
+    // Without a close_notify anyone may have cut the connection.
     for farewell in [true, false] {
         let answering = async {
             let mut stream = server.accept().await.unwrap();
@@ -153,7 +154,7 @@ async fn a_body_that_is_cut_off_is_not_whole() {
 }
 
 #[tokio::test]
-async fn a_handshake_may_take_as_long_as_connecting_may() {
+async fn the_connect_timeout_includes_the_handshake() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
     let connector = Connector::new(&trusting(RootCertStore::empty()), Duration::from_millis(50));
@@ -162,9 +163,9 @@ async fn a_handshake_may_take_as_long_as_connecting_may() {
     assert!(matches!(answer, Err(ExchangeError::ConnectTimeout)));
 }
 
-/// TLS takes several records at once out of the kernel and hands them over one by one.
+/// rustls takes several records at once out of the kernel and hands them over one by one.
 #[tokio::test]
-async fn a_connection_is_not_used_again_that_tls_knows_more_of() {
+async fn a_connection_with_buffered_tls_records_is_not_reused() {
     let stray = OK_HI.replace("hi", "no");
     for stray in [Some(stray.as_str()), None] {
         let server = Server::with(LOCAL).await;
@@ -177,7 +178,7 @@ async fn a_connection_is_not_used_again_that_tls_knows_more_of() {
             match stray {
                 // A second answer to one request.
                 Some(stray) => session.writer().write_all(stray.as_bytes()).unwrap(),
-                // The farewell, but TCP stays open.
+                // A close_notify, while TCP stays open.
                 None => session.send_close_notify(),
             }
             stream.flush().await.unwrap();
@@ -196,8 +197,8 @@ async fn a_connection_is_not_used_again_that_tls_knows_more_of() {
 }
 
 #[tokio::test]
-async fn a_request_is_written_to_its_end_behind_an_early_answer() {
-    // More than the kernel takes of it.
+async fn a_request_is_written_to_its_end_after_an_early_answer() {
+    // More bytes than the kernel buffers.
     let much = "x".repeat(16 << 20);
     let server = Server::with(LOCAL).await;
     let endpoint = server.endpoint("localhost", Some(LOCAL));

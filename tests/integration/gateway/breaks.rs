@@ -1,5 +1,5 @@
-//! Answers that break, or go on where they should have ended: exactly one terminal event, nothing
-//! invented, nothing that came before lost.
+//! Answers that break, or continue after their end: exactly one terminal event, nothing invented,
+//! nothing lost.
 
 use sluicegate::fixture::{Fault, Options};
 use sluicegate::wire;
@@ -60,7 +60,7 @@ async fn a_broken_stream_of_any_wire_ends_in_an_error() {
 }
 
 #[tokio::test]
-async fn what_came_before_a_break_in_the_same_read_is_delivered() {
+async fn content_before_a_break_in_the_same_read_is_delivered() {
     let upstream = ScriptedUpstream::bind().await;
     let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let breaks: [(&str, &str); 4] = [
@@ -92,7 +92,7 @@ async fn what_came_before_a_break_in_the_same_read_is_delivered() {
 }
 
 #[tokio::test]
-async fn every_way_of_ending_too_early_is_an_interruption() {
+async fn every_early_end_is_an_interruption() {
     let scripts: [(&str, &str); 5] = [
         ("between two events", ""),
         ("inside an event", "data: {\"choices\":[{\"del"),
@@ -125,7 +125,7 @@ async fn every_way_of_ending_too_early_is_an_interruption() {
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_in_its_transfer_coding_is_an_interruption() {
+async fn a_break_inside_the_transfer_coding_is_an_interruption() {
     let scripts: [(&str, &str, &str); 4] = [
         ("no last chunk", "transfer-encoding: chunked", ""),
         (
@@ -161,7 +161,7 @@ async fn a_connection_that_breaks_in_its_transfer_coding_is_an_interruption() {
 }
 
 #[tokio::test]
-async fn what_comes_behind_the_end_is_ignored() {
+async fn events_after_the_end_are_ignored() {
     let trailing = [
         finish(),
         "data: [DONE]\n\n".repeat(3),
@@ -181,7 +181,7 @@ async fn what_comes_behind_the_end_is_ignored() {
                     exchange.chunk(finish() + rest).await;
                 } else {
                     exchange.chunk(finish()).await;
-                    // The gateway may have closed it already.
+                    // The gateway may have closed the connection already.
                     exchange.try_chunk(rest).await;
                 }
             })
@@ -193,7 +193,7 @@ async fn what_comes_behind_the_end_is_ignored() {
 }
 
 #[tokio::test]
-async fn a_stream_is_over_with_its_terminal_event_whatever_the_upstream_does() {
+async fn the_terminal_event_ends_a_stream_whatever_the_upstream_does() {
     let upstream = ScriptedUpstream::bind().await;
     let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let answering = async {
@@ -206,7 +206,7 @@ async fn a_stream_is_over_with_its_terminal_event_whatever_the_upstream_does() {
     // The upstream's body is still open.
     assert_eq!(outcome(&answer.events().await), "");
     running.wait_idle().await;
-    // It goes on for ever, and is cut off.
+    // An endless body is cut off.
     let endless = token("ghost").repeat(100);
     within_timeout(async { while exchange.try_chunk(&endless).await {} }).await;
 }
@@ -233,7 +233,7 @@ async fn broken_utf8_is_repaired_and_counted() {
 }
 
 #[tokio::test]
-async fn a_compressed_answer_is_not_read() {
+async fn a_compressed_answer_is_refused() {
     let upstream = ScriptedUpstream::bind().await;
     let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     for encoding in ["gzip", "br", "deflate", "zstd"] {
@@ -253,7 +253,7 @@ async fn a_compressed_answer_is_not_read() {
 }
 
 #[tokio::test]
-async fn what_is_no_stream_is_named_and_not_shown() {
+async fn a_body_that_is_no_stream_is_reported_without_quoting_it() {
     let upstream = ScriptedUpstream::bind().await;
     let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     for (body, code) in [
@@ -275,7 +275,7 @@ async fn what_is_no_stream_is_named_and_not_shown() {
 }
 
 #[tokio::test]
-async fn a_whole_answer_instead_of_a_stream_is_one_token() {
+async fn an_unstreamed_answer_becomes_one_token() {
     let upstream = ScriptedUpstream::bind().await;
     let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let mut answer = played(&running, &upstream, async |mut exchange| {
@@ -335,7 +335,7 @@ async fn a_line_of_4_mebibytes_passes() {
 }
 
 #[tokio::test]
-async fn one_byte_at_a_time_is_the_same_answer() {
+async fn single_bytes_decode_to_the_same_answer() {
     let upstream = ScriptedUpstream::bind().await;
     let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let mut answer = played(&running, &upstream, async |mut exchange| {

@@ -1,4 +1,4 @@
-//! The command line: exit codes, and what goes where.
+//! The command line: exit statuses, and what goes to stdout and stderr.
 
 use std::net::TcpListener;
 
@@ -23,7 +23,7 @@ const COMMANDS: [&[&str]; 8] = [
 ];
 
 #[tokio::test]
-async fn every_command_explains_itself() {
+async fn every_command_has_help_and_a_version() {
     for command in COMMANDS {
         for flag in ["--help", "-h"] {
             let ended = run(&[command, &[flag]].concat()).await;
@@ -39,7 +39,7 @@ async fn every_command_explains_itself() {
 }
 
 #[tokio::test]
-async fn wrong_usage_is_an_exit_status_of_its_own() {
+async fn wrong_usage_exits_with_2() {
     for arguments in [
         &["--nonsense"][..],
         &["nonsense"],
@@ -50,7 +50,7 @@ async fn wrong_usage_is_an_exit_status_of_its_own() {
         &["replay"],
         &["keys"],
         &["healthcheck", "--admin", "nowhere"],
-        // Said to the wrong command, it would be lost.
+        // The flag would be ignored there.
         &["--listen", "127.0.0.1:0", "serve"],
         &["--config", "x.yaml", "check", "--config", "y.yaml"],
     ] {
@@ -62,7 +62,7 @@ async fn wrong_usage_is_an_exit_status_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_bad_config_starts_nothing() {
+async fn a_bad_config_exits_with_2() {
     let config = TemporaryFile::new("listen: here\nhartbeat: 5s\n");
     for command in ["serve", "check"] {
         let ended = run(&[command, "--config", config.path()]).await;
@@ -78,7 +78,7 @@ async fn a_bad_config_starts_nothing() {
 }
 
 #[tokio::test]
-async fn a_config_can_come_from_the_environment() {
+async fn the_environment_can_name_the_config() {
     let config = TemporaryFile::new("hartbeat: 5s\n");
     let environment = [("SLUICEGATE_CONFIG", config.path())];
     for arguments in [&[][..], &["serve"], &["check"]] {
@@ -89,7 +89,7 @@ async fn a_config_can_come_from_the_environment() {
 }
 
 #[tokio::test]
-async fn a_good_config_is_printed_without_its_secrets() {
+async fn check_prints_the_config_without_its_secrets() {
     let config = TemporaryFile::new(
         "upstreams: { openai: { api_key: sk-very-secret-1 } }\n\
          models: { m: { targets: [ { upstream: openai, model: x } ] } }\n",
@@ -101,7 +101,7 @@ async fn a_good_config_is_printed_without_its_secrets() {
 }
 
 #[tokio::test]
-async fn a_taken_port_is_said_to_be_taken() {
+async fn a_port_in_use_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     let any = "127.0.0.1:0";
@@ -117,7 +117,7 @@ async fn a_taken_port_is_said_to_be_taken() {
 }
 
 #[tokio::test]
-async fn the_demo_says_what_to_try_and_it_works() {
+async fn the_demo_prints_a_command_that_works() {
     let any = "127.0.0.1:0";
     let mut program = Program::start(&["--listen", any, "--admin-listen", any], &[]);
     let url = program
@@ -154,7 +154,7 @@ async fn the_demo_is_for_loopback_only() {
 }
 
 #[tokio::test]
-async fn a_health_check_tells_ready_from_not() {
+async fn healthcheck_reports_whether_the_gateway_is_ready() {
     let upstream = serve(&Options {
         fault: Some("stall:5".parse().unwrap()),
         ..fast()
@@ -164,7 +164,7 @@ async fn a_health_check_tells_ready_from_not() {
     let admin = serving.admin.to_string();
     let ended = run(&["healthcheck", "--admin", &admin]).await;
     assert_eq!((ended.status, ended.err.as_str()), (Some(0), ""));
-    // Where clients connect there is no health to be had.
+    // The address for clients has no health endpoint.
     let clients = serving.clients.to_string();
     let ended = run(&["healthcheck", "--admin", &clients]).await;
     assert_eq!(ended.status, Some(1));
@@ -183,7 +183,7 @@ async fn a_health_check_tells_ready_from_not() {
 }
 
 #[tokio::test]
-async fn a_new_key_opens_what_its_entry_guards() {
+async fn a_new_key_is_accepted_by_its_config_entry() {
     let made = run(&["keys", "new", "--name", "web"]).await;
     assert_eq!(made.status, Some(0), "{made:?}");
     let (key, entry) = made.out.split_once('\n').unwrap();
@@ -199,7 +199,7 @@ async fn a_new_key_opens_what_its_entry_guards() {
 }
 
 #[tokio::test]
-async fn an_answer_is_printed_as_it_comes_and_told_from_a_broken_one() {
+async fn ask_prints_answers_and_reports_broken_ones() {
     let whole = serve(&fast());
     let broken = serve(&Options {
         fault: Some("truncate:6".parse().unwrap()),
@@ -235,7 +235,11 @@ async fn an_answer_is_printed_as_it_comes_and_told_from_a_broken_one() {
     assert!(!printed[1].trim().is_empty() && printed[0] != printed[1]);
     let ended = run(&["ask", "m", "Hello", "--url", "http://127.0.0.1:1"]).await;
     assert_eq!(ended.status, Some(1));
-    assert!(ended.err.starts_with("no answer: "), "{}", ended.err);
+    assert!(
+        ended.err.starts_with("the gateway did not answer: "),
+        "{}",
+        ended.err
+    );
 }
 
 fn config_text(config: &TemporaryFile) -> String {

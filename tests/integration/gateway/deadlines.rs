@@ -1,4 +1,4 @@
-//! Connect, first token, idle, total; and the heartbeats while nothing else is said.
+//! Deadlines (connect, first token, idle, total) and heartbeats.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::fixture_server::{ANY_PORT, fast, serve};
 
 const KEEP_ALIVE: &str = "keep-alive";
 
-/// An address that takes no connection and refuses none: its queue is full.
+/// An address that neither accepts nor refuses connections: its queue is full.
 fn blackhole() -> (std::net::SocketAddr, Vec<Socket>) {
     let socket = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let listener = socket();
@@ -23,7 +23,7 @@ fn blackhole() -> (std::net::SocketAddr, Vec<Socket>) {
     listener.listen(0).unwrap();
     let addr = listener.local_addr().unwrap();
     let mut sockets = vec![listener];
-    // A queue of 0 still holds one.
+    // A queue of length 0 still holds one connection.
     for _ in 0..3 {
         let client = socket();
         client.set_nonblocking(true).unwrap();
@@ -38,7 +38,7 @@ async fn code(answer: &mut Answer, status: u16) -> Value {
     answer.error().await["code"].clone()
 }
 
-/// The rest of a stream, comments included, checked to be in order.
+/// The rest of a stream, comments included, after a check of its order.
 async fn items(answer: &mut Answer) -> (Vec<Event>, usize) {
     let (mut events, mut comments) = (Vec::new(), 0);
     while let Some(item) = answer.item().await {
@@ -55,7 +55,7 @@ async fn items(answer: &mut Answer) -> (Vec<Event>, usize) {
 }
 
 #[tokio::test]
-async fn an_upstream_that_takes_no_connection_is_unavailable() {
+async fn a_connect_timeout_is_upstream_unavailable() {
     let (addr, _full) = blackhole();
     let running = TestGateway::with_upstreams(&[addr], "timeouts: { connect: 200ms }");
     let mut answer = running.prompt().await;
@@ -63,7 +63,7 @@ async fn an_upstream_that_takes_no_connection_is_unavailable() {
 }
 
 #[tokio::test]
-async fn a_first_token_that_does_not_come_is_a_timeout() {
+async fn a_missing_first_token_is_upstream_timeout() {
     let scripts: [(&str, &[&str]); 4] = [
         ("no head", &[]),
         ("a head", &["HEAD"]),
@@ -94,7 +94,7 @@ async fn a_first_token_that_does_not_come_is_a_timeout() {
 }
 
 #[tokio::test]
-async fn silence_in_the_middle_is_a_stall() {
+async fn silence_in_the_middle_is_stream_stalled() {
     let upstream = serve(&Options {
         fault: Some(Fault::Stall { after: 5 }),
         ..fast()
@@ -107,10 +107,10 @@ async fn silence_in_the_middle_is_a_stall() {
     within_timeout(upstream.closed_by_client(1)).await;
 }
 
-/// A summary that nobody asked for waits for raw text in its place; where none can come any more, it is
-/// what there was.
+/// A decoder holds an unrequested summary back until raw text replaces it. When no more can come,
+/// the summary is emitted.
 #[tokio::test]
-async fn what_was_held_back_is_told_before_a_stream_is_given_up() {
+async fn held_back_events_are_emitted_before_a_stream_fails() {
     let config = |addr, settings: &str| {
         format!(
             "upstreams: {{ a: {{ wire: openai-responses, base_url: 'http://{addr}/v1' }} }}\n\
@@ -153,7 +153,7 @@ async fn what_was_held_back_is_told_before_a_stream_is_given_up() {
     }
 }
 
-/// A running exchange whose first token was read.
+/// An exchange whose first token was read.
 async fn begun(upstream: &ScriptedUpstream, running: &TestGateway) -> (Answer, Exchange) {
     let answering = async {
         let mut exchange = upstream.request().await;
@@ -168,7 +168,7 @@ async fn begun(upstream: &ScriptedUpstream, running: &TestGateway) -> (Answer, E
 }
 
 #[tokio::test]
-async fn an_upstreams_comments_keep_its_stream_alive() {
+async fn comments_of_an_upstream_reset_the_idle_deadline() {
     let idle = Duration::from_millis(400);
     let upstream = ScriptedUpstream::bind().await;
     let running = TestGateway::with_upstreams(&[upstream.addr()], "timeouts: { idle: 400ms }");
@@ -186,13 +186,13 @@ async fn an_upstreams_comments_keep_its_stream_alive() {
 }
 
 #[tokio::test]
-async fn a_slow_first_token_does_not_count_as_idleness() {
+async fn waiting_for_the_first_token_is_not_idle_time() {
     let upstream = ScriptedUpstream::bind().await;
     let running = TestGateway::with_upstreams(&[upstream.addr()], "timeouts: { idle: 300ms }");
     let answering = async {
         let mut exchange = upstream.request().await;
         exchange.begin().await;
-        // Longer than the stream may idle once it runs.
+        // Longer than the idle deadline of a running stream.
         tokio::time::sleep(Duration::from_millis(500)).await;
         exchange.token("one").await;
         exchange
@@ -228,7 +228,7 @@ async fn an_endless_stream_ends_at_its_total() {
 }
 
 #[tokio::test]
-async fn a_quiet_stream_ends_at_its_total_too() {
+async fn a_silent_stream_ends_at_its_total_too() {
     let upstream = ScriptedUpstream::bind().await;
     let running = TestGateway::with_upstreams(&[upstream.addr()], "timeouts: { total: 300ms }");
     let (mut answer, exchange) = begun(&upstream, &running).await;
@@ -238,7 +238,7 @@ async fn a_quiet_stream_ends_at_its_total_too() {
 }
 
 #[tokio::test]
-async fn a_total_counts_from_the_request() {
+async fn the_total_counts_from_the_request() {
     let upstream = serve(&Options {
         fault: Some(Fault::Hang),
         ..fast()
@@ -265,7 +265,7 @@ async fn without_a_total_a_stream_outlives_every_other_deadline() {
 }
 
 #[tokio::test]
-async fn heartbeats_begin_before_anybody_answers() {
+async fn heartbeats_begin_before_the_first_content() {
     let upstream = ScriptedUpstream::bind().await;
     let running = TestGateway::with_upstreams(&[upstream.addr()], "heartbeat: 100ms");
     let mut answer = running.prompt().await;
@@ -278,7 +278,7 @@ async fn heartbeats_begin_before_anybody_answers() {
     exchange.token("late").await;
     answer.expect("start").await;
     assert_eq!(answer.expect("token").await["text"], "late");
-    // Silence in the middle beats too.
+    // There are heartbeats in the middle of a stream too.
     assert_eq!(answer.item().await, Some(Item::Comment(KEEP_ALIVE.into())));
     exchange.chunk(finish()).await;
     let (rest, _) = (answer.event().await.unwrap(), exchange);
@@ -286,7 +286,7 @@ async fn heartbeats_begin_before_anybody_answers() {
 }
 
 #[tokio::test]
-async fn a_failure_behind_a_heartbeat_is_an_event() {
+async fn a_failure_after_a_heartbeat_is_an_event() {
     let upstream = serve(&Options {
         fault: Some(Fault::Hang),
         ..fast()
@@ -307,7 +307,7 @@ async fn a_failure_behind_a_heartbeat_is_an_event() {
 }
 
 #[tokio::test]
-async fn every_failure_behind_a_heartbeat_is_an_event() {
+async fn every_failure_after_a_heartbeat_is_an_event() {
     for (answer_with, expected) in [
         (401, "upstream_auth"),
         (400, "upstream_rejected"),
@@ -335,7 +335,7 @@ async fn every_failure_behind_a_heartbeat_is_an_event() {
 }
 
 #[tokio::test]
-async fn a_running_stream_does_not_beat() {
+async fn a_running_stream_sends_no_heartbeats() {
     let upstream = ScriptedUpstream::bind().await;
     let running = TestGateway::with_upstreams(&[upstream.addr()], "heartbeat: 500ms");
     let (mut answer, mut exchange) = begun(&upstream, &running).await;

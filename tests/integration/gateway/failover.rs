@@ -1,4 +1,4 @@
-//! One target after another, until the first content commits to one.
+//! Failover: one target after another, until the first content commits to one.
 
 use http::StatusCode;
 use serde_json::json;
@@ -21,11 +21,11 @@ fn status(status: u16) -> Fault {
     Fault::Status(StatusCode::from_u16(status).unwrap())
 }
 
-/// What a scripted upstream may do before its first content.
+/// What a scripted upstream does before its first content.
 type Script = fn(Exchange) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 #[tokio::test]
-async fn a_target_that_fails_before_its_first_content_is_passed_over() {
+async fn a_target_that_fails_before_its_first_content_fails_over() {
     let good = serve(&fast());
     for fault in [
         Fault::Refuse,
@@ -60,7 +60,7 @@ async fn a_target_that_fails_before_its_first_content_is_passed_over() {
 }
 
 #[tokio::test]
-async fn what_an_upstream_says_wrongly_under_200_is_passed_over() {
+async fn errors_and_nonsense_under_status_200_fail_over() {
     let good = serve(&fast());
     let scripts: &[(&str, Script)] = &[
         ("html", |mut exchange| {
@@ -128,7 +128,7 @@ async fn what_an_upstream_says_wrongly_under_200_is_passed_over() {
 }
 
 #[tokio::test]
-async fn an_answer_without_a_word_is_told_by_a_plain_status() {
+async fn an_answer_without_content_is_an_http_error() {
     let scripts: &[(&str, &str, Script)] = &[
         ("an empty body", "bad_upstream_data", |mut exchange| {
             Box::pin(async move { exchange.answer(200, "", "").await })
@@ -171,7 +171,7 @@ async fn an_answer_without_a_word_is_told_by_a_plain_status() {
 }
 
 #[tokio::test]
-async fn a_request_that_was_refused_for_itself_is_refused_by_all() {
+async fn a_refused_request_does_not_fail_over() {
     for refused in [400, 413, 422] {
         let bad = serve(&broken(status(refused)));
         let good = serve(&fast());
@@ -189,7 +189,7 @@ async fn a_request_that_was_refused_for_itself_is_refused_by_all() {
 }
 
 #[tokio::test]
-async fn when_all_are_rate_limiting_the_longest_wait_is_told() {
+async fn if_all_targets_are_rate_limited_the_longest_wait_is_reported() {
     let limiting = async |after: &str| {
         let upstream = ScriptedUpstream::bind().await;
         let (addr, header) = (upstream.addr(), format!("retry-after: {after}\r\n"));
@@ -214,7 +214,7 @@ async fn when_all_are_rate_limiting_the_longest_wait_is_told() {
 }
 
 #[tokio::test]
-async fn a_mix_of_failures_is_not_called_rate_limiting() {
+async fn a_mix_of_failures_is_not_reported_as_a_rate_limit() {
     for mix in [[429, 500], [500, 429]] {
         let targets = mix.map(|code| serve(&broken(status(code))));
         let addrs = [targets[0].addr(), targets[1].addr()];
@@ -225,7 +225,7 @@ async fn a_mix_of_failures_is_not_called_rate_limiting() {
 }
 
 #[tokio::test]
-async fn a_refused_credential_is_the_gateways_own_affair() {
+async fn a_refused_credential_is_not_reported_in_detail() {
     for code in [401, 402, 403] {
         let upstream = serve(&broken(status(code)));
         let mut answer = TestGateway::with_upstreams(&[upstream.addr()], "")
@@ -245,7 +245,7 @@ async fn a_refused_credential_is_the_gateways_own_affair() {
 }
 
 #[tokio::test]
-async fn after_content_there_is_no_second_try() {
+async fn after_content_there_is_no_failover() {
     for fault in [
         Fault::Truncate { after: 10 },
         Fault::Reset { after: 10 },
@@ -265,7 +265,7 @@ async fn after_content_there_is_no_second_try() {
 }
 
 #[tokio::test]
-async fn a_reused_connection_that_breaks_is_not_tried_again() {
+async fn a_request_on_a_reused_connection_is_not_sent_twice() {
     let upstream = ScriptedUpstream::bind().await;
     let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let answering = async {
@@ -274,7 +274,7 @@ async fn a_reused_connection_that_breaks_is_not_tried_again() {
         exchange.token("hello").await;
         exchange.finish().await;
         assert!(exchange.next_request().await);
-        // The second request's bytes are here: it may have been billed already.
+        // The bytes of the second request arrived, so it may have been billed already.
         drop(exchange);
     };
     let asking = async {
@@ -310,7 +310,7 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn failover_goes_on_behind_the_heartbeats() {
+async fn failover_continues_after_heartbeats() {
     let slow = serve(&broken(Fault::Hang));
     let good = serve(&fast());
     let running = TestGateway::with_upstreams(

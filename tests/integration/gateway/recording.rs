@@ -1,4 +1,5 @@
-//! `record` and `replay` together: an exchange that was recorded plays as it came, and names nobody.
+//! `record` and `replay` together: a recorded exchange is replayed as it came, without credentials
+//! and account ids.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -15,11 +16,11 @@ use super::program::{ExitedProgram, TemporaryFile, run};
 use super::scripted::ScriptedUpstream;
 use crate::fixture_server::ANY_PORT;
 
-/// Waits between chunks, no two alike, long against what a busy machine adds.
+/// Waits between chunks: all different, and long compared with what a busy machine adds.
 const WAITS: [u64; 9] = [40, 90, 60, 150, 50, 120, 70, 100, 80];
-/// How far a replayed gap may be off, in parts of the recorded one.
+/// How far a replayed gap may differ, as a fraction of the recorded one.
 const TOLERANCE: f64 = 0.1;
-/// How often a machine may be too busy to measure on.
+/// How many measurements a busy machine may spoil.
 const ATTEMPTS: usize = 5;
 
 /// A folder that is removed when it is dropped.
@@ -40,7 +41,7 @@ impl Drop for TemporaryFolder {
     }
 }
 
-/// Records the answer to `request` from the upstream that `config` says more of.
+/// Records the answer to `request` from the upstream that `config` describes.
 async fn record(wire: &str, addr: SocketAddr, config: &str, request: &Value) -> Recorded {
     let path = if wire == "openai-chat" { "/v1" } else { "" };
     let config = TemporaryFile::new(&format!(
@@ -66,7 +67,7 @@ impl Recorded {
         Library::load(&self.folder.0).unwrap()
     }
 
-    /// Everything that was written: names, content, and what the command said.
+    /// Everything that was written: file names, content, and the command's output.
     fn everything(&self) -> String {
         let mut all = format!("{:?}", self.ended);
         let mut folders = vec![self.folder.0.clone()];
@@ -85,7 +86,7 @@ impl Recorded {
     }
 }
 
-/// A model that speaks at an uneven pace.
+/// A model that sends at an uneven pace.
 fn uneven(folder: &TemporaryFolder) -> Server {
     let case = folder.0.join("openai-chat/uneven");
     fs::create_dir_all(&case).unwrap();
@@ -123,13 +124,13 @@ fn events(case: &Case) -> Vec<String> {
     events
 }
 
-/// The waits between chunks; what comes before the first is the connection's.
+/// The waits between chunks, without the wait for the first.
 fn gaps(case: &Case) -> Vec<Duration> {
     let timing = case.timing.as_ref().unwrap();
     timing.iter().skip(1).map(|(wait, _)| *wait).collect()
 }
 
-/// How far the gaps of `played` are off those of `recorded`, in parts of these: the median.
+/// The median deviation of the gaps of `played` from those of `recorded`, as a fraction.
 fn off(recorded: &Case, played: &Case) -> f64 {
     let both = gaps(recorded).into_iter().zip(gaps(played));
     let mut off: Vec<f64> = both
@@ -141,7 +142,7 @@ fn off(recorded: &Case, played: &Case) -> f64 {
 }
 
 #[tokio::test]
-async fn what_was_recorded_is_replayed_at_its_pace() {
+async fn a_recording_is_replayed_at_its_pace() {
     let request = json!({"model": "uneven", "prompt": "Count."});
     let folder = TemporaryFolder::new();
     let upstream = uneven(&folder);
@@ -152,7 +153,7 @@ async fn what_was_recorded_is_replayed_at_its_pace() {
     let server = Server::bind(ANY_PORT, &library, &Options::default()).unwrap();
     let mut tried = Vec::new();
     for _ in 0..ATTEMPTS {
-        // A recording of the replay measures it as the upstream was measured.
+        // Recording the replay measures it in the same way as the upstream.
         let played = record("openai-chat", server.addr(), "", &request).await;
         let library = played.library();
         let second = library.case("openai-chat", "uneven").unwrap();
@@ -168,7 +169,7 @@ async fn what_was_recorded_is_replayed_at_its_pace() {
 }
 
 #[tokio::test]
-async fn a_recording_names_nobody() {
+async fn a_recording_has_no_credentials_and_account_ids() {
     const OWN_KEY: &str = "own-key-in-the-config-4711";
     const HEADER_KEY: &str = "second-key-in-a-header-4712";
     const QUOTED_KEY: &str = "sk-proj-quoted1234567890";
@@ -198,7 +199,7 @@ async fn a_recording_names_nobody() {
     };
     let recording = record("openai-chat", upstream.addr(), &config, &request);
     let (recorded, sent) = tokio::join!(recording, answering);
-    // What was sent is what was asked for.
+    // The upstream still gets the original request.
     let sent: Value = serde_json::from_slice(&sent).unwrap();
     assert_eq!(sent["user"], PROJECT);
     let everything = recorded.everything();
@@ -223,9 +224,9 @@ async fn a_recording_names_nobody() {
     assert_eq!(case.body.len(), refusal.to_string().len());
 }
 
-/// Amazon has the account's number in the names of models, and so in the path.
+/// Amazon's model names contain the account number, so the path does too.
 #[tokio::test]
-async fn an_account_in_a_models_name_is_masked_too() {
+async fn an_account_id_in_a_models_name_is_masked() {
     const NUMBER: &str = "123456789012";
     let model = format!("arn:aws:bedrock:eu-west-1:{NUMBER}:inference-profile/eu.m-v1:0");
     let upstream = ScriptedUpstream::bind().await;

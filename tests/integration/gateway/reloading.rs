@@ -1,4 +1,4 @@
-//! Another config while streams are open.
+//! Reloading the config while streams are open.
 
 use std::net::SocketAddr;
 
@@ -34,7 +34,7 @@ async fn reloads(serving: &GatewayProcess, outcome: &str) -> f64 {
 }
 
 #[tokio::test]
-async fn a_hangup_reloads_and_a_bad_config_changes_nothing() {
+async fn sighup_reloads_and_a_bad_config_changes_nothing() {
     let upstream = serve(&fast());
     let config = TemporaryFile::new(&with_model(upstream.addr(), "old"));
     let mut serving = GatewayProcess::start(&config, &[]).await;
@@ -52,7 +52,7 @@ async fn a_hangup_reloads_and_a_bad_config_changes_nothing() {
     serving.program.signal(Signal::HUP);
     let refused = serving
         .program
-        .wait_for_log("configuration refused; the old one goes on")
+        .wait_for_log("configuration refused; the one in use stays")
         .await;
     assert_eq!(refused["level"], "ERROR");
     assert!(
@@ -68,7 +68,7 @@ async fn a_hangup_reloads_and_a_bad_config_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_changed_file_reloads_by_itself() {
+async fn a_changed_file_is_reloaded() {
     let upstream = serve(&fast());
     let config = TemporaryFile::new(&with_model(upstream.addr(), "old"));
     let mut serving = GatewayProcess::start(&config, &[]).await;
@@ -78,7 +78,7 @@ async fn a_changed_file_reloads_by_itself() {
     config.write("upstreams: [");
     serving
         .program
-        .wait_for_log("configuration refused; the old one goes on")
+        .wait_for_log("configuration refused; the one in use stays")
         .await;
     assert_eq!(models(&serving).await, ["new"]);
     assert_eq!(reloads(&serving, "accepted").await, 1.0);
@@ -86,7 +86,7 @@ async fn a_changed_file_reloads_by_itself() {
 }
 
 #[tokio::test]
-async fn open_streams_keep_what_they_began_with() {
+async fn open_streams_keep_the_config_that_they_began_with() {
     let before = ScriptedUpstream::bind().await;
     let after = serve(&fast());
     let running = TestGateway::with_upstreams(&[before.addr()], "");

@@ -1,4 +1,4 @@
-//! Credentials and prompts: where they may not appear.
+//! Credentials and prompts must not appear in logs and answers.
 
 use serde_json::json;
 
@@ -37,7 +37,7 @@ async fn played(
 }
 
 #[tokio::test]
-async fn no_credential_is_in_a_log_or_an_answer_whatever_the_level() {
+async fn no_credential_is_in_logs_or_answers_at_any_level() {
     let upstream = ScriptedUpstream::bind().await;
     let config = config(&upstream);
     let serving = GatewayProcess::start(&config, &[("RUST_LOG", "trace")]).await;
@@ -53,7 +53,7 @@ async fn no_credential_is_in_a_log_or_an_answer_whatever_the_level() {
         .await,
     );
     assert!(bodies[0].contains(ANSWER));
-    // Refusals, errors under 200 and errors in the middle, all of which quote the keys.
+    // Refusals, errors under status 200 and errors in the middle of a stream, all quoting the keys.
     let quoting = format!("Wrong key {UPSTREAMS_KEY}, or {HEADER_KEY}?");
     let error = json!({"error": {"message": quoting}}).to_string();
     for status in [400, 401, 403, 404, 429, 500, 200] {
@@ -95,7 +95,7 @@ async fn no_credential_is_in_a_log_or_an_answer_whatever_the_level() {
 }
 
 #[tokio::test]
-async fn a_config_and_its_objects_print_no_credential() {
+async fn debug_output_of_a_config_has_no_credential() {
     let upstream = ScriptedUpstream::bind().await;
     let text = std::fs::read_to_string(config(&upstream).path()).unwrap();
     let running = super::harness::TestGateway::start(&text);

@@ -1,11 +1,11 @@
-//! What vendors say when they refuse, in their own words, and what becomes of it.
+//! Refusals in vendors' own words, and what the client gets.
 
 use super::client::ClientRequest;
 use super::harness::TestGateway;
 use super::scripted::ScriptedUpstream;
 
-/// A vendor's answer, and what the client gets: status, code, words of the message (none of the
-/// vendor's where it is the operator's affair), and `retry-after`.
+/// A vendor's answer and what the client gets: status, code, words of the message (none of the
+/// vendor's if only the operator is concerned) and `retry-after`.
 struct Refused {
     preset: &'static str,
     status: u16,
@@ -54,7 +54,7 @@ const REJECTED: &str = "upstream_rejected";
 const LIMITED: &str = "upstream_rate_limited";
 const UNAVAILABLE: &str = "upstream_unavailable";
 
-/// The operator's affair: a key that is refused, an account without money.
+/// For the operator: a refused key, an account without credit.
 const ACCOUNT: &[Refused] = &[
     refused(
         "openai",
@@ -111,7 +111,7 @@ const ACCOUNT: &[Refused] = &[
     ),
 ];
 
-/// The client's affair: the request itself, or the model that it asks for.
+/// For the client: the request itself, or the requested model.
 const REQUEST: &[Refused] = &[
     refused("openai", 400, r#"{"error":{"message":"Unsupported value: 'temperature' does not support 0.5 with this model.","type":"invalid_request_error","param":"temperature","code":"unsupported_value"}}"#)
         .gives(400, REJECTED, "Unsupported value: 'temperature'"),
@@ -146,7 +146,7 @@ const REQUEST: &[Refused] = &[
         .gives(403, REJECTED, "Input was flagged"),
 ];
 
-/// The hour's affair: too many, too much, out of order. Waits are rounded up to seconds.
+/// Temporary: rate limits, overload, outages. Waits are rounded up to seconds.
 const WAIT: &[Refused] = &[
     refused("openai", 429, r#"{"error":{"message":"Rate limit reached for gpt-4o in organization org-a1B2c3D4e5F6g7H8 on requests per min (RPM).","type":"requests","param":null,"code":"rate_limit_exceeded"}}"#)
         .with("retry-after-ms: 1250\r\nretry-after: 1\r\n")
@@ -167,7 +167,7 @@ const WAIT: &[Refused] = &[
     refused("cohere", 429, r#"{"id":"1","message":"You are using a Trial key, which is limited to 10 API calls / minute."}"#)
         .gives(429, LIMITED, "limited to 10 API calls"),
     refused("mistral", 429, r#"{"object":"error","message":"Requests rate limit exceeded","type":"rate_limited","param":null,"code":"1300"}"#)
-        // A date that has passed: now.
+        // A date in the past means now.
         .with("retry-after: Sun, 06 Nov 1994 08:49:37 GMT\r\n")
         .gives(429, LIMITED, "rate limit exceeded").after("0"),
     refused("groq", 429, r#"{"error":{"message":"Rate limit reached for model","type":"tokens","code":"rate_limit_exceeded"}}"#)
@@ -195,7 +195,7 @@ const WAIT: &[Refused] = &[
 ];
 
 #[tokio::test]
-async fn every_vendors_refusal_is_told_as_what_it_is() {
+async fn every_vendors_refusal_is_classified() {
     for refused in ACCOUNT.iter().chain(REQUEST).chain(WAIT) {
         let upstream = ScriptedUpstream::bind().await;
         let running = TestGateway::start(&format!(
