@@ -148,10 +148,7 @@ async fn drain(gateway: &Gateway, cut_short: impl Future<Output = ()>) {
         () = tokio::time::sleep(patience) => {}
         () = cut_short => {}
     }
-    tracing::warn!(
-        streams = gateway.in_flight.len(),
-        "the drain time is over; ending the open streams"
-    );
+    tracing::warn!(streams = gateway.in_flight.len(), "ending open streams");
     // Streams that another replica can continue are handed over instead of being ended.
     gateway.registry.hand_over(&Error::draining());
     gateway.cut.cancel();
