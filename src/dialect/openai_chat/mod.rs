@@ -5,13 +5,13 @@
 //! |---|---|
 //! | `parse` | a request |
 //! | `legacy` | the words of before `tools` |
-//! | `leftover` | what of a request only an upstream of this protocol understands |
+//! | `native_members` | what of a request only an upstream of this protocol understands |
 //! | `stream` | events to chunks |
 //! | `whole` | events to one `chat.completion` |
 //! | `shape` | what both kinds of answers say alike |
 
-mod leftover;
 mod legacy;
+mod native_members;
 mod parse;
 mod shape;
 mod stream;

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
-use super::{WIRE, leftover, legacy};
+use super::{WIRE, legacy, native_members};
 use crate::dialect::chat_form::{ChatFormat, ChatMessage, ChatTool, ChatToolChoice, check_objects};
 use crate::dialect::field::{self, Field};
 use crate::model::{Error, NativeFields, Reasoning, Request};
@@ -203,8 +203,8 @@ impl Native {
             request.messages.push(message);
         }
         let messages = &mut body["messages"];
-        if self.indispensable.len() > known || leftover::in_messages(messages) {
-            leftover::name_system(messages);
+        if self.indispensable.len() > known || native_members::in_messages(messages) {
+            native_members::name_system(messages);
             self.keep("messages", messages);
         }
         Ok(())
@@ -219,7 +219,7 @@ impl Native {
             }
         }
         let tools = &mut body["tools"];
-        if self.indispensable.len() > known || leftover::in_tools(tools) {
+        if self.indispensable.len() > known || native_members::in_tools(tools) {
             self.keep("tools", tools);
         }
     }

@@ -4,10 +4,10 @@
 use bytes::BytesMut;
 use serde_json::{Value, json};
 
+use super::event_writer::Teller;
 use super::failure_code;
 use super::item::{Item, What, annotation};
 use super::response::{Head, State};
-use super::tell::Teller;
 use crate::dialect::json::put_json;
 use crate::dialect::openai_error;
 use crate::dialect::sequence::Sequence;

@@ -7,15 +7,15 @@
 //! | `input` | the items of a conversation |
 //! | `encode` | events to output items |
 //! | `item` | an output item as it grows |
-//! | `tell` | what a stream says of it |
+//! | `event_writer` | what a stream says of it |
 //! | `response` | the `response` object that answers and stream events carry |
 
 mod encode;
+mod event_writer;
 mod input;
 mod item;
 mod parse;
 mod response;
-mod tell;
 
 use http::HeaderMap;
 

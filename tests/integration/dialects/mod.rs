@@ -7,8 +7,8 @@ mod mistakes;
 mod openai_chat;
 mod openai_responses;
 mod round_trip;
-mod seals;
 mod several_answers;
+mod signatures;
 mod ui_messages;
 
 use serde_json::Value;
