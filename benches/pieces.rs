@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use bytes::BytesMut;
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{AllocProfiler, Bencher, black_box};
-use sluicegate::dialect::{self, Answering, Completion, Dialect, Opening};
+use sluicegate::dialect::{self, AnswerInfo, AnswerSource, Completion, Dialect};
 use sluicegate::framing::{Frame, Framer};
 use sluicegate::model::{Event, FinishReason, Request, StreamId};
 use sluicegate::wire::{self, Wire};
@@ -80,18 +80,18 @@ fn decoder(bencher: Bencher, name: &str) {
 fn encoder(bencher: Bencher, name: &str) {
     let dialect = dialect_of(name);
     bencher.counter(ItemsCount::new(TOKENS)).bench_local(|| {
-        let opening = Opening {
+        let info = AnswerInfo {
             stream: StreamId::fixed(0),
             model: "m".to_owned(),
             created: 0,
         };
-        let mut encoder = dialect.encoder(&REQUEST, opening);
+        let mut encoder = dialect.encoder(&REQUEST, info);
         let mut out = BytesMut::new();
-        let answering = Answering {
+        let source = AnswerSource {
             upstream: Some("u"),
             model: Some("m"),
         };
-        encoder.start(&answering, &mut out);
+        encoder.start(&source, &mut out);
         for _ in 0..TOKENS {
             encoder.event(black_box(&Event::Text(" a token's text")), &mut out);
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::dialect::{Dialect, Opening};
+use crate::dialect::{AnswerInfo, Dialect};
 use crate::model::{Error, Event, ReasoningSigner, Request, Sink, StreamId, ToolCallDelta, Usage};
 use crate::route::{CommitSink, Receiver};
 use crate::stream::AnswerEncoder;
@@ -164,16 +164,13 @@ struct Client(AnswerEncoder);
 
 impl Client {
     fn new(dialect: &dyn Dialect, request: &Request) -> Self {
-        let opening = Opening {
+        let info = AnswerInfo {
             stream: StreamId::fixed(0),
             model: request.model.clone(),
             created: 0,
         };
-        let stream = opening.stream;
-        Self(AnswerEncoder::new(
-            stream,
-            dialect.encoder(request, opening),
-        ))
+        let stream = info.stream;
+        Self(AnswerEncoder::new(stream, dialect.encoder(request, info)))
     }
 
     fn close(mut self, outcome: Result<(), Error>) -> Bytes {

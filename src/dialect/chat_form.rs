@@ -190,14 +190,14 @@ pub(super) fn check_objects(body: &Field<'_>) -> Result<(), Error> {
 
 impl ChatMessage {
     /// `field` is the message's own place, such as `messages[2]`. The places of parts and calls
-    /// that have no place here are added to `others`.
+    /// that have no place here are added to `unsupported`.
     ///
     /// # Errors
     /// [`crate::model::ErrorCode::InvalidRequest`], naming the field.
     pub(super) fn into_message(
         self,
         field: String,
-        others: &mut Vec<String>,
+        unsupported: &mut Vec<String>,
     ) -> Result<Message, Error> {
         if self.function_call.is_some() {
             return Err(Error::invalid(
@@ -205,7 +205,7 @@ impl ChatMessage {
                 "calls are made with `tool_calls`",
             ));
         }
-        let known = others.len();
+        let known = unsupported.len();
         let mut content = Vec::new();
         if let Some(text) = self.reasoning_content
             && self.role == ChatRole::Assistant
@@ -222,7 +222,7 @@ impl ChatMessage {
                     let field = format!("{field}.content[{at}]");
                     match part.into_part(&field)? {
                         Some(part) => content.push(part),
-                        None => others.push(field),
+                        None => unsupported.push(field),
                     }
                 }
             }
@@ -235,7 +235,7 @@ impl ChatMessage {
                     name: function.name,
                     arguments: function.arguments,
                 }),
-                None => others.push(format!("{field}.tool_calls[{at}]")),
+                None => unsupported.push(format!("{field}.tool_calls[{at}]")),
             }
         }
         let role = match self.role {
@@ -253,8 +253,8 @@ impl ChatMessage {
             };
             content = vec![Part::ToolResult { id, content }];
         }
-        if others.len() == known || !content.is_empty() {
-            check(role, &content, &field)?;
+        if unsupported.len() == known || !content.is_empty() {
+            check_role(role, &content, &field)?;
         }
         Ok(Message {
             field,
@@ -265,11 +265,11 @@ impl ChatMessage {
 }
 
 /// What a role may say.
-fn check(role: Role, content: &[Part], field: &str) -> Result<(), Error> {
+fn check_role(role: Role, content: &[Part], field: &str) -> Result<(), Error> {
     if content.is_empty() {
         return Err(Error::invalid(&format!("{field}.content"), "required"));
     }
-    let legal = |part: &Part| match part {
+    let allowed = |part: &Part| match part {
         Part::Text(_) => true,
         Part::Image(_) | Part::File(_) => role == Role::User,
         Part::Reasoning { .. } | Part::EncryptedReasoning(_) | Part::ToolCall { .. } => {
@@ -279,7 +279,7 @@ fn check(role: Role, content: &[Part], field: &str) -> Result<(), Error> {
             .iter()
             .all(|part| matches!(part, Part::Text(_) | Part::Image(_))),
     };
-    if content.iter().all(legal) {
+    if content.iter().all(allowed) {
         return Ok(());
     }
     Err(Error::invalid(
@@ -294,13 +294,15 @@ impl ChatPart {
             Self::Other => return Ok(None),
             Self::Text { text } | Self::Refusal { refusal: text } => Part::Text(text),
             Self::ImageUrl { image_url } => Part::Image(Media {
-                source: source(image_url.url, &format!("{field}.image_url.url"))?,
+                source: parse_media_source(image_url.url, &format!("{field}.image_url.url"))?,
                 name: None,
                 detail: image_url.detail,
             }),
             Self::File { file } => {
                 let source = match (file.file_data, file.file_id) {
-                    (Some(data), None) => source(data, &format!("{field}.file.file_data"))?,
+                    (Some(data), None) => {
+                        parse_media_source(data, &format!("{field}.file.file_data"))?
+                    }
                     (None, Some(id)) => MediaSource::Id(id),
                     _ => {
                         return Err(Error::invalid(
@@ -320,7 +322,7 @@ impl ChatPart {
 }
 
 /// A URL, or the bytes that a `data:` URL (RFC 2397) holds.
-pub(super) fn source(url: String, field: &str) -> Result<MediaSource, Error> {
+pub(super) fn parse_media_source(url: String, field: &str) -> Result<MediaSource, Error> {
     let Some(data) = url.strip_prefix("data:") else {
         return Ok(MediaSource::Url(url));
     };

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::json::put_json;
 
 /// One event, whole.
-pub(super) fn write(name: &str, data: &impl Serialize, out: &mut BytesMut) {
+pub(super) fn write_event(name: &str, data: &impl Serialize, out: &mut BytesMut) {
     out.put_slice(b"event: ");
     out.put_slice(name.as_bytes());
     out.put_slice(b"\ndata: ");

@@ -26,7 +26,7 @@ enum Place<'a> {
 ///
 /// # Errors
 /// [`ErrorCode::InvalidRequest`] for anything else.
-pub(super) fn object(body: &[u8]) -> Result<Value, Error> {
+pub(super) fn parse_body(body: &[u8]) -> Result<Value, Error> {
     let invalid = |words: String| Error::new(ErrorCode::InvalidRequest, words);
     match serde_json::from_slice(body) {
         Ok(value @ Value::Object(_)) => Ok(value),
@@ -37,7 +37,7 @@ pub(super) fn object(body: &[u8]) -> Result<Value, Error> {
 
 /// A whole request in the client's own words, for an upstream of its protocol; `indispensable` are
 /// those of its fields that no other protocol can do.
-pub(super) fn own_words(
+pub(super) fn native_fields(
     wire: &'static str,
     value: Value,
     indispensable: Vec<String>,
@@ -62,7 +62,7 @@ pub(super) fn own_words(
 ///
 /// # Errors
 /// [`ErrorCode::InvalidRequest`], naming the member that is not what it must be.
-pub(super) fn read<T: DeserializeOwned>(object: &Value) -> Result<T, Error> {
+pub(super) fn parse_object<T: DeserializeOwned>(object: &Value) -> Result<T, Error> {
     serde_path_to_error::deserialize(object).map_err(|error| {
         let path = error.path().to_string();
         Error::invalid(&path, error.into_inner())
@@ -158,12 +158,12 @@ impl<'a> Field<'a> {
     }
 
     /// The member of that name as a truth value, where there is one.
-    pub(super) fn truth_of(&'a self, name: &'a str) -> Result<Option<bool>, Error> {
-        let truth = |member: Field<'_>| {
-            let truth = member.value.as_bool();
-            truth.ok_or_else(|| member.expected("true or false"))
+    pub(super) fn bool_of(&'a self, name: &'a str) -> Result<Option<bool>, Error> {
+        let flag = |member: Field<'_>| {
+            let flag = member.value.as_bool();
+            flag.ok_or_else(|| member.expected("true or false"))
         };
-        self.get(name).map(truth).transpose()
+        self.get(name).map(flag).transpose()
     }
 
     /// The member of that name as a string, where there is one.

@@ -58,16 +58,16 @@ pub trait Dialect: Send + Sync + 'static {
 
     /// A fresh encoder for the answer to `request`: of a stream, or of one whole answer that is
     /// written with its last call.
-    fn encoder(&self, request: &Request, opening: Opening) -> Box<dyn Encoder>;
+    fn encoder(&self, request: &Request, info: AnswerInfo) -> Box<dyn Encoder>;
 
     /// Whether a streamed answer's encoder may keep content back or until its end, so that the
     /// answer must be bounded.
-    fn keeps_content(&self) -> bool {
+    fn buffers_content(&self) -> bool {
         false
     }
 
     /// Whether a client can come back to a stream: its events are numbered.
-    fn resumes(&self) -> bool {
+    fn supports_resume(&self) -> bool {
         false
     }
 
@@ -84,7 +84,7 @@ pub trait Dialect: Send + Sync + 'static {
 
     /// Tells where the request's sender stands with the limit on `counted`, such as `requests`, in
     /// this dialect's own headers, beside the `x-ratelimit-…` that every answer has.
-    fn limit_headers(&self, _counted: &str, _standing: Standing, _headers: &mut HeaderMap) {}
+    fn limit_headers(&self, _counted: &str, _standing: RateStatus, _headers: &mut HeaderMap) {}
 
     /// What this dialect's clients expect in a refusal's headers beside `x-request-id`,
     /// `retry-after` and the limits.
@@ -114,7 +114,7 @@ pub trait Dialect: Send + Sync + 'static {
 
 /// Where somebody stands with a limit.
 #[derive(Debug, Clone, Copy)]
-pub struct Standing {
+pub struct RateStatus {
     /// How much is allowed at once.
     pub limit: u64,
     pub remaining: u64,
@@ -124,7 +124,7 @@ pub struct Standing {
 
 /// What is known of an answer when its request comes in.
 #[derive(Debug, Clone)]
-pub struct Opening {
+pub struct AnswerInfo {
     pub stream: StreamId,
     /// The model in the client's words.
     pub model: String,
@@ -134,7 +134,7 @@ pub struct Opening {
 
 /// Who gives the answer: known when the first content came; nobody where no target gave any.
 #[derive(Debug, Clone, Copy)]
-pub struct Answering<'a> {
+pub struct AnswerSource<'a> {
     /// The upstream's name in the config.
     pub upstream: Option<&'a str>,
     /// The model in the upstream's words.
@@ -157,7 +157,7 @@ pub struct Completion {
 /// Events to bytes, for one answer: `start`, then events, then one of `complete` and `error`.
 /// Every method appends to `out` and each event's bytes are whole.
 pub trait Encoder: Send {
-    fn start(&mut self, answering: &Answering<'_>, out: &mut BytesMut);
+    fn start(&mut self, source: &AnswerSource<'_>, out: &mut BytesMut);
     fn event(&mut self, event: &Event<'_>, out: &mut BytesMut);
     fn complete(&mut self, completion: &Completion, out: &mut BytesMut);
     fn error(&mut self, error: &Error, usage: Option<Usage>, out: &mut BytesMut);

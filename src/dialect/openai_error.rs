@@ -11,7 +11,7 @@ pub(super) fn body(error: &Error) -> Value {
     json!({
         "error": {
             "message": error.message(),
-            "type": kind(error),
+            "type": error_type(error),
             "param": error.field(),
             "code": error.code().as_str(),
         },
@@ -29,7 +29,7 @@ pub(super) fn headers(error: &Error) -> HeaderMap {
 }
 
 /// The APIs' own word for a kind of error.
-pub(super) fn kind(error: &Error) -> &'static str {
+pub(super) fn error_type(error: &Error) -> &'static str {
     match error.code() {
         ErrorCode::Unauthenticated => "authentication_error",
         ErrorCode::Forbidden => "permission_error",

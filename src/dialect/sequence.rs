@@ -17,7 +17,7 @@ pub(super) struct Sequence {
     /// The index of the next call to begin.
     next: u32,
     /// Nothing waits unless the open call's arguments are not whole.
-    waiting: VecDeque<Waiting>,
+    held: VecDeque<HeldEvent>,
 }
 
 #[derive(Debug)]
@@ -28,7 +28,7 @@ struct OpenCall {
 
 /// An event, or several of a kind joined.
 #[derive(Debug)]
-enum Waiting {
+enum HeldEvent {
     Text(String),
     Refusal(String),
     Reasoning(String),
@@ -51,37 +51,37 @@ enum Waiting {
 
 impl Sequence {
     /// Takes the next event and delivers those whose turn it is.
-    pub(super) fn push(&mut self, event: &Event<'_>, deliver: &mut dyn FnMut(&Event<'_>)) {
-        if self.must_wait(event) {
-            return self.wait(event);
+    pub(super) fn push(&mut self, event: &Event<'_>, emit: &mut dyn FnMut(&Event<'_>)) {
+        if self.must_hold(event) {
+            return self.hold(event);
         }
-        self.deliver(event, deliver);
+        self.emit(event, emit);
         while self.open.as_ref().is_none_or(OpenCall::is_whole) {
-            let Some(next) = self.waiting.pop_front() else {
+            let Some(next) = self.held.pop_front() else {
                 return;
             };
-            self.deliver(&next.event(), deliver);
+            self.emit(&next.event(), emit);
         }
     }
 
     /// The answer is over: nothing waits any more.
-    pub(super) fn end(&mut self, deliver: &mut dyn FnMut(&Event<'_>)) {
-        while let Some(next) = self.waiting.pop_front() {
-            self.deliver(&next.event(), deliver);
+    pub(super) fn flush(&mut self, emit: &mut dyn FnMut(&Event<'_>)) {
+        while let Some(next) = self.held.pop_front() {
+            self.emit(&next.event(), emit);
         }
     }
 
-    fn must_wait(&self, event: &Event<'_>) -> bool {
+    fn must_hold(&self, event: &Event<'_>) -> bool {
         match (&self.open, event) {
-            (_, event) if is_aside(event) => false,
+            (_, event) if is_metadata(event) => false,
             (Some(open), Event::ToolCall(call)) if call.index == open.index => false,
             (open, _) => open.as_ref().is_some_and(|open| !open.is_whole()),
         }
     }
 
-    fn deliver(&mut self, event: &Event<'_>, deliver: &mut dyn FnMut(&Event<'_>)) {
+    fn emit(&mut self, event: &Event<'_>, emit: &mut dyn FnMut(&Event<'_>)) {
         match event {
-            event if is_aside(event) => {}
+            event if is_metadata(event) => {}
             Event::ToolCall(call) => {
                 if self
                     .open
@@ -99,29 +99,31 @@ impl Sequence {
                     });
                 }
                 if let Some(open) = &mut self.open {
-                    open.arguments.read(call.arguments);
+                    open.arguments.scan(call.arguments);
                 }
             }
             _ => self.open = None,
         }
-        deliver(event);
+        emit(event);
     }
 
-    fn wait(&mut self, event: &Event<'_>) {
+    fn hold(&mut self, event: &Event<'_>) {
         let owned = |words: Option<&str>| words.map(str::to_owned);
-        let new = match (event, self.waiting.back_mut()) {
-            (Event::Text(more), Some(Waiting::Text(text)))
-            | (Event::Refusal(more), Some(Waiting::Refusal(text)))
-            | (Event::Reasoning(more), Some(Waiting::Reasoning(text))) => {
+        let new = match (event, self.held.back_mut()) {
+            (Event::Text(more), Some(HeldEvent::Text(text)))
+            | (Event::Refusal(more), Some(HeldEvent::Refusal(text)))
+            | (Event::Reasoning(more), Some(HeldEvent::Reasoning(text))) => {
                 return text.push_str(more);
             }
-            (Event::ToolCall(call), _) => return self.wait_call(call),
-            (Event::Text(text), _) => Waiting::Text((*text).to_owned()),
-            (Event::Refusal(text), _) => Waiting::Refusal((*text).to_owned()),
-            (Event::Reasoning(text), _) => Waiting::Reasoning((*text).to_owned()),
-            (Event::Signature(text), _) => Waiting::Signature((*text).to_owned()),
-            (Event::EncryptedReasoning(text), _) => Waiting::EncryptedReasoning((*text).to_owned()),
-            (Event::Citation(citation), _) => Waiting::Citation {
+            (Event::ToolCall(call), _) => return self.hold_call(call),
+            (Event::Text(text), _) => HeldEvent::Text((*text).to_owned()),
+            (Event::Refusal(text), _) => HeldEvent::Refusal((*text).to_owned()),
+            (Event::Reasoning(text), _) => HeldEvent::Reasoning((*text).to_owned()),
+            (Event::Signature(text), _) => HeldEvent::Signature((*text).to_owned()),
+            (Event::EncryptedReasoning(text), _) => {
+                HeldEvent::EncryptedReasoning((*text).to_owned())
+            }
+            (Event::Citation(citation), _) => HeldEvent::Citation {
                 url: owned(citation.url),
                 title: owned(citation.title),
                 text: owned(citation.text),
@@ -137,23 +139,19 @@ impl Sequence {
                 _,
             ) => return,
         };
-        self.waiting.push_back(new);
+        self.held.push_back(new);
     }
 
-    fn wait_call(&mut self, call: &ToolCallDelta<'_>) {
-        let begun = self
-            .waiting
-            .iter_mut()
-            .rev()
-            .find_map(|waiting| match waiting {
-                Waiting::ToolCall {
-                    index, arguments, ..
-                } if *index == call.index => Some(arguments),
-                _ => None,
-            });
+    fn hold_call(&mut self, call: &ToolCallDelta<'_>) {
+        let begun = self.held.iter_mut().rev().find_map(|held| match held {
+            HeldEvent::ToolCall {
+                index, arguments, ..
+            } if *index == call.index => Some(arguments),
+            _ => None,
+        });
         match begun {
             Some(arguments) => arguments.push_str(call.arguments),
-            None => self.waiting.push_back(Waiting::ToolCall {
+            None => self.held.push_back(HeldEvent::ToolCall {
                 index: call.index,
                 id: call.id.map(str::to_owned),
                 name: call.name.map(str::to_owned),
@@ -164,7 +162,7 @@ impl Sequence {
 }
 
 /// What is no part of an answer and so overlaps none.
-fn is_aside(event: &Event<'_>) -> bool {
+fn is_metadata(event: &Event<'_>) -> bool {
     matches!(
         event,
         Event::Identity { .. }
@@ -181,7 +179,7 @@ impl OpenCall {
     }
 }
 
-impl Waiting {
+impl HeldEvent {
     fn event(&self) -> Event<'_> {
         match self {
             Self::Text(text) => Event::Text(text),
@@ -227,7 +225,7 @@ struct Nesting {
 }
 
 impl Nesting {
-    fn read(&mut self, text: &str) {
+    fn scan(&mut self, text: &str) {
         for byte in text.bytes() {
             match byte {
                 _ if self.escaped => self.escaped = false,
@@ -258,7 +256,7 @@ mod tests {
     fn sequenced(events: &[Event<'_>]) -> Vec<String> {
         let mut sequence = Sequence::default();
         let mut lines = Vec::new();
-        let mut deliver = |event: &Event<'_>| {
+        let mut emit = |event: &Event<'_>| {
             lines.push(match event {
                 Event::ToolCall(call) => {
                     format!(
@@ -272,9 +270,9 @@ mod tests {
             });
         };
         for event in events {
-            sequence.push(event, &mut deliver);
+            sequence.push(event, &mut emit);
         }
-        sequence.end(&mut deliver);
+        sequence.flush(&mut emit);
         lines
     }
 
@@ -334,14 +332,14 @@ mod tests {
     #[test]
     fn a_call_that_is_whole_holds_nothing_back() {
         let mut sequence = Sequence::default();
-        let mut delivered = 0;
+        let mut emitted = 0;
         for event in [
             call(0, Some("a"), "{}"),
             call(1, Some("b"), r#"{"s":"\"{"}"#),
             Event::Text("now"),
         ] {
-            sequence.push(&event, &mut |_| delivered += 1);
+            sequence.push(&event, &mut |_| emitted += 1);
         }
-        assert_eq!(delivered, 3);
+        assert_eq!(emitted, 3);
     }
 }

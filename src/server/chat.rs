@@ -17,7 +17,7 @@ use super::admission::Admitted;
 use super::refusal::{Refusal, write_limit_headers};
 use crate::app::Gateway;
 use crate::config::ModelConfig;
-use crate::dialect::{Dialect, Opening, native};
+use crate::dialect::{AnswerInfo, Dialect, native};
 use crate::limit::{Estimate, MemoryReservation};
 use crate::model::{Error, ErrorCode, Request, RequestId, StreamId};
 use crate::route::Route;
@@ -66,7 +66,7 @@ pub(super) async fn answer(
     let mut memory = gateway.memory.reservation();
     memory.reserve_headers(headers).map_err(refused)?;
     let body = match prompt {
-        Prompt::Query { model, prompt } => native::from_query(model, prompt),
+        Prompt::Query { model, prompt } => native::body_from_query(model, prompt),
         Prompt::Body(body) => {
             let limit = admitted.app.config.limits.body;
             read_body(body, headers, limit, &mut memory).await
@@ -147,7 +147,7 @@ impl RequestContext<'_> {
         } = admitted;
         let stream = StreamId::random();
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let opening = Opening {
+        let info = AnswerInfo {
             stream,
             model: request.model.clone(),
             // A clock before 1970 is no reason to refuse the request.
@@ -165,11 +165,11 @@ impl RequestContext<'_> {
             StreamGuards { permit, open },
             Arc::clone(&gateway.metrics),
         );
-        let mut sink = ClientSink::new(dialect.encoder(&request, opening), record);
-        if !request.stream || dialect.keeps_content() {
+        let mut sink = ClientSink::new(dialect.encoder(&request, info), record);
+        if !request.stream || dialect.buffers_content() {
             sink.limit_content(app.config.limits.frame);
         }
-        let retention = dialect.resumes().then(|| {
+        let retention = dialect.supports_resume().then(|| {
             let kept = model.continues && body.len() <= app.config.resume.buffer;
             gateway.retention(
                 &app,

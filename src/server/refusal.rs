@@ -7,7 +7,7 @@ use axum::response::Response;
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::dialect::{Dialect, Standing};
+use crate::dialect::{Dialect, RateStatus};
 use crate::limit::RateLimits;
 use crate::metrics::Metrics;
 use crate::model::{Error, ErrorCode, Origin, RequestId};
@@ -76,12 +76,12 @@ pub(super) fn write_limit_headers(
     limits.write(headers);
     let now = SystemTime::now();
     for (counted, status) in limits.each() {
-        let standing = Standing {
+        let status = RateStatus {
             limit: status.limit,
             remaining: status.remaining,
             reset: now + status.reset,
         };
-        dialect.limit_headers(counted, standing, headers);
+        dialect.limit_headers(counted, status, headers);
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::dialect::{Answering, Completion, Encoder};
+use crate::dialect::{AnswerSource, Completion, Encoder};
 use crate::model::{Error, Event, FinishReason, ReasoningSigner, StreamId, ToolCallDelta, Usage};
 
 /// How much memory for events is asked for at once, in bytes. A token takes an eighth of it.
@@ -178,8 +178,8 @@ impl AnswerEncoder {
     fn begin(&mut self, upstream: Option<&str>, model: Option<&str>) {
         if self.state == State::Waiting {
             self.state = State::Started;
-            let answering = Answering { upstream, model };
-            self.encoder.start(&answering, &mut self.ready);
+            let source = AnswerSource { upstream, model };
+            self.encoder.start(&source, &mut self.ready);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::option;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
-use sluicegate::dialect::{self, Opening};
+use sluicegate::dialect::{self, AnswerInfo};
 use sluicegate::model::{
     Citation, Error, ErrorCode, Event, FinishReason, ReasoningSigner, Request, StreamId,
     ToolCallDelta, Usage,
@@ -45,8 +45,8 @@ proptest! {
             "upstream_model": upstream_model,
             "created": "2026-11-22T21:00:00Z",
         }))];
-        let opening = Opening { stream: StreamId::fixed(0), model, created: 1_795_381_200 };
-        let mut encoder = AnswerEncoder::new(StreamId::fixed(0), dialect::NATIVE.encoder(&Request::default(), opening));
+        let info = AnswerInfo { stream: StreamId::fixed(0), model, created: 1_795_381_200 };
+        let mut encoder = AnswerEncoder::new(StreamId::fixed(0), dialect::NATIVE.encoder(&Request::default(), info));
         if let Some((upstream, model)) = &target {
             encoder.start(upstream, model, &ReasoningSigner::new("wire", "vendor"));
         }

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use sluicegate::dialect::{self, Dialect, Opening};
+use sluicegate::dialect::{self, AnswerInfo, Dialect};
 use sluicegate::model::{
     Citation, Event, FinishReason, NativeFields, ReasoningSigner, Request, StreamId, ToolCallDelta,
     Usage,
@@ -202,12 +202,12 @@ fn answered(dialect: &dyn Dialect, events: &[Event<'_>]) -> String {
         ..Request::default()
     };
     let stream = StreamId::fixed(0);
-    let opening = Opening {
+    let info = AnswerInfo {
         stream,
         model: "m".to_owned(),
         created: 0,
     };
-    let mut encoder = AnswerEncoder::new(stream, dialect.encoder(&request, opening));
+    let mut encoder = AnswerEncoder::new(stream, dialect.encoder(&request, info));
     encoder.start("upstream", "model", &ReasoningSigner::new("wire", "vendor"));
     for event in events {
         encoder.event(event);

@@ -37,19 +37,19 @@ impl Turns {
             self.push(name, role, vec![Part::Text(text.to_owned())]);
             return Ok(());
         }
-        let mut said = Vec::new();
+        let mut pending = Vec::new();
         for part in self.parts(&content)? {
-            check(&part, role, &content)?;
+            check_role(&part, role, &content)?;
             // A tool's result is a turn of its own, in the place where it stands.
             if let Part::ToolResult { .. } = part {
-                let before = std::mem::take(&mut said);
+                let before = std::mem::take(&mut pending);
                 self.push(name.clone(), role, before);
                 self.push(name.clone(), Role::Tool, vec![part]);
             } else {
-                said.push(part);
+                pending.push(part);
             }
         }
-        self.push(name, role, said);
+        self.push(name, role, pending);
         Ok(())
     }
 
@@ -82,7 +82,9 @@ impl Turns {
             }
             "thinking" => Part::Reasoning {
                 text: block.required_text("thinking")?,
-                signature: block.text_of("signature")?.filter(|seal| !seal.is_empty()),
+                signature: block
+                    .text_of("signature")?
+                    .filter(|signature| !signature.is_empty()),
             },
             "redacted_thinking" => Part::EncryptedReasoning(block.required_text("data")?),
             "tool_use" => {
@@ -148,15 +150,15 @@ fn media(source: &Field<'_>, name: Option<String>) -> Result<Media, Error> {
 }
 
 /// What a role may say.
-fn check(part: &Part, role: Role, content: &Field<'_>) -> Result<(), Error> {
-    let legal = match part {
+fn check_role(part: &Part, role: Role, content: &Field<'_>) -> Result<(), Error> {
+    let allowed = match part {
         Part::Text(_) => true,
         Part::Image(_) | Part::File(_) | Part::ToolResult { .. } => role == Role::User,
         Part::Reasoning { .. } | Part::EncryptedReasoning(_) | Part::ToolCall { .. } => {
             role == Role::Assistant
         }
     };
-    if legal {
+    if allowed {
         return Ok(());
     }
     Err(content.invalid("a message of this role cannot hold such a block"))

@@ -21,7 +21,7 @@ use humantime::format_rfc3339_seconds;
 use serde_json::json;
 
 use super::sdk::STAINLESS_HEADERS;
-use super::{Dialect, Encoder, Opening, Standing, event_stream};
+use super::{AnswerInfo, Dialect, Encoder, RateStatus, event_stream};
 use crate::model::{Error, ErrorCode, Origin, Request, RequestId};
 
 pub(super) struct Anthropic;
@@ -50,15 +50,15 @@ impl Dialect for Anthropic {
         }
     }
 
-    fn encoder(&self, request: &Request, opening: Opening) -> Box<dyn Encoder> {
+    fn encoder(&self, request: &Request, info: AnswerInfo) -> Box<dyn Encoder> {
         if request.stream {
-            Box::new(stream::StreamEncoder::new(opening))
+            Box::new(stream::StreamEncoder::new(info))
         } else {
-            Box::new(whole::WholeEncoder::new(opening))
+            Box::new(whole::WholeEncoder::new(info))
         }
     }
 
-    fn keeps_content(&self) -> bool {
+    fn buffers_content(&self) -> bool {
         true
     }
 
@@ -74,12 +74,12 @@ impl Dialect for Anthropic {
         Some(HeaderName::from_static("request-id"))
     }
 
-    fn limit_headers(&self, counted: &str, standing: Standing, headers: &mut HeaderMap) {
+    fn limit_headers(&self, counted: &str, status: RateStatus, headers: &mut HeaderMap) {
         // In whole seconds, rounded up, so that nobody who waits for it comes too early.
-        let reset = standing.reset + Duration::from_nanos(999_999_999);
+        let reset = status.reset + Duration::from_nanos(999_999_999);
         for (what, value) in [
-            ("limit", standing.limit.to_string()),
-            ("remaining", standing.remaining.to_string()),
+            ("limit", status.limit.to_string()),
+            ("remaining", status.remaining.to_string()),
             ("reset", format_rfc3339_seconds(reset).to_string()),
         ] {
             let name = HeaderName::try_from(format!("anthropic-ratelimit-{counted}-{what}"));

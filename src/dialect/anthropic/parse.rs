@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::WIRE;
 use super::content::Turns;
-use super::shape::is_foreign_citation;
+use super::shape::is_gateway_citation;
 use crate::dialect::field::{self, Field};
 use crate::model::{Error, Reasoning, Request, ResponseFormat, Tool, ToolChoice};
 
@@ -15,15 +15,15 @@ use crate::model::{Error, Reasoning, Request, ResponseFormat, Tool, ToolChoice};
 const INDISPENSABLE: [&str; 2] = ["container", "mcp_servers"];
 
 pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
-    let mut value = field::object(body)?;
-    let (mut request, indispensable) = read(&Field::body(&value))?;
-    forget_foreign_citations(&mut value);
-    request.native_fields = Some(field::own_words(WIRE, value, indispensable));
+    let mut value = field::parse_body(body)?;
+    let (mut request, indispensable) = parse_fields(&Field::body(&value))?;
+    remove_gateway_citations(&mut value);
+    request.native_fields = Some(field::native_fields(WIRE, value, indispensable));
     Ok(request)
 }
 
 /// The request, and which of its fields no other protocol can do.
-fn read(body: &Field<'_>) -> Result<(Request, Vec<String>), Error> {
+fn parse_fields(body: &Field<'_>) -> Result<(Request, Vec<String>), Error> {
     let mut turns = Turns::default();
     if let Some(system) = body.get("system") {
         turns.system(&system)?;
@@ -49,7 +49,7 @@ fn read(body: &Field<'_>) -> Result<(Request, Vec<String>), Error> {
         parallel_tool_calls: parallel_tool_calls(body)?,
         response_format: response_format(body)?,
         reasoning: reasoning(body)?,
-        stream: body.truth_of("stream")?.unwrap_or(false),
+        stream: body.bool_of("stream")?.unwrap_or(false),
         ..Request::default()
     };
     if let Some(sequences) = body.get("stop_sequences") {
@@ -87,7 +87,7 @@ fn tool(field: &Field<'_>) -> Result<Option<Tool>, Error> {
         name: field.required_name("name")?,
         description: field.text_of("description")?,
         parameters: Some(schema.value.clone()),
-        strict: field.truth_of("strict")?,
+        strict: field.bool_of("strict")?,
     }))
 }
 
@@ -108,7 +108,7 @@ fn parallel_tool_calls(body: &Field<'_>) -> Result<Option<bool>, Error> {
     let Some(choice) = body.get("tool_choice") else {
         return Ok(None);
     };
-    let disabled = choice.truth_of("disable_parallel_tool_use")?;
+    let disabled = choice.bool_of("disable_parallel_tool_use")?;
     Ok(disabled.map(|disabled| !disabled))
 }
 
@@ -152,7 +152,7 @@ fn reasoning(body: &Field<'_>) -> Result<Option<Reasoning>, Error> {
 
 /// Takes out of earlier answers what the gateway put there for citations that it could not say in
 /// full: the API would refuse them.
-fn forget_foreign_citations(body: &mut Value) {
+fn remove_gateway_citations(body: &mut Value) {
     let messages = body.get_mut("messages").and_then(Value::as_array_mut);
     for message in messages.into_iter().flatten() {
         let content = message.get_mut("content").and_then(Value::as_array_mut);
@@ -160,7 +160,7 @@ fn forget_foreign_citations(body: &mut Value) {
             let Some(Value::Array(citations)) = block.get_mut("citations") else {
                 continue;
             };
-            citations.retain(|citation| !is_foreign_citation(citation));
+            citations.retain(|citation| !is_gateway_citation(citation));
             if citations.is_empty()
                 && let Some(block) = block.as_object_mut()
             {

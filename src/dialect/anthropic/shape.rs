@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::dialect::Opening;
+use crate::dialect::AnswerInfo;
 use crate::model::{Citation, FinishReason, Usage};
 
 /// Counts in the API's meaning: `input_tokens` leaves out what was read from and written to the
@@ -42,13 +42,10 @@ impl From<Usage> for UsageData {
 }
 
 /// The message's id: the upstream's own if it is of this API's kind.
-pub(super) fn message_id(upstream: Option<&str>, opening: &Opening) -> String {
+pub(super) fn message_id(upstream: Option<&str>, info: &AnswerInfo) -> String {
     match upstream {
         Some(id) if id.starts_with("msg_") => id.to_owned(),
-        _ => format!(
-            "msg_{}",
-            opening.stream.to_string().trim_start_matches("st_")
-        ),
+        _ => format!("msg_{}", info.stream.to_string().trim_start_matches("st_")),
     }
 }
 
@@ -67,7 +64,7 @@ pub(super) fn stop_reason(finish: FinishReason, calls: bool) -> &'static str {
 
 /// A citation of a web page, or of a document whose place among the client's is not known. The
 /// empty `encrypted_index` and the empty range tell them from the API's own: see
-/// [`is_foreign_citation`].
+/// [`is_gateway_citation`].
 pub(super) fn citation(citation: &Citation<'_>) -> Value {
     let text = citation.text.unwrap_or_default();
     match citation.url {
@@ -90,7 +87,7 @@ pub(super) fn citation(citation: &Citation<'_>) -> Value {
 }
 
 /// Whether a citation that a client sends back was made by [`citation`]: the API would refuse it.
-pub(super) fn is_foreign_citation(citation: &Value) -> bool {
+pub(super) fn is_gateway_citation(citation: &Value) -> bool {
     match citation["type"].as_str() {
         Some("web_search_result_location") => citation["encrypted_index"] == "",
         Some("char_location") => citation["start_char_index"] == citation["end_char_index"],

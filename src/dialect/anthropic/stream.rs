@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use super::error_type;
 use super::shape::{UsageData, citation, message_id, stop_reason};
-use crate::dialect::event_stream::write;
+use crate::dialect::event_stream::write_event;
 use crate::dialect::json::{put_json, put_number, put_text};
 use crate::dialect::sequence::Sequence;
-use crate::dialect::{Answering, Completion, Encoder, Opening};
+use crate::dialect::{AnswerInfo, AnswerSource, Completion, Encoder};
 use crate::model::{Error, Event, ToolCallDelta, Usage};
 
 pub(super) struct StreamEncoder {
@@ -19,7 +19,7 @@ pub(super) struct StreamEncoder {
 
 /// What was written of the message.
 struct Message {
-    opening: Opening,
+    info: AnswerInfo,
     upstream_id: Option<String>,
     usage: Usage,
     started: bool,
@@ -43,11 +43,11 @@ enum Block {
 }
 
 impl StreamEncoder {
-    pub(super) fn new(opening: Opening) -> Self {
+    pub(super) fn new(info: AnswerInfo) -> Self {
         Self {
             sequence: Sequence::default(),
             message: Message {
-                opening,
+                info,
                 upstream_id: None,
                 usage: Usage::default(),
                 started: false,
@@ -60,7 +60,7 @@ impl StreamEncoder {
 }
 
 impl Encoder for StreamEncoder {
-    fn start(&mut self, _: &Answering<'_>, _: &mut BytesMut) {
+    fn start(&mut self, _: &AnswerSource<'_>, _: &mut BytesMut) {
         // `message_start` carries the upstream's id and counts, which come next if they come.
     }
 
@@ -71,7 +71,7 @@ impl Encoder for StreamEncoder {
 
     fn complete(&mut self, completion: &Completion, out: &mut BytesMut) {
         let Self { sequence, message } = self;
-        sequence.end(&mut |event| message.event(event, out));
+        sequence.flush(&mut |event| message.event(event, out));
         message.start(out);
         message.stop_block(out);
         let usage = UsageData::from(completion.usage.unwrap_or_default());
@@ -83,18 +83,18 @@ impl Encoder for StreamEncoder {
             },
             "usage": usage,
         });
-        write("message_delta", &delta, out);
-        write("message_stop", &json!({ "type": "message_stop" }), out);
+        write_event("message_delta", &delta, out);
+        write_event("message_stop", &json!({ "type": "message_stop" }), out);
     }
 
     fn error(&mut self, error: &Error, _: Option<Usage>, out: &mut BytesMut) {
         let Self { sequence, message } = self;
-        sequence.end(&mut |event| message.event(event, out));
+        sequence.flush(&mut |event| message.event(event, out));
         let data = json!({
             "type": "error",
             "error": { "type": error_type(error), "message": error.message() },
         });
-        write("error", &data, out);
+        write_event("error", &data, out);
     }
 }
 
@@ -105,21 +105,21 @@ impl Message {
             Event::Usage(usage) => self.usage.update(usage),
             Event::Logprobs(_) | Event::Alternative { .. } | Event::Finish(_) => {}
             Event::Text(text) | Event::Refusal(text) => {
-                self.text_block(out);
+                self.open_text(out);
                 self.text_delta("text_delta", "text", text, out);
             }
             Event::Citation(source) => {
-                self.text_block(out);
+                self.open_text(out);
                 let citation = citation(&source);
                 let put = |out: &mut BytesMut| put_json(&citation, out);
                 self.delta("citations_delta", "citation", put, out);
             }
             Event::Reasoning(thinking) => {
-                self.thinking_block(true, out);
+                self.open_thinking(true, out);
                 self.text_delta("thinking_delta", "thinking", thinking, out);
             }
             Event::Signature(more) => {
-                self.thinking_block(false, out);
+                self.open_thinking(false, out);
                 if let Some(Block::Thinking { signature }) = &mut self.open {
                     signature.push_str(more);
                 }
@@ -133,7 +133,7 @@ impl Message {
     }
 
     /// Goes on with a text, or begins one.
-    fn text_block(&mut self, out: &mut BytesMut) {
+    fn open_text(&mut self, out: &mut BytesMut) {
         if !matches!(self.open, Some(Block::Text)) {
             self.start_block(&json!({ "type": "text", "text": "" }), out);
             self.open = Some(Block::Text);
@@ -142,9 +142,9 @@ impl Message {
 
     /// Goes on with a thinking block, or begins one. A `signature` seals a block: more thinking
     /// needs a block of its own.
-    fn thinking_block(&mut self, unsealed: bool, out: &mut BytesMut) {
+    fn open_thinking(&mut self, new_text: bool, out: &mut BytesMut) {
         if let Some(Block::Thinking { signature }) = &self.open
-            && (signature.is_empty() || !unsealed)
+            && (signature.is_empty() || !new_text)
         {
             return;
         }
@@ -180,17 +180,17 @@ impl Message {
         let data = json!({
             "type": "message_start",
             "message": {
-                "id": message_id(self.upstream_id.as_deref(), &self.opening),
+                "id": message_id(self.upstream_id.as_deref(), &self.info),
                 "type": "message",
                 "role": "assistant",
-                "model": self.opening.model,
+                "model": self.info.model,
                 "content": [],
                 "stop_reason": null,
                 "stop_sequence": null,
                 "usage": UsageData::from(self.usage),
             },
         });
-        write("message_start", &data, out);
+        write_event("message_start", &data, out);
     }
 
     fn start_block(&mut self, block: &Value, out: &mut BytesMut) {
@@ -201,7 +201,7 @@ impl Message {
             "index": self.index,
             "content_block": block,
         });
-        write("content_block_start", &data, out);
+        write_event("content_block_start", &data, out);
         self.index += 1;
     }
 
@@ -214,7 +214,7 @@ impl Message {
             Some(_) => {}
         }
         let data = json!({ "type": "content_block_stop", "index": self.index - 1 });
-        write("content_block_stop", &data, out);
+        write_event("content_block_stop", &data, out);
     }
 
     fn text_delta(&self, kind: &str, member: &str, text: &str, out: &mut BytesMut) {

@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use super::shape::{UsageData, citation, message_id, stop_reason};
 use crate::dialect::json::put_json;
-use crate::dialect::{Answering, Completion, Encoder, Opening};
+use crate::dialect::{AnswerInfo, AnswerSource, Completion, Encoder};
 use crate::model::{Error, Event, ToolCallDelta, Usage};
 
 pub(super) struct WholeEncoder {
-    opening: Opening,
+    info: AnswerInfo,
     upstream_id: Option<String>,
     content: Vec<Block>,
     /// Where in `content` the tool calls are.
@@ -59,9 +59,9 @@ enum Block {
 struct Input(String);
 
 impl WholeEncoder {
-    pub(super) fn new(opening: Opening) -> Self {
+    pub(super) fn new(info: AnswerInfo) -> Self {
         Self {
-            opening,
+            info,
             upstream_id: None,
             content: Vec::new(),
             calls: Vec::new(),
@@ -87,7 +87,7 @@ impl WholeEncoder {
 }
 
 impl Encoder for WholeEncoder {
-    fn start(&mut self, _: &Answering<'_>, _: &mut BytesMut) {}
+    fn start(&mut self, _: &AnswerSource<'_>, _: &mut BytesMut) {}
 
     fn event(&mut self, event: &Event<'_>, _: &mut BytesMut) {
         match (*event, self.content.last_mut()) {
@@ -138,10 +138,10 @@ impl Encoder for WholeEncoder {
 
     fn complete(&mut self, completion: &Completion, out: &mut BytesMut) {
         let message = Message {
-            id: message_id(self.upstream_id.as_deref(), &self.opening),
+            id: message_id(self.upstream_id.as_deref(), &self.info),
             kind: "message",
             role: "assistant",
-            model: &self.opening.model,
+            model: &self.info.model,
             content: &self.content,
             stop_reason: stop_reason(completion.finish, !self.calls.is_empty()),
             stop_sequence: None,

@@ -8,21 +8,21 @@ use serde_json::json;
 
 use super::error_fields;
 use crate::dialect::json::{put_json, put_number, put_text};
-use crate::dialect::{Answering, Completion, Encoder, Opening};
+use crate::dialect::{AnswerInfo, AnswerSource, Completion, Encoder};
 use crate::model::{Citation, Error, Event, Ordinal, StreamId, ToolCallDelta, Usage};
 
 /// What an `EventSource` waits before it reconnects, in milliseconds.
-const RETRY: u32 = 2000;
+const RETRY_MS: u32 = 2000;
 
 /// Tells an `EventSource` how long to wait before it comes back; an event has to follow.
 pub fn write_retry(out: &mut BytesMut) {
     out.put_slice(b"retry: ");
-    put_number(u64::from(RETRY), out);
+    put_number(u64::from(RETRY_MS), out);
     out.put_u8(b'\n');
 }
 
 pub(super) struct NativeEncoder {
-    opening: Opening,
+    info: AnswerInfo,
     /// `id: st_….` and a zero for each epoch, to which each event adds its number.
     id: String,
     number: u64,
@@ -62,10 +62,10 @@ struct UsageData {
 }
 
 impl NativeEncoder {
-    pub(super) fn new(opening: Opening) -> Self {
-        let id = format!("id: {}.", opening.stream);
+    pub(super) fn new(info: AnswerInfo) -> Self {
+        let id = format!("id: {}.", info.stream);
         Self {
-            opening,
+            info,
             id,
             number: 0,
         }
@@ -75,7 +75,7 @@ impl NativeEncoder {
     pub(super) fn continuing(stream: StreamId, next: Ordinal) -> Self {
         let zeros = "0".repeat(next.epoch.into());
         Self {
-            opening: Opening {
+            info: AnswerInfo {
                 stream,
                 model: String::new(),
                 created: 0,
@@ -87,7 +87,7 @@ impl NativeEncoder {
 
     /// What its start tells, where that is still to be written.
     pub(super) fn set_start(&mut self, model: String, created: u64) {
-        (self.opening.model, self.opening.created) = (model, created);
+        (self.info.model, self.info.created) = (model, created);
     }
 
     fn write(&mut self, event: &str, data: &impl Serialize, out: &mut BytesMut) {
@@ -116,14 +116,14 @@ impl NativeEncoder {
 }
 
 impl Encoder for NativeEncoder {
-    fn start(&mut self, answering: &Answering<'_>, out: &mut BytesMut) {
+    fn start(&mut self, source: &AnswerSource<'_>, out: &mut BytesMut) {
         write_retry(out);
-        let created = UNIX_EPOCH + Duration::from_secs(self.opening.created);
+        let created = UNIX_EPOCH + Duration::from_secs(self.info.created);
         let data = json!({
-            "stream": self.opening.stream.to_string(),
-            "model": self.opening.model,
-            "upstream": answering.upstream,
-            "upstream_model": answering.model,
+            "stream": self.info.stream.to_string(),
+            "model": self.info.model,
+            "upstream": source.upstream,
+            "upstream_model": source.model,
             "created": humantime::format_rfc3339_seconds(created).to_string(),
         });
         self.write("start", &data, out);

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::encode::NativeEncoder;
 use super::error_fields;
-use crate::dialect::{Answering, Encoder};
+use crate::dialect::{AnswerSource, Encoder};
 use crate::model::{Error, EventId, Ordinal, StreamId};
 
 pub use super::encode::write_retry;
@@ -67,7 +67,7 @@ pub fn failed_stream(stream: StreamId, first: Ordinal, model: String, error: &Er
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     encoder.set_start(model, now.map_or(0, |since| since.as_secs()));
     let mut out = BytesMut::new();
-    let no_target = Answering {
+    let no_target = AnswerSource {
         upstream: None,
         model: None,
     };

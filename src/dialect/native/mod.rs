@@ -9,7 +9,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
 
-use super::{Dialect, Encoder, Opening};
+use super::{AnswerInfo, Dialect, Encoder};
 use crate::model::{Error, Request, RequestId};
 
 pub(super) struct Native;
@@ -23,11 +23,11 @@ impl Dialect for Native {
         parse::request(body)
     }
 
-    fn encoder(&self, _: &Request, opening: Opening) -> Box<dyn Encoder> {
-        Box::new(encode::NativeEncoder::new(opening))
+    fn encoder(&self, _: &Request, info: AnswerInfo) -> Box<dyn Encoder> {
+        Box::new(encode::NativeEncoder::new(info))
     }
 
-    fn resumes(&self) -> bool {
+    fn supports_resume(&self) -> bool {
         true
     }
 
@@ -68,7 +68,7 @@ pub(super) use parse::settings;
 ///
 /// # Errors
 /// [`crate::model::ErrorCode::InvalidRequest`] where one of the two is missing or empty.
-pub fn from_query(model: Option<String>, prompt: Option<String>) -> Result<Bytes, Error> {
+pub fn body_from_query(model: Option<String>, prompt: Option<String>) -> Result<Bytes, Error> {
     let model = parse::required("model", model)?;
     let prompt = parse::required("prompt", prompt)?;
     let body = json!({ "model": model, "prompt": prompt });

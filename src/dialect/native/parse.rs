@@ -59,14 +59,14 @@ struct ReasoningSettings {
 }
 
 pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
-    let object = field::object(body)?;
-    check_names(body)?;
-    check(&object)?;
-    let mut body: Body = field::read(&object)?;
-    let asked = (body.prompt.take(), body.messages.take());
-    let mut request = settle(body)?;
+    let object = field::parse_body(body)?;
+    check_duplicates(body)?;
+    check_settings(&object)?;
+    let mut body: Body = field::parse_object(&object)?;
+    let prompt_fields = (body.prompt.take(), body.messages.take());
+    let mut request = into_request(body)?;
     let messages = &mut request.messages;
-    match asked {
+    match prompt_fields {
         (Some(_), Some(_)) => {
             return Err(Error::invalid(
                 "prompt",
@@ -77,15 +77,19 @@ pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
             return Err(Error::invalid("messages", "must not be empty"));
         }
         (None, Some(list)) => {
-            let mut others = Vec::new();
+            let mut unsupported = Vec::new();
             for (at, message) in list.into_iter().enumerate() {
-                messages.push(message.into_message(format!("messages[{at}]"), &mut others)?);
+                messages.push(message.into_message(format!("messages[{at}]"), &mut unsupported)?);
             }
-            if let Some(other) = others.first() {
+            if let Some(other) = unsupported.first() {
                 return Err(Error::invalid(other, "its `type` is none that is known"));
             }
         }
-        (prompt, None) => messages.push(said("prompt", Role::User, required("prompt", prompt)?)),
+        (prompt, None) => messages.push(text_message(
+            "prompt",
+            Role::User,
+            required("prompt", prompt)?,
+        )),
     }
     Ok(request)
 }
@@ -95,12 +99,12 @@ pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
 /// # Errors
 /// As [`request`]; `prompt` and `messages` are not looked at.
 pub(in crate::dialect) fn settings(object: &Value) -> Result<Request, Error> {
-    check(object)?;
-    settle(field::read(object)?)
+    check_settings(object)?;
+    into_request(field::parse_object(object)?)
 }
 
 /// See [`check_objects`].
-fn check(object: &Value) -> Result<(), Error> {
+fn check_settings(object: &Value) -> Result<(), Error> {
     let body = Field::body(object);
     check_objects(&body)?;
     body.objects(&["extra"])?;
@@ -111,16 +115,16 @@ fn check(object: &Value) -> Result<(), Error> {
 }
 
 /// Everything but the conversation.
-fn settle(body: Body) -> Result<Request, Error> {
+fn into_request(body: Body) -> Result<Request, Error> {
     let model = required("model", body.model)?;
     let mut messages = Vec::new();
     if let Some(system) = body.system {
-        messages.push(said("system", Role::System, system));
+        messages.push(text_message("system", Role::System, system));
     }
     let mut tools = Vec::new();
     for (at, tool) in body.tools.into_iter().flatten().enumerate() {
         let place = format!("tools[{at}].type");
-        tools.push(known(&place, tool.into_tool())?);
+        tools.push(require_known(&place, tool.into_tool())?);
     }
     let choice = body.tool_choice.map(ChatToolChoice::into_choice);
     let format = body.response_format.map(ChatFormat::into_format);
@@ -143,10 +147,10 @@ fn settle(body: Body) -> Result<Request, Error> {
         seed: body.seed,
         tools,
         tool_choice: choice
-            .map(|choice| known("tool_choice.type", choice))
+            .map(|choice| require_known("tool_choice.type", choice))
             .transpose()?,
         response_format: format
-            .map(|format| known("response_format.type", format))
+            .map(|format| require_known("response_format.type", format))
             .transpose()?,
         reasoning: body.reasoning.map(|reasoning| match reasoning {
             ReasoningField::Effort(effort) => Reasoning {
@@ -175,49 +179,49 @@ pub(super) fn required(field: &str, value: Option<String>) -> Result<String, Err
     }
 }
 
-fn known<T>(field: &str, value: Option<T>) -> Result<T, Error> {
+fn require_known<T>(field: &str, value: Option<T>) -> Result<T, Error> {
     value.ok_or_else(|| Error::invalid(field, "is none that is known"))
 }
 
 /// A member that comes twice says two things, of which one would be lost without a word.
-fn check_names(body: &[u8]) -> Result<(), Error> {
+fn check_duplicates(body: &[u8]) -> Result<(), Error> {
     match serde_json::from_slice(body) {
-        Ok(Twice(Some(name))) => Err(Error::invalid(&name, "comes twice")),
+        Ok(DuplicateMember(Some(name))) => Err(Error::invalid(&name, "comes twice")),
         // Whatever else is wrong is told by those who read it.
-        Ok(Twice(None)) | Err(_) => Ok(()),
+        Ok(DuplicateMember(None)) | Err(_) => Ok(()),
     }
 }
 
 /// The name of an object's first member that comes twice.
-struct Twice(Option<String>);
+struct DuplicateMember(Option<String>);
 
-impl<'de> Deserialize<'de> for Twice {
+impl<'de> Deserialize<'de> for DuplicateMember {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_map(TwiceVisitor)
+        from.deserialize_map(DuplicateVisitor)
     }
 }
 
-struct TwiceVisitor;
+struct DuplicateVisitor;
 
-impl<'de> Visitor<'de> for TwiceVisitor {
-    type Value = Twice;
+impl<'de> Visitor<'de> for DuplicateVisitor {
+    type Value = DuplicateMember;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Twice, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<DuplicateMember, A::Error> {
         let mut names = BTreeSet::new();
-        let mut twice = None;
+        let mut duplicate = None;
         while let Some((name, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
-            twice = twice.or(names.replace(name));
+            duplicate = duplicate.or(names.replace(name));
         }
-        Ok(Twice(twice))
+        Ok(DuplicateMember(duplicate))
     }
 }
 
 /// A message of one text.
-pub(super) fn said(field: &str, role: Role, text: String) -> Message {
+pub(super) fn text_message(field: &str, role: Role, text: String) -> Message {
     Message {
         field: field.to_owned(),
         role,

@@ -14,13 +14,15 @@ pub(super) fn rewrite(body: &mut Value) -> Result<bool, Error> {
     let new = {
         let field = Field::body(body);
         let tools = field.get("functions");
-        let tools = tools.map(|list| functions(&field, &list)).transpose()?;
+        let tools = tools
+            .map(|list| rewrite_functions(&field, &list))
+            .transpose()?;
         let choice = field.get("function_call");
         let choice = choice
-            .map(|choice| tool_choice(&field, &choice))
+            .map(|choice| rewrite_choice(&field, &choice))
             .transpose()?;
         let messages = field.get("messages");
-        let messages = messages.map(|list| messages_of(&list)).transpose()?;
+        let messages = messages.map(|list| rewrite_messages(&list)).transpose()?;
         (tools, choice, messages.flatten())
     };
     let (tools, choice, messages) = new;
@@ -28,8 +30,9 @@ pub(super) fn rewrite(body: &mut Value) -> Result<bool, Error> {
     let Some(body) = body.as_object_mut() else {
         return Ok(false);
     };
-    let said = |name: &str, body: &Map<String, Value>| body.get(name).is_some_and(|v| !v.is_null());
-    if legacy && !said("parallel_tool_calls", body) {
+    let is_set =
+        |name: &str, body: &Map<String, Value>| body.get(name).is_some_and(|v| !v.is_null());
+    if legacy && !is_set("parallel_tool_calls", body) {
         // An answer has room for one.
         body.insert("parallel_tool_calls".into(), false.into());
     }
@@ -48,7 +51,7 @@ pub(super) fn rewrite(body: &mut Value) -> Result<bool, Error> {
     Ok(legacy)
 }
 
-fn functions(body: &Field<'_>, list: &Field<'_>) -> Result<Value, Error> {
+fn rewrite_functions(body: &Field<'_>, list: &Field<'_>) -> Result<Value, Error> {
     if body.get("tools").is_some() {
         return Err(list.invalid("cannot stand beside `tools`, which took their place"));
     }
@@ -61,7 +64,7 @@ fn functions(body: &Field<'_>, list: &Field<'_>) -> Result<Value, Error> {
     Ok(tools.into())
 }
 
-fn tool_choice(body: &Field<'_>, choice: &Field<'_>) -> Result<Value, Error> {
+fn rewrite_choice(body: &Field<'_>, choice: &Field<'_>) -> Result<Value, Error> {
     if body.get("functions").is_none() {
         return Err(choice.invalid("needs `functions`"));
     }
@@ -77,7 +80,7 @@ fn tool_choice(body: &Field<'_>, choice: &Field<'_>) -> Result<Value, Error> {
 
 /// The messages without calls and results in the old words; nothing where there are none. Calls
 /// had no ids: their place stands for one.
-fn messages_of(list: &Field<'_>) -> Result<Option<Value>, Error> {
+fn rewrite_messages(list: &Field<'_>) -> Result<Option<Value>, Error> {
     if !list.value.is_array() {
         // Whoever reads them says so.
         return Ok(None);
@@ -104,8 +107,8 @@ fn messages_of(list: &Field<'_>) -> Result<Option<Value>, Error> {
         {
             rewritten = true;
             let name = message.require("name")?;
-            let said = name.text()?;
-            let Some((_, id)) = open.take().filter(|(called, _)| called == said) else {
+            let function = name.text()?;
+            let Some((_, id)) = open.take().filter(|(called, _)| called == function) else {
                 return Err(name.invalid("no call of this function comes before its result"));
             };
             new.shift_remove("name");

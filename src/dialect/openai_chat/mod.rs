@@ -20,7 +20,7 @@ mod whole;
 use http::HeaderMap;
 
 use super::sdk::STAINLESS_HEADERS;
-use super::{Dialect, Encoder, Opening, event_stream, openai_error};
+use super::{AnswerInfo, Dialect, Encoder, event_stream, openai_error};
 use crate::model::{Error, Request, RequestId};
 
 pub(super) struct OpenaiChat;
@@ -37,11 +37,11 @@ impl Dialect for OpenaiChat {
         parse::request(body)
     }
 
-    fn encoder(&self, request: &Request, opening: Opening) -> Box<dyn Encoder> {
+    fn encoder(&self, request: &Request, info: AnswerInfo) -> Box<dyn Encoder> {
         if request.stream {
-            Box::new(stream::StreamEncoder::new(request, &opening))
+            Box::new(stream::StreamEncoder::new(request, &info))
         } else {
-            Box::new(whole::WholeEncoder::new(request, opening))
+            Box::new(whole::WholeEncoder::new(request, info))
         }
     }
 

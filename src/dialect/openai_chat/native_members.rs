@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 /// Members of messages that a [`crate::model::Message`] says, or that only tell of an earlier
 /// answer.
-const OF_MESSAGES: &[&str] = &[
+const KNOWN_MESSAGES: &[&str] = &[
     "annotations",
     "content",
     "function_call",
@@ -14,25 +14,28 @@ const OF_MESSAGES: &[&str] = &[
     "tool_call_id",
     "tool_calls",
 ];
-const OF_PARTS: &[&str] = &["file", "image_url", "refusal", "text", "type"];
-const OF_TOOLS: &[&str] = &["function", "type"];
-const OF_FUNCTIONS: &[&str] = &["description", "name", "parameters", "strict"];
+const KNOWN_PARTS: &[&str] = &["file", "image_url", "refusal", "text", "type"];
+const KNOWN_TOOLS: &[&str] = &["function", "type"];
+const KNOWN_FUNCTIONS: &[&str] = &["description", "name", "parameters", "strict"];
 
 /// Whether messages say more than their normalized form, such as a participant's `name`.
-pub(super) fn in_messages(messages: &Value) -> bool {
+pub(super) fn has_extra_in_messages(messages: &Value) -> bool {
     elements(messages).any(|message| {
-        is_more(message, OF_MESSAGES)
-            || elements(&message["content"]).any(|part| is_more(part, OF_PARTS))
+        has_other_members(message, KNOWN_MESSAGES)
+            || elements(&message["content"]).any(|part| has_other_members(part, KNOWN_PARTS))
     })
 }
 
 /// Whether tools say more than their normalized form.
-pub(super) fn in_tools(tools: &Value) -> bool {
-    elements(tools).any(|tool| is_more(tool, OF_TOOLS) || is_more(&tool["function"], OF_FUNCTIONS))
+pub(super) fn has_extra_in_tools(tools: &Value) -> bool {
+    elements(tools).any(|tool| {
+        has_other_members(tool, KNOWN_TOOLS)
+            || has_other_members(&tool["function"], KNOWN_FUNCTIONS)
+    })
 }
 
 /// `developer` is OpenAI's new name for `system`, which it still takes; most others know only that.
-pub(super) fn name_system(messages: &mut Value) {
+pub(super) fn rename_developer_role(messages: &mut Value) {
     for message in messages.as_array_mut().into_iter().flatten() {
         if message["role"] == "developer" {
             message["role"] = "system".into();
@@ -45,7 +48,7 @@ fn elements(list: &Value) -> impl Iterator<Item = &Value> {
 }
 
 /// Clients that send an answer back send its null members too.
-fn is_more(object: &Value, known: &[&str]) -> bool {
+fn has_other_members(object: &Value, known: &[&str]) -> bool {
     let members = object.as_object().into_iter().flat_map(Map::iter);
     let mut more = members.filter(|(name, _)| !known.contains(&name.as_str()));
     more.any(|(_, value)| !value.is_null())

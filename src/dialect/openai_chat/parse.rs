@@ -51,10 +51,10 @@ struct StreamOptions {
 }
 
 /// How many answers the API gives at most.
-const MOST_ANSWERS: u32 = 128;
+const MAX_CHOICES: u32 = 128;
 
 /// Members with a place of their own in a [`Request`], or with no meaning beyond the gateway.
-const READ: [&str; 19] = [
+const PARSED_MEMBERS: [&str; 19] = [
     "audio",
     "max_completion_tokens",
     "max_tokens",
@@ -77,14 +77,14 @@ const READ: [&str; 19] = [
 ];
 
 pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
-    let mut value = field::object(body)?;
+    let mut value = field::parse_body(body)?;
     let model = Field::body(&value).required_name("model")?;
     let legacy_functions = legacy::rewrite(&mut value)?;
     check_objects(&Field::body(&value))?;
     Field::body(&value).objects(&["stream_options"])?;
-    let body: Body = field::read(&value)?;
+    let body: Body = field::parse_object(&value)?;
     check(&body)?;
-    let mut native = Native {
+    let mut native = NativeBuilder {
         fields: Map::new(),
         indispensable: indispensable(&body),
     };
@@ -127,16 +127,16 @@ pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
         let known = request.response_format.is_some();
         native.keep_unless("response_format", known, &mut value);
     }
-    request.native_fields = Some(native.with(value));
+    request.native_fields = Some(native.finish(value));
     Ok(request)
 }
 
 /// What no upstream can do through a stream of text.
 fn check(body: &Body) -> Result<(), Error> {
-    if body.n.is_some_and(|n| !(1..=MOST_ANSWERS).contains(&n)) {
+    if body.n.is_some_and(|n| !(1..=MAX_CHOICES).contains(&n)) {
         return Err(Error::invalid(
             "n",
-            format_args!("must be between 1 and {MOST_ANSWERS}"),
+            format_args!("must be between 1 and {MAX_CHOICES}"),
         ));
     }
     let modalities = body.modalities.iter().flatten();
@@ -151,13 +151,13 @@ fn check(body: &Body) -> Result<(), Error> {
 
 /// What changes the answer's shape.
 fn indispensable(body: &Body) -> Vec<String> {
-    let asked = [
+    let wanted = [
         ("n", body.n.is_some_and(|n| n > 1)),
         ("logprobs", body.logprobs == Some(true)),
         ("top_logprobs", body.top_logprobs.is_some_and(|top| top > 0)),
     ];
-    let asked = asked.into_iter().filter(|(_, asked)| *asked);
-    asked.map(|(field, _)| field.to_owned()).collect()
+    let wanted = wanted.into_iter().filter(|(_, wanted)| *wanted);
+    wanted.map(|(field, _)| field.to_owned()).collect()
 }
 
 fn max_tokens(body: &Body) -> Result<Option<u64>, Error> {
@@ -180,12 +180,12 @@ fn max_tokens(body: &Body) -> Result<Option<u64>, Error> {
 }
 
 /// See [`NativeFields`].
-struct Native {
+struct NativeBuilder {
     fields: Map<String, Value>,
     indispensable: Vec<String>,
 }
 
-impl Native {
+impl NativeBuilder {
     fn messages(
         &mut self,
         body: &mut Value,
@@ -203,8 +203,8 @@ impl Native {
             request.messages.push(message);
         }
         let messages = &mut body["messages"];
-        if self.indispensable.len() > known || native_members::in_messages(messages) {
-            native_members::name_system(messages);
+        if self.indispensable.len() > known || native_members::has_extra_in_messages(messages) {
+            native_members::rename_developer_role(messages);
             self.keep("messages", messages);
         }
         Ok(())
@@ -219,7 +219,7 @@ impl Native {
             }
         }
         let tools = &mut body["tools"];
-        if self.indispensable.len() > known || native_members::in_tools(tools) {
+        if self.indispensable.len() > known || native_members::has_extra_in_tools(tools) {
             self.keep("tools", tools);
         }
     }
@@ -236,13 +236,13 @@ impl Native {
     }
 
     /// With every member that was not read.
-    fn with(mut self, body: Value) -> NativeFields {
+    fn finish(mut self, body: Value) -> NativeFields {
         let members = match body {
             Value::Object(members) => members,
             _ => Map::new(),
         };
         for (name, value) in members {
-            if !READ.contains(&name.as_str()) && !value.is_null() {
+            if !PARSED_MEMBERS.contains(&name.as_str()) && !value.is_null() {
                 self.fields.insert(name, value);
             }
         }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::dialect::Opening;
+use crate::dialect::AnswerInfo;
 use crate::model::{Citation, FinishReason, Request, Usage};
 
 /// A source with an address. The API has no place for one without.
@@ -27,8 +27,8 @@ struct UrlCitation<'a> {
     end_index: u64,
 }
 
-pub(super) fn id(opening: &Opening) -> String {
-    format!("chatcmpl-{}", opening.stream)
+pub(super) fn id(info: &AnswerInfo) -> String {
+    format!("chatcmpl-{}", info.stream)
 }
 
 /// Whether the client asked how probable the tokens were. Some upstreams say so unasked.
@@ -38,7 +38,7 @@ pub(super) fn logprobs_wanted(request: &Request) -> bool {
 }
 
 /// How many answers the client gets at most.
-pub(super) fn answers(request: &Request) -> usize {
+pub(super) fn choices(request: &Request) -> usize {
     request.answers.unwrap_or(1) as usize
 }
 

@@ -6,19 +6,19 @@ use std::fmt::Write as _;
 use bytes::{BufMut, BytesMut};
 use serde_json::{Value, json};
 
-use super::shape::{annotation, answers, finish_reason, id, logprobs_wanted, usage};
+use super::shape::{annotation, choices, finish_reason, id, logprobs_wanted, usage};
 use crate::dialect::json::{put_json, put_text};
-use crate::dialect::{Answering, Completion, Encoder, Opening, openai_error};
+use crate::dialect::{AnswerInfo, AnswerSource, Completion, Encoder, openai_error};
 use crate::model::{Error, Event, Request, ToolCallDelta, Usage};
 
 pub(super) struct StreamEncoder {
-    form: Form,
+    template: ChunkTemplate,
     /// As many as the client asked for.
-    answers: Vec<Answer>,
+    choices: Vec<Choice>,
 }
 
 /// What all chunks of a stream have in common.
-struct Form {
+struct ChunkTemplate {
     /// What every chunk begins with, up to its choices.
     head: String,
     usage_wanted: bool,
@@ -28,7 +28,7 @@ struct Form {
 }
 
 /// One choice.
-struct Answer {
+struct Choice {
     index: usize,
     /// Its role was told.
     begun: bool,
@@ -38,17 +38,17 @@ struct Answer {
 }
 
 impl StreamEncoder {
-    pub(super) fn new(request: &Request, opening: &Opening) -> Self {
-        let (id, model) = (id(opening), Value::from(opening.model.as_str()));
-        let created = opening.created;
-        let answers = (0..answers(request)).map(|index| Answer {
+    pub(super) fn new(request: &Request, info: &AnswerInfo) -> Self {
+        let (id, model) = (id(info), Value::from(info.model.as_str()));
+        let created = info.created;
+        let choices = (0..choices(request)).map(|index| Choice {
             index,
             begun: false,
             logprobs: None,
             refused: false,
         });
         Self {
-            form: Form {
+            template: ChunkTemplate {
                 head: format!(
                     r#"data: {{"id":"{id}","object":"chat.completion.chunk","created":{created},"model":{model},"choices":["#
                 ),
@@ -56,20 +56,20 @@ impl StreamEncoder {
                 logprobs_wanted: logprobs_wanted(request),
                 legacy: request.legacy_functions,
             },
-            answers: answers.collect(),
+            choices: choices.collect(),
         }
     }
 
     /// The answer of that index, if the client asked for so many.
-    fn answer(&mut self, index: u32) -> Option<(&Form, &mut Answer)> {
-        let answer = self.answers.get_mut(index as usize)?;
-        Some((&self.form, answer))
+    fn choice(&mut self, index: u32) -> Option<(&ChunkTemplate, &mut Choice)> {
+        let choice = self.choices.get_mut(index as usize)?;
+        Some((&self.template, choice))
     }
 }
 
-impl Form {
+impl ChunkTemplate {
     /// From here on every chunk says what the upstream runs with.
-    fn identify(&mut self, fingerprint: &str) {
+    fn set_fingerprint(&mut self, fingerprint: &str) {
         const CHOICES: &str = r#""choices":["#;
         if fingerprint.is_empty() {
             return;
@@ -81,45 +81,45 @@ impl Form {
     }
 }
 
-impl Answer {
-    fn begin(&mut self, form: &Form, out: &mut BytesMut) {
+impl Choice {
+    fn begin(&mut self, template: &ChunkTemplate, out: &mut BytesMut) {
         if !self.begun {
             self.begun = true;
             let role = |out: &mut BytesMut| out.put_slice(br#""role":"assistant","content":"""#);
-            self.chunk(form, role, None, out);
+            self.chunk(template, role, None, out);
         }
     }
 
-    fn event(&mut self, form: &Form, event: &Event<'_>, out: &mut BytesMut) {
-        self.begin(form, out);
+    fn event(&mut self, template: &ChunkTemplate, event: &Event<'_>, out: &mut BytesMut) {
+        self.begin(template, out);
         match *event {
-            Event::Text(text) => self.text(form, br#""content":"#, text, out),
-            Event::Reasoning(text) => self.text(form, br#""reasoning_content":"#, text, out),
+            Event::Text(text) => self.text(template, br#""content":"#, text, out),
+            Event::Reasoning(text) => self.text(template, br#""reasoning_content":"#, text, out),
             Event::Refusal(text) => {
                 self.refused = true;
-                self.text(form, br#""refusal":"#, text, out);
+                self.text(template, br#""refusal":"#, text, out);
             }
-            Event::ToolCall(call) if form.legacy => self.function_call(form, &call, out),
-            Event::ToolCall(call) => self.tool_call(form, &call, out),
+            Event::ToolCall(call) if template.legacy => self.function_call(template, &call, out),
+            Event::ToolCall(call) => self.tool_call(template, &call, out),
             Event::Citation(citation) => {
                 if let Some(annotation) = annotation(citation) {
                     let delta = |out: &mut BytesMut| {
                         out.put_slice(br#""annotations":"#);
                         put_json(&[annotation], out);
                     };
-                    self.chunk(form, delta, None, out);
+                    self.chunk(template, delta, None, out);
                 }
             }
-            Event::Logprobs(json) if form.logprobs_wanted => {
+            Event::Logprobs(json) if template.logprobs_wanted => {
                 // Tokens without a text of their own, such as half a character.
                 if self.logprobs.is_some() {
-                    self.chunk(form, |_| {}, None, out);
+                    self.chunk(template, |_| {}, None, out);
                 }
                 self.logprobs = Some(json.to_owned());
             }
             Event::Finish(finish) => {
-                let reason = finish_reason(finish, self.refused, form.legacy);
-                self.chunk(form, |_| {}, Some(reason), out);
+                let reason = finish_reason(finish, self.refused, template.legacy);
+                self.chunk(template, |_| {}, Some(reason), out);
             }
             Event::Identity { .. }
             | Event::Logprobs(_)
@@ -133,12 +133,12 @@ impl Answer {
     /// One chunk of the answer, whose delta is an object's members.
     fn chunk(
         &mut self,
-        form: &Form,
+        template: &ChunkTemplate,
         delta: impl FnOnce(&mut BytesMut),
         finish: Option<&str>,
         out: &mut BytesMut,
     ) {
-        out.put_slice(form.head.as_bytes());
+        out.put_slice(template.head.as_bytes());
         // Writing to a BytesMut cannot fail.
         let _ = write!(out, r#"{{"index":{},"delta":{{"#, self.index);
         delta(out);
@@ -153,22 +153,33 @@ impl Answer {
             Some(reason) => put_json(reason, out),
         }
         out.put_slice(b"}]");
-        if form.usage_wanted {
+        if template.usage_wanted {
             out.put_slice(br#","usage":null"#);
         }
         out.put_slice(b"}\n\n");
     }
 
     /// One chunk with one text.
-    fn text(&mut self, form: &Form, member: &'static [u8], text: &str, out: &mut BytesMut) {
+    fn text(
+        &mut self,
+        template: &ChunkTemplate,
+        member: &'static [u8],
+        text: &str,
+        out: &mut BytesMut,
+    ) {
         let delta = |out: &mut BytesMut| {
             out.put_slice(member);
             put_text(text, out);
         };
-        self.chunk(form, delta, None, out);
+        self.chunk(template, delta, None, out);
     }
 
-    fn tool_call(&mut self, form: &Form, call: &ToolCallDelta<'_>, out: &mut BytesMut) {
+    fn tool_call(
+        &mut self,
+        template: &ChunkTemplate,
+        call: &ToolCallDelta<'_>,
+        out: &mut BytesMut,
+    ) {
         let delta = |out: &mut BytesMut| {
             // Writing to a BytesMut cannot fail.
             let _ = write!(out, r#""tool_calls":[{{"index":{},"#, call.index);
@@ -181,46 +192,51 @@ impl Answer {
             put_function(call, out);
             out.put_slice(b"}]");
         };
-        self.chunk(form, delta, None, out);
+        self.chunk(template, delta, None, out);
     }
 
     /// There is room for the first call. A model that makes another although it was told not to
     /// makes it again when the first is answered.
-    fn function_call(&mut self, form: &Form, call: &ToolCallDelta<'_>, out: &mut BytesMut) {
+    fn function_call(
+        &mut self,
+        template: &ChunkTemplate,
+        call: &ToolCallDelta<'_>,
+        out: &mut BytesMut,
+    ) {
         if call.index == 0 {
             let delta = |out: &mut BytesMut| {
                 out.put_slice(br#""function_call":"#);
                 put_function(call, out);
             };
-            self.chunk(form, delta, None, out);
+            self.chunk(template, delta, None, out);
         }
     }
 }
 
 impl Encoder for StreamEncoder {
-    fn start(&mut self, _: &Answering<'_>, out: &mut BytesMut) {
-        if let Some((form, answer)) = self.answer(0) {
-            answer.begin(form, out);
+    fn start(&mut self, _: &AnswerSource<'_>, out: &mut BytesMut) {
+        if let Some((template, choice)) = self.choice(0) {
+            choice.begin(template, out);
         }
     }
 
     fn event(&mut self, event: &Event<'_>, out: &mut BytesMut) {
         if let Event::Identity { fingerprint, .. } = event {
-            return self.form.identify(fingerprint);
+            return self.template.set_fingerprint(fingerprint);
         }
         let (index, event) = match event {
             Event::Alternative { index, event } => (*index, *event),
             event => (0, event),
         };
-        if let Some((form, answer)) = self.answer(index) {
-            answer.event(form, event, out);
+        if let Some((template, choice)) = self.choice(index) {
+            choice.event(template, event, out);
         }
     }
 
     fn complete(&mut self, completion: &Completion, out: &mut BytesMut) {
         self.event(&Event::Finish(completion.finish), out);
-        if let (true, Some(counts)) = (self.form.usage_wanted, completion.usage) {
-            out.put_slice(self.form.head.as_bytes());
+        if let (true, Some(counts)) = (self.template.usage_wanted, completion.usage) {
+            out.put_slice(self.template.head.as_bytes());
             out.put_slice(br#"],"usage":"#);
             put_json(&usage(counts), out);
             out.put_slice(b"}\n\n");
@@ -230,7 +246,7 @@ impl Encoder for StreamEncoder {
 
     fn error(&mut self, error: &Error, counts: Option<Usage>, out: &mut BytesMut) {
         let mut data = openai_error::body(error);
-        if let (true, Some(counts)) = (self.form.usage_wanted, counts) {
+        if let (true, Some(counts)) = (self.template.usage_wanted, counts) {
             data["usage"] = json!(usage(counts));
         }
         out.put_slice(b"data: ");

@@ -3,25 +3,25 @@
 use bytes::BytesMut;
 use serde_json::{Map, Value, json};
 
-use super::shape::{annotation, answers, finish_reason, id, logprobs_wanted, usage};
+use super::shape::{annotation, choices, finish_reason, id, logprobs_wanted, usage};
 use crate::dialect::json::put_json;
-use crate::dialect::{Answering, Completion, Encoder, Opening};
+use crate::dialect::{AnswerInfo, AnswerSource, Completion, Encoder};
 use crate::model::{Error, Event, FinishReason, Request, ToolCallDelta, Usage};
 
 pub(super) struct WholeEncoder {
-    opening: Opening,
+    info: AnswerInfo,
     /// Empty where the upstream does not say what it runs with.
     fingerprint: String,
     logprobs_wanted: bool,
     /// Calls are told as `function_call`.
     legacy: bool,
     /// As many as the client asked for.
-    answers: Vec<Answer>,
+    choices: Vec<Choice>,
 }
 
 /// One choice.
 #[derive(Default)]
-struct Answer {
+struct Choice {
     content: String,
     reasoning: String,
     refusal: String,
@@ -40,18 +40,18 @@ struct Call {
 }
 
 impl WholeEncoder {
-    pub(super) fn new(request: &Request, opening: Opening) -> Self {
+    pub(super) fn new(request: &Request, info: AnswerInfo) -> Self {
         Self {
-            opening,
+            info,
             fingerprint: String::new(),
             logprobs_wanted: logprobs_wanted(request),
             legacy: request.legacy_functions,
-            answers: (0..answers(request)).map(|_| Answer::default()).collect(),
+            choices: (0..choices(request)).map(|_| Choice::default()).collect(),
         }
     }
 }
 
-impl Answer {
+impl Choice {
     fn event(&mut self, event: &Event<'_>, logprobs_wanted: bool) {
         match *event {
             Event::Text(text) => self.content.push_str(text),
@@ -116,24 +116,24 @@ impl Answer {
     }
 
     fn message(&mut self, legacy: bool) -> Value {
-        let said = |text: &mut String| match std::mem::take(text) {
+        let take_text = |text: &mut String| match std::mem::take(text) {
             text if text.is_empty() => Value::Null,
             text => Value::String(text),
         };
-        let silent = self.refusal.is_empty() && self.calls.is_empty();
+        let is_empty = self.refusal.is_empty() && self.calls.is_empty();
         let mut message = Map::new();
         message.insert("role".into(), "assistant".into());
-        let content = match said(&mut self.content) {
+        let content = match take_text(&mut self.content) {
             // An answer of no words is still an answer.
-            Value::Null if silent => Value::from(""),
+            Value::Null if is_empty => Value::from(""),
             content => content,
         };
         message.insert("content".into(), content);
-        message.insert("refusal".into(), said(&mut self.refusal));
+        message.insert("refusal".into(), take_text(&mut self.refusal));
         let annotations = std::mem::take(&mut self.annotations);
         message.insert("annotations".into(), annotations.into());
         if !self.reasoning.is_empty() {
-            message.insert("reasoning_content".into(), said(&mut self.reasoning));
+            message.insert("reasoning_content".into(), take_text(&mut self.reasoning));
         }
         let mut calls = self.calls.drain(..).peekable();
         if legacy {
@@ -160,7 +160,7 @@ impl Answer {
 }
 
 impl Encoder for WholeEncoder {
-    fn start(&mut self, _: &Answering<'_>, _: &mut BytesMut) {}
+    fn start(&mut self, _: &AnswerSource<'_>, _: &mut BytesMut) {}
 
     fn event(&mut self, event: &Event<'_>, _: &mut BytesMut) {
         if let Event::Identity { fingerprint, .. } = event {
@@ -171,29 +171,29 @@ impl Encoder for WholeEncoder {
             Event::Alternative { index, event } => (*index as usize, *event),
             event => (0, event),
         };
-        if let Some(answer) = self.answers.get_mut(index) {
-            answer.event(event, self.logprobs_wanted);
+        if let Some(choice) = self.choices.get_mut(index) {
+            choice.event(event, self.logprobs_wanted);
         }
     }
 
     fn complete(&mut self, completion: &Completion, out: &mut BytesMut) {
         self.event(&Event::Finish(completion.finish), out);
-        let answers = self.answers.iter_mut().enumerate();
-        let choices = answers.filter_map(|(index, answer)| answer.choice(index, self.legacy));
-        let mut answer = json!({
-            "id": id(&self.opening),
+        let choices = self.choices.iter_mut().enumerate();
+        let choices = choices.filter_map(|(index, choice)| choice.choice(index, self.legacy));
+        let mut choice = json!({
+            "id": id(&self.info),
             "object": "chat.completion",
-            "created": self.opening.created,
-            "model": self.opening.model,
+            "created": self.info.created,
+            "model": self.info.model,
             "choices": choices.collect::<Value>(),
         });
         if let Some(counts) = completion.usage {
-            answer["usage"] = usage(counts);
+            choice["usage"] = usage(counts);
         }
         if !self.fingerprint.is_empty() {
-            answer["system_fingerprint"] = self.fingerprint.as_str().into();
+            choice["system_fingerprint"] = self.fingerprint.as_str().into();
         }
-        put_json(&answer, out);
+        put_json(&choice, out);
     }
 
     /// The client gets the error as a refusal.

@@ -4,14 +4,14 @@
 use bytes::BytesMut;
 use serde_json::{Value, json};
 
-use super::event_writer::Teller;
+use super::event_writer::EventWriter;
 use super::failure_code;
-use super::item::{Item, What, annotation};
-use super::response::{Head, State};
+use super::item::{Item, ItemKind, annotation};
+use super::response::{Head, ResponseState};
 use crate::dialect::json::put_json;
 use crate::dialect::openai_error;
 use crate::dialect::sequence::Sequence;
-use crate::dialect::{Answering, Completion, Encoder, Opening};
+use crate::dialect::{AnswerInfo, AnswerSource, Completion, Encoder};
 use crate::model::{Citation, Error, Event, FinishReason, Request, ToolCallDelta, Usage};
 
 pub(super) struct ResponseEncoder {
@@ -24,14 +24,14 @@ struct Answer {
     head: Head,
     output: Vec<Value>,
     open: Option<Item>,
-    teller: Teller,
+    writer: EventWriter,
     begun: bool,
     /// The tools whose input is free text.
     custom_tools: Vec<String>,
 }
 
 impl ResponseEncoder {
-    pub(super) fn new(request: &Request, opening: Opening) -> Self {
+    pub(super) fn new(request: &Request, info: AnswerInfo) -> Self {
         let native = request.native_fields.as_ref();
         let tools = native.and_then(|native| native.fields.get("tools")?.as_array());
         let tools = tools.into_iter().flatten();
@@ -40,10 +40,10 @@ impl ResponseEncoder {
         Self {
             sequence: Sequence::default(),
             answer: Answer {
-                head: Head::new(request, &opening),
+                head: Head::new(request, &info),
                 output: Vec::new(),
                 open: None,
-                teller: Teller::new(request.stream),
+                writer: EventWriter::new(request.stream),
                 begun: false,
                 custom_tools: names.map(str::to_owned).collect(),
             },
@@ -52,7 +52,7 @@ impl ResponseEncoder {
 }
 
 impl Encoder for ResponseEncoder {
-    fn start(&mut self, _: &Answering<'_>, _: &mut BytesMut) {
+    fn start(&mut self, _: &AnswerSource<'_>, _: &mut BytesMut) {
         // `response.created` carries the upstream's id, which comes next if it comes.
     }
 
@@ -63,8 +63,8 @@ impl Encoder for ResponseEncoder {
 
     fn complete(&mut self, completion: &Completion, out: &mut BytesMut) {
         let Self { sequence, answer } = self;
-        sequence.end(&mut |event| answer.event(event, out));
-        answer.begin(out);
+        sequence.flush(&mut |event| answer.event(event, out));
+        answer.start_response(out);
         let reason = match completion.finish {
             FinishReason::Length => Some("max_output_tokens"),
             FinishReason::ContentFilter => Some("content_filter"),
@@ -75,16 +75,16 @@ impl Encoder for ResponseEncoder {
             None => ("completed", "response.completed"),
         };
         answer.close(status, out);
-        let response = answer.head.response(&State {
+        let response = answer.head.response(&ResponseState {
             status,
             output: &answer.output,
             usage: completion.usage,
             reason,
             error: None,
         });
-        if answer.teller.streamed {
+        if answer.writer.streamed {
             let data = json!({ "response": response });
-            answer.teller.tell(event, data, out);
+            answer.writer.write(event, data, out);
         } else {
             put_json(&response, out);
         }
@@ -94,21 +94,21 @@ impl Encoder for ResponseEncoder {
     /// is: the API sends both.
     fn error(&mut self, error: &Error, usage: Option<Usage>, out: &mut BytesMut) {
         let Self { sequence, answer } = self;
-        sequence.end(&mut |event| answer.event(event, out));
-        answer.begin(out);
-        let (kind, code) = (openai_error::kind(error), error.code().as_str());
+        sequence.flush(&mut |event| answer.event(event, out));
+        answer.start_response(out);
+        let (kind, code) = (openai_error::error_type(error), error.code().as_str());
         let message = error.message();
         // The documented form has these side by side, the one that is sent has them in `error`.
-        let told = json!({
+        let data = json!({
             "code": code,
             "message": message,
             "param": null,
             "error": { "type": kind, "code": code, "message": message, "param": null },
         });
-        answer.teller.tell("error", told, out);
+        answer.writer.write("error", data, out);
         let broken = answer.open.take().map(|item| item.done("incomplete"));
         answer.output.extend(broken);
-        let response = answer.head.response(&State {
+        let response = answer.head.response(&ResponseState {
             status: "failed",
             output: &answer.output,
             usage,
@@ -116,55 +116,55 @@ impl Encoder for ResponseEncoder {
             error: Some(json!({ "code": failure_code(error), "message": message })),
         });
         let data = json!({ "response": response });
-        answer.teller.tell("response.failed", data, out);
+        answer.writer.write("response.failed", data, out);
     }
 }
 
 impl Answer {
     fn event(&mut self, event: &Event<'_>, out: &mut BytesMut) {
         match *event {
-            Event::Identity { id, .. } if !self.begun => self.head.identify(id),
+            Event::Identity { id, .. } if !self.begun => self.head.set_id(id),
             Event::Identity { .. }
             | Event::Logprobs(_)
             | Event::Alternative { .. }
             | Event::Usage(_)
             | Event::Finish(_) => {}
             Event::Text(text) => {
-                self.part(What::Text, out);
-                self.grow("response.output_text.delta", text, out);
+                self.continue_part(ItemKind::Text, out);
+                self.append("response.output_text.delta", text, out);
             }
             Event::Refusal(text) => {
-                self.part(What::Refusal, out);
-                self.grow("response.refusal.delta", text, out);
+                self.continue_part(ItemKind::Refusal, out);
+                self.append("response.refusal.delta", text, out);
             }
             Event::Citation(citation) => self.citation(&citation, out),
             Event::Reasoning(text) => self.reasoning(text, out),
             Event::Signature(more) => self.signature(more, out),
-            Event::EncryptedReasoning(sealed) => {
-                let what = What::Reasoning {
+            Event::EncryptedReasoning(encrypted) => {
+                let kind = ItemKind::Reasoning {
                     shown: false,
-                    sealed: sealed.to_owned(),
+                    encrypted: encrypted.to_owned(),
                 };
-                self.add(what, out);
+                self.open_item(kind, out);
             }
             Event::ToolCall(call) => self.call(&call, out),
         }
     }
 
     /// Goes on with such a part of a message, or begins one.
-    fn part(&mut self, what: What, out: &mut BytesMut) {
+    fn continue_part(&mut self, kind: ItemKind, out: &mut BytesMut) {
         match &mut self.open {
-            Some(open) if open.what == what => {}
-            Some(open) if open.what.is_part() => {
-                self.teller.part_done(open, self.output.len(), out);
+            Some(open) if open.kind == kind => {}
+            Some(open) if open.kind.is_part() => {
+                self.writer.part_done(open, self.output.len(), out);
                 let part = open.part();
                 open.parts.push(part);
                 open.annotations.clear();
                 open.text.clear();
-                open.what = what;
-                self.teller.part_added(open, self.output.len(), out);
+                open.kind = kind;
+                self.writer.part_added(open, self.output.len(), out);
             }
-            _ => self.add(what, out),
+            _ => self.open_item(kind, out),
         }
     }
 
@@ -172,60 +172,60 @@ impl Answer {
         let Some(annotation) = annotation(citation) else {
             return;
         };
-        self.part(What::Text, out);
+        self.continue_part(ItemKind::Text, out);
         if let Some(open) = &mut self.open {
             let at = self.output.len();
-            self.teller.annotation(open, at, &annotation, out);
+            self.writer.annotation(open, at, &annotation, out);
             open.annotations.push(annotation);
         }
     }
 
     /// What was sealed is over: more reasoning needs an item of its own.
     fn reasoning(&mut self, text: &str, out: &mut BytesMut) {
-        let goes_on = self.open.as_ref().is_some_and(|open| {
-            matches!(&open.what, What::Reasoning { shown: true, sealed } if sealed.is_empty())
+        let is_open = self.open.as_ref().is_some_and(|open| {
+            matches!(&open.kind, ItemKind::Reasoning { shown: true, encrypted } if encrypted.is_empty())
         });
-        if !goes_on {
-            let what = What::Reasoning {
+        if !is_open {
+            let kind = ItemKind::Reasoning {
                 shown: true,
-                sealed: String::new(),
+                encrypted: String::new(),
             };
-            self.add(what, out);
+            self.open_item(kind, out);
         }
-        self.grow("response.reasoning_summary_text.delta", text, out);
+        self.append("response.reasoning_summary_text.delta", text, out);
     }
 
     /// A seal on reasoning that was not shown has an empty summary, which tells it from reasoning
     /// that is nothing but its seal.
     fn signature(&mut self, more: &str, out: &mut BytesMut) {
         if !matches!(
-            self.open.as_ref().map(|open| &open.what),
-            Some(What::Reasoning { shown: true, .. })
+            self.open.as_ref().map(|open| &open.kind),
+            Some(ItemKind::Reasoning { shown: true, .. })
         ) {
-            let what = What::Reasoning {
+            let kind = ItemKind::Reasoning {
                 shown: true,
-                sealed: String::new(),
+                encrypted: String::new(),
             };
-            self.add(what, out);
+            self.open_item(kind, out);
         }
         if let Some(Item {
-            what: What::Reasoning { sealed, .. },
+            kind: ItemKind::Reasoning { encrypted, .. },
             ..
         }) = &mut self.open
         {
-            sealed.push_str(more);
+            encrypted.push_str(more);
         }
     }
 
     fn call(&mut self, call: &ToolCallDelta<'_>, out: &mut BytesMut) {
-        let goes_on = self.open.as_ref().and_then(|open| match &open.what {
-            What::Call { index, custom, .. } if *index == call.index => Some(*custom),
+        let is_open = self.open.as_ref().and_then(|open| match &open.kind {
+            ItemKind::Call { index, custom, .. } if *index == call.index => Some(*custom),
             _ => None,
         });
-        let custom = goes_on.unwrap_or_else(|| {
-            let what = What::call(call, &self.custom_tools);
-            let custom = matches!(what, What::Call { custom: true, .. });
-            self.add(what, out);
+        let custom = is_open.unwrap_or_else(|| {
+            let kind = ItemKind::call(call, &self.custom_tools);
+            let custom = matches!(kind, ItemKind::Call { custom: true, .. });
+            self.open_item(kind, out);
             custom
         });
         if !call.arguments.is_empty() {
@@ -233,39 +233,39 @@ impl Answer {
                 true => "response.custom_tool_call_input.delta",
                 false => "response.function_call_arguments.delta",
             };
-            self.grow(event, call.arguments, out);
+            self.append(event, call.arguments, out);
         }
     }
 
-    fn begin(&mut self, out: &mut BytesMut) {
+    fn start_response(&mut self, out: &mut BytesMut) {
         if self.begun {
             return;
         }
         self.begun = true;
-        let response = self.head.response(&State {
+        let response = self.head.response(&ResponseState {
             status: "in_progress",
-            ..State::default()
+            ..ResponseState::default()
         });
         for event in ["response.created", "response.in_progress"] {
             let data = json!({ "response": response });
-            self.teller.tell(event, data, out);
+            self.writer.write(event, data, out);
         }
     }
 
     /// Begins an item.
-    fn add(&mut self, what: What, out: &mut BytesMut) {
-        self.begin(out);
+    fn open_item(&mut self, kind: ItemKind, out: &mut BytesMut) {
+        self.start_response(out);
         self.close("completed", out);
         let at = self.output.len();
-        let item = Item::new(what, &self.head.key(at));
-        self.teller.item_added(&item, at, out);
+        let item = Item::new(kind, &self.head.item_key(at));
+        self.writer.item_added(&item, at, out);
         self.open = Some(item);
     }
 
-    fn grow(&mut self, event: &'static str, more: &str, out: &mut BytesMut) {
+    fn append(&mut self, event: &'static str, more: &str, out: &mut BytesMut) {
         if let Some(open) = &mut self.open {
             open.text.push_str(more);
-            self.teller.delta(event, open, self.output.len(), more, out);
+            self.writer.delta(event, open, self.output.len(), more, out);
         }
     }
 
@@ -273,7 +273,7 @@ impl Answer {
     fn close(&mut self, status: &str, out: &mut BytesMut) {
         if let Some(open) = self.open.take() {
             let item = open.done(status);
-            self.teller.item_done(&open, &item, self.output.len(), out);
+            self.writer.item_done(&open, &item, self.output.len(), out);
             self.output.push(item);
         }
     }

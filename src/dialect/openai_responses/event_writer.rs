@@ -3,12 +3,12 @@
 use bytes::{BufMut, BytesMut};
 use serde_json::{Value, json};
 
-use super::item::{Item, What};
-use crate::dialect::event_stream::write;
+use super::item::{Item, ItemKind};
+use crate::dialect::event_stream::write_event;
 use crate::dialect::json::{put_number, put_text};
 
 /// Writes events, unless the answer is given whole.
-pub(super) struct Teller {
+pub(super) struct EventWriter {
     pub(super) streamed: bool,
     number: u64,
     delta: Delta,
@@ -19,13 +19,13 @@ pub(super) struct Teller {
 #[derive(Default)]
 struct Delta {
     /// The event, the item's place in the output and the part's in the item.
-    of: Option<(&'static str, usize, usize)>,
+    key: Option<(&'static str, usize, usize)>,
     before_number: String,
     before_text: String,
-    behind: &'static [u8],
+    after_text: &'static [u8],
 }
 
-impl Teller {
+impl EventWriter {
     pub(super) fn new(streamed: bool) -> Self {
         Self {
             streamed,
@@ -35,7 +35,7 @@ impl Teller {
     }
 
     /// `data` is an object, to which the event's name and number are added.
-    pub(super) fn tell(&mut self, name: &'static str, data: Value, out: &mut BytesMut) {
+    pub(super) fn write(&mut self, name: &'static str, data: Value, out: &mut BytesMut) {
         if !self.streamed {
             return;
         }
@@ -44,7 +44,7 @@ impl Teller {
         if let (Some(event), Value::Object(data)) = (event.as_object_mut(), data) {
             event.extend(data);
         }
-        write(name, &event, out);
+        write_event(name, &event, out);
     }
 
     pub(super) fn delta(
@@ -58,15 +58,15 @@ impl Teller {
         if !self.streamed {
             return;
         }
-        let of = Some((name, at, item.parts.len()));
-        if self.delta.of != of {
+        let key = Some((name, at, item.parts.len()));
+        if self.delta.key != key {
             self.delta = Delta::new(name, item, at);
         }
         out.put_slice(self.delta.before_number.as_bytes());
         put_number(self.number, out);
         out.put_slice(self.delta.before_text.as_bytes());
         put_text(delta, out);
-        out.put_slice(self.delta.behind);
+        out.put_slice(self.delta.after_text);
         self.number += 1;
     }
 
@@ -75,24 +75,24 @@ impl Teller {
             return;
         }
         let data = json!({ "output_index": at, "item": item.begun() });
-        self.tell("response.output_item.added", data, out);
+        self.write("response.output_item.added", data, out);
         self.part_added(item, at, out);
     }
 
     /// The part of a message, or the summary of a reasoning, where the item has one.
     pub(super) fn part_added(&mut self, item: &Item, at: usize, out: &mut BytesMut) {
         let place = place(item, at);
-        match item.what {
+        match item.kind {
             _ if !self.streamed => {}
-            What::Text | What::Refusal => {
-                let data = with(place, json!({ "part": item.part() }));
-                self.tell("response.content_part.added", data, out);
+            ItemKind::Text | ItemKind::Refusal => {
+                let data = merged(place, json!({ "part": item.part() }));
+                self.write("response.content_part.added", data, out);
             }
-            What::Reasoning { shown: true, .. } => {
-                let data = with(place, json!({ "part": item.part() }));
-                self.tell("response.reasoning_summary_part.added", data, out);
+            ItemKind::Reasoning { shown: true, .. } => {
+                let data = merged(place, json!({ "part": item.part() }));
+                self.write("response.reasoning_summary_part.added", data, out);
             }
-            What::Reasoning { shown: false, .. } | What::Call { .. } => {}
+            ItemKind::Reasoning { shown: false, .. } | ItemKind::Call { .. } => {}
         }
     }
 
@@ -102,37 +102,37 @@ impl Teller {
         }
         let (text, part) = (&item.text, item.part());
         let place = place(item, at);
-        let (done, said, part_done) = match &item.what {
-            What::Text => (
+        let (done, fields, part_done) = match &item.kind {
+            ItemKind::Text => (
                 "response.output_text.done",
                 json!({ "text": text, "logprobs": [] }),
                 Some("response.content_part.done"),
             ),
-            What::Refusal => (
+            ItemKind::Refusal => (
                 "response.refusal.done",
                 json!({ "refusal": text }),
                 Some("response.content_part.done"),
             ),
-            What::Reasoning { shown: true, .. } => (
+            ItemKind::Reasoning { shown: true, .. } => (
                 "response.reasoning_summary_text.done",
                 json!({ "text": text }),
                 Some("response.reasoning_summary_part.done"),
             ),
-            What::Reasoning { shown: false, .. } => return,
-            What::Call { custom: true, .. } => (
+            ItemKind::Reasoning { shown: false, .. } => return,
+            ItemKind::Call { custom: true, .. } => (
                 "response.custom_tool_call_input.done",
                 json!({ "input": text }),
                 None,
             ),
-            What::Call { name, .. } => (
+            ItemKind::Call { name, .. } => (
                 "response.function_call_arguments.done",
                 json!({ "name": name, "arguments": text }),
                 None,
             ),
         };
-        self.tell(done, with(place.clone(), said), out);
+        self.write(done, merged(place.clone(), fields), out);
         if let Some(event) = part_done {
-            self.tell(event, with(place, json!({ "part": part })), out);
+            self.write(event, merged(place, json!({ "part": part })), out);
         }
     }
 
@@ -143,7 +143,7 @@ impl Teller {
         }
         self.part_done(item, at, out);
         let data = json!({ "output_index": at, "item": done });
-        self.tell("response.output_item.done", data, out);
+        self.write("response.output_item.done", data, out);
     }
 
     pub(super) fn annotation(
@@ -156,12 +156,12 @@ impl Teller {
         if !self.streamed {
             return;
         }
-        let said = json!({
+        let fields = json!({
             "annotation_index": item.annotations.len(),
             "annotation": annotation,
         });
-        let data = with(place(item, at), said);
-        self.tell("response.output_text.annotation.added", data, out);
+        let data = merged(place(item, at), fields);
+        self.write("response.output_text.annotation.added", data, out);
     }
 }
 
@@ -169,13 +169,13 @@ impl Delta {
     fn new(name: &'static str, item: &Item, at: usize) -> Self {
         let place = place(item, at).to_string();
         Self {
-            of: Some((name, at, item.parts.len())),
+            key: Some((name, at, item.parts.len())),
             before_number: format!(
                 "event: {name}\ndata: {{\"type\":\"{name}\",\"sequence_number\":"
             ),
             before_text: format!(r#",{},"delta":"#, place.trim_matches(['{', '}'])),
-            behind: match item.what {
-                What::Text => b",\"logprobs\":[]}\n\n",
+            after_text: match item.kind {
+                ItemKind::Text => b",\"logprobs\":[]}\n\n",
                 _ => b"}\n\n",
             },
         }
@@ -185,15 +185,15 @@ impl Delta {
 /// Where in the response the item, or its part, is.
 fn place(item: &Item, at: usize) -> Value {
     let mut place = json!({ "item_id": item.id, "output_index": at });
-    match item.what {
-        What::Text | What::Refusal => place["content_index"] = json!(item.parts.len()),
-        What::Reasoning { .. } => place["summary_index"] = json!(0),
-        What::Call { .. } => {}
+    match item.kind {
+        ItemKind::Text | ItemKind::Refusal => place["content_index"] = json!(item.parts.len()),
+        ItemKind::Reasoning { .. } => place["summary_index"] = json!(0),
+        ItemKind::Call { .. } => {}
     }
     place
 }
 
-fn with(mut object: Value, more: Value) -> Value {
+fn merged(mut object: Value, more: Value) -> Value {
     if let (Some(object), Value::Object(more)) = (object.as_object_mut(), more) {
         object.extend(more);
     }

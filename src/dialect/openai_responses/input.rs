@@ -19,7 +19,7 @@ impl Conversation {
     }
 
     /// The `input` field: a prompt, or a list of items.
-    pub(super) fn read(&mut self, input: &Field<'_>) -> Result<(), Error> {
+    pub(super) fn parse_input(&mut self, input: &Field<'_>) -> Result<(), Error> {
         if let Some(prompt) = input.value.as_str() {
             if prompt.is_empty() {
                 return Err(input.invalid("must not be empty"));
@@ -76,8 +76,8 @@ impl Conversation {
             _ => return Err(field.invalid("must be `user`, `assistant`, `system` or `developer`")),
         };
         let content = self.parts(&item.require("content")?)?;
-        let legal = |part: &Part| role == Role::User || matches!(part, Part::Text(_));
-        if !content.iter().all(legal) {
+        let allowed = |part: &Part| role == Role::User || matches!(part, Part::Text(_));
+        if !content.iter().all(allowed) {
             return Err(item.invalid("a message of this role cannot hold such a part"));
         }
         self.push(item, role, content);
@@ -91,8 +91,8 @@ impl Conversation {
         }
         let mut parts = Vec::new();
         for part in content.elements()? {
-            match read_part(&part)? {
-                Some(read) => parts.push(read),
+            match parse_part(&part)? {
+                Some(part) => parts.push(part),
                 None => self.indispensable.push(part.to_string()),
             }
         }
@@ -118,7 +118,7 @@ impl Conversation {
 }
 
 /// Nothing for a part that only this protocol has.
-fn read_part(part: &Field<'_>) -> Result<Option<Part>, Error> {
+fn parse_part(part: &Field<'_>) -> Result<Option<Part>, Error> {
     Ok(Some(match part.kind()? {
         "input_text" | "output_text" | "text" => Part::Text(part.required_text("text")?),
         "refusal" => Part::Text(part.required_text("refusal")?),
@@ -179,9 +179,9 @@ fn reasoning(item: &Field<'_>) -> Result<Option<Part>, Error> {
             text.push_str(part.require("text")?.text()?);
         }
     }
-    let sealed = item.text_of("encrypted_content")?;
-    Ok(match sealed {
-        Some(sealed) if !shown => Some(Part::EncryptedReasoning(sealed)),
+    let encrypted = item.text_of("encrypted_content")?;
+    Ok(match encrypted {
+        Some(encrypted) if !shown => Some(Part::EncryptedReasoning(encrypted)),
         None if text.is_empty() => None,
         signature => Some(Part::Reasoning { text, signature }),
     })

@@ -7,7 +7,7 @@ use crate::model::{Citation, ToolCallDelta};
 /// The item that is being written; or the last part of a message, with the parts before it.
 pub(super) struct Item {
     pub(super) id: String,
-    pub(super) what: What,
+    pub(super) kind: ItemKind,
     /// The text, the summary or the arguments so far.
     pub(super) text: String,
     /// Of a text.
@@ -17,14 +17,14 @@ pub(super) struct Item {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum What {
+pub(super) enum ItemKind {
     Text,
     Refusal,
     Reasoning {
         /// Whether there is anything to read.
         shown: bool,
         /// What the vendor needs to take it back; empty where it gave nothing.
-        sealed: String,
+        encrypted: String,
     },
     Call {
         index: u32,
@@ -35,7 +35,7 @@ pub(super) enum What {
     },
 }
 
-impl What {
+impl ItemKind {
     pub(super) fn call(call: &ToolCallDelta<'_>, custom_tools: &[String]) -> Self {
         let name = call.name.unwrap_or_default();
         Self::Call {
@@ -63,10 +63,10 @@ impl What {
 
 impl Item {
     /// `key` makes the id unique.
-    pub(super) fn new(what: What, key: &str) -> Self {
+    pub(super) fn new(kind: ItemKind, key: &str) -> Self {
         Self {
-            id: format!("{}_{key}", what.prefix()),
-            what,
+            id: format!("{}_{key}", kind.prefix()),
+            kind,
             text: String::new(),
             annotations: Vec::new(),
             parts: Vec::new(),
@@ -87,36 +87,36 @@ impl Item {
 
     /// The part of a message, or the summary of a reasoning.
     pub(super) fn part(&self) -> Value {
-        match self.what {
-            What::Text => json!({
+        match self.kind {
+            ItemKind::Text => json!({
                 "type": "output_text",
                 "annotations": self.annotations,
                 "logprobs": [],
                 "text": self.text,
             }),
-            What::Refusal => json!({ "type": "refusal", "refusal": self.text }),
+            ItemKind::Refusal => json!({ "type": "refusal", "refusal": self.text }),
             _ => json!({ "type": "summary_text", "text": self.text }),
         }
     }
 
     fn json(&self, status: &str, parts: &[Value]) -> Value {
-        match &self.what {
-            What::Text | What::Refusal => json!({
+        match &self.kind {
+            ItemKind::Text | ItemKind::Refusal => json!({
                 "id": self.id,
                 "type": "message",
                 "status": status,
                 "role": "assistant",
                 "content": parts,
             }),
-            What::Reasoning { shown, sealed } => {
+            ItemKind::Reasoning { shown, encrypted } => {
                 let summary = if *shown { parts } else { &[] };
                 let mut item = json!({ "id": self.id, "type": "reasoning", "summary": summary });
-                if !sealed.is_empty() {
-                    item["encrypted_content"] = json!(sealed);
+                if !encrypted.is_empty() {
+                    item["encrypted_content"] = json!(encrypted);
                 }
                 item
             }
-            What::Call {
+            ItemKind::Call {
                 call_id,
                 name,
                 custom,

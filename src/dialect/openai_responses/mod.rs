@@ -20,7 +20,7 @@ mod response;
 use http::HeaderMap;
 
 use super::sdk::STAINLESS_HEADERS;
-use super::{Dialect, Encoder, Opening, event_stream, openai_error};
+use super::{AnswerInfo, Dialect, Encoder, event_stream, openai_error};
 use crate::model::{Error, ErrorCode, Request, RequestId};
 
 pub(super) struct OpenaiResponses;
@@ -37,12 +37,12 @@ impl Dialect for OpenaiResponses {
         parse::request(body)
     }
 
-    fn encoder(&self, request: &Request, opening: Opening) -> Box<dyn Encoder> {
-        Box::new(encode::ResponseEncoder::new(request, opening))
+    fn encoder(&self, request: &Request, info: AnswerInfo) -> Box<dyn Encoder> {
+        Box::new(encode::ResponseEncoder::new(request, info))
     }
 
     /// The last event repeats all the others.
-    fn keeps_content(&self) -> bool {
+    fn buffers_content(&self) -> bool {
         true
     }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::WIRE;
 use super::input::Conversation;
-use super::response::is_given_here;
+use super::response::is_gateway_id;
 use crate::dialect::field::{self, Field};
 use crate::model::{Error, Reasoning, Request, ResponseFormat, Tool, ToolChoice};
 
@@ -21,24 +21,24 @@ const INDISPENSABLE: [&str; 4] = [
 ];
 
 pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
-    let mut value = field::object(body)?;
-    let (mut request, indispensable) = read(&Field::body(&value))?;
-    forget_given_ids(&mut value);
-    request.native_fields = Some(field::own_words(WIRE, value, indispensable));
+    let mut value = field::parse_body(body)?;
+    let (mut request, indispensable) = parse_fields(&Field::body(&value))?;
+    remove_gateway_ids(&mut value);
+    request.native_fields = Some(field::native_fields(WIRE, value, indispensable));
     Ok(request)
 }
 
 /// The request, and which of its fields no other protocol can do.
-fn read(body: &Field<'_>) -> Result<(Request, Vec<String>), Error> {
-    let kept = INDISPENSABLE.iter().filter_map(|name| body.get(name));
-    let kept = kept.filter(|field| *field.value != Value::Bool(false));
-    let mut indispensable: Vec<String> = kept.map(|field| field.to_string()).collect();
+fn parse_fields(body: &Field<'_>) -> Result<(Request, Vec<String>), Error> {
+    let stored = INDISPENSABLE.iter().filter_map(|name| body.get(name));
+    let stored = stored.filter(|field| *field.value != Value::Bool(false));
+    let mut indispensable: Vec<String> = stored.map(|field| field.to_string()).collect();
     let mut conversation = Conversation::default();
     if let Some(instructions) = body.get("instructions") {
         conversation.instructions(&instructions)?;
     }
     match body.get("input") {
-        Some(input) => conversation.read(&input)?,
+        Some(input) => conversation.parse_input(&input)?,
         // The vendor has it.
         None if !indispensable.is_empty() => {}
         None => {
@@ -55,10 +55,10 @@ fn read(body: &Field<'_>) -> Result<(Request, Vec<String>), Error> {
         temperature: body.number_of("temperature")?,
         top_p: body.number_of("top_p")?,
         tool_choice: tool_choice(body, &mut indispensable)?,
-        parallel_tool_calls: body.truth_of("parallel_tool_calls")?,
+        parallel_tool_calls: body.bool_of("parallel_tool_calls")?,
         response_format: response_format(body)?,
         user: user.or(body.text_of("safety_identifier")?),
-        stream: body.truth_of("stream")?.unwrap_or(false),
+        stream: body.bool_of("stream")?.unwrap_or(false),
         ..Request::default()
     };
     if let Some(tools) = body.get("tools") {
@@ -91,7 +91,7 @@ fn tool(field: &Field<'_>) -> Result<Option<Tool>, Error> {
         name: field.required_name("name")?,
         description: field.text_of("description")?,
         parameters: parameters.map(|parameters| parameters.value.clone()),
-        strict: field.truth_of("strict")?,
+        strict: field.bool_of("strict")?,
     }))
 }
 
@@ -129,7 +129,7 @@ fn response_format(body: &Field<'_>) -> Result<Option<ResponseFormat>, Error> {
             name: format.required_name("name")?,
             description: format.text_of("description")?,
             schema: format.require("schema")?.value.clone(),
-            strict: format.truth_of("strict")?,
+            strict: format.bool_of("strict")?,
         },
         _ => return Err(format.invalid("`type` must be `text`, `json_object` or `json_schema`")),
     }))
@@ -137,13 +137,13 @@ fn response_format(body: &Field<'_>) -> Result<Option<ResponseFormat>, Error> {
 
 /// Takes out of earlier items the ids that the gateway gave them, by which a vendor would look for
 /// them in vain. Reasoning without its seal is nothing without its id.
-fn forget_given_ids(body: &mut Value) {
+fn remove_gateway_ids(body: &mut Value) {
     let Some(Value::Array(items)) = body.get_mut("input") else {
         return;
     };
     items.retain_mut(|item| {
-        let given = item["id"].as_str().is_some_and(is_given_here);
-        if !given || item["type"] == "item_reference" {
+        let is_ours = item["id"].as_str().is_some_and(is_gateway_id);
+        if !is_ours || item["type"] == "item_reference" {
             return true;
         }
         if let Some(item) = item.as_object_mut() {

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::dialect::Opening;
+use crate::dialect::AnswerInfo;
 use crate::model::{Request, StreamId, Usage};
 
 /// What a response says beside its output: the client's own settings, repeated.
@@ -17,7 +17,7 @@ pub(super) struct Head {
 
 /// How far a response is.
 #[derive(Default)]
-pub(super) struct State<'a> {
+pub(super) struct ResponseState<'a> {
     pub(super) status: &'static str,
     pub(super) output: &'a [Value],
     pub(super) usage: Option<Usage>,
@@ -54,37 +54,37 @@ fn defaults() -> [(&'static str, Value); 19] {
 }
 
 impl Head {
-    pub(super) fn new(request: &Request, opening: &Opening) -> Self {
-        let said = request.native_fields.as_ref().map(|native| &native.fields);
+    pub(super) fn new(request: &Request, info: &AnswerInfo) -> Self {
+        let fields_set = request.native_fields.as_ref().map(|native| &native.fields);
         let mut settings = Map::new();
         for (name, default) in defaults() {
-            let value = said.and_then(|fields| fields.get(name));
+            let value = fields_set.and_then(|fields| fields.get(name));
             let value = value.filter(|value| !value.is_null()).cloned();
             settings.insert(name.to_owned(), value.unwrap_or(default));
         }
         settings.insert("user".to_owned(), json!(request.user));
         Self {
-            stream: opening.stream,
-            id: format!("resp_{}", opening.stream),
-            created: opening.created,
-            model: opening.model.clone(),
+            stream: info.stream,
+            id: format!("resp_{}", info.stream),
+            created: info.created,
+            model: info.model.clone(),
             settings,
         }
     }
 
     /// Takes over the upstream's id, with which a vendor that keeps responses finds this one again.
-    pub(super) fn identify(&mut self, upstream: &str) {
+    pub(super) fn set_id(&mut self, upstream: &str) {
         if upstream.starts_with("resp_") {
             upstream.clone_into(&mut self.id);
         }
     }
 
-    /// What makes the id of the output's item at that place: see [`is_given_here`].
-    pub(super) fn key(&self, at: usize) -> String {
+    /// What makes the id of the output's item at that place: see [`is_gateway_id`].
+    pub(super) fn item_key(&self, at: usize) -> String {
         format!("{}_{at}", self.stream)
     }
 
-    pub(super) fn response(&self, state: &State<'_>) -> Value {
+    pub(super) fn response(&self, state: &ResponseState<'_>) -> Value {
         let mut response = json!({
             "id": self.id,
             "object": "response",
@@ -104,7 +104,7 @@ impl Head {
 }
 
 /// Whether the gateway gave an item its id: no vendor knows it.
-pub(super) fn is_given_here(id: &str) -> bool {
+pub(super) fn is_gateway_id(id: &str) -> bool {
     let rest = id.split_once("_st_").map(|(_, rest)| rest);
     let key = rest
         .and_then(|rest| rest.split_once('_'))

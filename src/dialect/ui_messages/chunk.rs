@@ -84,11 +84,11 @@ pub(super) enum Chunk<'a> {
 /// What the SDK keeps with a part, under the gateway's name ([`super::PROVIDER`]).
 #[derive(Serialize)]
 pub(super) struct Metadata<'a> {
-    sluicegate: Kept<'a>,
+    sluicegate: ProviderData<'a>,
 }
 
 #[derive(Serialize, Default)]
-pub(super) struct Kept<'a> {
+pub(super) struct ProviderData<'a> {
     /// The vendor's seal on the reasoning.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) signature: Option<&'a str>,
@@ -144,8 +144,8 @@ impl Chunk<'_> {
     }
 }
 
-impl<'a> From<Kept<'a>> for Metadata<'a> {
-    fn from(sluicegate: Kept<'a>) -> Self {
+impl<'a> From<ProviderData<'a>> for Metadata<'a> {
+    fn from(sluicegate: ProviderData<'a>) -> Self {
         Self { sluicegate }
     }
 }
@@ -156,13 +156,13 @@ impl<'a> Metadata<'a> {
         let Citation {
             text, start, end, ..
         } = *citation;
-        let said = text.is_some() || start.is_some() || end.is_some();
-        said.then(|| {
-            Self::from(Kept {
+        let has_data = text.is_some() || start.is_some() || end.is_some();
+        has_data.then(|| {
+            Self::from(ProviderData {
                 text,
                 start,
                 end,
-                ..Kept::default()
+                ..ProviderData::default()
             })
         })
     }

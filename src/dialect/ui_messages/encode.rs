@@ -4,9 +4,9 @@
 use bytes::{BufMut, BytesMut};
 use serde_json::value::RawValue;
 
-use super::chunk::{Chunk, Kept, Metadata, finish_reason, write_delta};
+use super::chunk::{Chunk, Metadata, ProviderData, finish_reason, write_delta};
 use crate::dialect::sequence::Sequence;
-use crate::dialect::{Answering, Completion, Encoder};
+use crate::dialect::{AnswerSource, Completion, Encoder};
 use crate::model::{Citation, Error, Event, Request, Role, StreamId, ToolCallDelta, Usage};
 
 pub(super) struct UiEncoder {
@@ -58,7 +58,7 @@ impl UiEncoder {
 }
 
 impl Encoder for UiEncoder {
-    fn start(&mut self, _: &Answering<'_>, out: &mut BytesMut) {
+    fn start(&mut self, _: &AnswerSource<'_>, out: &mut BytesMut) {
         let id = format!("msg_{}", self.answer.stream);
         Chunk::Start {
             message_id: (!self.answer.continues).then_some(&id),
@@ -74,8 +74,8 @@ impl Encoder for UiEncoder {
 
     fn complete(&mut self, completion: &Completion, out: &mut BytesMut) {
         let Self { sequence, answer } = self;
-        sequence.end(&mut |event| answer.event(event, out));
-        answer.end_part(out);
+        sequence.flush(&mut |event| answer.event(event, out));
+        answer.close_part(out);
         match finish_reason(completion.finish) {
             Some(finish_reason) => {
                 Chunk::FinishStep.write(out);
@@ -93,7 +93,7 @@ impl Encoder for UiEncoder {
     /// What has not ended stays so.
     fn error(&mut self, error: &Error, _: Option<Usage>, out: &mut BytesMut) {
         let Self { sequence, answer } = self;
-        sequence.end(&mut |event| answer.event(event, out));
+        sequence.flush(&mut |event| answer.event(event, out));
         Chunk::Error {
             error_text: error.message(),
         }
@@ -106,15 +106,15 @@ impl Answer {
     fn event(&mut self, event: &Event<'_>, out: &mut BytesMut) {
         match *event {
             Event::Text(delta) | Event::Refusal(delta) => {
-                self.begin_text(out);
+                self.open_text(out);
                 write_delta("text-delta", &self.id, delta, out);
             }
             Event::Reasoning(delta) => {
-                self.begin_reasoning(out);
+                self.open_reasoning(out);
                 write_delta("reasoning-delta", &self.id, delta, out);
             }
             Event::Signature(more) => {
-                self.begin_reasoning(out);
+                self.open_reasoning(out);
                 if let Some(Part::Reasoning { signature }) = &mut self.open {
                     signature.push_str(more);
                 }
@@ -130,19 +130,19 @@ impl Answer {
         }
     }
 
-    fn begin_text(&mut self, out: &mut BytesMut) {
+    fn open_text(&mut self, out: &mut BytesMut) {
         if !matches!(self.open, Some(Part::Text)) {
-            self.end_part(out);
-            self.name_part("text");
+            self.close_part(out);
+            self.set_part_id("text");
             Chunk::TextStart { id: &self.id }.write(out);
             self.open = Some(Part::Text);
         }
     }
 
-    fn begin_reasoning(&mut self, out: &mut BytesMut) {
+    fn open_reasoning(&mut self, out: &mut BytesMut) {
         if !matches!(self.open, Some(Part::Reasoning { .. })) {
-            self.end_part(out);
-            self.name_part("reasoning");
+            self.close_part(out);
+            self.set_part_id("reasoning");
             Chunk::ReasoningStart {
                 id: &self.id,
                 provider_metadata: None,
@@ -156,15 +156,15 @@ impl Answer {
 
     /// A reasoning without words, to be sent back.
     fn sealed(&mut self, sealed: &str, out: &mut BytesMut) {
-        self.end_part(out);
-        self.name_part("reasoning");
-        let kept = Kept {
+        self.close_part(out);
+        self.set_part_id("reasoning");
+        let data = ProviderData {
             sealed: Some(sealed),
-            ..Kept::default()
+            ..ProviderData::default()
         };
         Chunk::ReasoningStart {
             id: &self.id,
-            provider_metadata: Some(kept.into()),
+            provider_metadata: Some(data.into()),
         }
         .write(out);
         Chunk::ReasoningEnd {
@@ -175,10 +175,10 @@ impl Answer {
     }
 
     fn tool_call(&mut self, call: &ToolCallDelta<'_>, out: &mut BytesMut) {
-        let goes_on =
+        let is_open =
             matches!(self.open, Some(Part::ToolInput { index, .. }) if index == call.index);
-        if !goes_on {
-            self.end_part(out);
+        if !is_open {
+            self.close_part(out);
             self.id = self.call_id(call);
             let name = call.name.unwrap_or_default();
             Chunk::ToolInputStart {
@@ -238,35 +238,35 @@ impl Answer {
         chunk.write(out);
     }
 
-    fn name_part(&mut self, kind: &str) {
+    fn set_part_id(&mut self, kind: &str) {
         self.id = format!("{kind}-{}", self.parts);
         self.parts += 1;
     }
 
-    fn end_part(&mut self, out: &mut BytesMut) {
+    fn close_part(&mut self, out: &mut BytesMut) {
         let id = &self.id;
         match self.open.take() {
             None => {}
             Some(Part::Text) => Chunk::TextEnd { id }.write(out),
             Some(Part::Reasoning { signature }) => {
-                let kept = Kept {
+                let data = ProviderData {
                     signature: Some(&signature),
-                    ..Kept::default()
+                    ..ProviderData::default()
                 };
                 let signed = !signature.is_empty();
                 Chunk::ReasoningEnd {
                     id,
-                    provider_metadata: signed.then(|| kept.into()),
+                    provider_metadata: signed.then(|| data.into()),
                 }
                 .write(out);
             }
-            Some(Part::ToolInput { name, input, .. }) => end_input(id, &name, input, out),
+            Some(Part::ToolInput { name, input, .. }) => write_input(id, &name, input, out),
         }
     }
 }
 
 /// Tells a call's whole arguments, or that they are none.
-fn end_input(id: &str, name: &str, mut input: String, out: &mut BytesMut) {
+fn write_input(id: &str, name: &str, mut input: String, out: &mut BytesMut) {
     if input.is_empty() {
         // Some models call a tool that takes nothing with nothing.
         input.push_str("{}");

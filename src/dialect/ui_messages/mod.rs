@@ -13,7 +13,7 @@ mod parse;
 
 use http::{HeaderMap, HeaderValue};
 
-use super::{Dialect, Encoder, NATIVE, Opening, event_stream};
+use super::{AnswerInfo, Dialect, Encoder, NATIVE, event_stream};
 use crate::model::{Error, Request, RequestId};
 
 pub(super) struct UiMessages;
@@ -30,12 +30,12 @@ impl Dialect for UiMessages {
         parse::request(body)
     }
 
-    fn encoder(&self, request: &Request, opening: Opening) -> Box<dyn Encoder> {
-        Box::new(encode::UiEncoder::new(request, opening.stream))
+    fn encoder(&self, request: &Request, info: AnswerInfo) -> Box<dyn Encoder> {
+        Box::new(encode::UiEncoder::new(request, info.stream))
     }
 
     /// A call's arguments are repeated when they are whole.
-    fn keeps_content(&self) -> bool {
+    fn buffers_content(&self) -> bool {
         true
     }
 

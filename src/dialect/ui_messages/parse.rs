@@ -4,22 +4,22 @@
 use serde_json::{Map, Value};
 
 use super::PROVIDER;
-use crate::dialect::chat_form::source;
+use crate::dialect::chat_form::parse_media_source;
 use crate::dialect::field::{self, Field};
 use crate::dialect::native;
 use crate::model::{Error, Media, Message, Part, Request, Role};
 
 /// What the transport says of the chat. No chat is kept here, so only the messages matter.
-const OF_THE_CHAT: [&str; 4] = ["id", "messageId", "messages", "trigger"];
+const CHAT_MEMBERS: [&str; 4] = ["id", "messageId", "messages", "trigger"];
 
 pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
-    let mut value = field::object(body)?;
+    let mut value = field::parse_body(body)?;
     let messages = messages(&Field::body(&value))?;
     if value.get("prompt").is_some() {
         return Err(Error::invalid("prompt", "what is asked is in `messages`"));
     }
     if let Some(members) = value.as_object_mut() {
-        members.retain(|name, _| !OF_THE_CHAT.contains(&name.as_str()));
+        members.retain(|name, _| !CHAT_MEMBERS.contains(&name.as_str()));
     }
     let mut request = native::settings(&value)?;
     request.messages.extend(messages);
@@ -32,9 +32,9 @@ fn messages(body: &Field<'_>) -> Result<Vec<Message>, Error> {
     for message in field.elements()? {
         let parts = message.require("parts")?;
         match message.required_text("role")?.as_str() {
-            "system" => add(&message, Role::System, texts(&parts)?, &mut messages),
-            "user" => add(&message, Role::User, asked(&parts)?, &mut messages),
-            "assistant" => answered(&message, &parts, &mut messages)?,
+            "system" => add_message(&message, Role::System, text_parts(&parts)?, &mut messages),
+            "user" => add_message(&message, Role::User, user_parts(&parts)?, &mut messages),
+            "assistant" => add_assistant(&message, &parts, &mut messages)?,
             _ => {
                 let role = message.require("role")?;
                 return Err(role.invalid("must be `system`, `user` or `assistant`"));
@@ -48,7 +48,7 @@ fn messages(body: &Field<'_>) -> Result<Vec<Message>, Error> {
 }
 
 /// Adds a message, if there is anything in it.
-fn add(field: &Field<'_>, role: Role, content: Vec<Part>, messages: &mut Vec<Message>) {
+fn add_message(field: &Field<'_>, role: Role, content: Vec<Part>, messages: &mut Vec<Message>) {
     if !content.is_empty() {
         messages.push(Message {
             field: field.to_string(),
@@ -58,7 +58,7 @@ fn add(field: &Field<'_>, role: Role, content: Vec<Part>, messages: &mut Vec<Mes
     }
 }
 
-fn texts(parts: &Field<'_>) -> Result<Vec<Part>, Error> {
+fn text_parts(parts: &Field<'_>) -> Result<Vec<Part>, Error> {
     let mut content = Vec::new();
     for part in parts.elements()? {
         if part.kind()? == "text" {
@@ -69,7 +69,7 @@ fn texts(parts: &Field<'_>) -> Result<Vec<Part>, Error> {
 }
 
 /// Data parts and what tells of an answer are for the page alone.
-fn asked(parts: &Field<'_>) -> Result<Vec<Part>, Error> {
+fn user_parts(parts: &Field<'_>) -> Result<Vec<Part>, Error> {
     let mut content = Vec::new();
     for part in parts.elements()? {
         match part.kind()? {
@@ -84,7 +84,7 @@ fn asked(parts: &Field<'_>) -> Result<Vec<Part>, Error> {
 fn file(part: &Field<'_>) -> Result<Part, Error> {
     let url = part.require("url")?;
     let media = Media {
-        source: source(url.text()?.to_owned(), &url.to_string())?,
+        source: parse_media_source(url.text()?.to_owned(), &url.to_string())?,
         name: part.text_of("filename")?,
         detail: None,
     };
@@ -98,63 +98,67 @@ fn file(part: &Field<'_>) -> Result<Part, Error> {
 
 /// An assistant's message has an answer in each of its steps, and behind it the results of the
 /// calls in it.
-fn answered(
+fn add_assistant(
     message: &Field<'_>,
     parts: &Field<'_>,
     messages: &mut Vec<Message>,
 ) -> Result<(), Error> {
-    let (mut said, mut results) = (Vec::new(), Vec::new());
+    let (mut content, mut results) = (Vec::new(), Vec::new());
     for part in parts.elements()? {
         match part.kind()? {
             "step-start" => {
-                add(
+                add_message(
                     message,
                     Role::Assistant,
-                    std::mem::take(&mut said),
+                    std::mem::take(&mut content),
                     messages,
                 );
-                add(message, Role::Tool, std::mem::take(&mut results), messages);
+                add_message(message, Role::Tool, std::mem::take(&mut results), messages);
             }
             "text" => {
                 let text = part.required_text("text")?;
-                said.extend((!text.is_empty()).then_some(Part::Text(text)));
+                content.extend((!text.is_empty()).then_some(Part::Text(text)));
             }
-            "reasoning" => said.extend(reasoning(&part)?),
+            "reasoning" => content.extend(reasoning(&part)?),
             "dynamic-tool" => {
                 let name = part.required_name("toolName")?;
-                tool(&part, name, &mut said, &mut results)?;
+                tool(&part, name, &mut content, &mut results)?;
             }
             kind => {
                 if let Some(name) = kind.strip_prefix("tool-") {
-                    tool(&part, name.to_owned(), &mut said, &mut results)?;
+                    tool(&part, name.to_owned(), &mut content, &mut results)?;
                 }
             }
         }
     }
-    add(message, Role::Assistant, said, messages);
-    add(message, Role::Tool, results, messages);
+    add_message(message, Role::Assistant, content, messages);
+    add_message(message, Role::Tool, results, messages);
     Ok(())
 }
 
 /// What the encoder gave, with its seal.
 fn reasoning(part: &Field<'_>) -> Result<Option<Part>, Error> {
     let text = part.required_text("text")?;
-    let kept = part.value.get("providerMetadata");
-    let kept = kept.and_then(|metadata| metadata.get(PROVIDER));
-    let kept = |name| kept.and_then(|kept| kept.get(name)).and_then(Value::as_str);
-    if let Some(sealed) = kept("sealed") {
+    let provider_data = part.value.get("providerMetadata");
+    let provider_data = provider_data.and_then(|metadata| metadata.get(PROVIDER));
+    let provider_data = |name| {
+        provider_data
+            .and_then(|provider_data| provider_data.get(name))
+            .and_then(Value::as_str)
+    };
+    if let Some(sealed) = provider_data("sealed") {
         return Ok(Some(Part::EncryptedReasoning(sealed.to_owned())));
     }
-    let signature = kept("signature").map(str::to_owned);
-    let said = !text.is_empty() || signature.is_some();
-    Ok(said.then_some(Part::Reasoning { text, signature }))
+    let signature = provider_data("signature").map(str::to_owned);
+    let has_content = !text.is_empty() || signature.is_some();
+    Ok(has_content.then_some(Part::Reasoning { text, signature }))
 }
 
 /// A call, and its result if there is one.
 fn tool(
     part: &Field<'_>,
     name: String,
-    said: &mut Vec<Part>,
+    content: &mut Vec<Part>,
     results: &mut Vec<Part>,
 ) -> Result<(), Error> {
     let state = part.required_text("state")?;
@@ -165,7 +169,7 @@ fn tool(
     let id = part.required_name("toolCallId")?;
     // Arguments that were no JSON are kept as they came.
     let input = part.get("input").or_else(|| part.get("rawInput"));
-    said.push(Part::ToolCall {
+    content.push(Part::ToolCall {
         id: id.clone(),
         name,
         arguments: match input.map(|input| input.value) {

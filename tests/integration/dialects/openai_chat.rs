@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sluicegate::dialect::Opening;
+use sluicegate::dialect::AnswerInfo;
 use sluicegate::model::{
     Event, FinishReason, Part, Reasoning, ResponseFormat, Role, StreamId, ToolChoice,
 };
@@ -377,13 +377,12 @@ fn every_tokens_probability_is_told() {
 fn answered(said: &[Event<'_>], streamed: bool) -> String {
     let asked = with(&hello(), "logprobs", json!(true));
     let request = parse(PATH, &with(&asked, "stream", json!(streamed))).unwrap();
-    let opening = Opening {
+    let info = AnswerInfo {
         stream: StreamId::fixed(0),
         model: "m".to_owned(),
         created: 0,
     };
-    let mut encoder =
-        AnswerEncoder::new(StreamId::fixed(0), dialect(PATH).encoder(&request, opening));
+    let mut encoder = AnswerEncoder::new(StreamId::fixed(0), dialect(PATH).encoder(&request, info));
     for event in said {
         encoder.event(event);
     }

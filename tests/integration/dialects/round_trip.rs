@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use serde_json::json;
-use sluicegate::dialect::Opening;
+use sluicegate::dialect::AnswerInfo;
 use sluicegate::model::{
     Citation, Event, FinishReason, Grammar, ReasoningSigner, Request, StreamId, ToolCallDelta,
     Usage,
@@ -231,14 +231,14 @@ fn encoded(protocol: &Protocol, answer: &Answer, streamed: bool) -> Vec<u8> {
         usage_wanted: true,
         ..Request::default()
     };
-    let opening = Opening {
+    let info = AnswerInfo {
         stream: StreamId::fixed(0),
         model: "m".to_owned(),
         created: 0,
     };
     let mut encoder = AnswerEncoder::new(
         StreamId::fixed(0),
-        dialect(protocol.path).encoder(&request, opening),
+        dialect(protocol.path).encoder(&request, info),
     );
     encoder.start("upstream", "model", &signer());
     for_each(answer, &mut |event| match event {

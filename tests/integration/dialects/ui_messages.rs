@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sluicegate::dialect::Opening;
+use sluicegate::dialect::AnswerInfo;
 use sluicegate::model::{
     Citation, Error, ErrorCode, Event, FinishReason, Media, MediaSource, Part, ReasoningSigner,
     Request, Role, StreamId, ToolCallDelta, Usage,
@@ -189,13 +189,12 @@ fn streamed(
     events: &[Event<'_>],
     outcome: Result<FinishReason, Error>,
 ) -> Vec<Value> {
-    let opening = Opening {
+    let info = AnswerInfo {
         stream: StreamId::fixed(0),
         model: "m".to_owned(),
         created: 0,
     };
-    let mut encoder =
-        AnswerEncoder::new(StreamId::fixed(0), dialect(PATH).encoder(request, opening));
+    let mut encoder = AnswerEncoder::new(StreamId::fixed(0), dialect(PATH).encoder(request, info));
     encoder.start("upstream", "model", &ReasoningSigner::new("wire", "vendor"));
     for event in events {
         encoder.event(event);
