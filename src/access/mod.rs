@@ -43,6 +43,11 @@ type Hash = [u8; 32];
 const PREFIX: usize = 4;
 
 impl Caller {
+    /// Whether the caller may use only some models.
+    pub fn is_restricted(&self) -> bool {
+        self.models.is_some()
+    }
+
     /// Whether the caller may use the model, named as clients name it.
     pub fn may_use(&self, model: &str) -> bool {
         self.models

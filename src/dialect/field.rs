@@ -6,6 +6,7 @@ use std::fmt;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use super::reserved;
 use crate::model::{Error, ErrorCode, NativeFields};
 
 /// A value and where it stands.
@@ -35,27 +36,83 @@ pub(super) fn parse_body(body: &[u8]) -> Result<Value, Error> {
     }
 }
 
-/// A whole request in the client's own words, for an upstream of its protocol; `indispensable` are
-/// those of its fields that no other protocol can do.
+/// The parts of a request that only its own protocol can express.
+#[derive(Debug, Default)]
+pub(super) struct NativeOnly {
+    /// The names of these parts, in the client's own words.
+    pub(super) fields: Vec<String>,
+    /// How many bytes of text are in them.
+    pub(super) bytes: usize,
+}
+
+impl NativeOnly {
+    pub(super) fn add(&mut self, field: &Field<'_>) {
+        self.fields.push(field.to_string());
+        self.bytes += text_length(field.value);
+    }
+
+    pub(super) fn append(&mut self, mut other: Self) {
+        self.fields.append(&mut other.fields);
+        self.bytes += other.bytes;
+    }
+}
+
+/// The client's whole body, for an upstream of its protocol. `own` are the members that the dialect
+/// parses into the rest of the request, `native_only` what it could not.
+///
+/// # Errors
+/// [`ErrorCode::InvalidRequest`], naming a member that only the gateway may set.
 pub(super) fn native_fields(
     wire: &'static str,
     value: Value,
-    indispensable: Vec<String>,
-) -> NativeFields {
+    own: &[&str],
+    native_only: NativeOnly,
+) -> Result<NativeFields, Error> {
     let mut fields = match value {
         Value::Object(fields) => fields,
         _ => Map::new(),
     };
-    // These two are the gateway's to say.
+    reserved::check_members(&fields, own)?;
+    // The gateway sets these two.
     fields.remove("model");
     fields.remove("stream");
-    NativeFields {
+    let others = fields
+        .iter()
+        .filter(|(name, _)| !own.contains(&name.as_str()));
+    let others: usize = others.map(|(_, value)| text_length(value)).sum();
+    Ok(NativeFields {
         wire,
         fields,
         complete: true,
-        indispensable,
+        uncounted: native_only.bytes.saturating_add(others),
+        indispensable: native_only.fields,
         ..NativeFields::default()
+    })
+}
+
+/// The length of a JSON text that a model reads, without the bytes of images and files, which
+/// vendors count otherwise.
+pub(super) fn text_length(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 4,
+        Value::String(text) => inline_media_length(text).unwrap_or(text.len() + 2),
+        Value::Array(items) => items.iter().map(|item| text_length(item) + 1).sum(),
+        Value::Object(members) => {
+            let members = members.iter();
+            let lengths = members.map(|(name, value)| name.len() + 4 + text_length(value));
+            lengths.sum()
+        }
     }
+}
+
+/// What an image or a file counts for in place of its base64, in bytes of text.
+fn inline_media_length(text: &str) -> Option<usize> {
+    const SHORTEST: usize = 1024;
+    const COUNTED: usize = 4000;
+    let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=-_".contains(&byte);
+    let is_media =
+        text.starts_with("data:") || (text.len() >= SHORTEST && text.bytes().all(is_base64));
+    is_media.then_some(text.len().min(COUNTED))
 }
 
 /// Reads a whole object by its type, at the place that its body is.

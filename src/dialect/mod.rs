@@ -13,6 +13,8 @@ pub mod native;
 mod openai_chat;
 mod openai_error;
 mod openai_responses;
+mod preview;
+mod reserved;
 mod sdk;
 mod sequence;
 mod ui_messages;
@@ -21,6 +23,9 @@ use std::time::SystemTime;
 
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderName};
+
+pub use preview::{Preview, normalize};
+pub use reserved::check_routing;
 
 use crate::model::{Error, Event, FinishReason, Request, RequestId, StreamId, Usage};
 

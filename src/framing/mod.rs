@@ -9,6 +9,7 @@ mod aws;
 mod lines;
 mod ndjson;
 mod sse;
+pub mod surrogate;
 
 use crate::model::{Error, ErrorCode};
 

@@ -35,12 +35,19 @@ impl Estimate {
         if let Some(ResponseFormat::Schema { schema, .. }) = &request.response_format {
             bytes += json_length(schema);
         }
+        let members = request.extra.iter();
+        bytes += members.map(|(_, value)| json_length(value)).sum::<usize>();
+        let native = request.native_fields.as_ref();
+        bytes += native.map_or(0, |native| native.uncounted);
+        let answers = u64::from(request.answers.unwrap_or(1).max(1));
         Self {
             prompt: tokens(bytes as u64)
                 .saturating_add(media * MEDIA)
                 .saturating_add(request.messages.len() as u64 * MESSAGE),
-            output: request.max_tokens,
-            default_output,
+            output: request
+                .max_tokens
+                .map(|bound| bound.saturating_mul(answers)),
+            default_output: default_output.saturating_mul(answers),
         }
     }
 

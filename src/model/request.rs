@@ -7,6 +7,9 @@ use serde_json::{Map, Value};
 
 use super::Error;
 
+/// The longest name of a model, in bytes.
+const MAX_MODEL_NAME: usize = 256;
+
 /// One prompt request. Only what is set is sent upstream.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Request {
@@ -56,6 +59,9 @@ pub struct NativeFields {
     /// them as they are and nothing is made of the rest of the request. Whoever changes a request
     /// must change it here too.
     pub complete: bool,
+    /// How many bytes of text in `fields` the rest of the request does not have, for an estimate of
+    /// its tokens.
+    pub uncounted: usize,
     /// Headers of the client's that mean something to the wire.
     pub headers: HeaderMap,
     /// Those fields, in the client's own words, whose loss would change what the client gets:
@@ -89,11 +95,26 @@ impl Request {
         request
     }
 
+    /// Checks the length of a model's name, which is repeated in every event of some protocols.
+    ///
+    /// # Errors
+    /// [`super::ErrorCode::InvalidRequest`], naming the field.
+    pub fn check_model(name: &str) -> Result<(), Error> {
+        if name.len() <= MAX_MODEL_NAME {
+            return Ok(());
+        }
+        Err(Error::invalid(
+            "model",
+            format_args!("must not be longer than {MAX_MODEL_NAME} bytes"),
+        ))
+    }
+
     /// Names are single words or lines: they end in paths, headers and logs of others.
     ///
     /// # Errors
     /// [`super::ErrorCode::InvalidRequest`], naming the field that has a control character in it.
     pub fn check_names(&self) -> Result<(), Error> {
+        Self::check_model(&self.model)?;
         let tools = self.tools.iter().enumerate();
         let tools = tools.map(|(at, tool)| (format!("tools[{at}]"), &tool.name));
         let choice = match &self.tool_choice {

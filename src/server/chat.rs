@@ -14,6 +14,7 @@ use http_body_util::BodyExt as _;
 use serde_json::json;
 
 use super::admission::Admitted;
+use super::parsing;
 use super::refusal::{Refusal, write_limit_headers};
 use crate::app::Gateway;
 use crate::config::ModelConfig;
@@ -55,7 +56,7 @@ impl Prompt {
 /// Answers an admitted request.
 pub(super) async fn answer(
     gateway: &Gateway,
-    dialect: &dyn Dialect,
+    dialect: &'static dyn Dialect,
     admitted: Admitted,
     request_id: &RequestId,
     headers: &HeaderMap,
@@ -73,11 +74,10 @@ pub(super) async fn answer(
         }
     };
     let body = body.map_err(refused)?;
-    memory.count_built(body.len());
-    let mut request = dialect.parse(&body).map_err(refused)?;
-    dialect.read_headers(headers, &mut request);
-    request.check_names().map_err(refused)?;
     let app = Arc::clone(&admitted.app);
+    let parsed = parsing::parse(dialect, &app, &admitted.caller, body, &mut memory).await;
+    let (mut request, body) = parsed.map_err(refused)?;
+    dialect.read_headers(headers, &mut request);
     let (model, route) = app
         .route(&request.model, &admitted.caller)
         .map_err(refused)?;

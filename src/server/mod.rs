@@ -7,6 +7,7 @@
 //! | `chat` | answers prompt requests, for every dialect |
 //! | `resume` | existing streams: resuming, reading along, status, cancelling |
 //! | `takeover` | continues the streams of replicas that are gone |
+//! | `parsing` | parses a request's body without holding up streams |
 //! | `models` | lists the models that a key may use |
 //! | `web` | the chat page at `GET /` |
 //! | `refusal` | errors as HTTP responses |
@@ -23,6 +24,7 @@ mod clients;
 mod connection;
 mod listener;
 mod models;
+mod parsing;
 mod refusal;
 mod resume;
 mod socket;

@@ -1,8 +1,7 @@
 //! Decodes an upstream's bytes into events: framer, decoder and grammar in a row.
 
-use super::surrogate;
 use super::template::{Emitted, Template};
-use crate::framing::{Frame, Framer, Remainder};
+use crate::framing::{Frame, Framer, Remainder, surrogate};
 use crate::model::{Error, ErrorCode, Event, Grammar, Sink};
 use crate::wire::{Decoder, Wire, interrupted};
 

@@ -10,7 +10,6 @@
 //! | `sigv4` | signs requests to AWS |
 //! | `ingest` | decodes an answer's bytes into events |
 //! | `template` | decodes a frame that repeats the one before it, without parsing it |
-//! | `surrogate` | repairs text that a vendor cut inside a character |
 
 mod account_ids;
 mod client;
@@ -21,7 +20,6 @@ mod refusal;
 mod retry_after;
 mod scrub;
 mod sigv4;
-mod surrogate;
 mod template;
 
 pub use client::{Answer, Trace, Upstream};

@@ -1,6 +1,6 @@
 //! A request's turns and their content blocks.
 
-use crate::dialect::field::Field;
+use crate::dialect::field::{Field, NativeOnly};
 use crate::model::{Error, Media, MediaSource, Message, Part, Role};
 
 /// The conversation so far.
@@ -8,7 +8,7 @@ use crate::model::{Error, Media, MediaSource, Message, Part, Role};
 pub(super) struct Turns {
     pub(super) messages: Vec<Message>,
     /// Blocks that only this protocol has.
-    pub(super) indispensable: Vec<String>,
+    pub(super) native_only: NativeOnly,
 }
 
 impl Turns {
@@ -107,7 +107,7 @@ impl Turns {
             },
             // Steps of the vendor's own tools, and whatever comes tomorrow.
             _ => {
-                self.indispensable.push(block.to_string());
+                self.native_only.add(block);
                 return Ok(());
             }
         });

@@ -8,22 +8,34 @@ use serde_json::Value;
 use super::WIRE;
 use super::content::Turns;
 use super::shape::is_gateway_citation;
-use crate::dialect::field::{self, Field};
+use crate::dialect::field::{self, Field, NativeOnly};
 use crate::model::{Error, Reasoning, Request, ResponseFormat, Tool, ToolChoice};
 
 /// Settings that change what the client gets and that only this protocol has.
 const INDISPENSABLE: [&str; 2] = ["container", "mcp_servers"];
 
+/// Members whose words are in the rest of the request.
+const OWN: [&str; 8] = [
+    "max_tokens",
+    "messages",
+    "model",
+    "output_config",
+    "output_format",
+    "stream",
+    "system",
+    "tools",
+];
+
 pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
     let mut value = field::parse_body(body)?;
-    let (mut request, indispensable) = parse_fields(&Field::body(&value))?;
+    let (mut request, native_only) = parse_fields(&Field::body(&value))?;
     remove_gateway_citations(&mut value);
-    request.native_fields = Some(field::native_fields(WIRE, value, indispensable));
+    request.native_fields = Some(field::native_fields(WIRE, value, &OWN, native_only)?);
     Ok(request)
 }
 
 /// The request, and which of its fields no other protocol can do.
-fn parse_fields(body: &Field<'_>) -> Result<(Request, Vec<String>), Error> {
+fn parse_fields(body: &Field<'_>) -> Result<(Request, NativeOnly), Error> {
     let mut turns = Turns::default();
     if let Some(system) = body.get("system") {
         turns.system(&system)?;
@@ -37,7 +49,7 @@ fn parse_fields(body: &Field<'_>) -> Result<(Request, Vec<String>), Error> {
     }
     let Turns {
         messages,
-        mut indispensable,
+        mut native_only,
     } = turns;
     let mut request = Request {
         model: body.required_name("model")?,
@@ -61,7 +73,7 @@ fn parse_fields(body: &Field<'_>) -> Result<(Request, Vec<String>), Error> {
         for field in tools.elements()? {
             match tool(&field)? {
                 Some(tool) => request.tools.push(tool),
-                None => indispensable.push(field.to_string()),
+                None => native_only.add(&field),
             }
         }
     }
@@ -71,8 +83,10 @@ fn parse_fields(body: &Field<'_>) -> Result<(Request, Vec<String>), Error> {
     let special = INDISPENSABLE.iter().filter_map(|name| body.get(name));
     let special =
         special.filter(|field| field.value.as_array().is_none_or(|list| !list.is_empty()));
-    indispensable.extend(special.map(|field| field.to_string()));
-    Ok((request, indispensable))
+    native_only
+        .fields
+        .extend(special.map(|field| field.to_string()));
+    Ok((request, native_only))
 }
 
 /// Nothing for a tool of the vendor's.

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::dialect::chat_form::{ChatFormat, ChatMessage, ChatTool, ChatToolChoice, check_objects};
 use crate::dialect::field::{self, Field};
+use crate::dialect::reserved;
 use crate::model::{Error, Message, Part, Reasoning, Request, Role};
 
 /// Unknown fields are refused: a misspelt one would be lost without a word, and what only the
@@ -129,7 +130,7 @@ fn into_request(body: Body) -> Result<Request, Error> {
     let choice = body.tool_choice.map(ChatToolChoice::into_choice);
     let format = body.response_format.map(ChatFormat::into_format);
     let extra = body.extra.unwrap_or_default();
-    check_extra(&extra)?;
+    reserved::check_extra(&extra)?;
     if body.max_tokens == Some(0) {
         return Err(Error::invalid("max_tokens", "must be at least 1"));
     }
@@ -227,22 +228,4 @@ pub(super) fn text_message(field: &str, role: Role, text: String) -> Message {
         role,
         content: vec![Part::Text(text)],
     }
-}
-
-/// `extra` goes upstream as it is, but for what is the gateway's to decide: which model answers (a
-/// key may use only some), and that there is one answer.
-fn check_extra(extra: &Map<String, Value>) -> Result<(), Error> {
-    for (field, why) in [
-        ("model", "the model is chosen by the route"),
-        ("stream", "the gateway always streams"),
-        ("n", "there is one answer a stream"),
-    ] {
-        if extra.contains_key(field) {
-            return Err(Error::invalid(
-                &format!("extra.{field}"),
-                format_args!("cannot be set: {why}"),
-            ));
-        }
-    }
-    Ok(())
 }

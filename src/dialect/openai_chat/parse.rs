@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 
 use super::{WIRE, legacy, native_members};
 use crate::dialect::chat_form::{ChatFormat, ChatMessage, ChatTool, ChatToolChoice, check_objects};
-use crate::dialect::field::{self, Field};
+use crate::dialect::field::{self, Field, text_length};
+use crate::dialect::reserved;
 use crate::model::{Error, NativeFields, Reasoning, Request};
 
 #[derive(Deserialize)]
@@ -87,6 +88,7 @@ pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
     let mut native = NativeBuilder {
         fields: Map::new(),
         indispensable: indispensable(&body),
+        unsupported_bytes: 0,
     };
     let answers = body.n.filter(|n| *n > 1);
     if let Some(n) = answers {
@@ -127,7 +129,7 @@ pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
         let known = request.response_format.is_some();
         native.keep_unless("response_format", known, &mut value);
     }
-    request.native_fields = Some(native.finish(value));
+    request.native_fields = Some(native.finish(value)?);
     Ok(request)
 }
 
@@ -183,6 +185,7 @@ fn max_tokens(body: &Body) -> Result<Option<u64>, Error> {
 struct NativeBuilder {
     fields: Map<String, Value>,
     indispensable: Vec<String>,
+    unsupported_bytes: usize,
 }
 
 impl NativeBuilder {
@@ -203,6 +206,10 @@ impl NativeBuilder {
             request.messages.push(message);
         }
         let messages = &mut body["messages"];
+        if self.indispensable.len() > known {
+            // Some of them are not in the request's own messages.
+            self.unsupported_bytes += text_length(messages);
+        }
         if self.indispensable.len() > known || native_members::has_extra_in_messages(messages) {
             native_members::rename_developer_role(messages);
             self.keep("messages", messages);
@@ -219,6 +226,9 @@ impl NativeBuilder {
             }
         }
         let tools = &mut body["tools"];
+        if self.indispensable.len() > known {
+            self.unsupported_bytes += text_length(tools);
+        }
         if self.indispensable.len() > known || native_members::has_extra_in_tools(tools) {
             self.keep("tools", tools);
         }
@@ -236,21 +246,25 @@ impl NativeBuilder {
     }
 
     /// With every member that was not read.
-    fn finish(mut self, body: Value) -> NativeFields {
+    fn finish(mut self, body: Value) -> Result<NativeFields, Error> {
         let members = match body {
             Value::Object(members) => members,
             _ => Map::new(),
         };
+        reserved::check_members(&members, &PARSED_MEMBERS)?;
+        let mut uncounted = self.unsupported_bytes;
         for (name, value) in members {
             if !PARSED_MEMBERS.contains(&name.as_str()) && !value.is_null() {
+                uncounted += text_length(&value);
                 self.fields.insert(name, value);
             }
         }
-        NativeFields {
+        Ok(NativeFields {
             wire: WIRE,
             fields: self.fields,
+            uncounted,
             indispensable: self.indispensable,
             ..NativeFields::default()
-        }
+        })
     }
 }

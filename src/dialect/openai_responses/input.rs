@@ -1,6 +1,6 @@
 //! The items of a conversation.
 
-use crate::dialect::field::Field;
+use crate::dialect::field::{Field, NativeOnly};
 use crate::model::{Error, Media, MediaSource, Message, Part, Role};
 
 /// The conversation so far.
@@ -8,7 +8,7 @@ use crate::model::{Error, Media, MediaSource, Message, Part, Role};
 pub(super) struct Conversation {
     pub(super) messages: Vec<Message>,
     /// Items that only this protocol has.
-    pub(super) indispensable: Vec<String>,
+    pub(super) native_only: NativeOnly,
 }
 
 impl Conversation {
@@ -62,7 +62,7 @@ impl Conversation {
                 self.push(item, Role::Assistant, reasoning.into_iter().collect());
             }
             // What the vendor keeps, steps of its own tools, and whatever comes tomorrow.
-            Some(_) => self.indispensable.push(item.to_string()),
+            Some(_) => self.native_only.add(item),
         }
         Ok(())
     }
@@ -93,7 +93,7 @@ impl Conversation {
         for part in content.elements()? {
             match parse_part(&part)? {
                 Some(part) => parts.push(part),
-                None => self.indispensable.push(part.to_string()),
+                None => self.native_only.add(&part),
             }
         }
         Ok(parts)

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::WIRE;
 use super::input::Conversation;
 use super::response::is_gateway_id;
-use crate::dialect::field::{self, Field};
+use crate::dialect::field::{self, Field, NativeOnly};
 use crate::model::{Error, Reasoning, Request, ResponseFormat, Tool, ToolChoice};
 
 /// What a vendor keeps between requests, and what goes on without the client: no other protocol
@@ -20,19 +20,36 @@ const INDISPENSABLE: [&str; 4] = [
     "prompt",
 ];
 
+/// Members whose words are in the rest of the request, or that bound its answer. A stream of this
+/// protocol always has its usage, whatever `stream_options` says.
+const OWN: [&str; 9] = [
+    "input",
+    "instructions",
+    "max_output_tokens",
+    "model",
+    "prompt",
+    "stream",
+    "stream_options",
+    "text",
+    "tools",
+];
+
 pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
     let mut value = field::parse_body(body)?;
-    let (mut request, indispensable) = parse_fields(&Field::body(&value))?;
+    let (mut request, native_only) = parse_fields(&Field::body(&value))?;
     remove_gateway_ids(&mut value);
-    request.native_fields = Some(field::native_fields(WIRE, value, indispensable));
+    request.native_fields = Some(field::native_fields(WIRE, value, &OWN, native_only)?);
     Ok(request)
 }
 
 /// The request, and which of its fields no other protocol can do.
-fn parse_fields(body: &Field<'_>) -> Result<(Request, Vec<String>), Error> {
+fn parse_fields(body: &Field<'_>) -> Result<(Request, NativeOnly), Error> {
     let stored = INDISPENSABLE.iter().filter_map(|name| body.get(name));
     let stored = stored.filter(|field| *field.value != Value::Bool(false));
-    let mut indispensable: Vec<String> = stored.map(|field| field.to_string()).collect();
+    let mut native_only = NativeOnly {
+        fields: stored.map(|field| field.to_string()).collect(),
+        bytes: 0,
+    };
     let mut conversation = Conversation::default();
     if let Some(instructions) = body.get("instructions") {
         conversation.instructions(&instructions)?;
@@ -40,12 +57,12 @@ fn parse_fields(body: &Field<'_>) -> Result<(Request, Vec<String>), Error> {
     match body.get("input") {
         Some(input) => conversation.parse_input(&input)?,
         // The vendor has it.
-        None if !indispensable.is_empty() => {}
+        None if !native_only.fields.is_empty() => {}
         None => {
             body.require("input")?;
         }
     }
-    indispensable.append(&mut conversation.indispensable);
+    native_only.append(conversation.native_only);
     let limit = body.get("max_output_tokens").map(|limit| limit.count());
     let user = body.text_of("user")?;
     let mut request = Request {
@@ -54,7 +71,7 @@ fn parse_fields(body: &Field<'_>) -> Result<(Request, Vec<String>), Error> {
         max_tokens: limit.transpose()?,
         temperature: body.number_of("temperature")?,
         top_p: body.number_of("top_p")?,
-        tool_choice: tool_choice(body, &mut indispensable)?,
+        tool_choice: tool_choice(body, &mut native_only)?,
         parallel_tool_calls: body.bool_of("parallel_tool_calls")?,
         response_format: response_format(body)?,
         user: user.or(body.text_of("safety_identifier")?),
@@ -65,7 +82,7 @@ fn parse_fields(body: &Field<'_>) -> Result<(Request, Vec<String>), Error> {
         for field in tools.elements()? {
             match tool(&field)? {
                 Some(tool) => request.tools.push(tool),
-                None => indispensable.push(field.to_string()),
+                None => native_only.add(&field),
             }
         }
     }
@@ -75,7 +92,7 @@ fn parse_fields(body: &Field<'_>) -> Result<(Request, Vec<String>), Error> {
             max_tokens: None,
         });
     }
-    Ok((request, indispensable))
+    Ok((request, native_only))
 }
 
 /// Nothing for a tool of the vendor's, or one whose input is free text.
@@ -97,7 +114,7 @@ fn tool(field: &Field<'_>) -> Result<Option<Tool>, Error> {
 
 fn tool_choice(
     body: &Field<'_>,
-    indispensable: &mut Vec<String>,
+    native_only: &mut NativeOnly,
 ) -> Result<Option<ToolChoice>, Error> {
     let Some(field) = body.get("tool_choice") else {
         return Ok(None);
@@ -113,7 +130,7 @@ fn tool_choice(
     if field.kind()? == "function" {
         return Ok(Some(ToolChoice::Function(field.required_name("name")?)));
     }
-    indispensable.push(field.to_string());
+    native_only.add(&field);
     Ok(None)
 }
 

@@ -25,6 +25,7 @@ mod leaving;
 mod limits;
 mod memory;
 mod multiplexing;
+mod parsing;
 mod program;
 mod reconnecting;
 mod recording;

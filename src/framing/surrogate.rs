@@ -3,7 +3,7 @@
 
 /// Replaces every lone surrogate escape in `json` by the escape of U+FFFD. `None` if there is none.
 /// Text that is not JSON is left as it is.
-pub(super) fn repair(json: &str) -> Option<String> {
+pub fn repair(json: &str) -> Option<String> {
     let mut out = String::new();
     let mut copied = 0;
     let mut at = 0;

@@ -1,0 +1,73 @@
+//! Parses a request's body without holding up the streams that the same threads serve.
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+
+use crate::access::Caller;
+use crate::app::App;
+use crate::dialect::{self, Dialect, Preview};
+use crate::limit::MemoryReservation;
+use crate::model::{Error, ErrorCode, Request};
+
+/// Bodies of this length and more, in bytes, are parsed on a thread of their own. Below it, parsing
+/// takes less time than the switch.
+const LARGE: usize = 64 * 1024;
+
+/// How many large bodies are parsed at a time; the others wait. It bounds both the threads that
+/// parsing takes from the streams and the memory that it takes at once.
+static PARSERS: Semaphore = Semaphore::const_new(2);
+
+/// Parses a body. The model that it asks for is checked before anything is built from it.
+///
+/// # Errors
+/// [`ErrorCode::InvalidRequest`], naming the field; [`ErrorCode::NotFound`] and
+/// [`ErrorCode::Forbidden`] for the model.
+pub(super) async fn parse(
+    dialect: &'static dyn Dialect,
+    app: &App,
+    caller: &Caller,
+    body: Bytes,
+    memory: &mut MemoryReservation,
+) -> Result<(Request, Bytes), Error> {
+    let length = body.len();
+    let (body, preview) = run(length, move || {
+        let body = dialect::normalize(body);
+        let preview = Preview::parse(&body)?;
+        Ok((body, preview))
+    })
+    .await?;
+    memory.count_built(preview.parsed_bytes());
+    if let Some(model) = &preview.model {
+        app.route(model, caller)?;
+    }
+    let parsed = body.clone();
+    let request = run(length, move || dialect.parse(&parsed)).await?;
+    request.check_names()?;
+    if caller.is_restricted() {
+        dialect::check_routing(&request)?;
+    }
+    Ok((request, body))
+}
+
+/// Does the work for a body of `length` bytes. The caller waits for it; if the caller is dropped,
+/// the work still runs to its end, which the body's length bounds, and keeps its place among the
+/// parsers until then.
+async fn run<T: Send + 'static>(
+    length: usize,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    if length < LARGE {
+        return work();
+    }
+    let failed = || Error::new(ErrorCode::Internal, "the request could not be parsed");
+    let Ok(place) = PARSERS.acquire().await else {
+        return Err(failed());
+    };
+    let task = spawn_blocking(move || {
+        let _place = place;
+        work()
+    });
+    // It fails where the work panicked or the runtime shuts down.
+    task.await.unwrap_or_else(|_| Err(failed()))
+}
