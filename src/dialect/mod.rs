@@ -15,7 +15,6 @@ mod openai_error;
 mod openai_responses;
 mod preview;
 mod reserved;
-mod sdk;
 mod sequence;
 mod ui_messages;
 
@@ -94,12 +93,6 @@ pub trait Dialect: Send + Sync + 'static {
     /// What this dialect's clients expect in a refusal's headers beside `x-request-id`,
     /// `retry-after` and the limits.
     fn refusal_headers(&self, error: &Error, request: &RequestId) -> HeaderMap;
-
-    /// The request headers that this dialect's clients send from a web page, beside those that every
-    /// client may send.
-    fn cors_request_headers(&self) -> Vec<&'static str> {
-        Vec::new()
-    }
 
     /// The response headers that this dialect's clients read in a web page, beside those that every
     /// answer may have.

@@ -46,6 +46,9 @@ pub(super) fn request_id(headers: &HeaderMap) -> RequestId {
         .unwrap_or_else(RequestId::random)
 }
 
+/// How many of the keys that a request presents are checked: each costs a hash.
+const MAX_KEYS: usize = 4;
+
 /// Admits a request, or says why it is refused.
 pub(super) async fn admit(
     gateway: &Gateway,
@@ -60,7 +63,7 @@ pub(super) async fn admit(
         return Err(Refusal::new(Error::draining(), RateLimits::default()));
     }
     let address = client_address(&app, peer, headers);
-    let Some(caller) = app.keys.authenticate(presented_key(headers)).cloned() else {
+    let Some(caller) = authenticate(&app, headers) else {
         let limits = app
             .limiter
             .admit_address(address)
@@ -107,12 +110,7 @@ pub(super) async fn admit_key_holder(
     headers: &HeaderMap,
 ) -> Result<(ReadAccess, Arc<Caller>), Refusal> {
     let access = admit_reader(gateway, peer, headers).await?;
-    match access
-        .app
-        .keys
-        .authenticate(presented_key(headers))
-        .cloned()
-    {
+    match authenticate(&access.app, headers) {
         Some(caller) => Ok((access, caller)),
         None => Err(access.refusal(unauthenticated_error(headers))),
     }
@@ -122,20 +120,31 @@ fn limit_refusal(refused: LimitRefusal) -> Refusal {
     Refusal::new(refused.error, refused.limits)
 }
 
-/// The key in `authorization: Bearer …` or `x-api-key`.
-fn presented_key(headers: &HeaderMap) -> Option<&str> {
-    let bearer = headers.get(AUTHORIZATION).and_then(|value| {
+/// Whose request it is. Of several keys one that is known is enough: SDKs send a placeholder in the
+/// header that they expect, beside the header that their user sets.
+fn authenticate(app: &App, headers: &HeaderMap) -> Option<Arc<Caller>> {
+    let known = presented_keys(headers).find_map(|key| app.keys.authenticate(Some(key)));
+    known.or_else(|| app.keys.authenticate(None)).cloned()
+}
+
+/// The keys in `authorization: Bearer …`, `x-api-key` and `api-key`.
+fn presented_keys(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let bearer = headers.get_all(AUTHORIZATION).iter().filter_map(|value| {
         let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
     });
-    bearer.or_else(|| headers.get("x-api-key")?.to_str().ok())
+    let named = ["x-api-key", "api-key"].into_iter();
+    let named = named.flat_map(|name| headers.get_all(name));
+    bearer
+        .chain(named.filter_map(|value| value.to_str().ok()))
+        .take(MAX_KEYS)
 }
 
 fn unauthenticated_error(headers: &HeaderMap) -> Error {
-    let message = if presented_key(headers).is_some() {
+    let message = if presented_keys(headers).next().is_some() {
         "this API key is unknown: check it, or ask the gateway's operator for one"
     } else {
-        "an API key is required: send `authorization: Bearer KEY` or `x-api-key: KEY`"
+        "an API key is required: send `authorization: Bearer KEY`, `x-api-key: KEY` or `api-key: KEY`"
     };
     Error::new(ErrorCode::Unauthenticated, message)
 }

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use http::header::{CONNECTION, EXPECT, LOCATION};
+use http::header::{CONNECTION, CONTENT_ENCODING, EXPECT, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
@@ -37,6 +37,8 @@ const DISCARD_CAP: usize = 64 * 1024 * 1024;
 /// Where a request's prompt comes from.
 pub(super) enum Prompt {
     Body(Body),
+    /// A body for the model that the path names.
+    BodyForModel(Body, String),
     /// The query of a `GET`.
     Query {
         model: Option<String>,
@@ -47,7 +49,7 @@ pub(super) enum Prompt {
 impl Prompt {
     /// Discards the prompt of a request that is refused without reading it.
     pub(super) async fn discard(self, headers: &HeaderMap) {
-        if let Self::Body(body) = self {
+        if let Self::Body(body) | Self::BodyForModel(body, _) = self {
             discard_body(body, headers).await;
         }
     }
@@ -66,16 +68,21 @@ pub(super) async fn answer(
     let refused = |error| Refusal::new(error, limits);
     let mut memory = gateway.memory.reservation();
     memory.reserve_headers(headers).map_err(refused)?;
+    let path_model = match &prompt {
+        Prompt::BodyForModel(_, model) => Some(model.clone()),
+        Prompt::Body(_) | Prompt::Query { .. } => None,
+    };
     let body = match prompt {
         Prompt::Query { model, prompt } => native::body_from_query(model, prompt),
-        Prompt::Body(body) => {
+        Prompt::Body(body) | Prompt::BodyForModel(body, _) => {
             let limit = admitted.app.config.limits.body;
             read_body(body, headers, limit, &mut memory).await
         }
     };
     let body = body.map_err(refused)?;
     let app = Arc::clone(&admitted.app);
-    let parsed = parsing::parse(dialect, &app, &admitted.caller, body, &mut memory).await;
+    let caller = &admitted.caller;
+    let parsed = parsing::parse(dialect, &app, caller, body, path_model, &mut memory).await;
     let (mut request, body) = parsed.map_err(refused)?;
     dialect.read_headers(headers, &mut request);
     let (model, route) = app
@@ -252,6 +259,20 @@ fn trace(headers: &HeaderMap) -> Trace {
     }
 }
 
+/// Refuses a body that is still encoded: the router has decoded what it can, and removed the header.
+///
+/// # Errors
+/// [`ErrorCode::InvalidRequest`] with the status 415.
+fn check_encoding(headers: &HeaderMap) -> Result<(), Error> {
+    let encoding = headers.get(CONTENT_ENCODING);
+    if encoding.is_none_or(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Ok(());
+    }
+    let message = "content-encoding: send the body as gzip or zstd, or without an encoding";
+    let error = Error::new(ErrorCode::InvalidRequest, message);
+    Err(error.with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE))
+}
+
 /// Reads the whole body, at most `limit` bytes. Each piece is reserved in `memory` as it arrives.
 async fn read_body(
     mut body: Body,
@@ -260,6 +281,7 @@ async fn read_body(
     memory: &mut MemoryReservation,
 ) -> Result<Bytes, Error> {
     let read = async {
+        check_encoding(headers)?;
         if body.size_hint().lower() > limit as u64 {
             return Err(too_large(limit));
         }
@@ -268,7 +290,7 @@ async fn read_body(
             let frame = frame.map_err(|_| {
                 Error::new(
                     ErrorCode::InvalidRequest,
-                    "the request body ended early: the client closed it before its end",
+                    "the request body ended early, or it is not encoded as content-encoding says",
                 )
             })?;
             let Ok(piece) = frame.into_data() else {

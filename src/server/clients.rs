@@ -8,15 +8,19 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Path, Query, State};
+use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
 use http::header::ALLOW;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower::util::MapRequest;
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+use tower_http::decompression::RequestDecompressionLayer;
 
 use super::admission::{admit, admit_key_holder, admit_reader, request_id};
 use super::chat::{self, Prompt};
+use super::paths::{self, PathModel};
 use super::refusal::{Refusal, refuse, set_request_id};
 use super::{models, resume, web};
 use crate::app::Gateway;
@@ -24,18 +28,6 @@ use crate::config::AllowedOrigins;
 use crate::dialect::{self, Dialect, NATIVE};
 use crate::limit::{Admission, RateLimits};
 use crate::model::{Error, ErrorCode, RequestId};
-
-/// The request headers that web pages may send in every dialect.
-const CORS_REQUEST_HEADERS: &[&str] = &[
-    "authorization",
-    "content-type",
-    "last-event-id",
-    "prefer",
-    "traceparent",
-    "tracestate",
-    "x-api-key",
-    "x-request-id",
-];
 
 /// The response headers that web pages may read in every dialect.
 const CORS_RESPONSE_HEADERS: &[&str] = &[
@@ -71,7 +63,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
             router = router.route(path, get(StatusCode::NO_CONTENT));
         }
     }
-    router
+    let router = router
         // `get` alone would answer HEAD too, and ask a model for it.
         .route(STREAMS, get(get_stream).head(method_not_allowed))
         .route("/v1/streams/{id}", get(get_status).delete(cancel_stream))
@@ -80,8 +72,26 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .fallback(path_not_found)
         // Routes that are added after this call do not get the fallback.
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&gateway),
+            check_head,
+        ))
+        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
         .layer(cors_layer(&gateway))
-        .with_state(gateway)
+        .with_state(gateway);
+    // A path is put into the router's form before the router looks at it.
+    Router::new().fallback_service(MapRequest::new(router, paths::normalize))
+}
+
+/// Refuses a request whose head can be understood in two ways.
+async fn check_head(gateway: State<Arc<Gateway>>, request: Request<Body>, next: Next) -> Response {
+    match paths::fault(request.headers()) {
+        None => next.run(request).await,
+        Some(fault) => {
+            let error = Error::new(ErrorCode::InvalidRequest, fault);
+            refuse_unrouted(error, gateway, request).await
+        }
+    }
 }
 
 async fn post_prompt(
@@ -90,8 +100,12 @@ async fn post_prompt(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request<Body>,
 ) -> Response {
-    let (head, body) = request.into_parts();
-    answer_prompt(dialect, &gateway, peer, &head.headers, Prompt::Body(body)).await
+    let (mut head, body) = request.into_parts();
+    let prompt = match head.extensions.remove() {
+        Some(PathModel(model)) => Prompt::BodyForModel(body, model),
+        None => Prompt::Body(body),
+    };
+    answer_prompt(dialect, &gateway, peer, &head.headers, prompt).await
 }
 
 /// For `EventSource`, which can only send `GET`.
@@ -278,25 +292,17 @@ fn cors_layer(gateway: &Arc<Gateway>) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(allowed))
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
-        .allow_headers(header_names(
-            CORS_REQUEST_HEADERS,
-            <dyn Dialect>::cors_request_headers,
-        ))
-        .expose_headers(header_names(
-            CORS_RESPONSE_HEADERS,
-            <dyn Dialect>::cors_response_headers,
-        ))
+        // What pages must not set was taken out of the preflight before.
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers(exposed_headers())
         .max_age(Duration::from_secs(600))
 }
 
-/// `common` and what each dialect adds, each name once.
-fn header_names(
-    common: &[&'static str],
-    of_dialect: fn(&dyn Dialect) -> Vec<&'static str>,
-) -> Vec<HeaderName> {
-    let mut names = common.to_vec();
+/// The headers that web pages may read: those of every dialect, each once.
+fn exposed_headers() -> Vec<HeaderName> {
+    let mut names = CORS_RESPONSE_HEADERS.to_vec();
     for (_, dialect) in dialect::ALL {
-        names.extend(of_dialect(*dialect));
+        names.extend(dialect.cors_response_headers());
     }
     names.sort_unstable();
     names.dedup();

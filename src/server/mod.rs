@@ -8,6 +8,7 @@
 //! | `resume` | existing streams: resuming, reading along, status, cancelling |
 //! | `takeover` | continues the streams of replicas that are gone |
 //! | `parsing` | parses a request's body without holding up streams |
+//! | `paths` | puts the forms in which clients write one path into one |
 //! | `models` | lists the models that a key may use |
 //! | `web` | the chat page at `GET /` |
 //! | `refusal` | errors as HTTP responses |
@@ -25,6 +26,7 @@ mod connection;
 mod listener;
 mod models;
 mod parsing;
+mod paths;
 mod refusal;
 mod resume;
 mod socket;

@@ -18,7 +18,8 @@ const LARGE: usize = 64 * 1024;
 /// parsing takes from the streams and the memory that it takes at once.
 static PARSERS: Semaphore = Semaphore::const_new(2);
 
-/// Parses a body. The model that it asks for is checked before anything is built from it.
+/// Parses a body. The model that it asks for is checked before anything is built from it. A model in
+/// the request's path decides, whatever the body says.
 ///
 /// # Errors
 /// [`ErrorCode::InvalidRequest`], naming the field; [`ErrorCode::NotFound`] and
@@ -28,26 +29,47 @@ pub(super) async fn parse(
     app: &App,
     caller: &Caller,
     body: Bytes,
+    path_model: Option<String>,
     memory: &mut MemoryReservation,
 ) -> Result<(Request, Bytes), Error> {
     let length = body.len();
+    let in_path = path_model.clone();
     let (body, preview) = run(length, move || {
         let body = dialect::normalize(body);
         let preview = Preview::parse(&body)?;
-        Ok((body, preview))
+        match in_path {
+            Some(model) if preview.model.is_none() => Ok((with_model(&body, &model), preview)),
+            _ => Ok((body, preview)),
+        }
     })
     .await?;
     memory.count_built(preview.parsed_bytes());
-    if let Some(model) = &preview.model {
+    if let Some(model) = path_model.as_ref().or(preview.model.as_ref()) {
         app.route(model, caller)?;
     }
     let parsed = body.clone();
-    let request = run(length, move || dialect.parse(&parsed)).await?;
+    let mut request = run(length, move || dialect.parse(&parsed)).await?;
+    if let Some(model) = path_model {
+        request.model = model;
+    }
     request.check_names()?;
     if caller.is_restricted() {
         dialect::check_routing(&request)?;
     }
     Ok((request, body))
+}
+
+/// The body of an object, with a model as its first member. What is no object stays as it is.
+fn with_model(body: &Bytes, model: &str) -> Bytes {
+    let Some(members) = body.trim_ascii_start().strip_prefix(b"{") else {
+        return body.clone();
+    };
+    let separator = match members.trim_ascii_start().first() {
+        Some(b'}') | None => "",
+        Some(_) => ",",
+    };
+    let first = format!("{{\"model\":{}{separator}", serde_json::Value::from(model));
+    [first.as_bytes(), members].concat().into()
 }
 
 /// Does the work for a body of `length` bytes. The caller waits for it; if the caller is dropped,

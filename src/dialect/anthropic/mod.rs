@@ -20,7 +20,6 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use humantime::format_rfc3339_seconds;
 use serde_json::json;
 
-use super::sdk::STAINLESS_HEADERS;
 use super::{AnswerInfo, Dialect, Encoder, RateStatus, event_stream};
 use crate::model::{Error, ErrorCode, Origin, Request, RequestId};
 
@@ -105,15 +104,6 @@ impl Dialect for Anthropic {
             "request_id": request.as_str(),
         });
         body.to_string().into_bytes()
-    }
-
-    fn cors_request_headers(&self) -> Vec<&'static str> {
-        let own: &[_] = &[
-            "anthropic-beta",
-            "anthropic-dangerous-direct-browser-access",
-            "anthropic-version",
-        ];
-        [STAINLESS_HEADERS, own].concat()
     }
 
     fn cors_response_headers(&self) -> Vec<&'static str> {

@@ -19,7 +19,6 @@ mod whole;
 
 use http::HeaderMap;
 
-use super::sdk::STAINLESS_HEADERS;
 use super::{AnswerInfo, Dialect, Encoder, event_stream, openai_error};
 use crate::model::{Error, Request, RequestId};
 
@@ -59,14 +58,6 @@ impl Dialect for OpenaiChat {
 
     fn refusal(&self, error: &Error, _: &RequestId) -> Vec<u8> {
         openai_error::body(error).to_string().into_bytes()
-    }
-
-    fn cors_request_headers(&self) -> Vec<&'static str> {
-        [
-            STAINLESS_HEADERS,
-            &["openai-organization", "openai-project"],
-        ]
-        .concat()
     }
 
     fn cors_response_headers(&self) -> Vec<&'static str> {

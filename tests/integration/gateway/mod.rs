@@ -20,6 +20,7 @@ mod dialects;
 mod failover;
 mod harness;
 mod http2;
+mod http_forms;
 mod keys;
 mod leaving;
 mod limits;

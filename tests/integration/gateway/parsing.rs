@@ -38,11 +38,11 @@ async fn the_model_is_checked_before_the_body_is_parsed() {
     for (path, mut body) in prompts("other") {
         // A parser would refuse the body.
         body["temperature"] = "warm".into();
-        let answer = running.ask(&ClientRequest::at(path, &body).key("key-one"));
-        assert_eq!(answer.await.status(), 403, "{path}");
+        let request = ClientRequest::at(path, &body).key("key-one");
+        assert_eq!(running.ask(&request).await.status(), 403, "{path}");
         body["model"] = "m".into();
-        let answer = running.ask(&ClientRequest::at(path, &body).key("key-one"));
-        assert_eq!(answer.await.status(), 400, "{path}");
+        let request = ClientRequest::at(path, &body).key("key-one");
+        assert_eq!(running.ask(&request).await.status(), 400, "{path}");
     }
     assert_eq!(upstream.request_count(), 0);
 }
@@ -75,7 +75,7 @@ async fn long_model_names_are_refused_by_name() {
 #[tokio::test]
 async fn bodies_with_too_many_values_are_refused() {
     let upstream = serve(&fast());
-    let running = TestGateway::before(&[upstream.addr()], "");
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     for (path, body) in prompts("m") {
         let body = body.to_string();
         let values = "0,".repeat(300_000);
@@ -99,7 +99,7 @@ async fn bodies_with_too_many_values_are_refused() {
 #[tokio::test]
 async fn a_large_body_is_answered_like_a_small_one() {
     let upstream = serve(&fast());
-    let running = TestGateway::before(&[upstream.addr()], "");
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let body = json!({"model": "m", "prompt": "x".repeat(1024 * 1024)});
     assert_eq!(running.ask(&ClientRequest::json(&body)).await.status(), 200);
     let body = json!({"model": "m", "prompt": "x".repeat(1024 * 1024), "top_p": "x"});
@@ -112,7 +112,7 @@ async fn a_large_body_is_answered_like_a_small_one() {
 #[tokio::test]
 async fn byte_order_marks_and_lone_surrogates_are_accepted() {
     let upstream = ScriptedUpstream::bind().await;
-    let running = TestGateway::before(&[upstream.addr()], "");
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let body = "\u{feff}{\"model\":\"m\",\"prompt\":\"a\\ud83d\"}";
     let request = ClientRequest::bytes(body);
     let answering = async {
@@ -186,7 +186,7 @@ async fn members_that_go_upstream_count_against_the_budget() {
 #[tokio::test]
 async fn members_that_the_gateway_decides_or_counts_are_refused_in_every_dialect() {
     let upstream = serve(&fast());
-    let running = TestGateway::before(&[upstream.addr()], "");
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     for (path, name, value) in [
         ("/v1/chat/completions", "prompt", json!("more")),
         ("/v1/chat/completions", "max_output_tokens", json!(100_000)),
