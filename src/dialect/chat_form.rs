@@ -1,8 +1,8 @@
 //! Messages, tools and formats in the form of OpenAI's Chat Completions, which several dialects
 //! share: <https://platform.openai.com/docs/api-reference/chat/create>.
 //!
-//! Kinds of parts, calls, tools, choices and formats that a [`crate::model::Request`] has no place
-//! for are read as `Other`: what becomes of them is the dialect's affair.
+//! Parts, calls, tools, choices and formats that a [`crate::model::Request`] cannot hold are parsed
+//! as `Other`; each dialect decides what to do with them.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -17,13 +17,13 @@ use crate::model::{
 pub(super) struct ChatMessage {
     role: ChatRole,
     content: Option<ChatContent>,
-    /// What DeepSeek and its like call an earlier turn's reasoning.
+    /// The reasoning of an earlier turn, as DeepSeek and similar vendors name it.
     reasoning_content: Option<String>,
-    /// In place of an earlier turn's content.
+    /// Replaces the content of an earlier turn.
     refusal: Option<String>,
     tool_calls: Option<Vec<ChatToolCall>>,
     tool_call_id: Option<String>,
-    /// What `tool_calls` was called before November 2023.
+    /// The predecessor of `tool_calls`, until November 2023.
     function_call: Option<IgnoredAny>,
 }
 
@@ -79,7 +79,7 @@ struct ChatFile {
 #[derive(Deserialize)]
 struct ChatToolCall {
     id: String,
-    /// What is called may be something else.
+    /// None for a call of something other than a function.
     function: Option<ChatFunctionCall>,
 }
 
@@ -156,8 +156,8 @@ pub(super) struct ChatSchema {
     strict: Option<bool>,
 }
 
-/// Refuses what must be an object and is none: a derived reader takes a list for one, and tells of
-/// anything else in Rust's words.
+/// Checks that members are objects where they must be: a derived parser also accepts a list, and
+/// reports anything else in terms of Rust.
 ///
 /// # Errors
 /// [`crate::model::ErrorCode::InvalidRequest`], naming the field.
@@ -189,8 +189,8 @@ pub(super) fn check_objects(body: &Field<'_>) -> Result<(), Error> {
 }
 
 impl ChatMessage {
-    /// `field` is the message's own place, such as `messages[2]`. The places of parts and calls
-    /// that have no place here are added to `unsupported`.
+    /// `field` is the path of the message, such as `messages[2]`. The paths of parts and calls that
+    /// a [`Message`] cannot hold are added to `unsupported`.
     ///
     /// # Errors
     /// [`crate::model::ErrorCode::InvalidRequest`], naming the field.
@@ -202,7 +202,7 @@ impl ChatMessage {
         if self.function_call.is_some() {
             return Err(Error::invalid(
                 &format!("{field}.function_call"),
-                "calls are made with `tool_calls`",
+                "not supported here: send `tool_calls`",
             ));
         }
         let known = unsupported.len();
@@ -248,7 +248,7 @@ impl ChatMessage {
             let Some(id) = self.tool_call_id else {
                 return Err(Error::invalid(
                     &format!("{field}.tool_call_id"),
-                    "a tool's message needs the id of the call it answers",
+                    "a message of the role `tool` needs the id of the call that it answers",
                 ));
             };
             content = vec![Part::ToolResult { id, content }];
@@ -264,7 +264,7 @@ impl ChatMessage {
     }
 }
 
-/// What a role may say.
+/// Checks that a message of this role may hold these parts.
 fn check_role(role: Role, content: &[Part], field: &str) -> Result<(), Error> {
     if content.is_empty() {
         return Err(Error::invalid(&format!("{field}.content"), "required"));
@@ -321,7 +321,7 @@ impl ChatPart {
     }
 }
 
-/// A URL, or the bytes that a `data:` URL (RFC 2397) holds.
+/// A URL, or the bytes in a `data:` URL (RFC 2397).
 pub(super) fn parse_media_source(url: String, field: &str) -> Result<MediaSource, Error> {
     let Some(data) = url.strip_prefix("data:") else {
         return Ok(MediaSource::Url(url));

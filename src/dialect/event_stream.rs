@@ -1,4 +1,4 @@
-//! Server-Sent Events as several dialects write them.
+//! Server-Sent Events in the form that several dialects share.
 
 use bytes::{BufMut, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::json::put_json;
 
-/// One event, whole.
+/// Writes one whole event.
 pub(super) fn write_event(name: &str, data: &impl Serialize, out: &mut BytesMut) {
     out.put_slice(b"event: ");
     out.put_slice(name.as_bytes());
@@ -16,7 +16,7 @@ pub(super) fn write_event(name: &str, data: &impl Serialize, out: &mut BytesMut)
     out.put_slice(b"\n\n");
 }
 
-/// The headers of an answer that is such a stream, or else one JSON document.
+/// The headers of an answer: of an event stream, or of one JSON document.
 pub(super) fn headers(streamed: bool) -> HeaderMap {
     if !streamed {
         let json = HeaderValue::from_static("application/json");
@@ -28,7 +28,7 @@ pub(super) fn headers(streamed: bool) -> HeaderMap {
             CACHE_CONTROL,
             HeaderValue::from_static("no-cache, no-transform"),
         ),
-        // Keeps nginx and its like from collecting the stream.
+        // Keeps nginx and similar proxies from buffering the stream.
         (
             HeaderName::from_static("x-accel-buffering"),
             HeaderValue::from_static("no"),

@@ -1,4 +1,4 @@
-//! A request's JSON, read field by field, so that every error names the field as the client
+//! Access to the fields of a request's JSON, so that every error names the field as the client
 //! wrote it: `messages[2].content[0].source.type`.
 
 use std::fmt;
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::reserved;
 use crate::model::{Error, ErrorCode, NativeFields};
 
-/// A value and where it stands.
+/// A value and its path in the body.
 #[derive(Clone, Copy)]
 pub(super) struct Field<'a> {
     pub(super) value: &'a Value,
@@ -23,7 +23,7 @@ enum Place<'a> {
     Element(&'a Field<'a>, usize),
 }
 
-/// The object that a request's body is.
+/// Parses a request's body, which must be an object.
 ///
 /// # Errors
 /// [`ErrorCode::InvalidRequest`] for anything else.
@@ -32,7 +32,7 @@ pub(super) fn parse_body(body: &[u8]) -> Result<Value, Error> {
     match serde_json::from_slice(body) {
         Ok(value @ Value::Object(_)) => Ok(value),
         Ok(_) => Err(invalid("the body must be a JSON object".to_owned())),
-        Err(error) => Err(invalid(format!("not JSON: {error}"))),
+        Err(error) => Err(invalid(format!("the body is not JSON: {error}"))),
     }
 }
 
@@ -115,10 +115,10 @@ fn inline_media_length(text: &str) -> Option<usize> {
     is_media.then_some(text.len().min(COUNTED))
 }
 
-/// Reads a whole object by its type, at the place that its body is.
+/// Parses a whole object into a type.
 ///
 /// # Errors
-/// [`ErrorCode::InvalidRequest`], naming the member that is not what it must be.
+/// [`ErrorCode::InvalidRequest`], naming the wrong member.
 pub(super) fn parse_object<T: DeserializeOwned>(object: &Value) -> Result<T, Error> {
     serde_path_to_error::deserialize(object).map_err(|error| {
         let path = error.path().to_string();
@@ -134,7 +134,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// A member of an object; none that is null, and none of what is no object.
+    /// A member of an object; none if it is null, or if the value is not an object.
     pub(super) fn get(&'a self, name: &'a str) -> Option<Field<'a>> {
         let value = self.value.get(name).filter(|value| !value.is_null())?;
         let place = Place::Member(self, name);
@@ -157,7 +157,7 @@ impl<'a> Field<'a> {
         count.ok_or_else(|| self.expected("a whole number of at least 1"))
     }
 
-    /// The member of that name as a number, where there is one.
+    /// The number of that name, where there is one.
     pub(super) fn number_of(&'a self, name: &'a str) -> Result<Option<f64>, Error> {
         let number = |member: Field<'_>| {
             let number = member.value.as_f64();
@@ -214,7 +214,7 @@ impl<'a> Field<'a> {
         self.require("type")?.text()
     }
 
-    /// The member of that name as a truth value, where there is one.
+    /// The boolean member of that name, where there is one.
     pub(super) fn bool_of(&'a self, name: &'a str) -> Result<Option<bool>, Error> {
         let flag = |member: Field<'_>| {
             let flag = member.value.as_bool();
@@ -223,7 +223,7 @@ impl<'a> Field<'a> {
         self.get(name).map(flag).transpose()
     }
 
-    /// The member of that name as a string, where there is one.
+    /// The string of that name, where there is one.
     pub(super) fn text_of(&'a self, name: &'a str) -> Result<Option<String>, Error> {
         let text = self.get(name).map(|member| member.text()).transpose()?;
         Ok(text.map(str::to_owned))
@@ -234,7 +234,7 @@ impl<'a> Field<'a> {
         Ok(self.require(name)?.text()?.to_owned())
     }
 
-    /// The member of that name, which must be a string with something in it.
+    /// The member of that name, which must be a string that is not empty.
     pub(super) fn required_name(&'a self, name: &'a str) -> Result<String, Error> {
         let member = self.require(name)?;
         match member.text()? {

@@ -1,17 +1,17 @@
-//! JSON and numbers into a client's bytes.
+//! Writes JSON and numbers into a client's bytes.
 
 use bytes::{BufMut, BytesMut};
 use serde::Serialize;
 
-/// `value` on one line: JSON escapes line ends, whatever the texts hold.
+/// Writes `value` on one line: JSON escapes the line ends in strings.
 pub(super) fn put_json(value: &(impl Serialize + ?Sized), out: &mut BytesMut) {
     let written = serde_json::to_writer(out.writer(), value);
     debug_assert!(written.is_ok(), "a BytesMut takes any write");
 }
 
-/// `text` as a JSON string. Most tokens need no escape and are but copied.
+/// Writes `text` as a JSON string. Most tokens need no escape and are only copied.
 pub(super) fn put_text(text: &str, out: &mut BytesMut) {
-    // All of it is looked at: without a way out in between, many bytes at once.
+    // A loop without an early exit lets the compiler test many bytes at a time.
     if text
         .bytes()
         .fold(false, |found, byte| found | is_escaped(byte))
@@ -24,12 +24,12 @@ pub(super) fn put_text(text: &str, out: &mut BytesMut) {
     out.put_u8(b'"');
 }
 
-/// What cannot stand for itself in a string: RFC 8259, section 7.
+/// Whether a byte must be escaped in a string: RFC 8259, section 7.
 fn is_escaped(byte: u8) -> bool {
     byte < b' ' || byte == b'"' || byte == b'\\'
 }
 
-/// `number` in decimal.
+/// Writes `number` in decimal.
 pub(super) fn put_number(number: u64, out: &mut BytesMut) {
     let mut digits = [0_u8; 20];
     let mut start = digits.len();

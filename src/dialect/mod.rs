@@ -1,8 +1,8 @@
-//! Client protocols: a request on its way in, events on their way out.
+//! Client protocols: a dialect parses requests and encodes events.
 //!
-//! A dialect is one file and one line in [`ALL`]. Dialects know [`crate::model`] and never an
-//! upstream's wire. An [`Encoder`] is a plain state machine that cannot fail: one per stream, no
-//! I/O, no clock.
+//! A dialect is a folder and one line in [`ALL`]. Dialects depend on [`crate::model`] and never on
+//! an upstream's wire. An [`Encoder`] is a state machine that cannot fail: one per stream, without
+//! I/O and without a clock.
 
 mod anthropic;
 mod chat_form;
@@ -28,7 +28,7 @@ pub use reserved::check_routing;
 
 use crate::model::{Error, Event, FinishReason, Request, RequestId, StreamId, Usage};
 
-/// Every dialect that the gateway speaks, with the path it is spoken on.
+/// Every dialect, with the path that its clients post requests to.
 pub static ALL: &[(&str, &dyn Dialect)] = &[
     ("/v1/chat/completions", &openai_chat::OpenaiChat),
     ("/v1/messages", &anthropic::Anthropic),
@@ -37,10 +37,10 @@ pub static ALL: &[(&str, &dyn Dialect)] = &[
     ("/v1/ui-messages", &ui_messages::UiMessages),
 ];
 
-/// The gateway's own dialect, in which everything is answered that no other dialect claims.
+/// The gateway's own dialect, which answers every path that belongs to no other dialect.
 pub static NATIVE: &dyn Dialect = &native::Native;
 
-/// The dialect in which a client reads who asks at `path`, whether or not there is anything.
+/// The dialect of a client that sends a request to `path`, even if the path does not exist.
 pub fn at(path: &str) -> &'static dyn Dialect {
     let spoken = ALL.iter().find(|(root, _)| path.starts_with(root));
     spoken.map_or(NATIVE, |(_, dialect)| *dialect)
@@ -51,31 +51,32 @@ pub trait Dialect: Send + Sync + 'static {
     /// The name in logs and metrics.
     fn name(&self) -> &'static str;
 
-    /// Reads a request's body.
+    /// Parses the body of a request.
     ///
     /// # Errors
     /// [`crate::model::ErrorCode::InvalidRequest`], naming the field.
     fn parse(&self, body: &[u8]) -> Result<Request, Error>;
 
-    /// Adds what the client asked for in headers.
+    /// Adds what the request's headers say.
     fn read_headers(&self, _headers: &HeaderMap, _request: &mut Request) {}
 
-    /// A fresh encoder for the answer to `request`: of a stream, or of one whole answer that is
-    /// written with its last call.
+    /// A new encoder for the answer to `request`: for a stream, or for a whole answer, which the
+    /// encoder writes with its last call.
     fn encoder(&self, request: &Request, info: AnswerInfo) -> Box<dyn Encoder>;
 
-    /// Whether a streamed answer's encoder may keep content back or until its end, so that the
-    /// answer must be bounded.
+    /// Whether the encoder of a streamed answer may hold content, so that the answer must be
+    /// bounded.
     fn buffers_content(&self) -> bool {
         false
     }
 
-    /// Whether a client can come back to a stream: its events are numbered.
+    /// Whether a client can resume a stream: its events have ids.
     fn supports_resume(&self) -> bool {
         false
     }
 
-    /// What says that the connection lives; may stand between any two events and before the first.
+    /// The bytes that show that the connection is alive; they may come between two events and before
+    /// the first.
     fn heartbeat(&self) -> &'static [u8];
 
     /// The headers of the answer to `request`, its content type among them.
@@ -86,11 +87,11 @@ pub trait Dialect: Send + Sync + 'static {
         None
     }
 
-    /// Tells where the request's sender stands with the limit on `counted`, such as `requests`, in
-    /// this dialect's own headers, beside the `x-ratelimit-…` that every answer has.
+    /// Adds the state of a limit on `counted`, such as `requests`, in this dialect's own headers,
+    /// beside the `x-ratelimit-…` that every answer has.
     fn limit_headers(&self, _counted: &str, _standing: RateStatus, _headers: &mut HeaderMap) {}
 
-    /// What this dialect's clients expect in a refusal's headers beside `x-request-id`,
+    /// The headers that this dialect's clients expect in a refusal, beside `x-request-id`,
     /// `retry-after` and the limits.
     fn refusal_headers(&self, error: &Error, request: &RequestId) -> HeaderMap;
 
@@ -106,40 +107,41 @@ pub trait Dialect: Send + Sync + 'static {
         &[]
     }
 
-    /// The body of a refusal, where no stream has begun.
+    /// The body of a refusal, before a stream began.
     fn refusal(&self, error: &Error, request: &RequestId) -> Vec<u8>;
 }
 
-/// Where somebody stands with a limit.
+/// The state of one limit.
 #[derive(Debug, Clone, Copy)]
 pub struct RateStatus {
-    /// How much is allowed at once.
+    /// How much the limit allows at once.
     pub limit: u64,
     pub remaining: u64,
-    /// When all of it is left again, if nothing more is taken.
+    /// When all of it is available again, if nothing more is taken.
     pub reset: SystemTime,
 }
 
-/// What is known of an answer when its request comes in.
+/// What is known about an answer when its request arrives.
 #[derive(Debug, Clone)]
 pub struct AnswerInfo {
     pub stream: StreamId,
-    /// The model in the client's words.
+    /// The model's name in the client's request.
     pub model: String,
     /// Unix time, in seconds.
     pub created: u64,
 }
 
-/// Who gives the answer: known when the first content came; nobody where no target gave any.
+/// The target that gives the answer: known once the first content came, none if no target gave
+/// any.
 #[derive(Debug, Clone, Copy)]
 pub struct AnswerSource<'a> {
     /// The upstream's name in the config.
     pub upstream: Option<&'a str>,
-    /// The model in the upstream's words.
+    /// The upstream's name of the model.
     pub model: Option<&'a str>,
 }
 
-/// A whole answer's last words.
+/// The end of an answer that is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Completion {
     pub finish: FinishReason,
@@ -148,12 +150,12 @@ pub struct Completion {
     pub first_token_ms: u64,
     /// From the request's arrival to its end, in milliseconds.
     pub total_ms: u64,
-    /// How often another target went on with the answer after it had broken off.
+    /// How often another target continued the answer after it was cut.
     pub continued: u32,
 }
 
-/// Events to bytes, for one answer: `start`, then events, then one of `complete` and `error`.
-/// Every method appends to `out` and each event's bytes are whole.
+/// Encodes the events of one answer: `start`, then events, then one of `complete` and `error`.
+/// Every method appends whole events to `out`.
 pub trait Encoder: Send {
     fn start(&mut self, source: &AnswerSource<'_>, out: &mut BytesMut);
     fn event(&mut self, event: &Event<'_>, out: &mut BytesMut);

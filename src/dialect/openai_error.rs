@@ -1,4 +1,4 @@
-//! Errors in the form that all of OpenAI's APIs share,
+//! Errors in the form that all APIs of OpenAI share,
 //! <https://platform.openai.com/docs/guides/error-codes/api-errors>.
 
 use http::{HeaderMap, HeaderValue};
@@ -18,17 +18,17 @@ pub(super) fn body(error: &Error) -> Value {
     })
 }
 
-/// What a refusal says to the vendor's clients beside its body.
+/// The headers of a refusal for the vendor's clients.
 pub(super) fn headers(error: &Error) -> HeaderMap {
     let mut headers = HeaderMap::new();
     if error.code().origin() == Origin::Upstream {
-        // The gateway has tried what there was to try.
+        // The gateway has tried every target already.
         headers.insert("x-should-retry", HeaderValue::from_static("false"));
     }
     headers
 }
 
-/// The APIs' own word for a kind of error.
+/// The `type` that the APIs give an error.
 pub(super) fn error_type(error: &Error) -> &'static str {
     match error.code() {
         ErrorCode::Unauthenticated => "authentication_error",

@@ -1,22 +1,23 @@
-//! One thing after another: for dialects in which the parts of an answer must not overlap.
+//! Puts the parts of an answer one after another, for dialects in which they must not overlap.
 //!
-//! An upstream may send the pieces of several tool calls by turns. Here each call's pieces come
-//! together: what comes while a call's arguments are not whole waits until they are, or until the
-//! answer ends. Arguments are whole when their JSON object or list is closed; what does not wait
-//! costs no copy. Order within a text, a reasoning and each call is kept.
+//! An upstream may interleave the pieces of several tool calls. A sequence emits the pieces of each
+//! call together: events that arrive while a call's arguments are incomplete are held until the
+//! arguments are complete or the answer ends. Arguments are complete when their JSON object or list
+//! is closed. An event that is not held is not copied. The order within a text, a reasoning and each
+//! call stays the same.
 
 use std::collections::VecDeque;
 
 use crate::model::{Citation, Event, ToolCallDelta};
 
-/// The state of one answer. The answer must be bounded: much of it may wait here.
+/// The state of one answer. The answer must be bounded, because much of it may be held here.
 #[derive(Debug, Default)]
 pub(super) struct Sequence {
-    /// The call whose pieces come now.
+    /// The call whose pieces are emitted now.
     open: Option<OpenCall>,
     /// The index of the next call to begin.
     next: u32,
-    /// Nothing waits unless the open call's arguments are not whole.
+    /// Empty unless the arguments of the open call are incomplete.
     held: VecDeque<HeldEvent>,
 }
 
@@ -50,7 +51,7 @@ enum HeldEvent {
 }
 
 impl Sequence {
-    /// Takes the next event and delivers those whose turn it is.
+    /// Takes the next event and emits the events whose turn it is.
     pub(super) fn push(&mut self, event: &Event<'_>, emit: &mut dyn FnMut(&Event<'_>)) {
         if self.must_hold(event) {
             return self.hold(event);
@@ -64,7 +65,7 @@ impl Sequence {
         }
     }
 
-    /// The answer is over: nothing waits any more.
+    /// Emits everything that is held, at the end of the answer.
     pub(super) fn flush(&mut self, emit: &mut dyn FnMut(&Event<'_>)) {
         while let Some(next) = self.held.pop_front() {
             self.emit(&next.event(), emit);
@@ -88,7 +89,7 @@ impl Sequence {
                     .as_ref()
                     .is_none_or(|open| open.index != call.index)
                 {
-                    // More of a call whose arguments were whole: it cannot be taken up again.
+                    // A piece of a call that was complete: the call cannot be opened again.
                     if call.index < self.next {
                         return;
                     }
@@ -161,7 +162,7 @@ impl Sequence {
     }
 }
 
-/// What is no part of an answer and so overlaps none.
+/// Whether an event is not a part of the answer, so that it cannot overlap one.
 fn is_metadata(event: &Event<'_>) -> bool {
     matches!(
         event,
@@ -215,7 +216,7 @@ impl HeldEvent {
     }
 }
 
-/// How deep in objects and lists a JSON text is.
+/// The nesting of objects and lists at the end of a JSON text.
 #[derive(Debug, Default)]
 struct Nesting {
     depth: u32,
@@ -242,7 +243,7 @@ impl Nesting {
         }
     }
 
-    /// Whether there was an object or a list, and it is closed.
+    /// Whether the text has an object or a list, and it is closed.
     fn is_closed(&self) -> bool {
         self.begun && self.depth == 0 && !self.in_string
     }
@@ -252,7 +253,7 @@ impl Nesting {
 mod tests {
     use super::*;
 
-    /// What comes of `events`, one line each.
+    /// The emitted events, one line each.
     fn sequenced(events: &[Event<'_>]) -> Vec<String> {
         let mut sequence = Sequence::default();
         let mut lines = Vec::new();
@@ -286,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_by_turns_come_one_after_the_other() {
+    fn interleaved_calls_are_put_one_after_another() {
         let lines = sequenced(&[
             call(0, Some("a"), ""),
             call(1, Some("b"), "{"),
@@ -316,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_for_arguments_that_never_close_comes_at_the_end() {
+    fn events_behind_incomplete_arguments_are_emitted_at_the_end() {
         let lines = sequenced(&[
             call(0, Some("a"), ""),
             Event::Text("one"),
@@ -330,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_is_whole_holds_nothing_back() {
+    fn a_complete_call_holds_nothing() {
         let mut sequence = Sequence::default();
         let mut emitted = 0;
         for event in [

@@ -1,4 +1,4 @@
-//! A request's turns and their content blocks.
+//! Parses the turns of a request and their content blocks.
 
 use crate::dialect::field::{Field, NativeOnly};
 use crate::model::{Error, Media, MediaSource, Message, Part, Role};
@@ -40,7 +40,7 @@ impl Turns {
         let mut pending = Vec::new();
         for part in self.parts(&content)? {
             check_role(&part, role, &content)?;
-            // A tool's result is a turn of its own, in the place where it stands.
+            // A tool's result becomes a turn of its own, at the same position.
             if let Part::ToolResult { .. } = part {
                 let before = std::mem::take(&mut pending);
                 self.push(name.clone(), role, before);
@@ -105,7 +105,7 @@ impl Turns {
                     },
                 },
             },
-            // Steps of the vendor's own tools, and whatever comes tomorrow.
+            // Steps of the vendor's own tools, and blocks that are not known yet.
             _ => {
                 self.native_only.add(block);
                 return Ok(());
@@ -114,7 +114,7 @@ impl Turns {
         Ok(())
     }
 
-    /// A document of texts is its texts: no other protocol has such a thing.
+    /// A document of texts becomes those texts, because no other protocol has such documents.
     fn document(&mut self, block: &Field<'_>, parts: &mut Vec<Part>) -> Result<(), Error> {
         let source = block.require("source")?;
         match source.kind()? {
@@ -149,7 +149,7 @@ fn media(source: &Field<'_>, name: Option<String>) -> Result<Media, Error> {
     })
 }
 
-/// What a role may say.
+/// Checks that a message of this role may hold the part.
 fn check_role(part: &Part, role: Role, content: &Field<'_>) -> Result<(), Error> {
     let allowed = match part {
         Part::Text(_) => true,

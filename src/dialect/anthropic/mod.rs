@@ -2,11 +2,11 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | `parse` | a request's settings, tools and turns |
-//! | `content` | the blocks of a turn |
-//! | `stream` | events to `message_start`, `content_block_delta` and their like |
-//! | `whole` | events to one `message` |
-//! | `shape` | the JSON that both of them write |
+//! | `parse` | parses a request: settings, tools and turns |
+//! | `content` | parses the blocks of a turn |
+//! | `stream` | encodes events as `message_start`, `content_block_delta` and so on |
+//! | `whole` | encodes events as one `message` |
+//! | `shape` | JSON that streams and whole messages share |
 
 mod content;
 mod parse;
@@ -28,7 +28,7 @@ pub(super) struct Anthropic;
 /// The wire of the same protocol.
 const WIRE: &str = "anthropic-messages";
 
-/// Asks for features that are no part of the API's version yet.
+/// Asks for features that are not part of the API's version yet.
 const BETA: HeaderName = HeaderName::from_static("anthropic-beta");
 
 impl Dialect for Anthropic {
@@ -74,7 +74,7 @@ impl Dialect for Anthropic {
     }
 
     fn limit_headers(&self, counted: &str, status: RateStatus, headers: &mut HeaderMap) {
-        // In whole seconds, rounded up, so that nobody who waits for it comes too early.
+        // In whole seconds, rounded up, so that a client that waits for it does not come too early.
         let reset = status.reset + Duration::from_nanos(999_999_999);
         for (what, value) in [
             ("limit", status.limit.to_string()),
@@ -91,7 +91,7 @@ impl Dialect for Anthropic {
     fn refusal_headers(&self, error: &Error, _: &RequestId) -> HeaderMap {
         let mut headers = HeaderMap::new();
         if error.code().origin() == Origin::Upstream {
-            // The gateway has tried what there was to try.
+            // The gateway has tried every target already.
             headers.insert("x-should-retry", HeaderValue::from_static("false"));
         }
         headers
@@ -120,7 +120,7 @@ impl Dialect for Anthropic {
     }
 }
 
-/// The API's own word for an error,
+/// The `type` that the API gives an error,
 /// <https://platform.claude.com/docs/en/api/errors#http-errors>.
 fn error_type(error: &Error) -> &'static str {
     match error.code() {

@@ -1,7 +1,7 @@
 //! The body of `POST /v1/messages`.
 //!
-//! An upstream of this very protocol gets the client's own body, `cache_control` and all; what is
-//! read here checks it, and says it to upstreams of other protocols.
+//! An upstream of the same protocol gets the client's own body, `cache_control` included. Parsing
+//! checks the body and makes the request for upstreams of other protocols.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use super::shape::is_gateway_citation;
 use crate::dialect::field::{self, Field, NativeOnly};
 use crate::model::{Error, Reasoning, Request, ResponseFormat, Tool, ToolChoice};
 
-/// Settings that change what the client gets and that only this protocol has.
+/// Settings that change the answer and that only this protocol has.
 const INDISPENSABLE: [&str; 2] = ["container", "mcp_servers"];
 
 /// Members whose words are in the rest of the request.
@@ -34,7 +34,7 @@ pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
     Ok(request)
 }
 
-/// The request, and which of its fields no other protocol can do.
+/// The request, and its parts that no other protocol can express.
 fn parse_fields(body: &Field<'_>) -> Result<(Request, NativeOnly), Error> {
     let mut turns = Turns::default();
     if let Some(system) = body.get("system") {
@@ -89,7 +89,7 @@ fn parse_fields(body: &Field<'_>) -> Result<(Request, NativeOnly), Error> {
     Ok((request, native_only))
 }
 
-/// Nothing for a tool of the vendor's.
+/// None for a tool that the vendor runs.
 fn tool(field: &Field<'_>) -> Result<Option<Tool>, Error> {
     let kind = field.text_of("type")?;
     if kind.is_some_and(|kind| kind != "custom") {
@@ -126,7 +126,7 @@ fn parallel_tool_calls(body: &Field<'_>) -> Result<Option<bool>, Error> {
     Ok(disabled.map(|disabled| !disabled))
 }
 
-/// `output_config.format`, and `output_format`, which was its name before.
+/// `output_config.format`, or `output_format`, its earlier name.
 fn response_format(body: &Field<'_>) -> Result<Option<ResponseFormat>, Error> {
     let config = body.get("output_config");
     let format = config.as_ref().and_then(|config| config.get("format"));
@@ -137,7 +137,7 @@ fn response_format(body: &Field<'_>) -> Result<Option<ResponseFormat>, Error> {
         return Err(format.invalid("`type` must be `json_schema`"));
     }
     Ok(Some(ResponseFormat::Schema {
-        // The protocol has no name for it, and others demand one.
+        // The protocol has no name for a schema, and others require one.
         name: "output".to_owned(),
         description: None,
         schema: format.require("schema")?.value.clone(),
@@ -145,8 +145,8 @@ fn response_format(body: &Field<'_>) -> Result<Option<ResponseFormat>, Error> {
     }))
 }
 
-/// `thinking` and `output_config.effort`. Thinking that is disabled is thinking that was not asked
-/// for: upstreams that cannot think refuse to be told.
+/// `thinking` and `output_config.effort`. Disabled thinking is left out, because upstreams that
+/// cannot reason refuse any setting.
 fn reasoning(body: &Field<'_>) -> Result<Option<Reasoning>, Error> {
     let config = body.get("output_config");
     let mut reasoning = Reasoning {
@@ -164,8 +164,8 @@ fn reasoning(body: &Field<'_>) -> Result<Option<Reasoning>, Error> {
     Ok((reasoning != Reasoning::default()).then_some(reasoning))
 }
 
-/// Takes out of earlier answers what the gateway put there for citations that it could not say in
-/// full: the API would refuse them.
+/// Removes from earlier answers the citations that the gateway wrote incompletely: the API would
+/// refuse them.
 fn remove_gateway_citations(body: &mut Value) {
     let messages = body.get_mut("messages").and_then(Value::as_array_mut);
     for message in messages.into_iter().flatten() {

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use crate::dialect::AnswerInfo;
 use crate::model::{Citation, FinishReason, Usage};
 
-/// Counts in the API's meaning: `input_tokens` leaves out what was read from and written to the
-/// prompt cache. The two counts that every message has are 0 where the upstream said nothing.
+/// Counts in the API's meaning: `input_tokens` excludes what was read from and written to the prompt
+/// cache. The two counts that every message has are 0 if the upstream sent none.
 #[derive(Debug, Serialize)]
 pub(super) struct UsageData {
     input_tokens: u64,
@@ -41,7 +41,7 @@ impl From<Usage> for UsageData {
     }
 }
 
-/// The message's id: the upstream's own if it is of this API's kind.
+/// The message's id: the upstream's own if it has this API's form.
 pub(super) fn message_id(upstream: Option<&str>, info: &AnswerInfo) -> String {
     match upstream {
         Some(id) if id.starts_with("msg_") => id.to_owned(),
@@ -49,8 +49,8 @@ pub(super) fn message_id(upstream: Option<&str>, info: &AnswerInfo) -> String {
     }
 }
 
-/// `calls` is whether the message has tool calls: in this API it then ends for them, whatever the
-/// upstream's word was.
+/// `calls` says whether the message has tool calls: in this API such a message ends with `tool_use`,
+/// whatever the upstream's reason was.
 pub(super) fn stop_reason(finish: FinishReason, calls: bool) -> &'static str {
     match finish {
         FinishReason::Length => "max_tokens",
@@ -62,8 +62,8 @@ pub(super) fn stop_reason(finish: FinishReason, calls: bool) -> &'static str {
     }
 }
 
-/// A citation of a web page, or of a document whose place among the client's is not known. The
-/// empty `encrypted_index` and the empty range tell them from the API's own: see
+/// A citation of a web page, or of a document whose index among the client's is unknown. The empty
+/// `encrypted_index` and the empty range mark them as the gateway's: see
 /// [`is_gateway_citation`].
 pub(super) fn citation(citation: &Citation<'_>) -> Value {
     let text = citation.text.unwrap_or_default();
@@ -86,7 +86,7 @@ pub(super) fn citation(citation: &Citation<'_>) -> Value {
     }
 }
 
-/// Whether a citation that a client sends back was made by [`citation`]: the API would refuse it.
+/// Whether [`citation`] made a citation that a client sends back: the API would refuse it.
 pub(super) fn is_gateway_citation(citation: &Value) -> bool {
     match citation["type"].as_str() {
         Some("web_search_result_location") => citation["encrypted_index"] == "",

@@ -1,5 +1,5 @@
-//! Events to the API's stream: `message_start`, then content blocks one after another, then
-//! `message_delta` and `message_stop`; or `error`, and nothing behind it.
+//! Encodes events as the API's stream: `message_start`, then content blocks one after another, then
+//! `message_delta` and `message_stop`; or `error` as the last event.
 
 use bytes::{BufMut, BytesMut};
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ pub(super) struct StreamEncoder {
     message: Message,
 }
 
-/// What was written of the message.
+/// The message as far as it was written.
 struct Message {
     info: AnswerInfo,
     upstream_id: Option<String>,
@@ -33,7 +33,7 @@ struct Message {
 enum Block {
     Text,
     Thinking {
-        /// Written when the block stops: clients replace a signature by the next one.
+        /// Written when the block stops, because clients replace a signature by the next one.
         signature: String,
     },
     Redacted,
@@ -61,7 +61,7 @@ impl StreamEncoder {
 
 impl Encoder for StreamEncoder {
     fn start(&mut self, _: &AnswerSource<'_>, _: &mut BytesMut) {
-        // `message_start` carries the upstream's id and counts, which come next if they come.
+        // `message_start` has the upstream's id and counts, which are the next events, if any.
     }
 
     fn event(&mut self, event: &Event<'_>, out: &mut BytesMut) {
@@ -132,7 +132,7 @@ impl Message {
         }
     }
 
-    /// Goes on with a text, or begins one.
+    /// Opens a text block unless one is open.
     fn open_text(&mut self, out: &mut BytesMut) {
         if !matches!(self.open, Some(Block::Text)) {
             self.start_block(&json!({ "type": "text", "text": "" }), out);
@@ -140,8 +140,8 @@ impl Message {
         }
     }
 
-    /// Goes on with a thinking block, or begins one. A `signature` seals a block: more thinking
-    /// needs a block of its own.
+    /// Opens a thinking block unless one is open. A signature ends the text of a block: `new_text`
+    /// after it needs a new block.
     fn open_thinking(&mut self, new_text: bool, out: &mut BytesMut) {
         if let Some(Block::Thinking { signature }) = &self.open
             && (signature.is_empty() || !new_text)
@@ -221,7 +221,7 @@ impl Message {
         self.delta(kind, member, |out| put_text(text, out), out);
     }
 
-    /// More of the block that was started last: its kind of delta, and the one member that this has.
+    /// Writes a delta of the open block: its type and its only member.
     fn delta(&self, kind: &str, member: &str, put: impl FnOnce(&mut BytesMut), out: &mut BytesMut) {
         out.put_slice(
             b"event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":",

@@ -1,4 +1,4 @@
-//! Events to one `message`.
+//! Encodes events as one `message`.
 
 use bytes::BytesMut;
 use serde::Serialize;
@@ -14,11 +14,11 @@ pub(super) struct WholeEncoder {
     info: AnswerInfo,
     upstream_id: Option<String>,
     content: Vec<Block>,
-    /// Where in `content` the tool calls are.
+    /// The indexes of the tool calls and their positions in `content`.
     calls: Vec<(u32, usize)>,
 }
 
-/// A struct, for a `Value` would round the numbers in tool calls' arguments.
+/// Not a `Value`, which would round the numbers in the arguments of tool calls.
 #[derive(Serialize)]
 struct Message<'a> {
     id: String,
@@ -54,7 +54,7 @@ enum Block {
     },
 }
 
-/// A tool call's arguments: a JSON text that is written as it is, number for number.
+/// The arguments of a tool call: a JSON text that is written unchanged.
 #[derive(Default)]
 struct Input(String);
 
@@ -68,7 +68,7 @@ impl WholeEncoder {
         }
     }
 
-    /// Goes on with the call's arguments, or begins it.
+    /// Appends to the call's arguments, or adds the call.
     fn tool_use(&mut self, call: &ToolCallDelta<'_>) {
         let begun = self.calls.iter().find(|(index, _)| *index == call.index);
         if let Some((_, at)) = begun {
@@ -110,7 +110,7 @@ impl Encoder for WholeEncoder {
                 text: String::new(),
                 citations: vec![citation(&source)],
             }),
-            // A signature seals a block: more thinking needs a block of its own.
+            // A signature ends the text of a block: more thinking needs a new block.
             (
                 Event::Reasoning(more),
                 Some(Block::Thinking {
@@ -150,13 +150,13 @@ impl Encoder for WholeEncoder {
         put_json(&message, out);
     }
 
-    /// Nothing: the client gets an HTTP error in place of an answer that broke.
+    /// The client gets the error as an HTTP error.
     fn error(&mut self, _: &Error, _: Option<Usage>, _: &mut BytesMut) {}
 }
 
 impl Serialize for Input {
-    /// Arguments that broke off, and so are no JSON, are a string: that they are no object tells
-    /// of it. No arguments are an empty object.
+    /// Arguments that were cut, and so are not JSON, become a string, which shows the client that they
+    /// are incomplete. No arguments become an empty object.
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         if self.0.trim_ascii().is_empty() {
             return json!({}).serialize(to);

@@ -1,4 +1,4 @@
-//! Events to `id:`, `event:`, `data:` lines.
+//! Encodes events as `id:`, `event:`, `data:` lines.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -11,10 +11,10 @@ use crate::dialect::json::{put_json, put_number, put_text};
 use crate::dialect::{AnswerInfo, AnswerSource, Completion, Encoder};
 use crate::model::{Citation, Error, Event, Ordinal, StreamId, ToolCallDelta, Usage};
 
-/// What an `EventSource` waits before it reconnects, in milliseconds.
+/// How long an `EventSource` waits before it reconnects, in milliseconds.
 const RETRY_MS: u32 = 2000;
 
-/// Tells an `EventSource` how long to wait before it comes back; an event has to follow.
+/// Writes the reconnection time for an `EventSource`; an event has to follow.
 pub fn write_retry(out: &mut BytesMut) {
     out.put_slice(b"retry: ");
     put_number(u64::from(RETRY_MS), out);
@@ -23,7 +23,7 @@ pub fn write_retry(out: &mut BytesMut) {
 
 pub(super) struct NativeEncoder {
     info: AnswerInfo,
-    /// `id: st_….` and a zero for each epoch, to which each event adds its number.
+    /// `id: st_….` and a zero for each epoch; each event appends its number.
     id: String,
     number: u64,
 }
@@ -52,7 +52,7 @@ struct CitationData<'a> {
     end: Option<u64>,
 }
 
-/// Counts that the upstream left out are null; details that it left out are none.
+/// Counts that the upstream left out are null; details that it left out are 0.
 #[derive(Serialize)]
 struct UsageData {
     input_tokens: Option<u64>,
@@ -71,7 +71,7 @@ impl NativeEncoder {
         }
     }
 
-    /// For a stream that has begun already, so that its start is not written.
+    /// For a stream whose start was written before.
     pub(super) fn continuing(stream: StreamId, next: Ordinal) -> Self {
         let zeros = "0".repeat(next.epoch.into());
         Self {
@@ -85,7 +85,7 @@ impl NativeEncoder {
         }
     }
 
-    /// What its start tells, where that is still to be written.
+    /// Sets the contents of the `start` event, if that is still to be written.
     pub(super) fn set_start(&mut self, model: String, created: u64) {
         (self.info.model, self.info.created) = (model, created);
     }
@@ -96,7 +96,7 @@ impl NativeEncoder {
         out.put_slice(b"\n\n");
     }
 
-    /// What comes with nearly every token.
+    /// Writes an event with one text: the form of nearly every token.
     fn write_text(&mut self, event: &str, text: &str, out: &mut BytesMut) {
         self.put_head(event, out);
         out.put_slice(br#"{"text":"#);
@@ -104,7 +104,7 @@ impl NativeEncoder {
         out.put_slice(b"}\n\n");
     }
 
-    /// An event up to its data.
+    /// Writes an event up to its data.
     fn put_head(&mut self, event: &str, out: &mut BytesMut) {
         out.put_slice(self.id.as_bytes());
         put_number(self.number, out);

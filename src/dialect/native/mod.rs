@@ -42,7 +42,7 @@ impl Dialect for Native {
                 CACHE_CONTROL,
                 HeaderValue::from_static("no-cache, no-transform"),
             ),
-            // Keeps nginx and its like from collecting the stream.
+            // Keeps nginx and similar proxies from buffering the stream.
             (
                 HeaderName::from_static("x-accel-buffering"),
                 HeaderValue::from_static("no"),
@@ -63,8 +63,8 @@ impl Dialect for Native {
 
 pub(super) use parse::settings;
 
-/// The body that says what `GET /v1/streams?model=&prompt=` does, which a browser's `EventSource`
-/// can ask.
+/// The body that is equal to the query of `GET /v1/streams?model=&prompt=`, which a browser's
+/// `EventSource` can send.
 ///
 /// # Errors
 /// [`crate::model::ErrorCode::InvalidRequest`] where one of the two is missing or empty.
@@ -75,7 +75,7 @@ pub fn body_from_query(model: Option<String>, prompt: Option<String>) -> Result<
     Ok(body.to_string().into())
 }
 
-/// The fields that an error has both in an `error` event and in a refusal's body.
+/// The fields that an error has in an `error` event and in the body of a refusal.
 fn error_fields(error: &Error) -> Map<String, Value> {
     let code = error.code();
     let mut out = Map::new();

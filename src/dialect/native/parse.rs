@@ -12,8 +12,8 @@ use crate::dialect::field::{self, Field};
 use crate::dialect::reserved;
 use crate::model::{Error, Message, Part, Reasoning, Request, Role};
 
-/// Unknown fields are refused: a misspelt one would be lost without a word, and what only the
-/// upstream knows goes into `extra`.
+/// Unknown fields are refused, because a misspelt one would be ignored silently. Fields that only the
+/// upstream knows belong into `extra`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Body {
@@ -71,7 +71,7 @@ pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
         (Some(_), Some(_)) => {
             return Err(Error::invalid(
                 "prompt",
-                "give either `prompt` or `messages`, not both",
+                "send either `prompt` or `messages`, not both",
             ));
         }
         (None, Some(list)) if list.is_empty() => {
@@ -83,7 +83,10 @@ pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
                 messages.push(message.into_message(format!("messages[{at}]"), &mut unsupported)?);
             }
             if let Some(other) = unsupported.first() {
-                return Err(Error::invalid(other, "its `type` is none that is known"));
+                return Err(Error::invalid(
+                    other,
+                    "this `type` is unknown; send text, image and file parts",
+                ));
             }
         }
         (prompt, None) => messages.push(text_message(
@@ -95,10 +98,10 @@ pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
     Ok(request)
 }
 
-/// The settings of a dialect that has messages in a form of its own, and all else in this one.
+/// Parses the settings of a dialect that has its own form of messages and shares the rest.
 ///
 /// # Errors
-/// As [`request`]; `prompt` and `messages` are not looked at.
+/// As [`request`]; `prompt` and `messages` are not parsed.
 pub(in crate::dialect) fn settings(object: &Value) -> Result<Request, Error> {
     check_settings(object)?;
     into_request(field::parse_object(object)?)
@@ -115,7 +118,7 @@ fn check_settings(object: &Value) -> Result<(), Error> {
     }
 }
 
-/// Everything but the conversation.
+/// The request without its conversation.
 fn into_request(body: Body) -> Result<Request, Error> {
     let model = required("model", body.model)?;
     let mut messages = Vec::new();
@@ -171,7 +174,7 @@ fn into_request(body: Body) -> Result<Request, Error> {
     })
 }
 
-/// The text of a field that must be there and must not be empty.
+/// The text of a required field, which must not be empty.
 pub(super) fn required(field: &str, value: Option<String>) -> Result<String, Error> {
     match value {
         None => Err(Error::invalid(field, "required")),
@@ -181,19 +184,19 @@ pub(super) fn required(field: &str, value: Option<String>) -> Result<String, Err
 }
 
 fn require_known<T>(field: &str, value: Option<T>) -> Result<T, Error> {
-    value.ok_or_else(|| Error::invalid(field, "is none that is known"))
+    value.ok_or_else(|| Error::invalid(field, "unknown value"))
 }
 
-/// A member that comes twice says two things, of which one would be lost without a word.
+/// Refuses a member that occurs twice: one of its two values would be ignored silently.
 fn check_duplicates(body: &[u8]) -> Result<(), Error> {
     match serde_json::from_slice(body) {
-        Ok(DuplicateMember(Some(name))) => Err(Error::invalid(&name, "comes twice")),
-        // Whatever else is wrong is told by those who read it.
+        Ok(DuplicateMember(Some(name))) => Err(Error::invalid(&name, "occurs twice")),
+        // The parser reports what else is wrong.
         Ok(DuplicateMember(None)) | Err(_) => Ok(()),
     }
 }
 
-/// The name of an object's first member that comes twice.
+/// The name of the first member of an object that occurs twice.
 struct DuplicateMember(Option<String>);
 
 impl<'de> Deserialize<'de> for DuplicateMember {
@@ -221,7 +224,7 @@ impl<'de> Visitor<'de> for DuplicateVisitor {
     }
 }
 
-/// A message of one text.
+/// A message with one text.
 pub(super) fn text_message(field: &str, role: Role, text: String) -> Message {
     Message {
         field: field.to_owned(),

@@ -1,12 +1,12 @@
-//! `functions` and `function_call`, which `tools` and `tool_calls` replaced in November 2023:
-//! rewritten before anything else is read, so that they reach every upstream.
+//! Rewrites `functions` and `function_call`, which `tools` and `tool_calls` replaced in November
+//! 2023, before the rest of the request is parsed, so that they work with every upstream.
 
 use serde_json::{Map, Value, json};
 
 use crate::dialect::field::Field;
 use crate::model::Error;
 
-/// Rewrites what a request says in the old words. Says whether its answer must be in them too.
+/// Rewrites the old members of a request. Returns whether its answer must use them too.
 ///
 /// # Errors
 /// [`crate::model::ErrorCode::InvalidRequest`], naming the field as the client wrote it.
@@ -33,7 +33,7 @@ pub(super) fn rewrite(body: &mut Value) -> Result<bool, Error> {
     let is_set =
         |name: &str, body: &Map<String, Value>| body.get(name).is_some_and(|v| !v.is_null());
     if legacy && !is_set("parallel_tool_calls", body) {
-        // An answer has room for one.
+        // `function_call` holds one call.
         body.insert("parallel_tool_calls".into(), false.into());
     }
     for (old, new, value) in [
@@ -53,7 +53,7 @@ pub(super) fn rewrite(body: &mut Value) -> Result<bool, Error> {
 
 fn rewrite_functions(body: &Field<'_>, list: &Field<'_>) -> Result<Value, Error> {
     if body.get("tools").is_some() {
-        return Err(list.invalid("cannot stand beside `tools`, which took their place"));
+        return Err(list.invalid("cannot be sent together with `tools`, which replaced it"));
     }
     let mut tools = Vec::new();
     for function in list.elements()? {
@@ -78,11 +78,11 @@ fn rewrite_choice(body: &Field<'_>, choice: &Field<'_>) -> Result<Value, Error> 
     })
 }
 
-/// The messages without calls and results in the old words; nothing where there are none. Calls
-/// had no ids: their place stands for one.
+/// The messages with new calls and results in place of old ones; none if there are none. Old calls
+/// have no ids: their position becomes the id.
 fn rewrite_messages(list: &Field<'_>) -> Result<Option<Value>, Error> {
     if !list.value.is_array() {
-        // Whoever reads them says so.
+        // The parser refuses it.
         return Ok(None);
     }
     let mut rewritten = false;
@@ -93,7 +93,9 @@ fn rewrite_messages(list: &Field<'_>) -> Result<Option<Value>, Error> {
         if let (Some(call), Some(new)) = (message.get("function_call"), new.as_object_mut()) {
             rewritten = true;
             if message.get("tool_calls").is_some() {
-                return Err(call.invalid("cannot stand beside `tool_calls`, which took its place"));
+                return Err(
+                    call.invalid("cannot be sent together with `tool_calls`, which replaced it")
+                );
             }
             let (name, id) = (call.required_name("name")?, format!("call_{at}"));
             let arguments = call.required_text("arguments")?;

@@ -3,12 +3,12 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | `parse` | a request |
-//! | `legacy` | the words of before `tools` |
-//! | `native_members` | what of a request only an upstream of this protocol understands |
-//! | `stream` | events to chunks |
-//! | `whole` | events to one `chat.completion` |
-//! | `shape` | what both kinds of answers say alike |
+//! | `parse` | parses a request |
+//! | `legacy` | rewrites `functions`, the predecessor of `tools` |
+//! | `native_members` | finds members that only an upstream of this protocol understands |
+//! | `stream` | encodes events as chunks |
+//! | `whole` | encodes events as one `chat.completion` |
+//! | `shape` | JSON that streamed and whole answers share |
 
 mod legacy;
 mod native_members;

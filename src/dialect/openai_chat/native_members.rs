@@ -1,8 +1,8 @@
-//! What of a request only an upstream of this protocol understands.
+//! Finds members of a request that only an upstream of this protocol understands.
 
 use serde_json::{Map, Value};
 
-/// Members of messages that a [`crate::model::Message`] says, or that only tell of an earlier
+/// Members of messages that a [`crate::model::Message`] holds, or that only describe an earlier
 /// answer.
 const KNOWN_MESSAGES: &[&str] = &[
     "annotations",
@@ -18,7 +18,7 @@ const KNOWN_PARTS: &[&str] = &["file", "image_url", "refusal", "text", "type"];
 const KNOWN_TOOLS: &[&str] = &["function", "type"];
 const KNOWN_FUNCTIONS: &[&str] = &["description", "name", "parameters", "strict"];
 
-/// Whether messages say more than their normalized form, such as a participant's `name`.
+/// Whether messages have more than their normalized form, such as a participant's `name`.
 pub(super) fn has_extra_in_messages(messages: &Value) -> bool {
     elements(messages).any(|message| {
         has_other_members(message, KNOWN_MESSAGES)
@@ -26,7 +26,7 @@ pub(super) fn has_extra_in_messages(messages: &Value) -> bool {
     })
 }
 
-/// Whether tools say more than their normalized form.
+/// Whether tools have more than their normalized form.
 pub(super) fn has_extra_in_tools(tools: &Value) -> bool {
     elements(tools).any(|tool| {
         has_other_members(tool, KNOWN_TOOLS)
@@ -34,7 +34,8 @@ pub(super) fn has_extra_in_tools(tools: &Value) -> bool {
     })
 }
 
-/// `developer` is OpenAI's new name for `system`, which it still takes; most others know only that.
+/// Renames the role `developer` to `system`, its older name: OpenAI accepts both, most other vendors
+/// only the older one.
 pub(super) fn rename_developer_role(messages: &mut Value) {
     for message in messages.as_array_mut().into_iter().flatten() {
         if message["role"] == "developer" {
@@ -47,7 +48,7 @@ fn elements(list: &Value) -> impl Iterator<Item = &Value> {
     list.as_array().into_iter().flatten()
 }
 
-/// Clients that send an answer back send its null members too.
+/// Null members do not count: clients that send an answer back send those too.
 fn has_other_members(object: &Value, known: &[&str]) -> bool {
     let members = object.as_object().into_iter().flat_map(Map::iter);
     let mut more = members.filter(|(name, _)| !known.contains(&name.as_str()));

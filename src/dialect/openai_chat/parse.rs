@@ -1,8 +1,8 @@
 //! The body of `POST /v1/chat/completions`.
 //!
-//! What a [`Request`] has a place for is read. Everything else is kept for upstreams of this very
-//! protocol: members that are not known here, and, where they say more than their normalized form,
-//! the client's own messages, tools, choice and format.
+//! What a [`Request`] can hold is parsed. Everything else is kept for upstreams of the same
+//! protocol: unknown members, and, where they have more than their normalized form, the client's
+//! own messages, tools, choice and format.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -51,10 +51,10 @@ struct StreamOptions {
     include_usage: Option<bool>,
 }
 
-/// How many answers the API gives at most.
+/// The most answers that the API gives.
 const MAX_CHOICES: u32 = 128;
 
-/// Members with a place of their own in a [`Request`], or with no meaning beyond the gateway.
+/// Members that are parsed into a [`Request`], or that only the gateway uses.
 const PARSED_MEMBERS: [&str; 19] = [
     "audio",
     "max_completion_tokens",
@@ -133,7 +133,7 @@ pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
     Ok(request)
 }
 
-/// What no upstream can do through a stream of text.
+/// Refuses what no upstream can give as a stream of text.
 fn check(body: &Body) -> Result<(), Error> {
     if body.n.is_some_and(|n| !(1..=MAX_CHOICES).contains(&n)) {
         return Err(Error::invalid(
@@ -143,15 +143,21 @@ fn check(body: &Body) -> Result<(), Error> {
     }
     let modalities = body.modalities.iter().flatten();
     if modalities.into_iter().any(|modality| modality != "text") {
-        return Err(Error::invalid("modalities", "answers are text here"));
+        return Err(Error::invalid(
+            "modalities",
+            "this gateway gives text only; leave it out",
+        ));
     }
     if body.audio.is_some() {
-        return Err(Error::invalid("audio", "answers are text here"));
+        return Err(Error::invalid(
+            "audio",
+            "this gateway gives text only; leave it out",
+        ));
     }
     Ok(())
 }
 
-/// What changes the answer's shape.
+/// The members that change the form of the answer.
 fn indispensable(body: &Body) -> Vec<String> {
     let wanted = [
         ("n", body.n.is_some_and(|n| n > 1)),
@@ -175,7 +181,7 @@ fn max_tokens(body: &Body) -> Result<Option<u64>, Error> {
     match (body.max_completion_tokens, body.max_tokens) {
         (Some(new), Some(old)) if new != old => Err(Error::invalid(
             "max_tokens",
-            "says something else than `max_completion_tokens`",
+            "differs from `max_completion_tokens`, which sets the same bound; send one of them",
         )),
         (new, old) => Ok(new.or(old)),
     }
@@ -245,7 +251,7 @@ impl NativeBuilder {
         self.fields.insert(field.to_owned(), value.take());
     }
 
-    /// With every member that was not read.
+    /// Adds every member that was not parsed.
     fn finish(mut self, body: Value) -> Result<NativeFields, Error> {
         let members = match body {
             Value::Object(members) => members,

@@ -1,4 +1,4 @@
-//! What streamed and whole answers say alike.
+//! JSON that streamed and whole answers share.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::dialect::AnswerInfo;
 use crate::model::{Citation, FinishReason, Request, Usage};
 
-/// A source with an address. The API has no place for one without.
+/// A source with a URL. The API cannot express one without.
 #[derive(Serialize)]
 pub(super) struct Annotation<'a> {
     #[serde(rename = "type")]
@@ -14,13 +14,13 @@ pub(super) struct Annotation<'a> {
     url_citation: UrlCitation<'a>,
 }
 
-/// All but `content` is required by the API: clients that check what they read, such as the AI SDK's,
-/// break off at an answer without it.
+/// The API requires all but `content`: clients that validate, such as the AI SDK's, fail at an answer
+/// without it.
 #[derive(Serialize)]
 struct UrlCitation<'a> {
     url: &'a str,
     title: &'a str,
-    /// The cited words, as OpenRouter has them.
+    /// The cited text, as OpenRouter sends it.
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<&'a str>,
     start_index: u64,
@@ -31,7 +31,7 @@ pub(super) fn id(info: &AnswerInfo) -> String {
     format!("chatcmpl-{}", info.stream)
 }
 
-/// Whether the client asked how probable the tokens were. Some upstreams say so unasked.
+/// Whether the client asked for the probabilities of tokens. Some upstreams send them unasked.
 pub(super) fn logprobs_wanted(request: &Request) -> bool {
     let native = request.native_fields.as_ref();
     native.is_some_and(|native| native.fields.get("logprobs") == Some(&Value::Bool(true)))
@@ -42,8 +42,8 @@ pub(super) fn choices(request: &Request) -> usize {
     request.answers.unwrap_or(1) as usize
 }
 
-/// A refusal has a reason of its own only here: its words are in `refusal`, and without them
-/// `content_filter` comes nearest.
+/// The API has no reason for a refusal: its text is in `refusal`, and without a text `content_filter`
+/// is the nearest.
 pub(super) fn finish_reason(finish: FinishReason, refused: bool, legacy: bool) -> &'static str {
     match finish {
         FinishReason::Length => "length",
@@ -72,7 +72,7 @@ pub(super) fn annotation(citation: Citation<'_>) -> Option<Annotation<'_>> {
     })
 }
 
-/// The API's counts are numbers: one that the upstream did not say is 0.
+/// The API's counts are always numbers: a count that the upstream left out is 0.
 pub(super) fn usage(usage: Usage) -> Value {
     let (input, output) = (usage.input.unwrap_or(0), usage.output.unwrap_or(0));
     let mut data = json!({

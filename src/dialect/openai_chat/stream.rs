@@ -1,5 +1,5 @@
-//! Events to chunks: the role first, then deltas, the finish, the usage if it was asked for, and
-//! `[DONE]`; or an error, and no `[DONE]` behind it.
+//! Encodes events as chunks: the role first, then deltas, the finish, the usage if the client asked
+//! for it, and `[DONE]`; or an error without `[DONE]`.
 
 use std::fmt::Write as _;
 
@@ -17,22 +17,22 @@ pub(super) struct StreamEncoder {
     choices: Vec<Choice>,
 }
 
-/// What all chunks of a stream have in common.
+/// The parts that all chunks of a stream share.
 struct ChunkTemplate {
-    /// What every chunk begins with, up to its choices.
+    /// The beginning of every chunk, up to its choices.
     head: String,
     usage_wanted: bool,
     logprobs_wanted: bool,
-    /// Calls are told as `function_call`.
+    /// Whether calls are written as `function_call`.
     legacy: bool,
 }
 
 /// One choice.
 struct Choice {
     index: usize,
-    /// Its role was told.
+    /// Whether the role was written.
     begun: bool,
-    /// For the next text.
+    /// Belong to the next text.
     logprobs: Option<String>,
     refused: bool,
 }
@@ -68,7 +68,7 @@ impl StreamEncoder {
 }
 
 impl ChunkTemplate {
-    /// From here on every chunk says what the upstream runs with.
+    /// Adds the upstream's fingerprint to every chunk from here on.
     fn set_fingerprint(&mut self, fingerprint: &str) {
         const CHOICES: &str = r#""choices":["#;
         if fingerprint.is_empty() {
@@ -111,7 +111,7 @@ impl Choice {
                 }
             }
             Event::Logprobs(json) if template.logprobs_wanted => {
-                // Tokens without a text of their own, such as half a character.
+                // The probabilities of tokens without a text, such as half a character.
                 if self.logprobs.is_some() {
                     self.chunk(template, |_| {}, None, out);
                 }
@@ -130,7 +130,7 @@ impl Choice {
         }
     }
 
-    /// One chunk of the answer, whose delta is an object's members.
+    /// Writes one chunk of the choice; `delta` writes the members of its delta.
     fn chunk(
         &mut self,
         template: &ChunkTemplate,
@@ -159,7 +159,7 @@ impl Choice {
         out.put_slice(b"}\n\n");
     }
 
-    /// One chunk with one text.
+    /// Writes one chunk with one text.
     fn text(
         &mut self,
         template: &ChunkTemplate,
@@ -195,8 +195,8 @@ impl Choice {
         self.chunk(template, delta, None, out);
     }
 
-    /// There is room for the first call. A model that makes another although it was told not to
-    /// makes it again when the first is answered.
+    /// Writes a piece of the first call: `function_call` holds one. A model that makes a second call
+    /// although parallel calls are off makes it again after the first result.
     fn function_call(
         &mut self,
         template: &ChunkTemplate,
@@ -255,7 +255,7 @@ impl Encoder for StreamEncoder {
     }
 }
 
-/// A piece of a call; its name is on its first.
+/// Writes a piece of a call; the first piece has the name.
 fn put_function(call: &ToolCallDelta<'_>, out: &mut BytesMut) {
     out.put_slice(b"{");
     if let Some(name) = call.name {

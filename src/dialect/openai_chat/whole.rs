@@ -1,4 +1,4 @@
-//! Events to one `chat.completion`, written when the answer is whole.
+//! Encodes events as one `chat.completion`, written when the answer is complete.
 
 use bytes::BytesMut;
 use serde_json::{Map, Value, json};
@@ -10,10 +10,10 @@ use crate::model::{Error, Event, FinishReason, Request, ToolCallDelta, Usage};
 
 pub(super) struct WholeEncoder {
     info: AnswerInfo,
-    /// Empty where the upstream does not say what it runs with.
+    /// Empty if the upstream sent none.
     fingerprint: String,
     logprobs_wanted: bool,
-    /// Calls are told as `function_call`.
+    /// Whether calls are written as `function_call`.
     legacy: bool,
     /// As many as the client asked for.
     choices: Vec<Choice>,
@@ -28,7 +28,7 @@ struct Choice {
     calls: Vec<Call>,
     annotations: Vec<Value>,
     logprobs: Option<Map<String, Value>>,
-    /// None is an answer that the upstream did not give.
+    /// None for a choice that the upstream did not give.
     finish: Option<FinishReason>,
 }
 
@@ -73,7 +73,7 @@ impl Choice {
         }
     }
 
-    /// The grammar of events has calls begin in the order of their indexes.
+    /// The grammar of events makes calls begin in the order of their indexes.
     fn tool_call(&mut self, call: &ToolCallDelta<'_>) {
         let at = call.index as usize;
         if at >= self.calls.len() {
@@ -104,7 +104,7 @@ impl Choice {
         }
     }
 
-    /// None for an answer that the upstream did not give.
+    /// None for a choice that the upstream did not give.
     fn choice(&mut self, index: usize, legacy: bool) -> Option<Value> {
         let reason = finish_reason(self.finish?, !self.refusal.is_empty(), legacy);
         Some(json!({
@@ -124,7 +124,7 @@ impl Choice {
         let mut message = Map::new();
         message.insert("role".into(), "assistant".into());
         let content = match take_text(&mut self.content) {
-            // An answer of no words is still an answer.
+            // An answer without any text is still an answer.
             Value::Null if is_empty => Value::from(""),
             content => content,
         };
@@ -137,7 +137,7 @@ impl Choice {
         }
         let mut calls = self.calls.drain(..).peekable();
         if legacy {
-            // There is room for the first, as in a stream.
+            // `function_call` holds one, as in a stream.
             if let Some(Call {
                 name, arguments, ..
             }) = calls.next()
@@ -196,6 +196,6 @@ impl Encoder for WholeEncoder {
         put_json(&choice, out);
     }
 
-    /// The client gets the error as a refusal.
+    /// The client gets the error as an HTTP error.
     fn error(&mut self, _: &Error, _: Option<Usage>, _: &mut BytesMut) {}
 }

@@ -1,5 +1,5 @@
-//! Events to output items, one after another. A stream tells of every step; a whole answer is what
-//! its last event would carry.
+//! Encodes events as output items, one after another. A stream has an event for every step; a whole
+//! answer is the object in the last of these events.
 
 use bytes::BytesMut;
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ struct Answer {
     open: Option<Item>,
     writer: EventWriter,
     begun: bool,
-    /// The tools whose input is free text.
+    /// The names of the tools whose input is free text.
     custom_tools: Vec<String>,
 }
 
@@ -53,7 +53,7 @@ impl ResponseEncoder {
 
 impl Encoder for ResponseEncoder {
     fn start(&mut self, _: &AnswerSource<'_>, _: &mut BytesMut) {
-        // `response.created` carries the upstream's id, which comes next if it comes.
+        // `response.created` has the upstream's id, which is the next event, if any.
     }
 
     fn event(&mut self, event: &Event<'_>, out: &mut BytesMut) {
@@ -90,15 +90,15 @@ impl Encoder for ResponseEncoder {
         }
     }
 
-    /// `error`, at which OpenAI's own clients raise, and `response.failed`, which carries what there
-    /// is: the API sends both.
+    /// Writes `error`, at which OpenAI's own clients raise, and `response.failed`, which has the output
+    /// so far: the API sends both.
     fn error(&mut self, error: &Error, usage: Option<Usage>, out: &mut BytesMut) {
         let Self { sequence, answer } = self;
         sequence.flush(&mut |event| answer.event(event, out));
         answer.start_response(out);
         let (kind, code) = (openai_error::error_type(error), error.code().as_str());
         let message = error.message();
-        // The documented form has these side by side, the one that is sent has them in `error`.
+        // The documented form has these at the top level, the API sends them within `error`.
         let data = json!({
             "code": code,
             "message": message,
@@ -151,7 +151,7 @@ impl Answer {
         }
     }
 
-    /// Goes on with such a part of a message, or begins one.
+    /// Opens a part of a message unless one of this kind is open.
     fn continue_part(&mut self, kind: ItemKind, out: &mut BytesMut) {
         match &mut self.open {
             Some(open) if open.kind == kind => {}
@@ -180,7 +180,7 @@ impl Answer {
         }
     }
 
-    /// What was sealed is over: more reasoning needs an item of its own.
+    /// Reasoning after a signature needs a new item.
     fn reasoning(&mut self, text: &str, out: &mut BytesMut) {
         let is_open = self.open.as_ref().is_some_and(|open| {
             matches!(&open.kind, ItemKind::Reasoning { shown: true, encrypted } if encrypted.is_empty())
@@ -195,8 +195,8 @@ impl Answer {
         self.append("response.reasoning_summary_text.delta", text, out);
     }
 
-    /// A seal on reasoning that was not shown has an empty summary, which tells it from reasoning
-    /// that is nothing but its seal.
+    /// A signature of reasoning that was not shown gets an item with an empty summary, unlike reasoning
+    /// that consists of encrypted content only.
     fn signature(&mut self, more: &str, out: &mut BytesMut) {
         if !matches!(
             self.open.as_ref().map(|open| &open.kind),
@@ -252,7 +252,7 @@ impl Answer {
         }
     }
 
-    /// Begins an item.
+    /// Closes the open item and opens a new one.
     fn open_item(&mut self, kind: ItemKind, out: &mut BytesMut) {
         self.start_response(out);
         self.close("completed", out);
@@ -269,7 +269,7 @@ impl Answer {
         }
     }
 
-    /// Ends the item that is open.
+    /// Closes the open item.
     fn close(&mut self, status: &str, out: &mut BytesMut) {
         if let Some(open) = self.open.take() {
             let item = open.done(status);

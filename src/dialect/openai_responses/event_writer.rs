@@ -1,4 +1,4 @@
-//! The stream's events, numbered.
+//! Writes the numbered events of a stream.
 
 use bytes::{BufMut, BytesMut};
 use serde_json::{Value, json};
@@ -7,18 +7,18 @@ use super::item::{Item, ItemKind};
 use crate::dialect::event_stream::write_event;
 use crate::dialect::json::{put_number, put_text};
 
-/// Writes events, unless the answer is given whole.
+/// Writes events, unless the answer is a whole one.
 pub(super) struct EventWriter {
     pub(super) streamed: bool,
     number: u64,
     delta: Delta,
 }
 
-/// The event that comes with every token: all of it but its number and its text, which stays as it
-/// is until a part ends.
+/// The event of every token without its number and its text: these bytes stay the same until the
+/// part ends.
 #[derive(Default)]
 struct Delta {
-    /// The event, the item's place in the output and the part's in the item.
+    /// The event's name, the index of the item in the output, and of the part in the item.
     key: Option<(&'static str, usize, usize)>,
     before_number: String,
     before_text: String,
@@ -34,7 +34,7 @@ impl EventWriter {
         }
     }
 
-    /// `data` is an object, to which the event's name and number are added.
+    /// Writes an event. `data` is an object, to which the event's name and number are added.
     pub(super) fn write(&mut self, name: &'static str, data: Value, out: &mut BytesMut) {
         if !self.streamed {
             return;
@@ -79,7 +79,7 @@ impl EventWriter {
         self.part_added(item, at, out);
     }
 
-    /// The part of a message, or the summary of a reasoning, where the item has one.
+    /// Writes that the part of a message or the summary of a reasoning begins.
     pub(super) fn part_added(&mut self, item: &Item, at: usize, out: &mut BytesMut) {
         let place = place(item, at);
         match item.kind {
@@ -136,7 +136,7 @@ impl EventWriter {
         }
     }
 
-    /// `done` is the item as it ends.
+    /// `done` is the final form of the item.
     pub(super) fn item_done(&mut self, item: &Item, done: &Value, at: usize, out: &mut BytesMut) {
         if !self.streamed {
             return;
@@ -182,7 +182,7 @@ impl Delta {
     }
 }
 
-/// Where in the response the item, or its part, is.
+/// The position of the item, or its part, in the response.
 fn place(item: &Item, at: usize) -> Value {
     let mut place = json!({ "item_id": item.id, "output_index": at });
     match item.kind {

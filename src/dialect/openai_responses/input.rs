@@ -1,4 +1,4 @@
-//! The items of a conversation.
+//! Parses the items of a conversation.
 
 use crate::dialect::field::{Field, NativeOnly};
 use crate::model::{Error, Media, MediaSource, Message, Part, Role};
@@ -18,7 +18,7 @@ impl Conversation {
         Ok(())
     }
 
-    /// The `input` field: a prompt, or a list of items.
+    /// Parses the `input` field: a prompt, or a list of items.
     pub(super) fn parse_input(&mut self, input: &Field<'_>) -> Result<(), Error> {
         if let Some(prompt) = input.value.as_str() {
             if prompt.is_empty() {
@@ -61,7 +61,7 @@ impl Conversation {
                 let reasoning = reasoning(item)?;
                 self.push(item, Role::Assistant, reasoning.into_iter().collect());
             }
-            // What the vendor keeps, steps of its own tools, and whatever comes tomorrow.
+            // References to stored items, steps of the vendor's tools, items that are not known yet.
             Some(_) => self.native_only.add(item),
         }
         Ok(())
@@ -99,7 +99,7 @@ impl Conversation {
         Ok(parts)
     }
 
-    /// What an assistant says, thinks and calls is one turn, however many items it is.
+    /// Consecutive items of an assistant form one turn.
     fn push(&mut self, field: &Field<'_>, role: Role, mut content: Vec<Part>) {
         if content.is_empty() {
             return;
@@ -117,7 +117,7 @@ impl Conversation {
     }
 }
 
-/// Nothing for a part that only this protocol has.
+/// None for a part that only this protocol has.
 fn parse_part(part: &Field<'_>) -> Result<Option<Part>, Error> {
     Ok(Some(match part.kind()? {
         "input_text" | "output_text" | "text" => Part::Text(part.required_text("text")?),
@@ -164,9 +164,8 @@ fn inline(field: &Field<'_>) -> Result<MediaSource, Error> {
     })
 }
 
-/// What it thought: the summary, or the words themselves where there is none. Nothing of an item
-/// that says nothing. A seal without any summary, not even an empty one, is all that the vendor
-/// gave.
+/// The reasoning of an item: its summary, or its content if it has none. None for an empty item. A
+/// signature without any summary, not even an empty one, is encrypted reasoning.
 fn reasoning(item: &Field<'_>) -> Result<Option<Part>, Error> {
     let mut text = String::new();
     let mut shown = false;

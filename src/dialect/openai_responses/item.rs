@@ -1,18 +1,18 @@
-//! An output item, as it grows.
+//! An output item under construction.
 
 use serde_json::{Value, json};
 
 use crate::model::{Citation, ToolCallDelta};
 
-/// The item that is being written; or the last part of a message, with the parts before it.
+/// The open item; or the last part of a message, with the parts before it.
 pub(super) struct Item {
     pub(super) id: String,
     pub(super) kind: ItemKind,
     /// The text, the summary or the arguments so far.
     pub(super) text: String,
-    /// Of a text.
+    /// The annotations of a text.
     pub(super) annotations: Vec<Value>,
-    /// Of a message: its parts before this one.
+    /// The earlier parts of a message.
     pub(super) parts: Vec<Value>,
 }
 
@@ -21,16 +21,16 @@ pub(super) enum ItemKind {
     Text,
     Refusal,
     Reasoning {
-        /// Whether there is anything to read.
+        /// Whether it has a summary.
         shown: bool,
-        /// What the vendor needs to take it back; empty where it gave nothing.
+        /// The signature that the vendor needs to accept it again; empty if it gave none.
         encrypted: String,
     },
     Call {
         index: u32,
         call_id: String,
         name: String,
-        /// The arguments are free text.
+        /// Whether the arguments are free text.
         custom: bool,
     },
 }
@@ -73,7 +73,7 @@ impl Item {
         }
     }
 
-    /// The message's parts are but those before this one.
+    /// The item without its open part.
     pub(super) fn begun(&self) -> Value {
         self.json("in_progress", &[])
     }
@@ -139,7 +139,7 @@ impl Item {
     }
 }
 
-/// An annotation; none for a citation that names no source.
+/// The annotation for a citation; none if it names no source.
 pub(super) fn annotation(citation: &Citation<'_>) -> Option<Value> {
     match citation.url {
         Some(url) => Some(json!({

@@ -3,12 +3,12 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | `parse` | a request's settings and tools |
-//! | `input` | the items of a conversation |
-//! | `encode` | events to output items |
-//! | `item` | an output item as it grows |
-//! | `event_writer` | what a stream says of it |
-//! | `response` | the `response` object that answers and stream events carry |
+//! | `parse` | parses a request: settings and tools |
+//! | `input` | parses the items of a conversation |
+//! | `encode` | encodes events as output items |
+//! | `item` | an output item under construction |
+//! | `event_writer` | writes the events of a stream |
+//! | `response` | the `response` object in whole answers and stream events |
 
 mod encode;
 mod event_writer;
@@ -40,7 +40,7 @@ impl Dialect for OpenaiResponses {
         Box::new(encode::ResponseEncoder::new(request, info))
     }
 
-    /// The last event repeats all the others.
+    /// The last event repeats the whole answer.
     fn buffers_content(&self) -> bool {
         true
     }
@@ -66,7 +66,7 @@ impl Dialect for OpenaiResponses {
     }
 }
 
-/// The `code` of a failed response, which the API's clients know a list of.
+/// The `code` of a failed response, one of those that the API's clients know.
 fn failure_code(error: &Error) -> &'static str {
     match error.code() {
         ErrorCode::RateLimited | ErrorCode::UpstreamRateLimited => "rate_limit_exceeded",

@@ -1,7 +1,7 @@
 //! The body of `POST /v1/responses`.
 //!
-//! An upstream of this very protocol gets the client's own body; what is read here checks it, and
-//! says it to upstreams of other protocols.
+//! An upstream of the same protocol gets the client's own body. Parsing checks the body and makes
+//! the request for upstreams of other protocols.
 
 use serde_json::Value;
 
@@ -11,8 +11,7 @@ use super::response::is_gateway_id;
 use crate::dialect::field::{self, Field, NativeOnly};
 use crate::model::{Error, Reasoning, Request, ResponseFormat, Tool, ToolChoice};
 
-/// What a vendor keeps between requests, and what goes on without the client: no other protocol
-/// has it.
+/// What a vendor stores between requests or runs in the background: no other protocol has it.
 const INDISPENSABLE: [&str; 4] = [
     "background",
     "conversation",
@@ -42,7 +41,7 @@ pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
     Ok(request)
 }
 
-/// The request, and which of its fields no other protocol can do.
+/// The request, and its parts that no other protocol can express.
 fn parse_fields(body: &Field<'_>) -> Result<(Request, NativeOnly), Error> {
     let stored = INDISPENSABLE.iter().filter_map(|name| body.get(name));
     let stored = stored.filter(|field| *field.value != Value::Bool(false));
@@ -56,7 +55,7 @@ fn parse_fields(body: &Field<'_>) -> Result<(Request, NativeOnly), Error> {
     }
     match body.get("input") {
         Some(input) => conversation.parse_input(&input)?,
-        // The vendor has it.
+        // The vendor has stored it.
         None if !native_only.fields.is_empty() => {}
         None => {
             body.require("input")?;
@@ -95,7 +94,7 @@ fn parse_fields(body: &Field<'_>) -> Result<(Request, NativeOnly), Error> {
     Ok((request, native_only))
 }
 
-/// Nothing for a tool of the vendor's, or one whose input is free text.
+/// None for a tool that the vendor runs, or one whose input is free text.
 fn tool(field: &Field<'_>) -> Result<Option<Tool>, Error> {
     if field.kind()? != "function" {
         return Ok(None);
@@ -152,8 +151,8 @@ fn response_format(body: &Field<'_>) -> Result<Option<ResponseFormat>, Error> {
     }))
 }
 
-/// Takes out of earlier items the ids that the gateway gave them, by which a vendor would look for
-/// them in vain. Reasoning without its seal is nothing without its id.
+/// Removes the ids that the gateway gave to earlier items, which a vendor would not find. Reasoning
+/// that has neither a signature nor such an id is removed.
 fn remove_gateway_ids(body: &mut Value) {
     let Some(Value::Array(items)) = body.get_mut("input") else {
         return;

@@ -5,9 +5,9 @@ use serde_json::{Map, Value, json};
 use crate::dialect::AnswerInfo;
 use crate::model::{Request, StreamId, Usage};
 
-/// What a response says beside its output: the client's own settings, repeated.
+/// A response without its output: identity, and the client's own settings repeated.
 pub(super) struct Head {
-    /// Makes the ids of items, and tells from a vendor's those that the gateway gave.
+    /// Part of the ids of items, by which the gateway recognizes its own.
     stream: StreamId,
     id: String,
     created: u64,
@@ -15,7 +15,7 @@ pub(super) struct Head {
     settings: Map<String, Value>,
 }
 
-/// How far a response is.
+/// The state of a response.
 #[derive(Default)]
 pub(super) struct ResponseState<'a> {
     pub(super) status: &'static str,
@@ -27,7 +27,7 @@ pub(super) struct ResponseState<'a> {
     pub(super) error: Option<Value>,
 }
 
-/// The settings that are repeated, and what holds where the client set none.
+/// The settings that are repeated, with their defaults.
 fn defaults() -> [(&'static str, Value); 19] {
     [
         ("background", json!(false)),
@@ -42,7 +42,7 @@ fn defaults() -> [(&'static str, Value); 19] {
         ("reasoning", json!({ "effort": null, "summary": null })),
         ("safety_identifier", Value::Null),
         ("service_tier", json!("auto")),
-        // Nothing is kept unless an upstream that was asked to keeps it.
+        // The gateway stores nothing; an upstream may, if the client asks it to.
         ("store", json!(false)),
         ("temperature", json!(1.0)),
         ("text", json!({ "format": { "type": "text" } })),
@@ -72,14 +72,14 @@ impl Head {
         }
     }
 
-    /// Takes over the upstream's id, with which a vendor that keeps responses finds this one again.
+    /// Adopts the upstream's id, under which a vendor that stores responses finds this one.
     pub(super) fn set_id(&mut self, upstream: &str) {
         if upstream.starts_with("resp_") {
             upstream.clone_into(&mut self.id);
         }
     }
 
-    /// What makes the id of the output's item at that place: see [`is_gateway_id`].
+    /// The unique part of the id of the item at that index: see [`is_gateway_id`].
     pub(super) fn item_key(&self, at: usize) -> String {
         format!("{}_{at}", self.stream)
     }
@@ -103,7 +103,7 @@ impl Head {
     }
 }
 
-/// Whether the gateway gave an item its id: no vendor knows it.
+/// Whether the gateway made an item's id: no vendor knows it.
 pub(super) fn is_gateway_id(id: &str) -> bool {
     let rest = id.split_once("_st_").map(|(_, rest)| rest);
     let key = rest

@@ -1,4 +1,4 @@
-//! The stream's JSON. The SDK refuses members that it does not know.
+//! The JSON of the stream. The SDK refuses unknown members.
 
 use bytes::{BufMut, BytesMut};
 use serde::Serialize;
@@ -81,7 +81,7 @@ pub(super) enum Chunk<'a> {
     },
 }
 
-/// What the SDK keeps with a part, under the gateway's name ([`super::PROVIDER`]).
+/// Data that the SDK keeps with a part, under the gateway's name ([`super::PROVIDER`]).
 #[derive(Serialize)]
 pub(super) struct Metadata<'a> {
     sluicegate: ProviderData<'a>,
@@ -89,13 +89,13 @@ pub(super) struct Metadata<'a> {
 
 #[derive(Serialize, Default)]
 pub(super) struct ProviderData<'a> {
-    /// The vendor's seal on the reasoning.
+    /// The vendor's signature of the reasoning.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) signature: Option<&'a str>,
-    /// Reasoning that only its vendor can read.
+    /// Reasoning that only its vendor can decrypt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) sealed: Option<&'a str>,
-    /// The cited words, and the place of the claim.
+    /// The cited text, and the range of the claim.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) text: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -104,7 +104,7 @@ pub(super) struct ProviderData<'a> {
     pub(super) end: Option<u64>,
 }
 
-/// What the SDK keeps with the message.
+/// Data that the SDK keeps with the message.
 #[derive(Serialize)]
 pub(super) struct MessageMetadata {
     usage: Counts,
@@ -125,7 +125,7 @@ struct Counts {
     reasoning_tokens: Option<u64>,
 }
 
-/// A `text-delta` or `reasoning-delta`: what comes with nearly every token.
+/// Writes a `text-delta` or `reasoning-delta`, the chunk of nearly every token.
 pub(super) fn write_delta(kind: &str, id: &str, delta: &str, out: &mut BytesMut) {
     out.put_slice(b"data: {\"type\":\"");
     out.put_slice(kind.as_bytes());
@@ -151,7 +151,7 @@ impl<'a> From<ProviderData<'a>> for Metadata<'a> {
 }
 
 impl<'a> Metadata<'a> {
-    /// What a citation says that a source has no place for.
+    /// The fields of a citation that the SDK's sources do not have.
     pub(super) fn of(citation: &Citation<'a>) -> Option<Self> {
         let Citation {
             text, start, end, ..
@@ -185,7 +185,7 @@ impl From<Usage> for MessageMetadata {
     }
 }
 
-/// The SDK's word for it; none for an answer that was cancelled.
+/// The SDK's finish reason; none for an answer that was cancelled.
 pub(super) fn finish_reason(finish: FinishReason) -> Option<&'static str> {
     Some(match finish {
         FinishReason::Stop => "stop",

@@ -1,5 +1,5 @@
-//! Events to parts, one after another; then `finish` or `error`, and `[DONE]` after either, as the
-//! SDK's own servers have it.
+//! Encodes events as parts, one after another; then `finish` or `error`, and `[DONE]` after either,
+//! like the SDK's own servers.
 
 use bytes::{BufMut, BytesMut};
 use serde_json::value::RawValue;
@@ -14,12 +14,12 @@ pub(super) struct UiEncoder {
     answer: Answer,
 }
 
-/// What was written of the answer.
+/// The answer as far as it was written.
 struct Answer {
     stream: StreamId,
-    /// Whether it goes on with the chat's last message, whose id it keeps.
+    /// Whether it continues the chat's last message, whose id it keeps.
     continues: bool,
-    /// The part that has not ended, and its id.
+    /// The open part, and its id.
     open: Option<Part>,
     id: String,
     /// Make the ids of parts and of sources.
@@ -41,7 +41,7 @@ enum Part {
 
 impl UiEncoder {
     pub(super) fn new(request: &Request, stream: StreamId) -> Self {
-        // After a call's result the last message is the assistant's, who goes on with it.
+        // After the result of a call the assistant continues its last message.
         let last = request.messages.last().map(|message| message.role);
         Self {
             sequence: Sequence::default(),
@@ -90,7 +90,7 @@ impl Encoder for UiEncoder {
         out.put_slice(b"data: [DONE]\n\n");
     }
 
-    /// What has not ended stays so.
+    /// The open part is not closed, because it is incomplete.
     fn error(&mut self, error: &Error, _: Option<Usage>, out: &mut BytesMut) {
         let Self { sequence, answer } = self;
         sequence.flush(&mut |event| answer.event(event, out));
@@ -154,7 +154,7 @@ impl Answer {
         }
     }
 
-    /// A reasoning without words, to be sent back.
+    /// Writes a reasoning part without text, for the client to send back.
     fn sealed(&mut self, sealed: &str, out: &mut BytesMut) {
         self.close_part(out);
         self.set_part_id("reasoning");
@@ -205,8 +205,8 @@ impl Answer {
         }
     }
 
-    /// The call's id. A chat finds a call by its id among all of a message's, and one message may
-    /// be several answers; some upstreams number theirs anew in each.
+    /// The id of a call. A chat looks up calls by id within a message, which may consist of several
+    /// answers; some upstreams number their calls from 0 in each answer.
     fn call_id(&self, call: &ToolCallDelta<'_>) -> String {
         let numbered = format!("call_{}", call.index);
         match call.id {
@@ -215,7 +215,7 @@ impl Answer {
         }
     }
 
-    /// Sources are whole parts and may stand within a text.
+    /// Sources are whole parts and may come within a text.
     fn source(&mut self, citation: &Citation<'_>, out: &mut BytesMut) {
         let source_id = format!("source-{}", self.sources);
         self.sources += 1;
@@ -229,7 +229,7 @@ impl Answer {
             },
             None => Chunk::SourceDocument {
                 source_id: &source_id,
-                // Of the document itself the vendor tells nothing more.
+                // The vendor sends nothing more about the document.
                 media_type: "text/plain",
                 title: citation.title.unwrap_or_default(),
                 provider_metadata,
@@ -265,13 +265,13 @@ impl Answer {
     }
 }
 
-/// Tells a call's whole arguments, or that they are none.
+/// Writes the whole arguments of a call, or that they are not JSON.
 fn write_input(id: &str, name: &str, mut input: String, out: &mut BytesMut) {
     if input.is_empty() {
-        // Some models call a tool that takes nothing with nothing.
+        // Some models send no arguments to a tool that takes none.
         input.push_str("{}");
     }
-    // A line end would end the data; within JSON one stands only between two tokens.
+    // A line end would end the data; in JSON one occurs only between two tokens.
     let line = input.replace(['\n', '\r'], " ");
     match serde_json::from_str::<&RawValue>(&line) {
         Ok(json) => Chunk::ToolInputAvailable {

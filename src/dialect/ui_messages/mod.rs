@@ -3,9 +3,9 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | `parse` | a chat's messages; the settings beside them are the native dialect's |
-//! | `encode` | events to parts of a message |
-//! | `chunk` | the stream's JSON |
+//! | `parse` | parses the messages of a chat; the settings beside them are the native dialect's |
+//! | `encode` | encodes events as parts of a message |
+//! | `chunk` | the JSON of the stream |
 
 mod chunk;
 mod encode;
@@ -18,7 +18,7 @@ use crate::model::{Error, Request, RequestId};
 
 pub(super) struct UiMessages;
 
-/// Under which name the SDK keeps what it must send back and does not understand.
+/// The name under which the SDK keeps data that it sends back unchanged.
 const PROVIDER: &str = "sluicegate";
 
 impl Dialect for UiMessages {
@@ -34,7 +34,7 @@ impl Dialect for UiMessages {
         Box::new(encode::UiEncoder::new(request, info.stream))
     }
 
-    /// A call's arguments are repeated when they are whole.
+    /// The arguments of a call are repeated when they are complete.
     fn buffers_content(&self) -> bool {
         true
     }
@@ -54,7 +54,7 @@ impl Dialect for UiMessages {
         HeaderMap::new()
     }
 
-    /// The SDK shows a refusal's body as it is.
+    /// The SDK shows the body of a refusal unchanged.
     fn refusal(&self, error: &Error, request: &RequestId) -> Vec<u8> {
         NATIVE.refusal(error, request)
     }

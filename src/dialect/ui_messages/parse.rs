@@ -9,14 +9,18 @@ use crate::dialect::field::{self, Field};
 use crate::dialect::native;
 use crate::model::{Error, Media, Message, Part, Request, Role};
 
-/// What the transport says of the chat. No chat is kept here, so only the messages matter.
+/// Members of the transport that describe the chat. The gateway stores no chats and uses only the
+/// messages.
 const CHAT_MEMBERS: [&str; 4] = ["id", "messageId", "messages", "trigger"];
 
 pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
     let mut value = field::parse_body(body)?;
     let messages = messages(&Field::body(&value))?;
     if value.get("prompt").is_some() {
-        return Err(Error::invalid("prompt", "what is asked is in `messages`"));
+        return Err(Error::invalid(
+            "prompt",
+            "this API takes the prompt in `messages`",
+        ));
     }
     if let Some(members) = value.as_object_mut() {
         members.retain(|name, _| !CHAT_MEMBERS.contains(&name.as_str()));
@@ -42,12 +46,12 @@ fn messages(body: &Field<'_>) -> Result<Vec<Message>, Error> {
         }
     }
     if messages.is_empty() {
-        return Err(field.invalid("there is nothing in them to answer"));
+        return Err(field.invalid("must have a message with content"));
     }
     Ok(messages)
 }
 
-/// Adds a message, if there is anything in it.
+/// Adds a message unless it is empty.
 fn add_message(field: &Field<'_>, role: Role, content: Vec<Part>, messages: &mut Vec<Message>) {
     if !content.is_empty() {
         messages.push(Message {
@@ -68,7 +72,7 @@ fn text_parts(parts: &Field<'_>) -> Result<Vec<Part>, Error> {
     Ok(content)
 }
 
-/// Data parts and what tells of an answer are for the page alone.
+/// Data parts and parts that describe an answer are only for the page.
 fn user_parts(parts: &Field<'_>) -> Result<Vec<Part>, Error> {
     let mut content = Vec::new();
     for part in parts.elements()? {
@@ -96,8 +100,7 @@ fn file(part: &Field<'_>) -> Result<Part, Error> {
     })
 }
 
-/// An assistant's message has an answer in each of its steps, and behind it the results of the
-/// calls in it.
+/// Each step of an assistant's message becomes an answer, followed by the results of its calls.
 fn add_assistant(
     message: &Field<'_>,
     parts: &Field<'_>,
@@ -136,7 +139,7 @@ fn add_assistant(
     Ok(())
 }
 
-/// What the encoder gave, with its seal.
+/// Reasoning as the encoder wrote it, with its signature.
 fn reasoning(part: &Field<'_>) -> Result<Option<Part>, Error> {
     let text = part.required_text("text")?;
     let provider_data = part.value.get("providerMetadata");
@@ -154,7 +157,7 @@ fn reasoning(part: &Field<'_>) -> Result<Option<Part>, Error> {
     Ok(has_content.then_some(Part::Reasoning { text, signature }))
 }
 
-/// A call, and its result if there is one.
+/// Adds a call, and its result if there is one.
 fn tool(
     part: &Field<'_>,
     name: String,
@@ -162,12 +165,12 @@ fn tool(
     results: &mut Vec<Part>,
 ) -> Result<(), Error> {
     let state = part.required_text("state")?;
-    // The SDK's own servers leave half a call out too; what a vendor ran is no call to answer.
+    // The SDK's own servers also leave out incomplete calls and calls that the vendor ran.
     if state == "input-streaming" || part.value["providerExecuted"] == true {
         return Ok(());
     }
     let id = part.required_name("toolCallId")?;
-    // Arguments that were no JSON are kept as they came.
+    // Arguments that are not JSON are passed on unchanged.
     let input = part.get("input").or_else(|| part.get("rawInput"));
     content.push(Part::ToolCall {
         id: id.clone(),
