@@ -67,7 +67,7 @@ async fn refuse_takes_the_port_and_no_connection() {
 }
 
 #[tokio::test]
-async fn a_single_case_cannot_refuse() {
+async fn a_case_cannot_refuse_connections() {
     let options = Options {
         case_faults: BTreeMap::from([("text".to_owned(), Fault::Refuse)]),
         ..fast()
@@ -185,7 +185,7 @@ async fn a_fault_past_the_end_comes_before_the_last_event() {
 }
 
 #[tokio::test]
-async fn comments_are_no_events() {
+async fn comments_do_not_count_as_events() {
     let server = serve(&broken(Fault::Truncate { after: 1 }));
     let mut client = RawClient::connect(server.addr()).await.unwrap();
     client.chat("comments").await.unwrap();
@@ -219,7 +219,7 @@ async fn faults_hold_in_recorded_chunks_and_in_pieces() {
 }
 
 #[tokio::test]
-async fn a_cases_own_fault_is_its_alone() {
+async fn a_fault_of_a_case_applies_to_that_case_only() {
     let server = serve(&Options {
         case_faults: BTreeMap::from([(
             "length".to_owned(),

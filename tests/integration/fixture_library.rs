@@ -30,7 +30,7 @@ impl Drop for Folder {
 }
 
 #[test]
-fn every_wire_has_its_cases_and_a_plain_one() {
+fn every_wire_has_cases_and_a_text_case() {
     let library = library();
     for wire in ["anthropic-messages", "ollama-chat", "openai-chat"] {
         assert!(library.cases(wire).count() >= 10, "{wire}");
@@ -51,7 +51,7 @@ fn requests_ask_for_their_own_case() {
 }
 
 #[test]
-fn the_program_holds_the_same_fixtures() {
+fn the_embedded_fixtures_are_the_same() {
     let (folder, embedded) = (library(), Library::embedded().unwrap());
     assert!(folder.wires().eq(embedded.wires()));
     for wire in folder.wires() {
@@ -66,7 +66,7 @@ fn the_program_holds_the_same_fixtures() {
 }
 
 #[test]
-fn bytes_that_git_might_change_are_as_they_were_written() {
+fn line_ends_are_not_changed_by_git() {
     let library = library();
     let body = |case: &str| library.case("openai-chat", case).unwrap().body.clone();
     assert!(body("crlf").windows(4).any(|bytes| bytes == b"\r\n\r\n"));
@@ -77,7 +77,7 @@ fn bytes_that_git_might_change_are_as_they_were_written() {
 }
 
 #[test]
-fn a_response_overrides_what_the_ending_says() {
+fn a_response_file_overrides_the_defaults_of_the_ending() {
     let response = r#"{"status": 203, "headers": {"Content-Type": "text/plain", "x-a": "b"}}"#;
     let folder = Folder::new(
         "response",
@@ -100,7 +100,7 @@ fn a_response_overrides_what_the_ending_says() {
 }
 
 #[test]
-fn what_is_wrong_is_said_of_the_file_that_is_wrong() {
+fn errors_name_the_wrong_file() {
     let body = ("w/c/upstream.sse", "data: 1\n\n");
     let response = "w/c/response.json";
     let timing = "w/c/timing.json";
@@ -123,23 +123,23 @@ fn what_is_wrong_is_said_of_the_file_that_is_wrong() {
         ),
         (
             &[body, (response, r#"{"headers": {"Content-Length": "9"}}"#)],
-            "response.json: headers.Content-Length: the server itself",
+            "response.json: headers.Content-Length: cannot be set: the server",
         ),
         (
             &[body, (response, r#"{"headers": {"a b": "9"}}"#)],
-            "response.json: headers.a b: no header name",
+            "response.json: headers.a b: not a valid header name",
         ),
         (
             &[body, (timing, "[[0, 8]]")],
-            "timing.json: the chunks have 8 bytes together, the body has 9",
+            "timing.json: the chunks have 8 bytes in all, but the body has 9",
         ),
         (
             &[body, (timing, "[[0, 9], [0, 0]]")],
-            "timing.json: [1]: a chunk has",
+            "timing.json: [1]: a chunk must have",
         ),
         (
             &[body, (timing, "[[-1, 9]]")],
-            "timing.json: [0]: -1 is no time",
+            "timing.json: [0]: -1 is not a duration",
         ),
     ];
     for (number, (files, expected)) in wrong.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The fixture server plays what it was given: bytes, pace, pieces; and tells what it saw.
+//! The fixture server plays cases with their bytes, pace and pieces, and records requests.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -68,7 +68,7 @@ async fn every_case_arrives_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn chunks_are_events_where_nothing_was_recorded() {
+async fn without_recorded_timing_every_event_is_a_chunk() {
     let server = serve(&fast());
     let mut client = RawClient::connect(server.addr()).await.unwrap();
     client.chat("text").await.unwrap();
@@ -137,7 +137,7 @@ async fn pace_is_per_chunk_or_none() {
 }
 
 #[tokio::test]
-async fn an_unknown_model_gets_the_plain_answer() {
+async fn an_unknown_model_gets_the_text_case() {
     let server = serve(&fast());
     let mut client = RawClient::connect(server.addr()).await.unwrap();
     client.chat("gpt-of-tomorrow").await.unwrap();
@@ -150,7 +150,7 @@ async fn an_unknown_model_gets_the_plain_answer() {
 }
 
 #[tokio::test]
-async fn what_there_is_can_be_listed() {
+async fn cases_can_be_listed() {
     let server = serve(&fast());
     let mut client = RawClient::connect(server.addr()).await.unwrap();
     client.send("GET", "/", "").await.unwrap();
@@ -190,7 +190,7 @@ async fn other_paths_and_bodies_are_refused() {
 }
 
 #[tokio::test]
-async fn requests_are_recorded_as_they_came() {
+async fn requests_are_recorded_unchanged() {
     let server = serve(&fast());
     let mut client = RawClient::connect(server.addr()).await.unwrap();
     let body = "{\"model\": \"text\", \"stream\":true}";
@@ -226,7 +226,7 @@ async fn the_journal_keeps_the_last_requests_only() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_is_noticed() {
+async fn a_client_that_leaves_is_detected() {
     let server = serve(&Options {
         pace: Pace::Every(Duration::from_secs(3600)),
         ..Options::default()

@@ -1,5 +1,4 @@
-//! The native dialect's bytes say what its events say: read back by a reader that shares no code
-//! with it.
+//! The bytes of the native dialect decode to its events, in a decoder that shares no code with it.
 
 use std::time::Duration;
 
@@ -31,7 +30,7 @@ pub fn read(bytes: &[u8]) -> Vec<(String, Value)> {
 
 proptest! {
     #[test]
-    fn what_is_encoded_reads_back(
+    fn encoded_events_decode_to_the_same_events(
         model in text(),
         target in option::of((text(), text())),
         events in prop::collection::vec(event(), 0..12),

@@ -53,7 +53,7 @@ pub(super) fn everything() -> Value {
 }
 
 #[test]
-fn an_upstream_of_the_same_protocol_gets_what_the_client_wrote() {
+fn an_upstream_of_the_same_protocol_gets_the_clients_body() {
     for body in [hello(), everything()] {
         let request = parse(PATH, &body).unwrap();
         let mut expected = with(&body, "model", json!("their-model"));
@@ -63,7 +63,7 @@ fn an_upstream_of_the_same_protocol_gets_what_the_client_wrote() {
 }
 
 #[test]
-fn a_request_is_understood() {
+fn a_request_is_parsed() {
     let request = parse(PATH, &everything()).unwrap();
     assert_eq!(request.model, "m");
     assert!(request.stream);
@@ -145,7 +145,7 @@ fn turns_become_messages() {
 }
 
 #[test]
-fn what_only_the_vendor_can_do_is_refused_elsewhere() {
+fn vendor_features_are_refused_for_other_wires() {
     let search = json!([
         {"name": "f", "input_schema": {"type": "object"}},
         {"type": "web_search_20250305", "name": "web_search"},
@@ -178,7 +178,7 @@ fn what_only_the_vendor_can_do_is_refused_elsewhere() {
 }
 
 #[test]
-fn citations_that_the_gateway_made_do_not_go_back() {
+fn citations_of_the_gateway_are_removed() {
     let ours = json!({"type": "web_search_result_location", "url": "u", "title": "", "cited_text": "", "encrypted_index": ""});
     let theirs = json!({"type": "web_search_result_location", "url": "u", "title": "", "cited_text": "", "encrypted_index": "x"});
     let said = |citations: Value| {
@@ -196,7 +196,7 @@ fn citations_that_the_gateway_made_do_not_go_back() {
 }
 
 #[test]
-fn mistakes_are_named() {
+fn errors_name_the_field() {
     let content = |content: Value| {
         with(
             &hello(),

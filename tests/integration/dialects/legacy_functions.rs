@@ -30,7 +30,7 @@ fn answered(wire: &str, case: &str, ending: &str, stream: bool) -> String {
 }
 
 #[test]
-fn upstreams_are_asked_in_the_new_words() {
+fn upstreams_get_tools_in_place_of_functions() {
     let request = parse(PATH, &asked()).unwrap();
     let body = sent("openai-chat", &request).unwrap();
     let function =
@@ -59,7 +59,7 @@ fn upstreams_are_asked_in_the_new_words() {
 }
 
 #[test]
-fn the_modes_and_what_comes_back_from_a_client() {
+fn modes_calls_and_results_are_rewritten() {
     for mode in ["auto", "none"] {
         let request = parse(PATH, &with(&asked(), "function_call", json!(mode))).unwrap();
         assert_eq!(sent("openai-chat", &request).unwrap()["tool_choice"], mode);
@@ -83,7 +83,7 @@ fn the_modes_and_what_comes_back_from_a_client() {
 }
 
 #[test]
-fn a_whole_answer_has_the_call_in_the_old_words() {
+fn a_whole_answer_has_a_function_call() {
     for (wire, case, ending) in [
         ("openai-chat", "tool-call", "sse"),
         ("anthropic-messages", "tool-use", "sse"),
@@ -102,7 +102,7 @@ fn a_whole_answer_has_the_call_in_the_old_words() {
 
 /// There is room for the first of several.
 #[test]
-fn a_stream_tells_one_call_in_the_old_words() {
+fn a_stream_has_one_function_call() {
     let stream = answered("openai-chat", "tool-call-interleaved", "sse", true);
     let data = stream
         .lines()
@@ -123,7 +123,7 @@ fn a_stream_tells_one_call_in_the_old_words() {
 }
 
 #[test]
-fn mistakes_are_named() {
+fn errors_name_the_field() {
     let messages = |messages: Value| with(&asked(), "messages", messages);
     let call = json!({"name": "f", "arguments": "{}"});
     refused(

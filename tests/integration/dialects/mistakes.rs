@@ -1,5 +1,5 @@
-//! Requests whose JSON is not what it must be, in every dialect: refused in words that name the field
-//! as the client wrote it, and that are nobody's source code.
+//! Requests with wrong JSON, in every dialect: refusals name the field as the client wrote it, without
+//! terms of the source code.
 
 use serde_json::{Value, json};
 use sluicegate::dialect;
@@ -51,7 +51,7 @@ fn requests() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// Words that only whoever reads the source would understand.
+/// Terms that make sense only with the source code.
 const OF_THE_SOURCE: [&str; 9] = [
     "struct ",
     "enum ",
@@ -83,7 +83,7 @@ fn places(value: &Value, at: String, places: &mut Vec<String>) {
 }
 
 #[test]
-fn a_body_that_is_no_object_is_told_so() {
+fn a_body_that_is_not_an_object_is_refused() {
     for (path, dialect) in dialect::ALL {
         for body in ["[]", "[\"m\",\"Hi\"]", "\"x\"", "7", "null", "true"] {
             let error = dialect.parse(body.as_bytes()).expect_err(body);
@@ -96,13 +96,16 @@ fn a_body_that_is_no_object_is_told_so() {
         }
         for body in ["", "{", "model=m", "{} {}", "\u{feff}{}"] {
             let error = dialect.parse(body.as_bytes()).expect_err(body);
-            assert!(error.message().starts_with("not JSON: "), "{path}: {error}");
+            assert!(
+                error.message().starts_with("the body is not JSON: "),
+                "{path}: {error}"
+            );
         }
     }
 }
 
 #[test]
-fn whatever_is_wrong_is_named_in_plain_words() {
+fn every_error_names_the_field_in_plain_words() {
     let wrong = [
         json!([]),
         json!([["x"]]),
@@ -144,7 +147,7 @@ fn whatever_is_wrong_is_named_in_plain_words() {
 
 /// A derived reader takes the list of its members in place of an object.
 #[test]
-fn a_list_is_no_object() {
+fn a_list_is_not_accepted_as_an_object() {
     for (path, pointer) in [
         ("/v1/streams", "/messages/0"),
         ("/v1/streams", "/messages/1/content/0"),

@@ -1,5 +1,5 @@
-//! The dialects of other vendors' protocols: what their requests become, and what their encoders
-//! write, read back by the wire of the same protocol.
+//! The dialects of vendors' protocols: their parsed requests, and the output of their encoders, decoded
+//! by the wire of the same protocol.
 
 mod anthropic;
 mod legacy_functions;
@@ -40,7 +40,7 @@ fn signer(wire: &str) -> ReasoningSigner {
     ReasoningSigner::new(wire.name(), "vendor")
 }
 
-/// Asserts that a request is refused, and that the words begin with the field.
+/// Asserts that a request is refused with a message that begins with the field.
 fn refused(path: &str, body: &Value, field: &str) {
     let error = parse(path, body).expect_err("a request that is wrong");
     assert_eq!(error.code(), ErrorCode::InvalidRequest);

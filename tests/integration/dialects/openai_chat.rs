@@ -54,7 +54,7 @@ fn message(message: Value) -> Value {
 }
 
 #[test]
-fn a_request_is_understood() {
+fn a_request_is_parsed() {
     let request = parse(PATH, &everything()).unwrap();
     assert_eq!(request.model, "m");
     assert!(request.stream && request.usage_wanted);
@@ -91,7 +91,7 @@ fn a_request_is_understood() {
 }
 
 #[test]
-fn an_upstream_of_the_same_protocol_is_asked_the_same() {
+fn an_upstream_of_the_same_protocol_gets_every_setting() {
     for (name, value) in [
         ("parallel_tool_calls", json!(false)),
         ("service_tier", json!("flex")),
@@ -115,9 +115,9 @@ fn an_upstream_of_the_same_protocol_is_asked_the_same() {
     }
 }
 
-/// What the messages, tools, choice and format say beyond their normalized form reaches it too.
+/// Messages, tools, choice and format that have more than their normalized form are sent unchanged.
 #[test]
-fn an_upstream_of_the_same_protocol_gets_the_clients_own_words() {
+fn an_upstream_of_the_same_protocol_gets_the_clients_own_messages() {
     let user = |content: Value| json!([{"role": "user", "content": content}]);
     for (name, value) in [
         (
@@ -156,9 +156,9 @@ fn an_upstream_of_the_same_protocol_gets_the_clients_own_words() {
     }
 }
 
-/// Look-alikes know neither the new role nor what an SDK's own message says of nothing.
+/// Look-alikes refuse the new role and the null members of an SDK's own messages.
 #[test]
-fn what_look_alikes_do_not_know_is_not_sent() {
+fn members_that_look_alikes_refuse_are_not_sent() {
     let named = json!({"role": "developer", "name": "Ada", "content": "Be brief"});
     let request = parse(PATH, &message(named)).unwrap();
     let system = json!({"role": "system", "name": "Ada", "content": "Be brief"});
@@ -177,7 +177,7 @@ fn what_look_alikes_do_not_know_is_not_sent() {
 }
 
 #[test]
-fn an_earlier_refusal_is_a_text() {
+fn an_earlier_refusal_becomes_text() {
     let refusal = json!({"role": "assistant", "content": null, "refusal": "I can’t"});
     let request = parse(PATH, &message(refusal)).unwrap();
     assert_eq!(
@@ -187,7 +187,7 @@ fn an_earlier_refusal_is_a_text() {
 }
 
 #[test]
-fn both_names_of_the_bound_are_understood() {
+fn both_names_of_the_token_bound_are_parsed() {
     let old = json!(9);
     let bound = |body: &Value| parse(PATH, body).unwrap().max_tokens;
     assert_eq!(bound(&with(&hello(), "max_tokens", old.clone())), Some(9));
@@ -198,7 +198,7 @@ fn both_names_of_the_bound_are_understood() {
 }
 
 #[test]
-fn what_changes_the_answers_shape_is_refused_elsewhere() {
+fn members_that_change_the_answers_form_are_refused_for_other_wires() {
     let audio = json!([{"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}]);
     for (body, field) in [
         (with(&hello(), "logprobs", json!(true)), "logprobs"),
@@ -247,7 +247,7 @@ fn what_changes_the_answers_shape_is_refused_elsewhere() {
 }
 
 #[test]
-fn mistakes_are_named() {
+fn errors_name_the_field() {
     for (body, field) in [
         (with(&hello(), "model", Value::Null), "model"),
         (with(&hello(), "model", json!("")), "model"),
@@ -334,7 +334,7 @@ fn mistakes_are_named() {
 
 /// Half a character is a token without a text of its own.
 #[test]
-fn every_tokens_probability_is_told() {
+fn the_logprobs_of_every_token_are_passed_on() {
     let said = [
         Event::Logprobs(r#"{"content":[{"token":"a"}],"refusal":null}"#),
         Event::Logprobs(r#"{"content":[{"token":"b"}],"refusal":null}"#),

@@ -48,7 +48,7 @@ pub(super) fn everything() -> Value {
 }
 
 #[test]
-fn a_request_is_understood() {
+fn a_request_is_parsed() {
     let request = parse(PATH, &everything()).unwrap();
     assert_eq!(request.model, "m");
     assert!(request.stream);
@@ -81,7 +81,7 @@ fn a_request_is_understood() {
 }
 
 #[test]
-fn what_an_assistant_says_thinks_and_calls_is_one_turn() {
+fn items_of_an_assistant_form_one_turn() {
     let messages = parse(PATH, &everything()).unwrap().messages;
     let roles: Vec<Role> = messages.iter().map(|message| message.role).collect();
     use Role::{Assistant, System, Tool, User};
@@ -127,7 +127,7 @@ fn what_an_assistant_says_thinks_and_calls_is_one_turn() {
 }
 
 #[test]
-fn an_upstream_of_the_same_protocol_gets_what_the_client_wrote() {
+fn an_upstream_of_the_same_protocol_gets_the_clients_body() {
     for body in [hello(), everything()] {
         let request = parse(PATH, &body).unwrap();
         let mut expected = with(&body, "model", json!("their-model"));
@@ -137,7 +137,7 @@ fn an_upstream_of_the_same_protocol_gets_what_the_client_wrote() {
 }
 
 #[test]
-fn ids_that_the_gateway_gave_do_not_go_back() {
+fn ids_of_the_gateway_are_removed() {
     let given = |prefix: &str| format!("{prefix}_st_aaaaaaaaaaaaaaaaaaaaaaaaaa_0");
     let input = json!([
         {"type": "reasoning", "id": given("rs"), "summary": [], "encrypted_content": "d"},
@@ -160,7 +160,7 @@ fn ids_that_the_gateway_gave_do_not_go_back() {
 }
 
 #[test]
-fn what_only_the_vendor_can_do_is_refused_elsewhere() {
+fn vendor_features_are_refused_for_other_wires() {
     let tools = json!([{"type": "function", "name": "f"}, {"type": "web_search"}]);
     let reference =
         json!([{"role": "user", "content": "Hi"}, {"type": "item_reference", "id": "msg_1"}]);
@@ -214,7 +214,7 @@ fn what_only_the_vendor_can_do_is_refused_elsewhere() {
 }
 
 #[test]
-fn mistakes_are_named() {
+fn errors_name_the_field() {
     let item = |item: Value| with(&hello(), "input", json!([item]));
     for (body, field) in [
         (with(&hello(), "model", Value::Null), "model"),

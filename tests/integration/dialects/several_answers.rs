@@ -40,7 +40,7 @@ fn chunks(stream: &str) -> Vec<Value> {
 }
 
 #[test]
-fn it_reaches_upstreams_of_the_same_protocol_and_no_other() {
+fn n_reaches_only_upstreams_of_the_same_protocol() {
     let request = parse(PATH, &asked(3, false)).unwrap();
     assert_eq!(sent("openai-chat", &request).unwrap()["n"], 3);
     for wire in wire::ALL.iter().filter(|wire| wire.name() != "openai-chat") {
@@ -80,7 +80,7 @@ fn a_whole_answer_has_a_choice_for_each() {
 }
 
 #[test]
-fn a_stream_tells_each_choice_and_ends_after_all() {
+fn a_stream_has_every_choice_and_ends_after_the_last() {
     let stream = answered(3, true, &fixture());
     let chunks = chunks(&stream);
     for (index, text) in [(0, "The Müritz"), (1, "Lake Garda"), (2, "")] {
@@ -104,7 +104,7 @@ fn a_stream_tells_each_choice_and_ends_after_all() {
 }
 
 #[test]
-fn who_asked_for_one_gets_the_first() {
+fn a_client_that_asked_for_one_answer_gets_the_first() {
     let answer: Value = serde_json::from_str(&answered(1, false, &fixture())).unwrap();
     assert_eq!(answer["choices"].as_array().unwrap().len(), 1);
     assert_eq!(answer["choices"][0]["message"]["content"], "The Müritz");
@@ -112,7 +112,7 @@ fn who_asked_for_one_gets_the_first() {
 }
 
 #[test]
-fn an_answer_that_did_not_end_breaks_all() {
+fn an_incomplete_choice_fails_the_whole_answer() {
     let body = String::from_utf8(fixture()).unwrap();
     let blocks: Vec<&str> = body.split_inclusive("\n\n").collect();
     let without = |words: &str| {
@@ -154,7 +154,7 @@ fn the_answers_come_in_any_order() {
 }
 
 #[test]
-fn no_choice_is_counted_beyond_what_the_protocol_gives() {
+fn choices_beyond_the_protocols_maximum_are_ignored() {
     let body = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"A\"},\"finish_reason\":\"stop\"},\
         {\"index\":4294967295,\"delta\":{\"content\":\"B\"}}]}\n\ndata: [DONE]\n\n";
     let mut events = 0;

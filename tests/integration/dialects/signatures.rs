@@ -1,4 +1,4 @@
-//! Seals on reasoning go back to the vendor that made them, and to nobody else.
+//! Signatures of reasoning go back to the vendor that made them, and to no other upstream.
 
 use serde_json::{Value, json};
 use sluicegate::model::{ReasoningSigner, Request, Vendor};
@@ -6,7 +6,7 @@ use sluicegate::wire;
 
 use super::parse;
 
-/// Who reads and makes seals.
+/// Signers of reasoning: a wire and a vendor.
 const ANTHROPIC: (&str, &str) = ("anthropic-messages", "anthropic");
 const OTHER: (&str, &str) = ("anthropic-messages", "other");
 const BEDROCK: (&str, &str) = ("bedrock-converse", "bedrock");
@@ -14,18 +14,18 @@ const OPENAI: (&str, &str) = ("openai-responses", "openai");
 const AZURE: (&str, &str) = ("openai-responses", "azure");
 const ALL: [(&str, &str); 5] = [ANTHROPIC, OTHER, BEDROCK, OPENAI, AZURE];
 
-const SEAL: &str = "EqQBCkYIBxgCKkD+/==";
+const SIGNATURE: &str = "EqQBCkYIBxgCKkD+/==";
 
 fn signer((wire, vendor): (&str, &str)) -> ReasoningSigner {
     ReasoningSigner::new(wire::by_name(wire).unwrap().name(), vendor)
 }
 
-/// The seal as `maker`'s client holds it.
-fn marked(maker: (&str, &str)) -> String {
-    format!("{}{SEAL}", signer(maker).origin_tag())
+/// The signature of `signer` as its client holds it.
+fn tagged(maker: (&str, &str)) -> String {
+    format!("{}{SIGNATURE}", signer(maker).origin_tag())
 }
 
-/// The body that `reader` gets.
+/// The body that the upstream of `reader` gets.
 fn read_by(reader: (&str, &str), request: &Request) -> String {
     let request = signer(reader).verify(request.for_wire(reader.0).unwrap());
     let wire = wire::by_name(reader.0).unwrap();
@@ -33,21 +33,21 @@ fn read_by(reader: (&str, &str), request: &Request) -> String {
     outgoing.body.to_string()
 }
 
-/// A conversation in each dialect that has seals.
-fn conversations(seal: &str) -> [(&'static str, Value); 3] {
+/// A conversation in each dialect that has signatures.
+fn conversations(signature: &str) -> [(&'static str, Value); 3] {
     let messages = json!({"model": "m", "max_tokens": 9, "messages": [
         {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": [
-            {"type": "thinking", "thinking": "Hm.", "signature": seal},
-            {"type": "redacted_thinking", "data": seal},
+            {"type": "thinking", "thinking": "Hm.", "signature": signature},
+            {"type": "redacted_thinking", "data": signature},
             {"type": "text", "text": "Hello"},
         ]},
         {"role": "user", "content": "Go on"},
     ]});
     let responses = json!({"model": "m", "input": [
         {"role": "user", "content": "Hi"},
-        {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "Hm."}], "encrypted_content": seal},
-        {"type": "reasoning", "id": "rs_2", "summary": [], "encrypted_content": seal},
+        {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "Hm."}], "encrypted_content": signature},
+        {"type": "reasoning", "id": "rs_2", "summary": [], "encrypted_content": signature},
         {"role": "assistant", "content": "Hello"},
         {"role": "user", "content": "Go on"},
     ]});
@@ -55,8 +55,8 @@ fn conversations(seal: &str) -> [(&'static str, Value); 3] {
     let page = json!({"model": "m", "messages": [
         {"id": "1", "role": "user", "parts": [{"type": "text", "text": "Hi"}]},
         {"id": "2", "role": "assistant", "parts": [
-            part(json!({"signature": seal}), "Hm."),
-            part(json!({"sealed": seal}), ""),
+            part(json!({"signature": signature}), "Hm."),
+            part(json!({"sealed": signature}), ""),
             {"type": "text", "text": "Hello"},
         ]},
         {"id": "3", "role": "user", "parts": [{"type": "text", "text": "Go on"}]},
@@ -69,14 +69,14 @@ fn conversations(seal: &str) -> [(&'static str, Value); 3] {
 }
 
 #[test]
-fn a_seal_goes_to_its_maker_as_it_was_made_and_to_nobody_else() {
+fn a_signature_goes_unchanged_to_its_signer_only() {
     for maker in ALL {
-        for (path, body) in conversations(&marked(maker)) {
+        for (path, body) in conversations(&tagged(maker)) {
             let request = parse(path, &body).unwrap();
             for reader in ALL {
                 let said = read_by(reader, &request);
                 assert!(!said.contains("sluicegate:"), "{path} {said}");
-                let seals = said.matches(&format!("\"{SEAL}\"")).count();
+                let seals = said.matches(&format!("\"{SIGNATURE}\"")).count();
                 let expected = if maker == reader { 2 } else { 0 };
                 assert_eq!(seals, expected, "{path}: {maker:?} to {reader:?}: {said}");
                 assert_eq!(said.contains("Hm."), maker == reader, "{path}: {said}");
@@ -86,10 +86,10 @@ fn a_seal_goes_to_its_maker_as_it_was_made_and_to_nobody_else() {
     }
 }
 
-/// The client had it from the vendor itself.
+/// The client got the signature from the vendor directly.
 #[test]
-fn a_seal_without_a_mark_is_for_the_clients_own_protocol() {
-    for (path, body) in conversations(SEAL) {
+fn a_signature_without_an_origin_tag_is_for_the_clients_own_protocol() {
+    for (path, body) in conversations(SIGNATURE) {
         let request = parse(path, &body).unwrap();
         for reader in ALL {
             let own = matches!(
@@ -97,7 +97,11 @@ fn a_seal_without_a_mark_is_for_the_clients_own_protocol() {
                 ("/v1/messages", "anthropic-messages") | ("/v1/responses", "openai-responses")
             );
             let said = read_by(reader, &request);
-            assert_eq!(said.contains(SEAL), own, "{path} to {reader:?}: {said}");
+            assert_eq!(
+                said.contains(SIGNATURE),
+                own,
+                "{path} to {reader:?}: {said}"
+            );
         }
     }
 }
@@ -106,7 +110,7 @@ fn a_seal_without_a_mark_is_for_the_clients_own_protocol() {
 fn a_turn_of_nothing_but_foreign_reasoning_is_left_out() {
     let body = json!({"model": "m", "max_tokens": 9, "messages": [
         {"role": "user", "content": "Hi"},
-        {"role": "assistant", "content": [{"type": "redacted_thinking", "data": marked(OPENAI)}]},
+        {"role": "assistant", "content": [{"type": "redacted_thinking", "data": tagged(OPENAI)}]},
         {"role": "user", "content": "Go on"},
     ]});
     let request = parse("/v1/messages", &body).unwrap();
@@ -122,19 +126,19 @@ fn a_turn_of_nothing_but_foreign_reasoning_is_left_out() {
     }
 }
 
-/// Clients join the pieces of a seal that a vendor sent in several.
+/// Clients join the pieces of a signature.
 #[test]
-fn pieces_of_a_seal_are_joined() {
+fn pieces_of_a_signature_are_joined() {
     let mark = signer(ANTHROPIC).origin_tag().to_owned();
     for (path, body) in conversations(&format!("{mark}EqQBCkYI{mark}BxgCKkD+/==")) {
         let said = read_by(ANTHROPIC, &parse(path, &body).unwrap());
-        assert_eq!(said.matches(SEAL).count(), 2, "{path}: {said}");
+        assert_eq!(said.matches(SIGNATURE).count(), 2, "{path}: {said}");
     }
 }
 
-/// No name of a vendor is the beginning of another's mark.
+/// The origin tag of a vendor is never a prefix of another's.
 #[test]
-fn vendors_are_told_apart_whatever_their_names() {
+fn vendors_with_similar_names_are_distinguished() {
     let marks = ["a", "a:b", "a%3Ab", "a%b", ""]
         .map(|vendor| signer((ANTHROPIC.0, vendor)).origin_tag().to_owned());
     for (at, mark) in marks.iter().enumerate() {
@@ -144,9 +148,9 @@ fn vendors_are_told_apart_whatever_their_names() {
     }
 }
 
-/// A text may say anything.
+/// A text may look like a signature.
 #[test]
-fn only_seals_are_read() {
+fn only_signatures_are_changed() {
     let body = json!({"model": "m", "max_tokens": 9, "messages": [
         {"role": "user", "content": [{"type": "text", "text": "sluicegate:openai-responses:openai:x"}]},
     ]});

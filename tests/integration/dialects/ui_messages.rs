@@ -96,7 +96,7 @@ fn a_users_parts_become_a_message() {
 }
 
 #[test]
-fn each_step_of_an_assistant_is_an_answer_and_its_results() {
+fn each_step_of_an_assistant_becomes_an_answer_and_its_results() {
     let body = said(
         "assistant",
         json!([
@@ -150,7 +150,7 @@ fn each_step_of_an_assistant_is_an_answer_and_its_results() {
 }
 
 #[test]
-fn mistakes_are_named() {
+fn errors_name_the_field() {
     for (body, field) in [
         (with(&hello(), "model", Value::Null), "model"),
         (with(&hello(), "messages", Value::Null), "messages"),
@@ -305,7 +305,7 @@ fn parts_come_one_after_another() {
 }
 
 #[test]
-fn arguments_that_are_no_json_are_an_error_of_the_call() {
+fn arguments_that_are_not_json_become_a_tool_input_error() {
     let events = [piece(0, Some("a"), "{\"x"), Event::Text("late")];
     let parts = streamed(&Request::default(), &events, Ok(FinishReason::Length));
     let error = parts
@@ -317,7 +317,7 @@ fn arguments_that_are_no_json_are_an_error_of_the_call() {
 }
 
 #[test]
-fn a_broken_answer_ends_in_its_error() {
+fn a_cut_answer_ends_in_an_error() {
     let error = Error::new(ErrorCode::StreamInterrupted, "cut");
     let parts = streamed(&Request::default(), &[Event::Text("Hi")], Err(error));
     assert_eq!(
@@ -331,7 +331,7 @@ fn a_broken_answer_ends_in_its_error() {
 
 /// The page appends to the message that it knows, if the answer does not name another.
 #[test]
-fn after_a_calls_result_the_answer_goes_on_with_its_message() {
+fn an_answer_after_a_tool_result_continues_the_message() {
     let asked = parse(PATH, &hello()).unwrap();
     let id = &streamed(&asked, &[], Ok(FinishReason::Stop))[0]["messageId"];
     assert_eq!(*id, format!("msg_{}", StreamId::fixed(0)));
@@ -343,7 +343,7 @@ fn after_a_calls_result_the_answer_goes_on_with_its_message() {
 
 /// A message of several answers must not have two calls of one id.
 #[test]
-fn ids_that_are_only_numbers_are_made_unique() {
+fn numbered_call_ids_are_made_unique() {
     let parts = streamed(
         &Request::default(),
         &[piece(0, Some("call_0"), "{}")],

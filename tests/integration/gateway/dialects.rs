@@ -1,5 +1,5 @@
-//! The dialects of other vendors' protocols, over HTTP: what reaches an upstream of the same
-//! protocol, signs of life, and answers that are too large to be kept.
+//! The dialects of vendors' protocols over HTTP: the body that an upstream of the same protocol gets,
+//! heartbeats, and answers that are too large to buffer.
 
 use serde_json::{Value, json};
 
@@ -45,7 +45,7 @@ fn text(text: &str) -> String {
 }
 
 #[tokio::test]
-async fn an_upstream_of_the_same_protocol_gets_the_clients_own_words() {
+async fn an_upstream_of_the_same_protocol_gets_the_clients_body() {
     let upstream = ScriptedUpstream::bind().await;
     let running = before(&upstream, "");
     let asked = messages(&hello(false)).header("anthropic-beta", "context-1m, files");
@@ -89,7 +89,7 @@ async fn an_upstream_of_the_same_protocol_gets_the_clients_own_words() {
 }
 
 #[tokio::test]
-async fn a_ping_may_come_before_everything() {
+async fn a_ping_may_come_before_the_first_event() {
     let upstream = ScriptedUpstream::bind().await;
     let running = before(&upstream, "heartbeat: 50ms");
     let asked = messages(&hello(true));
@@ -115,7 +115,7 @@ async fn a_ping_may_come_before_everything() {
 }
 
 #[tokio::test]
-async fn what_an_encoder_keeps_is_bounded() {
+async fn content_that_an_encoder_buffers_is_bounded() {
     for (path, stream) in [
         ("/v1/messages", true),
         ("/v1/messages", false),
