@@ -1,8 +1,8 @@
-//! One answer without its connection: chunks to events to the client's bytes.
+//! One answer without a connection: chunks to events to the client's bytes.
 //!
-//! What a stream does with an upstream's bytes, and nothing else: no I/O, no clock, no metrics, and
-//! so the same bytes out for the same bytes in. Goldens, properties and tools go in here; the code
-//! behind it is the one that serves.
+//! This is what a stream does with an upstream's bytes, and nothing else: no I/O, no clock, no metrics.
+//! So the same input always gives the same output. Goldens, property tests and tools use it; the code
+//! behind it is the code that serves.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -16,14 +16,14 @@ use crate::stream::AnswerEncoder;
 use crate::upstream::ingest::Ingest;
 use crate::wire::Wire;
 
-/// What bounds one frame, in bytes, where nobody says otherwise.
+/// The default bound on one frame, in bytes.
 pub const FRAME_CAP: usize = 16 << 20;
 
 /// The upstream and its model, as the client reads them.
 pub const UPSTREAM: (&str, &str) = ("replay", "replayed");
 
-/// Reads the answer that `chunks` are, in order and to its end, and hands its events to `sink`.
-/// Says how many lines had invalid UTF-8 that became U+FFFD.
+/// Reads a whole answer from `chunks` and hands its events to `sink`. Returns how many lines had invalid
+/// UTF-8 that became U+FFFD.
 ///
 /// # Errors
 /// What broke the answer; the events before it have been handed over.
@@ -36,17 +36,17 @@ pub fn read<'a>(
     read_all(Ingest::new(wire, frame_cap), chunks, sink)
 }
 
-/// What an answer comes to.
+/// The result of one answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replayed {
-    /// The events, one a line, texts as JSON strings; then what broke the answer, if anything did,
-    /// and how many lines were repaired, if any were.
+    /// The events, one a line, texts as JSON strings; then the error, if the answer broke, and the number of
+    /// repaired lines, if there were any.
     pub events: String,
     /// See [`bytes`].
     pub bytes: Bytes,
 }
 
-/// The events of the answer that `chunks` are and, from the same reading, the client's bytes.
+/// The events of the answer in `chunks` and, from the same reading, the client's bytes.
 pub fn replay<'a>(
     wire: &dyn Wire,
     dialect: &dyn Dialect,
@@ -77,8 +77,8 @@ pub fn replay<'a>(
     }
 }
 
-/// The bytes that the client of `dialect` who sent `request` gets: the stream's id, its time and
-/// its durations are zero, and the stream had begun before its upstream answered.
+/// The bytes for the client of `dialect` that sent `request`. The stream's id, its time and its durations
+/// are zero, and the response had begun before the upstream answered.
 pub fn bytes<'a>(
     wire: &dyn Wire,
     dialect: &dyn Dialect,
@@ -92,7 +92,7 @@ pub fn bytes<'a>(
     client.close(outcome)
 }
 
-/// One event as a line, without its end.
+/// One event as a line, without a line end.
 pub fn line(event: &Event<'_>) -> String {
     match *event {
         Event::Identity {
@@ -127,7 +127,7 @@ pub fn line(event: &Event<'_>) -> String {
     }
 }
 
-/// What reads the answer to `request`.
+/// The reader of the answer to `request`.
 fn ingest(wire: &dyn Wire, request: &Request) -> Ingest {
     let mut ingest = Ingest::new(wire, FRAME_CAP);
     if request.answers.is_some() {
@@ -159,7 +159,7 @@ fn feed<'a>(
     ingest.end(sink)
 }
 
-/// The client's end of a stream that took no time.
+/// The client of a stream that took no time.
 struct Client(AnswerEncoder);
 
 impl Client {

@@ -1,4 +1,4 @@
-//! Going on with the streams of replicas that are gone.
+//! Continues the streams of replicas that are gone.
 
 use std::sync::Arc;
 
@@ -11,18 +11,21 @@ use crate::stream::{
     ClientSink, Orphan, Retention, StreamGuards, StreamLabels, StreamRecord, StreamSettings,
 };
 
-/// Goes on with every stream that this replica takes over, for as long as the gateway runs. What
-/// cannot be gone on with ends in an error.
+/// Continues every stream that this replica takes over, for as long as the gateway runs. A stream that
+/// cannot be continued ends in an error.
 pub async fn run_takeovers(gateway: Arc<Gateway>) {
     while let Some(orphan) = gateway.registry.next_orphan().await {
         let app = gateway.app();
         let Some(replicas) = &app.replicas else {
-            // Its readers were told when the replicas parted.
+            // Its reads ended when this replica stopped following.
             continue;
         };
         match prepare(&gateway, &app, &orphan).await {
             Ok((request, sink, settings, retention)) => {
-                tracing::info!(stream = orphan.id.hint(), "a stream is taken over");
+                tracing::info!(
+                    stream = orphan.id.hint(),
+                    "this replica has taken over a stream and continues it"
+                );
                 replicas.continue_stream(orphan, request, sink, settings, retention);
             }
             Err(error) => {
@@ -30,9 +33,9 @@ pub async fn run_takeovers(gateway: Arc<Gateway>) {
                     stream = orphan.id.hint(),
                     code = error.code().as_str(),
                     message = error.message(),
-                    "a stream that was taken over cannot be gone on with"
+                    "a stream that this replica has taken over cannot be continued"
                 );
-                // Why is for the operator; the client is told what happened to its stream.
+                // The log has the reason; the client gets the error of the lost replica.
                 replicas.end_orphan(orphan);
             }
         }
@@ -48,14 +51,15 @@ async fn prepare(
 ) -> Result<Continuation, Error> {
     let cannot = |why| Error::new(ErrorCode::Internal, why);
     let text = orphan.text().zip(orphan.request.as_ref());
-    let (text, body) = text.ok_or_else(|| cannot("its text is not known"))?;
+    let (text, body) =
+        text.ok_or_else(|| cannot("its text is not complete in the shared state"))?;
     let mut request = NATIVE.parse(body)?;
     request.stream = true;
     let caller = app.keys.find_by_name(&orphan.owner);
-    let caller = caller.ok_or_else(|| cannot("its key is none any more"))?;
+    let caller = caller.ok_or_else(|| cannot("its API key is no longer configured"))?;
     let (model, route) = app.route(&request.model, caller)?;
     if !model.continues {
-        return Err(cannot("the model is not gone on with any more"));
+        return Err(cannot("`continue` is no longer on for its model"));
     }
     let estimate = Estimate::of(&request, model.reserve_tokens);
     let account = app.account(caller);
@@ -75,7 +79,7 @@ async fn prepare(
         log_codec::continuing_encoder(orphan.id, orphan.next),
         record,
     );
-    // This is one more.
+    // The next continuation counts itself.
     sink.take_over(text, u32::from(orphan.next.epoch).saturating_sub(1));
     let mut memory = gateway.memory.reservation();
     // Another replica admitted the request: it is counted here and not refused.

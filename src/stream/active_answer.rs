@@ -1,4 +1,4 @@
-//! An answer that has begun: reading it, and what ends it.
+//! An answer that has begun: reads it, and decides what ends it.
 
 use std::task::{Context, Poll};
 
@@ -10,17 +10,17 @@ use super::timers::CancelWaiter;
 use crate::model::{Error, ErrorCode};
 use crate::upstream::{Answer, Recycler};
 
-/// How much is encoded before it is handed over although more is there, in bytes.
+/// How many encoded bytes one poll gathers before it hands them over, even if the upstream has more.
 const BATCH_BYTES: usize = 32 * 1024;
-/// How often the upstream is read before others get their turn.
+/// How often one poll reads the upstream before other tasks get their turn.
 const MAX_READS: usize = 16;
 
 /// An answer that has begun.
 pub(super) struct ActiveAnswer {
     pub(super) sink: ClientSink,
-    /// `None` once the terminal event is written, or the answer broke off.
+    /// `None` once the terminal event is written or the answer has broken off.
     pub(super) upstream: Option<UpstreamAnswer>,
-    /// Why the answer broke off, where another target may go on with it.
+    /// Why the answer broke off, if another target may continue it.
     pub(super) break_error: Option<Box<Error>>,
 }
 
@@ -30,10 +30,10 @@ pub(super) struct UpstreamAnswer {
     pub(super) cut: CancelWaiter,
 }
 
-/// What there was to read.
+/// What one call of [`ActiveAnswer::read`] found.
 pub(super) struct ReadResult {
     pub(super) read_any: bool,
-    /// More wakes the task.
+    /// The upstream has nothing more now; it wakes the task when it has.
     pub(super) drained: bool,
 }
 
@@ -46,7 +46,7 @@ impl ActiveAnswer {
         }
     }
 
-    /// Reads everything that the upstream has ready, within a batch.
+    /// Reads everything that the upstream has ready, up to one batch.
     pub(super) fn read(
         &mut self,
         context: &mut Context<'_>,
@@ -64,7 +64,7 @@ impl ActiveAnswer {
                 break;
             }
             if reads == MAX_READS {
-                // There is more, but others want their turn.
+                // There is more to read, but other tasks get their turn first.
                 context.waker().wake_by_ref();
                 break;
             }
@@ -83,7 +83,7 @@ impl ActiveAnswer {
         }
     }
 
-    /// What ends a stream whatever the upstream does.
+    /// Ends the stream if it was cancelled, drained, or has passed its total deadline.
     pub(super) fn check(
         &mut self,
         context: &mut Context<'_>,
@@ -105,7 +105,7 @@ impl ActiveAnswer {
         }
     }
 
-    /// The upstream's answer broke off: that is the stream's end, unless others may go on.
+    /// The upstream's answer broke off. That ends the stream, unless another target may continue it.
     pub(super) fn break_off(&mut self, error: Error, may_continue: bool) {
         let can_be_continued = matches!(
             error.code(),
@@ -136,7 +136,7 @@ impl ActiveAnswer {
         Some(answer)
     }
 
-    /// The terminal event was written.
+    /// Hands the answer to the recycler after its terminal event.
     fn close(&mut self, recycler: &Recycler) {
         if let Some(answer) = self.detach() {
             recycler.recycle(answer);

@@ -1,4 +1,4 @@
-//! An answer as its client reads it: one start, then events, then exactly one terminal event.
+//! Encodes one answer for its client: one start, then events, then exactly one terminal event.
 
 use std::time::Duration;
 
@@ -7,17 +7,19 @@ use bytes::{Bytes, BytesMut};
 use crate::dialect::{AnswerSource, Completion, Encoder};
 use crate::model::{Error, Event, FinishReason, ReasoningSigner, StreamId, ToolCallDelta, Usage};
 
-/// How much memory for events is asked for at once, in bytes. A token takes an eighth of it.
+/// How much memory is allocated for events at once, in bytes. A token takes an eighth of it.
 const BUFFER_BYTES: usize = 768;
-/// With less room than this, in bytes, an event would probably need more on its way.
+/// With less free memory than this, in bytes, the next event would probably reallocate.
 const MIN_FREE_BYTES: usize = 256;
 
-/// Encodes one answer. Pure: no clock, no I/O; what is encoded waits here to be taken.
+/// Encodes one answer. It has no clock and no I/O; encoded bytes stay here until they are taken.
+///
+/// Invariant: it writes exactly one terminal event, and nothing after it.
 pub struct AnswerEncoder {
     encoder: Box<dyn Encoder>,
-    /// Names the calls that the upstream gave no name.
+    /// The prefix of ids for calls to which the upstream gave none.
     call_id_prefix: String,
-    /// Stands before each piece of a seal, once it is known who makes them.
+    /// Precedes each signature, once the target is known that made it.
     mark: String,
     ready: BytesMut,
     usage: Option<Usage>,
@@ -27,7 +29,7 @@ pub struct AnswerEncoder {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Nobody answers yet.
+    /// No target has answered yet.
     Waiting,
     Started,
     /// The terminal event was written.
@@ -36,7 +38,7 @@ enum State {
 
 impl AnswerEncoder {
     pub fn new(stream: StreamId, encoder: Box<dyn Encoder>) -> Self {
-        // The whole id is the capability to read the stream, and calls' ids go to upstreams.
+        // Ids of calls are sent to upstreams. The whole stream id would let them read the stream.
         let hint = stream.hint();
         Self {
             encoder,
@@ -49,21 +51,20 @@ impl AnswerEncoder {
         }
     }
 
-    /// This target answers. Only the first one is told.
+    /// This target answers. Only the first one is written into the start event.
     pub fn start(&mut self, upstream: &str, model: &str, signer: &ReasoningSigner) {
         self.mark = signer.origin_tag().to_owned();
         self.begin(Some(upstream), Some(model));
     }
 
-    /// Goes on with an answer whose start is written, and that others have gone on with so many
-    /// times.
+    /// Continues an answer whose start is written already and that was continued `continued` times.
     pub fn take_over(&mut self, continued: u32) {
         self.state = State::Started;
         self.continued = continued;
     }
 
-    /// The next event, unless the terminal event was written. A finish is for
-    /// [`AnswerEncoder::complete`].
+    /// Encodes the next event, unless the terminal event was written. [`AnswerEncoder::complete`] takes
+    /// the finish.
     pub fn event(&mut self, event: &Event<'_>) {
         if self.is_ended() {
             return;
@@ -75,8 +76,8 @@ impl AnswerEncoder {
         self.encode(event);
     }
 
-    /// The terminal event of a whole answer, unless there was a terminal event. The times are from
-    /// the request's arrival to the answer's first content and to its end.
+    /// Writes the terminal event of a whole answer, unless there was a terminal event. Both times count
+    /// from the request's arrival: to the first content, and to the end.
     pub fn complete(&mut self, finish: FinishReason, first_token: Duration, total: Duration) {
         if self.is_ended() {
             return;
@@ -93,12 +94,12 @@ impl AnswerEncoder {
         self.encoder.complete(&completion, &mut self.ready);
     }
 
-    /// Another target goes on with the answer.
+    /// Another target continues the answer.
     pub fn count_continuation(&mut self) {
         self.continued += 1;
     }
 
-    /// The terminal event of a broken answer, unless there was a terminal event.
+    /// Writes the terminal event of a broken answer, unless there was a terminal event.
     pub fn fail(&mut self, error: &Error) {
         if self.is_ended() {
             return;
@@ -108,12 +109,12 @@ impl AnswerEncoder {
         self.encoder.error(error, self.usage, &mut self.ready);
     }
 
-    /// Takes what was encoded since the last call; `None` if nothing was.
+    /// Takes what was encoded since the last call; `None` if that is nothing.
     pub fn take_ready(&mut self) -> Option<Bytes> {
         (!self.ready.is_empty()).then(|| self.ready.split().freeze())
     }
 
-    /// How many bytes wait to be taken.
+    /// How many encoded bytes have not been taken.
     pub fn buffered_bytes(&self) -> usize {
         self.ready.len()
     }
@@ -128,16 +129,16 @@ impl AnswerEncoder {
         self.state == State::Ended
     }
 
-    /// The upstream's counts so far; `None` where it said nothing.
+    /// The upstream's counts so far; `None` if it sent none.
     pub fn usage(&self) -> Option<Usage> {
         self.usage
     }
 
-    /// What a client sends back with its next turn must be known again then: a call among all of
-    /// the conversation's, a seal as its maker's.
+    /// A client sends ids and signatures back with its next turn, and they must be recognised then. So a
+    /// call's id is unique in the conversation, and a signature names its origin.
     fn encode(&mut self, event: &Event<'_>) {
         if self.ready.capacity() - self.ready.len() < MIN_FREE_BYTES {
-            // Takes back what was handed over and has been written since.
+            // Reuses the memory of bytes that were handed over and have been sent.
             self.ready.reserve(BUFFER_BYTES);
         }
         let changed;
@@ -184,7 +185,7 @@ impl AnswerEncoder {
     }
 }
 
-/// The first piece of a call, which the upstream gave no id.
+/// Whether this is the first piece of a call to which the upstream gave no id.
 fn lacks_id(call: &ToolCallDelta<'_>) -> bool {
     call.name.is_some() && call.id.is_none_or(str::is_empty)
 }

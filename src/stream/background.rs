@@ -1,4 +1,4 @@
-//! Streams that nobody views: who drives them, and for how long.
+//! Streams without viewers: what drives them, and for how long.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 use super::replicas::{RENEWAL_GRACE, STORE_TIMEOUT};
 use super::stream::Stream;
 
-/// How soon a store that did not answer is asked again.
+/// How soon the store is asked again after it did not answer.
 const STORE_RETRY: Duration = Duration::from_millis(500);
 
 /// The last viewer has left a stream that has not ended.
@@ -19,13 +19,13 @@ pub(super) fn last_viewer_left(stream: &Arc<Stream>) {
         return;
     }
     match stream.window() {
-        // Nobody can come back to a stream whose id nobody knows.
+        // A client can only come back if it knows the stream's id.
         Some(window) if stream.is_id_disclosed() => spawn(Arc::clone(stream), Some(window)),
         _ => stream.abandon(stream.total_viewers()),
     }
 }
 
-/// Drives a stream until it ends or is viewed, and abandons it once `window` has passed.
+/// Drives a stream until it ends or gets a viewer, and abandons it once `window` has passed.
 pub(super) fn spawn(stream: Arc<Stream>, window: Option<Duration>) {
     let Some(retention) = stream.retention() else {
         return;
@@ -46,16 +46,16 @@ pub(super) fn spawn(stream: Arc<Stream>, window: Option<Duration>) {
             };
         }
     };
-    // A process that ends has no runtime any more, and nobody to come back.
+    // During the shutdown of the process there is no runtime, and no client can come back.
     if Handle::try_current().is_ok() {
         tasks.spawn(task);
     }
 }
 
-/// Those who read the stream on other replicas, or did.
+/// The readers that a stream has, or had within its window, on other replicas.
 struct RemoteReaders {
     window: Duration,
-    /// Since when the store does not say.
+    /// Since when the store has not answered.
     unknown_since: Option<Instant>,
 }
 
@@ -67,11 +67,11 @@ impl RemoteReaders {
         }
     }
 
-    /// How long it goes on for them; `None` where there is nobody. A store that does not answer
-    /// ends nothing: those who read there are told after a while that it is gone, and have a window
-    /// from then on to come back. Longer than that the stream does not go on for nobody known.
+    /// How much longer the stream runs for them; `None` if there are none. While the store does not
+    /// answer, the stream continues for a bounded time: readers elsewhere learn after a while that the
+    /// store is gone, and then have one window to come back.
     async fn time_left(&mut self, stream: &Stream) -> Option<Duration> {
-        // Others make it for them.
+        // Another replica produces a superseded stream for its readers.
         let retention = stream.retention().filter(|_| !stream.is_superseded())?;
         let replicas = retention.replicas.as_ref()?;
         match replicas.remote_readers_left(retention.stream).await {
@@ -79,7 +79,7 @@ impl RemoteReaders {
                 self.unknown_since = None;
                 Some(left)
             }
-            // It may have forgotten them.
+            // A store that has just come back may have lost the mark of remote readers.
             Ok(None) => self.unknown_since.take().map(|_| RENEWAL_GRACE),
             Err(_) => {
                 let unknown_since = *self.unknown_since.get_or_insert_with(Instant::now);

@@ -1,4 +1,4 @@
-//! Events to the client's bytes, and to what must be settled.
+//! The pump's output: encodes events for the client and settles the stream.
 
 use bytes::Bytes;
 
@@ -8,31 +8,31 @@ use crate::dialect::Encoder;
 use crate::model::{Error, ErrorCode, Event, FinishReason, ReasoningSigner, Sink};
 use crate::route::Receiver;
 
-/// The client's end of a stream: encodes events and settles the stream with the terminal one.
+/// Takes the events of one answer: encodes them, and settles the stream with the terminal one.
 pub struct ClientSink {
     answer: AnswerEncoder,
     record: StreamRecord,
-    /// Rare, so that it takes no room of its own.
+    /// Boxed because it is rare.
     failure: Option<Box<Error>>,
-    /// How many bytes of content may still come.
+    /// How many more bytes of content the answer may have.
     content_left: usize,
-    /// What another target would go on with, where one may.
+    /// The text from which another target could continue, if one may.
     text_so_far: Option<TextSoFar>,
 }
 
-/// An answer's text, for as long as it is nothing but text.
+/// An answer's text. It exists only as long as the answer has nothing but text.
 #[derive(Default)]
 struct TextSoFar {
     text: String,
     continued: u32,
-    /// White space that the client has and the target that goes on was not told of: it may say it
-    /// again.
+    /// White space at the end of the text that the client has and that was cut from the continuation's
+    /// prompt. The next target may repeat it.
     cut_whitespace: String,
 }
 
-/// How often an answer may be gone on with.
+/// How often one answer may be continued.
 const MAX_CONTINUATIONS: u32 = 3;
-/// How long a text may be that is kept to be gone on with, in bytes.
+/// How long a text may be that is kept for a continuation, in bytes.
 const MAX_TEXT_BYTES: usize = 1 << 20;
 
 impl ClientSink {
@@ -46,13 +46,12 @@ impl ClientSink {
         }
     }
 
-    /// Keeps what has been said, so that another target can go on with it.
+    /// Keeps the answer's text, so that another target can continue it.
     pub fn keep_text(&mut self) {
         self.text_so_far = Some(TextSoFar::default());
     }
 
-    /// Goes on behind what another replica has said: this text, and nothing that matters beside it.
-    /// Others had gone on with it so many times.
+    /// Continues an answer of another replica that has this text, and was continued `continued` times.
     pub fn take_over(&mut self, text: String, continued: u32) {
         self.answer.take_over(continued);
         self.text_so_far = Some(TextSoFar {
@@ -62,11 +61,11 @@ impl ClientSink {
         });
     }
 
-    /// The text that another target is to go on with; `None` where none can: nothing was said, or
-    /// more than text, or too much, or it broke off too often.
+    /// The text from which another target is to continue. `None` if none can: there is no text, the
+    /// answer has more than text, the text is too long, or the answer broke off too often.
     pub fn begin_continuation(&mut self) -> Option<String> {
         let text_so_far = self.text_so_far.as_mut()?;
-        // Vendors refuse a beginning that ends in white space.
+        // Vendors refuse a prefix that ends in white space.
         let text = text_so_far.text.trim_end();
         if text.is_empty() || text_so_far.continued >= MAX_CONTINUATIONS {
             return None;
@@ -91,17 +90,17 @@ impl ClientSink {
         self.failure.as_deref()
     }
 
-    /// Takes what was encoded since the last call; `None` if nothing was.
+    /// Takes what was encoded since the last call; `None` if that is nothing.
     pub fn take_ready(&mut self) -> Option<Bytes> {
         self.answer.take_ready()
     }
 
-    /// How many bytes wait to be taken.
+    /// How many encoded bytes have not been taken.
     pub fn buffered_bytes(&self) -> usize {
         self.answer.buffered_bytes()
     }
 
-    /// Whether the client was told who answers.
+    /// Whether the start event was written.
     pub fn is_started(&self) -> bool {
         self.answer.is_started()
     }
@@ -111,7 +110,7 @@ impl ClientSink {
         self.answer.is_ended()
     }
 
-    /// The terminal event of a broken stream. Nothing happens if there was a terminal event.
+    /// Writes the terminal event of a broken stream, unless there was a terminal event.
     pub fn fail(&mut self, error: &Error) {
         if self.is_ended() {
             return;
@@ -121,21 +120,21 @@ impl ClientSink {
         self.answer.fail(error);
     }
 
-    /// The terminal event of a stream that somebody who may do so has cancelled.
+    /// Writes the terminal event of a cancelled stream, unless there was a terminal event.
     pub fn cancel(&mut self) {
         if !self.is_ended() {
             self.complete(FinishReason::Cancelled);
         }
     }
 
-    /// Settles a stream that ends unsaid.
+    /// Settles a stream that ends here without a terminal event.
     pub fn record_failure(&mut self, why: &Error) {
         if !self.is_ended() {
             self.record.set_failed(why.code());
         }
     }
 
-    /// Settles a stream whose client gets the error as a plain HTTP answer instead.
+    /// Settles a stream whose client gets the error as an HTTP answer.
     pub fn refuse(mut self, error: &Error) {
         self.record.set_failed(error.code());
     }
@@ -163,7 +162,7 @@ impl Sink for ClientSink {
             None => {
                 return self.fail(&Error::new(
                     ErrorCode::BadUpstreamData,
-                    "the answer is too large to be kept",
+                    "the answer is larger than `limits.frame` allows",
                 ));
             }
         }
@@ -193,7 +192,7 @@ impl Sink for ClientSink {
 }
 
 impl TextSoFar {
-    /// What is new in a text that comes next.
+    /// Appends a text and returns its new part.
     fn append<'a>(&mut self, text: &'a str) -> &'a str {
         let mut new = text;
         while let Some(cut_whitespace) = self.cut_whitespace.chars().next() {
@@ -211,7 +210,7 @@ impl TextSoFar {
     }
 }
 
-/// Whether an answer with this event in it cannot be gone on with from its text.
+/// Whether an answer with this event cannot be continued from its text.
 fn prevents_continuation(event: &Event<'_>) -> bool {
     match event {
         Event::ToolCall(_) | Event::Refusal(_) | Event::Alternative { .. } => true,

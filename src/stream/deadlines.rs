@@ -9,7 +9,7 @@ use super::timers::Alarm;
 use crate::model::{Error, ErrorCode};
 use crate::route::Timeouts;
 
-/// A live stream's deadlines in one timer.
+/// An active stream's deadlines in one timer.
 pub(super) struct Deadlines {
     alarm: Alarm,
     idle: Duration,
@@ -39,23 +39,23 @@ impl Deadlines {
         })
     }
 
-    /// Whether they are waited for, so that they need not be polled before something happens.
+    /// Whether the timer is armed, so that polling can wait until something happens.
     pub(super) fn are_awaited(&self, now: Instant) -> bool {
         self.alarm.is_set(now)
     }
 }
 
-/// The answer took longer than it may.
+/// The error of an answer that took longer than `timeouts.total`.
 pub(super) fn too_long() -> Error {
     Error::new(
         ErrorCode::StreamTooLong,
-        "the answer took longer than it may",
+        "the answer took longer than `timeouts.total` allows",
     )
 }
 
 fn stalled(idle: Duration) -> Error {
     Error::new(
         ErrorCode::StreamStalled,
-        format!("the upstream was silent for {idle:?}"),
+        format!("the upstream sent nothing for {idle:?} (`timeouts.idle`)"),
     )
 }

@@ -1,4 +1,4 @@
-//! What a stream has said, as bytes that every viewer reads at its own pace.
+//! A stream's events as bytes, which every viewer reads at its own pace.
 
 use std::collections::VecDeque;
 
@@ -7,24 +7,24 @@ use bytes::{Bytes, BytesMut};
 use crate::dialect::native::log_codec::{last_event, parse_events};
 use crate::model::Ordinal;
 
-/// What one write costs beside its bytes.
+/// The memory of one write beside its bytes.
 const WRITE_OVERHEAD: usize = 64;
 
-/// How much a reader that catches up gets at once, in bytes, where that takes several writes.
+/// How many bytes a reader that catches up gets at once, if they take several writes.
 const MAX_GATHERED_BYTES: usize = 32 * 1024;
 
 /// The newest events of one stream, bounded in bytes.
 ///
-/// A position is a number of bytes since the stream's first; events stand whole between the
-/// positions that viewers have. Each write is kept or dropped as a whole, and the last one is always
-/// kept: it is on its way to somebody.
+/// A position is the number of bytes before it in the stream. Every position that a viewer has is a
+/// boundary between events. Each write is kept or dropped as a whole. The last write is always kept,
+/// because a viewer is about to read it.
 #[derive(Debug)]
 pub(super) struct Log {
     writes: VecDeque<Write>,
-    /// Behind the last byte.
+    /// The position after the last byte.
     end: u64,
     held_bytes: usize,
-    /// How many bytes are kept for those who come later; `None` keeps nothing that was read.
+    /// How many bytes are kept for later readers; with `None`, bytes are dropped once they were read.
     buffer: Option<usize>,
 }
 
@@ -34,17 +34,17 @@ struct Write {
     bytes: Bytes,
 }
 
-/// Where events behind a number begin.
+/// Where the events after a number begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EventPosition {
     At(u64),
-    /// Some of them are not kept any more.
+    /// Some of them were dropped.
     Gone,
-    /// The stream has not said so many; here is its end.
+    /// The log does not have that many events; this is its end.
     Ahead(u64),
 }
 
-/// The position is not kept any more.
+/// The position was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Dropped;
 
@@ -71,7 +71,7 @@ impl Log {
         }
     }
 
-    /// Keeps what there is as one piece, once nothing follows: many small ones take several times the
+    /// Joins all writes into one when the stream has ended: many small writes take several times the
     /// memory of their bytes.
     pub(super) fn compact(&mut self) {
         let Some(first) = self.writes.front().filter(|_| self.buffer.is_some()) else {
@@ -87,10 +87,10 @@ impl Log {
         self.writes = VecDeque::from([Write { at, bytes }]);
     }
 
-    /// The next bytes for a viewer at `position`: whole events; `None` where it has everything.
+    /// The next bytes for a viewer at `position`: whole events; `None` if it has read everything.
     ///
     /// # Errors
-    /// [`Dropped`]: the viewer fell behind what is kept.
+    /// [`Dropped`]: the bytes at `position` were dropped.
     pub(super) fn read(&mut self, position: u64) -> Result<Option<Bytes>, Dropped> {
         if position == self.end {
             return Ok(None);
@@ -99,7 +99,7 @@ impl Log {
         if position < first.at {
             return Err(Dropped);
         }
-        // Who keeps up wants the last one; a search would touch many that are long out of the cache.
+        // A viewer that keeps up wants the last write. A search would touch writes that have left the cache.
         let index = match self.writes.back() {
             Some(last) if last.at <= position => self.writes.len() - 1,
             _ => self.writes.partition_point(|write| write.at <= position) - 1,
@@ -107,7 +107,7 @@ impl Log {
         let write = &self.writes[index];
         let bytes = write.bytes.slice((position - write.at) as usize..);
         if self.buffer.is_none() {
-            // Its one reader has it.
+            // Its only reader has it now.
             self.drop_first();
         } else if index + 1 < self.writes.len() && bytes.len() < MAX_GATHERED_BYTES {
             return Ok(Some(self.gather(bytes, index + 1)));
@@ -115,7 +115,7 @@ impl Log {
         Ok(Some(bytes))
     }
 
-    /// Several small writes as one, for a reader that catches up.
+    /// Joins several small writes for a reader that catches up.
     fn gather(&self, first: Bytes, next: usize) -> Bytes {
         let mut gathered = BytesMut::from(first);
         for write in self.writes.range(next..) {
@@ -127,7 +127,7 @@ impl Log {
         gathered.freeze()
     }
 
-    /// Where the events with numbers greater than `seen` begin; `None` is before the first one.
+    /// Where the events after the number `seen` begin; `None` is before the first event.
     pub(super) fn find(&self, seen: Option<u64>) -> EventPosition {
         let next = seen.map_or(0, |seen| seen.saturating_add(1));
         let first = |write: &Write| {
@@ -159,24 +159,24 @@ impl Log {
         }
     }
 
-    /// The place of the last event; `None` before the first.
+    /// The ordinal of the last event; `None` before the first.
     pub(super) fn last_ordinal(&self) -> Option<Ordinal> {
         let last = self.writes.back()?;
         last_event(&last.bytes).map(|event| event.ordinal)
     }
 
-    /// The place of the first event that is kept.
+    /// The ordinal of the first event that is kept.
     pub(super) fn first_ordinal(&self) -> Option<Ordinal> {
         let first = self.writes.front()?;
         parse_events(&first.bytes).next().map(|event| event.ordinal)
     }
 
-    /// Where what is kept begins.
+    /// The position of the first byte that is kept.
     pub(super) fn start(&self) -> u64 {
         self.writes.front().map_or(self.end, |write| write.at)
     }
 
-    /// Everything that is kept, if that is everything that was said.
+    /// All bytes of the stream; `None` if some were dropped.
     pub(super) fn all_writes(&self) -> Option<Vec<Bytes>> {
         let whole = self.writes.front().is_none_or(|write| write.at == 0);
         (whole && self.buffer.is_some()).then(|| {
@@ -192,7 +192,7 @@ impl Log {
         self.writes.back().map(|write| write.bytes.clone())
     }
 
-    /// Behind the last byte.
+    /// The position after the last byte.
     pub(super) fn end(&self) -> u64 {
         self.end
     }
@@ -273,7 +273,7 @@ mod tests {
         assert!(matches!(log.find(Some(5)), EventPosition::At(_)));
         assert_eq!(log.read(0), Err(Dropped));
         assert!(log.all_writes().is_none());
-        // One write is kept whatever its size.
+        // The last write is kept whatever its size.
         log.push(events(9..100));
         assert_eq!(
             log.find(Some(8)),

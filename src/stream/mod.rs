@@ -1,30 +1,34 @@
-//! One stream from the client's request to its terminal event: who drives it, what ends it.
+//! One stream from the client's request to its terminal event: who drives it and what ends it.
 //!
-//! Nobody runs a stream: its viewers drive it. A viewer is a client's HTTP body; once it has read
-//! all there is, polling it polls the upstream too. So one client alone costs no task and no
-//! channel; a client that does not read slows the upstream, and memory stays bounded; and among
-//! several viewers whoever is awake drives, so that one that does not read slows nobody: it falls
-//! behind in the log. Only a stream that nobody views is driven by a task, for as long as its window.
+//! A stream has no task of its own: its viewers drive it. A viewer is a client's HTTP body. When it has
+//! read the whole log, polling it polls the upstream. Three things follow. A stream with one client needs
+//! no task and no channel. A client that does not read slows the upstream, so memory stays bounded.
+//! Among several viewers, any one that is awake drives the stream; a viewer that does not read slows
+//! none of the others and falls behind in the log. Only a stream without viewers is driven by a task,
+//! for as long as its window.
 //!
 //! | file | does |
 //! |---|---|
-//! | `pump` | the state machine from the upstream to bytes: opening, live, ended; deadlines |
-//! | `active_answer` | an answer that has begun: reading it, and waiting for the rest of a burst |
+//! | `pump` | the state machine from the upstream to bytes: opening, active, ended; deadlines |
+//! | `active_answer` | reads an answer that has begun, and decides what ends it |
 //! | `deadlines` | how long an upstream may be silent, and how long an answer may take |
-//! | `timers` | waits that are polled for every token and over once a stream |
-//! | `client_sink` | the pump's end: what is written, and what is settled with it |
+//! | `timers` | waits that are polled for every token and fire once a stream at most |
+//! | `client_sink` | the pump's output: encodes events and settles the stream |
 //! | `answer_encoder` | events to the client's bytes; exactly one terminal event |
 //! | `record` | settles a stream once, however it ends |
 //! | `log` | the newest bytes of a stream, bounded, for viewers at any position |
-//! | `stream` | one stream: pump, log, and those who wait |
-//! | `replication` | what replicas do to one another's streams |
-//! | `state` | what its viewers and whoever drives it have in common |
-//! | `viewer` | a client's HTTP body: reads the log from a position on; heartbeats |
+//! | `stream` | one stream: pump, log, and the wakers of its viewers |
+//! | `lifecycle` | whom a stream informs when it begins, ends, or is abandoned |
+//! | `replication` | the part of a stream that replicas use: append, store, take over |
+//! | `state` | what the viewers and the driver of a stream share |
+//! | `viewer` | a client's HTTP body: reads the log from a position; heartbeats |
 //! | `multiplex` | several streams over one connection |
-//! | `summary` | a stream as a whole, read back from its log |
-//! | `background` | drives a stream that nobody views, for as long as its window |
-//! | `replicas` | streams that other replicas can read, and theirs |
-//! | `registry` | which streams there are and were, for clients that come back |
+//! | `summary` | a stream's status, parsed from its log |
+//! | `background` | drives a stream without viewers, for as long as its window |
+//! | `orphans` | the queue of streams that this replica is to continue |
+//! | `replicas` | writes this replica's streams to the shared store, and follows those of others |
+//! | `registry` | which streams exist and existed, for clients that come back |
+//! | `readers` | how many readers there may be beside the streams' own clients |
 
 mod active_answer;
 mod background;

@@ -1,4 +1,4 @@
-//! Several streams over one connection, for browsers, which allow six of them.
+//! Several streams over one connection, because browsers allow only six connections per host.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -14,39 +14,39 @@ use crate::model::{Error, Ordinal, StreamId};
 /// How much is written at once, in bytes.
 const BATCH_BYTES: usize = 32 * 1024;
 
-/// How far a client has read each of its streams, as the id of an event says it: `mx_`, then for
-/// each stream the first 8 characters of its id's random part, `-` and the number of the last event
-/// read, joined by `.`. Opaque to clients.
+/// How far a client has read each of its streams, as an event's id: `mx_`, then for each stream the
+/// first 8 characters of its id's random part, `-` and the number of the last event read, joined by
+/// `.`. Opaque to clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Positions(Vec<(String, Ordinal)>);
 
-/// The events of several streams as they come, each with its `"stream"`.
+/// An HTTP body with the events of several streams, each with its `"stream"`.
 pub struct Multiplex {
     subscriptions: Vec<Subscription>,
     heartbeat: Heartbeat,
-    /// Whether the client was told how long to wait before it comes back.
+    /// Whether the client was sent the time after which it should reconnect.
     wrote_retry: bool,
 }
 
 /// One of the streams.
 pub struct Subscription {
     pub stream: StreamId,
-    /// The place of the last event that the client has.
+    /// The ordinal of the last event that the client has.
     pub seen: Option<Ordinal>,
     pub source: SubscriptionSource,
 }
 
-/// What a lane has to say.
+/// Where a subscription's events come from.
 pub enum SubscriptionSource {
     Reader(Reader),
-    /// The stream cannot be read; this is told once.
+    /// The stream cannot be read; the client gets this error once.
     Failed(Error),
-    /// The client has everything.
+    /// The client has all events.
     Finished,
 }
 
 impl Positions {
-    /// Reads what [`Multiplex`] writes.
+    /// Parses what [`Multiplex`] writes.
     pub fn parse(text: &str) -> Option<Self> {
         let subscriptions = text.strip_prefix("mx_")?.split('.');
         let subscription = |subscription: &str| {
@@ -61,7 +61,7 @@ impl Positions {
             .map(Self)
     }
 
-    /// The place of the last event that the client has of `stream`.
+    /// The ordinal of the last event that the client has of `stream`.
     pub fn position_of(&self, stream: StreamId) -> Option<Ordinal> {
         let id_prefix = id_prefix(stream);
         let mut subscriptions = self.0.iter();
@@ -80,7 +80,7 @@ impl Multiplex {
         }
     }
 
-    /// Everything that is there now, within a batch.
+    /// Everything that is ready now, up to one batch.
     fn read(&mut self, context: &mut Context<'_>) -> BytesMut {
         let mut out = BytesMut::new();
         for index in 0..self.subscriptions.len() {
@@ -112,7 +112,7 @@ impl Multiplex {
         out
     }
 
-    /// One event. `data` is a JSON object with at least one field.
+    /// Writes one event. `data` is a JSON object with at least one field.
     fn write(&mut self, index: usize, name: &str, data: &str, out: &mut BytesMut) {
         if !std::mem::replace(&mut self.wrote_retry, true) {
             log_codec::write_retry(out);
@@ -127,7 +127,7 @@ impl Multiplex {
             out.put_slice(format!("{dot}{}-{ordinal}", id_prefix(stream)).as_bytes());
         }
         out.put_slice(format!("\nevent: {name}\ndata: ").as_bytes());
-        // A start names its stream itself.
+        // A start event has the field already.
         if data.starts_with("{\"stream\":") {
             out.put_slice(data.as_bytes());
         } else {
@@ -167,7 +167,7 @@ impl Body for Multiplex {
     }
 }
 
-/// Enough of a stream's id to tell the streams of one connection apart.
+/// Enough of a stream's id to distinguish the streams of one connection.
 fn id_prefix(stream: StreamId) -> String {
     stream.hint()["st_".len()..].to_owned()
 }

@@ -21,38 +21,38 @@ use crate::model::{Error, ErrorCode, Request};
 use crate::route::Route;
 use crate::upstream::{Answer, Recycler, Trace};
 
-/// Everything that governs one stream beside its request.
+/// The settings of one stream, beside its request.
 #[derive(Clone)]
 pub struct StreamSettings {
     pub route: Arc<Route>,
     pub metrics: Arc<Metrics>,
     pub heartbeat: Duration,
-    /// The dialect's sign of life.
+    /// The dialect's heartbeat.
     pub heartbeat_bytes: &'static [u8],
     /// Ends the stream with `draining`.
     pub cut: CancellationToken,
     pub recycler: Recycler,
-    /// Whether another target goes on with an answer that breaks off.
+    /// Whether another target may continue an answer that breaks off.
     pub may_continue: bool,
     /// Returned to the budget with the last clone of the settings: once the request is not needed any
     /// more.
     pub memory: Arc<MemoryReservation>,
 }
 
-/// Upstream to bytes. Whoever polls it drives the stream; dropping it closes the upstream's
-/// connection.
+/// Turns an upstream's answer into bytes. Polling it drives the stream; dropping it closes the
+/// upstream's connection.
 pub(super) struct Pump {
     state: State,
     deadlines: Deadlines,
     cut: CancellationToken,
     recycler: Recycler,
-    /// Somebody who may do so has cancelled the answer.
+    /// The stream was cancelled by its owner.
     cancelled: bool,
-    /// What it takes to ask again, where another target may go on.
+    /// What a request to another target takes, if one may continue the answer.
     continuation: Option<Box<Continuation>>,
-    /// Whether the client has its 200: then every failure is told in the stream.
+    /// Whether the client has its 200. From then on every failure is an event of the stream.
     response_started: bool,
-    /// Whether polling it again brings nothing before its waker was called.
+    /// Whether polling again is useless until the waker was called.
     is_waiting: bool,
 }
 
@@ -67,13 +67,13 @@ enum State {
     /// No target has answered yet.
     Opening(PendingOpen),
     Active(Box<ActiveAnswer>),
-    /// Everything is written and settled, or nothing ever will be; with the failure, if it was one.
+    /// Everything is written and settled, or never will be; with the error, if it was one.
     Ended(Option<Error>),
 }
 
 struct PendingOpen {
     future: Pin<Box<dyn Future<Output = (ClientSink, OpenOutcome)> + Send>>,
-    /// Ends it at its next poll.
+    /// Makes the next poll end the opening as cancelled.
     cancel_opening: Arc<AtomicBool>,
 }
 
@@ -84,7 +84,7 @@ enum OpenOutcome {
 }
 
 impl Pump {
-    /// Nothing is asked before the first poll.
+    /// Sends nothing before the first poll.
     pub(super) fn new(
         request: Request,
         trace: Trace,
@@ -119,8 +119,8 @@ impl Pump {
         }
     }
 
-    /// Goes on with an answer that broke off elsewhere, for the reason `why`. The outlet knows what
-    /// was said, and that its start was.
+    /// Continues an answer that broke off on another replica, for the reason `why`. The sink has the text
+    /// so far, and its start event counts as written.
     pub(super) fn for_takeover(
         request: Request,
         sink: ClientSink,
@@ -146,8 +146,8 @@ impl Pump {
         }
     }
 
-    /// The next bytes: whole events, everything that the upstream has ready. `None` once the
-    /// terminal event was given, or where the stream was refused before it began.
+    /// The next bytes: whole events, everything that the upstream has ready. `None` once the terminal
+    /// event was given, or if the stream was refused before it began.
     pub(super) fn poll_bytes(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         self.is_waiting = false;
         let polled = self.poll_state(context);
@@ -155,7 +155,7 @@ impl Pump {
         polled
     }
 
-    /// Whether polling it again brings nothing before its waker was called.
+    /// Whether polling again is useless until the waker was called.
     pub(super) fn is_waiting(&self) -> bool {
         self.is_waiting
     }
@@ -166,7 +166,7 @@ impl Pump {
                 State::Ended(_) => return Poll::Ready(None),
                 State::Opening(opening) => {
                     let (sink, outcome) = ready!(opening.future.as_mut().poll(context));
-                    // Waiting for the first content was no idling.
+                    // The wait for the first content does not count as idle time.
                     self.deadlines.last_read = Instant::now();
                     self.state = self.handle_opened(sink, outcome);
                 }
@@ -199,7 +199,7 @@ impl Pump {
         }
     }
 
-    /// From here on a failure is an event, for the client has its 200.
+    /// The client has its 200: from here on a failure is an event.
     pub(super) fn mark_response_started(&mut self) {
         self.response_started = true;
     }
@@ -212,14 +212,14 @@ impl Pump {
         }
     }
 
-    /// Ends a stream that nobody can read any more: closes the upstream's connection and settles
-    /// what there is to settle.
+    /// Ends a stream that has no readers any more: closes the upstream's connection and settles the
+    /// stream.
     pub(super) fn abandon(&mut self) {
         self.state = State::Ended(None);
     }
 
-    /// Ends the stream here, unsaid, so that another replica can go on with it: closes the upstream's
-    /// connection and settles what there is to settle.
+    /// Ends the stream here without a terminal event, so that another replica can continue it: closes the
+    /// upstream's connection and settles the stream.
     pub(super) fn stop_for_takeover(&mut self, why: &Error) {
         if let State::Active(active) = &mut self.state {
             active.sink.record_failure(why);
@@ -227,12 +227,15 @@ impl Pump {
         self.state = State::Ended(None);
     }
 
-    /// Ends the stream because of a fault of its own.
+    /// Ends the stream after a panic in the pump.
     pub(super) fn fail_after_panic(&mut self) {
-        let error = Error::new(ErrorCode::Internal, "the gateway failed at this answer");
+        let error = Error::new(
+            ErrorCode::Internal,
+            "the gateway failed while it processed this answer",
+        );
         match &mut self.state {
             State::Active(active) => active.fail(&error),
-            // What it would be told with went down with it.
+            // The sink was lost in the panic, so there is no event.
             State::Opening(_) => self.state = State::Ended(Some(error)),
             State::Ended(_) => {}
         }
@@ -242,7 +245,7 @@ impl Pump {
         matches!(self.state, State::Ended(_))
     }
 
-    /// Why the stream ended without its finish; known once it has ended.
+    /// Why the stream ended without its finish. `None` before it has ended.
     pub(super) fn failure(&self) -> Option<&Error> {
         match &self.state {
             State::Ended(failure) => failure.as_ref(),
@@ -250,7 +253,8 @@ impl Pump {
         }
     }
 
-    /// Asks others to go on with an answer that broke off; where nobody can, it ends in its error.
+    /// Asks another target to continue an answer that broke off. If none can, the answer ends in its
+    /// error.
     fn continue_answer(&mut self) {
         let State::Active(mut active) = std::mem::replace(&mut self.state, State::Ended(None))
         else {
@@ -276,7 +280,7 @@ impl Pump {
         tracing::warn!(
             code = error.code().as_str(),
             message = error.message(),
-            "another target is asked to go on"
+            "the answer broke off; another target is asked to continue it"
         );
         continuation.settings.route = Arc::new(route);
         let request = continuation.request.continue_after(&text);
@@ -292,7 +296,7 @@ impl Pump {
                 cancelled_flag,
             );
             match opening.await {
-                // Why nobody goes on is told to the operator; the client is told what broke.
+                // The log has the reason why no target continued; the client gets the reason of the break.
                 (sink, OpenOutcome::Failed(_)) => (sink, OpenOutcome::Failed(*error)),
                 other => other,
             }
@@ -340,7 +344,7 @@ async fn open_route(
             None => std::future::pending().await,
         }
     };
-    // Whoever cancels polls afterwards.
+    // A cancelling task always polls the pump afterwards.
     let cancelled = std::future::poll_fn(|_| match cancel_opening.load(Ordering::Relaxed) {
         true => Poll::Ready(()),
         false => Poll::Pending,

@@ -1,4 +1,4 @@
-//! Settles a stream once, however it ends: complete, error, or a client that left.
+//! Settles a stream once, however it ends: complete, error, or abandoned by its client.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::limit::Permit;
 use crate::metrics::{Metrics, StreamEnd};
 use crate::model::{ErrorCode, FinishReason, RequestId, StreamId, Usage};
 
-/// What a stream is about, for its log line and metrics.
+/// What a stream's log line and metrics name.
 #[derive(Debug)]
 pub struct StreamLabels {
     pub stream: StreamId,
@@ -22,7 +22,9 @@ pub struct StreamLabels {
     pub key: String,
 }
 
-/// Holds what a stream must give back, and gives it back when dropped.
+/// What one stream did and used. Dropping it settles the stream.
+///
+/// Invariant: a stream is settled exactly once, here.
 pub struct StreamRecord {
     labels: StreamLabels,
     metrics: Arc<Metrics>,
@@ -31,7 +33,7 @@ pub struct StreamRecord {
     upstream: Option<String>,
     usage: Option<Usage>,
     outcome: Outcome,
-    /// How many bytes of content came.
+    /// How many bytes of content the upstream sent.
     content_bytes: u64,
     /// Released last, when everything else is settled.
     guards: StreamGuards,
@@ -41,13 +43,13 @@ pub struct StreamRecord {
 #[derive(Debug)]
 pub struct StreamGuards {
     pub permit: Permit,
-    /// Says that a stream is open.
+    /// Counts the stream as open, so that a drain waits for it.
     pub open: TaskTrackerToken,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Outcome {
-    /// Nothing said that the stream ended, so its client left.
+    /// No terminal event was written, so the client left.
     Abandoned,
     Complete(FinishReason),
     Failed(ErrorCode),
@@ -83,12 +85,12 @@ impl StreamRecord {
         self.upstream = Some(upstream.to_owned());
     }
 
-    /// The counts so far.
+    /// The upstream's counts so far.
     pub(super) fn set_usage(&mut self, usage: Option<Usage>) {
         self.usage = usage;
     }
 
-    /// So many more bytes of content came.
+    /// Counts content that the upstream sent.
     pub(super) fn add_content_bytes(&mut self, bytes: usize) {
         self.content_bytes += bytes as u64;
     }
@@ -127,7 +129,7 @@ impl Drop for StreamRecord {
             Outcome::Complete(finish) => Some(finish.as_str()),
             Outcome::Abandoned | Outcome::Failed(_) => None,
         };
-        // A failure before the first content costs nothing; a client that left then had asked.
+        // A failure before the first content costs no tokens. A client that left then had been served.
         let failed = matches!(self.outcome, Outcome::Failed(_));
         if self.first_content.is_some() || self.usage.is_some() || !failed {
             self.guards.permit.settle(self.usage, self.content_bytes);

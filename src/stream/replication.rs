@@ -1,4 +1,4 @@
-//! What replicas do to one another's streams: follow them, store them, take them over.
+//! The part of a stream that replicas use: append, store, take over.
 
 use std::sync::Mutex;
 
@@ -11,12 +11,12 @@ use super::stream::{Retention, Stream};
 use crate::model::{Error, StreamId};
 
 impl Stream {
-    /// A stream that another replica makes, and that is told here with [`Stream::follow`].
+    /// A stream that another replica produces; [`Stream::append_remote`] fills its log.
     pub(super) fn remote(id: StreamId, owner: String, buffer: usize) -> Self {
         Self::without_pump(Some(id), owner, Some(buffer))
     }
 
-    /// What the replica that makes it has said; with `ended`, its terminal event is in it.
+    /// Appends what its producer wrote. With `ended`, the terminal event is in it.
     pub(super) fn append_remote(&self, bytes: Bytes, ended: bool) {
         let mut state = self.state.lock();
         state.log.push(bytes);
@@ -25,13 +25,13 @@ impl Stream {
         self.state.wake_all();
     }
 
-    /// Somebody else makes the stream from here on.
+    /// Another replica produces the stream from here on.
     pub(super) fn start_epoch(&self, epoch: u8) {
         self.state.lock().start_epoch(epoch);
     }
 
-    /// Tells its readers that nothing more comes here. It is no end of the stream's: they may find
-    /// the rest where they come back to.
+    /// Ends all reads here with an error. The stream itself has not ended: readers may find the rest when
+    /// they come back.
     pub(super) fn disconnect_readers(&self, why: Error) {
         let mut state = self.state.lock();
         state.ended = true;
@@ -40,12 +40,12 @@ impl Stream {
         self.state.wake_all();
     }
 
-    /// This replica makes it from here on: the next who reads drives it.
+    /// This replica produces it from here on; the next reader drives it.
     pub(super) fn take_over(&self, pump: Pump, retention: Retention) {
         let mut state = self.state.lock();
         (state.stored_until, state.registered) = (state.log.end(), true);
         drop(state);
-        // Nobody takes over twice what is followed no more.
+        // A takeover removes the stream from the followed ones first, so it happens once.
         let _ = self.retention.set(retention);
         let _ = self.pump.set(Mutex::new(pump));
         self.state.wake_all();
@@ -59,18 +59,18 @@ impl Stream {
         retention.and_then(Retention::replicated_to).is_some()
     }
 
-    /// Gives it up for another replica to take over. Readers find it there.
+    /// Stops producing it, so that another replica can take it over. Readers continue there.
     pub(super) fn hand_over(&self, why: &Error) {
-        // Those who still read one that is superseded could not go on elsewhere.
+        // Readers of a superseded stream could not continue elsewhere.
         if !self.is_superseded() {
             self.stop_producing(why);
         }
     }
 
-    /// Another replica has taken it over, although this one lives: the others had not heard of it
-    /// for too long. Where they go on with it, it ends here, unless readers here were told what the
-    /// others never heard: nobody there can go on behind that. Then, and where the others ended it,
-    /// it goes on for those who read it here.
+    /// Another replica has taken the stream over although this one is alive, because this one's lease had
+    /// run out. If the new producer continues the stream, it ends here. There are two exceptions, in which
+    /// it continues for the readers that it has here: they have events that the store never got, so no other
+    /// replica can continue from there; or the other replica only ended it.
     pub(super) fn handle_superseded(&self) {
         let readers_have_more = {
             let mut state = self.state.lock();
@@ -106,12 +106,12 @@ impl Stream {
         self.disconnect_readers(why.clone());
     }
 
-    /// What is to be stored, of at most about `room` bytes; `None` where that is nothing.
+    /// What is to be stored, about `room` bytes at most; `None` if that is nothing.
     pub(super) fn unstored(&self, room: usize) -> Option<Unstored> {
         self.state.lock().unstored(room)
     }
 
-    /// Other replicas can read it up to `position`. Says whether there is more to be stored.
+    /// The store has it up to `position`. Returns whether there is more to be stored.
     pub(super) fn mark_stored(&self, position: u64) -> bool {
         let mut state = self.state.lock();
         let (before, more) = (state.visible(), state.mark_stored(position));
@@ -123,7 +123,7 @@ impl Stream {
         more
     }
 
-    /// Other replicas know of it.
+    /// The store has its first entry.
     pub(super) fn mark_registered(&self) {
         let mut state = self.state.lock();
         state.registered = true;
@@ -134,7 +134,7 @@ impl Stream {
         }
     }
 
-    /// Shows its viewers all there is, stored or not: they do not wait for a store that is gone.
+    /// Lets viewers read everything, stored or not: they do not wait for a store that is down.
     pub(super) fn release_held_back(&self) {
         let held = self.state.lock().visible_limit.take();
         if held.is_some() {
@@ -142,9 +142,9 @@ impl Stream {
         }
     }
 
-    /// Whether what is new must be stored before viewers read it: nobody is to have what a replica
-    /// could take with it, where that is the way back to the stream, its end, or what another one
-    /// would say anew.
+    /// Whether new bytes must be stored before viewers read them. A client must not have something that is
+    /// lost with this replica if that is the way back to the stream (its start), its end, or text that
+    /// another producer would write differently.
     pub(super) fn must_hold_back(&self, state: &State, replicas: &Replicas) -> bool {
         let needed = !state.registered || state.ended || self.can_be_taken_over();
         needed && !state.superseded && replicas.is_store_up()

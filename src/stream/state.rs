@@ -1,4 +1,4 @@
-//! What the viewers of a stream and whoever drives it have in common.
+//! What the viewers and the driver of a stream share.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,36 +10,36 @@ use bytes::Bytes;
 use super::log::{Dropped, EventPosition, Log};
 use crate::model::{Error, Ordinal};
 
-/// What viewers and whoever drives have in common.
+/// The state of one stream, and whether its pump should be polled.
 pub(super) struct StreamState {
     state: Mutex<State>,
-    /// Whether driving the stream may bring something.
+    /// Whether polling the pump may bring something.
     due: AtomicBool,
 }
 
-/// What of a stream is shared.
+/// The state of one stream behind its lock.
 pub(super) struct State {
     pub(super) log: Log,
     pub(super) ended: bool,
-    /// Why readers here are told nothing more, although the stream has not ended or not like this.
+    /// Why readers here get no more events, although the stream has not ended in this way for others.
     pub(super) disconnected: Option<Error>,
-    /// Whether its id was told to somebody beside the stream.
+    /// Whether a client got the stream's id before the stream's first event.
     pub(super) id_disclosed: bool,
     pub(super) waiters: VecDeque<(ViewerId, Waker)>,
     pub(super) viewers: usize,
-    /// How many viewers there have been.
+    /// How many viewers there have been in all.
     pub(super) total_viewers: u64,
-    /// Up to where the stream is where other replicas can read it.
+    /// The position up to which other replicas can read the stream.
     pub(super) stored_until: u64,
-    /// Whether it is known that there is more to be stored.
+    /// Whether the stream is queued for a write to the store.
     pub(super) queued_for_storage: bool,
-    /// Up to where viewers may read, where what follows must be stored first.
+    /// The position up to which viewers may read, while what follows must be stored first.
     pub(super) visible_limit: Option<u64>,
-    /// Whether other replicas know of the stream.
+    /// Whether the store has the stream's first entry.
     pub(super) registered: bool,
-    /// Whether another maker has taken the stream over, so that nothing of it is stored from here.
+    /// Whether another replica has taken the stream over, so that this one stores nothing more.
     pub(super) superseded: bool,
-    /// The number of the first event of each epoch behind the first.
+    /// The number of the first event of each epoch after epoch 0.
     pub(super) epoch_starts: Vec<u64>,
 }
 
@@ -47,25 +47,26 @@ pub(super) struct State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StartPosition {
     At(u64),
-    /// The same, for a client that has seen more than is known here, or what was lost with a maker.
+    /// The same, for a client that has more events than this replica, or events that were lost with
+    /// their producer.
     Ahead(u64),
-    /// The client has everything.
+    /// The client has all events.
     Complete,
-    /// What it lacks is not kept any more.
+    /// The events that it lacks were dropped.
     Gone,
     /// It names an event that the stream has not sent.
     NotSent,
 }
 
-/// What other replicas cannot read yet.
+/// The part of a stream that is not in the store yet.
 pub(super) struct Unstored {
-    /// Where it begins.
+    /// The position of its first byte.
     pub(super) position: u64,
     /// Whole events.
     pub(super) writes: Vec<Bytes>,
-    /// What they can read ends before `position`.
+    /// The store's part ends before `position`.
     pub(super) gap: bool,
-    /// The place of the oldest event that is kept.
+    /// The ordinal of the oldest event in the log.
     pub(super) oldest: Ordinal,
     /// Whether the last write has the terminal event.
     pub(super) ended: bool,
@@ -74,11 +75,11 @@ pub(super) struct Unstored {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ViewerId(pub(super) u64);
 
-/// Who is no viewer but drives: the task of a stream that nobody views.
+/// The background task that drives a stream without viewers.
 pub(super) const BACKGROUND: ViewerId = ViewerId(0);
 
 impl State {
-    /// Where a reader begins that has `seen` so much.
+    /// Where a reader begins that has the events up to `seen`.
     pub(super) fn start_position(&self, seen: Option<Ordinal>, remote: bool) -> StartPosition {
         let Some(seen) = seen else {
             return match self.log.find(None) {
@@ -91,7 +92,7 @@ impl State {
         if let Some(&start) = self.epoch_starts.get(usize::from(seen.epoch))
             && start <= seen.number
         {
-            // Its maker was gone before the others had what this client has.
+            // The producer died before other replicas had the events that this client has.
             return match self.log.find(start.checked_sub(1)) {
                 EventPosition::At(position) | EventPosition::Ahead(position) => {
                     StartPosition::Ahead(position)
@@ -109,9 +110,9 @@ impl State {
                 StartPosition::Complete
             }
             EventPosition::At(position) => StartPosition::At(position),
-            // Said here, it comes a little later.
+            // The client read it on its producer; it arrives here a little later.
             EventPosition::Ahead(end) if remote && !self.ended => StartPosition::Ahead(end),
-            // The last maker's only word was the end, and was told behind what the client had.
+            // The last producer wrote only the end, and its number is not above the client's.
             EventPosition::Ahead(_) if self.ended && self.epoch() > 0 => StartPosition::Complete,
             EventPosition::Ahead(_) => StartPosition::NotSent,
         }
@@ -122,7 +123,7 @@ impl State {
         u8::try_from(self.epoch_starts.len()).unwrap_or(u8::MAX)
     }
 
-    /// Somebody else makes the stream from here on.
+    /// Another replica produces the stream from here on.
     pub(super) fn start_epoch(&mut self, epoch: u8) {
         let next = self.log.last_ordinal().map_or(0, |last| last.next().number);
         while self.epoch() < epoch {
@@ -130,20 +131,20 @@ impl State {
         }
     }
 
-    /// Up to where viewers may read.
+    /// The position up to which viewers may read.
     pub(super) fn visible(&self) -> u64 {
         self.visible_limit.unwrap_or(self.log.end())
     }
 
-    /// Whether viewers may read all of a stream that has ended.
+    /// Whether the stream has ended and viewers may read all of it.
     pub(super) fn is_over(&self) -> bool {
         self.ended && self.visible() == self.log.end()
     }
 
-    /// The next bytes for a viewer at `position`; `None` where it has what it may have.
+    /// The next bytes for a viewer at `position`; `None` if it has read all that it may.
     ///
     /// # Errors
-    /// [`Dropped`]: the viewer fell behind what is kept.
+    /// [`Dropped`]: the bytes at `position` were dropped.
     pub(super) fn read(&mut self, position: u64) -> Result<Option<Bytes>, Dropped> {
         let visible = self.visible();
         if position >= visible {
@@ -156,7 +157,7 @@ impl State {
         }))
     }
 
-    /// What is to be stored, of at most about `room` bytes; `None` where that is nothing.
+    /// What is to be stored, about `room` bytes at most; `None` if that is nothing.
     pub(super) fn unstored(&mut self, room: usize) -> Option<Unstored> {
         let Self {
             log,
@@ -188,7 +189,7 @@ impl State {
         (!unstored.writes.is_empty()).then_some(unstored)
     }
 
-    /// Other replicas can read it up to `position`. Says whether there is more to be stored.
+    /// The store has the stream up to `position`. Returns whether there is more to be stored.
     pub(super) fn mark_stored(&mut self, position: u64) -> bool {
         self.stored_until = self.stored_until.max(position);
         let more = self.stored_until < self.log.end();
@@ -211,7 +212,7 @@ impl State {
 }
 
 impl StreamState {
-    /// `buffer` is how many bytes are kept for those who come later; `None` keeps nothing.
+    /// `buffer` is how many bytes are kept for later readers; `None` keeps nothing.
     pub(super) fn new(buffer: Option<usize>) -> Self {
         Self {
             state: Mutex::new(State {
@@ -234,14 +235,14 @@ impl StreamState {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        // Whole after every statement, so a panic elsewhere leaves nothing half done.
+        // The state is consistent after every statement, so a panic elsewhere does not break it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes those who wait.
+    /// Wakes all viewers that wait.
     pub(super) fn wake_all(&self) {
         let mut state = self.lock();
-        // Whoever waits again meanwhile stands behind all of them, and is not woken in their place.
+        // A viewer that waits again meanwhile is behind all of these, and must not use up a wake of theirs.
         let mut left = state.waiters.len();
         while let Some((_, waker)) = state.waiters.pop_front() {
             drop(state);
@@ -254,23 +255,23 @@ impl StreamState {
         }
     }
 
-    /// Driving the stream may bring something.
+    /// Polling the pump may bring something.
     pub(super) fn set_due(&self) {
         self.due.store(true, Ordering::Release);
     }
 
-    /// Whether that was said since it was last [taken](Self::take_due).
+    /// Whether [`Self::set_due`] was called since the last [`Self::take_due`].
     pub(super) fn is_due(&self) -> bool {
         self.due.load(Ordering::Acquire)
     }
 
-    /// Whether that was said since this was last asked.
+    /// Resets the mark and returns what it was.
     pub(super) fn take_due(&self) -> bool {
         self.due.swap(false, Ordering::AcqRel)
     }
 }
 
-/// What the pump waits for wakes through this.
+/// The pump's waker.
 impl Wake for StreamState {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
@@ -338,7 +339,7 @@ mod tests {
         let first = state.unstored(100).unwrap();
         assert_eq!(first.writes, ["onetwo"]);
         state.log.push(Bytes::from_static(b"three"));
-        // Nobody knows whether the first piece is stored.
+        // Until the store confirms the first piece, it may or may not be stored.
         let again = state.unstored(100).unwrap();
         assert_eq!(again.writes, ["onetwothree"]);
         assert!(state.mark_stored(6));

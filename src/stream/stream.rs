@@ -1,4 +1,4 @@
-//! One stream: its pump, its log, and those who wait for more of it.
+//! One stream: its pump, its log, and the wakers of its viewers.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::task::{Context, Poll, Waker};
@@ -14,33 +14,37 @@ use super::state::{BACKGROUND, StartPosition, State, StreamState, ViewerId};
 use crate::dialect::native::log_codec::last_event;
 use crate::model::{Error, Ordinal, StreamId};
 
-/// What it takes to come back to a stream.
+/// How and where a stream is kept for clients that come back.
 #[derive(Clone)]
 pub struct Retention {
     pub stream: StreamId,
     /// The name of the key that made it.
     pub owner: String,
-    /// The model's name, as the client said it.
+    /// The model's name as the client sent it.
     pub model: String,
-    /// How long it goes on without a viewer, and stays readable after its end; zero keeps nothing.
+    /// How long it runs without a viewer, and stays readable after its end; zero keeps nothing.
     pub window: Duration,
-    /// How much of it is kept, in bytes.
+    /// How many bytes of it are kept.
     pub buffer: usize,
     pub registry: Arc<Registry>,
-    /// Where other replicas can read it.
+    /// The store through which other replicas can read it.
     pub replicas: Option<Arc<Replicas>>,
-    /// The client's request in this dialect, where another replica may take the stream over.
+    /// The client's request in this dialect, if another replica may take the stream over.
     pub request: Option<Bytes>,
 }
 
-/// One stream. Nobody runs it: every viewer that has read all there is drives it on, and wakes the
-/// others when it finds more. So one viewer alone costs no task and no channel; where it does not
-/// read, nobody reads the upstream; and among several, one that does not read slows nobody.
+/// One stream. It has no task: a viewer that has read the whole log drives it, and wakes the others
+/// when it finds more. So a stream with one viewer needs no task and no channel. If that viewer does
+/// not read, the upstream is not read either. Among several viewers, one that does not read slows none
+/// of the others.
+///
+/// Invariant: the pump's lock is taken before the state's. Code that holds the state's lock never takes
+/// the pump's, wakes nobody, and calls neither the registry nor the replicas.
 pub struct Stream {
-    /// None where another replica makes the stream, and it is only followed here; that may change.
+    /// Empty while another replica produces the stream; a takeover sets it.
     pub(super) pump: OnceLock<Mutex<Pump>>,
     pub(super) state: Arc<StreamState>,
-    /// Wakes everybody who waits for more, to drive it.
+    /// Marks the pump as due and wakes all viewers that wait.
     pub(super) waker: Waker,
     pub(super) retention: OnceLock<Retention>,
     id: Option<StreamId>,
@@ -48,14 +52,14 @@ pub struct Stream {
     owner: String,
 }
 
-/// What a viewer finds.
+/// What a viewer reads.
 #[derive(Debug)]
 pub(super) enum ReadOutcome {
     Bytes(Bytes),
-    /// Nothing follows.
+    /// The stream has ended and the viewer has all of it.
     End,
     Dropped,
-    /// Nothing follows here, although the stream has not ended.
+    /// This replica gets no more events, although the stream has not ended.
     Disconnected(Error),
 }
 
@@ -75,7 +79,7 @@ impl Stream {
         }
     }
 
-    /// A stream that nobody makes here; its bytes come from elsewhere.
+    /// A stream that this replica does not produce; its bytes come from the store.
     pub(super) fn without_pump(id: Option<StreamId>, owner: String, buffer: Option<usize>) -> Self {
         let state = Arc::new(StreamState::new(buffer));
         Self {
@@ -88,7 +92,7 @@ impl Stream {
         }
     }
 
-    /// `None` where nobody can come back to it.
+    /// `None` if no client can come back to it.
     pub(super) fn id(&self) -> Option<StreamId> {
         self.id
     }
@@ -97,7 +101,7 @@ impl Stream {
         self.retention.get()
     }
 
-    /// How long it goes on without a viewer; `None` where it does not.
+    /// How long it runs without a viewer; `None` if it does not.
     pub(super) fn window(&self) -> Option<Duration> {
         let retention = self.retention()?;
         (!retention.window.is_zero()).then_some(retention.window)
@@ -108,12 +112,12 @@ impl Stream {
         self.owner == owner
     }
 
-    /// Whether others than its first client can read it.
+    /// Whether clients other than the first can read it.
     pub fn is_readable(&self) -> bool {
         self.is_remote() || self.window().is_some()
     }
 
-    /// Whether another replica makes it.
+    /// Whether another replica produces it.
     pub fn is_remote(&self) -> bool {
         self.pump.get().is_none()
     }
@@ -123,27 +127,27 @@ impl Stream {
         self.state.lock().ended
     }
 
-    /// All its bytes so far; `None` where some are not kept.
+    /// All its bytes so far; `None` if some were dropped.
     pub fn all_writes(&self) -> Option<Vec<Bytes>> {
         self.state.lock().log.all_writes()
     }
 
-    /// The last bytes.
+    /// The last write.
     pub fn last_write(&self) -> Option<Bytes> {
         self.state.lock().log.last_write()
     }
 
-    /// How much memory its log holds, in bytes.
+    /// The memory of its log, in bytes.
     pub(super) fn held_bytes(&self) -> usize {
         self.state.lock().log.held_bytes()
     }
 
-    /// How often it was taken over, as far as is known here.
+    /// How often it was taken over, as far as this replica knows.
     pub fn epoch(&self) -> u8 {
         self.state.lock().epoch()
     }
 
-    /// Where a reader begins that has `seen` so much.
+    /// Where a reader begins that has the events up to `seen`.
     pub(super) fn start_position(&self, seen: Option<Ordinal>) -> StartPosition {
         self.state.lock().start_position(seen, self.is_remote())
     }
@@ -153,7 +157,7 @@ impl Stream {
         self.pump()?.failure().cloned()
     }
 
-    /// Why it ended before it said anything.
+    /// Why it ended before its first event.
     pub(super) fn failure_before_start(&self) -> Option<Error> {
         let before_start = {
             let state = self.state.lock();
@@ -162,26 +166,26 @@ impl Stream {
         before_start.then(|| self.failure()).flatten()
     }
 
-    /// From here on a failure is an event, for the client has its 200.
+    /// The client has its 200: from here on a failure is an event.
     pub(super) fn mark_response_started(&self) {
         if let Some(mut pump) = self.pump() {
             pump.mark_response_started();
         }
     }
 
-    /// Its id is told to somebody before it says anything: then it can be come back to at once.
+    /// A client has the stream's id before its first event, and can come back to it at once.
     pub(super) fn disclose_id(&self) {
         self.state.lock().id_disclosed = true;
     }
 
-    /// Whether anybody can know its id.
+    /// Whether a client can know its id.
     pub(super) fn is_id_disclosed(&self) -> bool {
         let state = self.state.lock();
         state.id_disclosed || state.log.last_ordinal().is_some()
     }
 
-    /// Ends the stream as cancelled, closes the upstream's connection, and tells its viewers.
-    /// Nothing happens to a stream that another replica makes.
+    /// Ends the stream as cancelled, closes the upstream's connection, and wakes its viewers.
+    /// Does nothing to a stream that another replica produces.
     pub fn cancel(&self) {
         if let Some(mut pump) = self.pump() {
             pump.cancel();
@@ -201,7 +205,7 @@ impl Stream {
         Poll::Pending
     }
 
-    /// Whether somebody reads it here.
+    /// Whether it has a viewer on this replica.
     pub(super) fn is_viewed(&self) -> bool {
         self.state.lock().viewers > 0
     }
@@ -213,24 +217,24 @@ impl Stream {
         ViewerId(state.total_viewers)
     }
 
-    /// How many viewers there have been.
+    /// How many viewers there have been in all.
     pub(super) fn total_viewers(&self) -> u64 {
         self.state.lock().total_viewers
     }
 
-    /// A viewer leaves. Says whether it was the last one of a stream that has not ended.
+    /// Removes a viewer. Returns whether it was the last one of a stream that has not ended.
     pub(super) fn remove_viewer(&self, viewer: ViewerId) -> bool {
         let mut state = self.state.lock();
         state.viewers -= 1;
         state.waiters.retain(|(waiting, _)| *waiting != viewer);
         let unviewed = state.viewers == 0 && !state.ended;
         drop(state);
-        // It may have been the one that drives.
+        // The viewer that left may have been the driver.
         self.waker.wake_by_ref();
         unviewed
     }
 
-    /// Ends a stream that nobody views, unless somebody came since there had been so many `total_viewers`.
+    /// Ends a stream without viewers, unless one came since the count was `total_viewers`.
     pub(super) fn abandon(&self, total_viewers: u64) {
         let Some(mut pump) = self.pump() else {
             return;
@@ -251,8 +255,8 @@ impl Stream {
         }
     }
 
-    /// What there is behind `position`; drives the stream where that is nothing. The task is woken
-    /// when there is more.
+    /// Reads at `position`, and drives the stream if the log has nothing there. The task is woken when
+    /// there is more.
     pub(super) fn poll_read(
         &self,
         context: &mut Context<'_>,
@@ -269,7 +273,7 @@ impl Stream {
         })
     }
 
-    /// Waits until there is something behind `position`, or never will be.
+    /// Waits until there is something at `position`, or never will be.
     pub(super) fn poll_ready(
         &self,
         context: &mut Context<'_>,
@@ -282,7 +286,7 @@ impl Stream {
         })
     }
 
-    /// Waits until it ends or somebody comes after so many `total_viewers`, and drives it meanwhile.
+    /// Drives the stream until it ends or a viewer comes after `total_viewers`.
     pub(super) fn poll_in_background(
         &self,
         context: &mut Context<'_>,
@@ -293,7 +297,7 @@ impl Stream {
         })
     }
 
-    /// Drives the stream on until `look` finds something.
+    /// Drives the stream until `look` finds something.
     fn poll_until<T>(
         &self,
         context: &mut Context<'_>,
@@ -307,7 +311,7 @@ impl Stream {
                 if let Some(found) = look(&mut state) {
                     return Poll::Ready(found);
                 }
-                // Asked with the state locked: whoever says so from here on wakes who waits by then.
+                // Read under the state's lock: a later `set_due` wakes a waiter that is registered by then.
                 let due = self.state.is_due() && !state.ended;
                 if is_registered || !due {
                     state.add_waiter(viewer, context.waker());
@@ -320,14 +324,14 @@ impl Stream {
                 if is_registered {
                     return Poll::Pending;
                 }
-                // Somebody else drives, and wakes who waits before they are done; or there is nothing.
+                // Another viewer drives and wakes all waiters when it is done, or there is nothing to read.
                 is_registered = true;
             }
         }
     }
 
-    /// Drives the stream on where that is due; says whether that brought anything. Where somebody else
-    /// does so right now, they will wake those who wait.
+    /// Polls the pump if it is due. Returns whether that brought anything. If another viewer drives right
+    /// now, that one wakes the waiters.
     fn drive(&self, driver: ViewerId) -> bool {
         let Some(pump) = self.pump.get() else {
             return false;
@@ -396,7 +400,7 @@ impl Stream {
         true
     }
 
-    /// Never locked by someone who holds the state.
+    /// Must not be called while holding the state's lock.
     pub(super) fn pump(&self) -> Option<MutexGuard<'_, Pump>> {
         let pump = self.pump.get()?;
         Some(pump.lock().unwrap_or_else(PoisonError::into_inner))
@@ -404,7 +408,7 @@ impl Stream {
 }
 
 impl Retention {
-    /// Where other replicas can read it, if they may.
+    /// The replicas that store the stream, if it is kept at all.
     pub(super) fn replicated_to(&self) -> Option<&Replicas> {
         self.replicas.as_deref().filter(|_| !self.window.is_zero())
     }

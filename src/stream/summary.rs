@@ -1,4 +1,4 @@
-//! A stream as a whole, read back from what it has said.
+//! A stream's status, parsed from its log.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -6,18 +6,18 @@ use serde_json::Value;
 use super::stream::Stream;
 use crate::dialect::native::log_codec::{last_event, parse_events};
 
-/// What a stream has come to so far.
+/// What `GET /v1/streams/{id}` returns.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Summary {
     /// `running`, `complete`, `error` or `cancelled`.
     pub state: &'static str,
-    /// The joined texts of its tokens; `None` where some are not kept.
+    /// The joined texts of its tokens; `None` if some events were dropped.
     pub text: Option<String>,
-    /// As its terminal event says.
+    /// From its terminal event.
     pub usage: Value,
-    /// As its terminal event says.
+    /// From its terminal event.
     pub finish_reason: Value,
-    /// As its terminal event says.
+    /// From its terminal event.
     pub error: Value,
 }
 

@@ -1,5 +1,5 @@
-//! Waits that are polled for every token and over once a stream at most. Polled by the same task
-//! again, they touch neither the runtime's timers nor its lists of who waits.
+//! Waits that are polled for every token and fire once a stream at most. When the same task polls them
+//! again, they touch neither the runtime's timers nor its lists of waiters.
 
 use std::future::Future as _;
 use std::pin::Pin;
@@ -8,12 +8,12 @@ use std::task::{Context, Poll, Waker};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// Waits for a time that is put off again and again. The timer fires when the time may have come, and
-/// is set again if it was put off meanwhile.
+/// Waits for a time that is postponed again and again. The timer fires at the earliest time that was
+/// asked for, and is set again if the time was postponed meanwhile.
 pub struct Alarm {
     timer: Pin<Box<Sleep>>,
     set_for: Instant,
-    /// Who is woken by the timer.
+    /// The task that the timer wakes.
     waker: Option<Waker>,
 }
 
@@ -21,12 +21,12 @@ pub struct Alarm {
 pub struct CancelWaiter {
     token: CancellationToken,
     cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Who is woken by the token.
+    /// The task that the token wakes.
     waker: Option<Waker>,
 }
 
 impl Alarm {
-    /// Its first time is probably `first`.
+    /// `first` is the first due time that is expected.
     pub fn new(first: Instant) -> Self {
         Self {
             timer: Box::pin(tokio::time::sleep_until(first)),
@@ -35,7 +35,7 @@ impl Alarm {
         }
     }
 
-    /// Waits until `due`, which may be another time than before.
+    /// Waits until `due`, which may differ from the last call's.
     pub fn poll(&mut self, context: &mut Context<'_>, due: Instant) -> Poll<()> {
         loop {
             let timer_is_early_enough = self.set_for <= due && !self.timer.is_elapsed();
@@ -56,7 +56,7 @@ impl Alarm {
         }
     }
 
-    /// Whether its timer wakes who polled it last after `now`.
+    /// Whether the timer is set to a time after `now` and wakes the last task that polled.
     pub fn is_set(&self, now: Instant) -> bool {
         self.waker.is_some() && now < self.set_for
     }
@@ -99,7 +99,7 @@ mod tests {
         let begin = Instant::now();
         let mut alarm = Alarm::new(begin + SECOND);
         let mut due = begin + SECOND;
-        // Put off each time that it is polled, at first; the timer's own firing is one of them.
+        // At first, postponed with every poll; one of these polls comes from the timer.
         let mut polls = 0;
         poll_fn(|context| {
             polls += 1;
@@ -111,7 +111,7 @@ mod tests {
         })
         .await;
         assert!((2 * SECOND..3 * SECOND).contains(&begin.elapsed()));
-        // Moved forward, it does not wait for the later time that its timer was set for.
+        // Moved forward, it must not wait for the later time that its timer was set for.
         let begin = Instant::now();
         let mut far = true;
         poll_fn(|context| {

@@ -1,4 +1,4 @@
-//! One client's reading of a stream.
+//! Clients that read a stream, and how a stream is opened.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -22,54 +22,54 @@ use crate::dialect::native::log_codec;
 use crate::model::{Error, ErrorCode, EventId, Ordinal, Request};
 use crate::upstream::Trace;
 
-/// Reads one stream from a position on. Once its last reader is dropped, a stream goes on for its
-/// window, or ends at once where it has none.
+/// Reads one stream from a position. When its last reader is dropped, a stream runs on for its window,
+/// or ends at once if it has none.
 pub struct Reader {
     stream: Arc<Stream>,
     id: ViewerId,
     position: u64,
     finished: bool,
-    /// The place of the event before the first that it reads.
+    /// The ordinal of the event before the first that it reads.
     seen: Option<Ordinal>,
-    /// The place of the last event that the client has, where that is more than is known here.
+    /// The ordinal of the last event that the client has, if this replica does not have it.
     client_ahead: Option<Ordinal>,
-    /// What it read last, where the stream is kept.
+    /// The bytes that it read last, if the stream is kept.
     last: Bytes,
     _permit: Option<ReaderPermit>,
 }
 
-/// A client's HTTP body: what a [`Reader`] reads, and signs of life.
+/// A client's HTTP body: what a [`Reader`] reads, and heartbeats.
 pub struct Viewer {
     reader: Reader,
     heartbeat: Heartbeat,
 }
 
-/// Why a reader is told nothing more, although its stream has not ended for everybody.
+/// Why a reader gets no more events, although its stream has not ended for all readers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Disconnected {
-    /// The last event that it has. What it is told bears no id of its own: a client that came back
-    /// with one could skip what it missed.
+    /// The last event that it has. The error event has no id of its own: a client that came back with one
+    /// could skip the events that it missed.
     pub seen: Option<EventId>,
-    /// What the client is told.
+    /// The error for the client.
     pub error: Error,
 }
 
-/// Where a client that comes back goes on.
+/// Where a client that comes back continues.
 pub enum JoinOutcome {
     Reader(Reader),
-    /// The client has everything.
+    /// The client has all events.
     UpToDate,
-    /// What it lacks is not kept any more.
+    /// The events that it lacks were dropped.
     Gone,
     /// It names an event that the stream has not sent.
     NotSent,
 }
 
-/// Asks the route for an answer and waits for its first content, but for no longer than a
-/// heartbeat: then the stream begins all the same, and what comes of it is told in the stream.
+/// Opens the route and waits for its first content, but not longer than one heartbeat. After that the
+/// response begins anyway, and later failures are events of the stream.
 ///
 /// # Errors
-/// Why nobody answers, if that is known before the stream began.
+/// Why no target answers, if that is known before the response began.
 pub async fn open(
     request: Request,
     trace: Trace,
@@ -82,7 +82,7 @@ pub async fn open(
     let reader = Reader::new(begin_stream(request, trace, sink, settings, retention));
     let stream = &reader.stream;
     let first = poll_fn(|context| stream.poll_ready(context, reader.id, 0));
-    // What fails behind the first sign of life is told in the stream.
+    // The response has begun, so a later failure is an event.
     if tokio::time::timeout(period, first).await.is_err() {
         stream.mark_response_started();
     }
@@ -92,7 +92,7 @@ pub async fn open(
     }
 }
 
-/// Begins a stream that nobody views yet. It runs to its end unless a viewer comes and leaves.
+/// Opens a stream without a viewer. It runs to its end unless a viewer comes and leaves.
 pub fn open_in_background(
     request: Request,
     trace: Trace,
@@ -106,11 +106,11 @@ pub fn open_in_background(
     background::spawn(stream, None);
 }
 
-/// Waits for the whole answer, for clients that do not want a stream. The outlet must be
-/// [bounded](ClientSink::bound), since its encoder keeps all of it.
+/// Waits for the whole answer, for clients that do not want a stream. The sink must have a
+/// [content limit](ClientSink::limit_content), since its encoder keeps the whole answer.
 ///
 /// # Errors
-/// Whatever ends the answer but its own finish; nothing of it is given then.
+/// Every end other than a finish; the client gets no part of the answer then.
 pub async fn collect(
     request: Request,
     trace: Trace,
@@ -147,9 +147,9 @@ fn begin_stream(
 }
 
 impl Reader {
-    /// A reader of `stream` from behind the event at `seen`, or from the first event.
+    /// A reader of `stream` after the event at `seen`, or from the first event.
     pub fn join(stream: &Arc<Stream>, seen: Option<Ordinal>, permit: ReaderPermit) -> JoinOutcome {
-        // Before the questions, so that the stream does not end in between for want of viewers.
+        // Counted as a viewer first, so that the stream is not abandoned meanwhile.
         let mut reader = Self::new(Arc::clone(stream));
         reader._permit = Some(permit);
         reader.seen = seen;
@@ -165,7 +165,7 @@ impl Reader {
         JoinOutcome::Reader(reader)
     }
 
-    /// The next bytes: whole events. `None` behind the last one.
+    /// The next bytes: whole events. `None` after the last one.
     pub fn poll_bytes(
         &mut self,
         context: &mut Context<'_>,
@@ -195,7 +195,7 @@ impl Reader {
                 }
                 ReadOutcome::Dropped => Error::new(
                     ErrorCode::Gone,
-                    "this reader fell behind what is kept of the stream",
+                    "this client read too slowly: the next events have been dropped from the buffer",
                 ),
                 ReadOutcome::Disconnected(error) => error,
             };
@@ -204,11 +204,11 @@ impl Reader {
         }
     }
 
-    /// What the client does not have of `bytes`. An error that ends the stream short of what the
-    /// client has is for it too.
+    /// The part of `bytes` that the client does not have. An error that ends the stream before the client's
+    /// position is for this client too.
     ///
     /// # Errors
-    /// Where the stream went on otherwise than this client was told.
+    /// If the stream continued differently from what this client has.
     fn skip_seen(&mut self, bytes: Bytes) -> Result<Bytes, Error> {
         let Some(client_ahead) = self.client_ahead else {
             return Ok(bytes);
@@ -220,14 +220,13 @@ impl Reader {
                 self.client_ahead = None;
                 unseen.extend_from_slice(event.bytes);
             } else if epoch <= client_ahead.epoch || event.name == "start" {
-                // The client has it, or another replica's word for it.
+                // The client has it, or another producer's event with the same number.
             } else if event.name == "error" {
                 let number = client_ahead.next().number;
                 let ordinal = Ordinal { epoch, number };
                 unseen.extend_from_slice(&log_codec::with_ordinal(&event, ordinal));
             } else {
-                let error =
-                    "what came last was lost with its replica, and the stream went on otherwise";
+                let error = "the last events that this client received were lost with their replica, and the stream continued differently";
                 return Err(Error::interrupted(error));
             }
         }
@@ -295,7 +294,7 @@ impl Body for Viewer {
     }
 }
 
-/// A sign of life after every period in which nothing was written.
+/// A heartbeat after every period without a write.
 pub struct Heartbeat {
     alarm: Alarm,
     period: Duration,
@@ -318,7 +317,7 @@ impl Heartbeat {
         self.last_write = Instant::now();
     }
 
-    /// The sign, once it is due.
+    /// The heartbeat, once it is due.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Bytes> {
         let due = self.last_write + self.period;
         ready!(self.alarm.poll(context, due));

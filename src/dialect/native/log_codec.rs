@@ -1,4 +1,5 @@
-//! The gateway's own events read back from the bytes that tell them.
+//! The format of a stream's log: the native dialect's events as bytes. `NativeEncoder` writes them;
+//! this module parses them, and writes the events that do not come from an upstream's answer.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,7 +14,7 @@ use crate::model::{Error, EventId, Ordinal, StreamId};
 
 pub use super::encode::write_retry;
 
-/// One event as it was written by this dialect's encoder.
+/// One event as `NativeEncoder` writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoggedEvent<'a> {
     pub stream: StreamId,
@@ -21,11 +22,11 @@ pub struct LoggedEvent<'a> {
     pub name: &'a str,
     /// JSON on one line.
     pub data: &'a str,
-    /// All of its bytes, the blank line among them.
+    /// All its bytes, with the blank line.
     pub bytes: &'a [u8],
 }
 
-/// The events in `bytes`, which are whole events. What is none is left out.
+/// The events in `bytes`, which must end with a whole event. Comments are skipped.
 pub fn parse_events(bytes: &[u8]) -> impl Iterator<Item = LoggedEvent<'_>> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
@@ -40,15 +41,15 @@ pub fn parse_events(bytes: &[u8]) -> impl Iterator<Item = LoggedEvent<'_>> {
     })
 }
 
-/// The last event in `bytes`, which are whole events.
+/// The last event in `bytes`, which must end with a whole event.
 pub fn last_event(bytes: &[u8]) -> Option<LoggedEvent<'_>> {
-    // No event has a blank line or a raw line end in its data.
+    // The data of an event has no line ends.
     let body = bytes.strip_suffix(b"\n\n")?;
     let start = memmem::rfind(body, b"\n\n").map_or(0, |end| end + 2);
     parse_event(&bytes[start..])
 }
 
-/// An event in another place.
+/// The same event with another ordinal.
 pub fn with_ordinal(event: &LoggedEvent<'_>, ordinal: Ordinal) -> Bytes {
     let LoggedEvent {
         stream, name, data, ..

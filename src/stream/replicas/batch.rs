@@ -1,4 +1,4 @@
-//! Commands of one turn, and what their answers are for.
+//! The commands of one round trip, and what their replies are for.
 
 use std::time::Duration;
 
@@ -8,58 +8,58 @@ use redis::{Cmd, Pipeline, Value, from_redis_value};
 use super::millis;
 use crate::model::StreamId;
 
-/// How many commands of others one turn takes.
+/// How many commands from other replicas one round trip takes.
 const MAX_COMMANDS: usize = 64;
-/// How many entries of a followed stream one turn takes.
+/// How many entries of a followed stream one round trip takes.
 const MAX_ENTRIES: usize = 256;
 
-/// One round trip.
+/// The commands of one round trip to the store.
 pub(super) struct Batch {
     pipeline: Pipeline,
     pending: Vec<PendingReply>,
 }
 
-/// What a command's answer is for.
+/// What a command's reply is for.
 pub(super) enum PendingReply {
     Ignored,
     Commands,
-    /// Others know the stream.
+    /// The store has the stream's first entry.
     Registered(StreamId),
-    /// The stream is stored up to this position.
+    /// The store has the stream up to this position.
     Append {
         stream: StreamId,
         position: u64,
     },
-    /// Who wrote the stream's newest entry, where it was refused to be stored up to this position.
+    /// Who wrote the stream's newest entry, after the store refused one that ends at this position.
     Newest {
         stream: StreamId,
         position: u64,
     },
-    /// Whether the stream's replica lives, and whether the stream has ended.
+    /// Whether the stream's producer is alive, and whether the stream has ended.
     Liveness(StreamId),
-    /// What a followed stream has said since.
+    /// New entries of a followed stream.
     Entries(StreamId),
 }
 
-/// A part of a stream as it is stored.
+/// A part of a stream in the store.
 pub(super) struct LogEntry {
     pub(super) id: String,
-    /// Whole events; none where a replica begins to make the stream.
+    /// Whole events; empty in the first entry of an epoch.
     pub(super) bytes: Bytes,
     pub(super) owner: String,
-    /// The model's name, in the first entry.
+    /// The model's name; only in the stream's first entry.
     pub(super) model: Option<String>,
-    /// The replica that makes the stream.
+    /// The replica that produces the stream.
     pub(super) producer: String,
-    /// What the client asked for, where another replica may take the stream over.
+    /// The client's request, if another replica may take the stream over.
     pub(super) request: Option<Bytes>,
 }
 
-/// What became of an entry.
+/// What the store did with an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AppendOutcome {
     Stored,
-    /// There is a newer one: this one is there already, or somebody has taken the stream over.
+    /// The store has a newer entry: either this one again, or another replica's takeover.
     Outdated,
     Failed,
 }
@@ -69,7 +69,7 @@ type Fields = Vec<(String, Vec<u8>)>;
 impl Batch {
     pub(super) fn new() -> Self {
         let mut pipeline = redis::pipe();
-        // One command that is refused says nothing about the others.
+        // A failed command must not hide the replies to the others.
         pipeline.ignore_errors();
         Self {
             pipeline,
@@ -82,7 +82,7 @@ impl Batch {
         self.pending.push(reply);
     }
 
-    /// Says for a while that this replica lives.
+    /// Renews the key that says that this replica is alive.
     pub(super) fn add_lease_renewal(&mut self, key: String, lease: Duration) {
         let mut command = redis::cmd("SET");
         command.arg(key).arg(1).arg("PX").arg(millis(lease));
@@ -95,7 +95,7 @@ impl Batch {
         self.add(command, PendingReply::Commands);
     }
 
-    /// What a stream has said behind the entry `after`.
+    /// Fetches a stream's entries after the entry `after`.
     pub(super) fn add_log_fetch(&mut self, stream: StreamId, key: String, after: &str) {
         let mut command = redis::cmd("XRANGE");
         let begin = format!("({after}");
@@ -125,7 +125,7 @@ impl LogEntry {
     }
 }
 
-/// What the store did with an entry. Ids only grow.
+/// What the store did with an entry. It accepts only growing ids.
 pub(super) fn append_outcome(answer: &Value) -> AppendOutcome {
     let Value::ServerError(error) = answer else {
         return AppendOutcome::Stored;
@@ -137,7 +137,7 @@ pub(super) fn append_outcome(answer: &Value) -> AppendOutcome {
     }
 }
 
-/// The entries in the answer to `XRANGE` or `XREVRANGE`.
+/// Parses the reply to `XRANGE` or `XREVRANGE`.
 pub(super) fn parse_entries(answer: Value) -> Vec<LogEntry> {
     let entries: Vec<(String, Fields)> = from_redis_value(answer).unwrap_or_default();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What another replica's stream says, on its way to readers here.
+//! Streams of other replicas that clients read here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,44 +16,44 @@ use crate::metrics::Takeover;
 use crate::model::{Error, Ordinal, StreamId};
 use crate::stream::stream::Stream;
 
-/// How long a replica's sign of life may be missing. With the time that the last sign holds, a
-/// stream whose replica was killed ends within five seconds for everybody, on a busy machine too.
+/// How long a producer's key may be missing before its streams are taken over. Together with the
+/// lease, a stream whose replica was killed ends within five seconds, on a busy machine too.
 const MAX_SILENCE: Duration = Duration::from_secs(1);
-/// How long a stream that nobody reads is followed.
+/// How long a stream without readers is still followed.
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long it may take to take a stream over, once that is tried.
+/// How long a takeover may be tried.
 const CLAIM_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A stream of another replica, as far as it is known here.
+/// A stream of another replica, up to what this replica has fetched.
 pub(super) struct FollowedStream {
     id: StreamId,
     stream: Arc<Stream>,
     owner: String,
     model: String,
     producer: String,
-    /// What the client asked for, where it is to be gone on with.
+    /// The client's request, if the stream may be continued.
     request: Option<Bytes>,
-    /// The last entry's id.
+    /// The id of the last entry.
     last_entry: String,
     epoch: u8,
     last_number: Option<u64>,
-    /// Since when its replica gives no sign of life.
+    /// Since when its producer's key has been missing.
     producer_missing_since: Option<Instant>,
-    /// Since when this replica tries to take it over.
+    /// Since when this replica has tried to take it over.
     claiming_since: Option<Instant>,
-    /// Whether this replica has taken it over.
+    /// Whether this replica has taken it over and has not written to it since.
     claimed: bool,
-    /// Since when the store does not answer.
+    /// Since when the store has not answered.
     store_down_since: Option<Instant>,
-    /// When somebody read it last.
+    /// When it last had a reader.
     last_viewed: Instant,
-    /// When its replica was told so last.
+    /// When its `viewed` key was last set.
     reported_viewed: Option<Instant>,
 }
 
 impl FollowedStream {
-    /// A stream of which these entries are known; at least one.
+    /// A stream with these entries, at least one. `own` is this replica's name.
     pub(super) fn new(id: StreamId, buffer: usize, entries: Vec<LogEntry>, own: &str) -> Self {
         let owner = entries.first().map(|entry| entry.owner.clone());
         let owner = owner.unwrap_or_default();
@@ -82,12 +82,12 @@ impl FollowedStream {
         &self.stream
     }
 
-    /// The replica that makes the stream.
+    /// The replica that produces the stream.
     pub(super) fn producer(&self) -> &str {
         &self.producer
     }
 
-    /// Takes what is new; `own` is this replica's name.
+    /// Applies new entries; `own` is this replica's name.
     fn apply(&mut self, entries: Vec<LogEntry>, own: &str) {
         for entry in entries {
             let epoch = entry.epoch();
@@ -113,7 +113,9 @@ impl FollowedStream {
                 .last_number
                 .is_some_and(|last| first.ordinal.number != last + 1)
             {
-                return self.disconnect_readers("some of the stream was lost on its way");
+                return self.disconnect_readers(
+                    "some events of this stream are missing in the shared state",
+                );
             }
             let last = last_event(&bytes);
             self.last_number = last.map(|last| last.ordinal.number);
@@ -122,7 +124,7 @@ impl FollowedStream {
         }
     }
 
-    /// The stream, if it was taken over by this replica, which has not said anything since.
+    /// The stream, if this replica has taken it over and has not written to it since.
     fn take_orphan(&mut self) -> Option<Orphan> {
         let claimed = std::mem::take(&mut self.claimed) && !self.stream.is_ended();
         claimed.then(|| Orphan {
@@ -138,14 +140,14 @@ impl FollowedStream {
         })
     }
 
-    /// Tells those who read it here that nothing more comes.
+    /// Ends all reads here with an error.
     fn disconnect_readers(&mut self, why: &str) {
         if !self.stream.is_ended() {
             self.stream.disconnect_readers(Error::interrupted(why));
         }
     }
 
-    /// The entry that takes the stream over, where its replica has been missing for too long.
+    /// The entry that takes the stream over, once its producer has been missing for too long.
     fn next_claim(&mut self) -> Option<String> {
         let producer_missing_since = self.producer_missing_since?;
         if producer_missing_since.elapsed() < MAX_SILENCE || self.epoch == u8::MAX {
@@ -153,8 +155,8 @@ impl FollowedStream {
         }
         let claiming_since = *self.claiming_since.get_or_insert_with(Instant::now);
         if claiming_since.elapsed() >= CLAIM_TIMEOUT {
-            // There is nothing left of it to be taken over.
-            self.disconnect_readers("the replica that made this stream is gone");
+            // The log is gone from the store too, so there is nothing to take over.
+            self.disconnect_readers("the replica that produced this stream is gone");
             return None;
         }
         Some(Keys::claim_entry(self.epoch + 1))
@@ -162,8 +164,8 @@ impl FollowedStream {
 }
 
 impl Inner {
-    /// Asks for what followed streams have said; now and then, says that they are read. Takes over
-    /// those whose replicas are gone.
+    /// Fetches new entries of followed streams, renews their `viewed` keys, and takes over the streams
+    /// whose producers are gone.
     pub(super) fn add_follow_reads(&self, batch: &mut Batch) {
         let mut work = self.work();
         let takeovers_stopped = work.takeovers_stopped;
@@ -180,10 +182,10 @@ impl Inner {
                 command.arg(claim).arg("events").arg("");
                 command.arg("owner").arg(&followed.owner);
                 command.arg("replica").arg(self.keys.replica_name());
-                // Whoever was first is in what comes next.
+                // The first replica that claims the stream wins. The next fetch shows which one that is.
                 batch.add(command, PendingReply::Ignored);
             }
-            // In this order: who has ended has written everything before.
+            // Fetched before the log: once a stream has ended, its log is complete.
             let mut status = redis::cmd("MGET");
             status
                 .arg(self.keys.alive(&followed.producer))
@@ -204,7 +206,7 @@ impl Inner {
         }
     }
 
-    /// What a followed stream has said, whether its replica `alive`, and whether it is `ended`.
+    /// Applies new entries of a followed stream. `alive` is about its producer, `ended` about the stream.
     pub(super) fn apply_followed(
         &self,
         id: StreamId,
@@ -227,7 +229,7 @@ impl Inner {
             followed.producer_missing_since = None;
             if entries.is_empty() && ended {
                 return followed
-                    .disconnect_readers("the rest of the stream is not in the shared state");
+                    .disconnect_readers("the rest of this stream is not in the shared state");
             }
             followed.apply(entries, self.keys.replica_name());
             followed.take_orphan()
@@ -237,7 +239,7 @@ impl Inner {
         }
     }
 
-    /// A stream was taken over: it is gone on with if that is possible, else it ends.
+    /// This replica has taken the stream over: continues it if that is possible, and ends it otherwise.
     pub(super) fn accept_takeover(&self, orphan: Orphan) {
         let unclaimed = match orphan.text() {
             Some(_) => self.registry.queue_orphan(orphan).err(),
@@ -255,10 +257,10 @@ impl Inner {
         self.sync_requested.notify_one();
     }
 
-    /// Ends what is followed here, because this replica follows nothing any more.
+    /// Ends all reads of followed streams, because this replica stops following.
     pub(super) fn disconnect_all_readers(&self) {
         for followed in self.work().followed.values_mut() {
-            followed.disconnect_readers("this replica shares no state with the others any more");
+            followed.disconnect_readers("this replica no longer shares its state with the others");
         }
     }
 
@@ -267,13 +269,13 @@ impl Inner {
         for followed in self.work().followed.values_mut() {
             let since = *followed.store_down_since.get_or_insert_with(Instant::now);
             if since.elapsed() >= STORE_TIMEOUT {
-                followed.disconnect_readers("the state that replicas share cannot be reached");
+                followed.disconnect_readers("the shared state cannot be reached");
             }
         }
     }
 }
 
-/// What is behind the event with the number `last`: entries may overlap.
+/// The part after the event with the number `last_number`: entries may overlap.
 fn skip_known(bytes: Bytes, last_number: Option<u64>) -> Bytes {
     let known = parse_events(&bytes)
         .take_while(|event| last_number.is_some_and(|last| event.ordinal.number <= last));

@@ -1,15 +1,15 @@
-//! The names of everything in the store.
+//! The names of all keys and entries in the store.
 
 use crate::model::{Ordinal, RequestId, StreamId};
 use crate::store::PREFIX;
 
-/// Names, as one replica uses them.
+/// The keys of one replica.
 pub(super) struct Keys {
     replica: String,
 }
 
 impl Keys {
-    /// For a replica with a name that nobody else has.
+    /// For a replica with a new random name.
     pub(super) fn new() -> Self {
         let random = RequestId::random();
         Self {
@@ -22,17 +22,17 @@ impl Keys {
         &self.replica
     }
 
-    /// The entry with which a stream's first maker begins.
+    /// The first entry of a stream, in which its first producer names itself.
     pub(super) const FIRST_ENTRY: &'static str = "0-1";
 
-    /// The entry that ends with the event at `ordinal`.
+    /// The entry whose last event is at `ordinal`.
     pub(super) fn event_entry(ordinal: Ordinal) -> String {
         let Ordinal { epoch, number } = ordinal;
         format!("{epoch}-{}", number.saturating_add(2))
     }
 
-    /// The entry with which somebody takes a stream over: behind everything that those before may
-    /// write, whenever they do.
+    /// The entry with which a replica takes a stream over. It is greater than every entry that earlier
+    /// producers can still write.
     pub(super) fn claim_entry(epoch: u8) -> String {
         format!("{epoch}-1")
     }
@@ -49,12 +49,12 @@ impl Keys {
         format!("{PREFIX}stream:{id}:viewed")
     }
 
-    /// This replica's sign of life.
+    /// The key that says that this replica is alive.
     pub(super) fn own_alive(&self) -> String {
         self.alive(&self.replica)
     }
 
-    /// A replica's sign of life.
+    /// The key that says that a replica is alive.
     pub(super) fn alive(&self, replica: &str) -> String {
         format!("{PREFIX}replica:{replica}")
     }

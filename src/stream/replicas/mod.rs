@@ -1,39 +1,40 @@
-//! Streams that other replicas can read: each replica writes its streams to the shared store, and
-//! follows those that its clients read and another one makes.
+//! Streams that other replicas can read: each replica writes its own streams to the shared store, and
+//! follows the streams of others that its clients read.
 //!
-//! One task does all of it, in one round trip a turn, however many streams there are: it appends
-//! what its own streams have said since, fetches what followed streams have said, renews the sign
-//! that this replica lives, and takes what others have asked of it. So a store costs a process some
-//! twenty round trips a second at most and no token waits for it. What a replica says in the last
-//! turn before it is killed is not in the store; nobody ever reads a stream past what is there.
+//! One task does this for the whole process, in one round trip at a time, however many streams there
+//! are. Each round trip appends what its own streams have written since, fetches what followed streams
+//! have, renews the key that says that this replica is alive, and takes commands from other replicas.
+//! So a process makes some twenty round trips a second at most, and no token waits for the store. What
+//! a replica writes after its last round trip before it is killed is lost; readers elsewhere never read
+//! past what the store has.
 //!
-//! | key behind `sluicegate:` | holds |
+//! | key after `sluicegate:` | holds |
 //! |---|---|
-//! | `stream:{id}` | a Redis stream of entries: what one replica has said, as whole events |
-//! | `stream:{id}:past` | the terminal event's place, or `-`; outlives the stream |
-//! | `stream:{id}:viewed` | that somebody reads it on another replica, or did within its window |
-//! | `replica:{name}` | that the replica lives |
+//! | `stream:{id}` | a Redis stream of entries: what one replica wrote, as whole events |
+//! | `stream:{id}:past` | the ordinal of the terminal event, or `-`; outlives the stream |
+//! | `stream:{id}:viewed` | exists while the stream has readers on another replica, and for its window after that |
+//! | `replica:{name}` | exists while the replica is alive |
 //! | `replica:{name}:commands` | ids of streams that it is to cancel |
 //!
-//! An entry's id is `{epoch}-{number + 2}`, by its last event. The first one of an epoch is
-//! `{epoch}-1`, has no events, and says who makes the stream from there on.
+//! An entry's id is `{epoch}-{number + 2}`, by its last event. The first entry of an epoch is
+//! `{epoch}-1`, has no events, and names the replica that produces the stream from there on.
 //!
-//! A turn whose answer is lost may be carried out late, and what it wrote is written once more, with
-//! what came since: so entries may overlap, and readers take each event once.
+//! A round trip whose reply is lost may still be carried out later, and its events are written again
+//! together with newer ones. So entries may overlap, and followers take each event once.
 //!
-//! **Taking over.** A replica that gives no sign of life has its streams taken over by whoever follows
-//! them: by the next epoch's first entry. Ids only grow, so one of those who try is the first; and
-//! nothing that the replica before may still write, whenever that reaches the store, gets in behind
-//! it. Whoever takes over goes on with the answer, where the model's `continue` is on and what was
-//! asked is in the log, or ends it with an error. A replica that finds its stream taken over although
-//! it lives lets go of it, where its readers can go on elsewhere, and else tells them its own.
+//! **Taking over.** If a replica's key is missing, its followers take its streams over, by writing the
+//! first entry of the next epoch. Ids only grow, so exactly one of them succeeds, and nothing that the
+//! old producer still writes can come after that entry. The new producer continues the answer if the
+//! model's `continue` is on and the log has the client's request; otherwise it ends the stream with an
+//! error. A replica that is alive and finds its stream taken over stops producing it if its readers can
+//! continue elsewhere, and otherwise continues for the readers that it has.
 //!
-//! Readers of the replica that is gone may have more than the store: every event's id tells its epoch,
-//! so nobody takes what one replica said for what another said under the same number. Streams that
-//! can be gone on with, every stream's beginning and its end are shown to readers only once they are
-//! stored, for as long as the store answers.
+//! Clients of the old producer may have more events than the store. Every event's id names its epoch,
+//! so an event is never mistaken for another producer's event with the same number. While the store
+//! answers, three things are shown to readers only once they are stored: streams that can be continued,
+//! every stream's first events, and its end.
 //!
-//! Where the store is gone, streams go on without it; what was not stored then is, once it is back.
+//! If the store is down, streams run on without it. What was not stored is stored once it is back.
 
 mod batch;
 mod followed;
@@ -67,23 +68,23 @@ use writer::{NewStream, OrphanEnding};
 
 pub use orphan::Orphan;
 
-/// How long what a stream says may be on its way to the store, where that is well.
+/// How long a new event may take to reach a healthy store.
 const STORE_DELAY: Duration = Duration::from_millis(400);
-/// How long the sign of life holds, and how often it is renewed.
+/// How long a replica's key lives, and how often it is renewed.
 const LEASE: Duration = Duration::from_secs(3);
 const LEASE_RENEWAL: Duration = Duration::from_secs(1);
-/// How long a cancelled stream's replica may take to say so.
+/// How long a producer may take to end a stream that was cancelled elsewhere.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long the last words of a replica may take.
+/// How long the last writes of a replica may take when it leaves.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
-/// What a client waits for that asks again.
+/// When a client should try again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// How long the store may be gone before those who read another replica's stream are told.
+/// How long the store may be down before reads of followed streams end with an error.
 pub(super) const STORE_TIMEOUT: Duration = Duration::from_secs(5);
-/// By when whoever reads a stream on another replica has said so to a store that is back.
+/// How long followers take to renew their `viewed` keys in a store that is back.
 pub(super) const RENEWAL_GRACE: Duration = Duration::from_secs(2);
 
-/// This replica's part in the streams that replicas share.
+/// This replica's part of the shared streams.
 pub struct Replicas {
     inner: Arc<Inner>,
     _task: AbortOnDropHandle<()>,
@@ -94,30 +95,30 @@ struct Inner {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     keys: Keys,
-    /// How much of a followed stream is kept here, in bytes.
+    /// How many bytes of a followed stream are kept here.
     buffer: usize,
-    /// How long the stream of a reader who leaves goes on.
+    /// How long a stream runs on after its last reader left.
     window: Duration,
     work: Mutex<Work>,
-    /// Somebody waits for the next turn.
+    /// Wakes the loop before its interval has passed.
     sync_requested: Notify,
 }
 
-/// What the next turn has to do.
+/// What the next round trip has to do.
 #[derive(Default)]
 struct Work {
     unstored: HashSet<StreamId>,
-    /// Up to where streams were refused to be stored, because the store has something newer.
+    /// The positions up to which the store refused streams, because it has newer entries of them.
     unconfirmed: HashMap<StreamId, u64>,
     new_streams: Vec<NewStream>,
-    /// Streams that were refused before they said anything.
+    /// Streams that were refused before their first event.
     unstarted: Vec<StreamId>,
     abandoned: Vec<(StreamId, Duration)>,
     endings: Vec<OrphanEnding>,
     followed: HashMap<StreamId, FollowedStream>,
-    /// Takes nothing over any more.
+    /// Whether this replica takes over no streams any more.
     takeovers_stopped: bool,
-    /// Gives no sign of life any more.
+    /// Whether this replica's key is not renewed any more.
     has_left: bool,
 }
 
@@ -147,12 +148,11 @@ impl Replicas {
         }
     }
 
-    /// A stream that another replica makes or made. One that is not there may be on its way: a
-    /// client that lost its connection early can be faster. So `None` is said for the first time
-    /// some turns after it `asked`.
+    /// Looks for a stream of another replica. A client that lost its connection early can be faster than
+    /// the store, so `None` is returned only some time after the request arrived at `asked`.
     ///
     /// # Errors
-    /// [`ErrorCode::Overloaded`] where the store does not answer: the stream may be there.
+    /// [`ErrorCode::Overloaded`] if the store does not answer: the stream may exist.
     pub async fn find(&self, id: StreamId, asked: Instant) -> Result<Option<Lookup>, Error> {
         loop {
             let found = self.find_once(id).await?;
@@ -189,7 +189,7 @@ impl Replicas {
         if !stream.is_ended() {
             let mut work = self.inner.work();
             match work.find_followed(id) {
-                // Somebody else was faster.
+                // Another request has added it meanwhile.
                 Some(known) => stream = known,
                 None => drop(work.followed.insert(id, followed)),
             }
@@ -197,10 +197,10 @@ impl Replicas {
         Ok(Some(Lookup::Stream(stream)))
     }
 
-    /// Asks the replica that makes the stream to cancel it, and waits until it has.
+    /// Asks the replica that produces the stream to cancel it, and waits until it has.
     ///
     /// # Errors
-    /// As [`Replicas::find`]; nothing is known of the stream then.
+    /// As [`Replicas::find`]; it is unknown then whether the stream was cancelled.
     pub async fn cancel(&self, id: StreamId, stream: &Stream) -> Result<(), Error> {
         let producer = match self.inner.work().followed.get(&id) {
             Some(followed) => followed.producer().to_owned(),
@@ -221,12 +221,12 @@ impl Replicas {
             .map_err(store_unreachable)?;
         let ended = std::future::poll_fn(|context| stream.poll_ended(context));
         timeout(CANCEL_TIMEOUT, ended).await.map_err(|_| {
-            let error = "the replica that makes the stream has not answered yet";
+            let error = "the replica that produces this stream has not confirmed the cancellation yet: try again";
             Error::new(ErrorCode::Overloaded, error).with_retry_after(Some(RETRY_AFTER))
         })
     }
 
-    /// Goes on with a stream that this replica has taken over. The outlet knows what was said.
+    /// Continues a stream that this replica has taken over. The sink has the text so far.
     pub fn continue_stream(
         &self,
         orphan: Orphan,
@@ -238,7 +238,7 @@ impl Replicas {
         let stream = Arc::clone(&orphan.stream);
         self.inner.work().followed.remove(&orphan.id);
         if stream.is_ended() {
-            // The store was gone meanwhile, and its readers with it.
+            // The store was down meanwhile, which ended all reads here.
             return self.end_orphan(orphan);
         }
         self.inner.metrics.record_takeover(Takeover::Continued);
@@ -250,18 +250,18 @@ impl Replicas {
         }
     }
 
-    /// Ends a stream that this replica has taken over and cannot go on with.
+    /// Ends a stream that this replica has taken over and cannot continue.
     pub fn end_orphan(&self, orphan: Orphan) {
         self.inner.queue_ending(OrphanEnding::of(orphan));
     }
 
-    /// Takes nothing over from here on.
+    /// Takes over no streams from here on.
     pub fn stop_takeovers(&self) {
         self.inner.work().takeovers_stopped = true;
     }
 
-    /// Writes what is left to be written, for as long as that may take, and leaves: whoever can go on
-    /// with a stream of this replica's need not wait.
+    /// Writes what is not stored yet, within a bounded time, and deletes this replica's key, so that others
+    /// take its streams over at once.
     pub async fn leave(&self) {
         let flushing = async {
             while !self.inner.work().unstored.is_empty() && self.inner.sync_once(None).await.is_ok()
@@ -269,22 +269,24 @@ impl Replicas {
             }
         };
         if timeout(FLUSH_TIMEOUT, flushing).await.is_err() {
-            tracing::warn!("the last words of some streams are not in the shared state");
+            tracing::warn!(
+                "the last events of some streams could not be stored in the shared state before this replica left"
+            );
         }
         self.inner.work().has_left = true;
         let mut command = redis::cmd("DEL");
         command.arg(self.inner.keys.own_alive());
         if let Err(error) = self.inner.store.query::<Value>(&command).await {
-            tracing::debug!(%error, "nobody was told that this replica leaves");
+            tracing::debug!(%error, "the key that says that this replica is alive could not be deleted");
         }
     }
 
-    /// Whether what is written is stored soon.
+    /// Whether the store answers, so that writes are stored soon.
     pub(super) fn is_store_up(&self) -> bool {
         self.inner.store.is_up()
     }
 
-    /// The stream has more to be stored; with `soon`, somebody waits for it.
+    /// The stream has new bytes for the store; with `sync_now`, a viewer waits for them.
     pub(super) fn queue_write(&self, id: StreamId, sync_now: bool) {
         self.inner.work().unstored.insert(id);
         if sync_now {
@@ -292,7 +294,7 @@ impl Replicas {
         }
     }
 
-    /// The stream begins.
+    /// A stream begins.
     pub(super) fn register(&self, retention: &Retention) {
         let new_stream = NewStream {
             id: retention.stream,
@@ -305,24 +307,24 @@ impl Replicas {
         self.inner.sync_requested.notify_one();
     }
 
-    /// The stream was refused before it said anything.
+    /// The stream was refused before its first event.
     pub(super) fn remove_unstarted(&self, id: StreamId) {
         let mut work = self.inner.work();
         work.new_streams.retain(|new_stream| new_stream.id != id);
         work.unstarted.push(id);
     }
 
-    /// Nobody came back to the stream in time.
+    /// The stream was abandoned: no client came back in time.
     pub(super) fn record_abandoned(&self, retention: &Retention) {
         let mut work = self.inner.work();
         work.abandoned.push((retention.stream, retention.window));
     }
 
-    /// How long the stream goes on for those who read it on another replica, or did until lately;
-    /// `None` where nobody does.
+    /// How much longer the stream runs for the readers that it has, or had lately, on other replicas;
+    /// `None` if there are none.
     ///
     /// # Errors
-    /// Where the store does not say.
+    /// If the store does not answer.
     pub(super) async fn remote_readers_left(
         &self,
         id: StreamId,
@@ -330,14 +332,14 @@ impl Replicas {
         let mut command = redis::cmd("PTTL");
         command.arg(self.inner.keys.viewed(id));
         let left: i64 = self.inner.store.query(&command).await?;
-        // Negative where nobody does.
+        // Negative if the key does not exist.
         Ok(u64::try_from(left).ok().map(Duration::from_millis))
     }
 }
 
 impl Work {
-    /// A stream that is followed. One that broke off here may have more in the store by now, and its
-    /// last event is none of the stream's own: nobody may take it for the end.
+    /// A stream that is followed. One whose reads were ended with an error here may have more in the store
+    /// by now, and its log here ends in an error that is not the stream's own.
     fn find_followed(&self, id: StreamId) -> Option<Arc<Stream>> {
         let stream = self.followed.get(&id)?.stream();
         (!stream.is_ended()).then(|| Arc::clone(stream))
@@ -346,28 +348,28 @@ impl Work {
 
 impl Drop for Replicas {
     fn drop(&mut self) {
-        // Nobody follows anything any more, and whoever reads must not wait for it.
+        // Followed streams get no more events; their readers must not wait for them.
         self.inner.disconnect_all_readers();
     }
 }
 
 impl Inner {
     fn work(&self) -> MutexGuard<'_, Work> {
-        // Whole after every statement, so a panic elsewhere leaves nothing half done.
+        // The work is consistent after every statement, so a panic elsewhere does not break it.
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What ends a stream whose maker is gone.
+/// The error that ends a stream whose producer is gone.
 fn producer_gone() -> Error {
-    Error::interrupted("the replica that made this stream is gone")
+    Error::interrupted("the replica that produced this stream is gone")
 }
 
 fn store_unreachable(error: StoreError) -> Error {
-    tracing::debug!(%error, "a stream could not be looked for");
+    tracing::debug!(%error, "a stream could not be looked up in the shared state");
     Error::new(
         ErrorCode::Overloaded,
-        "the state that replicas share cannot be reached, and the stream may be there",
+        "the shared state cannot be reached, so this stream cannot be looked up now: try again",
     )
     .with_retry_after(Some(RETRY_AFTER))
 }

@@ -1,4 +1,4 @@
-//! A stream whose maker is gone, and which this replica has taken over.
+//! A stream whose producer is gone and which this replica has taken over.
 
 use std::sync::Arc;
 
@@ -9,21 +9,20 @@ use crate::dialect::native::log_codec::parse_events;
 use crate::model::{Ordinal, StreamId};
 use crate::stream::stream::Stream;
 
-/// How often a stream may be taken over and gone on with.
+/// How often a stream may be taken over and continued.
 const MAX_CONTINUATIONS: u8 = 3;
 
-/// A stream to be gone on with here.
+/// A stream for this replica to continue.
 pub struct Orphan {
     pub id: StreamId,
     pub(in crate::stream) stream: Arc<Stream>,
     /// The name of the key that made it.
     pub owner: String,
-    /// The model's name, as the client said it.
+    /// The model's name as the client sent it.
     pub(super) model: String,
-    /// The place of the next event.
+    /// The ordinal of the next event.
     pub next: Ordinal,
-    /// What the client asked for, in the native dialect; `None` where the stream is not to be gone on
-    /// with.
+    /// The client's request in the native dialect; `None` if the stream may not be continued.
     pub request: Option<Bytes>,
 }
 
@@ -34,8 +33,8 @@ struct Token<'a> {
 }
 
 impl Orphan {
-    /// The text that it is to be gone on with behind; `None` where that cannot be: nobody asked for
-    /// it, nothing was said, more than text was, or not all of it is kept.
+    /// The text from which it can be continued. `None` if it cannot be: it may not be continued, has no text
+    /// or more than text, or its log is incomplete.
     pub fn text(&self) -> Option<String> {
         if self.request.is_none() || self.next.epoch > MAX_CONTINUATIONS {
             return None;

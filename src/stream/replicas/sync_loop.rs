@@ -1,4 +1,4 @@
-//! One task's work: a round trip to the store, again and again.
+//! The loop that synchronises this replica with the store, one round trip at a time.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,24 +12,24 @@ use crate::model::StreamId;
 use crate::store::StoreError;
 use crate::stream::registry::Lookup;
 
-/// How long a turn waits for more to do.
+/// The pause between round trips.
 const IDLE_INTERVAL: Duration = Duration::from_millis(100);
-/// The same where somebody reads another replica's stream.
+/// The same while a client reads another replica's stream here.
 pub(super) const FOLLOW_INTERVAL: Duration = Duration::from_millis(50);
-/// The same where somebody waits for it.
+/// The same when a viewer waits for the store.
 const REQUESTED_DELAY: Duration = Duration::from_millis(10);
-/// How long a turn waits behind one that failed.
+/// The pause after a round trip that failed.
 const FAILURE_DELAY: Duration = Duration::from_millis(250);
 
 impl Inner {
-    /// Turn after turn, for as long as it is polled.
+    /// Synchronises until it is dropped.
     pub(super) async fn run(&self) {
         let mut renewed: Option<Instant> = None;
         loop {
             let due = renewed.is_none_or(|renewed| renewed.elapsed() >= LEASE_RENEWAL);
             let renews = due && !self.work().has_left;
             let synced = self.sync_once(renews.then_some(LEASE)).await;
-            // A store that was gone may have forgotten it.
+            // A store that was down may have lost the key.
             renewed = match synced {
                 Ok(_) if renews => Some(Instant::now()),
                 Ok(_) => renewed,
@@ -40,7 +40,7 @@ impl Inner {
                     sleep(FAILURE_DELAY).await;
                     continue;
                 }
-                // More than one turn takes.
+                // There is more than one round trip takes.
                 Ok(true) => continue,
                 Ok(false) if self.work().followed.is_empty() => IDLE_INTERVAL,
                 Ok(false) => FOLLOW_INTERVAL,
@@ -51,7 +51,7 @@ impl Inner {
         }
     }
 
-    /// One round trip. Says whether there is more to write than one takes.
+    /// One round trip. Returns whether there is more to write than one takes.
     pub(super) async fn sync_once(&self, lease: Option<Duration>) -> Result<bool, StoreError> {
         let mut batch = Batch::new();
         if let Some(lease) = lease {
@@ -77,7 +77,7 @@ impl Inner {
                 PendingReply::Commands => {
                     self.run_commands(&from_redis_value::<Vec<String>>(answer).unwrap_or_default())
                 }
-                // One that is refused waits for nothing either.
+                // Viewers do not wait longer for an entry that the store refused.
                 PendingReply::Registered(stream) => self.mark_registered(stream),
                 PendingReply::Append { stream, position } => match batch::append_outcome(&answer) {
                     AppendOutcome::Stored => self.mark_stored(stream, position),
@@ -106,7 +106,7 @@ impl Inner {
         Ok(more)
     }
 
-    /// Does what others have asked of this replica.
+    /// Carries out what other replicas have asked of this one.
     fn run_commands(&self, commands: &[String]) {
         for id in commands.iter().filter_map(|id| StreamId::parse(id)) {
             if let Some(Lookup::Stream(stream)) = self.registry.find(id) {

@@ -1,4 +1,4 @@
-//! What this replica's own streams have said, on its way to the store.
+//! Writes this replica's own streams to the store.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,15 +15,15 @@ use crate::model::{EventId, Ordinal, StreamId};
 use crate::stream::registry::Lookup;
 use crate::stream::stream::Stream;
 
-/// How much one turn writes, in bytes and in streams.
+/// How much one round trip writes, in bytes and in streams.
 const MAX_BYTES: usize = 1 << 20;
 const MAX_STREAMS: usize = 512;
-/// How long a stream that says nothing is kept beside its window, in case its replica is killed.
+/// How long the store keeps a silent stream beyond its window, in case its producer is killed.
 const IDLE_TIME: Duration = Duration::from_secs(60 * 60);
-/// How long it is known that there was a stream.
+/// How long the store remembers that a stream existed.
 const MEMORY_TIME: Duration = Duration::from_secs(10 * 60);
 
-/// What one turn writes.
+/// What one round trip writes.
 #[derive(Default)]
 pub(super) struct TakenWork {
     streams: Vec<StreamId>,
@@ -42,18 +42,18 @@ pub(super) struct NewStream {
     pub(super) request: Option<Bytes>,
 }
 
-/// The end of a stream whose maker is gone.
+/// The terminal events of a stream whose producer is gone.
 pub(super) struct OrphanEnding {
     id: StreamId,
     owner: String,
-    /// The place of the error.
+    /// The ordinal of the error.
     at: Ordinal,
     /// Whole events.
     events: Bytes,
 }
 
 impl OrphanEnding {
-    /// An error, behind the stream's start if that is not there.
+    /// An error, after a start event if the stream has none.
     pub(super) fn of(orphan: Orphan) -> Self {
         let Orphan {
             id,
@@ -83,7 +83,7 @@ impl OrphanEnding {
 }
 
 impl Inner {
-    /// Adds what is to be written. Says what that is, and whether there is more.
+    /// Adds what is to be written. Returns what that is, and whether there is more.
     pub(super) fn add_writes(&self, batch: &mut Batch) -> (TakenWork, bool) {
         let (mut taken, more) = {
             let mut work = self.work();
@@ -136,7 +136,7 @@ impl Inner {
         (taken, more)
     }
 
-    /// Nobody knows whether this was written. Nobody waits for it either.
+    /// The reply was lost, so these writes may or may not be stored. Viewers do not wait for them.
     pub(super) fn requeue_all(&self, taken: TakenWork) {
         let new_streams = taken.new_streams.iter().map(|new_stream| new_stream.id);
         for id in taken.streams.iter().copied().chain(new_streams) {
@@ -150,14 +150,14 @@ impl Inner {
         work.endings.extend(taken.endings);
     }
 
-    /// Lets viewers here read what is not stored.
+    /// Lets viewers read what is not stored.
     pub(super) fn release_held_back(&self, id: StreamId) {
         if let Some(Lookup::Stream(stream)) = self.registry.find(id) {
             stream.release_held_back();
         }
     }
 
-    /// Asks who wrote what the store has of streams whose last words it refused as outdated.
+    /// Asks which replica wrote the newest entry of streams whose last write was refused as outdated.
     pub(super) fn add_ownership_checks(&self, batch: &mut Batch) -> HashMap<StreamId, u64> {
         let unconfirmed = std::mem::take(&mut self.work().unconfirmed);
         for (&stream, &position) in &unconfirmed {
@@ -169,8 +169,8 @@ impl Inner {
         unconfirmed
     }
 
-    /// A turn whose answer was lost is repeated, and what it has stored is refused then; but it is
-    /// refused too where somebody else has taken the stream over.
+    /// A round trip whose reply was lost is repeated, and the store refuses what it has already. It also
+    /// refuses an entry if another replica has taken the stream over.
     pub(super) fn resolve_ownership(&self, id: StreamId, position: u64, newest: &[LogEntry]) {
         match newest.first() {
             Some(newest) if newest.producer == self.keys.replica_name() => {
@@ -180,7 +180,7 @@ impl Inner {
                 if let Some(Lookup::Stream(stream)) = self.registry.find(id) {
                     tracing::warn!(
                         stream = id.hint(),
-                        "another replica has taken a stream over"
+                        "another replica has taken over a stream of this replica"
                     );
                     stream.handle_superseded();
                 }
@@ -189,7 +189,7 @@ impl Inner {
         }
     }
 
-    /// Others know the stream.
+    /// The store has the stream's first entry.
     pub(super) fn mark_registered(&self, id: StreamId) {
         if let Some(Lookup::Stream(stream)) = self.registry.find(id) {
             stream.mark_registered();
@@ -205,12 +205,12 @@ impl Inner {
         }
     }
 
-    /// These have to be written again.
+    /// Queues these streams for another write.
     pub(super) fn requeue(&self, streams: Vec<StreamId>) {
         self.work().unstored.extend(streams);
     }
 
-    /// Adds what the stream has said since; says how many bytes that is.
+    /// Adds the stream's new events; returns their bytes.
     fn add_append(&self, id: StreamId, stream: &Stream, room: usize, batch: &mut Batch) -> usize {
         let (Some(unstored), Some(retention)) = (stream.unstored(room), stream.retention()) else {
             return 0;
@@ -220,7 +220,8 @@ impl Inner {
             .first()
             .and_then(|bytes| parse_events(bytes).next());
         if let Some(first) = first.filter(|_| unstored.gap) {
-            // What is there ends before what is kept here begins: nobody may join the two.
+            // The store's events end before the first one that is kept here. Trimming them keeps a reader from
+            // reading over the gap.
             let mut trim = redis::cmd("XTRIM");
             trim.arg(self.keys.log(id))
                 .arg("MINID")
@@ -290,11 +291,11 @@ impl Inner {
         );
     }
 
-    /// Adds the end of a stream whose maker is gone.
+    /// Adds the terminal events of a stream whose producer is gone.
     fn add_ending(&self, ending: &OrphanEnding, batch: &mut Batch) {
         let &OrphanEnding { id, at, .. } = ending;
         let mut command = redis::cmd("XADD");
-        // Not where the log is gone meanwhile.
+        // Writes nothing if the log has expired meanwhile.
         command.arg(self.keys.log(id)).arg("NOMKSTREAM");
         command
             .arg(Keys::event_entry(at))
@@ -317,7 +318,7 @@ impl Inner {
         command
     }
 
-    /// How the stream ended, for as long as that is remembered.
+    /// Remembers how the stream ended.
     fn remember_command(&self, id: StreamId, how: &str, window: Duration) -> Cmd {
         let mut command = redis::cmd("SET");
         let time = millis(window + MEMORY_TIME);
