@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use bytes::Bytes;
 use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,15 +13,12 @@ use crate::access::{Caller, KeyRing};
 use crate::config::{
     Config, ModelConfig, OnStoreFailure, StateConfig, TargetConfig, UpstreamConfig,
 };
-use crate::dialect::Dialect;
-use crate::limit::{
-    Account, KeySettings, Limiter, MemoryBudget, MemoryReservation, Settings, SharedState,
-};
+use crate::limit::{Account, KeySettings, Limiter, MemoryBudget, Settings, SharedState};
 use crate::metrics::Metrics;
-use crate::model::{Error, ErrorCode, ReasoningSigner, StreamId};
+use crate::model::{Error, ErrorCode, ReasoningSigner};
 use crate::route::{Route, Target, Timeouts};
 use crate::store::Store;
-use crate::stream::{Registry, Replicas, Retention, StreamSettings};
+use crate::stream::{OrphanQueue, Readers, Registry, Replicas};
 use crate::upstream::exchange::{Connector, Endpoint, system_certificates};
 use crate::upstream::{Recycler, Upstream};
 
@@ -32,6 +28,10 @@ pub struct Gateway {
     /// What the requests of all configurations hold.
     pub memory: MemoryBudget,
     pub registry: Arc<Registry>,
+    /// Streams of other replicas that this one is to continue.
+    pub orphans: Arc<OrphanQueue>,
+    /// Readers beside the streams' own clients.
+    pub readers: Arc<Readers>,
     pub recycler: Recycler,
     /// Every admitted request holds a token until its answer ends.
     pub in_flight: TaskTracker,
@@ -60,12 +60,15 @@ impl Gateway {
     /// If the system's certificates cannot be read, so that no upstream can be reached.
     pub fn new(config: Config) -> Result<Self, rustls::Error> {
         let (metrics, registry) = (Arc::<Metrics>::default(), Arc::default());
+        let orphans = Arc::default();
         let memory = MemoryBudget::new(config.limits.memory, Arc::clone(&metrics));
-        let app = App::new(config, None, &metrics, &registry)?;
+        let app = App::new(config, None, &metrics, &registry, &orphans)?;
         Ok(Self {
             metrics,
             memory,
             registry,
+            orphans,
+            readers: Arc::default(),
             recycler: Recycler::default(),
             in_flight: TaskTracker::new(),
             draining: CancellationToken::new(),
@@ -86,54 +89,16 @@ impl Gateway {
     /// # Errors
     /// As [`Gateway::new`]; the old configuration stays current.
     pub fn reload(&self, config: Config) -> Result<(), rustls::Error> {
-        let app = App::new(config, Some(&self.app()), &self.metrics, &self.registry)?;
+        let app = App::new(
+            config,
+            Some(&self.app()),
+            &self.metrics,
+            &self.registry,
+            &self.orphans,
+        )?;
         self.memory.set_limit(app.config.limits.memory);
         *self.app.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(app);
         Ok(())
-    }
-
-    /// What governs one stream of `app`'s in this dialect.
-    pub fn stream_settings(
-        &self,
-        app: &App,
-        dialect: &dyn Dialect,
-        route: Route,
-        may_continue: bool,
-        memory: MemoryReservation,
-    ) -> StreamSettings {
-        StreamSettings {
-            route: Arc::new(route),
-            metrics: Arc::clone(&self.metrics),
-            heartbeat: app.config.heartbeat,
-            heartbeat_bytes: dialect.heartbeat(),
-            cut: self.cut.clone(),
-            recycler: self.recycler.clone(),
-            may_continue,
-            memory: Arc::new(memory),
-        }
-    }
-
-    /// What it takes to come back to one stream of `app`'s. `owner` is the name of the key that made
-    /// it, `model` the model's as the client said it, and `request` what the client asked for, where
-    /// another replica may take the stream over.
-    pub fn retention(
-        &self,
-        app: &App,
-        stream: StreamId,
-        owner: &str,
-        model: &str,
-        request: Option<Bytes>,
-    ) -> Retention {
-        Retention {
-            stream,
-            owner: owner.to_owned(),
-            model: model.to_owned(),
-            window: app.config.resume.window,
-            buffer: app.config.resume.buffer,
-            registry: Arc::clone(&self.registry),
-            replicas: app.replicas.clone(),
-            request,
-        }
     }
 }
 
@@ -143,6 +108,7 @@ impl App {
         before: Option<&Self>,
         metrics: &Arc<Metrics>,
         registry: &Arc<Registry>,
+        orphans: &Arc<OrphanQueue>,
     ) -> Result<Self, rustls::Error> {
         let certificates = system_certificates()?;
         let mut upstreams: HashMap<(&str, Duration), Arc<Upstream>> = HashMap::new();
@@ -173,7 +139,13 @@ impl App {
                 Some(before) => before.limiter.reconfigured(&settings, state),
                 None => Limiter::new(&settings, state),
             },
-            replicas: shared_replicas(&config, before, store.as_ref(), registry, metrics),
+            replicas: shared_replicas(
+                &config,
+                before,
+                store.as_ref(),
+                (registry, orphans),
+                metrics,
+            ),
             store,
             targets,
             config,
@@ -253,7 +225,7 @@ fn shared_replicas(
     config: &Config,
     before: Option<&App>,
     store: Option<&Arc<Store>>,
-    registry: &Arc<Registry>,
+    (registry, orphans): (&Arc<Registry>, &Arc<OrphanQueue>),
     metrics: &Arc<Metrics>,
 ) -> Option<Arc<Replicas>> {
     let store = store?;
@@ -267,10 +239,10 @@ fn shared_replicas(
     {
         return Some(replicas);
     }
-    let (store, registry) = (Arc::clone(store), Arc::clone(registry));
     Some(Arc::new(Replicas::new(
-        store,
-        registry,
+        Arc::clone(store),
+        Arc::clone(registry),
+        Arc::clone(orphans),
         Arc::clone(metrics),
         config.resume.buffer,
         config.resume.window,

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 /// One address as the limits count it. An IPv6 customer is given a whole /64 at least, so single
 /// IPv6 addresses would be no limit at all; an IPv4 address counts the same however it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Address {
+pub enum Address {
     V4(Ipv4Addr),
     /// The upper 64 bits.
     V6Network(u64),

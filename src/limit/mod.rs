@@ -58,6 +58,7 @@ mod streams;
 
 use crate::model::Rate;
 
+pub use address::Address;
 pub use estimate::Estimate;
 pub use limiter::{Limiter, SharedState};
 pub use local::{Account, AddressPermit, LocalLimits};

@@ -27,6 +27,7 @@ pub(super) struct Admitted {
 /// A request that reads an existing stream: only the limit of its address counts it.
 pub(super) struct ReadAccess {
     pub(super) app: Arc<App>,
+    pub(super) address: IpAddr,
     pub(super) limits: RateLimits,
     pub(super) started: Instant,
 }
@@ -98,6 +99,7 @@ pub(super) async fn admit_reader(
         .map_err(limit_refusal)?;
     Ok(ReadAccess {
         app,
+        address,
         limits,
         started,
     })

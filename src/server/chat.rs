@@ -16,16 +16,14 @@ use serde_json::json;
 use super::admission::Admitted;
 use super::parsing;
 use super::refusal::{Refusal, write_limit_headers};
+use super::stream_builder::{StreamBuilder, StreamParts};
 use crate::app::Gateway;
 use crate::config::ModelConfig;
 use crate::dialect::{AnswerInfo, Dialect, native};
 use crate::limit::{Estimate, MemoryReservation};
 use crate::model::{Error, ErrorCode, Request, RequestId, StreamId};
 use crate::route::Route;
-use crate::stream::{
-    ClientSink, Retention, StreamGuards, StreamLabels, StreamRecord, StreamSettings, collect, open,
-    open_in_background,
-};
+use crate::stream::{ClientSink, Retention, StreamSettings, collect, open, open_in_background};
 use crate::upstream::Trace;
 
 /// The deadline for a request's body.
@@ -160,37 +158,34 @@ impl RequestContext<'_> {
             // A clock before 1970 is no reason to refuse the request.
             created: now.map_or(0, |since| since.as_secs()),
         };
-        let labels = StreamLabels {
+        let encoder = dialect.encoder(&request, info);
+        let kept = model.continues && body.len() <= app.config.resume.buffer;
+        let builder = StreamBuilder {
+            gateway,
+            app: &app,
+            dialect,
+            caller: &caller,
+            model,
             stream,
-            request: request_id.clone(),
-            dialect: dialect.name(),
-            model: model.name.clone(),
-            key: caller.name.clone(),
+            request_id: request_id.clone(),
+            route,
+            permit,
+            open,
+            memory,
         };
-        let record = StreamRecord::new(
-            labels,
-            StreamGuards { permit, open },
-            Arc::clone(&gateway.metrics),
-        );
-        let mut sink = ClientSink::new(dialect.encoder(&request, info), record);
+        let StreamParts {
+            mut sink,
+            settings,
+            retention,
+        } = builder.build(encoder, &request.model, kept.then_some(body));
         if !request.stream || dialect.buffers_content() {
             sink.limit_content(app.config.limits.frame);
         }
-        let retention = dialect.supports_resume().then(|| {
-            let kept = model.continues && body.len() <= app.config.resume.buffer;
-            gateway.retention(
-                &app,
-                stream,
-                &caller.name,
-                &request.model,
-                kept.then_some(body),
-            )
-        });
         PreparedAnswer {
             trace: trace(headers),
             sink,
-            settings: gateway.stream_settings(&app, dialect, route, model.continues, memory),
-            retention,
+            settings,
+            retention: dialect.supports_resume().then_some(retention),
             in_background: prefers_async(headers),
             headers: dialect.headers(&request),
             request,

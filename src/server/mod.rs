@@ -6,6 +6,7 @@
 //! | `admission` | admits requests: address, key, limits |
 //! | `chat` | answers prompt requests, for every dialect |
 //! | `resume` | existing streams: resuming, reading along, status, cancelling |
+//! | `stream_builder` | assembles what one stream needs |
 //! | `takeover` | continues the streams of replicas that are gone |
 //! | `parsing` | parses a request's body without holding up streams |
 //! | `paths` | puts the forms in which clients write one path into one |
@@ -30,6 +31,7 @@ mod paths;
 mod refusal;
 mod resume;
 mod socket;
+mod stream_builder;
 mod streaming;
 mod takeover;
 mod web;

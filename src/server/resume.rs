@@ -18,8 +18,8 @@ use crate::app::Gateway;
 use crate::dialect::NATIVE;
 use crate::model::{Error, ErrorCode, EventId, Ordinal, Request, StreamId};
 use crate::stream::{
-    Heartbeat, JoinOutcome, Lookup, Multiplex, Positions, Reader, ReaderPermit, Stream,
-    Subscription, SubscriptionSource, Summary, Viewer,
+    Heartbeat, JoinOutcome, Lookup, Multiplex, Positions, Reader, ReaderLimit, ReaderLimits,
+    ReaderPermit, Stream, Subscription, SubscriptionSource, Summary, Viewer,
 };
 
 /// How many streams one connection may carry.
@@ -218,7 +218,7 @@ async fn try_open_reader(
         Some(Lookup::Ended { last }) if seen.is_some() && seen == last => return Ok(None),
         found => readable(found)?,
     };
-    match Reader::join(&stream, seen, reader_permit(gateway, access)?) {
+    match Reader::join(&stream, seen, reader_permit(gateway, access, &stream)?) {
         JoinOutcome::Reader(reader) => Ok(Some(reader)),
         JoinOutcome::UpToDate => Ok(None),
         JoinOutcome::Gone => Err(gone(
@@ -282,16 +282,45 @@ fn found_stream(found: Option<Lookup>) -> Result<Arc<Stream>, Error> {
     }
 }
 
-/// Readers have the same bound as streams and are counted apart from them.
-fn reader_permit(gateway: &Gateway, access: &ReadAccess) -> Result<ReaderPermit, Error> {
-    let limit = access.app.config.limits.streams;
-    let open = gateway.in_flight.token();
-    let permit = gateway.registry.admit_reader(limit, &gateway.metrics, open);
-    permit.ok_or_else(|| {
-        let error = format!(
-            "this replica has {limit} readers, as many as `limits.streams` allows; try again soon"
-        );
-        Error::new(ErrorCode::Overloaded, error).with_retry_after(Some(READER_RETRY))
+/// A place for one more reader of `stream`.
+fn reader_permit(
+    gateway: &Gateway,
+    access: &ReadAccess,
+    stream: &Arc<Stream>,
+) -> Result<ReaderPermit, Error> {
+    let limits = ReaderLimits::of(access.app.config.limits.streams);
+    let (address, open) = (access.address.into(), gateway.in_flight.token());
+    let permit = gateway
+        .readers
+        .admit(stream, address, limits, &gateway.metrics, open);
+    permit.map_err(|limit| {
+        let (code, message) = match limit {
+            ReaderLimit::Total(limit) => (
+                ErrorCode::Overloaded,
+                format!(
+                    "this replica has {limit} readers, as many as `limits.streams` allows; try again soon"
+                ),
+            ),
+            ReaderLimit::Stream(limit) => (
+                ErrorCode::Overloaded,
+                format!(
+                    "this stream has {limit} readers, as many as one stream may have here; try again soon"
+                ),
+            ),
+            ReaderLimit::Address(limit) => (
+                ErrorCode::RateLimited,
+                format!(
+                    "this address reads {limit} streams, as many as one address may read at once; close some or try again soon"
+                ),
+            ),
+            ReaderLimit::Key(limit) => (
+                ErrorCode::RateLimited,
+                format!(
+                    "the streams of this stream's API key have {limit} readers, as many as one key's streams may have at once; try again soon"
+                ),
+            ),
+        };
+        Error::new(code, message).with_retry_after(Some(READER_RETRY))
     })
 }
 

@@ -2,30 +2,34 @@
 
 use std::sync::Arc;
 
+use super::stream_builder::{StreamBuilder, StreamParts};
 use crate::app::{App, Gateway};
 use crate::dialect::NATIVE;
 use crate::dialect::native::log_codec;
 use crate::limit::Estimate;
 use crate::model::{Error, ErrorCode, Request, RequestId};
-use crate::stream::{
-    ClientSink, Orphan, Retention, StreamGuards, StreamLabels, StreamRecord, StreamSettings,
-};
+use crate::stream::Orphan;
 
 /// Continues every stream that this replica takes over, for as long as the gateway runs. A stream that
 /// cannot be continued ends in an error.
 pub async fn run_takeovers(gateway: Arc<Gateway>) {
-    while let Some(orphan) = gateway.registry.next_orphan().await {
+    while let Some(orphan) = gateway.orphans.next().await {
         let app = gateway.app();
         let Some(replicas) = &app.replicas else {
             // Its reads ended when this replica stopped following.
             continue;
         };
         match prepare(&gateway, &app, &orphan).await {
-            Ok((request, sink, settings, retention)) => {
+            Ok((request, parts)) => {
                 tracing::info!(
                     stream = orphan.id.hint(),
                     "this replica has taken over a stream and continues it"
                 );
+                let StreamParts {
+                    sink,
+                    settings,
+                    retention,
+                } = parts;
                 replicas.continue_stream(orphan, request, sink, settings, retention);
             }
             Err(error) => {
@@ -42,13 +46,11 @@ pub async fn run_takeovers(gateway: Arc<Gateway>) {
     }
 }
 
-type Continuation = (Request, ClientSink, StreamSettings, Retention);
-
 async fn prepare(
     gateway: &Gateway,
     app: &Arc<App>,
     orphan: &Orphan,
-) -> Result<Continuation, Error> {
+) -> Result<(Request, StreamParts), Error> {
     let cannot = |why| Error::new(ErrorCode::Internal, why);
     let text = orphan.text().zip(orphan.request.as_ref());
     let (text, body) =
@@ -65,27 +67,26 @@ async fn prepare(
     let account = app.account(caller);
     let admitted = app.limiter.admit_takeover(account.as_ref(), estimate).await;
     let permit = admitted.map_err(|refused| refused.error)?;
-    let labels = StreamLabels {
-        stream: orphan.id,
-        request: RequestId::random(),
-        dialect: NATIVE.name(),
-        model: model.name.clone(),
-        key: caller.name.clone(),
-    };
-    let open = gateway.in_flight.token();
-    let guards = StreamGuards { permit, open };
-    let record = StreamRecord::new(labels, guards, Arc::clone(&gateway.metrics));
-    let mut sink = ClientSink::new(
-        log_codec::continuing_encoder(orphan.id, orphan.next),
-        record,
-    );
-    // The next continuation counts itself.
-    sink.take_over(text, u32::from(orphan.next.epoch).saturating_sub(1));
     let mut memory = gateway.memory.reservation();
     // Another replica admitted the request: it is counted here and not refused.
     memory.count_built(body.len());
-    let settings = gateway.stream_settings(app, NATIVE, route, model.continues, memory);
-    let body = Some(body.clone());
-    let retention = gateway.retention(app, orphan.id, &orphan.owner, &request.model, body);
-    Ok((request, sink, settings, retention))
+    let builder = StreamBuilder {
+        gateway,
+        app,
+        dialect: NATIVE,
+        caller,
+        model,
+        stream: orphan.id,
+        request_id: RequestId::random(),
+        route,
+        permit,
+        open: gateway.in_flight.token(),
+        memory,
+    };
+    let encoder = log_codec::continuing_encoder(orphan.id, orphan.next);
+    let mut parts = builder.build(encoder, &request.model, Some(body.clone()));
+    // The next continuation counts itself.
+    let continued = u32::from(orphan.next.epoch).saturating_sub(1);
+    parts.sink.take_over(text, continued);
+    Ok((request, parts))
 }

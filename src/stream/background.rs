@@ -7,9 +7,12 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 
-use super::replicas::{RENEWAL_GRACE, STORE_TIMEOUT};
 use super::stream::Stream;
 
+/// How long the store may be down before reads of followed streams end with an error.
+pub(super) const STORE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long followers take to renew their `viewed` keys in a store that is back.
+const RENEWAL_GRACE: Duration = Duration::from_secs(2);
 /// How soon the store is asked again after it did not answer.
 const STORE_RETRY: Duration = Duration::from_millis(500);
 
@@ -30,7 +33,7 @@ pub(super) fn spawn(stream: Arc<Stream>, window: Option<Duration>) {
     let Some(retention) = stream.retention() else {
         return;
     };
-    let tasks = retention.registry.tasks().clone();
+    let tasks = retention.tasks.clone();
     let total_viewers = stream.total_viewers();
     let task = async move {
         let running = poll_fn(|context| stream.poll_in_background(context, total_viewers));

@@ -18,7 +18,7 @@
 //! | `record` | settles a stream once, however it ends |
 //! | `log` | the newest bytes of a stream, bounded, for viewers at any position |
 //! | `stream` | one stream: pump, log, and the wakers of its viewers |
-//! | `lifecycle` | whom a stream informs when it begins, ends, or is abandoned |
+//! | `driver` | how viewers drive a stream: who polls its pump, and who is woken |
 //! | `replication` | the part of a stream that replicas use: append, store, take over |
 //! | `state` | what the viewers and the driver of a stream share |
 //! | `viewer` | a client's HTTP body: reads the log from a position; heartbeats |
@@ -34,9 +34,12 @@ mod active_answer;
 mod background;
 mod client_sink;
 mod deadlines;
+mod driver;
 mod log;
 mod multiplex;
+mod orphans;
 mod pump;
+mod readers;
 mod record;
 mod registry;
 mod replicas;
@@ -53,10 +56,12 @@ mod viewer;
 pub use answer_encoder::AnswerEncoder;
 pub use client_sink::ClientSink;
 pub use multiplex::{Multiplex, Positions, Subscription, SubscriptionSource};
+pub use orphans::{Orphan, OrphanQueue};
 pub use pump::StreamSettings;
+pub use readers::{ReaderLimit, ReaderLimits, ReaderPermit, Readers};
 pub use record::{StreamGuards, StreamLabels, StreamRecord};
-pub use registry::{Lookup, ReaderPermit, Registry};
-pub use replicas::{Orphan, Replicas};
+pub use registry::{Lookup, Registry};
+pub use replicas::Replicas;
 pub use stream::{Retention, Stream};
 pub use summary::Summary;
 pub use timers::CancelWaiter;

@@ -5,9 +5,8 @@ use std::sync::Mutex;
 use bytes::Bytes;
 
 use super::pump::Pump;
-use super::replicas::Replicas;
 use super::state::{State, Unstored};
-use super::stream::{Retention, Stream};
+use super::stream::{Replication, Retention, Stream};
 use crate::model::{Error, StreamId};
 
 impl Stream {
@@ -101,7 +100,7 @@ impl Stream {
         drop(pump);
         self.state.lock().superseded = true;
         if let Some(retention) = self.retention() {
-            retention.registry.remove(retention.stream);
+            retention.registry.release(retention);
         }
         self.disconnect_readers(why.clone());
     }
@@ -145,7 +144,7 @@ impl Stream {
     /// Whether new bytes must be stored before viewers read them. A client must not have something that is
     /// lost with this replica if that is the way back to the stream (its start), its end, or text that
     /// another producer would write differently.
-    pub(super) fn must_hold_back(&self, state: &State, replicas: &Replicas) -> bool {
+    pub(super) fn must_hold_back(&self, state: &State, replicas: &dyn Replication) -> bool {
         let needed = !state.registered || state.ended || self.can_be_taken_over();
         needed && !state.superseded && replicas.is_store_up()
     }

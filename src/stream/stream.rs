@@ -1,18 +1,17 @@
 //! One stream: its pump, its log, and the wakers of its viewers.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio_util::task::TaskTracker;
 
-use super::log::Dropped;
 use super::pump::Pump;
-use super::registry::Registry;
-use super::replicas::Replicas;
-use super::state::{BACKGROUND, StartPosition, State, StreamState, ViewerId};
-use crate::dialect::native::log_codec::last_event;
+use super::state::{BACKGROUND, StartPosition, StreamState, ViewerId};
 use crate::model::{Error, Ordinal, StreamId};
+use crate::store::StoreError;
 
 /// How and where a stream is kept for clients that come back.
 #[derive(Clone)]
@@ -26,12 +25,45 @@ pub struct Retention {
     pub window: Duration,
     /// How many bytes of it are kept.
     pub buffer: usize,
-    pub registry: Arc<Registry>,
+    pub registry: Arc<dyn Lifecycle>,
     /// The store through which other replicas can read it.
-    pub replicas: Option<Arc<Replicas>>,
+    pub replicas: Option<Arc<dyn Replication>>,
+    /// The tasks that drive streams without viewers.
+    pub tasks: TaskTracker,
     /// The client's request in this dialect, if another replica may take the stream over.
     pub request: Option<Bytes>,
 }
+
+/// Those that a stream informs of its life. No lock of the stream is held meanwhile.
+pub trait Lifecycle: Send + Sync {
+    /// The stream begins.
+    fn begin(&self, stream: &Arc<Stream>, retention: &Retention);
+
+    /// The stream has ended with the event at `last`; `None` if it was refused before its first event.
+    fn end(&self, stream: &Stream, retention: &Retention, last: Option<Ordinal>);
+
+    /// The stream was abandoned: no client came back in time.
+    fn abandon(&self, retention: &Retention);
+
+    /// Another replica produces the stream from here on, and has all of it.
+    fn release(&self, retention: &Retention);
+}
+
+/// The store through which other replicas can read streams.
+pub trait Replication: Lifecycle {
+    /// Whether the store answers, so that writes are stored soon.
+    fn is_store_up(&self) -> bool;
+
+    /// The stream has new bytes for the store; with `sync_now`, a viewer waits for them.
+    fn queue_write(&self, stream: StreamId, sync_now: bool);
+
+    /// How much longer the stream runs for the readers that it has, or had lately, on other replicas;
+    /// `None` if there are none. An error if the store does not answer.
+    fn remote_readers_left(&self, stream: StreamId) -> RemoteReadersLeft<'_>;
+}
+
+pub type RemoteReadersLeft<'a> =
+    Pin<Box<dyn Future<Output = Result<Option<Duration>, StoreError>> + Send + 'a>>;
 
 /// One stream. It has no task: a viewer that has read the whole log drives it, and wakes the others
 /// when it finds more. So a stream with one viewer needs no task and no channel. If that viewer does
@@ -105,6 +137,11 @@ impl Stream {
     pub(super) fn window(&self) -> Option<Duration> {
         let retention = self.retention()?;
         (!retention.window.is_zero()).then_some(retention.window)
+    }
+
+    /// The name of the key that made it.
+    pub(super) fn owner(&self) -> &str {
+        &self.owner
     }
 
     /// Whether the key of this name may cancel it.
@@ -184,15 +221,6 @@ impl Stream {
         state.id_disclosed || state.log.last_ordinal().is_some()
     }
 
-    /// Ends the stream as cancelled, closes the upstream's connection, and wakes its viewers.
-    /// Does nothing to a stream that another replica produces.
-    pub fn cancel(&self) {
-        if let Some(mut pump) = self.pump() {
-            pump.cancel();
-            self.poll(&mut pump, BACKGROUND);
-        }
-    }
-
     /// Waits until the terminal event was written.
     pub(super) fn poll_ended(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state.lock();
@@ -234,172 +262,6 @@ impl Stream {
         unviewed
     }
 
-    /// Ends a stream without viewers, unless one came since the count was `total_viewers`.
-    pub(super) fn abandon(&self, total_viewers: u64) {
-        let Some(mut pump) = self.pump() else {
-            return;
-        };
-        let mut state = self.state.lock();
-        if state.viewers > 0 || state.total_viewers != total_viewers || state.ended {
-            return;
-        }
-        state.ended = true;
-        drop(state);
-        pump.abandon();
-        drop(pump);
-        if let Some(retention) = self.retention() {
-            retention.registry.mark_abandoned(retention.stream);
-            if let Some(replicas) = retention.replicated_to() {
-                replicas.record_abandoned(retention);
-            }
-        }
-    }
-
-    /// Reads at `position`, and drives the stream if the log has nothing there. The task is woken when
-    /// there is more.
-    pub(super) fn poll_read(
-        &self,
-        context: &mut Context<'_>,
-        viewer: ViewerId,
-        position: u64,
-    ) -> Poll<ReadOutcome> {
-        self.poll_until(context, viewer, |state| match state.read(position) {
-            Ok(Some(bytes)) => Some(ReadOutcome::Bytes(bytes)),
-            Err(Dropped) => Some(ReadOutcome::Dropped),
-            Ok(None) => match &state.disconnected {
-                Some(why) => Some(ReadOutcome::Disconnected(why.clone())),
-                None => state.is_over().then_some(ReadOutcome::End),
-            },
-        })
-    }
-
-    /// Waits until there is something at `position`, or never will be.
-    pub(super) fn poll_ready(
-        &self,
-        context: &mut Context<'_>,
-        viewer: ViewerId,
-        position: u64,
-    ) -> Poll<()> {
-        self.poll_until(context, viewer, |state| {
-            let over = state.is_over() || state.disconnected.is_some();
-            (over || state.visible() > position).then_some(())
-        })
-    }
-
-    /// Drives the stream until it ends or a viewer comes after `total_viewers`.
-    pub(super) fn poll_in_background(
-        &self,
-        context: &mut Context<'_>,
-        total_viewers: u64,
-    ) -> Poll<()> {
-        self.poll_until(context, BACKGROUND, |state| {
-            (state.ended || state.total_viewers != total_viewers).then_some(())
-        })
-    }
-
-    /// Drives the stream until `look` finds something.
-    fn poll_until<T>(
-        &self,
-        context: &mut Context<'_>,
-        viewer: ViewerId,
-        mut look: impl FnMut(&mut State) -> Option<T>,
-    ) -> Poll<T> {
-        let mut is_registered = false;
-        loop {
-            {
-                let mut state = self.state.lock();
-                if let Some(found) = look(&mut state) {
-                    return Poll::Ready(found);
-                }
-                // Read under the state's lock: a later `set_due` wakes a waiter that is registered by then.
-                let due = self.state.is_due() && !state.ended;
-                if is_registered || !due {
-                    state.add_waiter(viewer, context.waker());
-                }
-                if !due {
-                    return Poll::Pending;
-                }
-            }
-            if !self.drive(viewer) {
-                if is_registered {
-                    return Poll::Pending;
-                }
-                // Another viewer drives and wakes all waiters when it is done, or there is nothing to read.
-                is_registered = true;
-            }
-        }
-    }
-
-    /// Polls the pump if it is due. Returns whether that brought anything. If another viewer drives right
-    /// now, that one wakes the waiters.
-    fn drive(&self, driver: ViewerId) -> bool {
-        let Some(pump) = self.pump.get() else {
-            return false;
-        };
-        let mut pump = match pump.try_lock() {
-            Ok(pump) if self.state.take_due() => pump,
-            Ok(_) | Err(TryLockError::WouldBlock) => return false,
-            Err(TryLockError::Poisoned(poisoned)) => {
-                let mut pump = poisoned.into_inner();
-                pump.fail_after_panic();
-                pump
-            }
-        };
-        self.poll(&mut pump, driver)
-    }
-
-    fn poll(&self, pump: &mut Pump, driver: ViewerId) -> bool {
-        let before = pump.is_ended();
-        let mut context = Context::from_waker(&self.waker);
-        let Poll::Ready(bytes) = pump.poll_bytes(&mut context) else {
-            return false;
-        };
-        if !pump.is_waiting() {
-            self.state.set_due();
-        }
-        let ended = pump.is_ended() && !before;
-        let last = match &bytes {
-            Some(bytes) if ended => last_event(bytes).map(|event| event.ordinal),
-            _ => None,
-        };
-        let replicas = self.retention().and_then(Retention::replicated_to);
-        let mut state = self.state.lock();
-        let position = state.log.end();
-        if let Some(bytes) = bytes {
-            state.log.push(bytes);
-        }
-        state.ended |= ended;
-        let held_back = replicas.is_some_and(|replicas| self.must_hold_back(&state, replicas));
-        state.visible_limit = held_back.then(|| state.visible_limit.unwrap_or(position));
-        if ended {
-            state.log.compact();
-        }
-        let newly_queued = !std::mem::replace(&mut state.queued_for_storage, true);
-        let has_waiters = !state.waiters.is_empty();
-        if has_waiters {
-            state.waiters.retain(|(waiting, _)| *waiting != driver);
-        }
-        drop(state);
-        if has_waiters {
-            self.state.wake_all();
-        }
-        if let Some(retention) = self.retention() {
-            if ended {
-                retention.registry.mark_ended(self, retention, last);
-            }
-            match replicas {
-                Some(replicas) if ended && last.is_none() => {
-                    replicas.remove_unstarted(retention.stream)
-                }
-                Some(replicas) if held_back || newly_queued => {
-                    replicas.queue_write(retention.stream, held_back)
-                }
-                Some(_) | None => {}
-            }
-        }
-        true
-    }
-
     /// Must not be called while holding the state's lock.
     pub(super) fn pump(&self) -> Option<MutexGuard<'_, Pump>> {
         let pump = self.pump.get()?;
@@ -408,8 +270,16 @@ impl Stream {
 }
 
 impl Retention {
-    /// The replicas that store the stream, if it is kept at all.
-    pub(super) fn replicated_to(&self) -> Option<&Replicas> {
+    /// The store through which other replicas can read it, if it is kept at all.
+    pub(super) fn replicated_to(&self) -> Option<&dyn Replication> {
         self.replicas.as_deref().filter(|_| !self.window.is_zero())
+    }
+
+    /// Whom the stream informs.
+    pub(super) fn observers(&self) -> impl Iterator<Item = &dyn Lifecycle> {
+        let replicas = self
+            .replicated_to()
+            .map(|replicas| replicas as &dyn Lifecycle);
+        std::iter::once(&*self.registry).chain(replicas)
     }
 }

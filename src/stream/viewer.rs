@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::background;
 use super::client_sink::ClientSink;
 use super::pump::{Pump, StreamSettings};
-use super::registry::ReaderPermit;
+use super::readers::ReaderPermit;
 use super::state::{StartPosition, ViewerId};
 use super::stream::{ReadOutcome, Retention, Stream};
 use super::timers::Alarm;
@@ -138,9 +138,8 @@ fn begin_stream(
     let pump = Pump::new(request, trace, sink, settings);
     let stream = Arc::new(Stream::new(pump, retention));
     if let Some(retention) = stream.retention() {
-        retention.registry.register(&stream, retention);
-        if let Some(replicas) = retention.replicated_to() {
-            replicas.register(retention);
+        for observer in retention.observers() {
+            observer.begin(&stream, retention);
         }
     }
     stream

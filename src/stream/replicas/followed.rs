@@ -8,12 +8,13 @@ use tokio::time::Instant;
 
 use super::batch::{Batch, LogEntry, PendingReply};
 use super::keys::Keys;
-use super::orphan::Orphan;
 use super::writer::OrphanEnding;
-use super::{Inner, LEASE, LEASE_RENEWAL, STORE_TIMEOUT, millis};
+use super::{Inner, LEASE, LEASE_RENEWAL, millis};
 use crate::dialect::native::log_codec::{last_event, parse_events};
 use crate::metrics::Takeover;
 use crate::model::{Error, Ordinal, StreamId};
+use crate::stream::background::STORE_TIMEOUT;
+use crate::stream::orphans::Orphan;
 use crate::stream::stream::Stream;
 
 /// How long a producer's key may be missing before its streams are taken over. Together with the
@@ -242,7 +243,7 @@ impl Inner {
     /// This replica has taken the stream over: continues it if that is possible, and ends it otherwise.
     pub(super) fn accept_takeover(&self, orphan: Orphan) {
         let unclaimed = match orphan.text() {
-            Some(_) => self.registry.queue_orphan(orphan).err(),
+            Some(_) => self.orphans.push(orphan).err(),
             None => Some(Box::new(orphan)),
         };
         if let Some(orphan) = unclaimed {

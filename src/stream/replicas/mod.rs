@@ -39,7 +39,6 @@
 mod batch;
 mod followed;
 mod keys;
-mod orphan;
 mod sync_loop;
 mod writer;
 
@@ -54,9 +53,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::background;
 use super::client_sink::ClientSink;
+use super::orphans::{Orphan, OrphanQueue};
 use super::pump::{Pump, StreamSettings};
 use super::registry::{Lookup, Registry};
-use super::stream::{Retention, Stream};
+use super::stream::{Lifecycle, RemoteReadersLeft, Replication, Retention, Stream};
 use crate::metrics::{Metrics, Takeover};
 use crate::model::{Error, ErrorCode, Ordinal, Request, StreamId};
 use crate::store::{Store, StoreError};
@@ -65,8 +65,6 @@ use followed::FollowedStream;
 use keys::Keys;
 use sync_loop::FOLLOW_INTERVAL;
 use writer::{NewStream, OrphanEnding};
-
-pub use orphan::Orphan;
 
 /// How long a new event may take to reach a healthy store.
 const STORE_DELAY: Duration = Duration::from_millis(400);
@@ -79,10 +77,6 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 /// When a client should try again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// How long the store may be down before reads of followed streams end with an error.
-pub(super) const STORE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long followers take to renew their `viewed` keys in a store that is back.
-pub(super) const RENEWAL_GRACE: Duration = Duration::from_secs(2);
 
 /// This replica's part of the shared streams.
 pub struct Replicas {
@@ -93,6 +87,7 @@ pub struct Replicas {
 struct Inner {
     store: Arc<Store>,
     registry: Arc<Registry>,
+    orphans: Arc<OrphanQueue>,
     metrics: Arc<Metrics>,
     keys: Keys,
     /// How many bytes of a followed stream are kept here.
@@ -127,6 +122,7 @@ impl Replicas {
     pub fn new(
         store: Arc<Store>,
         registry: Arc<Registry>,
+        orphans: Arc<OrphanQueue>,
         metrics: Arc<Metrics>,
         buffer: usize,
         window: Duration,
@@ -134,6 +130,7 @@ impl Replicas {
         let inner = Arc::new(Inner {
             store,
             registry,
+            orphans,
             metrics,
             keys: Keys::new(),
             buffer,
@@ -243,7 +240,7 @@ impl Replicas {
         }
         self.inner.metrics.record_takeover(Takeover::Continued);
         let pump = Pump::for_takeover(request, sink, settings, producer_gone());
-        self.inner.registry.register(&stream, &retention);
+        self.inner.registry.begin(&stream, &retention);
         stream.take_over(pump, retention);
         if !stream.is_viewed() {
             background::last_viewer_left(&stream);
@@ -280,22 +277,10 @@ impl Replicas {
             tracing::debug!(%error, "the key that says that this replica is alive could not be deleted");
         }
     }
+}
 
-    /// Whether the store answers, so that writes are stored soon.
-    pub(super) fn is_store_up(&self) -> bool {
-        self.inner.store.is_up()
-    }
-
-    /// The stream has new bytes for the store; with `sync_now`, a viewer waits for them.
-    pub(super) fn queue_write(&self, id: StreamId, sync_now: bool) {
-        self.inner.work().unstored.insert(id);
-        if sync_now {
-            self.inner.sync_requested.notify_one();
-        }
-    }
-
-    /// A stream begins.
-    pub(super) fn register(&self, retention: &Retention) {
+impl Lifecycle for Replicas {
+    fn begin(&self, _: &Arc<Stream>, retention: &Retention) {
         let new_stream = NewStream {
             id: retention.stream,
             owner: retention.owner.clone(),
@@ -307,33 +292,44 @@ impl Replicas {
         self.inner.sync_requested.notify_one();
     }
 
-    /// The stream was refused before its first event.
-    pub(super) fn remove_unstarted(&self, id: StreamId) {
-        let mut work = self.inner.work();
-        work.new_streams.retain(|new_stream| new_stream.id != id);
-        work.unstarted.push(id);
+    /// What the stream wrote is queued; only a stream that was refused has to be removed.
+    fn end(&self, _: &Stream, retention: &Retention, last: Option<Ordinal>) {
+        if last.is_none() {
+            let mut work = self.inner.work();
+            work.new_streams
+                .retain(|new_stream| new_stream.id != retention.stream);
+            work.unstarted.push(retention.stream);
+        }
     }
 
-    /// The stream was abandoned: no client came back in time.
-    pub(super) fn record_abandoned(&self, retention: &Retention) {
+    fn abandon(&self, retention: &Retention) {
         let mut work = self.inner.work();
         work.abandoned.push((retention.stream, retention.window));
     }
 
-    /// How much longer the stream runs for the readers that it has, or had lately, on other replicas;
-    /// `None` if there are none.
-    ///
-    /// # Errors
-    /// If the store does not answer.
-    pub(super) async fn remote_readers_left(
-        &self,
-        id: StreamId,
-    ) -> Result<Option<Duration>, StoreError> {
-        let mut command = redis::cmd("PTTL");
-        command.arg(self.inner.keys.viewed(id));
-        let left: i64 = self.inner.store.query(&command).await?;
-        // Negative if the key does not exist.
-        Ok(u64::try_from(left).ok().map(Duration::from_millis))
+    fn release(&self, _: &Retention) {}
+}
+
+impl Replication for Replicas {
+    fn is_store_up(&self) -> bool {
+        self.inner.store.is_up()
+    }
+
+    fn queue_write(&self, stream: StreamId, sync_now: bool) {
+        self.inner.work().unstored.insert(stream);
+        if sync_now {
+            self.inner.sync_requested.notify_one();
+        }
+    }
+
+    fn remote_readers_left(&self, stream: StreamId) -> RemoteReadersLeft<'_> {
+        Box::pin(async move {
+            let mut command = redis::cmd("PTTL");
+            command.arg(self.inner.keys.viewed(stream));
+            let left: i64 = self.inner.store.query(&command).await?;
+            // Negative if the key does not exist.
+            Ok(u64::try_from(left).ok().map(Duration::from_millis))
+        })
     }
 }
 

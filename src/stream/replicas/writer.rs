@@ -8,10 +8,10 @@ use redis::Cmd;
 
 use super::batch::{Batch, LogEntry, PendingReply};
 use super::keys::Keys;
-use super::orphan::Orphan;
 use super::{Inner, millis, producer_gone};
 use crate::dialect::native::log_codec::{self, last_event, parse_events};
 use crate::model::{EventId, Ordinal, StreamId};
+use crate::stream::orphans::Orphan;
 use crate::stream::registry::Lookup;
 use crate::stream::stream::Stream;
 

@@ -164,7 +164,10 @@ async fn content_that_an_encoder_buffers_is_bounded() {
                 assert_eq!(answer.status(), 502);
                 said = String::from_utf8(answer.body().await).unwrap();
             }
-            assert!(said.contains("too large to be kept"), "{path}: {said}");
+            assert!(
+                said.contains("larger than `limits.frame`"),
+                "{path}: {said}"
+            );
         };
         tokio::join!(answering, reading);
     }

@@ -265,24 +265,62 @@ async fn only_the_key_that_made_a_stream_cancels_it() {
 }
 
 #[tokio::test]
-async fn readers_are_bounded() {
+async fn readers_are_bounded_per_stream_and_per_address() {
     let upstream = ScriptedUpstream::bind().await;
-    let running = TestGateway::with_resume(&[upstream.addr()], LONG, "limits: { streams: 2 }");
-    let stream = begun_alone(&running, ClientRequest::prompt("m")).await;
+    // A stream may have two readers, and an address four.
+    let running = TestGateway::with_resume(&[upstream.addr()], LONG, "limits: { streams: 8 }");
+    let mut exchanges = Vec::new();
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        streams.push(begun_alone(&running, ClientRequest::prompt("m")).await);
+        let mut exchange = upstream.request().await;
+        exchange.begin().await;
+        exchange.token("one").await;
+        exchanges.push(exchange);
+    }
+    let mut readers = Vec::new();
+    for stream in &streams[..2] {
+        for _ in 0..2 {
+            let mut reader = view(&running, stream).await;
+            reader.expect("start").await;
+            readers.push(reader);
+        }
+        let mut refused = view(&running, stream).await;
+        assert_eq!(refused.status(), 503);
+        assert!(refused.has("retry-after"));
+        assert_eq!(refused.error().await["code"], "overloaded");
+    }
+    let mut refused = view(&running, &streams[2]).await;
+    assert_eq!(refused.status(), 429);
+    assert!(refused.has("retry-after"));
+    assert_eq!(refused.error().await["code"], "rate_limited");
+    readers.pop();
+    within_timeout(async { while view(&running, &streams[2]).await.status() != 200 {} }).await;
+}
+
+/// Readers of one key's stream cannot keep another key from reading its own.
+#[tokio::test]
+async fn a_crowd_at_one_stream_leaves_places_for_others() {
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_resume(&[upstream.addr()], LONG, "limits: { streams: 40 }");
+    let crowded = begun_alone(&running, ClientRequest::prompt("m")).await;
     let mut exchange = upstream.request().await;
     exchange.begin().await;
     exchange.token("one").await;
+    let own = begun_alone(&running, ClientRequest::prompt("m")).await;
+    let mut other = upstream.request().await;
+    other.begin().await;
+    other.token("one").await;
     let mut readers = Vec::new();
-    for _ in 0..2 {
-        let mut reader = view(&running, &stream).await;
-        reader.expect("start").await;
-        readers.push(reader);
+    for _ in 0..40 {
+        readers.push(view(&running, &crowded).await);
     }
-    let mut refused = view(&running, &stream).await;
-    assert_eq!(refused.status(), 503);
-    assert_eq!(refused.error().await["code"], "overloaded");
-    readers.pop();
-    within_timeout(async { while view(&running, &stream).await.status() != 200 {} }).await;
+    let admitted = readers
+        .iter()
+        .filter(|reader| reader.status() == 200)
+        .count();
+    assert_eq!(admitted, 10);
+    assert_eq!(view(&running, &own).await.status(), 200);
 }
 
 #[tokio::test]

@@ -1,21 +1,55 @@
-//! A stream whose producer is gone and which this replica has taken over.
+//! Streams whose producers are gone and which this replica has taken over.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Deserialize;
+use tokio::sync::{Mutex, mpsc};
 
+use super::stream::Stream;
 use crate::dialect::native::log_codec::parse_events;
 use crate::model::{Ordinal, StreamId};
-use crate::stream::stream::Stream;
 
 /// How often a stream may be taken over and continued.
 const MAX_CONTINUATIONS: u8 = 3;
 
+/// How many streams may wait to be continued.
+const MAX_QUEUED: usize = 256;
+
+/// The streams that this replica has taken over and is to continue.
+pub struct OrphanQueue {
+    sender: mpsc::Sender<Orphan>,
+    receiver: Mutex<mpsc::Receiver<Orphan>>,
+}
+
+impl Default for OrphanQueue {
+    fn default() -> Self {
+        let (sender, receiver) = mpsc::channel(MAX_QUEUED);
+        Self {
+            sender,
+            receiver: receiver.into(),
+        }
+    }
+}
+
+impl OrphanQueue {
+    /// # Errors
+    /// The stream, if too many wait.
+    pub(super) fn push(&self, orphan: Orphan) -> Result<(), Box<Orphan>> {
+        let sent = self.sender.try_send(orphan);
+        sent.map_err(|error| Box::new(error.into_inner()))
+    }
+
+    /// Waits for the next stream. Only one task takes them.
+    pub async fn next(&self) -> Option<Orphan> {
+        self.receiver.lock().await.recv().await
+    }
+}
+
 /// A stream for this replica to continue.
 pub struct Orphan {
     pub id: StreamId,
-    pub(in crate::stream) stream: Arc<Stream>,
+    pub(super) stream: Arc<Stream>,
     /// The name of the key that made it.
     pub owner: String,
     /// The model's name as the client sent it.
