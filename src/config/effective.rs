@@ -59,6 +59,7 @@ pub fn write(config: &Config) -> String {
         AllowedOrigins::These(origins) => origins.iter().map(|origin| text(origin)).collect(),
     };
     set("cors", json!({ "origins": origins }));
+    set("hosts", json!(config.hosts));
     to_yaml(&Value::Object(root))
 }
 

@@ -69,6 +69,7 @@ const KEYS: &[&str] = &[
     "state",
     "on_store_failure",
     "cors",
+    "hosts",
     "open",
     "trusted_proxies",
 ];
@@ -106,6 +107,8 @@ pub struct Config {
     pub on_store_failure: OnStoreFailure,
     /// Which web pages may call the gateway.
     pub origins: AllowedOrigins,
+    /// The names, besides loopback, under which a listener without keys may be called.
+    pub hosts: Vec<String>,
 }
 
 /// Settings from the command line, which override the file.
@@ -245,6 +248,7 @@ fn read_config(
         state: settings::read_state(reader, &section),
         on_store_failure: settings::read_on_store_failure(reader, &section),
         origins: settings::read_cors(reader, section.get("cors")),
+        hosts: settings::read_hosts(reader, &section),
     }
 }
 

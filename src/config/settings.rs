@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
-use url::Url;
+use url::{Host, Url};
 
 use super::read::{Field, Reader, Section};
 use super::unit;
@@ -75,8 +75,35 @@ pub enum OnStoreFailure {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AllowedOrigins {
     Any,
-    /// Serialized origins, such as `https://app.example.com`.
+    /// Serialized origins, such as `https://app.example.com`, and [`LOOPBACK`].
     These(Vec<String>),
+}
+
+/// Stands for every origin whose host is a loopback address.
+const LOOPBACK: &str = "loopback";
+
+impl AllowedOrigins {
+    /// Whether pages of this origin may call.
+    pub fn allow(&self, origin: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::These(origins) => origins.iter().any(|allowed| {
+                allowed == origin || (allowed == LOOPBACK && is_loopback_origin(origin))
+            }),
+        }
+    }
+}
+
+fn is_loopback_origin(origin: &str) -> bool {
+    let Ok(url) = Url::parse(origin) else {
+        return false;
+    };
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
 }
 
 impl Default for TimeoutsConfig {
@@ -246,6 +273,7 @@ pub fn read_cors(reader: &mut Reader, field: Option<&Field<'_>>) -> AllowedOrigi
     for item in &items {
         match reader.text(item) {
             Some("*") => any = true,
+            Some(LOOPBACK) => origins.push(LOOPBACK.to_owned()),
             Some(_) => origins.extend(reader.parse(item, parse_origin)),
             None => {}
         }
@@ -255,6 +283,23 @@ pub fn read_cors(reader: &mut Reader, field: Option<&Field<'_>>) -> AllowedOrigi
     } else {
         AllowedOrigins::These(origins)
     }
+}
+
+/// Reads `hosts`: names without a scheme and without a port.
+pub fn read_hosts(reader: &mut Reader, section: &Section<'_>) -> Vec<String> {
+    let Some(items) = section.get("hosts").and_then(|field| reader.items(field)) else {
+        return Vec::new();
+    };
+    let name = |text: &str| match text
+        .contains(|c: char| !c.is_ascii_alphanumeric() && !"-._".contains(c))
+    {
+        false if !text.is_empty() => Ok(text.to_owned()),
+        _ => Err("a host name without a port, such as `gateway.internal`"),
+    };
+    items
+        .iter()
+        .filter_map(|item| reader.parse(item, name))
+        .collect()
 }
 
 /// Reads `trusted_proxies`: networks, or single addresses.
@@ -297,7 +342,7 @@ impl StateConfig {
 
 /// Parses an origin as browsers send it: scheme, host, and a port that is not the scheme's default.
 fn parse_origin(text: &str) -> Result<String, &'static str> {
-    const ORIGIN: &str = "an origin such as `https://app.example.com`, or `*`";
+    const ORIGIN: &str = "an origin such as `https://app.example.com`, `loopback` or `*`";
     let url = Url::parse(text).map_err(|_| ORIGIN)?;
     let bare = matches!(url.path(), "" | "/")
         && url.query().is_none()

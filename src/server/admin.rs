@@ -3,21 +3,49 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 
+use super::origin;
+use super::refusal::{Refusal, refuse};
 use crate::app::Gateway;
+use crate::dialect::NATIVE;
+use crate::limit::RateLimits;
+use crate::model::RequestId;
 
 /// `/metrics`, `/livez`, `/readyz`.
 pub fn router(gateway: Arc<Gateway>) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
+        .route_layer(middleware::from_fn_with_state(
+            Arc::clone(&gateway),
+            check_caller,
+        ))
+        // Probes may come by any name. They are added after the check, which they do not get.
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .with_state(gateway)
+}
+
+/// The admin listener has no keys, so web pages of other sites must not call it.
+async fn check_caller(
+    State(gateway): State<Arc<Gateway>>,
+    request: Request<Body>,
+    next: Next,
+) -> Response {
+    let checked = origin::check(&request, &gateway.app().config);
+    match checked {
+        Ok(()) => next.run(request).await,
+        Err(error) => {
+            let refusal = Refusal::new(error, RateLimits::default());
+            refuse(&refusal, NATIVE, &RequestId::random(), &gateway.metrics)
+        }
+    }
 }
 
 async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {

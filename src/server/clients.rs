@@ -22,9 +22,8 @@ use super::admission::{admit, admit_key_holder, admit_reader, request_id};
 use super::chat::{self, Prompt};
 use super::paths::{self, PathModel};
 use super::refusal::{Refusal, refuse, set_request_id};
-use super::{models, resume, web};
+use super::{models, origin, resume, web};
 use crate::app::Gateway;
-use crate::config::AllowedOrigins;
 use crate::dialect::{self, Dialect, NATIVE};
 use crate::limit::{Admission, RateLimits};
 use crate::model::{Error, ErrorCode, RequestId};
@@ -83,14 +82,20 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
     Router::new().fallback_service(MapRequest::new(router, paths::normalize))
 }
 
-/// Refuses a request whose head can be understood in two ways.
+/// Refuses a request whose head can be understood in two ways, and one of a web page that must not
+/// call this gateway.
 async fn check_head(gateway: State<Arc<Gateway>>, request: Request<Body>, next: Next) -> Response {
-    match paths::fault(request.headers()) {
+    let fault = paths::fault(request.headers());
+    let error = fault.map(|fault| Error::new(ErrorCode::InvalidRequest, fault));
+    let app = gateway.app();
+    let config = &app.config;
+    let check = || match origin::is_unprotected(config) {
+        true => origin::check(&request, config).err(),
+        false => None,
+    };
+    match error.or_else(check) {
         None => next.run(request).await,
-        Some(fault) => {
-            let error = Error::new(ErrorCode::InvalidRequest, fault);
-            refuse_unrouted(error, gateway, request).await
-        }
+        Some(error) => refuse_unrouted(error, gateway, request).await,
     }
 }
 
@@ -283,11 +288,9 @@ fn respond(
 /// Allows web pages of the origins in the current configuration to call.
 fn cors_layer(gateway: &Arc<Gateway>) -> CorsLayer {
     let gateway = Arc::clone(gateway);
-    let allowed = move |origin: &HeaderValue, _: &Parts| match &gateway.app().config.origins {
-        AllowedOrigins::Any => true,
-        AllowedOrigins::These(origins) => origins
-            .iter()
-            .any(|allowed| allowed.as_bytes() == origin.as_bytes()),
+    let allowed = move |origin: &HeaderValue, _: &Parts| {
+        let origin = origin.to_str();
+        origin.is_ok_and(|origin| gateway.app().config.origins.allow(origin))
     };
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(allowed))

@@ -26,6 +26,7 @@ mod clients;
 mod connection;
 mod listener;
 mod models;
+mod origin;
 mod parsing;
 mod paths;
 mod refusal;

@@ -74,7 +74,7 @@ trusted_proxies: 10.0.0.0/8
         "29: drain: must be a single value, not a list",
         "30: state: is neither `memory` nor a URL such as `redis://host:6379/0`",
         "31: on_store_failure: `explode` is not `local` or `deny`",
-        "32: cors.origins[0]: `example.com` is not an origin such as `https://app.example.com`",
+        "32: cors.origins[0]: `example.com` is not an origin such as `https://app.example.com`, `loopback` or `*`",
         "33: open: `1` is not `on` or `off`",
         "34: trusted_proxies: must be a list, not a string",
     ];
