@@ -137,7 +137,7 @@ impl App {
             keys: KeyRing::new(config.keys.as_deref()),
             limiter: match before {
                 Some(before) => before.limiter.reconfigured(&settings, state),
-                None => Limiter::new(&settings, state),
+                None => Limiter::new(&settings, state, Arc::clone(metrics)),
             },
             replicas: shared_replicas(
                 &config,

@@ -1,9 +1,9 @@
-//! Whom an IP address counts for.
+//! The part of an IP address that the limits count.
 
 use std::net::{IpAddr, Ipv4Addr};
 
-/// One address as the limits count it. An IPv6 customer is given a whole /64 at least, so single
-/// IPv6 addresses would be no limit at all; an IPv4 address counts the same however it is written.
+/// One address as the limits count it. An IPv6 customer has at least a /64 network, so a limit on
+/// single IPv6 addresses would limit nobody. An IPv4 address counts the same in both notations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Address {
     V4(Ipv4Addr),

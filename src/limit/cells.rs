@@ -1,10 +1,10 @@
-//! What is remembered of requests: one cell per key of a limit, in memory of a bounded size.
+//! The memory of request limits: one cell for each subject of a limit, in a bounded space.
 //!
-//! These are state stores for `governor`, and do what its own do not: give a request back, and
-//! forget keys before there are too many of them.
+//! These are state stores for `governor`. They do what its own do not: give a request back, and
+//! forget addresses before there are too many of them.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use governor::nanos::Nanos;
@@ -12,29 +12,30 @@ use governor::state::StateStore;
 
 use super::address::Address;
 
-/// What is remembered of one key. The default is a key that never came.
+/// The state of one subject. The default is a subject that never sent a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Cell {
     /// When everything taken will have come back: the algorithm's theoretical arrival time.
     pub(super) full_at: Nanos,
-    /// Changes with each request that finds nothing missing. What was taken before has come back
-    /// by itself, so that it must not be given back.
+    /// Changes with each request that finds the cell full. What was taken before has come back by
+    /// itself, so it must not be given back.
     pub(super) last_full_at: Nanos,
 }
 
-/// A store of cells. Clones share them.
-pub(super) trait Cells: StateStore<Key: Hash + Eq + Clone> + Clone {
+/// A store of cells. The key is the address that the limit counts, or `None` where a limit counts
+/// one subject. Clones share the cells.
+pub(super) trait Cells: StateStore<Key = Option<Address>> + Clone {
     /// The cell that would answer for `key`, if there is one.
-    fn get(&self, key: &Self::Key) -> Option<Cell>;
+    fn get(&self, key: &Option<Address>) -> Option<Cell>;
 
-    /// Gives back `weight` that was taken when the key's cell was busy since `busy_since`.
-    fn give_back(&self, key: &Self::Key, last_full_at: Nanos, interval: Nanos);
+    /// Gives back `interval` if the key's cell was not full since `last_full_at`.
+    fn give_back(&self, key: &Option<Address>, last_full_at: Nanos, interval: Nanos);
 
-    /// How many keys have a cell.
-    fn kept(&self) -> usize;
+    /// How many subjects have a cell.
+    fn count(&self) -> usize;
 }
 
-/// The cell of a limit that has but one key.
+/// The cell of a limit that counts one subject.
 #[derive(Debug, Clone, Default)]
 pub(super) struct SingleCell(Arc<Mutex<Option<Cell>>>);
 
@@ -45,9 +46,9 @@ pub(super) struct AddressCells(Arc<Shards>);
 #[derive(Debug)]
 struct Shards {
     shards: Box<[Mutex<Shard>]>,
-    /// Keyed at random, so that nobody can choose addresses that meet in one shard.
+    /// Seeded at random, so that a client cannot choose addresses that meet in one shard.
     hasher: RandomState,
-    /// Cells a shard may have.
+    /// How many cells a shard may have.
     capacity: usize,
     /// How long one request takes to come back.
     interval: Nanos,
@@ -55,8 +56,8 @@ struct Shards {
 
 #[derive(Debug, Default)]
 struct Shard {
-    cells: HashMap<Address, Cell>,
-    /// Answers for every address that came when there was no room.
+    cells: HashMap<Option<Address>, Cell>,
+    /// Counts all addresses for which there was no room.
     overflow: Option<Cell>,
     /// Addresses without a cell that came since the shard was last swept.
     newcomers: usize,
@@ -67,8 +68,8 @@ struct Shard {
 /// a hundred thousand addresses are 1,600 a shard.
 const SHARDS: usize = 64;
 
-/// A full shard is swept after so many-th part of its size in newcomers, so that a newcomer costs
-/// no more than looking at this many cells, …
+/// A full shard is swept after this part of its size in newcomers, so that a newcomer costs no more
+/// than reading this many cells, …
 const SWEEP_SHARE: usize = 16;
 
 /// … or after this time, so that the first newcomer after a flood finds room.
@@ -81,7 +82,7 @@ impl Cell {
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
         let (answer, full_at) = decide(cell.map(|cell| cell.full_at))?;
-        // Where a key without a past would stand now.
+        // The value for a subject without a past.
         let (_, fresh) = decide(None)?;
         let last_full_at = match cell {
             Some(cell) if full_at != fresh => cell.last_full_at,
@@ -96,7 +97,7 @@ impl Cell {
         ))
     }
 
-    /// The cell as it is now: what was taken before it was last full is forgotten.
+    /// The cell as it is now: what was taken before it was last full does not count.
     pub(super) fn at(self, now: Nanos) -> Self {
         if self.full_at > now {
             self
@@ -116,9 +117,9 @@ impl Cell {
 }
 
 impl StateStore for SingleCell {
-    type Key = ();
+    type Key = Option<Address>;
 
-    fn measure_and_replace<T, F, E>(&self, _key: &(), decide: F) -> Result<T, E>
+    fn measure_and_replace<T, F, E>(&self, _key: &Option<Address>, decide: F) -> Result<T, E>
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
@@ -130,17 +131,17 @@ impl StateStore for SingleCell {
 }
 
 impl Cells for SingleCell {
-    fn get(&self, _key: &()) -> Option<Cell> {
+    fn get(&self, _key: &Option<Address>) -> Option<Cell> {
         *lock(&self.0)
     }
 
-    fn give_back(&self, _key: &(), last_full_at: Nanos, interval: Nanos) {
+    fn give_back(&self, _key: &Option<Address>, last_full_at: Nanos, interval: Nanos) {
         if let Some(cell) = lock(&self.0).as_mut() {
             cell.give_back(last_full_at, interval);
         }
     }
 
-    fn kept(&self) -> usize {
+    fn count(&self) -> usize {
         usize::from(lock(&self.0).is_some())
     }
 }
@@ -157,7 +158,7 @@ impl AddressCells {
         }))
     }
 
-    fn shard(&self, address: Address) -> MutexGuard<'_, Shard> {
+    fn shard(&self, address: Option<Address>) -> MutexGuard<'_, Shard> {
         let shards = &self.0.shards;
         let index = self.0.hasher.hash_one(address) as usize % shards.len();
         lock(&shards[index])
@@ -165,9 +166,9 @@ impl AddressCells {
 }
 
 impl StateStore for AddressCells {
-    type Key = Address;
+    type Key = Option<Address>;
 
-    fn measure_and_replace<T, F, E>(&self, address: &Address, decide: F) -> Result<T, E>
+    fn measure_and_replace<T, F, E>(&self, address: &Option<Address>, decide: F) -> Result<T, E>
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
@@ -192,7 +193,7 @@ impl StateStore for AddressCells {
 }
 
 impl Cells for AddressCells {
-    fn get(&self, address: &Address) -> Option<Cell> {
+    fn get(&self, address: &Option<Address>) -> Option<Cell> {
         let shard = self.shard(*address);
         let own = shard.cells.get(address).copied();
         own.or(if shard.cells.len() < self.0.capacity {
@@ -202,22 +203,22 @@ impl Cells for AddressCells {
         })
     }
 
-    /// Only to a cell of the address's own: what was taken from the shared one stays taken.
-    fn give_back(&self, address: &Address, last_full_at: Nanos, interval: Nanos) {
+    /// Only to the address's own cell: what was taken from the overflow cell stays taken.
+    fn give_back(&self, address: &Option<Address>, last_full_at: Nanos, interval: Nanos) {
         if let Some(cell) = self.shard(*address).cells.get_mut(address) {
             cell.give_back(last_full_at, interval);
         }
     }
 
-    fn kept(&self) -> usize {
+    fn count(&self) -> usize {
         let shards = self.0.shards.iter();
         shards.map(|shard| lock(shard).cells.len()).sum()
     }
 }
 
 impl Shard {
-    /// Whether another address may have a cell. When there is no room, makes some by forgetting
-    /// addresses to which everything has come back.
+    /// Whether another address may have a cell. Makes room by forgetting addresses to which
+    /// everything has come back.
     fn has_room(&mut self, capacity: usize, now: Nanos) -> bool {
         self.newcomers += 1;
         let due = self.newcomers > capacity / SWEEP_SHARE || now >= self.swept_at + SWEEP_TIME;

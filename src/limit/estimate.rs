@@ -1,24 +1,27 @@
-//! What an answer will cost, before anybody knows it.
+//! What an answer will cost, before its usage is known.
 
 use crate::model::{Part, Request, ResponseFormat, Usage};
 
 /// What a request may cost in tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Estimate {
-    /// Of its own words.
+    /// For the prompt.
     pub prompt: u64,
-    /// Of the answer, as far as the client bounds it.
+    /// For the answer, if the client bounds it.
     pub output: Option<u64>,
-    /// Of the answer where the client does not.
+    /// For the answer if the client does not.
     pub default_output: u64,
 }
 
-/// English text has some four bytes a token; others have fewer characters and more bytes.
+/// English text has about four bytes a token; other languages have fewer characters and more bytes.
 const BYTES: u64 = 4;
-/// What the vendors' chat forms put around a message.
+/// What the vendors' chat templates put around a message.
 const MESSAGE: u64 = 4;
-/// An image or a file, which a vendor counts by its pixels or pages.
+/// An image or a file. Vendors count pixels or pages.
 const MEDIA: u64 = 1_000;
+/// More tokens than any model reads or writes in one answer. An upstream that reports more is
+/// wrong, and its count must not put a key into debt for years.
+const MAX_REPORTED: u64 = 100_000_000;
 
 impl Estimate {
     /// Counts a request's texts by their length. `default_output` is the model's.
@@ -42,8 +45,8 @@ impl Estimate {
         let answers = u64::from(request.answers.unwrap_or(1).max(1));
         Self {
             prompt: tokens(bytes as u64)
-                .saturating_add(media * MEDIA)
-                .saturating_add(request.messages.len() as u64 * MESSAGE),
+                .saturating_add(media.saturating_mul(MEDIA))
+                .saturating_add((request.messages.len() as u64).saturating_mul(MESSAGE)),
             output: request
                 .max_tokens
                 .map(|bound| bound.saturating_mul(answers)),
@@ -51,26 +54,25 @@ impl Estimate {
         }
     }
 
-    /// What to reserve under a limit of so many tokens: what the client asks for, or of the
-    /// default as much as the limit can ever give. `None` if it never can.
-    pub(super) fn reserved(&self, limit: u64) -> Option<u64> {
-        let reserved = match self.output {
+    /// What to reserve under a limit of so many tokens: what the client asks for, or the default,
+    /// cut to what the limit allows. If it is more than the limit, waiting does not help.
+    pub(super) fn needed(&self, limit: u64) -> u64 {
+        match self.output {
             Some(output) => self.prompt.saturating_add(output),
             None => self
                 .prompt
                 .saturating_add(self.default_output)
                 .min(limit.max(self.prompt)),
-        };
-        (reserved <= limit).then_some(reserved)
+        }
     }
 
-    /// What was used, as the upstream says it; what it does not say is estimated, the answer from
-    /// the bytes of what came of it.
+    /// What was used, as the upstream reports it. What it does not report is estimated, the answer
+    /// from the bytes that arrived.
     pub(super) fn used(&self, usage: Option<Usage>, produced: u64) -> u64 {
         let usage = usage.unwrap_or_default();
         let input = usage.input.unwrap_or(self.prompt);
         let output = usage.output.unwrap_or_else(|| tokens(produced));
-        input.saturating_add(output)
+        input.min(MAX_REPORTED) + output.min(MAX_REPORTED)
     }
 }
 
@@ -95,7 +97,7 @@ fn count(part: &Part, bytes: &mut usize, media: &mut u64) {
     }
 }
 
-/// The length of a JSON text for it, escapes left out.
+/// The approximate length of its JSON text, without escapes.
 fn json_length(value: &serde_json::Value) -> usize {
     use serde_json::Value;
     match value {
@@ -123,20 +125,25 @@ mod tests {
 
     #[test]
     fn a_default_is_cut_to_the_limit_and_a_clients_bound_is_not() {
-        assert_eq!(ESTIMATE.reserved(5_000), Some(1_100));
-        assert_eq!(ESTIMATE.reserved(500), Some(500));
-        assert_eq!(ESTIMATE.reserved(100), Some(100));
-        assert_eq!(ESTIMATE.reserved(99), None);
+        assert_eq!(ESTIMATE.needed(5_000), 1_100);
+        assert_eq!(ESTIMATE.needed(500), 500);
+        assert_eq!(ESTIMATE.needed(100), 100);
+        assert_eq!(ESTIMATE.needed(99), 100);
         let bounded = Estimate {
             output: Some(400),
             ..ESTIMATE
         };
-        assert_eq!(bounded.reserved(500), Some(500));
-        assert_eq!(bounded.reserved(499), None);
+        assert_eq!(bounded.needed(500), 500);
+        assert_eq!(bounded.needed(499), 500);
+        let absurd = Estimate {
+            output: Some(u64::MAX),
+            ..ESTIMATE
+        };
+        assert_eq!(absurd.needed(500), u64::MAX);
     }
 
     #[test]
-    fn what_nobody_counted_is_estimated() {
+    fn usage_that_the_upstream_does_not_report_is_estimated() {
         let usage = |input, output| {
             Some(Usage {
                 input,
@@ -147,5 +154,17 @@ mod tests {
         assert_eq!(ESTIMATE.used(usage(Some(7), Some(5)), 4_000), 12);
         assert_eq!(ESTIMATE.used(usage(Some(7), None), 4_001), 1_008);
         assert_eq!(ESTIMATE.used(None, 0), 100);
+    }
+
+    #[test]
+    fn an_absurd_report_is_bounded() {
+        for count in [MAX_REPORTED, (1 << 53) - 1, u64::MAX] {
+            let usage = Usage {
+                input: Some(count),
+                output: Some(count),
+                ..Usage::default()
+            };
+            assert_eq!(ESTIMATE.used(Some(usage), u64::MAX), 2 * MAX_REPORTED);
+        }
     }
 }

@@ -1,6 +1,7 @@
-//! What the shared limits are told later: what answers did cost, and which streams are still open.
+//! What is written to the shared limits later: what answers did cost, and which streams are open.
 //!
-//! One task tells it, in batches and in order, so that whoever ends a stream only leaves a note.
+//! One task writes it, in batches and in order. The end of a stream only adds an entry to a queue,
+//! so it never waits.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,25 +15,24 @@ use crate::metrics::Metrics;
 use crate::store::Store;
 
 use super::bucket::{Bucket, GiveBack};
-use super::redis::Time;
-use super::script::{Condition, LEASE, Steps};
+use super::script::{Condition, LEASE, Steps, Time};
 
-/// How many notes may wait; at 100 bytes each. All streams of a replica may end at once.
+/// How many entries may wait, of 100 bytes each. All streams of a replica may end at once.
 const QUEUE: usize = 16_384;
-/// How many are told in one round trip.
+/// How many entries one round trip writes.
 const BATCH: usize = 256;
 
-/// The notes, the open streams, and the task that tells of them.
+/// The queue of entries, the open streams, and the task that writes them.
 #[derive(Debug)]
 pub(super) struct Ledger {
-    entries: mpsc::Sender<Entry>,
+    entries: mpsc::Sender<LedgerEntry>,
     open: Arc<OpenStreams>,
     metrics: Arc<Metrics>,
     _task: AbortOnDropHandle<()>,
 }
 
-/// One open stream of a key, counted in the shared state until this is dropped. A replica that is
-/// gone renews nothing, and its streams stop counting within [`LEASE`].
+/// One open stream of a key, counted in the shared state until this is dropped. A dead replica renews
+/// nothing, and its streams stop counting within [`LEASE`].
 #[derive(Debug)]
 pub(super) struct Lease {
     ledger: Arc<Ledger>,
@@ -44,17 +44,17 @@ pub(super) struct Lease {
 type OpenStreams = Mutex<HashMap<Arc<str>, Arc<str>>>;
 
 #[derive(Debug)]
-enum Entry {
+enum LedgerEntry {
     GiveBack(GiveBack),
     Charge(Arc<str>, f64),
     Release(Arc<str>, Arc<str>),
-    /// Answered once everything before it was told.
+    /// Answered once everything before it was written.
     Flush(oneshot::Sender<()>),
 }
 
 struct LedgerTask {
     store: Arc<Store>,
-    entries: mpsc::Receiver<Entry>,
+    entries: mpsc::Receiver<LedgerEntry>,
     open: Arc<OpenStreams>,
     metrics: Arc<Metrics>,
     time: Time,
@@ -79,30 +79,21 @@ impl Ledger {
         }
     }
 
-    /// Makes `used` of what was `reserved` when the bucket was busy since `busy_since`.
-    pub(super) fn settle(
-        &self,
-        bucket: &Arc<Bucket>,
-        last_full_at: &str,
-        reserved: u64,
-        used: u64,
-    ) {
-        match used.cmp(&reserved) {
+    /// Corrects what was taken from a bucket to what was used. What comes back counts only if the
+    /// bucket was not full since `last_full_at`.
+    pub(super) fn settle(&self, bucket: &Arc<Bucket>, last_full_at: &str, taken: u64, used: u64) {
+        match used.cmp(&taken) {
             std::cmp::Ordering::Equal => {}
-            std::cmp::Ordering::Less => self.give_back(GiveBack {
+            std::cmp::Ordering::Less => self.push(LedgerEntry::GiveBack(GiveBack {
                 key: Arc::clone(&bucket.key),
-                amount: bucket.amount(reserved - used),
+                amount: bucket.amount(taken - used),
                 last_full_at: last_full_at.to_owned(),
-            }),
+            })),
             std::cmp::Ordering::Greater => {
-                let amount = bucket.amount(used - reserved);
-                self.push(Entry::Charge(Arc::clone(&bucket.key), amount));
+                let amount = bucket.amount(used - taken);
+                self.push(LedgerEntry::Charge(Arc::clone(&bucket.key), amount));
             }
         }
-    }
-
-    pub(super) fn give_back(&self, what: GiveBack) {
-        self.push(Entry::GiveBack(what));
     }
 
     /// Counts a stream as open in the set `key` from the next renewal on, if it is not yet.
@@ -115,23 +106,23 @@ impl Ledger {
         }
     }
 
-    /// Waits until everything that was noted so far is told, or cannot be.
+    /// Waits until every entry so far is written, or cannot be.
     pub(super) async fn flush(&self) {
         let (sender, flushed) = oneshot::channel();
-        if self.entries.send(Entry::Flush(sender)).await.is_ok() {
-            // Without an answer there is nobody left to tell.
+        if self.entries.send(LedgerEntry::Flush(sender)).await.is_ok() {
+            // Without an answer the task has ended.
             let _ = flushed.await;
         }
     }
 
-    fn push(&self, entry: Entry) {
+    fn push(&self, entry: LedgerEntry) {
         if self.entries.try_send(entry).is_err() {
             self.metrics.record_lost_settlements(1);
         }
     }
 }
 
-/// A name for one open stream that no other replica gives.
+/// A name for one open stream that no other replica uses.
 pub(super) fn stream_name(replica: u64) -> Arc<str> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -140,16 +131,16 @@ pub(super) fn stream_name(replica: u64) -> Arc<str> {
 
 impl Lease {
     /// The set, and the stream's name in it.
-    pub(super) fn entry(&self) -> (&str, &str) {
+    pub(super) fn set_and_name(&self) -> (&str, &str) {
         (&self.key, &self.name)
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // Before the note, so that it is not renewed after it.
+        // Before the entry, so that no renewal follows it.
         lock(&self.ledger.open).remove(&self.name);
-        let entry = Entry::Release(Arc::clone(&self.key), Arc::clone(&self.name));
+        let entry = LedgerEntry::Release(Arc::clone(&self.key), Arc::clone(&self.name));
         self.ledger.push(entry);
     }
 }
@@ -173,26 +164,26 @@ impl LedgerTask {
         }
     }
 
-    async fn write(&self, batch: &mut Vec<Entry>) {
+    async fn write(&self, batch: &mut Vec<LedgerEntry>) {
         let mut steps = Steps::new((self.time)());
         let mut count = 0;
         let mut waiting = Vec::new();
         for entry in batch.drain(..) {
             match entry {
-                Entry::GiveBack(GiveBack {
+                LedgerEntry::GiveBack(GiveBack {
                     key,
                     amount,
                     last_full_at,
                 }) => {
                     steps.give_back(&key, amount, &last_full_at, Condition::Always);
                 }
-                Entry::Charge(key, amount) => {
+                LedgerEntry::Charge(key, amount) => {
                     steps.charge(&key, amount);
                 }
-                Entry::Release(key, name) => {
+                LedgerEntry::Release(key, name) => {
                     steps.release(&key, &name, Condition::Always);
                 }
-                Entry::Flush(sender) => {
+                LedgerEntry::Flush(sender) => {
                     waiting.push(sender);
                     continue;
                 }
@@ -203,13 +194,13 @@ impl LedgerTask {
             self.metrics.record_lost_settlements(count);
         }
         for sender in waiting {
-            // Whoever waited may have given up.
+            // The receiver may have given up.
             let _ = sender.send(());
         }
     }
 
-    /// Says that the open streams are open still: to a server that was started anew, and of
-    /// streams that were admitted while there was none, for the first time.
+    /// Renews the leases of the open streams. A server that was restarted, or that was away when a
+    /// stream was admitted, counts it from here on.
     async fn renew(&self) {
         let open: Vec<_> = {
             let open = lock(&self.open);
@@ -223,14 +214,14 @@ impl LedgerTask {
                 steps.renew(key, name);
             }
             if steps.run(&self.store).await.is_err() {
-                // There is another renewal before the leases end.
+                // The next renewal comes before the leases end.
                 return;
             }
         }
     }
 }
 
-/// The map is whole after every statement, so a panic elsewhere leaves nothing half done.
+/// The map is consistent after every statement, so a panic elsewhere leaves nothing half done.
 fn lock(open: &OpenStreams) -> MutexGuard<'_, HashMap<Arc<str>, Arc<str>>> {
     open.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! Who may pass, whether this process decides alone or all replicas together.
+//! Decides who may pass: from the counts of this process, or from those that replicas share.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,16 +9,19 @@ use governor::clock::{Clock, MonotonicClock};
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 
+use super::check::{Check, FailedCheck, Taken, check_locally};
 use super::local::{Account, LocalLimits};
-use super::redis::{RedisLimits, Time};
+use super::redis::RedisLimits;
+use super::script::Time;
 use super::{Admission, Estimate, LimitRefusal, Permit, RateLimits, Settings};
 
-/// Asks the shared limits where there are some, and its own [`LocalLimits`] where there are none or
-/// they cannot be asked.
+/// Checks the shared limits where replicas share a state, and its own [`LocalLimits`] where they
+/// do not, or where the state does not answer.
 #[derive(Debug)]
 pub struct Limiter<C: Clock = MonotonicClock> {
     local: LocalLimits<C>,
-    over_redis: Option<OverRedis>,
+    shared: Option<SharedLimits>,
+    metrics: Arc<Metrics>,
 }
 
 /// The state that replicas share, as a [`Limiter`] needs it.
@@ -26,24 +29,26 @@ pub struct Limiter<C: Clock = MonotonicClock> {
 pub struct SharedState {
     pub store: Arc<Store>,
     pub metrics: Arc<Metrics>,
-    /// Whether nobody may pass while the store cannot be asked; else this process decides alone.
+    /// Whether requests are refused while the store does not answer. Otherwise this process decides
+    /// from its own counts.
     pub deny: bool,
 }
 
 #[derive(Debug)]
-struct OverRedis {
+struct SharedLimits {
     state: SharedState,
     redis: Arc<RedisLimits>,
-    /// Whether the last question had no answer, so that a change is logged once.
+    /// Whether the last check had no answer, so that a change is logged once.
     without_store: Arc<AtomicBool>,
 }
 
 impl Limiter {
     /// Needs a Tokio runtime where there is a shared state.
-    pub fn new(settings: &Settings, state: Option<SharedState>) -> Self {
+    pub fn new(settings: &Settings, state: Option<SharedState>, metrics: Arc<Metrics>) -> Self {
         Self {
             local: LocalLimits::new(settings),
-            over_redis: state.map(|state| OverRedis::new(state, Arc::new(|| None))),
+            shared: state.map(|state| SharedLimits::new(state, Arc::new(|| None))),
+            metrics,
         }
     }
 }
@@ -60,29 +65,31 @@ impl<C: Clock + Clone + Send + Sync + 'static> Limiter<C> {
         let time = Arc::new(move || Some(time()));
         Self {
             local: LocalLimits::with_clock(settings, clock),
-            over_redis: Some(OverRedis::new(state, time)),
+            metrics: Arc::clone(&state.metrics),
+            shared: Some(SharedLimits::new(state, time)),
         }
     }
 
-    /// The limiter for a new configuration; see [`LocalLimits::reconfigured`]. Where the store stays, so
-    /// does what it was not told yet.
+    /// The limiter for a new configuration; see [`LocalLimits::reconfigured`]. Where the store stays
+    /// the same, settlements that it did not get yet are kept.
     pub fn reconfigured(&self, settings: &Settings, state: Option<SharedState>) -> Self {
-        let before = self.over_redis.as_ref();
+        let before = self.shared.as_ref();
         Self {
             local: self.local.reconfigured(settings),
-            over_redis: state.map(|state| match before {
-                Some(before) if Arc::ptr_eq(&before.state.store, &state.store) => OverRedis {
+            metrics: Arc::clone(&self.metrics),
+            shared: state.map(|state| match before {
+                Some(before) if Arc::ptr_eq(&before.state.store, &state.store) => SharedLimits {
                     state,
                     redis: Arc::clone(&before.redis),
                     without_store: Arc::clone(&before.without_store),
                 },
-                _ => OverRedis::new(state, Arc::new(|| None)),
+                _ => SharedLimits::new(state, Arc::new(|| None)),
             }),
         }
     }
 
     /// The account of a configured key, by its name.
-    pub fn account(&self, name: &str) -> Option<Account<C>> {
+    pub fn account(&self, name: &str) -> Option<Account> {
         self.local.account(name)
     }
 
@@ -91,117 +98,134 @@ impl<C: Clock + Clone + Send + Sync + 'static> Limiter<C> {
         self.local.open_streams()
     }
 
-    /// Counts a request against its address alone, because it asks for nothing new or its sender
-    /// proved no key, and says where the address stands.
+    /// Counts a request against its address alone, because it asks a model for nothing or has no
+    /// valid key. Returns the status of the address.
     ///
     /// # Errors
-    /// As [`LocalLimits::admit_address`]; [`crate::model::ErrorCode::Overloaded`] if the shared state cannot
-    /// be asked and nobody may pass without it.
+    /// As [`LocalLimits::admit_address`]; [`crate::model::ErrorCode::Overloaded`] if the shared
+    /// state does not answer and requests are refused then.
     pub async fn admit_address(&self, address: IpAddr) -> Result<RateLimits, LimitRefusal> {
-        if let Some(over_redis) = &self.over_redis {
-            let rate = self.local.address_rate();
-            let answer = over_redis.redis.admit_address(rate, address).await;
-            if let Some(answer) = over_redis.answer_or_fallback(answer)? {
-                return answer;
-            }
+        let checks = self.local.address_checks(address);
+        match self.check(&checks, &mut Vec::new()).await? {
+            Ok(limits) => Ok(limits),
+            Err(failed) => Err(self.refuse(&failed)),
         }
-        self.local
-            .admit_address(address)
-            .map(|address_permit| address_permit.limits())
     }
 
-    /// Asks every policy but the token budget. `caller` is `None` where no keys are configured.
+    /// Checks every policy, but takes no tokens. `account` is `None` where no keys are configured.
     ///
     /// # Errors
-    /// As [`LocalLimits::admit_address`] and [`LocalLimits::admit`]; [`crate::model::ErrorCode::Overloaded`] if
-    /// the shared state cannot be asked and nobody may pass without it.
+    /// As [`LocalLimits::admit_address`] and [`LocalLimits::admit`];
+    /// [`crate::model::ErrorCode::Overloaded`] if the shared state does not answer and requests are
+    /// refused then.
     pub async fn admit(
         &self,
         address: IpAddr,
-        account: Option<&Account<C>>,
+        account: Option<&Account>,
         admission: Admission,
     ) -> Result<Permit, LimitRefusal> {
-        let counters = account.map(Account::counters);
-        if let Some(over_redis) = &self.over_redis {
-            let answer = over_redis
-                .redis
-                .admit(&self.local, address, counters, admission);
-            if let Some(answer) = over_redis.answer_or_fallback(answer.await)? {
-                return answer;
-            }
+        let checks = self.local.admission_checks(address, account, admission);
+        let mut taken = Vec::new();
+        match self.check(&checks, &mut taken).await? {
+            Ok(limits) => Ok(Permit::new(limits, taken)),
+            Err(failed) => Err(self.refuse(&failed)),
         }
-        let address_permit = self.local.admit_address(address)?;
-        let mut permit = self.local.admit(address_permit, account, admission)?;
-        if let Some(over_redis) = &self.over_redis {
-            over_redis
-                .redis
-                .lease_later(&mut permit, counters, admission);
-        }
-        Ok(permit)
     }
 
-    /// Reserves what the answer may cost of the caller's tokens; [`Permit::settle`] says later
-    /// what it did cost.
+    /// Reserves what the answer may cost of the key's tokens; [`Permit::settle`] states later what
+    /// it did cost.
     ///
     /// # Errors
-    /// As [`LocalLimits::reserve`]; [`crate::model::ErrorCode::Overloaded`] if the shared state cannot
-    /// be asked and nobody may pass without it.
+    /// As [`LocalLimits::reserve`]; [`crate::model::ErrorCode::Overloaded`] if the shared state
+    /// does not answer and requests are refused then. Everything that the permit holds is given
+    /// back.
     pub async fn reserve(
         &self,
         mut permit: Permit,
-        account: Option<&Account<C>>,
+        account: Option<&Account>,
         estimate: Estimate,
     ) -> Result<Permit, LimitRefusal> {
-        let (Some(over_redis), Some(counters)) = (&self.over_redis, account.map(Account::counters))
-        else {
-            return self.local.reserve(permit, account, estimate);
-        };
-        let redis = &over_redis.redis;
-        let answer = redis.reserve(&mut permit, counters, estimate).await;
-        match over_redis.answer_or_fallback(answer) {
-            Ok(Some(Ok(()))) => Ok(permit),
-            Ok(Some(Err(refused))) | Err(refused) => {
-                redis.give_back(&mut permit);
-                // What was admitted by this process alone has something there.
-                self.local.give_back_permit(permit, Some(counters));
-                Err(refused)
+        let checks = self.local.token_checks(account, &estimate);
+        if checks.is_empty() {
+            return Ok(permit);
+        }
+        match self.check(&checks, &mut permit.taken).await? {
+            Ok(limits) => {
+                permit.set_reservation(limits, estimate);
+                Ok(permit)
             }
-            Ok(None) => {
-                let taken = std::mem::take(&mut permit.taken.redis);
-                let reserved = self.local.reserve(permit, account, estimate);
-                if reserved.is_err() {
-                    for taken in taken {
-                        redis.ledger.give_back(taken);
-                    }
-                }
-                reserved
+            Err(failed) => {
+                self.metrics.record_limit_refusal(failed.policy.name);
+                Err(LimitRefusal::after_admission(&failed, &permit, estimate))
             }
         }
     }
 
-    /// Lets a stream go on here that another replica had let in: it counts as open, and what is left
-    /// of its answer may cost, and nobody asked for anything new.
+    /// Admits a stream that this replica continues for another one, which had admitted it: it
+    /// counts as open, the rest of its answer may cost tokens, and it is no new request.
     ///
     /// # Errors
     /// As [`Limiter::admit`] and [`Limiter::reserve`].
     pub async fn admit_takeover(
         &self,
-        account: Option<&Account<C>>,
+        account: Option<&Account>,
         estimate: Estimate,
     ) -> Result<Permit, LimitRefusal> {
-        let permit = self.local.admit_takeover(account)?;
+        let mut taken = Vec::new();
+        check_locally(&self.local.takeover_checks(account), &mut taken)
+            .map_err(|failed| self.refuse(&failed))?;
+        let permit = Permit::new(RateLimits::default(), taken);
         self.reserve(permit, account, estimate).await
     }
 
-    /// Waits until the shared state was told of every stream that has ended, or cannot be.
+    /// Waits until the shared state has every settlement of streams that ended, or cannot get it.
     pub async fn flush(&self) {
-        if let Some(over_redis) = &self.over_redis {
-            over_redis.redis.ledger.flush().await;
+        if let Some(shared) = &self.shared {
+            shared.redis.ledger.flush().await;
+        }
+    }
+
+    fn refuse(&self, failed: &FailedCheck) -> LimitRefusal {
+        self.metrics.record_limit_refusal(failed.policy.name);
+        LimitRefusal::new(failed, None)
+    }
+
+    /// Runs the checks over the shared state, or in this process where there is none or it does not
+    /// answer.
+    ///
+    /// # Errors
+    /// The shared state does not answer, and requests are refused then.
+    async fn check(
+        &self,
+        checks: &[Check<'_>],
+        taken: &mut Vec<Taken>,
+    ) -> Result<Result<RateLimits, FailedCheck>, LimitRefusal> {
+        let Some(shared) = &self.shared else {
+            return Ok(check_locally(checks, taken));
+        };
+        match shared.redis.check(checks, taken).await {
+            Ok(checked) => {
+                shared.record_answer();
+                Ok(checked)
+            }
+            Err(error) => {
+                if let Err(refused) = shared.record_failure(&error) {
+                    for unit in taken.drain(..) {
+                        unit.give_back();
+                    }
+                    return Err(refused);
+                }
+                let checked = check_locally(checks, taken);
+                if checked.is_ok() {
+                    shared.redis.lease_later(checks, taken);
+                }
+                Ok(checked)
+            }
         }
     }
 }
 
-impl OverRedis {
+impl SharedLimits {
     fn new(state: SharedState, time: Time) -> Self {
         let redis = RedisLimits::new(Arc::clone(&state.store), Arc::clone(&state.metrics), time);
         Self {
@@ -211,37 +235,34 @@ impl OverRedis {
         }
     }
 
-    /// `None` where this process has to decide alone.
-    ///
+    fn record_answer(&self) {
+        if self.without_store.swap(false, Ordering::Relaxed) {
+            tracing::info!("limits are counted over all replicas again");
+        }
+    }
+
     /// # Errors
-    /// Where it may not.
-    fn answer_or_fallback<T>(
-        &self,
-        answer: Result<T, StoreError>,
-    ) -> Result<Option<T>, LimitRefusal> {
-        let changed =
-            self.without_store.swap(answer.is_err(), Ordering::Relaxed) != answer.is_err();
-        let error = match answer {
-            Ok(answer) => {
-                if changed {
-                    tracing::info!("limits are counted over all replicas again");
-                }
-                return Ok(Some(answer));
-            }
-            Err(error) => error,
-        };
+    /// Requests are refused without the shared state.
+    fn record_failure(&self, error: &StoreError) -> Result<(), LimitRefusal> {
+        let changed = !self.without_store.swap(true, Ordering::Relaxed);
         self.state
             .metrics
             .record_limit_without_store(self.state.deny);
         if self.state.deny {
             if changed {
-                tracing::warn!(%error, "limits cannot be checked; requests are refused");
+                tracing::warn!(
+                    %error,
+                    "requests are refused while the shared state is down (`on_store_failure: deny`)"
+                );
             }
             return Err(LimitRefusal::without_store());
         }
         if changed {
-            tracing::warn!(%error, "limits are counted by this replica alone");
+            tracing::warn!(
+                %error,
+                "limits are counted by this replica alone while the shared state is down"
+            );
         }
-        Ok(None)
+        Ok(())
     }
 }

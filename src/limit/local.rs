@@ -1,4 +1,4 @@
-//! The limits of this process alone. Nothing here waits.
+//! The limits of this process. Nothing here waits.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -6,44 +6,29 @@ use std::sync::Arc;
 
 use governor::clock::{Clock, MonotonicClock};
 
-use crate::model::Rate;
-
 use super::address::Address;
-use super::bucket::KeyBuckets;
-use super::budget::TokenBudget;
-use super::cells::{AddressCells, Cells, SingleCell};
-use super::permit::{Backend, Reservation, Taken, TakenFromAddress};
-use super::refusal::Policy;
-use super::requests::RequestLimit;
-use super::streams::{OpenStream, StreamLimit};
-use super::{Admission, Estimate, KeySettings, LimitRefusal, Permit, RateLimits, Settings};
+use super::check::{Check, Taken, admission_amount, check_locally};
+use super::policy::{LocalCounter, Policy, PolicyLimit, Resource, Subject};
+use super::{Admission, Estimate, LimitRefusal, Permit, RateLimits, Settings};
 
-/// Decides who may pass. `C` is the clock, so that a test can move time.
+/// The counters of every limit. `C` is the clock, so that a test can move time.
 #[derive(Debug)]
 pub struct LocalLimits<C: Clock = MonotonicClock> {
     clock: C,
-    pub(super) streams: StreamLimit,
-    addresses: Option<Arc<RequestLimit<AddressCells, C>>>,
-    accounts: HashMap<String, Account<C>>,
+    /// The limits of this replica and of addresses.
+    replica: Vec<PolicyLimit>,
+    accounts: HashMap<String, Account>,
 }
 
-/// One configured key's standing with a [`LocalLimits`]; cheap to clone and kept with the key.
-#[derive(Debug)]
-pub struct Account<C: Clock = MonotonicClock>(Arc<KeyCounters<C>>);
+/// The limits of one configured key and their counters; cheap to clone and kept with the key.
+#[derive(Debug, Clone)]
+pub struct Account(Arc<[PolicyLimit]>);
 
-#[derive(Debug)]
-pub(super) struct KeyCounters<C: Clock> {
-    requests: Option<Arc<RequestLimit<SingleCell, C>>>,
-    tokens: Option<Arc<TokenBudget<C>>>,
-    pub(super) streams: StreamLimit,
-    pub(super) buckets: KeyBuckets,
-}
-
-/// A request whose address may make it. Dropping it leaves the request counted;
-/// [`LocalLimits::admit`] and [`LocalLimits::give_back`] may undo that.
+/// One request of an address that its limit admitted. Dropping it leaves the request counted;
+/// [`LocalLimits::give_back`], and a refusal by [`LocalLimits::admit`], return it.
 #[derive(Debug)]
 pub struct AddressPermit {
-    taken: Option<TakenFromAddress>,
+    taken: Vec<Taken>,
     limits: RateLimits,
 }
 
@@ -58,307 +43,195 @@ impl<C: Clock + Clone + Send + Sync + 'static> LocalLimits<C> {
         Self::build(settings, clock, None)
     }
 
-    /// The limiter for a new configuration. Open streams stay counted, for the replica and for
-    /// every key whose name stays; a rate that did not change keeps what was used of it.
+    /// The limits of a new configuration. Open streams stay counted, for the replica and for every
+    /// key whose name stays; a rate that did not change keeps what was used of it.
     pub fn reconfigured(&self, settings: &Settings) -> Self {
         Self::build(settings, self.clock.clone(), Some(self))
     }
 
     fn build(settings: &Settings, clock: C, before: Option<&Self>) -> Self {
-        let account = |limits: &KeySettings| {
-            let before = before.and_then(|before| before.accounts.get(&limits.name));
-            let before = before.map(|account| &*account.0);
-            let requests = before.and_then(|before| before.requests.as_ref());
-            let tokens = before.and_then(|before| before.tokens.as_ref());
-            Account(Arc::new(KeyCounters {
-                requests: limits.requests.map(|rate| {
-                    unchanged(requests, rate).unwrap_or_else(|| {
-                        RequestLimit::new(rate, |_| SingleCell::default(), clock.clone()).into()
-                    })
-                }),
-                tokens: limits.tokens.map(|rate| {
-                    let same = tokens.filter(|tokens| tokens.rate() == rate);
-                    same.cloned()
-                        .unwrap_or_else(|| TokenBudget::new(rate, clock.clone()).into())
-                }),
-                streams: StreamLimit::new(limits.streams, before.map(|before| &before.streams)),
-                buckets: KeyBuckets::of(limits),
-            }))
-        };
-        let addresses = before.and_then(|before| before.addresses.as_ref());
+        let replica = before.map_or(&[][..], |before| &before.replica);
+        let accounts = settings.keys.iter().map(|key| {
+            let before = before.and_then(|before| before.accounts.get(&key.name));
+            let before = before.map_or(&[][..], |account| &account.0);
+            let limits = PolicyLimit::of_key(key, &clock, before);
+            (key.name.clone(), Account(limits.into()))
+        });
         Self {
-            streams: StreamLimit::new(settings.streams, before.map(|before| &before.streams)),
-            addresses: settings.per_address.map(|rate| {
-                let cells = |interval| AddressCells::new(settings.addresses, interval);
-                unchanged(addresses, rate)
-                    .unwrap_or_else(|| RequestLimit::new(rate, cells, clock.clone()).into())
-            }),
-            accounts: settings
-                .keys
-                .iter()
-                .map(|limits| (limits.name.clone(), account(limits)))
-                .collect(),
+            replica: PolicyLimit::of_replica(settings, &clock, replica),
+            accounts: accounts.collect(),
             clock,
         }
     }
 
     /// The account of a configured key, by its name.
-    pub fn account(&self, name: &str) -> Option<Account<C>> {
+    pub fn account(&self, name: &str) -> Option<Account> {
         self.accounts.get(name).cloned()
     }
 
     /// Takes one of the address's requests, before anything else is known of the request.
     ///
     /// When as many addresses are remembered as may be, those whose requests have all come back
-    /// are forgotten; where that is not enough, newcomers share one allowance, so that a flood of
-    /// addresses is limited more, never less.
+    /// are forgotten. Where that is not enough, new addresses share one allowance, so that a flood
+    /// of addresses is limited more, never less.
     ///
     /// # Errors
-    /// [`crate::model::ErrorCode::RateLimited`], with the time after which the address may go on.
+    /// [`crate::model::ErrorCode::RateLimited`], with the time until the next request can pass.
     pub fn admit_address(&self, address: IpAddr) -> Result<AddressPermit, LimitRefusal> {
-        let Some(requests) = &self.addresses else {
-            return Ok(AddressPermit {
-                taken: None,
-                limits: RateLimits::default(),
-            });
-        };
-        match requests.take(&Address::from(address)) {
-            Ok((last_full_at, status)) => Ok(AddressPermit {
-                taken: Some(TakenFromAddress::new(address, last_full_at)),
-                limits: RateLimits::of(status),
-            }),
-            Err((after, status)) => Err(LimitRefusal::requests(
-                Policy::Address,
-                requests.rate(),
-                after,
-                RateLimits::of(status),
-            )),
-        }
+        let mut taken = Vec::new();
+        let limits = check_locally(&self.address_checks(address), &mut taken)
+            .map_err(|failed| LimitRefusal::new(&failed, None))?;
+        Ok(AddressPermit { taken, limits })
     }
 
-    /// Asks all the other policies but the token budget. `caller` is `None` where no keys are
+    /// Checks every other policy but takes no tokens. `account` is `None` where no keys are
     /// configured.
     ///
     /// # Errors
     /// [`crate::model::ErrorCode::Overloaded`] if this replica has no stream left,
-    /// [`crate::model::ErrorCode::RateLimited`] if the caller has no stream or request left. The
+    /// [`crate::model::ErrorCode::RateLimited`] if the key has no stream or request left. The
     /// address has its request back then.
     pub fn admit(
         &self,
         address_permit: AddressPermit,
-        account: Option<&Account<C>>,
+        account: Option<&Account>,
         admission: Admission,
     ) -> Result<Permit, LimitRefusal> {
-        match self.admit_key(account.map(Account::counters), admission) {
-            Ok(mut permit) => {
-                permit.limits = permit.limits.or(address_permit.limits);
-                permit.taken.address = address_permit.taken;
-                Ok(permit)
-            }
-            Err(mut refused) => {
-                refused.limits = refused.limits.or(self.give_back(address_permit));
-                Err(refused)
-            }
+        let AddressPermit { mut taken, limits } = address_permit;
+        let checks = self.checks(None, account, |policy| {
+            let amount = admission_amount(policy, admission);
+            amount.filter(|_| policy.subject != Subject::Address)
+        });
+        match check_locally(&checks, &mut taken) {
+            Ok(own) => Ok(Permit::new(own.or(limits), taken)),
+            Err(failed) => Err(LimitRefusal::new(&failed, None)),
         }
     }
 
-    /// Counts a stream as open that was let in elsewhere.
+    /// Reserves what the answer may cost of the key's tokens; [`Permit::settle`] states later what
+    /// it did cost.
     ///
     /// # Errors
-    /// As [`LocalLimits::admit`], but for the requests.
-    pub fn admit_takeover(&self, account: Option<&Account<C>>) -> Result<Permit, LimitRefusal> {
-        let account = account.map(Account::counters);
-        Ok(Permit {
-            _streams: self.open_streams_of(account, RateLimits::default)?,
-            ..Permit::default()
-        })
-    }
-
-    /// Reserves what the answer may cost of the caller's tokens; [`Permit::settle`] says later
-    /// what it did cost.
-    ///
-    /// # Errors
-    /// [`crate::model::ErrorCode::RateLimited`] if the caller has not so many tokens left,
+    /// [`crate::model::ErrorCode::RateLimited`] if the key has not so many tokens left,
     /// [`crate::model::ErrorCode::InvalidRequest`] if it never will. Everything that the permit
-    /// stood for is given back then.
+    /// holds is given back then.
     pub fn reserve(
         &self,
         mut permit: Permit,
-        account: Option<&Account<C>>,
+        account: Option<&Account>,
         estimate: Estimate,
     ) -> Result<Permit, LimitRefusal> {
-        let account = account.map(Account::counters);
-        let Some(budget) = account.and_then(|account| account.tokens.as_ref()) else {
-            return Ok(permit);
-        };
-        let limit = budget.rate().amount;
-        let Some(reserved) = estimate.reserved(limit) else {
-            let limits = self.give_back_permit(permit, account);
-            return Err(LimitRefusal::too_many_tokens(&estimate, limit, limits));
-        };
-        match budget.take(reserved) {
-            Ok((last_full_at, status)) => {
-                permit.limits.tokens = Some(status);
-                permit.tokens = Some(Reservation {
-                    backend: Backend::Local(Arc::clone(budget) as _, last_full_at),
-                    estimate,
-                    reserved,
-                    used: 0,
-                });
+        let checks = self.token_checks(account, &estimate);
+        match check_locally(&checks, &mut permit.taken) {
+            Ok(limits) => {
+                permit.set_reservation(limits, estimate);
                 Ok(permit)
             }
-            Err((after, status)) => {
-                let mut limits = self.give_back_permit(permit, account);
-                limits.tokens = Some(status);
-                Err(LimitRefusal::tokens(budget.rate(), after, limits))
-            }
+            Err(failed) => Err(LimitRefusal::after_admission(&failed, &permit, estimate)),
         }
     }
 
-    /// Gives the address its request back, for a refusal that is nobody's doing, and says where
-    /// the address stands now. What has come back to it by itself meanwhile is not given twice.
+    /// Gives the address its request back, for a refusal that is not its doing, and returns its
+    /// status. What has come back by itself meanwhile is not given twice.
     pub fn give_back(&self, address_permit: AddressPermit) -> RateLimits {
-        self.give_back_to_address(address_permit.taken)
+        let taken = address_permit.taken.into_iter();
+        RateLimits::collect(taken.filter_map(Taken::give_back))
     }
 
     /// Streams open now.
     pub fn open_streams(&self) -> u64 {
-        self.streams.open()
+        open_streams(&self.replica)
     }
 
     /// Addresses remembered now.
     pub fn addresses(&self) -> usize {
-        self.addresses
-            .as_ref()
-            .map_or(0, |requests| requests.kept())
-    }
-
-    /// The rate of every address.
-    pub(super) fn address_rate(&self) -> Option<Rate> {
-        self.addresses.as_ref().map(|requests| requests.rate())
-    }
-
-    /// Gives back what was taken in this process, and says where its holder stands now.
-    pub(super) fn give_back_permit(
-        &self,
-        mut permit: Permit,
-        account: Option<&KeyCounters<C>>,
-    ) -> RateLimits {
-        let Taken {
-            address, request, ..
-        } = std::mem::take(&mut permit.taken);
-        let requests = account.and_then(|account| account.requests.as_ref());
-        let own = match (requests, request) {
-            (Some(requests), Some(last_full_at)) => {
-                requests.give_back(&(), last_full_at);
-                RateLimits::of(requests.status(&()))
-            }
-            _ => RateLimits::default(),
-        };
-        own.or(self.give_back_to_address(address)).or(permit.limits)
-    }
-
-    fn give_back_to_address(&self, taken: Option<TakenFromAddress>) -> RateLimits {
-        match (&self.addresses, taken) {
-            (Some(requests), Some(taken)) => {
-                requests.give_back(&taken.address, taken.last_full_at);
-                RateLimits::of(requests.status(&taken.address))
-            }
-            _ => RateLimits::default(),
-        }
-    }
-
-    /// One more stream, of this replica and of the caller. Who is refused is told where the caller
-    /// stands.
-    fn open_streams_of(
-        &self,
-        account: Option<&KeyCounters<C>>,
-        limits: impl Fn() -> RateLimits,
-    ) -> Result<[Option<OpenStream>; 2], LimitRefusal> {
-        let open = |policy, streams: &StreamLimit| {
-            let opened = streams.take();
-            opened.map_err(|limit| LimitRefusal::streams(policy, limit, limits()))
-        };
-        let account = account.map(|account| (Policy::Caller, &account.streams));
-        Ok([
-            Some(open(Policy::Replica, &self.streams)?),
-            account.map(|(policy, own)| open(policy, own)).transpose()?,
-        ])
-    }
-
-    /// Everything but the address's policy. The caller's request is taken last, so that only
-    /// streams have to be given back, which dropping does.
-    fn admit_key(
-        &self,
-        account: Option<&KeyCounters<C>>,
-        admission: Admission,
-    ) -> Result<Permit, LimitRefusal> {
-        let requests = account.and_then(|account| account.requests.as_ref());
-        let tokens = account.and_then(|account| account.tokens.as_ref());
-        let tokens = tokens.map(|tokens| tokens.status());
-        let streams = match admission {
-            Admission::Stream => {
-                let requests = || requests.map(|requests| requests.status(&()));
-                self.open_streams_of(account, || RateLimits {
-                    requests: requests(),
-                    tokens,
-                })?
-            }
-            Admission::Request => [None, None],
-        };
-        let taken = requests.map(|requests| {
-            requests.take(&()).map_err(|(after, status)| {
-                let requests_now = Some(status);
-                let limits = RateLimits {
-                    requests: requests_now,
-                    tokens,
-                };
-                LimitRefusal::requests(Policy::Caller, requests.rate(), after, limits)
-            })
+        let counters = self.replica.iter().map(|limit| match &limit.local {
+            LocalCounter::Rate(counter) => counter.addresses(),
+            LocalCounter::Streams(_) => 0,
         });
-        let (request, status) = taken.transpose()?.unzip();
-        Ok(Permit {
-            limits: RateLimits {
-                requests: status,
-                tokens,
-            },
-            taken: Taken {
-                request,
-                ..Taken::default()
-            },
-            _streams: streams,
-            ..Permit::default()
+        counters.sum()
+    }
+
+    pub(super) fn address_checks(&self, address: IpAddr) -> Vec<Check<'_>> {
+        self.checks(Some(address), None, |policy| {
+            (policy.subject == Subject::Address).then_some(Some(1))
         })
     }
+
+    /// What a request asks of each policy before it is read.
+    pub(super) fn admission_checks<'a>(
+        &'a self,
+        address: IpAddr,
+        account: Option<&'a Account>,
+        admission: Admission,
+    ) -> Vec<Check<'a>> {
+        self.checks(Some(address), account, |policy| {
+            admission_amount(policy, admission)
+        })
+    }
+
+    /// A stream that another replica had admitted: it counts as open, and as no request.
+    pub(super) fn takeover_checks<'a>(&'a self, account: Option<&'a Account>) -> Vec<Check<'a>> {
+        self.checks(None, account, |policy| {
+            (policy.resource == Resource::Streams).then_some(Some(1))
+        })
+    }
+
+    /// What a request asks of the token policies once it was read.
+    pub(super) fn token_checks<'a>(
+        &'a self,
+        account: Option<&'a Account>,
+        estimate: &Estimate,
+    ) -> Vec<Check<'a>> {
+        let mut checks = self.checks(None, account, |policy| {
+            (policy.resource == Resource::Tokens).then_some(None)
+        });
+        for check in &mut checks {
+            check.amount = Some(estimate.needed(check.limit.limit.amount()));
+        }
+        checks
+    }
+
+    /// The checks of the policies that `amount` selects, in the table's order.
+    fn checks<'a>(
+        &'a self,
+        address: Option<IpAddr>,
+        account: Option<&'a Account>,
+        amount: impl Fn(&Policy) -> Option<Option<u64>>,
+    ) -> Vec<Check<'a>> {
+        let own = account.iter().flat_map(|account| account.0.iter());
+        self.replica
+            .iter()
+            .chain(own)
+            .filter_map(|limit| {
+                let address = address.filter(|_| limit.policy.subject == Subject::Address);
+                Some(Check {
+                    limit,
+                    address: address.map(Address::from),
+                    amount: amount(limit.policy)?,
+                })
+            })
+            .collect()
+    }
 }
 
-/// The limit that was there before, if its rate is still the same.
-fn unchanged<S: Cells, C: Clock>(
-    before: Option<&Arc<RequestLimit<S, C>>>,
-    rate: Rate,
-) -> Option<Arc<RequestLimit<S, C>>> {
-    before.filter(|before| before.rate() == rate).cloned()
+fn open_streams(limits: &[PolicyLimit]) -> u64 {
+    let counters = limits.iter().map(|limit| match &limit.local {
+        LocalCounter::Streams(streams) => streams.open(),
+        LocalCounter::Rate(_) => 0,
+    });
+    counters.sum()
 }
 
-impl<C: Clock> Account<C> {
+impl Account {
     /// The key's streams open now.
     pub fn open_streams(&self) -> u64 {
-        self.0.streams.open()
-    }
-
-    pub(super) fn counters(&self) -> &KeyCounters<C> {
-        &self.0
-    }
-}
-
-impl<C: Clock> Clone for Account<C> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        open_streams(&self.0)
     }
 }
 
 impl AddressPermit {
-    /// Where the address stands, for an answer that knows no caller.
+    /// The status of the address, for an answer that knows no key.
     pub fn limits(&self) -> RateLimits {
         self.limits
     }

@@ -1,54 +1,64 @@
-//! How much one caller, one address and this replica may do: requests and tokens per time, and open
-//! streams; in one process, or over all replicas that share a state.
+//! Limits: how many requests and tokens per time, and how many open streams, one key, one address
+//! and this replica may have; and how much memory all requests together.
 //!
-//! A request passes in two steps. [`Limiter::admit`] asks every policy that needs to know no more than
-//! who asks, and gives a [`Permit`] that is kept as long as the answer runs. Once the request is
-//! read, [`Limiter::reserve`] takes what its answer may cost of the key's tokens, and
-//! [`Permit::settle`] says at the end what it did cost. A refusal by one policy uses up nothing of
-//! another: what was taken before it is given back. A request that is refused for want of a key
-//! stays counted against its address, see [`Limiter::admit_address`], and leaves no other trace.
+//! A request passes two steps. [`Limiter::admit`] checks every policy that needs only the sender,
+//! and returns a [`Permit`] that is held as long as the answer runs. Once the request was read,
+//! [`Limiter::reserve`] takes what its answer may cost of the key's tokens, and [`Permit::settle`]
+//! states at the end what it did cost. A refusal by one policy costs nothing of another: what was
+//! taken before it is given back. A request without a valid key stays counted against its address,
+//! see [`Limiter::admit_address`].
 //!
 //! | policy | counts | over replicas | refusal |
 //! |---|---|---|---|
 //! | requests per address | before authentication; IPv6 by /64 | yes | `rate_limited` |
 //! | streams of this replica | while they are open | no | `overloaded` |
 //! | streams per key | while they are open | yes | `rate_limited` |
-//! | requests per key | when everything else agreed | yes | `rate_limited` |
-//! | tokens per key | an estimate, then what was used | yes | `rate_limited`; `invalid_request` where no waiting helps |
+//! | requests per key | when every other policy agreed | yes | `rate_limited` |
+//! | tokens per key | an estimate, then what was used | yes | `rate_limited`; `invalid_request` where waiting does not help |
+//!
+//! Each policy is one row of the table in `policy`. A request turns the rows into checks, and one of
+//! two backends runs them: this process, or one script in the shared state.
 //!
 //! | file | does |
 //! |---|---|
-//! | `limiter` | who decides: this process, or all replicas together, and what happens without the store |
-//! | `limiter` | this process's limits; never waits |
-//! | `requests`, `cells` | requests per time by `governor`, and what is remembered of them |
+//! | `limiter` | decides: picks the backend, and what happens when the store does not answer |
+//! | `policy` | the table of policies, and the counters of each configured limit |
+//! | `check` | what a request asks of a policy, and what it holds afterwards; the backend of this process |
+//! | `local` | the limits of this process and of its keys |
+//! | `redis`, `bucket`, `script` | the backend of the shared state: one atomic script for each step |
+//! | `counter` | the interface of a rate that is counted in this process |
+//! | `requests`, `cells` | requests per time by `governor`, and its state |
 //! | `budget`, `estimate` | tokens per time, with debt; what a request may cost |
 //! | `streams` | open streams |
-//! | `shared`, `bucket`, `script` | the same in the shared state: one atomic script for each step |
-//! | `ledger` | what the shared state is told afterwards |
-//! | `permit`, `refusal`, `status` | what somebody gets who may pass, or may not, and the headers |
+//! | `memory` | the bytes of requests that are held at once |
+//! | `ledger` | what is written to the shared state later |
+//! | `permit`, `refusal`, `status` | what an admitted request holds, the error of a refused one, and the headers |
 //!
 //! **The arithmetic** is the generic cell rate algorithm, as the `governor` crate does it: a limit
 //! of 600 a minute is a bucket of 600 that regains one every 100 ms. So all 600 may come at once,
 //! and over any time `T` at most 600 + 600 × `T` ÷ 1 min pass: a window of a minute that begins
 //! with a full bucket can see nearly twice the rate.
 //!
-//! **Memory** is bounded: keys are those of the configuration, and of addresses no more than
-//! [`Settings::addresses`] are remembered. See [`LocalLimits::admit_address`] for what happens beyond. In the
-//! shared state, whatever is full again is forgotten by itself.
+//! **State** is bounded: keys are those of the configuration, and at most [`Settings::addresses`]
+//! addresses are remembered; see [`LocalLimits::admit_address`] for what happens beyond. In the
+//! shared state, a full bucket expires by itself.
 //!
-//! Callers are held by name, so that a limiter for a new configuration can take over the counts of the
-//! names that it shares with the old one.
+//! Accounts are found by name, so that a limiter for a new configuration can take over the counts
+//! of the names that it shares with the old one.
 
 mod address;
 mod bucket;
 mod budget;
 mod cells;
+mod check;
+mod counter;
 mod estimate;
 mod ledger;
 mod limiter;
 mod local;
 mod memory;
 mod permit;
+mod policy;
 mod redis;
 mod refusal;
 mod requests;

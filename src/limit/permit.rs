@@ -1,97 +1,70 @@
-//! What somebody holds who may pass.
-
-use std::net::IpAddr;
-use std::sync::Arc;
-
-use governor::nanos::Nanos;
+//! What an admitted request holds.
 
 use crate::model::Usage;
 
-use super::address::Address;
-use super::bucket::{Bucket, GiveBack};
-use super::budget::Settle;
-use super::ledger::{Lease, Ledger};
-use super::streams::OpenStream;
+use super::check::Taken;
+use super::policy::Resource;
 use super::{Estimate, RateLimits};
 
-/// The right to be answered. Where it was asked for a stream, the stream counts as open until the
-/// permit is dropped. Dropping it never waits.
+/// The right to an answer. Where it was for a stream, the stream counts as open until the permit is
+/// dropped. Dropping it never waits.
 #[derive(Debug, Default)]
 pub struct Permit {
     pub(super) limits: RateLimits,
-    pub(super) taken: Taken,
-    pub(super) tokens: Option<Reservation>,
-    pub(super) _streams: [Option<OpenStream>; 2],
-    pub(super) lease: Option<Lease>,
+    pub(super) taken: Vec<Taken>,
+    tokens: Option<Reservation>,
 }
 
-/// What a later refusal gives back.
-#[derive(Debug, Default)]
-pub(super) struct Taken {
-    pub(super) address: Option<TakenFromAddress>,
-    /// Of the caller's requests: when their cell was busy since.
-    pub(super) request: Option<Nanos>,
-    /// The same in the shared state.
-    pub(super) redis: Vec<GiveBack>,
-}
-
-/// One request of an address, and what it takes to give it back.
+/// Tokens that were taken before their number was known. Those that were not used come back when
+/// this is dropped.
 #[derive(Debug)]
-pub(super) struct TakenFromAddress {
-    pub(super) address: Address,
-    pub(super) last_full_at: Nanos,
-}
-
-/// Tokens that were taken before anybody knew how many it will be. Those that were not used come
-/// back when this is dropped.
-#[derive(Debug)]
-pub(super) struct Reservation {
-    pub(super) backend: Backend,
-    pub(super) estimate: Estimate,
-    pub(super) reserved: u64,
-    pub(super) used: u64,
-}
-
-/// The budget, and when it was busy since.
-#[derive(Debug)]
-pub(super) enum Backend {
-    Local(Arc<dyn Settle>, Nanos),
-    Redis(Arc<Ledger>, Arc<Bucket>, String),
+struct Reservation {
+    taken: Vec<Taken>,
+    estimate: Estimate,
+    used: u64,
 }
 
 impl Permit {
-    /// Where the caller stands, or its address if the caller has no limit of its own.
+    pub(super) fn new(limits: RateLimits, taken: Vec<Taken>) -> Self {
+        Self {
+            limits,
+            taken,
+            tokens: None,
+        }
+    }
+
+    /// The status of the key, or of its address if the key has no limit of its own.
     pub fn limits(&self) -> RateLimits {
         self.limits
     }
 
-    /// Says what the answer cost: `usage` as the upstream told it, and how many bytes of content
-    /// came. Without a word of it, everything that was reserved comes back.
+    /// States what the answer cost: the upstream's usage, and how many bytes of content came.
+    /// Without this, everything that was reserved comes back.
     pub fn settle(&mut self, usage: Option<Usage>, produced: u64) {
         if let Some(tokens) = &mut self.tokens {
             tokens.used = tokens.estimate.used(usage, produced);
         }
     }
-}
 
-impl TakenFromAddress {
-    pub(super) fn new(address: IpAddr, last_full_at: Nanos) -> Self {
-        Self {
-            address: Address::from(address),
-            last_full_at,
-        }
+    /// Keeps the tokens that were just taken until the answer's cost is known.
+    pub(super) fn set_reservation(&mut self, limits: RateLimits, estimate: Estimate) {
+        self.limits = limits.or(self.limits);
+        let tokens = self.taken.extract_if(.., |taken| {
+            matches!(taken, Taken::Unit { policy, .. } if policy.resource == Resource::Tokens)
+        });
+        let taken: Vec<_> = tokens.collect();
+        self.tokens = (!taken.is_empty()).then_some(Reservation {
+            taken,
+            estimate,
+            used: 0,
+        });
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        match &self.backend {
-            Backend::Local(budget, last_full_at) => {
-                budget.settle(*last_full_at, self.reserved, self.used);
-            }
-            Backend::Redis(ledger, bucket, last_full_at) => {
-                ledger.settle(bucket, last_full_at, self.reserved, self.used);
-            }
+        for taken in &self.taken {
+            taken.settle(self.used);
         }
     }
 }

@@ -1,127 +1,114 @@
-//! What somebody reads who may not pass.
+//! The answer to a request that a limit refuses.
 
 use std::time::Duration;
 
 use crate::model::{Error, ErrorCode, Rate};
 
-use super::{Estimate, RateLimits};
+use super::check::FailedCheck;
+use super::policy::{Limit, Resource, Subject};
+use super::{Estimate, Permit, RateLimits};
 
 /// A refusal by one policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitRefusal {
-    /// Names the policy and its number, and when to come again.
+    /// Names the limit, its number, and when to send the request again.
     pub error: Error,
-    /// Where the sender stands, for the headers.
+    /// The sender's status, for the headers.
     pub limits: RateLimits,
 }
 
-/// Whose limit it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Policy {
-    Replica,
-    Caller,
-    Address,
-}
-
-/// When a stream ends is not known, so a stream limit can only say: soon.
-const STREAM_RETRY: Duration = Duration::from_secs(1);
-/// The store is asked again so often.
+/// How soon the store is tried again.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 
 impl LimitRefusal {
-    pub(super) fn requests(
-        policy: Policy,
-        rate: Rate,
-        after: Duration,
-        limits: RateLimits,
+    /// `estimate` is what a request for tokens asked for.
+    pub(super) fn new(failed: &FailedCheck, estimate: Option<&Estimate>) -> Self {
+        let subject = failed.policy.subject;
+        let resource = failed.policy.resource;
+        let error = match failed.limit {
+            Limit::Rate(rate) => match estimate {
+                // Waiting does not help, so this is no 429.
+                Some(estimate) if failed.amount > rate.amount => {
+                    too_many_tokens(subject, rate.amount, estimate)
+                }
+                _ => over_rate(subject, resource, rate, failed.after),
+            },
+            Limit::Streams(limit) => too_many_streams(subject, limit.unwrap_or(0), failed.after),
+        };
+        Self {
+            error,
+            limits: failed.limits,
+        }
+    }
+
+    /// A refusal of the tokens that an admitted request asked for. What the checks did not read
+    /// is as it was at the admission.
+    pub(super) fn after_admission(
+        failed: &FailedCheck,
+        permit: &Permit,
+        estimate: Estimate,
     ) -> Self {
-        let requests = if rate.amount == 1 {
-            "request"
-        } else {
-            "requests"
-        };
-        let message = format!(
-            "{} may make {} {requests} {}",
-            policy.subject(),
-            rate.amount,
-            period(rate.per)
-        );
+        let refusal = Self::new(failed, Some(&estimate));
         Self {
-            error: Error::new(ErrorCode::RateLimited, message).with_retry_after(Some(after)),
-            limits,
+            limits: refusal.limits.or(permit.limits),
+            ..refusal
         }
     }
 
-    pub(super) fn tokens(rate: Rate, after: Duration, limits: RateLimits) -> Self {
-        let message = format!(
-            "{} may use {} tokens {}",
-            Policy::Caller.subject(),
-            rate.amount,
-            period(rate.per)
-        );
-        Self {
-            error: Error::new(ErrorCode::RateLimited, message).with_retry_after(Some(after)),
-            limits,
-        }
-    }
-
-    /// No waiting helps here, so it is no 429.
-    pub(super) fn too_many_tokens(estimate: &Estimate, limit: u64, limits: RateLimits) -> Self {
-        let problem = format!(
-            "the prompt has some {} tokens{}, and {} may use no more than {limit} at once",
-            estimate.prompt,
-            estimate
-                .output
-                .map_or_else(String::new, |output| format!(" and asks for {output} more")),
-            Policy::Caller.subject(),
-        );
-        let field = match estimate.output {
-            Some(_) => "max_tokens",
-            None => "messages",
-        };
-        Self {
-            error: Error::invalid(field, problem),
-            limits,
-        }
-    }
-
-    /// The shared state is gone, and the configuration says not to go on without it.
+    /// The shared state does not answer, and the configuration refuses requests then.
     pub(super) fn without_store() -> Self {
-        let message = "the limits cannot be checked at the moment";
+        let message = "the gateway cannot check its limits at the moment: \
+                       its shared state does not answer";
         Self {
             error: Error::new(ErrorCode::Overloaded, message).with_retry_after(Some(STORE_RETRY)),
             limits: RateLimits::default(),
         }
     }
-
-    pub(super) fn streams(policy: Policy, limit: u64, limits: RateLimits) -> Self {
-        let code = match policy {
-            Policy::Replica => ErrorCode::Overloaded,
-            Policy::Caller | Policy::Address => ErrorCode::RateLimited,
-        };
-        let streams = if limit == 1 { "stream" } else { "streams" };
-        let message = format!(
-            "{} may have {limit} {streams} open at once",
-            policy.subject()
-        );
-        Self {
-            error: Error::new(code, message).with_retry_after(Some(STREAM_RETRY)),
-            limits,
-        }
-    }
 }
 
-impl Policy {
-    fn subject(self) -> &'static str {
-        match self {
-            Self::Replica => "this gateway",
-            Self::Caller => "this key",
-            Self::Address => "this address",
-        }
-    }
+fn over_rate(subject: Subject, resource: Resource, rate: Rate, after: Duration) -> Error {
+    let verb = match resource {
+        Resource::Tokens => "use",
+        Resource::Requests | Resource::Streams => "make",
+    };
+    let resource = match rate.amount {
+        1 => resource.name().trim_end_matches('s'),
+        _ => resource.name(),
+    };
+    let message = format!(
+        "{subject} may {verb} {} {resource} {}",
+        rate.amount,
+        period(rate.per)
+    );
+    Error::new(ErrorCode::RateLimited, message).with_retry_after(Some(after))
 }
 
-/// `a minute`, or `in 5m` for what has no word of its own.
+fn too_many_tokens(subject: Subject, limit: u64, estimate: &Estimate) -> Error {
+    let problem = format!(
+        "the prompt has about {} tokens{}, and {subject} may use {limit} at most at once",
+        estimate.prompt,
+        estimate
+            .output
+            .map_or_else(String::new, |output| format!(" and asks for {output} more")),
+    );
+    let field = match estimate.output {
+        Some(_) => "max_tokens",
+        None => "messages",
+    };
+    Error::invalid(field, problem)
+}
+
+fn too_many_streams(subject: Subject, limit: u64, after: Duration) -> Error {
+    let code = match subject {
+        Subject::Replica => ErrorCode::Overloaded,
+        Subject::Key | Subject::Address => ErrorCode::RateLimited,
+    };
+    let streams = if limit == 1 { "stream" } else { "streams" };
+    let message = format!("{subject} may have {limit} {streams} open at once");
+    Error::new(code, message).with_retry_after(Some(after))
+}
+
+/// `a minute`, or `in 5m` for a period without a word of its own.
 fn period(per: Duration) -> String {
     if per.subsec_nanos() == 0 {
         match per.as_secs() {

@@ -1,4 +1,4 @@
-//! Requests per time: `governor` decides, the cells remember.
+//! Requests per time: `governor` decides, the cells hold the state.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -11,9 +11,11 @@ use governor::{Quota, RateLimiter};
 use crate::model::Rate;
 
 use super::RateLimitStatus;
+use super::address::Address;
 use super::cells::{Cell, Cells};
+use super::counter::RateCounter;
 
-/// One limit on requests, for every key of `S`.
+/// One limit on requests, for every subject of `S`.
 pub(super) struct RequestLimit<S: Cells, C: Clock> {
     rate: Rate,
     gcra: Gcra,
@@ -21,11 +23,11 @@ pub(super) struct RequestLimit<S: Cells, C: Clock> {
     limiter: RateLimiter<S::Key, S, Elapsed<C>, NoOpMiddleware<Nanos>>,
 }
 
-/// A rate as the algorithm wants it: how long one request takes to come back, and how many may
-/// come at once.
+/// A rate in the terms of the generic cell rate algorithm: the interval after which one unit comes
+/// back, and how many units may be taken at once.
 ///
-/// Both are bounded so that no sum of them leaves 64 bits of nanoseconds: a rate is looked at over
-/// a century at most, at most 2³² - 1 requests may come at once, and none comes back in less than
+/// Both are bounded so that no sum of them exceeds 64 bits of nanoseconds: a rate covers a century
+/// at most, at most 2³² - 1 requests may come at once, and none comes back in less than
 /// a nanosecond. Cells are whole nanoseconds, so a rate is met within 0.1 % up to a million
 /// requests a second.
 #[derive(Debug, Clone, Copy)]
@@ -43,13 +45,13 @@ pub(super) struct Elapsed<C: Clock> {
     start: C::Instant,
 }
 
-/// How long one of the amount takes to come back, in nanoseconds; at least 1.
-pub(super) fn interval(rate: Rate) -> u64 {
+/// The interval after which one unit of a rate comes back, in nanoseconds; at least 1.
+pub(super) fn unit_interval(rate: Rate) -> u64 {
     Gcra::from(rate).interval
 }
 
 impl<S: Cells, C: Clock> RequestLimit<S, C> {
-    /// `cells` makes the memory, given how long one request takes to come back.
+    /// `cells` makes the state store, given how long one request takes to come back.
     pub(super) fn new(rate: Rate, cells: impl FnOnce(Nanos) -> S, clock: C) -> Self {
         let gcra = Gcra::from(rate);
         let cells = cells(Nanos::new(gcra.interval));
@@ -61,50 +63,6 @@ impl<S: Cells, C: Clock> RequestLimit<S, C> {
         }
     }
 
-    pub(super) fn rate(&self) -> Rate {
-        self.rate
-    }
-
-    /// Takes one request: what [`Requests::give_back`] wants to know, and what is left.
-    ///
-    /// # Errors
-    /// How long until there will be one, if nobody else takes it.
-    pub(super) fn take(
-        &self,
-        key: &S::Key,
-    ) -> Result<(Nanos, RateLimitStatus), (Duration, RateLimitStatus)> {
-        match self.limiter.check_key(key) {
-            Ok(()) => {
-                let cell = self.cells.get(key).unwrap_or_default();
-                Ok((cell.last_full_at, self.status_of(cell)))
-            }
-            Err(until) => {
-                let mut status = self.status(key);
-                // Another one may have come back since, but this sender was told no.
-                status.remaining = 0;
-                Err((until.wait_time_from(self.limiter.clock().now()), status))
-            }
-        }
-    }
-
-    /// Gives back what was taken when the cell was busy since `busy_since`.
-    ///
-    /// That is exact if it is done at once. If others took some meanwhile from a cell that was
-    /// nearly full, at most the time that went by is given too much, and never a whole request.
-    pub(super) fn give_back(&self, key: &S::Key, last_full_at: Nanos) {
-        self.cells
-            .give_back(key, last_full_at, Nanos::new(self.gcra.interval));
-    }
-
-    pub(super) fn status(&self, key: &S::Key) -> RateLimitStatus {
-        self.status_of(self.cells.get(key).unwrap_or_default())
-    }
-
-    /// Keys that are remembered now.
-    pub(super) fn kept(&self) -> usize {
-        self.cells.kept()
-    }
-
     fn status_of(&self, cell: Cell) -> RateLimitStatus {
         let now = self.limiter.clock().now();
         let missing = cell.full_at.saturating_sub(now).as_u64();
@@ -114,6 +72,36 @@ impl<S: Cells, C: Clock> RequestLimit<S, C> {
             remaining: capacity.saturating_sub(missing) / self.gcra.interval,
             reset: Duration::from_nanos(missing),
         }
+    }
+}
+
+impl<S, C> RateCounter for RequestLimit<S, C>
+where
+    S: Cells + Send + Sync,
+    C: Clock + Send + Sync,
+{
+    fn take(&self, address: Option<Address>, _amount: u64) -> Result<Nanos, Duration> {
+        match self.limiter.check_key(&address) {
+            Ok(()) => Ok(self.cells.get(&address).unwrap_or_default().last_full_at),
+            Err(until) => Err(until.wait_time_from(self.limiter.clock().now())),
+        }
+    }
+
+    /// This is exact if it follows at once. If others took requests meanwhile from a cell that was
+    /// nearly full, the time between is given too much at most, and never a whole request.
+    fn settle(&self, address: Option<Address>, last_full_at: Nanos, taken: u64, used: u64) {
+        if used < taken {
+            self.cells
+                .give_back(&address, last_full_at, Nanos::new(self.gcra.interval));
+        }
+    }
+
+    fn status(&self, address: Option<Address>) -> RateLimitStatus {
+        self.status_of(self.cells.get(&address).unwrap_or_default())
+    }
+
+    fn addresses(&self) -> usize {
+        self.cells.count()
     }
 }
 

@@ -1,35 +1,38 @@
-//! One question to the shared limits: several steps that are done at once or not at all. What they
-//! do is told in `limits.lua`.
+//! One call of the script `limits.lua`: several steps that run at once or not at all. The script
+//! documents them.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use redis::{Script, ScriptInvocation};
 
 use crate::store::{Store, StoreError};
 
-/// How long a stream counts as open after its replica was last heard of.
+/// The time in microseconds; `None` for the server's own, which all replicas share.
+pub(super) type Time = Arc<dyn Fn() -> Option<u64> + Send + Sync>;
+
+/// How long a stream counts as open after its replica last renewed it.
 pub(super) const LEASE: Duration = Duration::from_secs(20);
 
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("limits.lua")));
 
-/// Steps in the order in which they are asked. Amounts are microseconds.
+/// Steps in the order in which they run. Amounts are microseconds.
 pub(super) struct Steps {
     call: ScriptInvocation<'static>,
     count: usize,
 }
 
-/// Whether a step is done in any case, or only where another one refused.
+/// Whether a step runs in any case, or only if another one refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Condition {
     Always,
     IfRefused,
 }
 
-/// What became of the steps.
+/// The result of the steps.
 #[derive(Debug, Default)]
 pub(super) struct Reply {
-    /// The step that refused, and how much there was too little.
+    /// The step that refused, and how long until it can succeed.
     pub(super) refused: Option<(usize, Duration)>,
     buckets: Vec<(f64, String)>,
 }
@@ -47,8 +50,8 @@ impl Steps {
         self.count == 0
     }
 
-    pub(super) fn get(&mut self, key: &str) -> usize {
-        self.step(key, "get", "", "", Condition::Always)
+    pub(super) fn read(&mut self, key: &str) -> usize {
+        self.step(key, "read", "", "", Condition::Always)
     }
 
     pub(super) fn take(&mut self, key: &str, cost: f64, capacity: f64) -> usize {
@@ -81,7 +84,7 @@ impl Steps {
         self.step(key, "release", stream, "", condition)
     }
 
-    /// The step's place among the others.
+    /// Adds a step. Returns its index.
     fn step(
         &mut self,
         key: &str,
@@ -120,14 +123,14 @@ impl Reply {
         self.buckets.get(step).map_or(0.0, |(missing, _)| *missing)
     }
 
-    /// Since when a step's bucket was busy.
+    /// When a step's bucket was last full.
     pub(super) fn last_full_at(&self, step: usize) -> String {
         let bucket = self.buckets.get(step);
         bucket.map_or_else(String::new, |(_, since)| since.clone())
     }
 }
 
-/// Rounded up, so that nobody who waits that long comes too early.
+/// Rounded up, so that a client that waits this long does not come too early.
 pub(super) fn micros(amount: f64) -> Duration {
     // A cast of a float takes the nearest that fits.
     Duration::from_micros(amount.max(0.0).ceil() as u64)

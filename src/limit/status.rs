@@ -1,11 +1,13 @@
-//! Where somebody stands with a limit, and the headers that say so.
+//! How much of a limit is left, and the headers that say so.
 
 use std::fmt;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// Where somebody stands with one limit.
+use super::policy::{Policy, Resource};
+
+/// How much of one limit is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimitStatus {
     /// How much the limit allows at once.
@@ -16,8 +18,7 @@ pub struct RateLimitStatus {
     pub reset: Duration,
 }
 
-/// Where a request's sender stands with each limit that is set for it. One field for each thing
-/// that is counted.
+/// What is left of each limit that is set for a request's sender. One field for each resource.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RateLimits {
     pub requests: Option<RateLimitStatus>,
@@ -37,14 +38,23 @@ const TOKENS: [HeaderName; 3] = [
 ];
 
 impl RateLimits {
-    pub(super) fn of(requests: RateLimitStatus) -> Self {
-        Self {
-            requests: Some(requests),
-            tokens: None,
+    /// The statuses of several policies. Of two for one resource the later one counts: the key's
+    /// comes after its address's.
+    pub(super) fn collect(
+        statuses: impl Iterator<Item = (&'static Policy, RateLimitStatus)>,
+    ) -> Self {
+        let mut limits = Self::default();
+        for (policy, status) in statuses {
+            match policy.resource {
+                Resource::Requests => limits.requests = Some(status),
+                Resource::Tokens => limits.tokens = Some(status),
+                Resource::Streams => {}
+            }
         }
+        limits
     }
 
-    /// What is not known here is taken from `other`.
+    /// What is missing here is taken from `other`.
     #[must_use]
     pub(super) fn or(self, other: Self) -> Self {
         Self {
@@ -53,7 +63,7 @@ impl RateLimits {
         }
     }
 
-    /// What is counted, and where the sender stands with it.
+    /// The name of each resource that is limited, and its status.
     pub fn each(&self) -> impl Iterator<Item = (&'static str, RateLimitStatus)> {
         let requests = self.requests.map(|status| ("requests", status));
         let tokens = self.tokens.map(|status| ("tokens", status));
@@ -83,8 +93,8 @@ impl RateLimitStatus {
     }
 }
 
-/// A time in Go's notation: `1h0m0s`, `6m0s`, `1s`; below a second `250ms`. Rounded up, so that
-/// nobody who waits that long comes too early.
+/// A time in Go's notation: `1h0m0s`, `6m0s`, `1s`; below a second `250ms`. Rounded up, so that a
+/// client that waits this long does not come too early.
 struct GoDuration(Duration);
 
 impl fmt::Display for GoDuration {

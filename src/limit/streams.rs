@@ -1,10 +1,9 @@
-//! How many streams are open, and no more than may be.
+//! How many streams are open.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A limit on the streams that one party holds open. Relaxed ordering is enough: nothing but the
-/// count itself is shared through it.
+/// The open streams of one subject. Relaxed ordering is enough: the count guards no other data.
 #[derive(Debug)]
 pub(super) struct StreamLimit {
     limit: Option<u64>,
@@ -16,7 +15,7 @@ pub(super) struct StreamLimit {
 pub(super) struct OpenStream(Arc<AtomicU64>);
 
 impl StreamLimit {
-    /// Goes on counting where `before` is.
+    /// Continues the count of `before`.
     pub(super) fn new(limit: Option<u64>, before: Option<&Self>) -> Self {
         Self {
             limit,
@@ -30,22 +29,21 @@ impl StreamLimit {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Counts a stream that somebody else has allowed.
+    /// Counts a stream that the shared state has admitted.
     pub(super) fn take_unchecked(&self) -> OpenStream {
         self.open.fetch_add(1, Ordering::Relaxed);
         OpenStream(Arc::clone(&self.open))
     }
 
-    /// # Errors
-    /// The limit, if that many are open.
-    pub(super) fn take(&self) -> Result<OpenStream, u64> {
+    /// `None` if as many are open as may be.
+    pub(super) fn take(&self) -> Option<OpenStream> {
         let limit = self.limit.unwrap_or(u64::MAX);
         self.open
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
                 (open < limit).then(|| open + 1)
             })
+            .ok()
             .map(|_| OpenStream(Arc::clone(&self.open)))
-            .map_err(|_| limit)
     }
 }
 

@@ -45,7 +45,7 @@ async fn crowd(addresses: u32, back: Duration) -> String {
     };
     let state = state(&valkey, true);
     up(&state).await;
-    let limiter = Arc::new(Limiter::new(&settings, Some(state.clone())));
+    let limiter = Arc::new(Limiter::new(&settings, Some(state.clone()), Arc::default()));
     let mut own = valkey.connect().await;
     let (server_before, process_before) = (memory(&mut own).await, resident());
     let begun = Instant::now();

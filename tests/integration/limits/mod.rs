@@ -53,7 +53,7 @@ fn per_address(rate: Rate) -> (Limits, FakeRelativeClock) {
 
 fn request(
     limiter: &Limits,
-    caller: Option<&Account<FakeRelativeClock>>,
+    caller: Option<&Account>,
     admission: Admission,
 ) -> Result<Permit, LimitRefusal> {
     limiter.admit(limiter.admit_address(HOME)?, caller, admission)

@@ -9,7 +9,7 @@ use sluicegate::limit::{
     Admission, Estimate, KeySettings, LimitRefusal, Limiter, Permit, Settings, SharedState,
 };
 use sluicegate::metrics::Metrics;
-use sluicegate::model::{ErrorCode, Rate};
+use sluicegate::model::{ErrorCode, Rate, Usage};
 use sluicegate::store::{DEADLINE, Store};
 
 use super::{HOME, a_minute, rate};
@@ -49,7 +49,7 @@ pub async fn up(state: &SharedState) {
 async fn replica(valkey: &Valkey, settings: &Settings) -> Arc<Limiter> {
     let state = state(valkey, true);
     up(&state).await;
-    Arc::new(Limiter::new(settings, Some(state)))
+    Arc::new(Limiter::new(settings, Some(state), Arc::default()))
 }
 
 async fn ask(limiter: &Limiter, admission: Admission) -> Result<Permit, LimitRefusal> {
@@ -274,7 +274,7 @@ async fn without_the_server_this_process_counts_alone() {
     let settings = key(Some(rate(10, HOUR)), Some(rate(1_000, HOUR)), Some(2));
     let state = state(&valkey, false);
     up(&state).await;
-    let limiter = Arc::new(Limiter::new(&settings, Some(state.clone())));
+    let limiter = Arc::new(Limiter::new(&settings, Some(state.clone()), Arc::default()));
     let first = prompt(&limiter, 100).await.unwrap();
     valkey.kill();
     // The first one finds out; the stream that is open counts here too.
@@ -316,7 +316,7 @@ async fn without_the_server_nobody_passes_where_the_operator_says_so() {
     let settings = key(Some(rate(10, HOUR)), None, None);
     let state = state(&valkey, true);
     up(&state).await;
-    let limiter = Limiter::new(&settings, Some(state.clone()));
+    let limiter = Limiter::new(&settings, Some(state.clone()), Arc::default());
     ask_once(&limiter).await;
     valkey.stall();
     let begun = Instant::now();
@@ -339,4 +339,39 @@ async fn without_the_server_nobody_passes_where_the_operator_says_so() {
         .unwrap()
         .remaining;
     assert!((7..=8).contains(&left), "{left}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_count_of_tokens_frees_a_shared_budget() {
+    let valkey = Valkey::start();
+    let counts = [1 << 32, (1 << 53) - 1, 1 << 53, u64::MAX];
+    for (number, count) in (0..).zip(counts) {
+        // Rates that differ are different buckets. The last one needs a century for one token.
+        for rate in [
+            rate(100 + number, HOUR),
+            rate(1, Duration::MAX - Duration::from_nanos(number)),
+        ] {
+            let state = state(&valkey, true);
+            up(&state).await;
+            let settings = key(None, Some(rate), None);
+            let limiter = Limiter::new(&settings, Some(state.clone()), Arc::default());
+            for _ in 0..2 {
+                let Ok(mut permit) = prompt(&limiter, 1).await else {
+                    break;
+                };
+                let usage = Usage {
+                    input: Some(count),
+                    output: Some(count),
+                    ..Usage::default()
+                };
+                permit.settle(Some(usage), count);
+            }
+            limiter.flush().await;
+            let refused = prompt(&limiter, 1).await.unwrap_err();
+            assert_eq!(refused.error.code(), ErrorCode::RateLimited, "{count}");
+            assert_eq!(refused.limits.tokens.unwrap().remaining, 0);
+            let lost = "sluicegate_limits_lost_settlements_total 0";
+            assert!(state.metrics.text().contains(lost));
+        }
+    }
 }

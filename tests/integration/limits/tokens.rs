@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use governor::clock::FakeRelativeClock;
+use proptest::prelude::*;
 use sluicegate::limit::{Admission, Estimate, KeySettings, LimitRefusal, Permit, Settings};
 use sluicegate::model::{ErrorCode, Rate, Usage};
 
@@ -136,4 +137,57 @@ fn another_configuration_keeps_the_debt() {
     assert!(ask(&same, up_to(1)).is_err());
     let other = same.reconfigured(&settings(200));
     assert!(ask(&other, up_to(1)).is_ok());
+}
+
+/// Counts of which most are larger than any honest upstream reports.
+fn any_count() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        0..2_000_u64,
+        any::<u64>(),
+        prop::sample::select(vec![
+            (1 << 32) - 1,
+            1 << 32,
+            (1 << 53) - 1,
+            1 << 53,
+            (1 << 63) - 1,
+            1 << 63,
+            u64::MAX - 1,
+            u64::MAX,
+        ]),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_count_of_tokens_frees_a_budget(
+        amount in 1..1_000_000_u64,
+        per in prop::sample::select(vec![
+            Duration::from_nanos(1),
+            Duration::from_secs(1),
+            MINUTE,
+            Duration::from_secs(86_400),
+            Duration::MAX,
+        ]),
+        answers in prop::collection::vec((any_count(), any_count(), any_count()), 1..20),
+    ) {
+        let (limiter, _clock) = budget(rate(amount, per));
+        for (max_tokens, input, output) in answers {
+            let Ok(mut permit) = ask(&limiter, up_to(max_tokens)) else {
+                continue;
+            };
+            let usage = Usage {
+                input: Some(input),
+                output: Some(output),
+                ..Usage::default()
+            };
+            permit.settle(Some(usage), output);
+            drop(permit);
+            prop_assert!(left(&limiter) <= amount);
+            if input.saturating_add(output) >= amount {
+                prop_assert_eq!(left(&limiter), 0);
+                let refused = ask(&limiter, up_to(1)).unwrap_err();
+                prop_assert_eq!(refused.error.code(), ErrorCode::RateLimited);
+            }
+        }
+    }
 }
