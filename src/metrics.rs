@@ -1,5 +1,5 @@
-//! What the gateway counts, by name. Labels come from the configuration alone, so the number of
-//! series is bounded: never a key, a user, or a word of a client's.
+//! The gateway's metrics. Label values come only from the configuration and from fixed lists, so
+//! the number of series is bounded: no label holds a key, a user, or a client's text.
 
 use std::time::Duration;
 
@@ -18,12 +18,12 @@ use crate::model::Usage;
 const FIRST_TOKEN: [f64; 16] = [
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
 ];
-/// Seconds a whole answer takes.
+/// Seconds of a whole answer.
 const DURATION: [f64; 14] = [
     0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
 ];
 
-/// Every metric of the process. Cheap to count into; one registry writes them out.
+/// Every metric of the process.
 pub struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
@@ -60,23 +60,23 @@ pub struct StreamEnd<'a> {
     pub usage: Option<Usage>,
 }
 
-/// What became of a stream whose replica was gone.
+/// The result of taking over a stream of a dead replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Takeover {
-    /// This replica goes on with the answer.
+    /// This replica continues the answer.
     Continued,
     /// This replica ended it with an error.
     Ended,
 }
 
-/// What went wrong between the gateway and the state that replicas share.
+/// Why a command to the shared state failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreFailure {
     /// No answer in time.
     Timeout,
-    /// No connection, or a server that is not well.
+    /// No connection, or a server that takes no writes.
     Connection,
-    /// One command that a healthy server refused.
+    /// A healthy server refused the command.
     Refused,
 }
 
@@ -162,22 +162,22 @@ impl Default for Metrics {
         registry.register("build", "The running version", version);
         registry.register(
             "streams",
-            "Streams that ended, by how: complete, cancelled or an error's code",
+            "Ended streams by outcome: complete, cancelled or an error code",
             metrics.requests.clone(),
         );
         registry.register(
             "refusals",
-            "Requests that got an error instead of a stream, by the error's code",
+            "Requests that got an error instead of a stream, by error code",
             metrics.refusals.clone(),
         );
         registry.register(
             "upstream_failures",
-            "Targets that failed before their first content, by the error's code",
+            "Targets that failed before their first content, by error code",
             metrics.upstream_failures.clone(),
         );
         registry.register(
             "tokens",
-            "Tokens as the upstreams counted them",
+            "Tokens as reported by the upstreams",
             metrics.tokens.clone(),
         );
         registry.register(
@@ -187,44 +187,44 @@ impl Default for Metrics {
         );
         registry.register(
             "readers",
-            "Clients that read a stream they came back to or did not make",
+            "Clients that read a stream which they resumed or did not create",
             metrics.readers.clone(),
         );
         registry.register(
             "returns",
-            "Clients that came back to a stream, by what they found: resumed, complete, or an error's code",
+            "Requests for an existing stream by result: resumed, complete or an error code",
             metrics.resumes.clone(),
         );
         registry.register(
             "streams_taken_over",
-            "Streams of replicas that were gone, by what became of them here: continued or ended",
+            "Streams of dead replicas that this replica took over, by outcome: continued or ended",
             metrics.takeovers.clone(),
         );
         registry.register_with_unit(
             "first_token",
-            "From a request's arrival to its answer's first content",
+            "Time from a request's arrival to its first content",
             Unit::Seconds,
             metrics.first_token.clone(),
         );
         registry.register_with_unit(
             "stream_duration",
-            "From a request's arrival to its answer's end",
+            "Time from a request's arrival to the end of its answer",
             Unit::Seconds,
             metrics.duration.clone(),
         );
         registry.register(
             "repaired_lines",
-            "Upstream lines whose invalid UTF-8 was replaced",
+            "Upstream lines with invalid UTF-8 that was replaced",
             metrics.repaired_lines.clone(),
         );
         registry.register(
             "config_reloads",
-            "Reloads of the configuration: accepted or refused",
+            "Reloads of the configuration by outcome: accepted or refused",
             metrics.reloads.clone(),
         );
         metrics.register_limits(&mut registry);
         metrics.register_store(&mut registry);
-        // The process's own memory is always there.
+        // Without a shared state the store is the process's own memory.
         metrics.store_up.set(1);
         Self {
             registry,
@@ -265,27 +265,27 @@ impl Metrics {
     fn register_store(&self, registry: &mut Registry) {
         registry.register(
             "store_up",
-            "Whether the state can be reached: 1 or 0; always 1 where it is in memory",
+            "1 if the shared state can be reached, 0 if not; always 1 if the state is in memory",
             self.store_up.clone(),
         );
         registry.register(
             "store_round_trips",
-            "Questions to the state that replicas share",
+            "Round trips to the shared state",
             self.store_round_trips.clone(),
         );
         registry.register(
             "store_failures",
-            "Questions to the shared state without a good answer: timeout, connection, refused",
+            "Round trips to the shared state that failed, by cause: timeout, connection or refused",
             self.store_failures.clone(),
         );
         registry.register(
             "limits_without_store",
-            "Requests whose limits could not be asked of the shared state: local or denied",
+            "Limit checks that the shared state did not answer, by decision: local or denied",
             self.limited_alone.clone(),
         );
         registry.register(
             "limits_lost_settlements",
-            "What the shared state should have been told of ended streams and was not",
+            "Settlements of ended streams that the shared state did not get",
             self.settlements_lost.clone(),
         );
     }
@@ -302,12 +302,12 @@ impl Metrics {
         self.readers.dec();
     }
 
-    /// A client came back to a stream and found it `resumed`, `complete`, or an error's code.
+    /// A client asked for an existing stream: `resumed`, `complete` or an error code.
     pub fn record_resume(&self, found: &'static str) {
         self.resumes.get_or_create(&ResumeLabels { found }).inc();
     }
 
-    /// A stream whose replica was gone is this one's now.
+    /// This replica took over a stream of a dead replica.
     pub fn record_takeover(&self, takeover: Takeover) {
         let outcome = match takeover {
             Takeover::Continued => "continued",
@@ -396,7 +396,7 @@ impl Metrics {
             .inc();
     }
 
-    /// The shared state could not be asked about a limit.
+    /// The shared state did not answer a limit check.
     pub fn record_limit_without_store(&self, denied: bool) {
         let decision = if denied { "denied" } else { "local" };
         self.limited_alone

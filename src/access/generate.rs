@@ -4,26 +4,26 @@ use secrecy::SecretString;
 
 use super::hash;
 
-/// What every key begins with, so that it is known where it turns up.
+/// The beginning of every key, so that scanners recognize a leaked one.
 const KEY_PREFIX: &str = "sk-sg-";
 
-/// Random characters after the mark, of 62 kinds each: 238 bits.
+/// Random characters after the prefix, of 62 kinds each: 238 bits.
 const LENGTH: usize = 40;
 
 const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
-/// A key that nobody had before.
+/// A new random key.
 pub struct NewKey {
-    /// For the client alone.
+    /// Only for the client.
     pub key: SecretString,
     /// For the config.
     pub sha256: [u8; 32],
 }
 
-/// Makes a key.
+/// Generates a key.
 ///
 /// # Errors
-/// The operating system has no randomness to give.
+/// The operating system provides no randomness.
 pub fn generate() -> Result<NewKey, getrandom::Error> {
     let mut key = String::with_capacity(KEY_PREFIX.len() + LENGTH);
     key.push_str(KEY_PREFIX);
@@ -39,8 +39,8 @@ pub fn generate() -> Result<NewKey, getrandom::Error> {
     })
 }
 
-/// Passes over the bytes above the last multiple of 62: taken too, they would make some letters
-/// likelier than others.
+/// Skips the bytes from the last multiple of 62 on: they would make some letters likelier than
+/// others.
 fn letter(byte: u8) -> Option<char> {
     const FAIR: usize = 256 - 256 % ALPHABET.len();
     let byte = usize::from(byte);

@@ -1,8 +1,8 @@
-//! Who is asking: API keys and what they may do.
+//! API keys: who sends a request, and which models they may use.
 //!
-//! Keys are random, so their SHA-256 is enough to know them by and tells nothing of them. A lookup
-//! goes by the first bytes of the hash and then compares the whole of it in constant time; what
-//! its time can tell is a hash's first bytes, and no key can be made from those.
+//! Keys are random, so their SHA-256 identifies them and reveals nothing. A lookup uses the first
+//! bytes of the hash and then compares all of it in constant time. Its time can reveal the first
+//! bytes of a hash, from which no key can be made.
 
 mod generate;
 
@@ -16,10 +16,10 @@ use crate::config::{Glob, KeyConfig, KeyLimitsConfig};
 
 pub use generate::{NewKey, generate};
 
-/// Who asks: the holder of one key, or anybody where no keys are asked for.
+/// The sender of a request: the holder of one key, or anybody if no keys are configured.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// The key's name in the config; `anonymous` where no keys are asked for.
+    /// The key's name in the config; `anonymous` if no keys are configured.
     pub name: String,
     pub limits: KeyLimitsConfig,
     models: Option<Vec<Glob>>,
@@ -28,7 +28,7 @@ pub struct Caller {
 /// All keys of one config.
 #[derive(Debug)]
 pub enum KeyRing {
-    /// No keys are asked for: everybody is this caller.
+    /// No keys are configured: every request has this caller.
     Open(Arc<Caller>),
     Keys(Keys),
 }
@@ -39,7 +39,7 @@ pub struct Keys(HashMap<[u8; PREFIX], Vec<(Hash, Arc<Caller>)>>);
 
 type Hash = [u8; 32];
 
-/// How much of a hash finds its bucket, in bytes: enough that a bucket holds one key.
+/// How many bytes of a hash select its bucket: enough that a bucket holds one key.
 const PREFIX: usize = 4;
 
 impl Caller {
@@ -48,7 +48,7 @@ impl Caller {
         self.models.is_some()
     }
 
-    /// Whether the caller may use the model, named as clients name it.
+    /// Whether the caller may use the model with this name, as clients write it.
     pub fn may_use(&self, model: &str) -> bool {
         self.models
             .as_ref()
@@ -57,7 +57,7 @@ impl Caller {
 }
 
 impl KeyRing {
-    /// The keys of a config; `None`: no keys are asked for.
+    /// The keys of a config; `None`: it configures none.
     pub fn new(keys: Option<&[KeyConfig]>) -> Self {
         let Some(keys) = keys else {
             return Self::Open(Arc::new(Caller {
@@ -81,8 +81,8 @@ impl KeyRing {
         Self::Keys(Keys(buckets))
     }
 
-    /// Who presents this key. `None`: nobody who may ask. Where no keys are asked for, whatever is
-    /// presented is fine.
+    /// The holder of this key. `None`: the key is missing or wrong. If no keys are configured, every
+    /// key is accepted.
     pub fn authenticate(&self, presented: Option<&str>) -> Option<&Arc<Caller>> {
         match self {
             Self::Open(caller) => Some(caller),
@@ -90,7 +90,7 @@ impl KeyRing {
         }
     }
 
-    /// Whose key has this name.
+    /// The holder of the key with this name.
     pub fn find_by_name(&self, name: &str) -> Option<&Arc<Caller>> {
         match self {
             Self::Open(caller) => Some(caller).filter(|caller| caller.name == name),

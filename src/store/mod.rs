@@ -1,16 +1,14 @@
-//! The state that replicas share: one Redis or Valkey, and what it costs when it is slow or gone.
+//! The state that replicas share: one Redis or Valkey server.
 //!
-//! A [`Store`] has one multiplexed connection, which all requests share, and a task that keeps it:
-//! it connects, asks now and then whether the server still takes writes, and connects again when
-//! it does not. So a request never waits for a connection, except while the first one is made: it
-//! finds one and has its answer within [`DEADLINE`], or is told at once that there is none. A
-//! server that answers nobody costs those requests one deadline that were under way when it
-//! stopped, and all others nothing.
+//! A [`Store`] has one multiplexed connection, which all requests share, and a task that maintains
+//! it: the task connects, probes whether the server takes writes, and connects again if it does
+//! not. So a request never waits for a connection, except while the first one is made: it has its
+//! answer within [`DEADLINE`], or an error at once. A server that stops answering costs the
+//! requests that are under way one deadline, and later requests nothing.
 //!
-//! What it means that there is no answer is the caller's to decide. An unanswered command may have
-//! been carried out all the same.
+//! The caller decides what a missing answer means. An unanswered command may have been carried out.
 //!
-//! Changes between up and down are logged, single failures only counted.
+//! Changes between up and down are logged; single failures are only counted.
 
 mod reconnect;
 
@@ -32,7 +30,8 @@ use reconnect::{ConnectionState, ReconnectTask};
 
 /// How long a command may take, its answer included.
 pub const DEADLINE: Duration = Duration::from_millis(250);
-/// Every key's beginning, so that a server can be shared with others and its access rules be strict.
+/// The beginning of every key, so that other programs can share the server and its access rules can
+/// be strict.
 pub const PREFIX: &str = "sluicegate:";
 
 /// The connection to the shared state. Dropping it closes the connection.
@@ -40,22 +39,22 @@ pub struct Store {
     client: redis::Client,
     state: Arc<watch::Sender<ConnectionState>>,
     metrics: Arc<Metrics>,
-    /// Keeps the connection for as long as the store lives.
+    /// Maintains the connection for as long as the store lives.
     _reconnect: AbortOnDropHandle<()>,
 }
 
-/// Why the store did not do what it was asked.
+/// Why a command failed.
 #[derive(Debug, Clone)]
 pub enum StoreError {
-    /// Nobody answers, or not in time, or the server takes no writes at present. Whether the
-    /// command was carried out is not known.
+    /// There is no answer in time, or the server takes no writes at present. The command may have
+    /// been carried out.
     Unavailable,
-    /// The server is well, and refuses this command; or its answer is not what was asked for.
+    /// A healthy server refused this command, or its answer has the wrong type.
     Refused(RedisError),
 }
 
 impl Store {
-    /// Begins to connect, and does not wait for it. Needs a Tokio runtime.
+    /// Starts to connect without waiting for it. Needs a Tokio runtime.
     pub fn new(client: redis::Client, metrics: Arc<Metrics>) -> Self {
         metrics.set_store_up(false);
         let state = Arc::new(watch::Sender::new(ConnectionState::Connecting));
@@ -72,7 +71,7 @@ impl Store {
         }
     }
 
-    /// Whether there is a connection now. It says nothing about the next command.
+    /// Whether there is a connection now. The next command may fail all the same.
     pub fn is_up(&self) -> bool {
         matches!(*self.state.borrow(), ConnectionState::Up(..))
     }
@@ -80,7 +79,7 @@ impl Store {
     /// Waits until there is a connection.
     pub async fn wait_until_up(&self) {
         let mut state = self.state.subscribe();
-        // The sender is `self`'s, so there is nothing to fail at.
+        // `self` holds the sender, so this cannot fail.
         let _ = state
             .wait_for(|state| matches!(state, ConnectionState::Up(..)))
             .await;
@@ -89,7 +88,7 @@ impl Store {
     /// Sends one command.
     ///
     /// # Errors
-    /// See [`StoreError`]. Not for commands that block: they would hold up everybody's.
+    /// See [`StoreError`]. Not for commands that block: all others would wait for them.
     pub async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
         self.run(async |mut connection| command.query_async(&mut connection).await)
             .await
@@ -105,7 +104,7 @@ impl Store {
             .await
     }
 
-    /// Runs a script by its hash, and teaches it to a server that does not know it.
+    /// Runs a script by its hash, and loads it into a server that does not have it.
     ///
     /// # Errors
     /// As [`Store::query`].
@@ -117,11 +116,11 @@ impl Store {
             .await
     }
 
-    /// A connection of the caller's own, for commands that block or take long. It is closed when
-    /// its last clone is dropped; the caller sets deadlines, and opens another one when it breaks.
+    /// A connection for one caller, for commands that block or take long. It is closed when its last
+    /// clone is dropped. The caller sets deadlines, and opens another one when it breaks.
     ///
     /// # Errors
-    /// As [`Store::query`]; at once where the store is known to be down.
+    /// As [`Store::query`]; at once if the store is down.
     pub async fn dedicated(&self) -> Result<MultiplexedConnection, StoreError> {
         let (_, number) = self.connection().await?;
         reconnect::connect(&self.client)
@@ -129,7 +128,7 @@ impl Store {
             .map_err(|error| self.record_failure(error, number))
     }
 
-    /// The connection and its number, once it is known whether there is one.
+    /// The connection and its number. Waits while the first one is made.
     async fn connection(&self) -> Result<(MultiplexedConnection, u64), StoreError> {
         let connected = |state: &ConnectionState| match state {
             ConnectionState::Connecting => None,
@@ -177,8 +176,8 @@ impl Store {
         }
     }
 
-    /// The connection of that number is no good any more. Those who fail later find another one, or
-    /// none, and say nothing.
+    /// Marks the connection of that number as broken. Of several commands that fail on it, only the
+    /// first logs it.
     fn mark_down(&self, number: u64, reason: &str) {
         let changed = self.state.send_if_modified(|state| {
             let mine = matches!(state, ConnectionState::Up(_, current) if *current == number);
@@ -189,15 +188,18 @@ impl Store {
         });
         if changed {
             self.metrics.set_store_up(false);
-            tracing::warn!(reason, "the shared state is down");
+            tracing::warn!(
+                reason,
+                "the shared state is down; connecting again once a second"
+            );
         }
     }
 }
 
-/// Whether the server, or the way to it, is not well; else it is only this command.
+/// Whether the error concerns the server or the way to it, and not only this command.
 fn is_outage(error: &RedisError) -> bool {
     match error.kind() {
-        // Where an answer is no Redis protocol at all, the connection breaks by itself.
+        // If an answer is not Redis protocol at all, the connection breaks by itself.
         ErrorKind::Parse | ErrorKind::UnexpectedReturnType | ErrorKind::Client => false,
         ErrorKind::Server(kind) => matches!(
             kind,
@@ -219,7 +221,7 @@ fn is_outage(error: &RedisError) -> bool {
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The client knows the password.
+        // The client holds the password.
         f.debug_struct("Store")
             .field("is_up", &self.is_up())
             .finish_non_exhaustive()
@@ -229,8 +231,12 @@ impl fmt::Debug for Store {
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unavailable => f.write_str("the shared state cannot be reached"),
-            Self::Refused(error) => write!(f, "the shared state refuses: {error}"),
+            Self::Unavailable => {
+                f.write_str("the shared state (Redis) does not answer or takes no writes")
+            }
+            Self::Refused(error) => {
+                write!(f, "the shared state (Redis) refused a command: {error}")
+            }
         }
     }
 }

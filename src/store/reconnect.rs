@@ -1,4 +1,4 @@
-//! Keeps the store's connection: makes it, looks after it, makes another one.
+//! Maintains the store's connection: makes it, probes it, and replaces it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +11,11 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::{DEADLINE, PREFIX};
 use crate::metrics::Metrics;
 
-/// What there is of a connection.
+/// The connection, if there is one.
 pub(super) enum ConnectionState {
     /// The first one is being made.
     Connecting,
-    /// With its number, so that who failed on an old one does not end a new one.
+    /// With its number, so that a failure on an old connection does not close a new one.
     Up(MultiplexedConnection, u64),
     Down,
 }
@@ -26,14 +26,14 @@ pub(super) struct ReconnectTask {
     pub(super) metrics: Arc<Metrics>,
 }
 
-/// How long a connection may take, TLS and login included. Nobody waits for it but the keeper.
+/// How long connecting may take, TLS and login included. Only this task waits for it.
 const CONNECT: Duration = Duration::from_secs(1);
 /// The least time between two attempts to connect.
 const RETRY: Duration = Duration::from_secs(1);
-/// How often an idle connection is asked whether it still stands, so that the first request after
-/// an idle hour does not have to find out.
+/// How often an idle connection is probed, so that the first request after an idle hour does not
+/// find it broken.
 const PROBE: Duration = Duration::from_secs(5);
-/// How many commands may wait to be written to the connection; more wait for their turn.
+/// How many commands the connection queues. Further commands wait for a place.
 const PENDING_COMMANDS: usize = 1024;
 
 impl ReconnectTask {
@@ -51,9 +51,9 @@ impl ReconnectTask {
                 Err(error) => {
                     self.metrics.set_store_up(false);
                     let before = self.state.send_replace(ConnectionState::Down);
-                    // What broke a connection was told when it broke.
+                    // A connection that broke was logged when it broke.
                     if matches!(before, ConnectionState::Connecting) {
-                        tracing::warn!(%error, "the shared state is down");
+                        tracing::warn!(%error, "the shared state is down; connecting again once a second");
                     }
                 }
             }
@@ -61,26 +61,26 @@ impl ReconnectTask {
         }
     }
 
-    /// Returns when the connection is no good any more.
+    /// Returns when the connection is broken.
     async fn run_probes(&self, connection: MultiplexedConnection, number: u64) {
         let mut state = self.state.subscribe();
         loop {
             let down = state.wait_for(|state| matches!(state, ConnectionState::Down));
-            // Either the link went down, or nobody said anything for a while.
+            // Either a command found the connection broken, or it was idle.
             if timeout(PROBE, down).await.is_ok() {
                 return;
             }
             if let Err(error) = probe(&connection).await {
                 self.state.send_replace(ConnectionState::Down);
                 self.metrics.set_store_up(false);
-                tracing::warn!(%error, number, "the shared state is down");
+                tracing::warn!(%error, number, "the shared state is down; connecting again once a second");
                 return;
             }
         }
     }
 }
 
-/// A connection with no deadline of its own: whoever asks sets one.
+/// A connection without a deadline of its own: the caller sets one.
 pub(super) async fn connect(client: &Client) -> Result<MultiplexedConnection, RedisError> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT))
@@ -98,7 +98,7 @@ async fn connect_writable(client: &Client) -> Result<MultiplexedConnection, Redi
     Ok(connection)
 }
 
-/// A write, because a server that is full, or only a copy of another, still answers `PING`.
+/// A write, because a server that is full, or a read-only replica, still answers `PING`.
 async fn probe(connection: &MultiplexedConnection) -> Result<(), RedisError> {
     let mut command = redis::cmd("SET");
     command
