@@ -1,4 +1,4 @@
-//! API keys: who is known, who may use what, and how new keys are made.
+//! API keys: which are valid, which models they may use, and how new ones are generated.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ fn name<'a>(ring: &'a KeyRing, presented: &str) -> Option<&'a str> {
 }
 
 #[test]
-fn a_key_is_known_by_its_hash() {
+fn a_key_is_found_by_its_hash() {
     let ring = ring(&format!("keys: [ {{ name: web-app, sha256: {TEST} }} ]"));
     assert_eq!(name(&ring, "test"), Some("web-app"));
     for stranger in ["", "Test", "test ", "tes", TEST] {
@@ -45,7 +45,7 @@ fn a_key_is_known_by_its_hash() {
 }
 
 #[test]
-fn the_whole_hash_counts() {
+fn the_whole_hash_is_compared() {
     let new = generate().unwrap();
     // One differs in its last bit only, so that it shares the bucket; the others are far away.
     let mut near = new.sha256;
@@ -60,7 +60,7 @@ fn the_whole_hash_counts() {
 }
 
 #[test]
-fn without_keys_everybody_is_the_same_caller() {
+fn without_configured_keys_all_requests_have_one_caller() {
     let ring = ring("");
     let nobody = ring.authenticate(None).unwrap();
     let somebody = ring.authenticate(Some("anything")).unwrap();
@@ -71,7 +71,7 @@ fn without_keys_everybody_is_the_same_caller() {
 }
 
 #[test]
-fn a_caller_may_use_what_its_globs_say() {
+fn a_caller_may_use_the_models_that_its_globs_match() {
     let caller = |globs: Option<&[&str]>| -> Arc<Caller> {
         let new = generate().unwrap();
         let mut key = key("a", new.sha256);
@@ -89,7 +89,7 @@ fn a_caller_may_use_what_its_globs_say() {
 }
 
 #[test]
-fn new_keys_are_long_random_and_never_the_same() {
+fn new_keys_are_long_random_and_unique() {
     let mut seen = HashSet::new();
     let mut letters = HashSet::new();
     for _ in 0..200 {
@@ -106,7 +106,7 @@ fn new_keys_are_long_random_and_never_the_same() {
 }
 
 #[test]
-fn what_keys_new_prints_works() {
+fn the_entry_that_keys_new_prints_works() {
     let new = |name: &str| {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let keys = Keys {

@@ -1,4 +1,4 @@
-//! The connection to the shared state: what a request waits for, and what it never waits for.
+//! The connection to the shared state: how long commands wait, and when they fail at once.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,10 +32,10 @@ fn says(metrics: &Metrics, line: &str) -> bool {
 }
 
 #[tokio::test]
-async fn everything_is_asked_over_one_connection() {
+async fn all_commands_share_one_connection() {
     let valkey = Valkey::start();
     let (store, metrics) = store(&valkey);
-    // The first one waits until there is a connection.
+    // The first command waits for the connection.
     assert_eq!(ping(&store).await.unwrap(), "PONG");
     let mut both = pipe();
     both.cmd("SET").arg("a").arg(1).ignore();
@@ -75,7 +75,7 @@ async fn a_dedicated_connection_may_block() {
             .unwrap();
         popped.1
     });
-    // Once it waits, nobody else does.
+    // While it blocks, other commands do not wait.
     while store
         .query::<String>(cmd("CLIENT").arg("LIST"))
         .await
@@ -92,7 +92,7 @@ async fn a_dedicated_connection_may_block() {
 }
 
 #[tokio::test]
-async fn a_refused_command_is_no_outage() {
+async fn a_refused_command_does_not_mark_the_store_down() {
     let valkey = Valkey::start();
     let (store, metrics) = store(&valkey);
     up(&store).await;
@@ -107,7 +107,7 @@ async fn a_refused_command_is_no_outage() {
 }
 
 #[tokio::test]
-async fn a_server_that_takes_no_writes_is_an_outage() {
+async fn a_server_that_takes_no_writes_is_down() {
     let valkey = Valkey::start();
     let (store, _) = store(&valkey);
     up(&store).await;
@@ -130,7 +130,7 @@ async fn a_stalled_server_costs_one_deadline_and_then_nothing() {
     valkey.stall();
     assert!(matches!(ping(&store).await, Err(StoreError::Unavailable)));
     assert!(!store.is_up());
-    // A thousand more would take minutes if each waited.
+    // A thousand more would take minutes if each one waited.
     let begun = Instant::now();
     for _ in 0..1_000 {
         assert!(matches!(ping(&store).await, Err(StoreError::Unavailable)));
@@ -148,7 +148,7 @@ async fn a_stalled_server_costs_one_deadline_and_then_nothing() {
 }
 
 #[tokio::test]
-async fn a_killed_server_is_found_again() {
+async fn a_restarted_server_is_connected_again() {
     let mut valkey = Valkey::start();
     let (store, _) = store(&valkey);
     up(&store).await;
@@ -161,7 +161,7 @@ async fn a_killed_server_is_found_again() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_at_the_start_is_waited_for() {
+async fn a_server_that_starts_later_is_connected() {
     let mut valkey = Valkey::start();
     valkey.kill();
     let (store, _) = store(&valkey);

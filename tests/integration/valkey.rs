@@ -1,4 +1,4 @@
-//! A real Valkey or Redis server of a test's own, on a free port.
+//! A real Valkey or Redis server for one test, on a free port.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A server that keeps nothing on disk. It ends when this is dropped.
+/// A server that stores nothing on disk. It ends when this is dropped.
 pub struct Valkey {
     port: u16,
     child: Child,
@@ -18,7 +18,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Valkey {
     pub fn start() -> Self {
-        // Somebody may take the port before the server does: then it ends, and another is tried.
+        // Another process may take the port first: then the server ends, and another port is tried.
         for _ in 0..10 {
             let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
             let port = free.local_addr().unwrap().port();
@@ -42,13 +42,13 @@ impl Valkey {
         redis::Client::open(self.url()).unwrap()
     }
 
-    /// A connection of the test's own.
+    /// A connection for the test itself.
     pub async fn connect(&self) -> redis::aio::MultiplexedConnection {
         let client = self.client();
         client.get_multiplexed_async_connection().await.unwrap()
     }
 
-    /// It keeps its connections and answers nobody.
+    /// Stops the process: connections stay open, and commands get no answer.
     pub fn stall(&self) {
         self.signal(Signal::STOP);
     }
@@ -57,7 +57,7 @@ impl Valkey {
         self.signal(Signal::CONT);
     }
 
-    /// It is gone at once, and everything it knew.
+    /// Kills the process. All its data is lost.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -102,7 +102,7 @@ fn launch(port: u16) -> Option<Child> {
         });
         match served {
             Ok(true) => return Some(child),
-            // Another test's server was faster.
+            // Another test's server has the port.
             Ok(false) => break,
             Err(_) => std::thread::sleep(Duration::from_millis(5)),
         }
@@ -112,7 +112,7 @@ fn launch(port: u16) -> Option<Child> {
     None
 }
 
-/// What `make test` prepares, or what is installed.
+/// The server that `make test` builds, or an installed one.
 fn program() -> PathBuf {
     let prepared = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/valkey-server");
     let paths = std::env::var_os("PATH").unwrap_or_default();

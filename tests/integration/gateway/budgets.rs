@@ -1,4 +1,4 @@
-//! Token limits over HTTP, and limits over several gateways that share a state.
+//! Token limits over HTTP, and limits of several gateways that share a state.
 
 use serde_json::json;
 use sluicegate::fixture::{Fault, Options, Server};
@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 use super::client::{Answer, ClientRequest, outcome};
 use super::harness::{TestGateway, targets};
 use super::keys::key;
+use super::scripted::ScriptedUpstream;
 use super::within_timeout;
 use crate::fixture_server::{fast, serve};
 use crate::valkey::Valkey;
@@ -22,7 +23,7 @@ fn limited(upstream: &Server, limits: &str, settings: &str) -> TestGateway {
     ))
 }
 
-/// One that has found the shared state.
+/// A gateway that is connected to the shared state.
 async fn sharing(upstream: &Server, limits: &str, valkey: &Valkey, settings: &str) -> TestGateway {
     let state = format!("state: {}\n{settings}", valkey.url());
     let running = limited(upstream, limits, &state);
@@ -30,7 +31,7 @@ async fn sharing(upstream: &Server, limits: &str, valkey: &Valkey, settings: &st
     running
 }
 
-/// An upstream whose answers go on until they are left.
+/// An upstream whose answers never end.
 fn endless() -> Server {
     serve(&Options {
         fault: Some(Fault::Stall { after: 5 }),
@@ -54,7 +55,7 @@ fn left(answer: &Answer) -> u64 {
     answer.header(LEFT).parse().unwrap()
 }
 
-/// What is left once nothing is reserved any more.
+/// What is left once every reservation is settled.
 async fn settled(running: &TestGateway) -> u64 {
     running.wait_idle().await;
     running.gateway.app().limiter.flush().await;
@@ -62,14 +63,14 @@ async fn settled(running: &TestGateway) -> u64 {
     left(&running.ask(&models).await)
 }
 
-/// The fixture's answer counts 17 tokens in and 57 out.
+/// The fixture's answer reports 17 input and 57 output tokens.
 async fn an_answer_costs_what_the_upstream_counted(running: &TestGateway) {
     let mut answer = running.ask(&prompt(500)).await;
-    // Two for the prompt's words, four for its message.
+    // Two for the prompt's text, four for its message.
     assert_eq!(left(&answer), 494);
     assert_eq!(outcome(&answer.events().await), "");
     assert_eq!(settled(running).await, 926);
-    // Not more than there is; and more than there ever can be is the client's mistake.
+    // More than is left is refused; more than the limit is the client's mistake.
     let mut refused = running.ask(&prompt(921)).await;
     assert_eq!((refused.status(), left(&refused)), (429, 926));
     let after: u64 = refused.header("retry-after").parse().unwrap();
@@ -106,11 +107,11 @@ async fn tokens_are_reserved_and_settled_over_replicas() {
 }
 
 #[tokio::test]
-async fn a_model_says_what_to_reserve_where_the_client_does_not() {
+async fn a_model_sets_the_reservation_if_the_client_sets_no_bound() {
     let upstream = serve(&fast());
     let running = limited(&upstream, "{ tokens: 1k/day }", "");
     let unbounded = ClientRequest::prompt("m").key("key-one");
-    // 1024 and the prompt are more than there are: then it is all.
+    // 1024 and the prompt are more than the limit, so all of it is reserved.
     let answer = running.ask(&unbounded).await;
     assert_eq!((answer.status(), left(&answer)), (200, 0));
     let text = targets(&[upstream.addr()], "").replace("] }\n", "], reserve_tokens: 100 }\n");
@@ -120,7 +121,7 @@ async fn a_model_says_what_to_reserve_where_the_client_does_not() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_pays_for_what_was_produced() {
+async fn a_client_that_leaves_pays_for_the_content_so_far() {
     let upstream = endless();
     let running = limited(&upstream, "{ tokens: 1k/day }", "");
     let mut answer = running.ask(&prompt(500)).await;
@@ -128,12 +129,12 @@ async fn a_client_that_leaves_pays_for_what_was_produced() {
     answer.expect("token").await;
     drop(answer);
     let left = settled(&running).await;
-    // Its prompt, and some words.
+    // The prompt, and a few words.
     assert!((960..994).contains(&left), "{left}");
 }
 
 #[tokio::test]
-async fn nobody_pays_for_an_upstream_that_fails() {
+async fn an_upstream_failure_costs_no_tokens() {
     let upstream = serve(&Options {
         fault: Some(Fault::Status(http::StatusCode::INTERNAL_SERVER_ERROR)),
         ..fast()
@@ -143,8 +144,33 @@ async fn nobody_pays_for_an_upstream_that_fails() {
     assert_eq!(settled(&running).await, 1_000);
 }
 
+#[tokio::test]
+async fn an_absurd_usage_leaves_no_tokens() {
+    for count in [(1 << 53) - 1, u64::MAX] {
+        let upstream = ScriptedUpstream::bind().await;
+        let key = key("one", "key-one", ", limits: { tokens: 1k/day }");
+        let settings = format!("keys:\n{key}");
+        let running = TestGateway::start(&targets(&[upstream.addr()], &settings));
+        let body = json!({
+            "choices": [{"message": {"content": "Hello."}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": count, "completion_tokens": count},
+        })
+        .to_string();
+        let asked = prompt(10);
+        let (mut answer, ()) = tokio::join!(running.ask(&asked), async {
+            let mut exchange = upstream.request().await;
+            let headers = "content-type: application/json\r\n";
+            exchange.answer(200, headers, &body).await;
+        });
+        assert_eq!(outcome(&answer.events().await), "");
+        assert_eq!(settled(&running).await, 0);
+        let refused = running.ask(&prompt(10)).await;
+        assert_eq!((refused.status(), left(&refused)), (429, 0));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn two_gateways_let_pass_what_one_would() {
+async fn two_gateways_admit_as_much_as_one() {
     let upstream = serve(&fast());
     let valkey = Valkey::start();
     let limits = "{ requests: 10/hour }";
@@ -166,7 +192,7 @@ async fn two_gateways_let_pass_what_one_would() {
 }
 
 #[tokio::test]
-async fn a_gateway_goes_on_without_the_shared_state() {
+async fn a_gateway_continues_without_the_shared_state() {
     let upstream = serve(&fast());
     let mut valkey = Valkey::start();
     let running = sharing(&upstream, "{ requests: 5/hour }", &valkey, "").await;
@@ -185,7 +211,7 @@ async fn a_gateway_goes_on_without_the_shared_state() {
 }
 
 #[tokio::test]
-async fn a_gateway_refuses_without_the_shared_state_where_it_has_to() {
+async fn a_gateway_refuses_without_the_shared_state_if_configured_so() {
     let upstream = serve(&fast());
     let mut valkey = Valkey::start();
     let settings = "on_store_failure: deny";
@@ -202,7 +228,7 @@ async fn a_gateway_refuses_without_the_shared_state_where_it_has_to() {
 }
 
 #[tokio::test]
-async fn counts_stay_over_a_reload() {
+async fn a_reload_keeps_shared_counts() {
     let upstream = endless();
     let valkey = Valkey::start();
     let running = sharing(&upstream, "{ tokens: 1k/day }", &valkey, "").await;

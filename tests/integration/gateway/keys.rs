@@ -1,4 +1,4 @@
-//! Who may ask, and for what.
+//! API keys over HTTP: which requests pass, and for which models.
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -8,7 +8,7 @@ use super::client::{ClientRequest, outcome};
 use super::harness::TestGateway;
 use crate::fixture_server::{fast, serve};
 
-/// A line of `keys`, with more settings behind a comma.
+/// A line of `keys`; `more` adds settings after a comma.
 pub fn key(name: &str, key: &str, more: &str) -> String {
     let hash = Sha256::digest(key.as_bytes());
     let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -32,7 +32,7 @@ fn guarded() -> (Server, TestGateway) {
 }
 
 #[tokio::test]
-async fn without_a_known_key_nothing_is_even_read() {
+async fn without_a_valid_key_every_request_is_refused() {
     let (upstream, running) = guarded();
     let refused = [
         ClientRequest::prompt("fast"),
@@ -64,7 +64,7 @@ async fn without_a_known_key_nothing_is_even_read() {
 }
 
 #[tokio::test]
-async fn a_key_is_taken_in_both_forms() {
+async fn a_key_is_accepted_in_both_headers() {
     let (_upstream, running) = guarded();
     for asked in [
         ClientRequest::prompt("fast").key("key-one"),
@@ -77,7 +77,7 @@ async fn a_key_is_taken_in_both_forms() {
 }
 
 #[tokio::test]
-async fn a_key_may_use_its_models_only() {
+async fn a_key_may_use_only_its_models() {
     let (upstream, running) = guarded();
     for (key, model, status, code) in [
         ("key-two", "fast", 200, ""),
@@ -103,7 +103,7 @@ async fn a_key_may_use_its_models_only() {
 }
 
 #[tokio::test]
-async fn a_key_sees_its_models_only() {
+async fn a_key_sees_only_its_models() {
     let (_upstream, running) = guarded();
     for (key, expected) in [
         ("key-one", json!(["fast", "slow", "local/*"])),
@@ -126,7 +126,7 @@ async fn a_key_sees_its_models_only() {
 }
 
 #[tokio::test]
-async fn nothing_of_the_caller_goes_upstream_but_the_request() {
+async fn no_client_header_is_sent_upstream() {
     let (upstream, running) = guarded();
     let asked = ClientRequest::prompt("fast")
         .key("key-one")

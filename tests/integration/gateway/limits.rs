@@ -1,4 +1,4 @@
-//! Limits over HTTP: what is refused, what it says, and what it costs.
+//! Limits over HTTP: refusals, their headers and messages, and what they cost.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,8 +17,8 @@ const REQUESTS: [&str; 3] = [
     "x-ratelimit-reset-requests",
 ];
 
-/// Where an answer says its sender stands: limit and remaining.
-fn standing(answer: &Answer) -> (u64, u64) {
+/// The request limit and what remains of it, from an answer's headers.
+fn request_limit(answer: &Answer) -> (u64, u64) {
     let reset = answer.header(REQUESTS[2]);
     assert!(reset.ends_with('s'), "{reset}");
     let number = |name: &str| answer.header(name).parse().unwrap();
@@ -35,7 +35,7 @@ async fn refused(answer: &mut Answer, status: u16, code: &str) {
     assert_eq!(error["origin"], "gateway");
 }
 
-/// An upstream whose answers go on until they are left.
+/// An upstream whose answers never end.
 fn endless() -> Server {
     serve(&Options {
         fault: Some(Fault::Stall { after: 5 }),
@@ -58,7 +58,7 @@ fn by(key: &str) -> ClientRequest {
 }
 
 #[tokio::test]
-async fn a_keys_requests_are_counted_on_every_answer() {
+async fn the_requests_of_a_key_are_counted_on_every_answer() {
     let upstream = serve(&fast());
     let running = limited(&upstream, "{ requests: 6/hour }", "");
     let answers = [
@@ -72,25 +72,25 @@ async fn a_keys_requests_are_counted_on_every_answer() {
     for (used, (asked, status)) in (1..).zip(&answers) {
         let answer = running.ask(asked).await;
         assert_eq!(answer.status(), *status, "{asked:?}");
-        assert_eq!(standing(&answer), (6, 6 - used));
+        assert_eq!(request_limit(&answer), (6, 6 - used));
     }
     let mut answer = running.ask(&by("key-one")).await;
-    assert_eq!(standing(&answer), (6, 0));
+    assert_eq!(request_limit(&answer), (6, 0));
     let after: u64 = answer.header("retry-after").parse().unwrap();
     assert!((1..=600).contains(&after), "{after}");
     refused(&mut answer, 429, "rate_limited").await;
     // Another key has its own.
-    assert_eq!(standing(&running.ask(&by("key-two")).await), (6, 5));
-    // Nobody's requests are told nothing.
+    assert_eq!(request_limit(&running.ask(&by("key-two")).await), (6, 5));
+    // A request without a valid key gets no limit headers.
     assert!(!running.ask(&by("key-wrong")).await.has(REQUESTS[0]));
-    // Who comes back to a stream asks for nothing new.
+    // A client that resumes a stream makes no new request.
     let back = by("key-one").header("last-event-id", "x");
     assert_eq!(running.ask(&back).await.status(), 400);
     assert_eq!(upstream.request_count(), 4);
 }
 
 #[tokio::test]
-async fn a_keys_streams_are_counted_while_they_are_open() {
+async fn the_streams_of_a_key_are_counted_while_they_are_open() {
     let upstream = endless();
     let running = limited(&upstream, "{ streams: 2 }", "");
     let mut open = Vec::new();
@@ -101,7 +101,7 @@ async fn a_keys_streams_are_counted_while_they_are_open() {
     }
     refused(&mut running.ask(&by("key-one")).await, 429, "rate_limited").await;
     assert_eq!(running.ask(&by("key-two")).await.status(), 200);
-    // What holds no stream open is let through.
+    // A request that opens no stream passes.
     let models = ClientRequest::new("GET", "/v1/models").key("key-one");
     assert_eq!(running.ask(&models).await.status(), 200);
     open.pop();
@@ -110,7 +110,7 @@ async fn a_keys_streams_are_counted_while_they_are_open() {
 }
 
 #[tokio::test]
-async fn a_replicas_streams_are_counted_while_they_are_open() {
+async fn the_streams_of_a_replica_are_counted_while_they_are_open() {
     let upstream = endless();
     let running = TestGateway::with_upstreams(&[upstream.addr()], "limits: { streams: 2 }");
     let mut open = vec![running.prompt().await, running.prompt().await];
@@ -126,7 +126,7 @@ async fn a_replicas_streams_are_counted_while_they_are_open() {
 }
 
 #[tokio::test]
-async fn a_permit_is_held_until_the_body_is_read_not_until_the_head() {
+async fn a_permit_is_held_until_the_end_of_the_body() {
     let upstream = serve(&Options {
         fault: Some(Fault::Truncate { after: 5 }),
         ..fast()
@@ -140,7 +140,7 @@ async fn a_permit_is_held_until_the_body_is_read_not_until_the_head() {
 }
 
 #[tokio::test]
-async fn an_addresss_requests_are_counted_before_authentication() {
+async fn the_requests_of_an_address_are_counted_before_authentication() {
     let upstream = serve(&fast());
     let running = limited(
         &upstream,
@@ -150,7 +150,7 @@ async fn an_addresss_requests_are_counted_before_authentication() {
     for used in 1..=3 {
         let answer = running.ask(&by("key-wrong")).await;
         assert_eq!(answer.status(), 401);
-        assert_eq!(standing(&answer), (3, 3 - used));
+        assert_eq!(request_limit(&answer), (3, 3 - used));
     }
     refused(
         &mut running.ask(&by("key-wrong")).await,
@@ -162,9 +162,9 @@ async fn an_addresss_requests_are_counted_before_authentication() {
     assert_eq!(upstream.request_count(), 0);
 }
 
-/// Anthropic's clients look for the limits under names of their own.
+/// Anthropic's clients read the limits from headers with other names.
 #[tokio::test]
-async fn a_dialects_own_headers_tell_of_the_limits_too() {
+async fn the_limits_are_in_the_headers_of_the_dialect_too() {
     let upstream = serve(&fast());
     let running = limited(&upstream, "{ requests: 2/hour, tokens: 9k/hour }", "");
     let body =
@@ -196,7 +196,7 @@ async fn a_dialects_own_headers_tell_of_the_limits_too() {
 }
 
 #[tokio::test]
-async fn a_refusal_by_one_limit_uses_up_nothing_of_another() {
+async fn a_refusal_by_one_limit_takes_nothing_from_another() {
     let upstream = serve(&fast());
     let running = limited(
         &upstream,
@@ -209,31 +209,31 @@ async fn a_refusal_by_one_limit_uses_up_nothing_of_another() {
     for _ in 0..20 {
         refused(&mut running.ask(&by("key-one")).await, 429, "rate_limited").await;
     }
-    // Two of five are used: the address may go on with another key.
+    // Two of five are used: the address can send more with another key.
     for _ in 0..2 {
         assert_eq!(running.ask(&by("key-two")).await.status(), 200);
     }
-    // And a key keeps what its address may not use.
+    // A refusal by the address takes nothing from the key.
     assert_eq!(running.ask(&by("key-wrong")).await.status(), 401);
     refused(&mut running.ask(&by("key-two")).await, 429, "rate_limited").await;
 }
 
 #[tokio::test]
-async fn a_refused_stream_uses_up_no_request() {
+async fn a_refused_stream_takes_no_request() {
     let upstream = endless();
     let running = limited(&upstream, "{ requests: 3/hour, streams: 1 }", "");
     let mut open = running.ask(&by("key-one")).await;
     open.expect("start").await;
-    assert_eq!(standing(&open), (3, 2));
+    assert_eq!(request_limit(&open), (3, 2));
     for _ in 0..5 {
         let mut answer = running.ask(&by("key-one")).await;
-        assert_eq!(standing(&answer), (3, 2));
+        assert_eq!(request_limit(&answer), (3, 2));
         refused(&mut answer, 429, "rate_limited").await;
     }
 }
 
 #[tokio::test]
-async fn an_address_cannot_be_made_up() {
+async fn a_client_cannot_choose_its_address() {
     let upstream = serve(&fast());
     let limit = "limits: { per_ip: { requests: 2/hour } }";
     let running = TestGateway::with_upstreams(&[upstream.addr()], limit);
@@ -245,7 +245,7 @@ async fn an_address_cannot_be_made_up() {
 }
 
 #[tokio::test]
-async fn a_trusted_proxy_says_who_is_behind_it() {
+async fn a_trusted_proxy_names_the_clients_address() {
     let upstream = serve(&fast());
     let running = TestGateway::with_upstreams(
         &[upstream.addr()],
@@ -256,21 +256,21 @@ async fn a_trusted_proxy_says_who_is_behind_it() {
         ("203.0.113.1", 200),
         ("203.0.113.1", 429),
         ("203.0.113.2", 200),
-        // What the client itself wrote stands further left, and is not believed.
+        // Entries further left come from the client and are not trusted.
         ("198.51.100.7, 203.0.113.2", 429),
         ("198.51.100.8, 203.0.113.3, 10.1.2.3", 200),
         ("203.0.113.3", 429),
-        // Some proxies write the port too.
+        // Some proxies add the port.
         ("203.0.113.4:1234", 200),
         ("203.0.113.4:5678", 429),
         ("[2001:db8:1::1]:1234", 200),
         ("2001:db8:1::1", 429),
-        // A proxy that says nothing of use is itself the client.
+        // Without a valid address the proxy itself counts as the client.
         ("unknown", 200),
         ("", 429),
         ("198.51.100.9, garbage", 429),
         ("2001:db8::1", 200),
-        // One network of IPv6 is one client.
+        // One IPv6 network counts as one client.
         ("2001:db8::2", 429),
     ] {
         let asked = ClientRequest::prompt("m").header("x-forwarded-for", forwarded);
@@ -284,7 +284,7 @@ async fn a_trusted_proxy_says_who_is_behind_it() {
 }
 
 #[tokio::test]
-async fn limits_outlive_a_reload() {
+async fn a_reload_keeps_the_counts_of_limits() {
     let upstream = endless();
     let config = |streams: u32| {
         let more = format!(", limits: {{ requests: 3/hour, streams: {streams} }}");
@@ -296,8 +296,8 @@ async fn limits_outlive_a_reload() {
     open.expect("start").await;
     running.reload(&config(1));
     let mut answer = running.ask(&by("key-one")).await;
-    assert_eq!(standing(&answer), (3, 2));
+    assert_eq!(request_limit(&answer), (3, 2));
     refused(&mut answer, 429, "rate_limited").await;
     running.reload(&config(2));
-    assert_eq!(standing(&running.ask(&by("key-one")).await), (3, 1));
+    assert_eq!(request_limit(&running.ask(&by("key-one")).await), (3, 1));
 }

@@ -1,5 +1,4 @@
-//! Requests from more addresses than anybody counts: what the shared state keeps of them is little,
-//! and goes by itself.
+//! Requests from very many addresses: the shared state stores little for each, and it expires.
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -16,27 +15,27 @@ use super::rate;
 use super::replicas::{state, up};
 use crate::valkey::Valkey;
 
-/// How many ask at once; all of them share one connection.
+/// How many requests run at once; all share one connection.
 const AT_ONCE: usize = 64;
-/// How much memory of the server's one address may take, in bytes.
+/// How much of the server's memory one address may take, in bytes.
 const EACH: u64 = 300;
-/// What the server needs beside that, in bytes: its connection's buffers, the script.
+/// What the server needs beside that, in bytes: connection buffers, the script.
 const BESIDE: u64 = 2 << 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn twenty_thousand_addresses_are_kept_for_as_long_as_they_count() {
+async fn twenty_thousand_addresses_are_stored_until_they_expire() {
     crowd(20_000, Duration::from_secs(20)).await;
 }
 
 #[ignore = "takes minutes"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_million_addresses_are_kept_for_as_long_as_they_count() {
+async fn a_million_addresses_are_stored_until_they_expire() {
     let costs = crowd(1_000_000, Duration::from_secs(150)).await;
     let _ = writeln!(std::io::stderr(), "{costs}");
 }
 
-/// One request from each of so many addresses; an address's allowance comes back within `back`.
-/// Says what that cost.
+/// One request from each address; an address's allowance comes back within `back`. Returns a line
+/// with the cost.
 async fn crowd(addresses: u32, back: Duration) -> String {
     let valkey = Valkey::start();
     let settings = Settings {
@@ -60,7 +59,7 @@ async fn crowd(addresses: u32, back: Duration) -> String {
                 }
                 while let Err(refused) = limiter.admit_address(address(number)).await {
                     match refused.error.code() {
-                        // A busy machine may take longer than anybody waits, and count it all the same.
+                        // A busy machine may miss the deadline and count the request all the same.
                         ErrorCode::Overloaded => up(&state).await,
                         ErrorCode::RateLimited => break,
                         _ => panic!("{refused:?}"),
@@ -76,7 +75,7 @@ async fn crowd(addresses: u32, back: Duration) -> String {
     assert!(took < back, "the first are gone already: {took:?}");
     let (kept, expiring) = keys(&mut own).await;
     let (server, process) = (memory(&mut own).await, resident());
-    // Beside them there may be the probe.
+    // The probe's key may be there too.
     assert!(
         (addresses.into()..=u64::from(addresses) + 1).contains(&kept),
         "{kept}"
@@ -87,10 +86,10 @@ async fn crowd(addresses: u32, back: Duration) -> String {
     let deadline = Instant::now() + 2 * back + Duration::from_secs(20);
     while keys(&mut own).await.0 > 1 {
         assert!(Instant::now() < deadline, "{:?}", keys(&mut own).await);
-        // Its own time passes, and nothing tells when.
+        // The server expires keys by its own clock; there is no event to wait for.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    // Tables shrink a little at a time, and may keep a part.
+    // Tables shrink in steps, and may keep a part.
     let server_after = memory(&mut own).await;
     let left = server_after.saturating_sub(server_before + BESIDE);
     assert!(left < (server - server_before) / 4, "{left} bytes are left");
@@ -106,7 +105,7 @@ async fn crowd(addresses: u32, back: Duration) -> String {
     )
 }
 
-/// Far from one another, and each counted by itself: of the newer ones a network of 64 bits is.
+/// Spread over the address space, and each counted on its own: an IPv6 address by its /64 network.
 fn address(number: u32) -> IpAddr {
     let spread = number.wrapping_mul(0x9e37_79b1);
     if number.is_multiple_of(2) {
@@ -116,7 +115,7 @@ fn address(number: u32) -> IpAddr {
     }
 }
 
-/// How many keys there are, and how many of them expire.
+/// The number of keys, and how many of them expire.
 async fn keys(own: &mut MultiplexedConnection) -> (u64, u64) {
     let info: String = redis::cmd("INFO")
         .arg("keyspace")
@@ -133,7 +132,7 @@ async fn keys(own: &mut MultiplexedConnection) -> (u64, u64) {
     )
 }
 
-/// What the server has in use.
+/// The memory that the server uses.
 async fn memory(own: &mut MultiplexedConnection) -> u64 {
     let info: String = redis::cmd("INFO")
         .arg("memory")
@@ -146,7 +145,7 @@ async fn memory(own: &mut MultiplexedConnection) -> u64 {
     line.unwrap().trim().parse().unwrap()
 }
 
-/// What this process has in use.
+/// The memory that this process uses.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

@@ -1,4 +1,4 @@
-//! Who may pass: requests per key and address, open streams, and that no refusal costs anything.
+//! Limits: requests per key and address, open streams, tokens; and that a refusal costs nothing.
 
 mod crowds;
 mod oracle;

@@ -1,4 +1,4 @@
-//! One model of the limits, against this process's and against those over replicas.
+//! One model of the limits, compared with both backends: this process and the shared state.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use sluicegate::store::Store;
 
 use crate::valkey::Valkey;
 
-/// Each unit takes whole seconds to come back, so that every reckoning is exact.
+/// Each unit takes whole seconds to come back, so that all arithmetic is exact.
 const REQUESTS: Rate = a_quarter_of_an_hour(6);
 const ADDRESS: Rate = a_quarter_of_an_hour(9);
 const TOKENS: Rate = a_quarter_of_an_hour(100);
@@ -29,7 +29,7 @@ const fn a_quarter_of_an_hour(amount: u64) -> Rate {
     }
 }
 
-/// What happens next.
+/// The next thing that happens.
 #[derive(Debug, Clone)]
 enum Step {
     Wait(Duration),
@@ -38,14 +38,14 @@ enum Step {
         address: u8,
         tokens: u64,
     },
-    /// One of the open streams ends, and did cost so much.
+    /// One of the open streams ends, and used so many tokens.
     End {
         which: usize,
         used: u64,
     },
 }
 
-/// What became of a question: how much is left of requests and tokens, or who refused.
+/// The result of a request: what is left of requests and tokens, and for a refusal why.
 #[derive(Debug, PartialEq)]
 enum Answer {
     Passed {
@@ -60,11 +60,11 @@ enum Answer {
     },
 }
 
-/// A bucket as one would draw it: how much is in it, in nanoseconds of refilling.
+/// A bucket in its simplest form: how much is in it, in nanoseconds of refilling.
 struct Bucket {
     rate: Rate,
     left: i128,
-    /// How often it was full. What was taken before it last was has come back.
+    /// How often it was full. What was taken before the last time has come back.
     filled: u64,
 }
 
@@ -111,7 +111,7 @@ impl Bucket {
     }
 }
 
-/// An open stream: when its tokens were taken, and how many.
+/// An open stream: how often the bucket had been full when its tokens were taken, and how many.
 struct Open {
     filled: u64,
     reserved: u64,
@@ -152,7 +152,7 @@ impl Model {
         }
     }
 
-    /// Nothing is taken unless everybody agrees.
+    /// Nothing is taken unless every policy agrees.
     fn ask(&mut self, address: u8, tokens: u64) -> Answer {
         let soon = Some(Duration::from_secs(1));
         if let Some(after) = self.addresses[usize::from(address)].lacks(1) {
@@ -251,7 +251,7 @@ fn settle(mut permit: Permit, used: u64) {
     permit.settle(Some(usage), 0);
 }
 
-/// Asks in both steps.
+/// Both steps of a request.
 async fn ask(
     limiter: &Limiter<FakeRelativeClock>,
     address: u8,
@@ -275,7 +275,7 @@ fn ask_locally(
     limiter.reserve(permit, caller.as_ref(), estimate(tokens))
 }
 
-/// A refusal by the address knows nothing of the key in one process: it is not asked for then.
+/// In one process a refusal by the address does not check the key, so its status is missing.
 fn agrees(expected: &Answer, got: &Answer) -> bool {
     match (expected, got) {
         (
@@ -287,7 +287,7 @@ fn agrees(expected: &Answer, got: &Answer) -> bool {
                 ..
             },
         ) => (code, after) == (got_code, got_after),
-        // Who was refused by the limit on requests is told that none is left.
+        // A client that the request limit refused sees that none is left.
         (
             Answer::Refused {
                 code,
@@ -320,7 +320,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn this_processs_limits_are_those_of_the_model(steps in steps(1)) {
+    fn the_limits_of_one_process_match_the_model(steps in steps(1)) {
         let clock = FakeRelativeClock::default();
         let limiter = LocalLimits::with_clock(&settings(Some(STREAMS)), clock.clone());
         let mut model = Model::new();
@@ -350,7 +350,7 @@ proptest! {
 }
 
 #[test]
-fn limits_over_replicas_are_those_of_the_model() {
+fn the_limits_over_replicas_match_the_model() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let _within = runtime.enter();
     let valkey = Valkey::start();
@@ -382,7 +382,7 @@ fn limits_over_replicas_are_those_of_the_model() {
     });
 }
 
-/// Streams are left out: their leases end by themselves while the time is moved.
+/// Without streams: their leases expire while the time is moved.
 async fn play(stores: &[SharedState; 2], steps: Vec<Step>) -> Result<(), TestCaseError> {
     let clock = FakeRelativeClock::default();
     let limiters = stores.each_ref().map(|state| {
@@ -405,7 +405,7 @@ async fn play(stores: &[SharedState; 2], steps: Vec<Step>) -> Result<(), TestCas
                 tokens,
             } => {
                 let asked = ask(&limiters[replica], address, tokens).await;
-                // What a refusal gives back later must not matter to the next question.
+                // What a refusal gives back later must not affect the next request.
                 limiters[replica].flush().await;
                 let (expected, got) = (model.ask(address, tokens), answer(&asked));
                 prop_assert!(agrees(&expected, &got), "{expected:?}\n{got:?}");

@@ -1,4 +1,4 @@
-//! Several policies at once: what they refuse, what they say, and what a refusal costs.
+//! Several policies at once: what they refuse, their messages and headers, and what a refusal costs.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,7 +48,7 @@ fn a_burst_is_exact_under_many_threads() {
 }
 
 #[test]
-fn a_refusal_by_one_policy_uses_up_nothing_of_another() {
+fn a_refusal_by_one_policy_takes_nothing_from_another() {
     const NONE_LEFT: [Option<u64>; 2] = [None, Some(2)];
     // Every combination of policies that have nothing left; the rest have plenty.
     for combination in 1..8 {
@@ -75,7 +75,7 @@ fn a_refusal_by_one_policy_uses_up_nothing_of_another() {
                 ErrorCode::RateLimited
             };
             assert_eq!(refused.error.code(), expected, "{combination:03b}");
-            // The key's own standing, as before.
+            // The key's own status has not changed.
             assert_eq!(refused.limits.requests, Some(before), "{combination:03b}");
         }
         assert_eq!(limiter.open_streams(), 2);
@@ -90,7 +90,7 @@ fn a_refusal_by_one_policy_uses_up_nothing_of_another() {
 }
 
 #[test]
-fn an_addresses_refusal_costs_its_key_nothing() {
+fn a_refusal_by_the_address_takes_nothing_from_the_key() {
     let (limiter, _clock) = limiter(&Settings {
         per_address: a_minute(2),
         keys: app(a_minute(100), Some(100)),
@@ -110,7 +110,7 @@ fn an_addresses_refusal_costs_its_key_nothing() {
 }
 
 #[test]
-fn a_request_that_never_proved_its_key_stays_counted() {
+fn a_request_without_a_valid_key_stays_counted() {
     let (limiter, _clock) = per_address(rate(3, MINUTE));
     for left in [2, 1, 0] {
         let address_permit = limiter.admit_address(HOME).unwrap();
@@ -121,7 +121,7 @@ fn a_request_that_never_proved_its_key_stays_counted() {
 }
 
 #[test]
-fn what_opens_no_stream_needs_none() {
+fn a_request_that_opens_no_stream_needs_no_place() {
     let (limiter, _clock) = limiter(&Settings {
         streams: Some(1),
         keys: app(a_minute(10), Some(1)),
@@ -136,7 +136,7 @@ fn what_opens_no_stream_needs_none() {
 }
 
 #[test]
-fn keys_do_not_share() {
+fn keys_do_not_share_limits() {
     let mut callers = app(a_minute(1), Some(1));
     callers.push(KeySettings {
         name: "other".to_owned(),
@@ -158,7 +158,7 @@ fn keys_do_not_share() {
 }
 
 #[test]
-fn streams_close_with_their_permits_whatever_happens() {
+fn streams_close_with_their_permits_also_on_a_panic() {
     let (limiter, _clock) = limiter(&Settings {
         streams: Some(20),
         keys: app(None, Some(12)),
@@ -174,7 +174,7 @@ fn streams_close_with_their_permits_whatever_happens() {
                     let permit = request(limiter, caller, Admission::Stream);
                     assert!(limiter.open_streams() <= 20);
                     if round % 10 == 0 {
-                        // Away from here, and by a panic.
+                        // On another thread, and by a panic.
                         std::thread::spawn(move || {
                             let _permit = permit;
                             std::panic::resume_unwind(Box::new("on purpose"));
@@ -193,7 +193,7 @@ fn streams_close_with_their_permits_whatever_happens() {
 }
 
 #[test]
-fn refusals_name_the_policy_and_the_number() {
+fn refusals_name_the_limit_and_its_number() {
     let (limiter, clock) = limiter(&Settings {
         streams: Some(2),
         per_address: Some(rate(4, Duration::from_secs(3600))),
@@ -209,34 +209,34 @@ fn refusals_name_the_policy_and_the_number() {
             error.retry_after_seconds().unwrap(),
         )
     };
-    let said = |status, message: &str, after| (status, message.to_owned(), after);
+    let refused = |status, message: &str, after| (status, message.to_owned(), after);
 
     let held = request(&limiter, Some(&caller), Admission::Stream);
     assert_eq!(
         refusal(Some(&caller), Admission::Stream),
-        said(429, "this key may have 1 stream open at once", 1)
+        refused(429, "this key may have 1 stream open at once", 1)
     );
     let more = request(&limiter, None, Admission::Stream);
     assert_eq!(
         refusal(Some(&caller), Admission::Stream),
-        said(503, "this gateway may have 2 streams open at once", 1)
+        refused(503, "this gateway may have 2 streams open at once", 1)
     );
     drop((held, more));
     request(&limiter, Some(&caller), Admission::Request).unwrap();
     assert_eq!(
         refusal(Some(&caller), Admission::Request),
-        said(429, "this key may make 2 requests a second", 1)
+        refused(429, "this key may make 2 requests a second", 1)
     );
     request(&limiter, None, Admission::Request).unwrap();
     clock.advance(Duration::from_secs(60));
     assert_eq!(
         refusal(None, Admission::Request),
-        said(429, "this address may make 4 requests an hour", 840)
+        refused(429, "this address may make 4 requests an hour", 840)
     );
 }
 
 #[test]
-fn headers_tell_where_one_stands() {
+fn headers_show_the_status_of_the_limits() {
     let settings = Settings {
         per_address: a_minute(100),
         keys: app(Some(rate(10, Duration::from_secs(3600))), None),
@@ -257,7 +257,7 @@ fn headers_tell_where_one_stands() {
     clock.advance(Duration::from_secs(60));
     let second = request(&limiter, Some(&caller), Admission::Request).unwrap();
     assert_eq!(headers(second), ["10", "8", "11m0s"]);
-    // Without a limit of its own, what its address may do.
+    // Without a key the headers show the address's limit.
     let anonymous = request(&limiter, None, Admission::Request).unwrap();
     assert_eq!(headers(anonymous), ["100", "98", "2s"]);
 
@@ -272,7 +272,7 @@ fn headers_tell_where_one_stands() {
 }
 
 #[test]
-fn permits_travel() {
+fn permits_can_be_sent_between_threads() {
     fn travels<T: Send + 'static>() {}
     travels::<Permit>();
     travels::<AddressPermit>();

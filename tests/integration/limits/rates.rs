@@ -1,4 +1,4 @@
-//! Requests of one address: how many pass, when the next one may, and how much is remembered.
+//! Requests of one address: how many pass, when the next one passes, and how much is remembered.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -20,7 +20,7 @@ fn a_burst_is_the_rates_amount() {
 }
 
 #[test]
-fn hours_of_requests_meet_the_rate() {
+fn requests_over_hours_pass_at_the_rate() {
     for (limit, gap) in [
         (rate(10, MINUTE), Duration::from_millis(700)),
         (rate(600, MINUTE), Duration::from_millis(13)),
@@ -69,7 +69,7 @@ fn no_rate_is_too_large_or_too_small() {
             }
         }
     }
-    // More at once than the arithmetic can count: the surplus is cut, not the rate.
+    // A larger burst than the arithmetic can count: the burst is cut, not the rate.
     let day = Duration::from_secs(86_400);
     let (limiter, _clock) = per_address(rate(8_640_000_000_000, day));
     let status = limiter
@@ -84,10 +84,10 @@ fn no_rate_is_too_large_or_too_small() {
 }
 
 proptest! {
-    /// Whatever was asked when, waiting as long as a refusal says lets the next one through, and
-    /// waiting less does not.
+    /// After any sequence of requests, waiting as long as a refusal says is enough for the next
+    /// request, and waiting less is not.
     #[test]
-    fn waiting_as_told_is_enough_and_needed(
+    fn waiting_for_retry_after_is_enough_and_necessary(
         amount in 1_u64..50,
         seconds in 1_u64..4000,
         gaps in prop::collection::vec(0_u64..100_000, 1..200),
@@ -106,7 +106,7 @@ proptest! {
         }
     }
 
-    /// What is given back at once leaves no trace, whatever came before it.
+    /// A request that is given back at once leaves no trace.
     #[test]
     fn giving_back_leaves_no_trace(
         amount in 1_u64..20,
@@ -126,7 +126,7 @@ proptest! {
         }
     }
 
-    /// Giving back late never lets more pass than the rate and the time that was held allow.
+    /// Giving back late never admits more than the rate and the time that was held allow.
     #[test]
     fn giving_back_late_gives_no_more_than_was_taken(
         amount in 1_u64..20,
@@ -156,7 +156,7 @@ proptest! {
 }
 
 #[test]
-fn what_came_back_by_itself_is_not_given_twice() {
+fn a_request_that_came_back_by_itself_is_not_given_back_again() {
     let (limiter, clock) = per_address(rate(10, MINUTE));
     let late = limiter.admit_address(HOME).unwrap();
     clock.advance(MINUTE);
@@ -194,7 +194,7 @@ fn a_flood_of_addresses_is_forgotten_and_limited() {
     let passed = flood(1_000_000);
     assert!(limiter.addresses() <= 10_000, "{}", limiter.addresses());
     assert!(limiter.addresses() > 9_000, "{}", limiter.addresses());
-    // A cell of their own each, and 64 that are shared.
+    // One cell for each, and 64 overflow cells.
     assert!(passed <= 10_000 + 64 * 60, "{passed} passed");
 
     clock.advance(Duration::from_secs(1));
@@ -213,7 +213,7 @@ fn a_flood_of_addresses_is_forgotten_and_limited() {
 }
 
 #[test]
-fn no_room_at_all_means_one_allowance_for_all() {
+fn without_room_all_addresses_share_one_allowance() {
     let (limiter, _clock) = limiter(&Settings {
         per_address: a_minute(5),
         addresses: 0,
@@ -225,7 +225,7 @@ fn no_room_at_all_means_one_allowance_for_all() {
 }
 
 #[test]
-fn addresses_count_by_network() {
+fn ipv6_addresses_count_by_network() {
     let (limiter, _clock) = per_address(rate(4, MINUTE));
     let left = |address: &str| {
         let address_permit = limiter.admit_address(address.parse().unwrap()).unwrap();

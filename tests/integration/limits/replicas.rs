@@ -1,5 +1,4 @@
-//! Limits that hold over replicas, on a real server: two limiters that know nothing of each other but
-//! what is in it.
+//! Limits over replicas, on a real server: two limiters that share only its state.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use crate::valkey::Valkey;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 /// Far longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn key(requests: Option<Rate>, tokens: Option<Rate>, streams: Option<u64>) -> Settings {
     Settings {
@@ -41,11 +40,11 @@ pub fn state(valkey: &Valkey, deny: bool) -> SharedState {
 }
 
 pub async fn up(state: &SharedState) {
-    let up = tokio::time::timeout(PATIENCE, state.store.wait_until_up());
+    let up = tokio::time::timeout(TIMEOUT, state.store.wait_until_up());
     up.await.expect("the server does not answer");
 }
 
-/// A replica that is connected.
+/// A connected replica.
 async fn replica(valkey: &Valkey, settings: &Settings) -> Arc<Limiter> {
     let state = state(valkey, true);
     up(&state).await;
@@ -70,7 +69,7 @@ async fn prompt(limiter: &Limiter, tokens: u64) -> Result<Permit, LimitRefusal> 
     limiter.reserve(permit, caller.as_ref(), estimate).await
 }
 
-/// How many of so many at once pass, spread over the replicas.
+/// How many of `count` concurrent requests pass, spread over the replicas.
 async fn passed<F>(replicas: &[Arc<Limiter>], count: usize, ask: fn(Arc<Limiter>) -> F) -> usize
 where
     F: Future<Output = Result<Permit, LimitRefusal>> + Send + 'static,
@@ -88,7 +87,7 @@ where
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn forty_requests_at_once_under_a_limit_of_ten_are_ten() {
+async fn ten_of_forty_concurrent_requests_pass_a_limit_of_ten() {
     let valkey = Valkey::start();
     let settings = key(Some(rate(10, HOUR)), None, None);
     let replicas = [
@@ -100,7 +99,7 @@ async fn forty_requests_at_once_under_a_limit_of_ten_are_ten() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn forty_requests_of_one_address_under_a_limit_of_ten_are_ten() {
+async fn ten_of_forty_requests_of_one_address_pass_a_limit_of_ten() {
     let valkey = Valkey::start();
     let settings = Settings {
         per_address: Some(rate(10, HOUR)),
@@ -112,12 +111,12 @@ async fn forty_requests_of_one_address_under_a_limit_of_ten_are_ten() {
     ];
     let ask = |limiter: Arc<Limiter>| async move { ask(&limiter, Admission::Request).await };
     assert_eq!(passed(&replicas, 40, ask).await, 10);
-    // Nor may those who prove no key.
+    // Requests without a valid key are counted too.
     assert!(replicas[0].admit_address(HOME).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fifty_prompts_at_once_on_a_budget_for_five_are_five() {
+async fn five_of_fifty_concurrent_prompts_pass_a_budget_for_five() {
     let valkey = Valkey::start();
     let settings = key(Some(rate(100, HOUR)), Some(rate(500, HOUR)), None);
     let replicas = [
@@ -126,7 +125,7 @@ async fn fifty_prompts_at_once_on_a_budget_for_five_are_five() {
     ];
     let ask = |limiter: Arc<Limiter>| async move { prompt(&limiter, 100).await };
     assert_eq!(passed(&replicas, 50, ask).await, 5);
-    // The refused ones cost no request, and those that cost nothing gave their tokens back.
+    // The refused ones took no request, and the unused tokens came back.
     for limiter in &replicas {
         limiter.flush().await;
     }
@@ -166,9 +165,9 @@ async fn open_streams_are_counted_together() {
     assert!(ask(one, Admission::Stream).await.is_err());
 }
 
-/// The time is moved by hand, so that nobody waits for a lease to end.
+/// The test moves the time, so that it does not wait for a lease to expire.
 #[test]
-fn a_killed_replicas_streams_stop_counting() {
+fn the_streams_of_a_killed_replica_stop_counting() {
     let valkey = Valkey::start();
     let settings = key(None, None, Some(1));
     let seconds = Arc::new(std::sync::atomic::AtomicU64::new(1_000));
@@ -201,7 +200,7 @@ fn a_killed_replicas_streams_stop_counting() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_says_when_to_come_again() {
+async fn retry_after_is_exact_on_the_servers_clock() {
     let valkey = Valkey::start();
     // One comes back every 300 ms, by the server's own clock.
     let settings = key(Some(rate(10, Duration::from_secs(3))), None, None);
@@ -219,7 +218,7 @@ async fn a_refusal_says_when_to_come_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_that_is_kept_ends_by_itself() {
+async fn everything_that_is_stored_expires() {
     let valkey = Valkey::start();
     let settings = Settings {
         per_address: a_minute(60),
@@ -260,7 +259,7 @@ async fn everything_that_is_kept_ends_by_itself() {
             .query_async(&mut own)
             .await
             .unwrap();
-        // -2: it has gone meanwhile.
+        // -2: it expired meanwhile.
         assert!(
             (1..=60_000).contains(&lives) || lives == -2,
             "{key}: {lives}"
@@ -269,7 +268,7 @@ async fn everything_that_is_kept_ends_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_server_this_process_counts_alone() {
+async fn without_the_server_each_process_counts_alone() {
     let mut valkey = Valkey::start();
     let settings = key(Some(rate(10, HOUR)), Some(rate(1_000, HOUR)), Some(2));
     let state = state(&valkey, false);
@@ -277,7 +276,7 @@ async fn without_the_server_this_process_counts_alone() {
     let limiter = Arc::new(Limiter::new(&settings, Some(state.clone()), Arc::default()));
     let first = prompt(&limiter, 100).await.unwrap();
     valkey.kill();
-    // The first one finds out; the stream that is open counts here too.
+    // This request finds the server gone; the open stream counts here too.
     let second = prompt(&limiter, 100).await.unwrap();
     assert_eq!(second.limits().requests.unwrap().remaining, 9);
     assert_eq!(
@@ -297,7 +296,7 @@ async fn without_the_server_this_process_counts_alone() {
     assert!(text.contains(counted), "{text}");
     valkey.restart();
     up(&state).await;
-    // What was counted alone is forgotten; the server begins anew.
+    // The server starts empty; the local counts do not apply any more.
     assert_eq!(
         ask_once(&limiter)
             .await
@@ -311,7 +310,7 @@ async fn without_the_server_this_process_counts_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_server_nobody_passes_where_the_operator_says_so() {
+async fn without_the_server_requests_are_refused_if_the_config_says_so() {
     let valkey = Valkey::start();
     let settings = key(Some(rate(10, HOUR)), None, None);
     let state = state(&valkey, true);
@@ -331,7 +330,7 @@ async fn without_the_server_nobody_passes_where_the_operator_says_so() {
     assert!(state.metrics.text().contains(counted));
     valkey.resume();
     up(&state).await;
-    // The question that had no answer was carried out all the same.
+    // The command that had no answer was carried out all the same.
     let left = ask_once(&limiter)
         .await
         .limits()

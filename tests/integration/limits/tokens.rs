@@ -1,4 +1,4 @@
-//! Tokens in one process: reserved before, settled after, owed where it was too little.
+//! Tokens in one process: reserved before the answer, settled after it, with debt.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -52,7 +52,7 @@ fn left(limiter: &Limits) -> u64 {
 }
 
 #[test]
-fn fifty_at_once_on_a_budget_for_five_are_five() {
+fn five_of_fifty_concurrent_requests_pass_a_budget_for_five() {
     let (limiter, _clock) = budget(rate(500, MINUTE));
     let passed = AtomicU64::new(0);
     std::thread::scope(|scope| {
@@ -69,11 +69,11 @@ fn fifty_at_once_on_a_budget_for_five_are_five() {
 }
 
 #[test]
-fn what_was_not_used_comes_back_and_what_was_too_little_is_owed() {
+fn unused_tokens_come_back_and_overuse_becomes_debt() {
     let (limiter, clock) = budget(rate(600, MINUTE));
     settle(ask(&limiter, up_to(600)).unwrap(), 100);
     assert_eq!(left(&limiter), 500);
-    // Twice the limit: that is a minute of debt, beside what was missing.
+    // Twice the limit: a minute of debt, beside what was missing.
     settle(ask(&limiter, up_to(500)).unwrap(), 1_200);
     assert_eq!(left(&limiter), 0);
     let refused = ask(&limiter, up_to(1)).unwrap_err();
@@ -88,7 +88,7 @@ fn what_was_not_used_comes_back_and_what_was_too_little_is_owed() {
 }
 
 #[test]
-fn a_refusal_for_want_of_tokens_costs_nothing_else() {
+fn a_refusal_because_of_tokens_takes_nothing_else() {
     let (limiter, _clock) = budget(rate(100, MINUTE));
     let held = ask(&limiter, up_to(100)).unwrap();
     for tokens in [1, 101] {
@@ -105,7 +105,7 @@ fn a_refusal_for_want_of_tokens_costs_nothing_else() {
     }
     assert_eq!(limiter.open_streams(), 1);
     assert_eq!(remaining(&limiter, HOME), 999);
-    // An answer of which nothing is known cost nothing.
+    // An answer without a settlement cost nothing.
     drop(held);
     assert_eq!(left(&limiter), 100);
 }
@@ -113,17 +113,17 @@ fn a_refusal_for_want_of_tokens_costs_nothing_else() {
 #[test]
 fn a_steady_use_under_the_limit_is_never_refused() {
     let (limiter, clock) = budget(rate(60_000, MINUTE));
-    // 99 of 100 a tenth of a second, each reserved tenfold, for an hour.
+    // 99 of 100 tokens each tenth of a second, each with ten times the reservation, for an hour.
     for _ in 0..36_000 {
         settle(ask(&limiter, up_to(990)).unwrap(), 99);
         clock.advance(Duration::from_millis(100));
     }
-    // And at once whatever is left.
+    // All that is left can be used at once.
     assert_eq!(left(&limiter), 60_000);
 }
 
 #[test]
-fn another_configuration_keeps_the_debt() {
+fn a_new_configuration_keeps_the_debt() {
     let (limiter, _clock) = budget(rate(100, MINUTE));
     let settings = |tokens| Settings {
         keys: vec![KeySettings {
