@@ -38,7 +38,7 @@ pub fn read<'a>(
 
 /// The result of one answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Replayed {
+pub struct PipelineOutput {
     /// The events, one a line, texts as JSON strings; then the error, if the answer broke, and the number of
     /// repaired lines, if there were any.
     pub events: String,
@@ -47,12 +47,12 @@ pub struct Replayed {
 }
 
 /// The events of the answer in `chunks` and, from the same reading, the client's bytes.
-pub fn replay<'a>(
+pub fn run<'a>(
     wire: &dyn Wire,
     dialect: &dyn Dialect,
     request: &Request,
     chunks: impl IntoIterator<Item = &'a [u8]>,
-) -> Replayed {
+) -> PipelineOutput {
     let mut events = String::new();
     let mut client = Client::new(dialect, request);
     let signer = ReasoningSigner::new(wire.name(), UPSTREAM.0);
@@ -71,7 +71,7 @@ pub fn replay<'a>(
     if repaired > 0 {
         let _ = writeln!(events, "repaired lines={repaired}");
     }
-    Replayed {
+    PipelineOutput {
         events,
         bytes: client.close(outcome),
     }
@@ -101,7 +101,7 @@ pub fn line(event: &Event<'_>) -> String {
             fingerprint,
         } => {
             let mut out = format!("identity id={} model={}", quoted(id), quoted(model));
-            let fingerprint = Some(fingerprint).filter(|told| !told.is_empty());
+            let fingerprint = Some(fingerprint).filter(|name| !name.is_empty());
             add(&mut out, "fingerprint", fingerprint.map(quoted));
             out
         }

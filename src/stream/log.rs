@@ -18,6 +18,8 @@ const MAX_GATHERED_BYTES: usize = 32 * 1024;
 /// A position is the number of bytes before it in the stream. Every position that a viewer has is a
 /// boundary between events. Each write is kept or dropped as a whole. The last write is always kept,
 /// because a viewer is about to read it.
+///
+/// Invariant: the log holds at most `buffer` bytes, or one write.
 #[derive(Debug)]
 pub(super) struct Log {
     writes: VecDeque<Write>,
@@ -234,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn every_number_is_found_however_it_was_written() {
+    fn every_number_is_found_for_every_way_of_writing() {
         for cuts in [vec![0, 9], vec![0, 1, 2, 3, 9], vec![0, 4, 8, 9]] {
             let mut log = Log::new(Some(1 << 20));
             for cut in cuts.windows(2) {
@@ -261,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_the_buffer_is_dropped_from_the_front() {
+    fn the_oldest_writes_over_the_buffer_are_dropped() {
         let size = events(0..1).len() + WRITE_OVERHEAD;
         let mut log = Log::new(Some(3 * size + 2));
         for number in 0..9 {
@@ -283,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_for_nobody_goes_with_its_reader() {
+    fn without_a_buffer_bytes_are_dropped_once_read() {
         let mut log = Log::new(None);
         log.push(events(0..2));
         log.push(events(2..3));

@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn positions_are_read_or_refused() {
+    fn positions_parse_or_are_refused() {
         let positions = Positions::parse("mx_aaaaaaaa-07.bbbbbbbb-0").unwrap();
         let (epoch, number) = (1, 7);
         let seventh = Ordinal { epoch, number };

@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_again_at_once_takes_nobody_s_turn() {
+    fn a_waiter_that_registers_again_takes_no_wake_of_another() {
         let stream_state = Arc::new(StreamState::new(None));
         let waiters: Vec<_> = (1..=3)
             .map(|number| {
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_stored_is_sent_again_with_what_came_since() {
+    fn unconfirmed_bytes_are_sent_again_with_newer_ones() {
         let stream_state = StreamState::new(Some(1 << 20));
         let mut state = stream_state.lock();
         let mut push = |text: &'static str| state.log.push(Bytes::from_static(text.as_bytes()));

@@ -71,7 +71,7 @@ pub type RemoteReadersLeft<'a> =
 /// of the others.
 ///
 /// Invariant: the pump's lock is taken before the state's. Code that holds the state's lock never takes
-/// the pump's, wakes nobody, and calls neither the registry nor the replicas.
+/// the pump's, wakes no task, and calls neither the registry nor the replicas.
 pub struct Stream {
     /// Empty while another replica produces the stream; a takeover sets it.
     pub(super) pump: OnceLock<Mutex<Pump>>,

@@ -95,7 +95,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
-    async fn an_alarm_that_is_put_off_and_moved_forward_comes_in_time() {
+    async fn an_alarm_that_is_moved_fires_in_time() {
         let begin = Instant::now();
         let mut alarm = Alarm::new(begin + SECOND);
         let mut due = begin + SECOND;
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn another_task_that_polls_is_the_one_that_is_woken() {
+    async fn the_last_task_that_polled_is_woken() {
         let begin = Instant::now();
         let (mut alarm, token) = (Alarm::new(begin + SECOND), CancellationToken::new());
         let mut waiter = CancelWaiter::new(token.clone());
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stop_is_told_of_however_often_it_was_asked_before() {
+    async fn a_cancellation_is_seen_after_repeated_polls() {
         let token = CancellationToken::new();
         let mut waiter = CancelWaiter::new(token.clone());
         let mut polls = 0;

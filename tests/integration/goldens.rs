@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use sluicegate::dialect;
 use sluicegate::fixture::{Case, Library};
 use sluicegate::model::Request;
-use sluicegate::pipeline::{self, Replayed};
+use sluicegate::pipeline::{self, PipelineOutput};
 use sluicegate::wire::{self, Wire};
 
 use crate::chunks::pieces;
@@ -134,14 +134,14 @@ fn single_bytes_and_odd_pieces_change_nothing() {
     }
 }
 
-fn check(whole: &Replayed, wire: &dyn Wire, case: &Case, chunks: &[&[u8]], how: &str) {
+fn check(whole: &PipelineOutput, wire: &dyn Wire, case: &Case, chunks: &[&[u8]], how: &str) {
     let other = made(wire, case, chunks);
     assert_eq!(*whole, other, "{}/{}, {how}", case.wire, case.name);
 }
 
-fn made(wire: &dyn Wire, case: &Case, chunks: &[&[u8]]) -> Replayed {
+fn made(wire: &dyn Wire, case: &Case, chunks: &[&[u8]]) -> PipelineOutput {
     let request = request(case);
-    pipeline::replay(wire, dialect::NATIVE, &request, chunks.iter().copied())
+    pipeline::run(wire, dialect::NATIVE, &request, chunks.iter().copied())
 }
 
 fn request(case: &Case) -> Request {

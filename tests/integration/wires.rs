@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sluicegate::dialect;
 use sluicegate::model::{ErrorCode, Event, Request};
-use sluicegate::pipeline::{self, Replayed};
+use sluicegate::pipeline::{self, PipelineOutput};
 use sluicegate::upstream::ingest::Ingest;
 use sluicegate::wire;
 
@@ -59,10 +59,10 @@ fn framed(wire: &str, name: &str, message: &str) -> Vec<u8> {
     }
 }
 
-fn read(wire: &str, name: &str, message: &str) -> Replayed {
+fn read(wire: &str, name: &str, message: &str) -> PipelineOutput {
     let body = framed(wire, name, message);
     let wire = wire::by_name(wire).unwrap();
-    pipeline::replay(wire, dialect::NATIVE, &Request::default(), [&body[..]])
+    pipeline::run(wire, dialect::NATIVE, &Request::default(), [&body[..]])
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn half_a_surrogate_pair_is_repaired_and_counted() {
 #[test]
 fn an_empty_body_is_no_answer() {
     let replay = |wire, body: &[u8]| {
-        pipeline::replay(wire, dialect::NATIVE, &Request::default(), [body]).events
+        pipeline::run(wire, dialect::NATIVE, &Request::default(), [body]).events
     };
     for wire in wire::ALL {
         for body in ["", "\n", " \r\n\r\n"] {

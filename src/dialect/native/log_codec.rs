@@ -119,7 +119,7 @@ mod tests {
     const ID: &str = "st_aaaaaaaaaaaaaaaaaaaaaaaaaa";
 
     #[test]
-    fn events_read_back() {
+    fn events_parse_back() {
         let text = format!(
             "retry: 2000\nid: {ID}.0\nevent: start\ndata: {{}}\n\n: keep-alive\n\n\
              id: {ID}.1\nevent: token\ndata: {{\"text\":\"id: {ID}.7\"}}\n\n"

@@ -89,6 +89,8 @@ impl FollowedStream {
     }
 
     /// Applies new entries; `own` is this replica's name.
+    ///
+    /// Invariant: readers get every event once and without gaps. A gap disconnects them.
     fn apply(&mut self, entries: Vec<LogEntry>, own: &str) {
         for entry in entries {
             let epoch = entry.epoch();

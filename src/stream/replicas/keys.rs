@@ -33,6 +33,8 @@ impl Keys {
 
     /// The entry with which a replica takes a stream over. It is greater than every entry that earlier
     /// producers can still write.
+    ///
+    /// Invariant: only one replica succeeds with the claim of an epoch, because ids only grow.
     pub(super) fn claim_entry(epoch: u8) -> String {
         format!("{epoch}-1")
     }

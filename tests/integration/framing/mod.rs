@@ -113,7 +113,7 @@ proptest! {
         let request = Request { stream: true, ..Request::default() };
         for wire in wire::ALL {
             let replay = |chunks: &[&[u8]]| {
-                pipeline::replay(*wire, dialect::NATIVE, &request, chunks.iter().copied())
+                pipeline::run(*wire, dialect::NATIVE, &request, chunks.iter().copied())
             };
             let whole = replay(&[&body]);
             prop_assert_eq!(&whole, &replay(&cut(&body, &cuts)));

@@ -1,4 +1,4 @@
-//! Answers that break off and are gone on with by another target, where the model's `continue` is on.
+//! Answers that break off and are continued by another target, with `continue: on`.
 
 use serde_json::{Value, json};
 use sluicegate::config::{Config, Overrides};
@@ -21,7 +21,7 @@ fn config(upstreams: [&ScriptedUpstream; 2], preset: &str, continues: &str) -> S
 
 const PLAIN: &str = "wire: openai-chat";
 
-async fn begun(upstream: &ScriptedUpstream, tokens: &[&str]) -> Exchange {
+async fn started(upstream: &ScriptedUpstream, tokens: &[&str]) -> Exchange {
     let mut exchange = upstream.request().await;
     exchange.begin().await;
     for token in tokens {
@@ -35,7 +35,7 @@ fn body(exchange: &Exchange) -> Value {
 }
 
 #[tokio::test]
-async fn another_target_goes_on_where_one_broke_off() {
+async fn another_target_continues_a_broken_answer() {
     let (a, b) = (
         ScriptedUpstream::bind().await,
         ScriptedUpstream::bind().await,
@@ -43,13 +43,13 @@ async fn another_target_goes_on_where_one_broke_off() {
     let running = TestGateway::start(&config([&a, &b], PLAIN, "on"));
     let upstreams = async {
         // It breaks in the middle of an event.
-        let mut broken = begun(&a, &["one ", "two "]).await;
+        let mut broken = started(&a, &["one ", "two "]).await;
         broken.chunk("data: {\"choices\":[{\"del").await;
         drop(broken);
         let mut other = b.request().await;
         let asked = body(&other);
         other.begin().await;
-        // It says the white space again, or not.
+        // It may or may not repeat the white space.
         other.token(" th").await;
         other.token("ree").await;
         other.finish().await;
@@ -70,24 +70,24 @@ async fn another_target_goes_on_where_one_broke_off() {
         {"role": "assistant", "content": "one two"},
     ]);
     assert_eq!(asked["messages"], messages);
-    // Who comes back reads the same.
+    // A client that comes back reads the same events.
     let stream = events[0].data["stream"].as_str().unwrap();
     let again = ClientRequest::new("GET", format!("/v1/streams/{stream}/events"));
     assert_eq!(running.ask(&again).await.events().await, events);
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_again_is_gone_on_with_again_but_not_for_ever() {
+async fn an_answer_is_continued_several_times_but_not_for_ever() {
     let (a, b) = (
         ScriptedUpstream::bind().await,
         ScriptedUpstream::bind().await,
     );
     let running = TestGateway::start(&config([&a, &b], PLAIN, "on"));
     let upstreams = async {
-        drop(begun(&a, &["one"]).await);
-        drop(begun(&b, &["two"]).await);
-        drop(begun(&a, &["three"]).await);
-        let mut last = begun(&b, &["four"]).await;
+        drop(started(&a, &["one"]).await);
+        drop(started(&b, &["two"]).await);
+        drop(started(&a, &["three"]).await);
+        let mut last = started(&b, &["four"]).await;
         let asked = body(&last);
         last.chunk(event(&json!({"error": {"message": "overloaded"}})))
             .await;
@@ -101,14 +101,14 @@ async fn an_answer_that_breaks_off_again_is_gone_on_with_again_but_not_for_ever(
 }
 
 #[tokio::test]
-async fn what_broke_off_is_told_where_nobody_goes_on() {
+async fn the_first_error_is_reported_when_no_target_continues() {
     let (a, b) = (
         ScriptedUpstream::bind().await,
         ScriptedUpstream::bind().await,
     );
     let running = TestGateway::start(&config([&a, &b], PLAIN, "on"));
     let upstreams = async {
-        drop(begun(&a, &["one"]).await);
+        drop(started(&a, &["one"]).await);
         b.request().await.answer(500, "", "{}").await;
         a.request().await.answer(400, "", "{}").await;
     };
@@ -121,16 +121,16 @@ async fn what_broke_off_is_told_where_nobody_goes_on() {
 }
 
 #[tokio::test]
-async fn calls_empty_answers_and_vendors_that_would_begin_anew_are_not_gone_on_with() {
+async fn tool_calls_empty_answers_and_vendors_without_prefill_are_not_continued() {
     let call = json!({"choices": [{"index": 0, "delta": {"tool_calls": [
         {"index": 0, "id": "call_1", "function": {"name": "f", "arguments": "{\"a\""}}
     ]}}]});
     let reasoning = json!({"choices": [{"index": 0, "delta": {"reasoning_content": "hm"}}]});
     let word = json!({"choices": [{"index": 0, "delta": {"content": "one"}}]});
-    // What is kept to be gone on with is bounded.
+    // The text that is kept for a continuation is bounded.
     let much = json!({"choices": [{"index": 0, "delta": {"content": "x".repeat(1 << 20)}}]});
     let never = "preset: openai, api_key: sk-1";
-    for (preset, continues, said) in [
+    for (preset, continues, sent) in [
         (PLAIN, "on", vec![&word, &call]),
         (PLAIN, "on", vec![&reasoning]),
         (PLAIN, "on", vec![&word, &much]),
@@ -143,9 +143,9 @@ async fn calls_empty_answers_and_vendors_that_would_begin_anew_are_not_gone_on_w
         );
         let running = TestGateway::start(&config([&a, &b], preset, continues));
         let upstreams = async {
-            let mut exchange = begun(&a, &[]).await;
-            for said in &said {
-                exchange.chunk(event(said)).await;
+            let mut exchange = started(&a, &[]).await;
+            for delta in &sent {
+                exchange.chunk(event(delta)).await;
             }
         };
         let (mut answer, ()) = tokio::join!(running.prompt(), upstreams);
@@ -155,14 +155,14 @@ async fn calls_empty_answers_and_vendors_that_would_begin_anew_are_not_gone_on_w
 }
 
 #[tokio::test]
-async fn a_stream_is_cancelled_while_another_target_is_asked_to_go_on() {
+async fn a_stream_is_cancelled_during_a_continuation() {
     let (a, b) = (
         ScriptedUpstream::bind().await,
         ScriptedUpstream::bind().await,
     );
     let running = TestGateway::start(&config([&a, &b], PLAIN, "on"));
     let upstreams = async {
-        drop(begun(&a, &["one"]).await);
+        drop(started(&a, &["one"]).await);
         b.request().await
     };
     let (mut answer, asked) = tokio::join!(running.prompt(), upstreams);
@@ -179,7 +179,7 @@ async fn a_stream_is_cancelled_while_another_target_is_asked_to_go_on() {
 }
 
 #[test]
-fn nothing_is_said_of_a_setting_that_is_in_force() {
+fn continue_gives_no_warning() {
     let text = "upstreams: { ollama: {} }\nmodels: { m: { targets: [ { upstream: ollama, model: x } ], continue: on } }\n";
     let loaded = Config::parse(text, "test", &|_| None, &Overrides::default()).unwrap();
     assert_eq!(loaded.warnings.len(), 0);

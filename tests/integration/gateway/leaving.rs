@@ -1,4 +1,4 @@
-//! Clients that leave: their upstream is cancelled, and everything they held comes back.
+//! Clients that leave: their upstream request is cancelled, and everything they held is given back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,7 +62,7 @@ async fn a_client_that_leaves_while_targets_fail_over_cancels_the_current_one() 
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_behind_a_heartbeat_cancels_its_upstream() {
+async fn a_client_that_leaves_after_a_heartbeat_cancels_its_upstream() {
     let upstream = ScriptedUpstream::bind().await;
     let running = TestGateway::with_upstreams(&[upstream.addr()], "heartbeat: 50ms");
     let mut answer = running.prompt().await;
@@ -83,7 +83,7 @@ async fn a_client_that_leaves_in_the_middle_cancels_its_upstream() {
     let settings = "limits: { streams: 1 }";
     let running = TestGateway::with_upstreams(&[upstream.addr()], settings);
     for leaving in 1..=3 {
-        // The permit of the one before has come back.
+        // The permit of the request before was given back.
         let mut answer = running.prompt().await;
         answer.expect("start").await;
         answer.expect("token").await;
@@ -95,7 +95,7 @@ async fn a_client_that_leaves_in_the_middle_cancels_its_upstream() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_behind_what_it_sent_too_early_cancels_its_upstream() {
+async fn a_client_that_leaves_after_pipelined_bytes_cancels_its_upstream() {
     let upstream = ScriptedUpstream::bind().await;
     let running = TestGateway::with_upstreams(&[upstream.addr()], "heartbeat: 1h");
     let body = json!({"model": "m", "prompt": "Hello?"}).to_string();
@@ -103,7 +103,7 @@ async fn a_client_that_leaves_behind_what_it_sent_too_early_cancels_its_upstream
         "POST /v1/streams HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
-    // Behind a request: a stray line break, the next request, and more than is read at once.
+    // After a request: a stray line break, the next request, and more than one read takes.
     for behind in ["\r\n".to_owned(), request.clone(), request.repeat(300)] {
         for begins in [false, true] {
             for late in [false, true] {
@@ -130,7 +130,7 @@ async fn a_client_that_leaves_behind_what_it_sent_too_early_cancels_its_upstream
 }
 
 #[tokio::test]
-async fn requests_sent_at_once_are_answered_in_turn() {
+async fn pipelined_requests_are_answered_in_order() {
     let running = TestGateway::with_upstreams(&[ScriptedUpstream::bind().await.addr()], "");
     let mut client = RawClient::connect(running.clients).await.unwrap();
     let request = "GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n";
@@ -143,14 +143,14 @@ async fn requests_sent_at_once_are_answered_in_turn() {
     }
 }
 
-/// The last of them streams, which is written otherwise than those before it.
+/// The last request streams, and streams are written by other code than the answers before it.
 #[tokio::test]
-async fn a_stream_comes_behind_answers_that_nobody_has_read_yet() {
+async fn a_stream_follows_answers_that_are_not_read_yet() {
     const ANSWERS: usize = 5000;
     let upstream = ScriptedUpstream::bind().await;
     let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let socket = TcpSocket::new_v4().unwrap();
-    // So that the gateway cannot send most of the answers before they are read.
+    // The gateway must not be able to send most of the answers before they are read.
     socket.set_recv_buffer_size(4096).unwrap();
     let stream = socket.connect(running.clients).await.unwrap();
     let (reading, mut writing) = stream.into_split();
@@ -186,7 +186,7 @@ async fn a_stream_comes_behind_answers_that_nobody_has_read_yet() {
 }
 
 #[tokio::test]
-async fn a_client_of_http_1_0_gets_its_stream_without_chunks() {
+async fn an_http_1_0_client_gets_its_stream_without_chunks() {
     let upstream = serve(&fast());
     let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let mut client = RawClient::connect(running.clients).await.unwrap();
@@ -204,7 +204,7 @@ async fn a_client_of_http_1_0_gets_its_stream_without_chunks() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_in_its_request_asks_nobody() {
+async fn a_client_that_leaves_during_its_request_asks_no_upstream() {
     let upstream = serve(&fast());
     let running = TestGateway::with_upstreams(&[upstream.addr()], "limits: { streams: 1 }");
     let mut client = RawClient::connect(running.clients).await.unwrap();
@@ -222,10 +222,10 @@ async fn a_client_that_leaves_in_its_request_asks_nobody() {
 }
 
 #[tokio::test]
-async fn one_client_that_leaves_takes_nobody_along() {
+async fn a_client_that_leaves_does_not_affect_others() {
     let upstream = ScriptedUpstream::bind().await;
     let running = TestGateway::with_upstreams(&[upstream.addr()], "");
-    let begun = async || {
+    let started = async || {
         let answering = async {
             let mut exchange = upstream.request().await;
             exchange.begin().await;
@@ -234,8 +234,8 @@ async fn one_client_that_leaves_takes_nobody_along() {
         };
         tokio::join!(running.prompt(), answering)
     };
-    let (leaving, left) = begun().await;
-    let (mut staying, mut other) = begun().await;
+    let (leaving, left) = started().await;
+    let (mut staying, mut other) = started().await;
     drop(leaving);
     left.closed().await;
     other.finish().await;
@@ -243,7 +243,7 @@ async fn one_client_that_leaves_takes_nobody_along() {
 }
 
 #[tokio::test]
-async fn everything_comes_back_however_a_stream_ends() {
+async fn everything_is_given_back_however_a_stream_ends() {
     let upstream = serve(&Options {
         case_faults: [
             ("length".to_owned(), Fault::Truncate { after: 4 }),
@@ -288,11 +288,11 @@ async fn everything_comes_back_however_a_stream_ends() {
     assert_eq!(count("upstream_unavailable").await, 3.0);
 }
 
-/// What one of many clients does.
+/// The behaviour of one of many clients.
 async fn behave(running: &TestGateway, number: usize) {
     let asked = ClientRequest::prompt(["text", "length", "refusal"][number % 3]);
     match number % 5 {
-        // Leaves without waiting for anything.
+        // Leaves without waiting.
         0 => {
             let mut client = RawClient::connect(running.clients).await.unwrap();
             asked.send(&mut client).await;
@@ -344,7 +344,7 @@ async fn many_clients_that_come_and_go_leave_nothing_behind() {
     )
     .await;
     let streams = sum(&running, "sluicegate_streams_total{").await;
-    // Who left at once may not even have been heard.
+    // The request of a client that left at once may never have been read.
     assert!(streams <= CLIENTS as f64 && streams >= (CLIENTS - CLIENTS / 5) as f64);
     assert_eq!(
         sum(&running, "sluicegate_stream_duration_seconds_count").await,
@@ -352,7 +352,7 @@ async fn many_clients_that_come_and_go_leave_nothing_behind() {
     );
 }
 
-/// The sum of the metrics whose names begin like this.
+/// The sum of the metrics whose names begin with `name`.
 async fn sum(running: &TestGateway, name: &str) -> f64 {
     let (_, text) = running.admin("/metrics").await;
     let lines = text.lines().filter(|line| line.starts_with(name));

@@ -9,7 +9,7 @@ use crate::fixture_server::{fast, serve};
 
 const LONG: &str = "{ window: 1h }";
 
-async fn begun(running: &TestGateway, upstream: &ScriptedUpstream) -> (String, Exchange) {
+async fn started(running: &TestGateway, upstream: &ScriptedUpstream) -> (String, Exchange) {
     let answering = async {
         let mut exchange = upstream.request().await;
         exchange.begin().await;
@@ -51,11 +51,11 @@ async fn next(answer: &mut Answer, name: &str) -> Event {
 }
 
 #[tokio::test]
-async fn streams_come_over_one_connection_and_go_on_over_another() {
+async fn multiplexed_streams_resume_on_another_connection() {
     let upstream = ScriptedUpstream::bind().await;
     let running = TestGateway::with_resume(&[upstream.addr()], LONG, "");
-    let (a, mut to_a) = begun(&running, &upstream).await;
-    let (b, mut to_b) = begun(&running, &upstream).await;
+    let (a, mut to_a) = started(&running, &upstream).await;
+    let (b, mut to_b) = started(&running, &upstream).await;
     let mut answer = running.ask(&several(&[&a, &b])).await;
     assert_eq!(answer.header("content-type"), "text/event-stream");
     let mut seen = Vec::new();
@@ -70,7 +70,7 @@ async fn streams_come_over_one_connection_and_go_on_over_another() {
     to_b.token("three").await;
     let back = several(&[&a, &b]).header("last-event-id", &seen.last().unwrap().id);
     let mut answer = running.ask(&back).await;
-    // What came while nobody was there, and its end.
+    // What came while no client was connected, and its end.
     for _ in 0..3 {
         seen.push(answer.event().await.unwrap());
     }
@@ -79,7 +79,7 @@ async fn streams_come_over_one_connection_and_go_on_over_another() {
     let streams = by_stream(&seen);
     assert_eq!(streams[a.as_str()], ("onetwo".to_owned(), "complete"));
     assert_eq!(streams[b.as_str()], ("onetwothree".to_owned(), "complete"));
-    // Every event can be come back to.
+    // Every event has an id to come back with.
     let ids: std::collections::HashSet<_> = seen.iter().map(|event| &event.id).collect();
     assert_eq!(ids.len(), seen.len());
     let back = several(&[&a, &b]).header("last-event-id", &seen.last().unwrap().id);
@@ -91,7 +91,7 @@ async fn streams_come_over_one_connection_and_go_on_over_another() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_gone_takes_no_other_along() {
+async fn a_stream_that_is_gone_does_not_end_the_others() {
     let upstream = serve(&fast());
     let running = TestGateway::with_resume(&[upstream.addr()], LONG, "");
     let events = running.prompt().await.events().await;
@@ -116,7 +116,7 @@ async fn a_stream_that_is_gone_takes_no_other_along() {
 }
 
 #[tokio::test]
-async fn a_connection_says_once_how_long_to_wait_before_the_next() {
+async fn a_connection_sends_retry_once() {
     let upstream = serve(&fast());
     let running = TestGateway::with_resume(&[upstream.addr()], LONG, "");
     let mut answer = running.prompt().await;
@@ -130,7 +130,7 @@ async fn a_connection_says_once_how_long_to_wait_before_the_next() {
     while let Some(chunk) = answer.chunk().await {
         whole += &chunk;
     }
-    // As on the path of one stream, and wherever the client goes on.
+    // As on the path of one stream, and also on a resumed connection.
     assert_eq!(whole.split_once('\n').unwrap().0, retry);
     assert_eq!(retry, "retry: 2000");
     assert_eq!(whole.matches("retry:").count(), 1, "{whole}");

@@ -1,4 +1,4 @@
-//! Clients that come back with `Last-Event-ID`: a true answer, and never a new generation.
+//! Clients that come back with `Last-Event-ID` get a true answer and never a new generation.
 
 use sluicegate::fixture::{Fault, Options};
 
@@ -7,7 +7,7 @@ use super::harness::TestGateway;
 use super::within_timeout;
 use crate::fixture_server::{fast, serve};
 
-/// How both methods ask again.
+/// The requests of both methods.
 fn returns(id: &str) -> [ClientRequest; 2] {
     [
         ClientRequest::prompt("m").header("last-event-id", id),
@@ -16,7 +16,7 @@ fn returns(id: &str) -> [ClientRequest; 2] {
 }
 
 #[tokio::test]
-async fn after_the_end_there_is_nothing_more() {
+async fn a_reconnect_after_the_end_gets_204() {
     let upstream = serve(&fast());
     let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let events = running.prompt().await.events().await;
@@ -27,7 +27,7 @@ async fn after_the_end_there_is_nothing_more() {
         assert_eq!(answer.body().await, b"");
         assert!(answer.has("x-request-id"));
     }
-    // Nothing is kept for a client that lacks something, and 204 would hide that.
+    // Missing events are not kept, and 204 would hide that.
     for asked in returns(&events[3].id) {
         let mut answer = running.ask(&asked).await;
         assert_eq!(answer.status(), 410);
@@ -37,7 +37,7 @@ async fn after_the_end_there_is_nothing_more() {
 }
 
 #[tokio::test]
-async fn after_an_error_there_is_nothing_more_either() {
+async fn a_reconnect_after_an_error_gets_204() {
     let upstream = serve(&Options {
         fault: Some(Fault::Truncate { after: 5 }),
         ..fast()
@@ -51,7 +51,7 @@ async fn after_an_error_there_is_nothing_more_either() {
 }
 
 #[tokio::test]
-async fn who_left_finds_the_stream_gone() {
+async fn without_a_window_a_returning_client_gets_410() {
     let upstream = serve(&Options {
         fault: Some(Fault::Stall { after: 5 }),
         ..fast()
@@ -71,7 +71,7 @@ async fn who_left_finds_the_stream_gone() {
 }
 
 #[tokio::test]
-async fn an_id_that_is_unknown_or_none_asks_no_model() {
+async fn unknown_and_invalid_ids_ask_no_model() {
     let upstream = serve(&fast());
     let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let foreign = format!("st_{}.3", "a".repeat(26));
@@ -94,7 +94,7 @@ async fn an_id_that_is_unknown_or_none_asks_no_model() {
 }
 
 #[tokio::test]
-async fn an_empty_id_is_a_first_visit() {
+async fn an_empty_id_counts_as_no_id() {
     let upstream = serve(&fast());
     let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     for asked in returns("") {

@@ -1,4 +1,4 @@
-//! Several replicas before one store: a stream is read wherever its client lands.
+//! Several replicas with one store: a stream can be read on every replica.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ async fn pair(
     (one, other)
 }
 
-async fn begun(running: &TestGateway, upstream: &ScriptedUpstream) -> (Answer, Exchange, String) {
+async fn started(running: &TestGateway, upstream: &ScriptedUpstream) -> (Answer, Exchange, String) {
     let answering = async {
         let mut exchange = upstream.request().await;
         exchange.begin().await;
@@ -53,7 +53,7 @@ async fn begun(running: &TestGateway, upstream: &ScriptedUpstream) -> (Answer, E
     (answer, exchange, stream)
 }
 
-/// Reads a stream on another replica than its own, as soon as it is known there.
+/// Reads a stream on a replica that does not produce it, as soon as that replica knows it.
 pub async fn viewed(running: &TestGateway, stream: &str) -> Answer {
     let events = ClientRequest::new("GET", format!("/v1/streams/{stream}/events"));
     within_timeout(async {
@@ -76,10 +76,10 @@ pub async fn status(running: &TestGateway, stream: &str) -> (u16, Value) {
 }
 
 #[tokio::test]
-async fn a_stream_is_read_live_where_it_is_not_made() {
+async fn a_stream_is_read_live_on_another_replica() {
     let (upstream, valkey) = (ScriptedUpstream::bind().await, Valkey::start());
     let (here, there) = pair(&upstream, &valkey, "{ window: 1h }").await;
-    let (mut own, mut exchange, stream) = begun(&here, &upstream).await;
+    let (mut own, mut exchange, stream) = started(&here, &upstream).await;
     let mut reader = viewed(&there, &stream).await;
     let mut seen = vec![reader.event().await.unwrap(), reader.event().await.unwrap()];
     exchange.token("two ").await;
@@ -94,22 +94,22 @@ async fn a_stream_is_read_live_where_it_is_not_made() {
     let (code, body) = status(&there, &stream).await;
     assert_eq!((code, &body["state"]), (200, &Value::from("complete")));
     assert_eq!(body["text"], "one two three");
-    // Who has everything is told so everywhere.
+    // A client that has the whole stream gets 204 on every replica.
     let back = ClientRequest::prompt("m").header("last-event-id", &seen.last().unwrap().id);
     assert_eq!(there.ask(&back).await.status(), 204);
     assert!(!upstream.was_asked_again());
 }
 
 #[tokio::test]
-async fn a_client_that_lands_elsewhere_goes_on_where_it_was() {
+async fn a_client_resumes_on_another_replica() {
     let (upstream, valkey) = (ScriptedUpstream::bind().await, Valkey::start());
     let (here, there) = pair(&upstream, &valkey, "{ window: 1s }").await;
-    let (answer, mut exchange, stream) = begun(&here, &upstream).await;
+    let (answer, mut exchange, stream) = started(&here, &upstream).await;
     drop(answer);
     viewed(&there, &stream).await;
     let back = ClientRequest::prompt("m").header("last-event-id", format!("{stream}.1"));
     let mut answer = there.ask(&back).await;
-    // Far longer than the window: it is read, although not where it is made.
+    // Far longer than the window: the stream has a reader, although not on its producer.
     tokio::time::sleep(Duration::from_millis(3500)).await;
     exchange.token("two").await;
     exchange.finish().await;
@@ -121,15 +121,15 @@ async fn a_client_that_lands_elsewhere_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn who_leaves_elsewhere_has_the_whole_window_to_come_back() {
+async fn a_reader_on_another_replica_has_the_whole_window_to_come_back() {
     let (upstream, valkey) = (ScriptedUpstream::bind().await, Valkey::start());
     let (here, there) = pair(&upstream, &valkey, "{ window: 5s }").await;
-    let (answer, mut exchange, stream) = begun(&here, &upstream).await;
+    let (answer, mut exchange, stream) = started(&here, &upstream).await;
     let reader = viewed(&there, &stream).await;
     drop(answer);
     tokio::time::sleep(Duration::from_millis(1500)).await;
     drop(reader);
-    // Past the window where it is made, and within it where it was read.
+    // Longer than the window of the producer, and within the window of the last remote reader.
     tokio::time::sleep(Duration::from_millis(4100)).await;
     let back = ClientRequest::prompt("m").header("last-event-id", format!("{stream}.1"));
     let mut answer = there.ask(&back).await;
@@ -139,18 +139,18 @@ async fn who_leaves_elsewhere_has_the_whole_window_to_come_back() {
 }
 
 #[tokio::test]
-async fn a_stream_is_found_elsewhere_from_its_first_event_on() {
+async fn other_replicas_find_a_stream_from_its_first_event() {
     let (upstream, valkey) = (ScriptedUpstream::bind().await, Valkey::start());
     let (here, there) = pair(&upstream, &valkey, "{ window: 1h }").await;
     for _ in 0..5 {
-        let (_answer, _exchange, stream) = begun(&here, &upstream).await;
+        let (_answer, _exchange, stream) = started(&here, &upstream).await;
         let events = ClientRequest::new("GET", format!("/v1/streams/{stream}/events"));
         assert_eq!(there.ask(&events).await.status(), 200);
     }
 }
 
 #[tokio::test]
-async fn a_stream_for_nobody_is_known_elsewhere_before_it_says_anything() {
+async fn other_replicas_find_a_background_stream_before_its_first_event() {
     let (upstream, valkey) = (ScriptedUpstream::bind().await, Valkey::start());
     let (here, there) = pair(&upstream, &valkey, "{ window: 1h }").await;
     let asked = ClientRequest::prompt("m").header("prefer", "respond-async");
@@ -168,10 +168,10 @@ async fn a_stream_for_nobody_is_known_elsewhere_before_it_says_anything() {
 }
 
 #[tokio::test]
-async fn readers_are_told_when_their_replica_shares_nothing_any_more() {
+async fn readers_get_an_error_when_their_replica_leaves_the_shared_state() {
     let (upstream, valkey) = (ScriptedUpstream::bind().await, Valkey::start());
     let (here, there) = pair(&upstream, &valkey, "{ window: 1h }").await;
-    let (_answer, _exchange, stream) = begun(&here, &upstream).await;
+    let (_answer, _exchange, stream) = started(&here, &upstream).await;
     let mut reader = viewed(&there, &stream).await;
     reader.expect("start").await;
     reader.expect("token").await;
@@ -182,17 +182,17 @@ async fn readers_are_told_when_their_replica_shares_nothing_any_more() {
 }
 
 #[tokio::test]
-async fn what_a_slow_store_writes_late_makes_no_gap() {
+async fn late_writes_of_a_slow_store_leave_no_gap() {
     let (upstream, valkey) = (ScriptedUpstream::bind().await, Valkey::start());
     let (here, there) = pair(&upstream, &valkey, "{ window: 1h }").await;
-    let (mut answer, mut exchange, stream) = begun(&here, &upstream).await;
+    let (mut answer, mut exchange, stream) = started(&here, &upstream).await;
     let mut reader = viewed(&there, &stream).await;
     reader.expect("start").await;
     reader.expect("token").await;
     valkey.stall();
     exchange.token("two ").await;
     answer.expect("token").await;
-    // It is on its way to the store, which will take it although nobody waits for that any more.
+    // The write is on its way to the store, which accepts it after the gateway has stopped waiting.
     let store = here.gateway.app().store.clone().unwrap();
     within_timeout(async {
         while store.is_up() {
@@ -213,10 +213,10 @@ async fn what_a_slow_store_writes_late_makes_no_gap() {
 }
 
 #[tokio::test]
-async fn any_replica_cancels() {
+async fn every_replica_can_cancel_a_stream() {
     let (upstream, valkey) = (ScriptedUpstream::bind().await, Valkey::start());
     let (here, there) = pair(&upstream, &valkey, "{ window: 1h }").await;
-    let (mut answer, exchange, stream) = begun(&here, &upstream).await;
+    let (mut answer, exchange, stream) = started(&here, &upstream).await;
     viewed(&there, &stream).await;
     let cancel = ClientRequest::new("DELETE", format!("/v1/streams/{stream}"));
     let mut cancelled = there.ask(&cancel).await;
@@ -231,14 +231,14 @@ async fn any_replica_cancels() {
 }
 
 #[tokio::test]
-async fn what_is_past_is_past_everywhere() {
+async fn ended_and_abandoned_streams_are_gone_on_every_replica() {
     let (upstream, valkey) = (ScriptedUpstream::bind().await, Valkey::start());
     let (here, there) = pair(&upstream, &valkey, "{ window: 300ms }").await;
-    let (answer, exchange, left) = begun(&here, &upstream).await;
+    let (answer, exchange, left) = started(&here, &upstream).await;
     drop(viewed(&there, &left).await);
     drop(answer);
     exchange.closed().await;
-    let (mut answer, mut exchange, ended) = begun(&here, &upstream).await;
+    let (mut answer, mut exchange, ended) = started(&here, &upstream).await;
     drop(viewed(&there, &ended).await);
     exchange.finish().await;
     answer.rest().await;
@@ -252,14 +252,14 @@ async fn what_is_past_is_past_everywhere() {
 }
 
 #[tokio::test]
-async fn without_its_store_a_stream_goes_on_and_is_stored_when_it_is_back() {
+async fn a_stream_continues_without_the_store_and_is_stored_later() {
     let (upstream, mut valkey) = (ScriptedUpstream::bind().await, Valkey::start());
     let (here, there) = pair(&upstream, &valkey, "{ window: 1h }").await;
-    let (mut answer, mut exchange, stream) = begun(&here, &upstream).await;
+    let (mut answer, mut exchange, stream) = started(&here, &upstream).await;
     valkey.kill();
     exchange.token("two ").await;
     answer.expect("token").await;
-    // Elsewhere it may be there, and nobody can say.
+    // Another replica cannot know whether the stream exists.
     within_timeout(async {
         loop {
             let (code, body) = status(&there, &stream).await;
@@ -269,7 +269,7 @@ async fn without_its_store_a_stream_goes_on_and_is_stored_when_it_is_back() {
         }
     })
     .await;
-    // Where it is made it is read as ever.
+    // Its producer still serves it.
     assert_eq!(status(&here, &stream).await.1["text"], "one two ");
     valkey.restart();
     for replica in [&here, &there] {
@@ -287,7 +287,7 @@ async fn without_its_store_a_stream_goes_on_and_is_stored_when_it_is_back() {
     exchange.token("three").await;
     exchange.finish().await;
     assert_eq!(outcome(&answer.rest().await), "");
-    // What the store forgot is gone, and nobody pretends otherwise; what came since is there.
+    // What the store lost is `gone` for remote readers; newer events are there.
     let back = ClientRequest::prompt("m").header("last-event-id", format!("{stream}.2"));
     within_timeout(async {
         loop {
@@ -302,11 +302,11 @@ async fn without_its_store_a_stream_goes_on_and_is_stored_when_it_is_back() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_gone_ends_no_stream_that_is_read_elsewhere() {
+async fn a_store_outage_does_not_end_a_stream_with_remote_readers() {
     let (upstream, mut valkey) = (ScriptedUpstream::bind().await, Valkey::start());
     let (here, there) = pair(&upstream, &valkey, "{ window: 300ms }").await;
     for forgets in [false, true] {
-        let (answer, mut exchange, stream) = begun(&here, &upstream).await;
+        let (answer, mut exchange, stream) = started(&here, &upstream).await;
         let mut reader = viewed(&there, &stream).await;
         reader.expect("start").await;
         reader.expect("token").await;
@@ -316,7 +316,7 @@ async fn a_store_that_is_gone_ends_no_stream_that_is_read_elsewhere() {
             valkey.stall();
         }
         drop(answer);
-        // The window passes, and nobody can say who reads the stream.
+        // The window passes, but the store cannot say whether the stream has remote readers.
         tokio::time::sleep(Duration::from_millis(1200)).await;
         if forgets {
             valkey.restart();
@@ -335,7 +335,7 @@ async fn a_store_that_is_gone_ends_no_stream_that_is_read_elsewhere() {
             )
             .await;
         }
-        // It passes again, and now it is known.
+        // The window passes again, and now the store answers.
         tokio::time::sleep(Duration::from_millis(1200)).await;
         exchange.token("two").await;
         exchange.finish().await;
@@ -345,10 +345,10 @@ async fn a_store_that_is_gone_ends_no_stream_that_is_read_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_stream_that_nobody_reads_does_not_outlive_its_store_for_ever() {
+async fn a_stream_without_readers_ends_during_a_store_outage() {
     let (upstream, valkey) = (ScriptedUpstream::bind().await, Valkey::start());
     let (here, _there) = pair(&upstream, &valkey, "{ window: 100ms }").await;
-    let (answer, exchange, stream) = begun(&here, &upstream).await;
+    let (answer, exchange, stream) = started(&here, &upstream).await;
     valkey.stall();
     drop(answer);
     exchange.closed().await;
@@ -357,7 +357,7 @@ async fn a_stream_that_nobody_reads_does_not_outlive_its_store_for_ever() {
 }
 
 #[tokio::test]
-async fn tokens_do_not_pay_a_round_trip_each() {
+async fn tokens_do_not_cost_a_round_trip_each() {
     let valkey = Valkey::start();
     let upstream = serve(&Options {
         pace: Pace::Every(Duration::from_millis(2)),

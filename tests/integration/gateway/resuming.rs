@@ -1,4 +1,4 @@
-//! Clients that lose their connection and come back: they get what they lack, once, and the model is
+//! Clients that lose their connection and come back: they get each missing event once, and the model is
 //! asked once.
 
 use std::collections::VecDeque;
@@ -17,7 +17,7 @@ use crate::seed::Seed;
 /// Longer than any test runs.
 const LONG: &str = "{ window: 1h }";
 
-/// Every way in which a client that has seen `id` comes back to its stream.
+/// Every way in which a client that has the event `id` comes back to its stream.
 fn returns(id: &str) -> [ClientRequest; 4] {
     let (stream, number) = id.split_once('.').unwrap();
     let events = format!("/v1/streams/{stream}/events");
@@ -29,8 +29,8 @@ fn returns(id: &str) -> [ClientRequest; 4] {
     ]
 }
 
-/// A stream whose upstream has given these tokens, and whose client has read them.
-async fn begun(
+/// A stream whose upstream has sent these tokens, and whose client has read them.
+async fn started(
     running: &TestGateway,
     upstream: &ScriptedUpstream,
     tokens: &[&str],
@@ -47,16 +47,16 @@ async fn begun(
 }
 
 #[tokio::test]
-async fn a_stream_goes_on_where_its_client_stopped_reading() {
+async fn a_client_resumes_after_the_last_event_it_read() {
     let upstream = ScriptedUpstream::bind().await;
     let running = TestGateway::with_resume(&[upstream.addr()], LONG, "");
-    let (mut answer, mut exchange) = begun(&running, &upstream, &["one ", "two "]).await;
+    let (mut answer, mut exchange) = started(&running, &upstream, &["one ", "two "]).await;
     let mut seen = Vec::new();
     for _ in 0..2 {
         seen.push(answer.event().await.unwrap());
     }
     drop(answer);
-    // It is read on while nobody is there.
+    // The stream is read while it has no client.
     exchange.token("three ").await;
     let back = ClientRequest::prompt("m").header("last-event-id", &seen[1].id);
     let mut answer = running.ask(&back).await;
@@ -72,7 +72,7 @@ async fn a_stream_goes_on_where_its_client_stopped_reading() {
 }
 
 #[tokio::test]
-async fn an_ended_stream_is_read_from_anywhere_by_every_path() {
+async fn an_ended_stream_is_readable_from_every_event_on_every_path() {
     let upstream = serve(&fast());
     let running = TestGateway::with_resume(&[upstream.addr()], LONG, "");
     let events = running.prompt().await.events().await;
@@ -100,10 +100,10 @@ async fn an_ended_stream_is_read_from_anywhere_by_every_path() {
 }
 
 #[tokio::test]
-async fn a_stream_that_nobody_comes_back_to_is_cancelled_and_gone() {
+async fn an_abandoned_stream_is_cancelled_and_then_gone() {
     let upstream = ScriptedUpstream::bind().await;
     let running = TestGateway::with_resume(&[upstream.addr()], "{ window: 200ms }", "");
-    let (mut answer, exchange) = begun(&running, &upstream, &["one"]).await;
+    let (mut answer, exchange) = started(&running, &upstream, &["one"]).await;
     let start = answer.event().await.unwrap();
     drop(answer);
     exchange.closed().await;
@@ -117,16 +117,16 @@ async fn a_stream_that_nobody_comes_back_to_is_cancelled_and_gone() {
 }
 
 #[tokio::test]
-async fn a_client_that_comes_back_stops_the_clock() {
+async fn a_returning_client_stops_the_window() {
     let upstream = ScriptedUpstream::bind().await;
     let running = TestGateway::with_resume(&[upstream.addr()], "{ window: 300ms }", "");
-    let (mut answer, mut exchange) = begun(&running, &upstream, &["one"]).await;
+    let (mut answer, mut exchange) = started(&running, &upstream, &["one"]).await;
     let start = answer.event().await.unwrap();
     drop(answer);
     let back = ClientRequest::prompt("m").header("last-event-id", &start.id);
     let mut answer = running.ask(&back).await;
     answer.expect("token").await;
-    // Longer than the window: it is about nobody being there, not about when they were.
+    // Longer than the window, which counts only while there is no client.
     tokio::time::sleep(std::time::Duration::from_millis(700)).await;
     exchange.token("two").await;
     answer.expect("token").await;
@@ -142,17 +142,17 @@ async fn an_ended_stream_is_readable_for_its_window() {
     let [back, ..] = returns(&events[0].id);
     assert_eq!(running.ask(&back).await.rest().await, events[1..]);
     within_timeout(async { while running.ask(&back).await.status() != 410 {} }).await;
-    // Who has everything has everything.
+    // The client has the whole stream.
     let [back, ..] = returns(&events.last().unwrap().id);
     assert_eq!(running.ask(&back).await.status(), 204);
     assert_eq!(upstream.request_count(), 1);
 }
 
 #[tokio::test]
-async fn what_is_over_the_buffer_is_gone() {
+async fn events_over_the_buffer_are_gone() {
     let upstream = ScriptedUpstream::bind().await;
     let running = TestGateway::with_resume(&[upstream.addr()], "{ window: 1h, buffer: 64KiB }", "");
-    let (mut answer, mut exchange) = begun(&running, &upstream, &[]).await;
+    let (mut answer, mut exchange) = started(&running, &upstream, &[]).await;
     let words = "x".repeat(10_000);
     for _ in 0..20 {
         exchange.token(&words).await;
@@ -169,7 +169,7 @@ async fn what_is_over_the_buffer_is_gone() {
 }
 
 #[tokio::test]
-async fn ids_that_do_not_fit_are_refused() {
+async fn invalid_event_ids_are_refused() {
     let upstream = serve(&fast());
     let running = TestGateway::with_resume(&[upstream.addr()], LONG, "");
     let events = running.prompt().await.events().await;
@@ -203,7 +203,7 @@ async fn ids_that_do_not_fit_are_refused() {
 }
 
 #[tokio::test]
-async fn an_error_is_read_again_as_it_was() {
+async fn a_resumed_stream_ends_in_the_same_error() {
     let upstream = serve(&Options {
         fault: Some(Fault::Truncate { after: 5 }),
         ..fast()
@@ -219,7 +219,7 @@ async fn an_error_is_read_again_as_it_was() {
 }
 
 /// Reads whole events until `cut` bytes have come or the stream ends, and drops the connection.
-/// Says the status, and whether it ended.
+/// Returns the status, and whether the stream ended.
 async fn read_some(
     running: &TestGateway,
     asked: &ClientRequest,
@@ -230,7 +230,7 @@ async fn read_some(
     asked.send(&mut client).await;
     let mut bytes = vec![0; cut];
     let mut read = 0;
-    // Whatever the cut falls into, a header or an event's middle.
+    // The cut may fall into a header or an event.
     while read < cut {
         match within_timeout(client.stream().read(&mut bytes[read..]))
             .await
@@ -273,9 +273,9 @@ fn dechunked(mut body: &str) -> VecDeque<Event> {
     super::client::parsed(&text[..whole])
 }
 
-/// Cuts the link of an `EventSource` at random, many times over. `SLUICEGATE_SEED` repeats a run.
+/// Cuts the connection of an `EventSource` at random, many times. `SLUICEGATE_SEED` repeats a run.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn links_that_are_cut_at_random_lose_and_repeat_nothing() {
+async fn random_disconnects_lose_and_repeat_nothing() {
     let seed = Seed::of_this_run();
     let mut random = seed.random(0);
     let upstream = serve(&Options {
@@ -284,7 +284,7 @@ async fn links_that_are_cut_at_random_lose_and_repeat_nothing() {
     });
     let running = TestGateway::with_resume(&[upstream.addr()], LONG, "");
     let expected = text(&running.prompt().await.events().await);
-    let mut asked_anew = 1;
+    let mut fresh_requests = 1;
     for trial in 1..=200 {
         let mut seen: Vec<Event> = Vec::new();
         let mut connections = 0;
@@ -293,8 +293,8 @@ async fn links_that_are_cut_at_random_lose_and_repeat_nothing() {
             let mut asked = ClientRequest::new("GET", "/v1/streams?model=m&prompt=Hello");
             match seen.last() {
                 Some(last) => asked = asked.header("last-event-id", &last.id),
-                // Who was cut off before the first event has no id to come back with.
-                None => asked_anew += 1,
+                // A client that was cut off before the first event has no id to come back with.
+                None => fresh_requests += 1,
             }
             connections += 1;
             if read_some(&running, &asked, cut, &mut seen).await {
@@ -305,5 +305,5 @@ async fn links_that_are_cut_at_random_lose_and_repeat_nothing() {
         assert_eq!(text(&seen), expected, "trial {trial}, {seed}");
         assert!(connections > 1);
     }
-    assert_eq!(upstream.request_count(), asked_anew);
+    assert_eq!(upstream.request_count(), fresh_requests);
 }

@@ -1,4 +1,4 @@
-//! A client that does not read slows its own upstream down, and nobody else.
+//! A client that does not read slows its own upstream down, and no other client.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use super::scripted::{Exchange, ScriptedUpstream, finish, token};
 use super::within_timeout;
 use crate::raw_client::RawClient;
 
-/// Writes the piece again and again until the gateway takes no more, for at most `limit` bytes;
-/// says how many it took. The last chunk may be half written.
+/// Writes the piece repeatedly until the gateway takes no more, `limit` bytes at most; returns how many
+/// it took. The last chunk may be incomplete.
 async fn fill(exchange: &mut Exchange, piece: &[u8], limit: usize) -> usize {
     let mut written = 0;
     while written < limit {
@@ -28,7 +28,7 @@ async fn fill(exchange: &mut Exchange, piece: &[u8], limit: usize) -> usize {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_holds_its_upstream_back() {
+async fn a_client_that_does_not_read_slows_its_upstream() {
     const WHOLE: usize = 64 * 1024 * 1024;
     let slow = ScriptedUpstream::bind().await;
     let running = TestGateway::with_upstreams(&[slow.addr()], "");
@@ -43,13 +43,13 @@ async fn a_client_that_does_not_read_holds_its_upstream_back() {
     let words = token(&"words ".repeat(2000));
     let piece = format!("{:x}\r\n{words}\r\n", words.len());
     let taken = fill(&mut exchange, piece.as_bytes(), WHOLE).await;
-    // What two kernels keep by themselves is some megabytes.
+    // The buffers of two kernels are some megabytes.
     assert!(
         taken < WHOLE / 2,
-        "{taken} bytes were taken of a stream that nobody reads"
+        "{taken} bytes were taken of a stream without a reader"
     );
 
-    // Others go on meanwhile, with the very same upstream.
+    // Other clients of the same upstream are served meanwhile.
     let other = async {
         let mut exchange = slow.request().await;
         exchange.begin().await;
@@ -58,7 +58,7 @@ async fn a_client_that_does_not_read_holds_its_upstream_back() {
     let (mut quick, ()) = tokio::join!(running.prompt(), other);
     assert_eq!(outcome(&quick.events().await), "");
 
-    // And nothing is lost once it reads.
+    // Nothing is lost once it reads.
     let rest = piece.as_bytes()[taken % piece.len()..].to_vec();
     let pieces = taken / piece.len() + 1;
     let ending = async move {
@@ -81,7 +81,7 @@ async fn a_client_that_does_not_read_holds_its_upstream_back() {
 }
 
 #[tokio::test]
-async fn a_client_that_never_read_and_leaves_gives_everything_back() {
+async fn a_client_that_never_reads_and_leaves_gives_everything_back() {
     let slow = ScriptedUpstream::bind().await;
     let running = TestGateway::with_upstreams(&[slow.addr()], "limits: { streams: 1 }");
     let mut client = RawClient::connect(running.clients).await.unwrap();

@@ -1,4 +1,4 @@
-//! SIGTERM: no new requests, open streams finish, then the process ends well.
+//! SIGTERM: new requests are refused, open streams finish, and the process exits with 0.
 
 use rustix::process::Signal;
 use sluicegate::fixture::{Fault, Options, Server};
@@ -15,7 +15,7 @@ async fn serving(upstream: &Server, settings: &str) -> GatewayProcess {
     GatewayProcess::start(&config, &[]).await
 }
 
-/// An upstream that says something and then nothing more.
+/// An upstream that sends one token and then nothing more.
 fn stalling() -> Server {
     serve(&Options {
         fault: Some(Fault::Stall { after: 5 }),
@@ -23,7 +23,7 @@ fn stalling() -> Server {
     })
 }
 
-/// The rest of a stream that was begun.
+/// The rest of a stream after its start.
 async fn rest(answer: &mut Answer, start: Event) -> Vec<Event> {
     let mut events = vec![start];
     while let Some(event) = answer.event().await {
@@ -89,7 +89,7 @@ async fn check_draining(mut answer: Answer) {
 }
 
 #[tokio::test]
-async fn streams_that_outlast_the_drain_are_told_so() {
+async fn streams_that_outlast_the_drain_end_in_draining() {
     let upstream = stalling();
     let mut serving = serving(&upstream, "drain: 200ms").await;
     let mut answer = serving.ask(&ClientRequest::prompt("m")).await;
@@ -107,7 +107,7 @@ async fn streams_that_outlast_the_drain_are_told_so() {
 }
 
 #[tokio::test]
-async fn requests_that_nobody_answered_yet_are_told_so_too() {
+async fn unanswered_requests_end_in_draining_too() {
     let upstream = ScriptedUpstream::bind().await;
     for (settings, status) in [("", 503), ("heartbeat: 50ms", 200)] {
         let settings = format!("drain: 200ms\n{settings}");
@@ -132,7 +132,7 @@ async fn requests_that_nobody_answered_yet_are_told_so_too() {
 }
 
 #[tokio::test]
-async fn a_second_signal_hurries() {
+async fn a_second_signal_ends_the_drain() {
     for second in [Signal::TERM, Signal::INT] {
         let upstream = stalling();
         let mut serving = serving(&upstream, "drain: 1h").await;
@@ -147,10 +147,10 @@ async fn a_second_signal_hurries() {
 }
 
 #[tokio::test]
-async fn without_streams_the_end_comes_at_once() {
+async fn without_streams_the_process_exits_at_once() {
     let upstream = serve(&fast());
     let serving = serving(&upstream, "drain: 1h").await;
-    // A connection that idles does not hold it up.
+    // An idle connection does not delay the exit.
     let mut idle = RawClient::connect(serving.clients).await.unwrap();
     idle.send("GET", "/v1/models", "").await.unwrap();
     let head = idle.head().await.unwrap();
@@ -162,7 +162,7 @@ async fn without_streams_the_end_comes_at_once() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_still_being_sent_is_answered() {
+async fn a_request_whose_body_is_still_being_sent_is_answered() {
     let upstream = serve(&fast());
     let mut serving = serving(&upstream, "drain: 1h").await;
     let body = serde_json::json!({"model": "m", "prompt": "Hello?"}).to_string();
@@ -172,12 +172,12 @@ async fn a_request_that_is_still_being_sent_is_answered() {
         body.len()
     );
     client.write(head.as_bytes()).await.unwrap();
-    // The gateway has let the request in and waits for its body.
+    // The gateway has admitted the request and waits for its body.
     let go_on = client.head().await.unwrap();
     assert_eq!(go_on.status, 100);
     serving.program.signal(Signal::TERM);
     serving.program.wait_for_log("draining").await;
-    // It is waited for as an open stream is: the gateway goes on saying that it drains.
+    // The drain waits for it as for an open stream, and new requests are still refused.
     for _ in 0..50 {
         check_draining(serving.ask(&ClientRequest::prompt("m")).await).await;
     }

@@ -1,5 +1,5 @@
-//! A replica that lives and is cut off from the store: the others take its streams over, and it has
-//! to find that out. Nobody is told a mixture, and the store holds none.
+//! A replica that is alive but cut off from the store: the others take its streams over, and it has to
+//! detect that. No client gets a mixture of two versions, and the store has none.
 
 use redis::FromRedisValue;
 use serde_json::Value;
@@ -12,7 +12,7 @@ use super::within_timeout;
 use crate::seed::Seed;
 use crate::valkey::Valkey;
 
-/// Two replicas, of which one reaches the store over a link that can be held.
+/// Two replicas; one reaches the store over a link that the test can hold.
 struct Pair {
     upstream: ScriptedUpstream,
     valkey: Valkey,
@@ -22,8 +22,8 @@ struct Pair {
     _configs: [TemporaryFile; 2],
 }
 
-/// A stream that both replicas read, up to its first token, `one `.
-struct Begun {
+/// A stream that is read on both replicas, up to its first token, `one `.
+struct OpenedStream {
     stream: String,
     exchange: Exchange,
     own: Answer,
@@ -59,7 +59,7 @@ impl Pair {
         }
     }
 
-    async fn begin(&self) -> Begun {
+    async fn begin(&self) -> OpenedStream {
         let answering = async {
             let mut exchange = self.upstream.request().await;
             exchange.begin().await;
@@ -74,7 +74,7 @@ impl Pair {
         let mut other = self.there.ask(&events(&stream)).await;
         other.expect("start").await;
         other.expect("token").await;
-        Begun {
+        OpenedStream {
             stream,
             exchange,
             own,
@@ -82,21 +82,21 @@ impl Pair {
         }
     }
 
-    /// Waits until the replica that was cut off has found out.
-    async fn found_out(&mut self) {
+    /// Waits until the replica that was cut off has noticed the takeover.
+    async fn wait_for_takeover(&mut self) {
         let program = &mut self.cut_off.program;
         program
             .wait_for_log("another replica has taken a stream over")
             .await;
     }
 
-    /// Waits until it knows that its store is there.
-    async fn healed(&self) {
+    /// Waits until the replica's store connection is up.
+    async fn wait_for_store(&self) {
         self.link.hold(false);
         within_timeout(async { while self.cut_off.metric(UP).await == 0.0 {} }).await;
     }
 
-    /// The ids of a stream's entries in the store, what they say, and who wrote them.
+    /// The ids of a stream's entries in the store, their events, and who wrote them.
     async fn stored(&self, stream: &str) -> Vec<(String, String, String)> {
         let mut range = redis::cmd("XRANGE");
         range.arg(format!("sluicegate:stream:{stream}"));
@@ -114,9 +114,9 @@ impl Pair {
         entries.into_iter().map(read).collect()
     }
 
-    /// That one replica alone wrote up to where the other took over, and the other behind that. Gives
-    /// all that is said there.
-    async fn not_mixed(&self, stream: &str) -> String {
+    /// Checks that one replica wrote everything before the takeover, and the other everything after it.
+    /// Returns all events.
+    async fn check_not_mixed(&self, stream: &str) -> String {
         let entries = self.stored(stream).await;
         let fork = entries.iter().position(|(id, ..)| id == "1-1").unwrap();
         let (before, behind) = entries.split_at(fork);
@@ -144,9 +144,9 @@ async fn token(answer: &mut Answer) -> Event {
 }
 
 #[tokio::test]
-async fn who_reads_at_a_maker_that_was_cut_off_is_told_all_of_it() {
+async fn readers_of_a_replica_that_was_cut_off_get_the_whole_stream() {
     let mut pair = Pair::start("off").await;
-    let Begun {
+    let OpenedStream {
         stream,
         mut exchange,
         mut own,
@@ -159,25 +159,25 @@ async fn who_reads_at_a_maker_that_was_cut_off_is_told_all_of_it() {
     assert_eq!(error.data["error"]["code"], "stream_interrupted");
     assert_eq!(error.id, format!("{stream}.02"));
     assert_eq!(other.event().await, None);
-    // The other one has ended it; those who read here lack nothing.
+    // The other replica has ended it; its readers here get all of it.
     exchange.token("three ").await;
     let third = token(&mut own).await;
     assert_eq!(third.id, format!("{stream}.3"));
-    pair.healed().await;
+    pair.wait_for_store().await;
     exchange.token("four").await;
-    pair.found_out().await;
+    pair.wait_for_takeover().await;
     exchange.finish().await;
     let rest = own.rest().await;
     assert_eq!((text(&rest).as_str(), outcome(&rest)), ("four", ""));
     let back = events(&stream).header("last-event-id", &third.id);
     assert_eq!(pair.cut_off.ask(&back).await.rest().await, rest);
-    let all = pair.not_mixed(&stream).await;
+    let all = pair.check_not_mixed(&stream).await;
     assert!(
         all.contains("one") && !all.contains("two") && !all.contains("four"),
         "{all}"
     );
     assert!(!all.contains("event: complete"), "{all}");
-    // Who was told that it broke is told nothing else, wherever it asks.
+    // A client that got the error gets nothing else, on either replica.
     let back = events(&stream).header("last-event-id", &error.id);
     for replica in [&pair.cut_off, &pair.there] {
         assert_eq!(replica.ask(&back).await.status(), 204);
@@ -186,9 +186,9 @@ async fn who_reads_at_a_maker_that_was_cut_off_is_told_all_of_it() {
 }
 
 #[tokio::test]
-async fn readers_of_a_maker_that_was_cut_off_go_on_where_others_went_on() {
+async fn readers_of_a_replica_that_was_cut_off_continue_at_the_new_producer() {
     let mut pair = Pair::start("on").await;
-    let Begun {
+    let OpenedStream {
         stream,
         mut exchange,
         mut own,
@@ -201,10 +201,10 @@ async fn readers_of_a_maker_that_was_cut_off_go_on_where_others_went_on() {
     second.begin().await;
     second.token(" two ").await;
     assert_eq!(token(&mut other).await.id, format!("{stream}.02"));
-    pair.healed().await;
+    pair.wait_for_store().await;
     exchange.token("otherwise").await;
-    pair.found_out().await;
-    // No end, and nothing of what nobody else knows: the rest is elsewhere.
+    pair.wait_for_takeover().await;
+    // Neither an end, nor events that no other replica has: the rest is elsewhere.
     let error = own.event().await.unwrap();
     assert_eq!(
         (error.name.as_str(), &error.id),
@@ -224,35 +224,35 @@ async fn readers_of_a_maker_that_was_cut_off_go_on_where_others_went_on() {
         assert_eq!(rest.last().unwrap().data["continued"], 1);
     }
     assert_eq!(text(&other.rest().await), "three");
-    let all = pair.not_mixed(&stream).await;
+    let all = pair.check_not_mixed(&stream).await;
     assert!(!all.contains("otherwise"), "{all}");
     assert!(!pair.upstream.was_asked_again());
 }
 
 #[tokio::test]
-async fn who_was_told_what_no_other_replica_heard_is_told_the_rest_of_it() {
+async fn readers_with_events_that_were_never_stored_get_the_rest_from_their_replica() {
     let mut pair = Pair::start("on").await;
-    let Begun {
+    let OpenedStream {
         stream,
         mut exchange,
         mut own,
         mut other,
     } = pair.begin().await;
     pair.link.hold(true);
-    // The store does not answer, and nobody waits for it.
+    // The store does not answer, and readers do not wait for it.
     exchange.token("2 ").await;
-    let told = token(&mut own).await;
+    let last_read = token(&mut own).await;
     let mut second = pair.upstream.request().await;
     second.begin().await;
     second.token(" two ").await;
     token(&mut other).await;
-    pair.healed().await;
+    pair.wait_for_store().await;
     exchange.token("3 ").await;
-    pair.found_out().await;
+    pair.wait_for_takeover().await;
     assert_eq!(token(&mut own).await.data["text"], "3 ");
-    // It can be come back to where it goes on.
+    // Clients can come back to it on the replica that continues it.
     drop(own);
-    let back = events(&stream).header("last-event-id", &told.id);
+    let back = events(&stream).header("last-event-id", &last_read.id);
     let mut own = pair.cut_off.ask(&back).await;
     exchange.token("4").await;
     exchange.finish().await;
@@ -262,7 +262,7 @@ async fn who_was_told_what_no_other_replica_heard_is_told_the_rest_of_it() {
     second.finish().await;
     let rest = other.rest().await;
     assert_eq!((text(&rest).as_str(), outcome(&rest)), ("three", ""));
-    let all = pair.not_mixed(&stream).await;
+    let all = pair.check_not_mixed(&stream).await;
     assert!(!all.contains(r#"{"text":"2 "}"#), "{all}");
     assert!(!pair.upstream.was_asked_again());
 }

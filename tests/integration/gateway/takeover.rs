@@ -1,4 +1,4 @@
-//! Replicas that are gone, and what becomes of their streams.
+//! What happens to the streams of replicas that are gone.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::within_timeout;
 use crate::valkey::Valkey;
 
 #[tokio::test]
-async fn a_killed_replica_ends_its_streams_for_those_who_read_elsewhere() {
+async fn streams_of_a_killed_replica_end_for_remote_readers() {
     let (upstream, valkey) = (ScriptedUpstream::bind().await, Valkey::start());
     let config = resumable_targets(&[upstream.addr()], "{ window: 1h }", &state(&valkey));
     let file = TemporaryFile::new(&config);
@@ -35,22 +35,22 @@ async fn a_killed_replica_ends_its_streams_for_those_who_read_elsewhere() {
     reader.expect("start").await;
     reader.expect("token").await;
     killed.program.signal(Signal::KILL);
-    let begun = tokio::time::Instant::now();
+    let started = tokio::time::Instant::now();
     let error = reader.event().await.unwrap();
-    let took = begun.elapsed();
-    // The zero says that the stream's maker did not say this.
+    let took = started.elapsed();
+    // The leading zero names the epoch of another producer.
     assert_eq!(error.id, format!("{stream}.02"));
     assert_eq!(error.data["error"]["code"], "stream_interrupted");
     assert_eq!(error.data["error"]["retryable"], true);
     assert_eq!(reader.event().await, None);
-    // A promise of the interface, and no matter of this machine's speed.
+    // This bound is part of the public contract and does not depend on the machine.
     assert!(took < Duration::from_secs(5), "{took:?}");
     let (_, status) = status(&there, &stream).await;
     assert_eq!(status["state"], "error");
     let taken_over = "sluicegate_streams_taken_over_total{outcome=\"ended\"}";
     assert_eq!(there.metric(taken_over).await, 1.0);
-    // A client that has seen more than the store has is told the same: never that this is all, nor
-    // that it is mistaken; but nobody is told twice.
+    // A client that has more events than the store gets the same error: neither a 204 nor a 400. But it gets
+    // it once.
     let back = async |seen: &str| {
         let back = ClientRequest::prompt("m").header("last-event-id", seen);
         there.ask(&back).await
@@ -64,7 +64,7 @@ async fn a_killed_replica_ends_its_streams_for_those_who_read_elsewhere() {
     }
 }
 
-/// A gateway that lets another target go on with its answers.
+/// A gateway that lets another target continue its answers.
 fn continuing(upstream: &ScriptedUpstream, valkey: &Valkey) -> TemporaryFile {
     TemporaryFile::new(&format!(
         "upstreams: {{ a: {{ wire: openai-chat, base_url: 'http://{}/v1' }} }}\n\
@@ -76,7 +76,7 @@ fn continuing(upstream: &ScriptedUpstream, valkey: &Valkey) -> TemporaryFile {
 }
 
 #[tokio::test]
-async fn a_drain_hands_over_what_others_can_go_on_with() {
+async fn a_drain_hands_over_streams_that_others_can_continue() {
     let (upstream, valkey) = (ScriptedUpstream::bind().await, Valkey::start());
     let file = continuing(&upstream, &valkey);
     let leaving = GatewayProcess::start(&file, &[]).await;
@@ -92,7 +92,7 @@ async fn a_drain_hands_over_what_others_can_go_on_with() {
     answer.expect("start").await;
     let token = answer.event().await.unwrap();
     leaving.program.signal(Signal::TERM);
-    // It is no end of the stream: who comes back with this finds the rest.
+    // The stream has not ended: a client that comes back with this id finds the rest.
     let error = answer.event().await.unwrap();
     assert_eq!((error.name.as_str(), &error.id), ("error", &token.id));
     assert_eq!(error.data["error"]["code"], "draining");
@@ -112,7 +112,7 @@ async fn a_drain_hands_over_what_others_can_go_on_with() {
 }
 
 #[tokio::test]
-async fn a_killed_replica_s_stream_is_gone_on_with_where_it_is_read() {
+async fn a_stream_of_a_killed_replica_continues_on_another() {
     let (upstream, valkey) = (ScriptedUpstream::bind().await, Valkey::start());
     let file = continuing(&upstream, &valkey);
     let killed = GatewayProcess::start(&file, &[]).await;
@@ -128,11 +128,11 @@ async fn a_killed_replica_s_stream_is_gone_on_with_where_it_is_read() {
     let (mut answer, _exchange) = tokio::join!(killed.ask(&asked), answering);
     let start = answer.expect("start").await;
     let stream = start["stream"].as_str().unwrap().to_owned();
-    let mut told = String::new();
-    while told != "one two " {
-        told += answer.expect("token").await["text"].as_str().unwrap();
+    let mut text_read = String::new();
+    while text_read != "one two " {
+        text_read += answer.expect("token").await["text"].as_str().unwrap();
     }
-    // Whoever has something can find it elsewhere: it was stored before.
+    // Everything that a client has is stored.
     let events = ClientRequest::new("GET", format!("/v1/streams/{stream}/events"));
     let mut reader = there.ask(&events).await;
     reader.expect("start").await;
@@ -155,7 +155,7 @@ async fn a_killed_replica_s_stream_is_gone_on_with_where_it_is_read() {
     );
     let taken_over = "sluicegate_streams_taken_over_total{outcome=\"continued\"}";
     assert_eq!(there.metric(taken_over).await, 1.0);
-    // The client of the killed one goes on as if nothing had been.
+    // The client of the killed replica continues without noticing.
     let back = ClientRequest::prompt("m").header("last-event-id", &second.id);
     let events = there.ask(&back).await.rest().await;
     assert_eq!((text(&events).as_str(), outcome(&events)), ("three", ""));

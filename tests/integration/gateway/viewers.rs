@@ -1,4 +1,4 @@
-//! Streams that several read, that nobody reads, and that are cancelled.
+//! Streams with several viewers, streams without any, and cancelled ones.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use crate::fixture_server::{fast, serve};
 
 const LONG: &str = "{ window: 1h }";
 
-/// `prefer: respond-async`; the stream's id.
-async fn begun_alone(running: &TestGateway, asked: ClientRequest) -> String {
+/// Opens a stream with `prefer: respond-async`; returns its id.
+async fn open_background_stream(running: &TestGateway, asked: ClientRequest) -> String {
     let mut answer = running
         .ask(&asked.header("prefer", "respond-async, wait=5"))
         .await;
@@ -30,10 +30,10 @@ async fn begun_alone(running: &TestGateway, asked: ClientRequest) -> String {
 }
 
 #[tokio::test]
-async fn a_viewer_who_leaves_before_the_first_event_can_come_back() {
+async fn a_viewer_that_leaves_before_the_first_event_can_come_back() {
     let upstream = ScriptedUpstream::bind().await;
     let running = TestGateway::with_resume(&[upstream.addr()], LONG, "");
-    let stream = begun_alone(&running, ClientRequest::prompt("m")).await;
+    let stream = open_background_stream(&running, ClientRequest::prompt("m")).await;
     let mut exchange = upstream.request().await;
     drop(view(&running, &stream).await);
     within_timeout(async { while running.metric("sluicegate_readers").await > 0.0 {} }).await;
@@ -62,11 +62,11 @@ async fn status(running: &TestGateway, stream: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_stream_runs_for_nobody_and_is_read_later_by_many() {
+async fn a_background_stream_is_read_later_by_many() {
     let upstream = serve(&fast());
     let running = TestGateway::with_resume(&[upstream.addr()], LONG, "");
-    let stream = begun_alone(&running, ClientRequest::prompt("m")).await;
-    // Nobody has ever come, and still it ends.
+    let stream = open_background_stream(&running, ClientRequest::prompt("m")).await;
+    // It ends although it never had a viewer.
     running.wait_idle().await;
     let first = view(&running, &stream).await.events().await;
     for _ in 0..3 {
@@ -82,10 +82,10 @@ async fn a_stream_runs_for_nobody_and_is_read_later_by_many() {
 }
 
 #[tokio::test]
-async fn what_fails_for_nobody_is_told_in_the_stream() {
+async fn a_failed_background_stream_ends_in_an_error_event() {
     let upstream = ScriptedUpstream::bind().await;
     let running = TestGateway::with_resume(&[upstream.addr()], LONG, "");
-    let stream = begun_alone(&running, ClientRequest::prompt("m")).await;
+    let stream = open_background_stream(&running, ClientRequest::prompt("m")).await;
     upstream.request().await.answer(500, "", "{}").await;
     let events = view(&running, &stream).await.events().await;
     assert_eq!(outcome(&events), "upstream_unavailable");
@@ -98,7 +98,7 @@ async fn what_fails_for_nobody_is_told_in_the_stream() {
 }
 
 #[tokio::test]
-async fn viewers_come_and_go_and_all_read_the_same() {
+async fn all_viewers_read_the_same_events() {
     let upstream = ScriptedUpstream::bind().await;
     let running = TestGateway::with_resume(&[upstream.addr()], "{ window: 100ms }", "");
     let answering = async {
@@ -113,7 +113,7 @@ async fn viewers_come_and_go_and_all_read_the_same() {
     let mut second = view(&running, &stream).await;
     second.expect("start").await;
     second.expect("token").await;
-    // The one that drove it leaves, and the other one drives on.
+    // The viewer that drives the stream leaves, and the other one drives it.
     drop(first);
     exchange.token("two").await;
     second.expect("token").await;
@@ -127,7 +127,7 @@ async fn viewers_come_and_go_and_all_read_the_same() {
 }
 
 #[tokio::test]
-async fn a_viewer_that_does_not_read_slows_nobody_and_falls_behind() {
+async fn a_viewer_that_does_not_read_falls_behind_and_slows_no_other() {
     let upstream = ScriptedUpstream::bind().await;
     let running =
         TestGateway::with_resume(&[upstream.addr()], "{ window: 1h, buffer: 256KiB }", "");
@@ -144,7 +144,7 @@ async fn a_viewer_that_does_not_read_slows_nobody_and_falls_behind() {
     quick.expect("token").await;
     let words = "x".repeat(100_000);
     let writing = async {
-        // Far more than two kernels keep.
+        // Far more than the buffers of two kernels.
         for _ in 0..200 {
             exchange.token(&words).await;
         }
@@ -157,12 +157,12 @@ async fn a_viewer_that_does_not_read_slows_nobody_and_falls_behind() {
         quick.expect("complete").await;
     };
     within_timeout(async { tokio::join!(writing, reading) }).await;
-    // It reads what its connection had taken, and is told that the rest is not kept.
+    // It reads what its connection had taken, and then gets `gone`.
     let events = slow.rest().await;
     assert_eq!(events[0].name, "start");
     assert!(events.len() < 200, "{}", events.len());
     assert_eq!(outcome(&events), "gone");
-    // It stands where it stood: coming back with that id cannot skip what it missed.
+    // Its id is that of the last event it has, so that coming back skips nothing.
     let [.., read, gone] = &events[..] else {
         panic!("{events:?}");
     };
@@ -173,7 +173,7 @@ async fn a_viewer_that_does_not_read_slows_nobody_and_falls_behind() {
 }
 
 #[tokio::test]
-async fn a_cancelled_stream_closes_its_upstream_and_completes_for_everybody() {
+async fn a_cancelled_stream_closes_its_upstream_and_completes_for_all_viewers() {
     for window in ["1h", "0s"] {
         let upstream = ScriptedUpstream::bind().await;
         let resume = format!("{{ window: {window} }}");
@@ -200,7 +200,7 @@ async fn a_cancelled_stream_closes_its_upstream_and_completes_for_everybody() {
         );
         assert_eq!(answer.event().await, None);
         running.wait_idle().await;
-        // Again: it stays as it is, or is not kept.
+        // A second cancellation changes nothing, or finds nothing.
         let again = running.ask(&cancel).await.status();
         assert_eq!(again, if window == "0s" { 410 } else { 200 });
         let labels = "dialect=\"native\",model=\"m\",outcome=\"cancelled\"";
@@ -210,10 +210,10 @@ async fn a_cancelled_stream_closes_its_upstream_and_completes_for_everybody() {
 }
 
 #[tokio::test]
-async fn a_stream_is_cancelled_before_anybody_answers() {
+async fn a_stream_is_cancelled_before_a_target_answers() {
     let upstream = ScriptedUpstream::bind().await;
     let running = TestGateway::with_resume(&[upstream.addr()], LONG, "");
-    let stream = begun_alone(&running, ClientRequest::prompt("m")).await;
+    let stream = open_background_stream(&running, ClientRequest::prompt("m")).await;
     let exchange = upstream.request().await;
     let cancel = ClientRequest::new("DELETE", format!("/v1/streams/{stream}"));
     assert_eq!(running.ask(&cancel).await.status(), 200);
@@ -224,7 +224,7 @@ async fn a_stream_is_cancelled_before_anybody_answers() {
 }
 
 #[tokio::test]
-async fn only_the_key_that_made_a_stream_cancels_it() {
+async fn only_the_key_that_opened_a_stream_can_cancel_it() {
     let upstream = ScriptedUpstream::bind().await;
     let keys = format!(
         "keys:\n{}{}",
@@ -232,7 +232,7 @@ async fn only_the_key_that_made_a_stream_cancels_it() {
         key("two", "key-two", "")
     );
     let running = TestGateway::start(&resumable_targets(&[upstream.addr()], LONG, &keys));
-    let stream = begun_alone(&running, ClientRequest::prompt("m").key("key-one")).await;
+    let stream = open_background_stream(&running, ClientRequest::prompt("m").key("key-one")).await;
     let _exchange = upstream.request().await;
     let cancel = || ClientRequest::new("DELETE", format!("/v1/streams/{stream}"));
     for (asked, status) in [
@@ -244,7 +244,7 @@ async fn only_the_key_that_made_a_stream_cancels_it() {
         assert_eq!(answer.status(), status);
         answer.error().await;
     }
-    // The id is all it takes to read.
+    // The id is enough to read the stream.
     assert_eq!(status(&running, &stream).await["state"], "running");
     let viewing = tokio::spawn({
         let clients = running.clients;
@@ -272,7 +272,7 @@ async fn readers_are_bounded_per_stream_and_per_address() {
     let mut exchanges = Vec::new();
     let mut streams = Vec::new();
     for _ in 0..3 {
-        streams.push(begun_alone(&running, ClientRequest::prompt("m")).await);
+        streams.push(open_background_stream(&running, ClientRequest::prompt("m")).await);
         let mut exchange = upstream.request().await;
         exchange.begin().await;
         exchange.token("one").await;
@@ -303,11 +303,11 @@ async fn readers_are_bounded_per_stream_and_per_address() {
 async fn a_crowd_at_one_stream_leaves_places_for_others() {
     let upstream = ScriptedUpstream::bind().await;
     let running = TestGateway::with_resume(&[upstream.addr()], LONG, "limits: { streams: 40 }");
-    let crowded = begun_alone(&running, ClientRequest::prompt("m")).await;
+    let crowded = open_background_stream(&running, ClientRequest::prompt("m")).await;
     let mut exchange = upstream.request().await;
     exchange.begin().await;
     exchange.token("one").await;
-    let own = begun_alone(&running, ClientRequest::prompt("m")).await;
+    let own = open_background_stream(&running, ClientRequest::prompt("m")).await;
     let mut other = upstream.request().await;
     other.begin().await;
     other.token("one").await;
@@ -324,7 +324,7 @@ async fn a_crowd_at_one_stream_leaves_places_for_others() {
 }
 
 #[tokio::test]
-async fn a_preference_that_cannot_be_met_is_no_error() {
+async fn respond_async_without_a_window_is_ignored() {
     let upstream = serve(&fast());
     let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let asked = ClientRequest::prompt("m").header("prefer", "respond-async");
@@ -333,16 +333,16 @@ async fn a_preference_that_cannot_be_met_is_no_error() {
     assert_eq!(outcome(&answer.events().await), "");
 }
 
-/// Everybody drives by turns, on two threads, while others come and go: nobody is forgotten.
+/// Viewers drive by turns, on two threads, while others come and go: none waits for ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crowd_loses_nothing() {
+async fn many_viewers_lose_no_event() {
     let upstream = serve(&Options {
         pace: Pace::Every(Duration::from_millis(1)),
         ..Options::default()
     });
     let running = std::sync::Arc::new(TestGateway::with_resume(&[upstream.addr()], LONG, ""));
     for _ in 0..20 {
-        let stream = begun_alone(&running, ClientRequest::prompt("m")).await;
+        let stream = open_background_stream(&running, ClientRequest::prompt("m")).await;
         let mut crowd = JoinSet::new();
         for patience in 0..40 {
             let (running, stream) = (running.clone(), stream.clone());

@@ -1,5 +1,5 @@
-//! An upstream that goes on with an answer from wherever another one left it, cut into other tokens.
-//! Now and then it breaks off itself.
+//! An upstream that continues an answer from any text, cut into other tokens. Now and then it breaks off
+//! itself.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -16,11 +16,11 @@ use crate::fixture_server::ANY_PORT;
 use crate::gateway::scripted::{Exchange, finish, token};
 use crate::seed::{Random, Seed};
 
-/// How long it takes to say a token.
+/// The time between two tokens.
 const PACE: Duration = Duration::from_millis(12);
-/// How many of a hundred answers break off that nobody began before.
+/// How many of a hundred first answers break off.
 const BREAKS: u64 = 20;
-/// Between words: white space of every kind, and what is more than one byte.
+/// Between words: white space of every kind, and characters of more than one byte.
 const GAPS: [&str; 8] = [
     " ",
     "  ",
@@ -32,7 +32,7 @@ const GAPS: [&str; 8] = [
     "\t",
 ];
 
-/// Answers each prompt with a text of its own, until it is dropped.
+/// Answers each prompt with its own text, until it is dropped.
 pub struct Continuer {
     pub addr: SocketAddr,
     prompts: Arc<Prompts>,
@@ -41,12 +41,12 @@ pub struct Continuer {
 
 type Prompts = Mutex<HashMap<String, Asked>>;
 
-/// What a prompt has seen.
+/// What was asked for one prompt.
 #[derive(Debug, Clone, Default)]
 pub struct Asked {
-    /// The texts that were to be gone on with, one for each request; empty where that was nothing.
+    /// The texts to continue from, one for each request; empty for a first request.
     pub beginnings: Vec<String>,
-    /// How many answers were broken off here.
+    /// How many answers broke off here.
     pub broken: usize,
 }
 
@@ -64,14 +64,14 @@ impl Continuer {
         }
     }
 
-    /// What a prompt has seen, which is forgotten then.
+    /// Returns what was asked for a prompt, and forgets it.
     pub fn take(&self, prompt: &str) -> Asked {
         let taken = self.prompts.lock().unwrap().remove(prompt);
         taken.unwrap_or_default()
     }
 }
 
-/// The answer to a prompt. Every word of it is there once.
+/// The answer to a prompt. Every word occurs once.
 pub fn whole(prompt: &str) -> String {
     let word = |number: usize| format!("{prompt}/{number}{}", GAPS[number % GAPS.len()]);
     (0..60).map(word).collect::<String>().trim_end().to_owned()
@@ -87,19 +87,19 @@ async fn accept(listener: TcpListener, prompts: Arc<Prompts>, seed: Seed) {
     }
 }
 
-/// Ends early where the gateway leaves.
+/// Ends early if the gateway leaves.
 async fn answer(stream: TcpStream, prompts: &Prompts, mut random: Random) -> Option<()> {
     let mut exchange = Exchange::over(stream);
     if !exchange.next_request().await {
         return None;
     }
     let asked: Value = serde_json::from_slice(&exchange.body).unwrap();
-    let said = |at: usize| {
+    let message = |at: usize| {
         asked["messages"][at]["content"]
             .as_str()
             .unwrap_or_default()
     };
-    let (prompt, beginning) = (said(0), said(1));
+    let (prompt, beginning) = (message(0), message(1));
     let whole = whole(prompt);
     let breaks = beginning.is_empty() && random.percent(BREAKS);
     {
@@ -108,7 +108,7 @@ async fn answer(stream: TcpStream, prompts: &Prompts, mut random: Random) -> Opt
         seen.beginnings.push(beginning.to_owned());
         seen.broken += usize::from(breaks);
     }
-    // A beginning that is none ends up in a text that is none, and whoever reads that will say so.
+    // A wrong prefix leads to a wrong text, which the reader detects.
     let rest: Vec<char> = whole
         .strip_prefix(beginning)
         .unwrap_or(&whole)
@@ -123,11 +123,11 @@ async fn answer(stream: TcpStream, prompts: &Prompts, mut random: Random) -> Opt
     exchange.begin().await;
     while rest.len() > enough as usize {
         let length = random.within(1..12).min(rest.len() as u64);
-        let (said, unsaid) = rest.split_at(length as usize);
-        rest = unsaid;
+        let (token_text, left) = rest.split_at(length as usize);
+        rest = left;
         sleep(PACE).await;
-        let said: String = said.iter().collect();
-        exchange.try_chunk(token(&said)).await.then_some(())?;
+        let token_text: String = token_text.iter().collect();
+        exchange.try_chunk(token(&token_text)).await.then_some(())?;
     }
     if breaks {
         return None;

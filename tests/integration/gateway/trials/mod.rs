@@ -1,17 +1,16 @@
-//! Many clients at once, several gateways, one store, and everything fails: links are cut and stall,
-//! gateways are killed, the store is taken away. Whatever happens, nobody misses a token, nobody is
-//! told one twice, nobody waits in silence, and no model is asked twice. Where the model's `continue`
-//! is on, every stream is told to its end, and a model is asked once more for each time that it was
-//! taken over or broke off.
+//! Many clients, several gateways and one store, and everything fails: links are cut and stall, gateways
+//! are killed, the store goes down. No client misses a token, gets one twice, or waits without a
+//! heartbeat, and no model is asked twice. With `continue: on` every stream reaches its end, and a model
+//! is asked once more for each time that it was taken over or broke off.
 //!
 //! | file | is |
 //! |---|---|
-//! | `continuer` | an upstream that goes on with what another one began |
+//! | `continuer` | an upstream that continues the answers of another |
 //! | `proxy` | a link that fails |
 //! | `reader` | a client that comes back |
 //! | `site` | the gateways, their links, the store and the upstream |
 //!
-//! `SLUICEGATE_SEED` repeats the chances of a run; `make soak` runs the same for long.
+//! `SLUICEGATE_SEED` repeats the random choices of a run; `make soak` runs the same for longer.
 
 mod continuer;
 pub mod proxy;
@@ -35,37 +34,37 @@ use site::Site;
 
 /// How many trials run at once.
 const ROUND: u64 = 25;
-/// How soon readers of a killed gateway's streams are told, and what a busy machine may add.
-const TOLD: Duration = Duration::from_secs(5 + 2);
+/// How soon readers of a killed gateway's streams get an error, with an allowance for a busy machine.
+const ERROR_DELAY: Duration = Duration::from_secs(5 + 2);
 
-/// Far longer than a stream takes, whatever happens to it.
+/// Far longer than any stream takes.
 const LONGEST: Duration = Duration::from_secs(60);
-/// How much of a stream its gateway takes with it: a turn of the store, on a busy machine.
+/// How much of a stream may be lost with its gateway: one round trip to the store, on a busy machine.
 const UNSTORED: Duration = Duration::from_millis(500);
 
-/// What happens beside the links' faults.
+/// What fails beside the links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trouble {
     Nothing,
     /// A gateway is killed.
     Kill,
-    /// The store stands still, or a gateway loses its connections to it.
+    /// The store hangs, or a gateway loses its connections to it.
     Store,
-    /// A gateway cannot reach the store for so long that the others take its streams over. Those who
-    /// read there may be told another end, and nobody a mixture.
+    /// A gateway cannot reach the store for so long that the others take its streams over. Their readers may
+    /// get another end, and no reader gets a mixture.
     Part,
 }
 
-/// What happens to a stream that breaks.
+/// What happens to a stream that breaks off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// It ends.
     Plain,
-    /// It is gone on with.
+    /// It is continued.
     Continued,
 }
 
-/// What has been seen.
+/// What the trials have seen.
 #[derive(Debug, Default)]
 struct Counts {
     trials: u64,
@@ -73,22 +72,22 @@ struct Counts {
     kills: u64,
     resumes: u64,
     interrupted: u64,
-    /// Streams that were gone on with: how often another gateway took one over, and how often the
-    /// same one asked again.
+    /// Continued streams: how often another gateway took one over, and how often the same gateway asked
+    /// another target.
     taken_over: u64,
     asked_again: u64,
-    /// How often readers were told to look for the rest elsewhere.
-    sent_away: u64,
-    /// How many have read what a gateway said right before it was killed, and are told that it is
-    /// not known: the store never had it.
+    /// How often readers got an error that says that the rest is elsewhere.
+    redirects: u64,
+    /// How many have read events that a gateway sent right before it was killed, and then get 404: the store
+    /// never had the stream.
     forgotten: u64,
     lost: u64,
     repeated: u64,
-    /// How often somebody asked with no id, and how often they know that they were heard.
-    asked_anew: u64,
-    heard_anew: u64,
-    /// How long it took at most to tell readers of a killed gateway's stream.
-    told: Duration,
+    /// How often readers asked without an id, and how often they got an answer.
+    fresh_requests: u64,
+    fresh_answers: u64,
+    /// The longest time until readers of a killed gateway's stream got an error.
+    error_delay: Duration,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -100,20 +99,20 @@ async fn bad_links_to_several_replicas_lose_and_repeat_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_replica_never_leaves_a_reader_in_silence() {
+async fn readers_of_a_killed_replica_never_wait_in_silence() {
     let counts = rounds(3, Trouble::Kill).await;
     assert!(counts.interrupted > 0, "{counts:?}");
     assert!(counts.taken_over > 0, "{counts:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_is_gone_for_a_while_harms_no_stream() {
+async fn a_store_outage_harms_no_stream() {
     let counts = rounds(3, Trouble::Store).await;
     assert_eq!(counts.interrupted, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_that_is_cut_off_tells_nobody_a_mixture() {
+async fn a_replica_that_is_cut_off_sends_no_reader_a_mixture() {
     let counts = rounds(2, Trouble::Part).await;
     assert!(counts.resumes > counts.trials);
 }
@@ -123,12 +122,12 @@ async fn a_replica_that_is_cut_off_tells_nobody_a_mixture() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn soak() {
     let minutes = std::env::var("SLUICEGATE_SOAK").map_or(10, |text| text.parse().unwrap());
-    let (seed, begun) = (Seed::of_this_run(), Instant::now());
+    let (seed, started) = (Seed::of_this_run(), Instant::now());
     let (site, whole) = prepared(seed).await;
     let (before, mut counts, mut number) = (site.memory().await, Counts::default(), 0);
-    let mut told = Instant::now();
+    let mut reported = Instant::now();
     say(&format!("{seed}, {minutes} min; memory {before:?} KiB"));
-    while begun.elapsed() < Duration::from_secs(60 * minutes) {
+    while started.elapsed() < Duration::from_secs(60 * minutes) {
         let trouble = [
             Trouble::Nothing,
             Trouble::Kill,
@@ -138,8 +137,8 @@ async fn soak() {
         let trouble = trouble[number as usize % trouble.len()];
         round(&site, &whole, seed, number, trouble, &mut counts).await;
         number += 1;
-        if told.elapsed() > Duration::from_secs(30) {
-            told = Instant::now();
+        if reported.elapsed() > Duration::from_secs(30) {
+            reported = Instant::now();
             let (cuts, requests) = (site.cuts(), site.upstream.request_count());
             let memory = site.memory().await;
             say(&format!(
@@ -180,7 +179,7 @@ async fn prepared(seed: Seed) -> (Arc<Site>, Arc<str>) {
     (Arc::new(Site::start(3, seed).await), text(&events).into())
 }
 
-/// Some trials at once.
+/// Several trials at once.
 async fn round(
     site: &Arc<Site>,
     whole: &Arc<str>,
@@ -192,7 +191,7 @@ async fn round(
     let mut trials = JoinSet::new();
     for trial in number * ROUND..(number + 1) * ROUND {
         let (site, whole) = (Arc::clone(site), Arc::clone(whole));
-        // Numbers of readers' own behind the trial's.
+        // The reader's own number follows the trial's.
         let random = move |own| seed.random(trial << 8 | own);
         trials.spawn(async move { self::trial(&site, &whole, trouble, trial, random).await });
     }
@@ -221,7 +220,7 @@ async fn round(
     counts.kills += u64::from(trouble == Trouble::Kill);
 }
 
-/// One stream: the client that asked for it, and others that read along.
+/// One stream: the client that asked for it, and others that read it.
 async fn trial(
     site: &Arc<Site>,
     plain: &str,
@@ -229,7 +228,7 @@ async fn trial(
     number: u64,
     random: impl Fn(u64) -> Random,
 ) -> Counts {
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut chance = random(0);
     let kind = if chance.percent(40) {
         Kind::Continued
@@ -270,7 +269,7 @@ async fn trial(
         }
         if reader.forgotten {
             assert_eq!(kind, Kind::Plain, "{stream} was forgotten");
-            let killed = site.killed(origin, begun).expect("its gateway lives");
+            let killed = site.killed(origin, started).expect("its gateway lives");
             assert!(killed < began + UNSTORED, "{stream} was forgotten");
             counts.forgotten += 1;
             continue;
@@ -278,38 +277,43 @@ async fn trial(
         if counts.lost + counts.repeated == 0 {
             check_order(&reader.events);
         }
-        let told = text(&reader.events);
+        let read = text(&reader.events);
         match outcome(&reader.events) {
             "stream_interrupted" if trouble == Trouble::Part => {
-                assert!(whole.starts_with(&told), "{told}");
+                assert!(whole.starts_with(&read), "{read}");
                 counts.interrupted += 1;
             }
-            "" if trouble == Trouble::Part => assert_eq!(told, whole),
+            "" if trouble == Trouble::Part => assert_eq!(read, whole),
             "" => {
-                assert_eq!(told, whole);
-                // To the last byte, whoever read it wherever.
+                assert_eq!(read, whole);
+                // All readers get the same bytes.
                 let events = complete.get_or_insert_with(|| reader.events.clone());
                 assert_eq!(*events, reader.events);
                 if trouble != Trouble::Kill {
-                    assert_eq!(reader.comes_back().await, 204, "{:?}", reader.events.last());
+                    assert_eq!(
+                        reader.resume_status().await,
+                        204,
+                        "{:?}",
+                        reader.events.last()
+                    );
                 }
             }
             "stream_interrupted" if kind == Kind::Plain => {
                 let error = &reader.events.last().unwrap().data["error"];
-                let killed = site.killed(origin, begun);
-                let killed = killed.unwrap_or_else(|| panic!("nobody was killed: {error}"));
+                let killed = site.killed(origin, started);
+                let killed = killed.unwrap_or_else(|| panic!("no replica was killed: {error}"));
                 assert_eq!(error["retryable"], true);
-                assert!(whole.starts_with(&told), "{told}");
+                assert!(whole.starts_with(&read), "{read}");
                 let took = ended.saturating_duration_since(killed.max(reader.connected));
-                assert!(took < TOLD, "{took:?}");
-                counts.told = counts.told.max(took);
+                assert!(took < ERROR_DELAY, "{took:?}");
+                counts.error_delay = counts.error_delay.max(took);
                 counts.interrupted += 1;
             }
             _ => panic!("{:?}", reader.events),
         }
     }
     if let (Kind::Continued, Some(events)) = (kind, &complete) {
-        counts.gone_on_with(events, &whole, &site.continuer.take(&prompt));
+        counts.count_continued(events, &whole, &site.continuer.take(&prompt));
     }
     counts
 }
@@ -324,14 +328,14 @@ impl Kind {
 }
 
 impl Counts {
-    /// A stream that was told to its end, and what its model was asked for that.
-    fn gone_on_with(&mut self, events: &[Event], whole: &str, asked: &Asked) {
+    /// Counts a continued stream that reached its end, and checks how often its model was asked.
+    fn count_continued(&mut self, events: &[Event], whole: &str, asked: &Asked) {
         let complete = events.last().unwrap();
-        // Zeros before a number tell how often somebody else had taken the stream over.
+        // The number of leading zeros is how often the stream was taken over.
         let (_, number) = complete.id.split_once('.').unwrap();
         let taken_over = number.len() - number.trim_start_matches('0').len();
         let (requests, broken) = (asked.beginnings.len(), asked.broken);
-        // A gateway that is killed may not have asked again for what broke off.
+        // A gateway that is killed may not have asked again for an answer that broke off.
         let expected = 1 + broken.max(taken_over)..=1 + broken + taken_over;
         assert!(expected.contains(&requests), "{expected:?}: {asked:?}");
         for beginning in &asked.beginnings {
@@ -344,14 +348,14 @@ impl Counts {
         self.asked_again += (requests - 1 - taken_over) as u64;
     }
 
-    /// Everything that one reader was told.
+    /// Counts everything that one reader got.
     fn count(&mut self, reader: &Reader, kind: Kind) {
         self.readers += 1;
         self.resumes += reader.resumes;
-        self.sent_away += reader.sent_away;
+        self.redirects += reader.redirects;
         if reader.asks() && kind == Kind::Plain {
-            self.asked_anew += reader.asked_anew;
-            self.heard_anew += reader.heard_anew;
+            self.fresh_requests += reader.fresh_requests;
+            self.fresh_answers += reader.fresh_answers;
         }
         let mut next = 0;
         for event in &reader.events {
@@ -370,26 +374,32 @@ impl Counts {
         self.interrupted += other.interrupted;
         self.taken_over += other.taken_over;
         self.asked_again += other.asked_again;
-        self.sent_away += other.sent_away;
+        self.redirects += other.redirects;
         self.forgotten += other.forgotten;
         self.lost += other.lost;
         self.repeated += other.repeated;
-        self.asked_anew += other.asked_anew;
-        self.heard_anew += other.heard_anew;
-        self.told = self.told.max(other.told);
+        self.fresh_requests += other.fresh_requests;
+        self.fresh_answers += other.fresh_answers;
+        self.error_delay = self.error_delay.max(other.error_delay);
     }
 
     fn check(&self, requests: u64) {
         assert_eq!((self.lost, self.repeated), (0, 0), "{self:?}");
-        // A question may be lost with its gateway, or the answer to it on its way.
-        assert!(requests <= self.asked_anew, "{requests} requests: {self:?}");
+        // A request may be lost with its gateway, or its answer on the way.
+        assert!(
+            requests <= self.fresh_requests,
+            "{requests} requests: {self:?}"
+        );
         if self.kills == 0 {
-            assert!(requests >= self.heard_anew, "{requests} requests: {self:?}");
+            assert!(
+                requests >= self.fresh_answers,
+                "{requests} requests: {self:?}"
+            );
         }
     }
 }
 
-/// Tells whoever waits for a long run.
+/// Prints a line for a person who watches a long run.
 fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }

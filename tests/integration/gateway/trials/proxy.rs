@@ -1,4 +1,4 @@
-//! A link that fails as links do: it is cut, stalls, is slow, and hands over in pieces.
+//! A link that fails as links do: it is cut, stalls, is slow, and delivers in pieces.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -15,23 +15,23 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::fixture_server::ANY_PORT;
 use crate::seed::{Random, Seed};
 
-/// Passes TCP connections on, until it is dropped.
+/// Forwards TCP connections, until it is dropped.
 pub struct Proxy {
     pub addr: SocketAddr,
     inner: Arc<Inner>,
     _accepting: AbortOnDropHandle<()>,
 }
 
-/// What connections suffer, each as chance will have it.
+/// The random faults of connections.
 #[derive(Clone, Default)]
 pub struct Faults {
     /// How many of a hundred connections are cut.
     pub cut: u64,
-    /// After how many bytes towards the client.
+    /// The number of bytes towards the client before the cut.
     pub after: Range<u64>,
     /// How many of a hundred connections stall once.
     pub stall: u64,
-    /// How many of a hundred hand over late and in small pieces.
+    /// How many of a hundred deliver late and in small pieces.
     pub slow: u64,
 }
 
@@ -43,14 +43,14 @@ struct Inner {
     cuts: AtomicU64,
     /// How often all connections were cut.
     cut_all: watch::Sender<u64>,
-    /// Whether nothing passes.
+    /// Whether nothing is forwarded.
     held: watch::Sender<bool>,
 }
 
-/// What one connection suffers.
+/// The faults of one connection.
 struct Fate {
     cut: Option<u64>,
-    /// Whether it is cut with a reset, and no clean end.
+    /// Whether the cut is a reset.
     reset: bool,
     stall: Option<(u64, Duration)>,
     piece: usize,
@@ -88,7 +88,7 @@ impl Proxy {
         self.inner.cut_all.send_modify(|times| *times += 1);
     }
 
-    /// Lets nothing pass any more, or again; what comes meanwhile is late and not lost.
+    /// Stops or resumes forwarding; bytes that come meanwhile are late and not lost.
     pub fn hold(&self, held: bool) {
         self.inner.held.send_replace(held);
     }
@@ -135,7 +135,7 @@ impl Inner {
         }
     }
 
-    /// Passes bytes on until an end; says whether this was a cut.
+    /// Forwards bytes until an end; returns whether this was a cut.
     async fn pass(
         &self,
         from: &mut (impl AsyncRead + Unpin),

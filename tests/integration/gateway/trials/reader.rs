@@ -1,5 +1,5 @@
-//! A client that does what an `EventSource` does: it reads, loses its connection, comes back at any
-//! replica with the id of its last event, and stops at a terminal event.
+//! A client that behaves as an `EventSource`: it reads, loses its connection, comes back to any replica
+//! with the id of its last event, and stops at a terminal event.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,37 +16,37 @@ use crate::seed::Random;
 
 /// The longest silence; heartbeats come every second.
 const SILENCE: Duration = Duration::from_secs(8);
-/// How long an answer may be that it cannot be had now.
+/// How long answers may say that the stream is unavailable.
 const UNAVAILABLE: Duration = Duration::from_secs(6);
-/// How long a client asks for a stream that nobody knows.
+/// How long a client asks for a stream that no replica knows.
 const UNKNOWN: Duration = Duration::from_secs(2);
-/// What a client waits before it comes back.
+/// How long a client waits before it comes back.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// One client, and all it was told.
+/// One client, and all that it got.
 pub struct Reader {
     site: Arc<Site>,
     random: Random,
-    /// What it asks.
+    /// Its request.
     asked: ClientRequest,
     pub events: Vec<Event>,
-    /// How often it asked with no id.
-    pub asked_anew: u64,
-    /// How often it had an answer, or some of one, to that.
-    pub heard_anew: u64,
-    /// How often it came back with one.
+    /// How often it asked without an id.
+    pub fresh_requests: u64,
+    /// How often it got an answer, or a part of one, to such a request.
+    pub fresh_answers: u64,
+    /// How often it came back with an id.
     pub resumes: u64,
-    /// How often it was told to look for the rest elsewhere.
-    pub sent_away: u64,
-    /// The replica that told it the first event.
+    /// How often it got an error that says that the rest is elsewhere.
+    pub redirects: u64,
+    /// The replica that sent it the first event.
     pub origin: usize,
     /// When that was.
     pub began: Option<Instant>,
-    /// Whether it gave up because nobody knows the stream.
+    /// Whether it gave up because no replica knows the stream.
     pub forgotten: bool,
     /// When its last connection was made.
     pub connected: Instant,
-    /// Since when nobody can or will tell it more.
+    /// Since when no replica can or will send it more.
     unavailable: Option<Instant>,
 }
 
@@ -54,30 +54,30 @@ pub struct Reader {
 enum End {
     /// Before its end.
     Cut,
-    /// No gateway was there.
+    /// No gateway was listening.
     Refused,
-    /// With an answer that is no stream.
+    /// With an answer that is not a stream.
     Status(u16),
 }
 
-/// An answer as far as it has come: what is there of a chunk counts, whole or not.
+/// The part of an answer that has arrived; incomplete chunks count.
 #[derive(Default)]
 struct Inflow {
     raw: Vec<u8>,
     status: Option<u16>,
-    /// What is missing of a chunk.
+    /// The missing bytes of a chunk.
     left: usize,
     text: Vec<u8>,
 }
 
 impl Reader {
-    /// Asks the model, each time with a prompt of its own: this one and a number.
+    /// Asks the model, each time with its own prompt: this one and a number.
     pub fn new(site: &Arc<Site>, random: Random, model: &str, prompt: &str) -> Self {
         let path = format!("/v1/streams?model={model}&prompt={prompt}.");
         Self::of(site, random, ClientRequest::new("GET", path))
     }
 
-    /// Reads a stream that is there.
+    /// Reads an existing stream.
     pub fn viewer(site: &Arc<Site>, random: Random, stream: &str) -> Self {
         let asked = ClientRequest::new("GET", format!("/v1/streams/{stream}/events"));
         Self::of(site, random, asked)
@@ -89,10 +89,10 @@ impl Reader {
             random,
             asked,
             events: Vec::new(),
-            asked_anew: 0,
-            heard_anew: 0,
+            fresh_requests: 0,
+            fresh_answers: 0,
             resumes: 0,
-            sent_away: 0,
+            redirects: 0,
             origin: 0,
             began: None,
             forgotten: false,
@@ -101,7 +101,7 @@ impl Reader {
         }
     }
 
-    /// Whether it makes the model answer.
+    /// Whether it asks a model.
     pub fn asks(&self) -> bool {
         self.asked.path.contains("prompt=")
     }
@@ -109,7 +109,7 @@ impl Reader {
     /// The prompt whose answer it reads.
     pub fn prompt(&self) -> String {
         let (_, prompt) = self.asked.path.split_once("prompt=").unwrap();
-        format!("{prompt}{}", self.asked_anew - 1)
+        format!("{prompt}{}", self.fresh_requests - 1)
     }
 
     pub fn stream(&self) -> Option<&str> {
@@ -125,7 +125,7 @@ impl Reader {
     /// Reads until it has `enough` events, or the terminal one.
     ///
     /// # Panics
-    /// If it is told nothing for too long, or that there is nothing more before the end.
+    /// If it gets nothing for too long, or an answer that says that nothing follows before the end.
     pub async fn read(&mut self, enough: usize) {
         while !self.over() && !self.forgotten && self.events.len() < enough {
             let replica = self.random.within(0..self.site.len() as u64) as usize;
@@ -135,7 +135,7 @@ impl Reader {
                     let since = *self.unavailable.get_or_insert_with(Instant::now);
                     let waited = since.elapsed();
                     self.forgotten = matches!(end, End::Status(404)) && waited > UNKNOWN;
-                    assert!(waited < UNAVAILABLE, "nobody has {:?}", self.stream());
+                    assert!(waited < UNAVAILABLE, "no replica has {:?}", self.stream());
                     sleep(PAUSE).await;
                 }
                 End::Status(status) => panic!(
@@ -147,10 +147,10 @@ impl Reader {
         }
     }
 
-    /// What it is answered if it comes back once more.
-    pub async fn comes_back(&mut self) -> u16 {
-        let begun = Instant::now();
-        while begun.elapsed() < UNAVAILABLE {
+    /// The status that it gets if it comes back once more.
+    pub async fn resume_status(&mut self) -> u16 {
+        let started = Instant::now();
+        while started.elapsed() < UNAVAILABLE {
             let replica = self.random.within(0..self.site.len() as u64) as usize;
             match self.connection(replica, usize::MAX).await {
                 End::Status(status) if status != 503 => return status,
@@ -164,7 +164,7 @@ impl Reader {
         let addr = self.site.front(replica);
         let mut asked = self.asked.clone();
         if self.asks() {
-            asked.path += &self.asked_anew.to_string();
+            asked.path += &self.fresh_requests.to_string();
         }
         let resumes = match self.events.last() {
             Some(last) => {
@@ -176,7 +176,7 @@ impl Reader {
         let Some(mut stream) = ask(addr, &asked).await else {
             return End::Refused;
         };
-        self.asked_anew += u64::from(!resumes);
+        self.fresh_requests += u64::from(!resumes);
         self.connected = Instant::now();
         let mut inflow = Inflow::default();
         let mut buffer = [0; 4096];
@@ -190,7 +190,7 @@ impl Reader {
             if !heard {
                 heard = true;
                 self.resumes += u64::from(resumes);
-                self.heard_anew += u64::from(!resumes);
+                self.fresh_answers += u64::from(!resumes);
             }
             inflow.take(&buffer[..read]);
             match inflow.status {
@@ -198,10 +198,10 @@ impl Reader {
                 Some(status) => return End::Status(status),
             }
             for event in inflow.events() {
-                // An error with the id of the last event is no end: the rest is elsewhere.
+                // An error with the id of the last event is not the stream's end: the rest is elsewhere.
                 let last = self.events.last();
                 if event.name == "error" && last.is_some_and(|last| last.id == event.id) {
-                    self.sent_away += 1;
+                    self.redirects += 1;
                     return End::Cut;
                 }
                 if self.events.is_empty() {
@@ -259,7 +259,7 @@ impl Inflow {
         }
     }
 
-    /// The events that are whole.
+    /// The complete events.
     fn events(&mut self) -> impl Iterator<Item = Event> + use<> {
         let whole = self.text.windows(2).rposition(|two| two == b"\n\n");
         let whole = self.text.drain(..whole.map_or(0, |end| end + 2)).collect();

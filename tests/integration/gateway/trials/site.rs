@@ -16,9 +16,9 @@ use crate::seed::{Random, Seed};
 use crate::valkey::Valkey;
 
 pub struct Site {
-    /// Of the model `plain`, whose streams end where they break.
+    /// For the model `plain`, whose streams end when they break off.
     pub upstream: Server,
-    /// Of the model `continued`.
+    /// For the model `continued`.
     pub continuer: Continuer,
     valkey: Valkey,
     replicas: Vec<Replica>,
@@ -27,17 +27,17 @@ pub struct Site {
 struct Replica {
     serving: tokio::sync::Mutex<GatewayProcess>,
     config: TemporaryFile,
-    /// How many it has, as its environment says it.
+    /// The value of the environment variable for the number of its threads.
     threads: &'static str,
     /// What clients connect to.
     front: Proxy,
-    /// What it reaches the store through.
+    /// Its link to the store.
     store: Proxy,
     kills: Mutex<Vec<Instant>>,
 }
 
 impl Site {
-    /// So many gateways. Their clients' links are bad; the ways to the store are cut on demand.
+    /// Starts `replicas` gateways. Their clients' links are bad; their links to the store fail on demand.
     pub async fn start(replicas: usize, seed: Seed) -> Self {
         let upstream = serve(&Options {
             pace: Pace::Every(Duration::from_millis(12)),
@@ -90,7 +90,7 @@ impl Site {
         self.replicas.len()
     }
 
-    /// Where clients reach a replica.
+    /// The address at which clients reach a replica.
     pub fn front(&self, replica: usize) -> SocketAddr {
         self.replicas[replica].front.addr
     }
@@ -113,13 +113,13 @@ impl Site {
         replica.front.aim(serving.clients);
     }
 
-    /// When a replica was killed last since `begun`.
-    pub fn killed(&self, replica: usize, begun: Instant) -> Option<Instant> {
+    /// When a replica was killed last since `started`.
+    pub fn killed(&self, replica: usize, started: Instant) -> Option<Instant> {
         let kills = self.replicas[replica].kills.lock().unwrap();
-        kills.iter().rev().copied().find(|at| *at >= begun)
+        kills.iter().rev().copied().find(|at| *at >= started)
     }
 
-    /// Takes the store away for a while, from one replica or from all.
+    /// Makes the store fail for a while, for one replica or for all.
     pub async fn disturb_store(&self, random: &mut Random) {
         if random.percent(50) {
             let replica = random.within(0..self.replicas.len() as u64) as usize;
@@ -131,8 +131,8 @@ impl Site {
         }
     }
 
-    /// Cuts one replica off from the store for a while: all live, and the others may take over what it
-    /// makes.
+    /// Cuts one replica off from the store for a while. It stays alive, and the others may take its streams
+    /// over.
     pub async fn part(&self, random: &mut Random) {
         let replica = random.within(0..self.replicas.len() as u64) as usize;
         let link = &self.replicas[replica].store;
@@ -141,7 +141,7 @@ impl Site {
         link.hold(false);
     }
 
-    /// How much memory each gateway has in use, in KiB.
+    /// The memory of each gateway, in KiB.
     pub async fn memory(&self) -> Vec<u64> {
         let mut memory = Vec::new();
         for replica in &self.replicas {
