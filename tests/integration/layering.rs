@@ -21,7 +21,7 @@ const LAYERS: &[&[&str]] = &[
     &["upstream"],
     &["route"],
     &["stream"],
-    &["replay"],
+    &["pipeline"],
     &["app"],
     &["server"],
     &["fixture"],
