@@ -13,7 +13,7 @@ use divan::counter::{BytesCount, ItemsCount};
 use divan::{AllocProfiler, Bencher, black_box};
 use sluicegate::dialect::{self, AnswerInfo, AnswerSource, Completion, Dialect};
 use sluicegate::framing::{Frame, Framer};
-use sluicegate::model::{Event, FinishReason, Request, StreamId};
+use sluicegate::model::{Event, FinishReason, Request, StreamId, Vendor};
 use sluicegate::wire::{self, Wire};
 use sluicegate::{dialect::NATIVE, pipeline};
 
@@ -65,7 +65,7 @@ fn decoder(bencher: Bencher, name: &str) {
     });
     assert!(read.is_ok());
     bencher.counter(ItemsCount::new(TOKENS)).bench_local(|| {
-        let mut decoder = wire.decoder();
+        let mut decoder = wire.decoder(&Vendor::PLAIN);
         for (name, data) in &frames {
             let frame = Frame::new(black_box(name), black_box(data));
             let read = decoder.frame(&frame, &mut |event: Event<'_>| {

@@ -107,13 +107,19 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Takes over every count that `later` states: counts are cumulative, so the last one holds.
+    /// Takes over every count that `later` states: counts are cumulative, so the last one holds. A
+    /// zero never replaces a count: some vendors repeat what they do not count as 0.
     pub fn update(&mut self, later: Self) {
-        self.input = later.input.or(self.input);
-        self.output = later.output.or(self.output);
-        self.cached_input = later.cached_input.or(self.cached_input);
-        self.cache_write = later.cache_write.or(self.cache_write);
-        self.reasoning = later.reasoning.or(self.reasoning);
+        let take = |count: &mut Option<u64>, later: Option<u64>| match later {
+            None => {}
+            Some(0) if count.is_some() => {}
+            later => *count = later,
+        };
+        take(&mut self.input, later.input);
+        take(&mut self.output, later.output);
+        take(&mut self.cached_input, later.cached_input);
+        take(&mut self.cache_write, later.cache_write);
+        take(&mut self.reasoning, later.reasoning);
     }
 }
 
@@ -150,6 +156,9 @@ impl FinishReason {
 /// Takes events one at a time, as soon as they are known.
 pub trait Sink {
     fn event(&mut self, event: Event<'_>);
+
+    /// The arguments of the tool call of that index are free text, not JSON. Comes before its events.
+    fn free_text_call(&mut self, _index: u32) {}
 }
 
 impl<F: FnMut(Event<'_>)> Sink for F {

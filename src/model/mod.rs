@@ -8,6 +8,7 @@ mod error;
 mod event;
 mod grammar;
 mod ids;
+mod json_text;
 mod rate;
 mod request;
 mod signature;
@@ -16,8 +17,9 @@ mod vendor;
 pub use credential::{Credential, SigningKey};
 pub use error::{Error, ErrorCode, Origin};
 pub use event::{Citation, Event, FinishReason, Sink, ToolCallDelta, Usage};
-pub use grammar::Grammar;
+pub use grammar::{Grammar, MAX_TOOL_CALLS};
 pub use ids::{EventId, Ordinal, RequestId, StreamId};
+pub use json_text::JsonText;
 pub use rate::Rate;
 pub use request::{
     Media, MediaSource, Message, NativeFields, Part, Reasoning, Request, ResponseFormat, Role,

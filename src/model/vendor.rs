@@ -1,5 +1,7 @@
 //! How a vendor differs from the protocol that it speaks. Data, so that a vendor is one row.
 
+use super::FinishReason;
+
 /// A vendor's deviations from its wire's own documentation. The default is no deviation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vendor {
@@ -18,6 +20,10 @@ pub struct Vendor {
     pub reasoning_beside_calls: bool,
     /// How it is asked to go on with an answer that has begun (`openai-chat`).
     pub prefill: Prefill,
+    /// Words for the end of an answer by which this vendor means something else than others do.
+    pub finish_words: &'static [(&'static str, FinishReason)],
+    /// Whether reasoning comes as `<think>…</think>` inside the text, to be told apart from it.
+    pub think_tags: bool,
 }
 
 /// How a request says that its last message, the assistant's, is to be gone on with.
@@ -42,6 +48,8 @@ impl Vendor {
         user: true,
         reasoning_beside_calls: false,
         prefill: Prefill::Message,
+        finish_words: &[],
+        think_tags: false,
     };
 }
 

@@ -96,7 +96,7 @@ impl Upstream {
                 "the upstream compressed its answer, which was not asked for",
             ));
         }
-        let mut ingest = Ingest::new(self.wire, self.frame_cap);
+        let mut ingest = Ingest::for_vendor(self.wire, &self.vendor, self.frame_cap);
         if request.answers.is_some() {
             ingest.expect_alternatives();
         }

@@ -1,69 +1,99 @@
-//! Decodes an upstream's bytes into events: framer, decoder and grammar in a row.
+//! An upstream's bytes to events: framing, decoder and grammar in a row.
 
+use super::repair;
 use super::template::{Emitted, Template};
+use super::think_tags::ThinkTags;
 use crate::framing::{Frame, Framer, Remainder, surrogate};
-use crate::model::{Error, ErrorCode, Event, Grammar, Sink};
-use crate::wire::{Decoder, Wire, interrupted};
+use crate::model::{Error, ErrorCode, Event, Grammar, Sink, Vendor};
+use crate::wire::{Decoder, Wire, interrupted, plain_failure};
 
-/// Decodes one answer's body. Pure: the same events for every way of cutting the bytes into pieces.
+/// Reads one answer's body. Pure: bytes in, events out; the same events for every way of cutting
+/// the bytes.
 pub struct Ingest {
     framer: Framer,
-    decoder: Box<dyn Decoder>,
+    reader: FrameReader,
+    think_tags: Option<ThinkTags>,
     grammar: Grammar,
-    template: Template,
-    /// How many frames had a lone surrogate that was replaced.
+}
+
+/// Frames to the decoder's events.
+struct FrameReader {
+    decoder: Box<dyn Decoder>,
+    /// `None` reads every frame with the decoder.
+    template: Option<Template>,
+    /// Frames whose text had half a surrogate pair.
     repaired: u64,
+    /// Frames that were left out.
+    skipped: u64,
+    skipped_in_row: u32,
 }
 
 impl Ingest {
-    /// `cap` is the largest frame, in bytes.
+    /// For a vendor without deviations. `cap` bounds one frame, in bytes.
     pub fn new(wire: &dyn Wire, cap: usize) -> Self {
+        Self::for_vendor(wire, &Vendor::PLAIN, cap)
+    }
+
+    /// `cap` bounds one frame, in bytes.
+    pub fn for_vendor(wire: &dyn Wire, vendor: &Vendor, cap: usize) -> Self {
         Self {
             framer: Framer::new(wire.framing(), cap),
-            decoder: wire.decoder(),
+            reader: FrameReader {
+                decoder: wire.decoder(vendor),
+                template: Some(Template::default()),
+                repaired: 0,
+                skipped: 0,
+                skipped_in_row: 0,
+            },
+            think_tags: vendor.think_tags.then(ThinkTags::default),
             grammar: Grammar::default(),
-            template: Template::default(),
-            repaired: 0,
         }
     }
 
-    /// Announces that the request asked for several answers. Must be called before the first
-    /// [`Ingest::push`].
-    pub fn expect_alternatives(&mut self) {
-        self.decoder.expect_alternatives();
+    /// The same without the template: every frame is parsed. The events must be the same; this is for
+    /// the tests of that.
+    #[must_use]
+    pub fn without_template(mut self) -> Self {
+        self.reader.template = None;
+        self
     }
 
-    /// Hands the events that `bytes` completes to `sink`. Bytes after the finish are ignored.
+    /// The request asked for several answers. Called before anything is read.
+    pub fn expect_alternatives(&mut self) {
+        self.reader.decoder.expect_alternatives();
+    }
+
+    /// Hands the events that `bytes` completes to `sink`. What comes after the finish is not read.
     ///
     /// # Errors
-    /// The error of the framer or the decoder, after the events before it were handed over. The
-    /// answer is over with the first error.
+    /// Those of the framer, the decoder and the grammar; the events before the error have been handed
+    /// over. The answer is over with the first error.
     pub fn push(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> Result<(), Error> {
         let Self {
             framer,
-            decoder,
+            reader,
+            think_tags,
             grammar,
-            template,
-            repaired,
         } = self;
         if grammar.finished() {
             return Ok(());
         }
         let read = framer.push(bytes, &mut |frame| {
             let mut sink = grammar.check(sink);
-            if let Some(event) = template.decode(frame) {
-                sink.event(event);
-                return Ok(());
+            match think_tags {
+                None => reader.read(frame, &mut sink)?,
+                Some(tags) => reader.read(frame, &mut tags.split(&mut sink))?,
             }
-            let emitted = decode_frame(decoder.as_mut(), frame, &mut sink, repaired)?;
-            template.learn(frame, &emitted, decoder.ignored_keys());
+            if let Some(violation) = grammar.take_violation() {
+                return Err(violation);
+            }
             if grammar.finished() {
                 // Any error stops the framer.
                 return Err(interrupted());
             }
             Ok(())
         });
-        if grammar.finished() {
+        if self.grammar.finished() {
             return Ok(());
         }
         if read.is_err() {
@@ -72,58 +102,150 @@ impl Ingest {
         read
     }
 
-    /// Hands the events that the decoder holds back to `sink`, because no more bytes will come.
-    /// [`Ingest::push`] and [`Ingest::end`] do this themselves before they return an error.
+    /// The answer broke off: hands on what was held back. [`Ingest::push`] and [`Ingest::end`] do so
+    /// themselves for every error that they give.
     pub fn flush(&mut self, sink: &mut dyn Sink) {
-        if !self.grammar.finished() {
-            self.decoder.flush(&mut self.grammar.check(sink));
+        if self.grammar.finished() {
+            return;
+        }
+        let mut sink = self.grammar.check(sink);
+        match &mut self.think_tags {
+            None => self.reader.decoder.flush(&mut sink),
+            Some(tags) => {
+                self.reader.decoder.flush(&mut tags.split(&mut sink));
+                tags.flush(&mut sink);
+            }
         }
     }
 
-    /// Finishes the answer after a clean end of the body.
+    /// The body ended cleanly: finishes the answer, or reports that it is not whole.
     ///
     /// # Errors
-    /// [`crate::model::ErrorCode::StreamInterrupted`] if the answer is incomplete,
-    /// [`crate::model::ErrorCode::BadUpstreamData`] if the body is not a stream.
+    /// [`crate::model::ErrorCode::StreamInterrupted`] and, for a body that is no stream,
+    /// [`crate::model::ErrorCode::BadUpstreamData`].
     pub fn end(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
         if self.grammar.finished() {
             return Ok(());
         }
-        let read = self.decode_remainder(sink);
+        let read = self.finish_body(sink);
         if read.is_err() {
             self.flush(sink);
         }
         read
     }
 
-    /// Whether the upstream finished its answer.
+    /// Whether the upstream's own end was seen.
     pub fn is_finished(&self) -> bool {
         self.grammar.finished()
     }
 
-    /// How many lines had invalid UTF-8 or a lone surrogate that was replaced by U+FFFD.
+    /// How many lines had invalid UTF-8, or half a surrogate pair, that became U+FFFD.
     pub fn repaired_lines(&self) -> u64 {
-        self.framer.repaired_lines() + self.repaired
+        self.framer.repaired_lines() + self.reader.repaired
     }
 
-    fn decode_remainder(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
+    /// How many frames were left out because they were no JSON, such as keep-alives.
+    pub fn skipped_frames(&self) -> u64 {
+        self.reader.skipped
+    }
+
+    fn finish_body(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
         let remainder = self.framer.end()?;
-        let mut sink = self.grammar.check(sink);
-        match remainder {
-            Remainder::Nothing => self.decoder.end(&mut sink)?,
-            Remainder::Broken => return Err(interrupted()),
-            Remainder::Document(document) => {
-                let mut joined = TextJoiner {
-                    text: String::new(),
-                    sink: &mut sink,
-                };
-                let repaired = surrogate::repair(&document);
-                self.repaired += u64::from(repaired.is_some());
-                let document = repaired.as_deref().unwrap_or(&document);
-                let read = self.decoder.document(document, &mut joined);
-                joined.flush();
-                read?;
+        let mut checked = self.grammar.check(sink);
+        let read = match &mut self.think_tags {
+            None => self.reader.read_remainder(remainder, &mut checked),
+            Some(tags) => self
+                .reader
+                .read_remainder(remainder, &mut tags.split(&mut checked)),
+        };
+        if let Some(violation) = self.grammar.take_violation() {
+            return Err(violation);
+        }
+        if self.grammar.finished() {
+            return Ok(());
+        }
+        read?;
+        Err(interrupted())
+    }
+}
+
+impl FrameReader {
+    fn read(&mut self, frame: &Frame<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
+        if let Some(template) = &mut self.template
+            && let Some(event) = template.decode(frame)
+        {
+            self.decoder.repeated(&event);
+            sink.event(event);
+            return Ok(());
+        }
+        let emitted = self.decode(frame, sink)?;
+        if let Some(template) = &mut self.template {
+            template.learn(frame, &emitted, self.decoder.ignored_keys());
+        }
+        Ok(())
+    }
+
+    /// Has the decoder read one frame, and returns what it emitted. A frame that does not parse is read
+    /// again as far as it can be repaired; nothing may have been emitted of it before.
+    fn decode(&mut self, frame: &Frame<'_>, sink: &mut dyn Sink) -> Result<Emitted, Error> {
+        let mut observed = Observed {
+            emitted: Emitted::Nothing,
+            data: frame.data,
+            sink,
+        };
+        let read = self.decoder.frame(frame, &mut observed);
+        match (read, observed.emitted) {
+            (Ok(()), emitted) => {
+                self.skipped_in_row = 0;
+                Ok(emitted)
             }
+            (Err(error), Emitted::Nothing)
+                if error.code() == ErrorCode::BadUpstreamData && !frame.failure =>
+            {
+                self.recover(frame, error, sink)?;
+                Ok(Emitted::More)
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    fn recover(
+        &mut self,
+        frame: &Frame<'_>,
+        error: Error,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Error> {
+        let data = frame.data;
+        if repair::is_skippable(data) {
+            if let Some(failure) = plain_failure(data) {
+                return Err(failure);
+            }
+            self.skipped += 1;
+            self.skipped_in_row += 1;
+            return if self.skipped_in_row > repair::MAX_SKIPPED {
+                Err(error)
+            } else {
+                Ok(())
+            };
+        }
+        if let Some(lines) = repair::json_lines(data) {
+            return lines.into_iter().try_for_each(|data| {
+                let read = self.decoder.frame(&Frame { data, ..*frame }, sink);
+                read.map(|()| self.skipped_in_row = 0)
+            });
+        }
+        let repaired = repair::repair(data).ok_or(error)?;
+        self.repaired += u64::from(surrogate::repair(data).is_some());
+        self.skipped_in_row = 0;
+        let data = &*repaired;
+        self.decoder.frame(&Frame { data, ..*frame }, sink)
+    }
+
+    fn read_remainder(&mut self, remainder: Remainder, sink: &mut dyn Sink) -> Result<(), Error> {
+        match remainder {
+            Remainder::Nothing => self.decoder.end(sink),
+            Remainder::Broken => Err(interrupted()),
+            Remainder::Document(document) => self.read_document(&document, sink),
             Remainder::Unended { name, data } => {
                 let repaired = surrogate::repair(&data);
                 let frame = Frame::new(&name, repaired.as_deref().unwrap_or(&data));
@@ -131,48 +253,59 @@ impl Ingest {
                     return Err(interrupted());
                 }
                 self.repaired += u64::from(repaired.is_some());
-                self.decoder.frame(&frame, &mut sink)?;
-                // A finish reason came, but its terminal marker never will.
-                if !sink.finished() {
-                    self.decoder.end(&mut sink)?;
-                }
+                self.decoder.frame(&frame, sink)?;
+                // A finish reason whose marker never comes.
+                self.decoder.end(sink)
             }
         }
-        if self.grammar.finished() {
-            Ok(())
-        } else {
-            Err(interrupted())
+    }
+
+    fn read_document(&mut self, document: &str, sink: &mut dyn Sink) -> Result<(), Error> {
+        let surrogates = surrogate::repair(document);
+        self.repaired += u64::from(surrogates.is_some());
+        let document = surrogates.as_deref().unwrap_or(document);
+        let mut joined = TextJoiner {
+            text: String::new(),
+            sink,
+        };
+        let mut observed = Observed {
+            emitted: Emitted::Nothing,
+            data: document,
+            sink: &mut joined,
+        };
+        let mut read = self.decoder.document(document, &mut observed);
+        let nothing = matches!(observed.emitted, Emitted::Nothing);
+        if let Err(error) = &read
+            && nothing
+            && error.code() == ErrorCode::BadUpstreamData
+            && let Some(repaired) = repair::repair(document)
+        {
+            read = self.decoder.document(&repaired, &mut joined);
         }
+        joined.flush();
+        read
     }
 }
 
-/// Decodes one frame and reports what it contained. A frame that does not parse is decoded again
-/// with its lone surrogates replaced: tokenizers that work on bytes or UTF-16 units cut text inside
-/// a character. This is only done if the first try emitted nothing.
-fn decode_frame(
-    decoder: &mut dyn Decoder,
-    frame: &Frame<'_>,
-    sink: &mut dyn Sink,
-    repaired: &mut u64,
-) -> Result<Emitted, Error> {
-    let mut emitted = Emitted::Nothing;
-    let read = decoder.frame(frame, &mut |event: Event<'_>| {
-        emitted.add(&event, frame.data);
-        sink.event(event);
-    });
-    match (read, emitted) {
-        (Err(error), Emitted::Nothing) if error.code() == ErrorCode::BadUpstreamData => {
-            let data = surrogate::repair(frame.data).ok_or(error)?;
-            *repaired += 1;
-            let data = &*data;
-            decoder.frame(&Frame { data, ..*frame }, sink)?;
-            Ok(Emitted::More)
-        }
-        (read, emitted) => read.map(|()| emitted),
+/// Notes what the events of a frame are on their way to `sink`.
+struct Observed<'a> {
+    emitted: Emitted,
+    data: &'a str,
+    sink: &'a mut dyn Sink,
+}
+
+impl Sink for Observed<'_> {
+    fn event(&mut self, event: Event<'_>) {
+        self.emitted.add(&event, self.data);
+        self.sink.event(event);
+    }
+
+    fn free_text_call(&mut self, index: u32) {
+        self.sink.free_text_call(index);
     }
 }
 
-/// Joins consecutive texts: the text of a whole answer is one event, however many parts it came in.
+/// Joins texts that follow one another: a whole answer's text is one, however many parts it came in.
 struct TextJoiner<'a> {
     text: String,
     sink: &'a mut dyn Sink,
@@ -193,5 +326,9 @@ impl Sink for TextJoiner<'_> {
             self.flush();
             self.sink.event(event);
         }
+    }
+
+    fn free_text_call(&mut self, index: u32) {
+        self.sink.free_text_call(index);
     }
 }

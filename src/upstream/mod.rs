@@ -10,6 +10,8 @@
 //! | `sigv4` | signs requests to AWS |
 //! | `ingest` | decodes an answer's bytes into events |
 //! | `template` | decodes a frame that repeats the one before it, without parsing it |
+//! | `repair` | repairs frames that are not the JSON that a wire requires |
+//! | `think_tags` | separates reasoning from text where a vendor marks it inside the text |
 
 mod account_ids;
 mod client;
@@ -17,10 +19,12 @@ pub mod exchange;
 pub mod ingest;
 mod recycle;
 mod refusal;
+mod repair;
 mod retry_after;
 mod scrub;
 mod sigv4;
 mod template;
+mod think_tags;
 
 pub use client::{Answer, Trace, Upstream};
 pub use recycle::Recycler;

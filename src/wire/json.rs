@@ -5,11 +5,13 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use super::parse::parse;
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// A string that is borrowed from its frame unless it holds an escape. Anything that is no string
-/// is read as an empty one. (`Option<Cow<str>>` would always copy: serde borrows only in a field of
+/// A string that is borrowed from its frame unless it holds an escape. A number is the text that it is
+/// written as; anything else is read as an empty string. (`Option<Cow<str>>` would always copy: serde borrows only in a field of
 /// that very type.)
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Text<'a>(pub(super) Cow<'a, str>);
@@ -33,8 +35,9 @@ pub(super) fn list<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Vec<T> {
     parse(raw.get()).unwrap_or_default()
 }
 
-/// A list that mostly has one item: that one needs no memory of its own, which counts where every
-/// token comes in such a list.
+/// A list of objects that mostly has one item: that one needs no memory of its own, which counts
+/// where every token comes in such a list. One object alone is a list of it; what is no object is
+/// left out.
 #[derive(Debug)]
 pub(super) struct ShortList<T> {
     first: Option<T>,
@@ -45,11 +48,53 @@ impl<T> ShortList<T> {
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.first.iter().chain(&self.others)
     }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+}
+
+impl<T> Default for ShortList<T> {
+    fn default() -> Self {
+        Self {
+            first: None,
+            others: Vec::new(),
+        }
+    }
 }
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for ShortList<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_seq(ShortListVisitor(PhantomData))
+        from.deserialize_any(ShortListVisitor(PhantomData))
+    }
+}
+
+/// An object; nothing where the value is none.
+#[derive(Debug)]
+pub(super) struct Object<T>(pub(super) Option<T>);
+
+impl<T> Default for Object<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(ObjectVisitor(PhantomData)).map(Self)
+    }
+}
+
+/// A position: a whole number, which some vendors write as a text. Nothing where it is neither.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Index(pub(super) Option<i64>);
+
+impl<'de> Deserialize<'de> for Index {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = Text::deserialize(from)?;
+        let number = text.as_str().trim_ascii();
+        let number = number.strip_suffix(".0").unwrap_or(number);
+        Ok(Self(number.parse().ok()))
     }
 }
 
@@ -90,14 +135,14 @@ impl<'de> Visitor<'de> for TextVisitor {
     fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
         Ok(Text::default())
     }
-    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(Text::default())
+    fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
+        Ok(Text(Cow::Owned(number.to_string())))
     }
-    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(Text::default())
+    fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(Text(Cow::Owned(number.to_string())))
     }
-    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(Text::default())
+    fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
+        Ok(Text(Cow::Owned(Value::from(number).to_string())))
     }
     fn visit_unit<E>(self) -> Result<Self::Value, E> {
         Ok(Text::default())
@@ -113,23 +158,71 @@ impl<'de> Visitor<'de> for TextVisitor {
 }
 
 struct ShortListVisitor<T>(PhantomData<T>);
+struct ObjectVisitor<T>(PhantomData<T>);
+
+/// The methods of a visitor that reads nothing from a scalar.
+macro_rules! ignore_scalars {
+    ($nothing:expr) => {
+        fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+            Ok($nothing)
+        }
+        fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+            Ok($nothing)
+        }
+        fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+            Ok($nothing)
+        }
+        fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+            Ok($nothing)
+        }
+        fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+            Ok($nothing)
+        }
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok($nothing)
+        }
+    };
+}
 
 impl<'de, T: Deserialize<'de>> Visitor<'de> for ShortListVisitor<T> {
     type Value = ShortList<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list")
+        f.write_str("a list of objects")
     }
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mut few = ShortList {
-            first: seq.next_element()?,
-            others: Vec::new(),
-        };
-        while let Some(item) = seq.next_element()? {
-            few.others.push(item);
+        let mut list = ShortList::default();
+        while let Some(Object(item)) = seq.next_element()? {
+            match item {
+                Some(item) if list.first.is_none() => list.first = Some(item),
+                item => list.others.extend(item),
+            }
         }
-        Ok(few)
+        Ok(list)
     }
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        Ok(ShortList {
+            first: Some(T::deserialize(MapAccessDeserializer::new(map))?),
+            others: Vec::new(),
+        })
+    }
+    ignore_scalars!(ShortList::default());
+}
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Option<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Some)
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+    ignore_scalars!(None);
 }
 
 struct CountVisitor;
@@ -174,15 +267,44 @@ impl<'de> Visitor<'de> for CountVisitor {
 mod tests {
     use super::*;
 
+    #[derive(serde::Deserialize)]
+    struct Item {
+        n: Option<Index>,
+    }
+
     #[test]
-    fn a_list_of_few_is_a_list() {
-        for json in ["[]", "[1]", "[1,2]", "[1,2,3,4,5]"] {
-            let few: ShortList<u8> = parse(json).unwrap();
-            let all: Vec<u8> = parse(json).unwrap();
-            assert_eq!(Vec::from_iter(few.iter().copied()), all, "{json}");
+    fn a_short_list_holds_the_objects_of_any_value() {
+        for (json, numbers) in [
+            ("[]", &[][..]),
+            (r#"[{"n":1}]"#, &[Some(1)]),
+            (
+                r#"[{"n":1},{"n":"2"},{"n":3.0}]"#,
+                &[Some(1), Some(2), Some(3)],
+            ),
+            (r#"[null,{"n":1},"x",[{}],{"n":"x"}]"#, &[Some(1), None]),
+            (r#"{"n":1}"#, &[Some(1)]),
+            ("null", &[]),
+            ("7", &[]),
+            (r#""x""#, &[]),
+        ] {
+            let list: ShortList<Item> = parse(json).unwrap();
+            let read: Vec<_> = list.iter().map(|item| item.n.and_then(|n| n.0)).collect();
+            assert_eq!(read, numbers, "{json}");
+            assert_eq!(list.is_empty(), numbers.is_empty(), "{json}");
         }
-        for json in ["[1,\"a\"]", "[1,null]", "1", "{}", "null", "[1"] {
-            assert!(parse::<ShortList<u8>>(json).is_err(), "{json}");
+        assert!(parse::<ShortList<Item>>("[1").is_err());
+    }
+
+    #[test]
+    fn a_number_is_the_text_that_it_is_written_as() {
+        for (json, text) in [
+            ("6", "6"),
+            ("-1", "-1"),
+            ("6.5", "6.5"),
+            ("true", ""),
+            ("null", ""),
+        ] {
+            assert_eq!(parse::<Text<'_>>(json).unwrap().as_str(), text);
         }
     }
 

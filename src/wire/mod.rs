@@ -1,14 +1,18 @@
 //! Upstream protocols: a request on its way out, frames on their way in.
 //!
-//! A wire is one file and one line in [`ALL`]. Wires know [`crate::model`] and
+//! A wire is one folder and one line in [`ALL`]. Wires know [`crate::model`] and
 //! [`crate::framing`] and never a client's dialect. A [`Decoder`] is a plain state machine: one
 //! per stream, no I/O, no clock.
 
 mod anthropic_messages;
 mod bedrock_converse;
+mod calls;
 mod claude_thinking;
 mod cohere_chat;
+mod digest;
 mod effort;
+mod failure;
+mod finish;
 mod gemini;
 mod json;
 mod ollama_chat;
@@ -21,8 +25,9 @@ use http::HeaderMap;
 use serde_json::{Map, Value};
 
 use crate::framing::{Frame, Framing};
-use crate::model::{CredentialScheme, Error, ErrorCode, Request, Sink, Vendor};
+use crate::model::{CredentialScheme, Error, ErrorCode, Event, Request, Sink, Vendor};
 
+pub(crate) use failure::plain_failure;
 pub use refusal::Refusal;
 use refusal::parse_refusal;
 
@@ -50,7 +55,7 @@ pub trait Wire: Send + Sync + 'static {
     /// How the answer's stream is cut into frames.
     fn framing(&self) -> Framing;
 
-    /// How the wire's own vendor takes its credential; presets and configs may say otherwise.
+    /// How the wire's own vendor takes its credential; presets and configs may override it.
     fn credential(&self) -> CredentialScheme;
 
     /// The request for `model`, without host or credential, asking for a stream.
@@ -59,17 +64,17 @@ pub trait Wire: Send + Sync + 'static {
     /// [`ErrorCode::InvalidRequest`] naming the field that the wire cannot express.
     fn request(&self, request: &Request, model: &str, vendor: &Vendor) -> Result<Outgoing, Error>;
 
-    /// Whether [`Request::continues_answer`] is understood: the model goes on behind the last message, and
-    /// does not say it again.
+    /// Whether the upstream understands [`Request::continues_answer`]: the model continues the last
+    /// message and does not repeat it.
     fn supports_prefill(&self, _vendor: &Vendor) -> bool {
         false
     }
 
-    /// A fresh decoder for one answer.
-    fn decoder(&self) -> Box<dyn Decoder>;
+    /// A decoder for one answer of `vendor`.
+    fn decoder(&self, vendor: &Vendor) -> Box<dyn Decoder>;
 
-    /// What the body of a non-2xx answer says. Only the words are read; whose fault it is is
-    /// decided by status, in one place for all wires.
+    /// The message of the body of a non-2xx answer. Whose fault the refusal is is decided by status, in
+    /// one place for all wires.
     fn refusal(&self, body: &[u8]) -> Option<Refusal> {
         parse_refusal(body)
     }
@@ -91,27 +96,30 @@ pub struct Outgoing {
 
 /// Frames to events, for one answer.
 ///
-/// A frame that said one text and nothing else must have left a decoder so that the same frame with
-/// another text would say that text and nothing else, and leave it as it was: such frames are not
-/// handed to it.
+/// The law of the template: after a frame that emitted one text and nothing else, the same frame with
+/// another text emits that text and nothing else, and changes nothing in the decoder but what
+/// [`Decoder::repeated`] changes. Such frames are not handed to the decoder.
 pub trait Decoder: Send {
-    /// The request asked for several answers. Said before anything is read, if at all.
+    /// The request asked for several answers. Called before anything is read, if at all.
     fn expect_alternatives(&mut self) {}
 
-    /// Reads one frame and hands its events on at once.
+    /// Decodes one frame and emits its events at once.
     ///
     /// # Errors
     /// [`ErrorCode::BadUpstreamData`] for what does not parse, [`ErrorCode::UpstreamError`] for the
     /// upstream's own in-band error. The stream is over with the first one.
     fn frame(&mut self, frame: &Frame<'_>, sink: &mut dyn Sink) -> Result<(), Error>;
 
-    /// Keys at which it does not look wherever they stand, and whose values differ from frame to
-    /// frame: strings, or whole numbers.
+    /// A frame like the last one came, and `event` was emitted for it without decoding it.
+    fn repeated(&mut self, _event: &Event<'_>) {}
+
+    /// Keys that the decoder ignores wherever they stand, and whose values differ from frame to frame:
+    /// strings, or whole numbers.
     fn ignored_keys(&self) -> &'static [&'static str] {
         &[]
     }
 
-    /// Reads a whole answer that came as one JSON document instead of a stream, to its finish.
+    /// Decodes a whole answer that came as one JSON document instead of a stream, to its finish.
     ///
     /// # Errors
     /// As [`Decoder::frame`]; and [`ErrorCode::BadUpstreamData`] for a document that is no answer.
@@ -121,8 +129,8 @@ pub trait Decoder: Send {
     /// before the frame did. Half a frame never is.
     fn is_terminal(&self, frame: &Frame<'_>) -> bool;
 
-    /// The body ended cleanly, and no finish has been seen. Wires whose vendors leave their
-    /// terminal marker out may finish here.
+    /// The body ended cleanly, and no finish was seen. Wires whose vendors leave their terminal marker
+    /// out may finish here.
     ///
     /// # Errors
     /// [`ErrorCode::StreamInterrupted`] where the answer is not whole.
@@ -130,11 +138,11 @@ pub trait Decoder: Send {
         Err(interrupted())
     }
 
-    /// The answer broke off: what was held back until more is known is handed on.
+    /// The answer broke off: emits what was held back.
     fn flush(&mut self, _sink: &mut dyn Sink) {}
 }
 
-/// The body ended before the answer did.
+/// The error for a body that ended before its answer did.
 pub fn interrupted() -> Error {
     Error::new(
         ErrorCode::StreamInterrupted,
@@ -142,7 +150,7 @@ pub fn interrupted() -> Error {
     )
 }
 
-/// JSON, but none of this wire's.
+/// The error for JSON of another protocol.
 fn wrong_protocol() -> Error {
     Error::new(
         ErrorCode::BadUpstreamData,
@@ -150,15 +158,15 @@ fn wrong_protocol() -> Error {
     )
 }
 
-/// The upstream's own error, in the words of the frame or document that holds it.
+/// The upstream's own error, with the message of the frame or document that holds it.
 fn upstream_error(data: &str) -> Error {
     let message = parse_refusal(data.as_bytes())
         .map_or_else(|| "no reason given".to_owned(), |refusal| refusal.message);
     Error::new(ErrorCode::UpstreamError, message)
 }
 
-/// A frame that is not what the wire says it must be. The data itself stays out of the message: it
-/// may be anything, the user's own words included.
+/// The error for a frame that is not what the wire requires. The data itself stays out of the message:
+/// it may be anything, the user's own text included.
 fn unparsable(error: &serde_json::Error) -> Error {
     Error::new(
         ErrorCode::BadUpstreamData,

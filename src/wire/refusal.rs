@@ -46,18 +46,39 @@ pub(super) fn parse_refusal(body: &[u8]) -> Option<Refusal> {
 }
 
 fn find_message(body: &Value) -> Option<&str> {
+    let coded = ["error_code", "errorCode", "err_code"];
+    let coded = coded.iter().any(|name| !body[name].is_null());
     [
         &body["error"]["message"],
+        &body["error"]["msg"],
+        &body["error"]["detail"],
+        &body["error"]["error_msg"],
         &body["error"],
+        &body["errors"][0]["message"],
+        &body["errors"][0]["msg"],
+        &body["errors"][0]["detail"],
+        &body["errors"][0],
+        &body["errors"]["message"],
+        &body["errors"],
+        &body["base_resp"]["status_msg"],
         &body["message"],
         &body["message"]["detail"][0]["msg"],
+        &body["message"]["message"],
         &body["Message"],
         &body["detail"],
+        &body["detail"]["message"],
         &body["detail"][0]["msg"],
         &body["msg"],
+        &body["error_msg"],
+        &body["error_message"],
+        &body["errorMessage"],
+        &body["err_msg"],
+        &body["error_description"],
+        if coded { &body["text"] } else { &Value::Null },
     ]
     .into_iter()
-    .find_map(Value::as_str)
+    .filter_map(Value::as_str)
+    .find(|words| !words.trim_ascii().is_empty())
 }
 
 /// What the provider behind a vendor said: OpenRouter's `metadata.raw`, that provider's error body or
@@ -102,6 +123,18 @@ mod tests {
             (r#"{"detail":[{"msg":"a"},{"msg":"b"}]}"#, Some("a")),
             (r#"{"message":{"detail":[{"msg":"a"}]}}"#, Some("a")),
             (r#"[{"error":{"message":"a"}}]"#, Some("a")),
+            (r#"{"code":500,"message":"a"}"#, Some("a")),
+            (r#"{"errors":["a"]}"#, Some("a")),
+            (r#"{"errors":[{"message":"a"}]}"#, Some("a")),
+            (r#"{"error_code":12,"text":"a"}"#, Some("a")),
+            (r#"{"text":"a"}"#, None),
+            (
+                r#"{"base_resp":{"status_code":1002,"status_msg":"a"}}"#,
+                Some("a"),
+            ),
+            (r#"{"type":"error","message":"a"}"#, Some("a")),
+            (r#"{"error_msg":"a"}"#, Some("a")),
+            (r#"{"error":"","message":"a"}"#, Some("a")),
             (r#"{"error":{"code":400}}"#, None),
             ("<html>", None),
         ] {

@@ -28,6 +28,7 @@ mod seed;
 mod signed_requests;
 mod store;
 mod survival;
+mod upstream_cases;
 mod valkey;
 mod web;
 mod wires;

@@ -56,7 +56,7 @@ impl Wire for AnthropicMessages {
         true
     }
 
-    fn decoder(&self) -> Box<dyn Decoder> {
+    fn decoder(&self, _vendor: &Vendor) -> Box<dyn Decoder> {
         Box::new(decode::MessagesDecoder::default())
     }
 

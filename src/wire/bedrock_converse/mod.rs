@@ -61,7 +61,7 @@ impl Wire for BedrockConverse {
         true
     }
 
-    fn decoder(&self) -> Box<dyn Decoder> {
+    fn decoder(&self, _vendor: &Vendor) -> Box<dyn Decoder> {
         Box::new(decode::ConverseDecoder::default())
     }
 

@@ -42,7 +42,7 @@ impl Wire for CohereChat {
         })
     }
 
-    fn decoder(&self) -> Box<dyn Decoder> {
+    fn decoder(&self, _vendor: &Vendor) -> Box<dyn Decoder> {
         Box::new(decode::ChatDecoder::default())
     }
 

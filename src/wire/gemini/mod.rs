@@ -57,7 +57,7 @@ impl Wire for Gemini {
         })
     }
 
-    fn decoder(&self) -> Box<dyn Decoder> {
+    fn decoder(&self, _vendor: &Vendor) -> Box<dyn Decoder> {
         Box::new(decode::ContentDecoder::default())
     }
 

@@ -43,7 +43,7 @@ impl Wire for OllamaChat {
         true
     }
 
-    fn decoder(&self) -> Box<dyn Decoder> {
+    fn decoder(&self, _vendor: &Vendor) -> Box<dyn Decoder> {
         Box::new(decode::ChatDecoder::default())
     }
 

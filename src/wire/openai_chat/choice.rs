@@ -3,60 +3,85 @@
 use serde_json::{Map, Value};
 
 use super::chunk::{
-    Annotation, Choice, Content, ContentPart, Delta, FunctionPiece, ReasoningDetail, Source,
-    ToolPiece,
+    Annotation, Choice, Content, Delta, FunctionPiece, NestedDelta, Source, ToolPiece,
 };
-use crate::model::{Citation, Error, ErrorCode, Event, FinishReason, Sink, ToolCallDelta};
+use crate::model::{Citation, Error, Event, FinishReason, Sink, Vendor};
+use crate::wire::calls::{CallAssembler, CallPiece};
+use crate::wire::digest::Digest;
+use crate::wire::finish::{finish_reason, more_specific};
 use crate::wire::json::{Text, list};
 use crate::wire::parse::parse;
 
 /// The state of one choice.
 #[derive(Default)]
 pub(super) struct ChoiceDecoder {
-    /// The last finish reason. It is not the end: some servers send an early one, most send usage
-    /// behind it.
+    /// The finish so far. It is not the end: some servers send an early one, most send usage after
+    /// it.
     finish: Option<FinishReason>,
     refused: bool,
-    calls: Vec<Call>,
-}
-
-/// A tool call that has begun; its place in the list is its index in the answer.
-struct Call {
-    index: Option<i64>,
-    id: String,
+    reasoned: bool,
+    /// Audio or an image came.
+    media: bool,
+    calls: CallAssembler,
+    /// The text so far.
+    text: Digest,
 }
 
 impl ChoiceDecoder {
     /// `whole` is whether the choice is of one JSON document: `message` holds it, whatever `delta`
-    /// says.
+    /// holds.
     pub(super) fn choice(
         &mut self,
         choice: &Choice<'_>,
         whole: bool,
+        vendor: &Vendor,
         sink: &mut dyn Sink,
     ) -> Result<(), Error> {
-        let delta = if whole {
-            choice.message.as_deref().or(choice.delta.as_ref())
-        } else {
-            choice.delta.as_ref().or(choice.message.as_deref())
-        };
+        let finish = finish_reason(text(&choice.finish_reason), vendor);
         if let Some(logprobs) = choice.logprobs {
             emit_logprobs(logprobs.get(), sink);
         }
-        if let Some(delta) = delta {
-            self.delta(delta, sink);
-        }
-        match text(&choice.finish_reason) {
-            "" => Ok(()),
-            reason => {
-                self.finish = Some(finish(reason)?);
-                Ok(())
+        let (delta, message) = (choice.delta.0.as_ref(), choice.message.0.as_deref());
+        match (delta, message) {
+            (_, Some(message)) if whole => self.delta(message, sink),
+            (Some(delta), message) => {
+                self.delta(delta, sink);
+                // Beside the last delta some servers repeat the whole message, or its missing end.
+                if let (Some(message), Ok(Some(_))) = (message, &finish) {
+                    self.add_missing_text(message, sink);
+                }
+            }
+            (None, Some(message)) => self.message(message, sink),
+            (None, None) => {
+                for nested in choice
+                    .messages
+                    .map(list::<NestedDelta<'_>>)
+                    .iter()
+                    .flatten()
+                {
+                    if let Some(delta) = &nested.delta.0 {
+                        self.delta(delta, sink);
+                    }
+                }
             }
         }
+        if let Some(later) = finish? {
+            self.finish = Some(more_specific(self.finish, later));
+        }
+        Ok(())
     }
 
-    /// Why it ended, as far as was said. A refusal's words come as text; that it was one is told
-    /// here.
+    /// Whether anything of an answer came.
+    pub(super) fn has_content(&self) -> bool {
+        !self.text.is_empty()
+            || self.refused
+            || self.reasoned
+            || self.media
+            || !self.calls.is_empty()
+    }
+
+    /// Why it ended, if the upstream stated it. The words of a refusal come as text; the finish tells
+    /// that they were one.
     pub(super) fn finish(&self) -> Option<FinishReason> {
         match self.finish {
             Some(FinishReason::Stop) if self.refused => Some(FinishReason::Refusal),
@@ -64,84 +89,183 @@ impl ChoiceDecoder {
         }
     }
 
+    /// A text was emitted that this decoder did not read.
+    pub(super) fn add_text(&mut self, text: &str) {
+        self.text.push(text);
+    }
+
+    /// Nothing more comes: emits what was held back.
+    pub(super) fn flush(&mut self, sink: &mut dyn Sink) {
+        self.calls.finish(sink);
+    }
+
     fn delta(&mut self, delta: &Delta<'_>, sink: &mut dyn Sink) {
-        reasoning(delta, sink);
-        match &delta.content {
-            Some(Content::Text(text)) => sink.event(Event::Text(text.as_str())),
-            Some(Content::Parts(parts)) => content_parts(parts, sink),
-            None => {}
+        self.media |= delta.audio.is_some() || delta.images.is_some();
+        self.reasoning(delta, sink);
+        if let Some(content) = &delta.content {
+            self.content(content, false, sink);
         }
         let refusal = text(&delta.refusal);
         if !refusal.is_empty() {
             self.refused = true;
             sink.event(Event::Refusal(refusal));
         }
-        let pieces = delta.tool_calls.as_deref().unwrap_or_default();
-        for (place, piece) in pieces.iter().enumerate() {
-            self.tool_piece(piece, &pieces[..place], sink);
+        self.calls.begin_list();
+        for piece in delta.tool_calls.iter() {
+            self.calls.add(call_piece(piece), sink);
         }
-        if let Some(function) = delta.function_call.as_deref() {
-            self.function_call(function, sink);
+        if let Some(function) = delta.function_call.0.as_deref() {
+            self.calls.add(function_piece(function), sink);
         }
-        if let Some(annotations) = delta.annotations {
-            for annotation in list::<Annotation<'_>>(annotations) {
-                cite(
-                    annotation.url_citation.as_ref().unwrap_or(&annotation.flat),
-                    sink,
-                );
+        emit_annotations(delta, sink);
+    }
+
+    /// A message in place of a delta: mostly all that came before once more, at some servers a delta
+    /// by another name.
+    fn message(&mut self, message: &Delta<'_>, sink: &mut dyn Sink) {
+        if !self.has_content() {
+            return self.delta(message, sink);
+        }
+        if !self.reasoned {
+            self.reasoning(message, sink);
+        }
+        if !self.add_missing_text(message, sink)
+            && let Some(content) = &message.content
+        {
+            self.content(content, false, sink);
+        }
+        for (nth, piece) in message.tool_calls.iter().enumerate() {
+            self.calls.add_whole(nth, call_piece(piece), sink);
+        }
+        emit_annotations(message, sink);
+    }
+
+    /// Emits what the text so far lacks of the message's. Whether the message's text begins with the
+    /// text so far.
+    fn add_missing_text(&mut self, message: &Delta<'_>, sink: &mut dyn Sink) -> bool {
+        let mut whole = String::new();
+        if let Some(content) = &message.content {
+            plain_text(content, &mut whole);
+        }
+        match self.text.rest_of(&whole) {
+            Some(rest) => {
+                self.emit_text(rest, sink);
+                true
+            }
+            None => whole.is_empty(),
+        }
+    }
+
+    fn emit_text(&mut self, text: &str, sink: &mut dyn Sink) {
+        self.text.push(text);
+        sink.event(Event::Text(text));
+    }
+
+    /// The reasoning of one delta. vLLM sends it in two fields at once, OpenRouter beside details that
+    /// repeat it; Snowflake sends the details alone.
+    fn reasoning(&mut self, delta: &Delta<'_>, sink: &mut dyn Sink) {
+        let mut fields = [&delta.reasoning_content, &delta.reasoning]
+            .into_iter()
+            .flatten();
+        if let Some(content) = fields.find(|content| !is_empty(content)) {
+            return self.content(content, true, sink);
+        }
+        for detail in delta
+            .reasoning_details
+            .map(list::<Content<'_>>)
+            .iter()
+            .flatten()
+        {
+            self.content(detail, true, sink);
+        }
+    }
+
+    /// Emits a text in any of its forms, as reasoning if the field or the part is one of reasoning.
+    fn content(&mut self, content: &Content<'_>, reasoning: bool, sink: &mut dyn Sink) {
+        match content {
+            Content::Text(text) if reasoning => {
+                self.reasoned |= !text.as_str().is_empty();
+                sink.event(Event::Reasoning(text.as_str()));
+            }
+            Content::Text(text) => self.emit_text(text.as_str(), sink),
+            Content::List(list) => {
+                for item in list {
+                    self.content(item, reasoning, sink);
+                }
+            }
+            Content::Part(part) => {
+                let reasoning = reasoning || is_reasoning(text(&part.kind));
+                for thought in [&part.thinking, &part.reasoning, &part.summary] {
+                    if let Some(thought) = thought {
+                        self.content(thought, true, sink);
+                    }
+                }
+                for words in [&part.text, &part.content] {
+                    if let Some(words) = words {
+                        self.content(words, reasoning, sink);
+                    }
+                }
             }
         }
     }
+}
 
-    /// One piece of a call. Most vendors give index and id on the first piece and the index alone
-    /// after it; but the index may be missing, repeated within a chunk, or always 0 with other ids,
-    /// and the id may be missing, null, empty, or on every piece.
-    fn tool_piece(&mut self, piece: &ToolPiece<'_>, before: &[ToolPiece<'_>], sink: &mut dyn Sink) {
-        let id = text(&piece.id);
-        let function = piece.function.as_ref();
-        let name = function.map_or("", |function| text(&function.name));
-        let arguments = function.and_then(|function| function.arguments.as_ref());
-        let arguments = arguments.map_or("", |arguments| arguments.as_str());
-        let known = self
-            .calls
-            .iter()
-            .rposition(|call| piece.index.is_none() || call.index == piece.index);
-        let repeated = !name.is_empty() && before.iter().any(|other| other.index == piece.index);
-        let begins = match known {
-            None => true,
-            Some(at) => (!id.is_empty() && self.calls[at].id != id) || (id.is_empty() && repeated),
-        };
-        if begins {
-            self.begin(piece.index, id, name, arguments, sink);
-        } else if let Some(at) = known {
-            call_event(at, None, None, arguments, sink);
+/// Whether a part of that type holds reasoning.
+fn is_reasoning(kind: &str) -> bool {
+    kind.starts_with("reasoning") || kind.starts_with("thinking") || kind == "summary_text"
+}
+
+fn is_empty(content: &Content<'_>) -> bool {
+    match content {
+        Content::Text(text) => text.as_str().is_empty(),
+        Content::List(list) => list.iter().all(is_empty),
+        Content::Part(_) => false,
+    }
+}
+
+/// The text of a message without its reasoning.
+fn plain_text(content: &Content<'_>, out: &mut String) {
+    match content {
+        Content::Text(text) => out.push_str(text.as_str()),
+        Content::List(list) => list.iter().for_each(|item| plain_text(item, out)),
+        Content::Part(part) if is_reasoning(text(&part.kind)) => {}
+        Content::Part(part) => {
+            for words in [&part.text, &part.content].into_iter().flatten() {
+                plain_text(words, out);
+            }
         }
     }
+}
 
-    fn function_call(&mut self, function: &FunctionPiece<'_>, sink: &mut dyn Sink) {
-        let name = text(&function.name);
-        let arguments = function.arguments.as_ref();
-        let arguments = arguments.map_or("", |arguments| arguments.as_str());
-        match self.calls.len().checked_sub(1) {
-            Some(last) if name.is_empty() => call_event(last, None, None, arguments, sink),
-            None if name.is_empty() => {}
-            _ => self.begin(None, "", name, arguments, sink),
-        }
+fn call_piece<'a>(piece: &'a ToolPiece<'_>) -> CallPiece<'a> {
+    let function = piece.function.0.as_ref().map(function_piece);
+    CallPiece {
+        index: piece.index.and_then(|index| index.0),
+        id: text(&piece.id),
+        ..function.unwrap_or_default()
     }
+}
 
-    fn begin(
-        &mut self,
-        index: Option<i64>,
-        id: &str,
-        name: &str,
-        arguments: &str,
-        sink: &mut dyn Sink,
-    ) {
-        let at = self.calls.len();
-        let named = Some(id).filter(|id| !id.is_empty());
-        call_event(at, named, Some(name), arguments, sink);
-        let id = id.to_owned();
-        self.calls.push(Call { index, id });
+fn function_piece<'a>(function: &'a FunctionPiece<'_>) -> CallPiece<'a> {
+    let arguments = function.arguments.as_ref();
+    CallPiece {
+        name: text(&function.name),
+        arguments: arguments.map_or("", |arguments| arguments.as_str()),
+        ..CallPiece::default()
+    }
+}
+
+fn emit_annotations(delta: &Delta<'_>, sink: &mut dyn Sink) {
+    for annotation in delta
+        .annotations
+        .map(list::<Annotation<'_>>)
+        .iter()
+        .flatten()
+    {
+        cite(
+            annotation.url_citation.as_ref().unwrap_or(&annotation.flat),
+            sink,
+        );
     }
 }
 
@@ -165,36 +289,12 @@ pub(super) fn cite(source: &Source<'_>, sink: &mut dyn Sink) {
     }
 }
 
-/// The reasoning of one delta. vLLM sends it in two fields at once, OpenRouter beside details that
-/// say the same; Snowflake sends the details alone.
-fn reasoning(delta: &Delta<'_>, sink: &mut dyn Sink) {
-    let content = text(&delta.reasoning_content);
-    let reasoning = if content.is_empty() {
-        text(&delta.reasoning)
-    } else {
-        content
-    };
-    if !reasoning.is_empty() {
-        return sink.event(Event::Reasoning(reasoning));
-    }
-    if let Some(details) = delta.reasoning_details {
-        for detail in list::<ReasoningDetail<'_>>(details) {
-            let words = text(&detail.text);
-            let words = if words.is_empty() {
-                text(&detail.summary)
-            } else {
-                words
-            };
-            sink.event(Event::Reasoning(words));
-        }
-    }
-}
-
-/// Those of no token, as come with the role, say nothing.
+/// Logprobs of no token, as come with the role, are left out.
 fn emit_logprobs(json: &str, sink: &mut dyn Sink) {
-    let told: Map<String, Value> = parse(json).unwrap_or_default();
-    let says = |value: &Value| !value.is_null() && value.as_array().is_none_or(|l| !l.is_empty());
-    if !told.values().any(says) {
+    let members: Map<String, Value> = parse(json).unwrap_or_default();
+    let has_tokens =
+        |value: &Value| !value.is_null() && value.as_array().is_none_or(|l| !l.is_empty());
+    if !members.values().any(has_tokens) {
         return;
     }
     // A frame of several lines has line ends between the tokens of its JSON, never in them.
@@ -203,48 +303,4 @@ fn emit_logprobs(json: &str, sink: &mut dyn Sink) {
     } else {
         sink.event(Event::Logprobs(json));
     }
-}
-
-fn content_parts(parts: &[ContentPart<'_>], sink: &mut dyn Sink) {
-    for part in parts {
-        for thought in part.thinking.iter().flatten() {
-            sink.event(Event::Reasoning(text(&thought.text)));
-        }
-        sink.event(Event::Text(text(&part.text)));
-    }
-}
-
-fn call_event(
-    at: usize,
-    id: Option<&str>,
-    name: Option<&str>,
-    arguments: &str,
-    sink: &mut dyn Sink,
-) {
-    sink.event(Event::ToolCall(ToolCallDelta {
-        index: u32::try_from(at).unwrap_or(u32::MAX),
-        id,
-        name,
-        arguments,
-    }));
-}
-
-/// # Errors
-/// For the reasons that say that the answer broke off.
-fn finish(reason: &str) -> Result<FinishReason, Error> {
-    Ok(match reason {
-        "stop" => FinishReason::Stop,
-        "length" => FinishReason::Length,
-        "tool_calls" | "function_call" => FinishReason::ToolCalls,
-        "content_filter" => FinishReason::ContentFilter,
-        // vLLM when the engine dropped the request; OpenRouter when a provider failed; DeepSeek
-        // when it ran out of machines.
-        "abort" | "error" | "insufficient_system_resource" => {
-            return Err(Error::new(
-                ErrorCode::UpstreamError,
-                format!("the upstream broke its answer off: {reason}"),
-            ));
-        }
-        _ => FinishReason::Other,
-    })
 }

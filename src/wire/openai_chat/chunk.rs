@@ -1,12 +1,14 @@
-//! The JSON of one chunk, in all the shapes it comes in. Every field is missing or null somewhere.
+//! The JSON of one chunk, in all the shapes it comes in. Every field is missing, null or of another type
+//! somewhere, and none of them breaks an answer by its type.
 
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::wire::json::{Count, ShortList, Text};
+use crate::wire::json::{Count, Index, Object, ShortList, Text};
 use crate::wire::parse::parse;
 
 #[derive(Deserialize, Default)]
@@ -21,10 +23,15 @@ pub(super) struct Chunk<'a> {
     #[serde(borrow)]
     pub(super) object: Option<Text<'a>>,
     #[serde(borrow)]
-    pub(super) choices: Option<ShortList<Choice<'a>>>,
-    pub(super) usage: Option<ChatUsage>,
+    pub(super) choices: ShortList<Choice<'a>>,
+    #[serde(borrow)]
+    pub(super) usage: Option<&'a RawValue>,
     /// Groq puts usage here on its last chunk.
-    pub(super) x_groq: Option<GroqExtension>,
+    #[serde(borrow)]
+    pub(super) x_groq: Object<GroqExtension<'a>>,
+    /// MiniMax reports failures here, with status 200.
+    #[serde(borrow)]
+    pub(super) base_resp: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) error: Option<&'a RawValue>,
     /// Perplexity's sources, repeated on every chunk.
@@ -37,12 +44,18 @@ pub(super) struct Chunk<'a> {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct Choice<'a> {
-    pub(super) index: Option<i64>,
+    pub(super) index: Option<Index>,
     #[serde(borrow)]
-    pub(super) delta: Option<Delta<'a>>,
+    pub(super) delta: Object<Delta<'a>>,
     /// In place of `delta` in a whole answer; beside it at Perplexity and Writer.
     #[serde(borrow)]
-    pub(super) message: Option<Box<Delta<'a>>>,
+    pub(super) message: Object<Box<Delta<'a>>>,
+    /// In place of `delta` at Azure On Your Data, each with a `delta` of its own.
+    #[serde(borrow)]
+    pub(super) messages: Option<&'a RawValue>,
+    /// Some vendors count here (Moonshot).
+    #[serde(borrow)]
+    pub(super) usage: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) finish_reason: Option<Text<'a>>,
     #[serde(borrow)]
@@ -57,28 +70,41 @@ pub(super) struct Delta<'a> {
     #[serde(borrow)]
     pub(super) refusal: Option<Text<'a>>,
     #[serde(borrow)]
-    pub(super) reasoning_content: Option<Text<'a>>,
+    pub(super) reasoning_content: Option<Content<'a>>,
     #[serde(borrow)]
-    pub(super) reasoning: Option<Text<'a>>,
+    pub(super) reasoning: Option<Content<'a>>,
     #[serde(borrow)]
     pub(super) reasoning_details: Option<&'a RawValue>,
     #[serde(borrow)]
-    pub(super) tool_calls: Option<Vec<ToolPiece<'a>>>,
+    pub(super) tool_calls: ShortList<ToolPiece<'a>>,
     /// What `tool_calls` was called before November 2023.
     #[serde(borrow)]
-    pub(super) function_call: Option<Box<FunctionPiece<'a>>>,
+    pub(super) function_call: Object<Box<FunctionPiece<'a>>>,
     #[serde(borrow)]
     pub(super) annotations: Option<&'a RawValue>,
+    /// Content that has no event here; an answer with it is not empty.
+    #[serde(borrow)]
+    pub(super) audio: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) images: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct ToolPiece<'a> {
-    pub(super) index: Option<i64>,
+    pub(super) index: Option<Index>,
     #[serde(borrow)]
     pub(super) id: Option<Text<'a>>,
     #[serde(borrow)]
-    pub(super) function: Option<FunctionPiece<'a>>,
+    pub(super) function: Object<FunctionPiece<'a>>,
+}
+
+/// One element of a choice's `messages`.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct NestedDelta<'a> {
+    #[serde(borrow)]
+    pub(super) delta: Object<Delta<'a>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -96,28 +122,29 @@ pub(super) enum Arguments<'a> {
     Json(String),
 }
 
-/// `content`: a string, or Mistral's list of text and thinking parts.
+/// A text: a string, a number or boolean that stands for one (Workers AI), a typed part, or a list of
+/// these (Mistral, Databricks).
 pub(super) enum Content<'a> {
     Text(Text<'a>),
-    Parts(Vec<ContentPart<'a>>),
+    Part(Box<ContentPart<'a>>),
+    List(Vec<Content<'a>>),
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct ContentPart<'a> {
+    #[serde(rename = "type", borrow)]
+    pub(super) kind: Option<Text<'a>>,
     #[serde(borrow)]
-    pub(super) text: Option<Text<'a>>,
+    pub(super) text: Option<Content<'a>>,
     #[serde(borrow)]
-    pub(super) thinking: Option<Vec<ContentPart<'a>>>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-pub(super) struct ReasoningDetail<'a> {
+    pub(super) content: Option<Content<'a>>,
     #[serde(borrow)]
-    pub(super) text: Option<Text<'a>>,
+    pub(super) thinking: Option<Content<'a>>,
     #[serde(borrow)]
-    pub(super) summary: Option<Text<'a>>,
+    pub(super) reasoning: Option<Content<'a>>,
+    #[serde(borrow)]
+    pub(super) summary: Option<Content<'a>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -146,8 +173,9 @@ pub(super) struct Source<'a> {
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-pub(super) struct GroqExtension {
-    pub(super) usage: Option<ChatUsage>,
+pub(super) struct GroqExtension<'a> {
+    #[serde(borrow)]
+    pub(super) usage: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize, Default)]
@@ -156,8 +184,8 @@ pub(super) struct ChatUsage {
     pub(super) prompt_tokens: Option<Count>,
     pub(super) completion_tokens: Option<Count>,
     pub(super) total_tokens: Option<Count>,
-    pub(super) prompt_tokens_details: Option<InputDetails>,
-    pub(super) completion_tokens_details: Option<OutputDetails>,
+    pub(super) prompt_tokens_details: Object<InputDetails>,
+    pub(super) completion_tokens_details: Object<OutputDetails>,
     /// DeepSeek's word for cached input.
     pub(super) prompt_cache_hit_tokens: Option<Count>,
     /// Together puts the details at the top.
@@ -209,11 +237,17 @@ impl Arguments<'_> {
 
 struct ContentVisitor;
 
+impl Content<'_> {
+    fn empty() -> Self {
+        Self::Text(Text::default())
+    }
+}
+
 impl<'de> Visitor<'de> for ContentVisitor {
     type Value = Content<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string or a list of content parts")
+        f.write_str("any JSON value")
     }
     fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
         Ok(Content::Text(Text(text.into())))
@@ -221,11 +255,31 @@ impl<'de> Visitor<'de> for ContentVisitor {
     fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
         Ok(Content::Text(Text(text.to_owned().into())))
     }
+    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+        Ok(Content::Text(Text(value.to_string().into())))
+    }
+    fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
+        Ok(Content::Text(Text(number.to_string().into())))
+    }
+    fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(Content::Text(Text(number.to_string().into())))
+    }
+    fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
+        let number = serde_json::Value::from(number);
+        Ok(Content::Text(Text(number.to_string().into())))
+    }
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Content::empty())
+    }
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        let part = ContentPart::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(Content::Part(Box::new(part)))
+    }
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mut parts = Vec::new();
-        while let Some(part) = seq.next_element()? {
-            parts.push(part);
+        let mut list = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            list.push(item);
         }
-        Ok(Content::Parts(parts))
+        Ok(Content::List(list))
     }
 }

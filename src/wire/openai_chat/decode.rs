@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use super::choice::{ChoiceDecoder, cite, text};
 use super::chunk::{ChatUsage, Choice, Chunk, Source};
 use crate::framing::Frame;
-use crate::model::{Error, Event, FinishReason, Sink, Usage};
-use crate::wire::json::{Count, ShortList, Text, list};
+use crate::model::{Error, Event, FinishReason, Sink, Usage, Vendor};
+use crate::wire::failure::{is_error, is_failed_status, stated_failure};
+use crate::wire::finish::finish_reason;
+use crate::wire::json::{Count, Object, Text, list};
 use crate::wire::parse::parse;
 use crate::wire::{Decoder, interrupted, unparsable, upstream_error, wrong_protocol};
 
@@ -14,8 +16,8 @@ use crate::wire::{Decoder, interrupted, unparsable, upstream_error, wrong_protoc
 const MAX_CHOICES: u32 = 128;
 
 /// The state of one stream.
-#[derive(Default)]
 pub(super) struct ChatDecoder {
+    vendor: Vendor,
     identified: bool,
     /// Several answers were asked for, and come in any order.
     several: bool,
@@ -39,8 +41,7 @@ impl Decoder for ChatDecoder {
     fn frame(&mut self, frame: &Frame<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
         let data = frame.data.trim_ascii();
         if data == "[DONE]" {
-            self.finish(sink);
-            return Ok(());
+            return self.finish(sink);
         }
         if data.is_empty() || data == "null" {
             return Ok(());
@@ -59,8 +60,13 @@ impl Decoder for ChatDecoder {
         if self.first.is_none() {
             return Err(wrong_protocol());
         }
-        self.finish(sink);
-        Ok(())
+        self.finish(sink)
+    }
+
+    fn repeated(&mut self, event: &Event<'_>) {
+        if let Event::Text(text) = event {
+            self.answer.add_text(text);
+        }
     }
 
     fn is_terminal(&self, frame: &Frame<'_>) -> bool {
@@ -72,48 +78,71 @@ impl Decoder for ChatDecoder {
             return false;
         };
         in_band_error(&chunk, frame.name, data).is_some()
-            || chunk
-                .choices
-                .iter()
-                .flat_map(ShortList::iter)
-                .any(|choice| {
-                    choice
-                        .finish_reason
-                        .as_ref()
-                        .is_some_and(|reason| !reason.as_str().is_empty())
-                })
+            || chunk.choices.iter().any(|choice| {
+                !matches!(
+                    finish_reason(text(&choice.finish_reason), &self.vendor),
+                    Ok(None)
+                )
+            })
+    }
+
+    fn flush(&mut self, sink: &mut dyn Sink) {
+        self.answer.flush(sink);
     }
 
     /// Several vendors never send `[DONE]`: a finish reason and a clean end are an end too.
     fn end(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
-        let mut answers = self.alternatives.values().chain([&self.answer]);
-        if answers.any(|answer| answer.finish().is_none()) {
+        let answers = self.alternatives.values().chain([&self.answer]);
+        if answers
+            .map(ChoiceDecoder::finish)
+            .any(|finish| finish.is_none())
+        {
             return Err(interrupted());
         }
-        self.finish(sink);
-        Ok(())
+        self.finish(sink)
     }
 }
 
 impl ChatDecoder {
+    pub(super) fn new(vendor: &Vendor) -> Self {
+        Self {
+            vendor: vendor.clone(),
+            identified: false,
+            several: false,
+            first: None,
+            answer: ChoiceDecoder::default(),
+            alternatives: BTreeMap::new(),
+            whole: false,
+            sourced: false,
+            usage: Usage::default(),
+        }
+    }
+
     /// One chunk, or a whole answer. `name` is the event's.
     fn chunk(&mut self, name: &str, data: &str, sink: &mut dyn Sink) -> Result<(), Error> {
         let chunk: Chunk<'_> = parse(data).map_err(|error| unparsable(&error))?;
+        if is_foreign(&chunk)
+            && let Some(error) = stated_failure(data)
+        {
+            return Err(error);
+        }
         self.identify(&chunk, sink);
         self.sources(&chunk, sink);
-        let mut broken = None;
-        for choice in chunk.choices.iter().flat_map(ShortList::iter) {
+        let mut failure = None;
+        for choice in chunk.choices.iter() {
             if let Err(error) = self.choice(choice, sink) {
-                broken = Some(error);
+                failure = Some(error);
             }
         }
-        let usage = chunk.usage.as_ref();
-        let usage = usage.or_else(|| chunk.x_groq.as_ref()?.usage.as_ref());
-        if let Some(usage) = usage {
-            self.count(usage, sink);
+        let in_choice = chunk.choices.iter().find_map(|choice| choice.usage);
+        let in_extension = chunk.x_groq.0.as_ref().and_then(|groq| groq.usage);
+        for usage in [in_choice, in_extension, chunk.usage].into_iter().flatten() {
+            if let Ok(Object(Some(usage))) = parse::<Object<ChatUsage>>(usage.get()) {
+                self.count(&usage, sink);
+            }
         }
         // Its own words are better than a finish reason that says that it failed.
-        match in_band_error(&chunk, name, data).or(broken) {
+        match in_band_error(&chunk, name, data).or(failure) {
             Some(error) => Err(error),
             None => Ok(()),
         }
@@ -134,12 +163,13 @@ impl ChatDecoder {
     }
 
     fn choice(&mut self, choice: &Choice<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
-        let index = choice.index.or(self.first).unwrap_or(0);
+        let index = choice.index.and_then(|index| index.0);
+        let index = index.or(self.first).unwrap_or(0);
         let first = *self.first.get_or_insert(index);
         if index != 0 && (first == 0 || self.several) {
             return self.alternative(choice, index, sink);
         }
-        self.answer.choice(choice, self.whole, sink)
+        self.answer.choice(choice, self.whole, &self.vendor, sink)
     }
 
     fn alternative(
@@ -153,7 +183,7 @@ impl ChatDecoder {
             return Ok(());
         }
         let answer = self.alternatives.entry(index).or_default();
-        answer.choice(choice, self.whole, &mut |event: Event<'_>| {
+        answer.choice(choice, self.whole, &self.vendor, &mut |event: Event<'_>| {
             sink.event(Event::Alternative {
                 index,
                 event: &event,
@@ -161,17 +191,27 @@ impl ChatDecoder {
         })
     }
 
-    /// The end of every answer. One that did not say why it ended, ended for another reason.
-    fn finish(&self, sink: &mut dyn Sink) {
-        for (&index, answer) in &self.alternatives {
-            let event = Event::Finish(answer.finish().unwrap_or(FinishReason::Other));
-            sink.event(Event::Alternative {
-                index,
-                event: &event,
-            });
+    /// Finishes every answer. One whose reason was not stated ended for another reason, if there was
+    /// one at all.
+    fn finish(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
+        if self.answer.finish().is_none() && !self.answer.has_content() {
+            return Err(interrupted());
         }
+        for (&index, answer) in &mut self.alternatives {
+            let mut alternative = |event: Event<'_>| {
+                sink.event(Event::Alternative {
+                    index,
+                    event: &event,
+                });
+            };
+            answer.flush(&mut alternative);
+            let finish = answer.finish().unwrap_or(FinishReason::Other);
+            alternative(Event::Finish(finish));
+        }
+        self.answer.flush(sink);
         let finish = self.answer.finish().unwrap_or(FinishReason::Other);
         sink.event(Event::Finish(finish));
+        Ok(())
     }
 
     fn sources(&mut self, chunk: &Chunk<'_>, sink: &mut dyn Sink) {
@@ -212,8 +252,8 @@ fn counts(usage: &ChatUsage) -> Usage {
     fn count_value(count: Option<Count>) -> Option<u64> {
         count.and_then(|count| count.0)
     }
-    let input_details = usage.prompt_tokens_details.as_ref();
-    let output_details = usage.completion_tokens_details.as_ref();
+    let input_details = usage.prompt_tokens_details.0.as_ref();
+    let output_details = usage.completion_tokens_details.0.as_ref();
     let input = count_value(usage.prompt_tokens);
     let mut output = count_value(usage.completion_tokens);
     let reasoning = output_details
@@ -241,11 +281,20 @@ fn counts(usage: &ChatUsage) -> Usage {
     }
 }
 
-/// The error that a frame is or carries: `{"error":…}`, vLLM's `{"object":"error",…}`, or the
-/// value of a field or event named `error` (llama.cpp).
+/// Whether a chunk has nothing of this protocol in it.
+fn is_foreign(chunk: &Chunk<'_>) -> bool {
+    chunk.choices.is_empty()
+        && chunk.usage.is_none()
+        && text(&chunk.model).is_empty()
+        && !text(&chunk.object).starts_with("chat.completion")
+}
+
+/// The error that a frame is or carries: `{"error":…}`, vLLM's `{"object":"error",…}`, a failed
+/// `base_resp` (MiniMax), or the value of a field or event named `error` (llama.cpp).
 fn in_band_error(chunk: &Chunk<'_>, name: &str, data: &str) -> Option<Error> {
-    if chunk.error.is_none() && name != "error" && text(&chunk.object) != "error" {
-        return None;
-    }
-    Some(upstream_error(data))
+    let failed = chunk.error.is_some_and(is_error)
+        || chunk.base_resp.is_some_and(is_failed_status)
+        || name == "error"
+        || text(&chunk.object) == "error";
+    failed.then(|| upstream_error(data))
 }

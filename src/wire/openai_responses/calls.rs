@@ -32,6 +32,9 @@ impl Calls {
     }
 
     pub(super) fn begin(&mut self, at: ItemRef<'_>, item: &Item<'_>, sink: &mut dyn Sink) {
+        if non_empty(&item.kind) == Some("custom_tool_call") {
+            sink.free_text_call(self.begun);
+        }
         sink.event(Event::ToolCall(ToolCallDelta {
             index: self.begun,
             id: non_empty(&item.call_id),

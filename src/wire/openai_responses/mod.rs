@@ -47,7 +47,7 @@ impl Wire for OpenaiResponses {
         })
     }
 
-    fn decoder(&self) -> Box<dyn Decoder> {
+    fn decoder(&self, _vendor: &Vendor) -> Box<dyn Decoder> {
         Box::new(decode::ResponsesDecoder::default())
     }
 

@@ -11,7 +11,7 @@ use serde_json::json;
 use sluicegate::dialect::AnswerInfo;
 use sluicegate::model::{
     Citation, Event, FinishReason, Grammar, ReasoningSigner, Request, StreamId, ToolCallDelta,
-    Usage,
+    Usage, Vendor,
 };
 use sluicegate::pipeline;
 use sluicegate::stream::AnswerEncoder;
@@ -203,7 +203,7 @@ fn reads_back(protocol: &Protocol, answer: &Answer, streamed: bool) -> Result<()
         let mut sink = |event: Event<'_>| read.add(&event);
         let mut grammar = Grammar::default();
         let mut checked = grammar.check(&mut sink);
-        wire.decoder().document(text, &mut checked)
+        wire.decoder(&Vendor::PLAIN).document(text, &mut checked)
     };
     prop_assert!(outcome.is_ok(), "{outcome:?}: {text}");
     for said in &mut read.said {
@@ -214,6 +214,12 @@ fn reads_back(protocol: &Protocol, answer: &Answer, streamed: bool) -> Result<()
     }
     let mut sent = Gist::default();
     for_each(answer, &mut |event| sent.add(&event));
+    // The grammar of events tells the finish by whether there are calls.
+    sent.finish = match sent.finish {
+        Some(FinishReason::Stop) if !sent.calls.is_empty() => Some(FinishReason::ToolCalls),
+        Some(FinishReason::ToolCalls) if sent.calls.is_empty() => Some(FinishReason::Stop),
+        finish => finish,
+    };
     let mut expected = (protocol.keeps)(sent).joined();
     let mut read = read.joined();
     if !streamed {

@@ -36,11 +36,15 @@ pub(super) fn naive(wire: &str, body: &[u8]) -> Heard {
             _ => ollama(value, &mut heard, &mut calls),
         }
     }
+    let json = |call: &(Value, String, String)| serde_json::from_str::<Value>(&call.2).is_ok();
+    heard.failed |= heard.finish != Some("length") && !calls.iter().all(json);
     if heard.failed {
         heard.finish = None;
     }
-    if wire == "ollama-chat" && heard.finish == Some("stop") && !calls.is_empty() {
-        heard.finish = Some("tool_calls");
+    match heard.finish {
+        Some("stop") if !calls.is_empty() => heard.finish = Some("tool_calls"),
+        Some("tool_calls") if calls.is_empty() => heard.finish = Some("stop"),
+        _ => {}
     }
     heard.calls = calls
         .into_iter()

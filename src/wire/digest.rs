@@ -1,0 +1,59 @@
+//! What is known of a text that was emitted and is not kept: enough to tell whether another text
+//! begins with it.
+
+/// A polynomial hash and a length. The hash of a whole text is the same however it was cut.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Digest {
+    length: usize,
+    hash: u64,
+}
+
+/// Odd, with bits in every place (the fraction of the golden ratio).
+const BASE: u64 = 0x9E37_79B9_7F4A_7C15;
+
+impl Digest {
+    pub(super) fn push(&mut self, text: &str) {
+        self.length += text.len();
+        for &byte in text.as_bytes() {
+            self.hash = self
+                .hash
+                .wrapping_mul(BASE)
+                .wrapping_add(u64::from(byte) + 1);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// What follows the emitted text in `whole`; `None` where `whole` does not begin with it.
+    pub(super) fn rest_of<'a>(&self, whole: &'a str) -> Option<&'a str> {
+        let (head, rest) = whole.split_at_checked(self.length)?;
+        let mut digest = Self::default();
+        digest.push(head);
+        (digest == *self).then_some(rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Digest;
+
+    #[test]
+    fn the_rest_of_a_text_is_what_was_not_emitted() {
+        let mut digest = Digest::default();
+        assert!(digest.is_empty());
+        assert_eq!(digest.rest_of("Hé"), Some("Hé"));
+        digest.push("H");
+        digest.push("é");
+        for (whole, rest) in [
+            ("Hé", Some("")),
+            ("Hé you", Some(" you")),
+            ("He you", None),
+            ("H", None),
+            ("", None),
+        ] {
+            assert_eq!(digest.rest_of(whole), rest, "{whole}");
+        }
+    }
+}
