@@ -16,6 +16,9 @@ use std::collections::HashMap;
 use super::digest::Digest;
 use crate::model::{Event, JsonText, MAX_TOOL_CALLS, Sink, ToolCallDelta};
 
+/// How much of a call without a name is held back, in bytes.
+const MAX_HELD: usize = 1024 * 1024;
+
 /// One piece of a call as the vendor sent it. What is not stated is empty.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct CallPiece<'a> {
@@ -55,11 +58,7 @@ struct Call {
 }
 
 impl CallAssembler {
-    /// How many calls there are, for the client to answer.
-    pub(super) fn len(&self) -> usize {
-        self.calls.len()
-    }
-
+    /// Whether the client has no call to answer.
     pub(super) fn is_empty(&self) -> bool {
         self.calls.is_empty()
     }
@@ -87,8 +86,14 @@ impl CallAssembler {
     }
 
     /// Adds a call that came whole, or was sent before and is repeated whole. Nothing is emitted of
-    /// what was emitted before.
-    pub(super) fn add_whole(&mut self, nth: usize, piece: CallPiece<'_>, sink: &mut dyn Sink) {
+    /// what was emitted before. Returns whether the arguments begin with what came before.
+    pub(super) fn add_whole(
+        &mut self,
+        nth: usize,
+        piece: CallPiece<'_>,
+        free_text: bool,
+        sink: &mut dyn Sink,
+    ) -> bool {
         let by_id = self.by_id.get(piece.id).copied();
         let same = |at: &usize| {
             self.calls.get(*at).is_some_and(|call| {
@@ -96,32 +101,40 @@ impl CallAssembler {
             })
         };
         match by_id.or(Some(nth).filter(same)) {
-            Some(at) => {
-                self.complete(at, piece.arguments, sink);
-            }
+            Some(at) => self.complete(at, piece.arguments, sink),
             None => {
                 let at = self.begin(piece.index, piece.id);
+                self.calls[at].free_text = free_text;
                 self.adopt(at, piece.id, piece.name);
                 self.append(at, piece.arguments, sink);
                 self.close(at, sink);
+                true
             }
         }
     }
 
-    /// Begins a call that the wire itself tells from all others, and returns its place.
-    pub(super) fn open(&mut self, id: &str, name: &str, sink: &mut dyn Sink) -> usize {
+    /// Whether arguments of the call at that place came.
+    pub(super) fn has_arguments(&self, at: usize) -> bool {
+        self.calls
+            .get(at)
+            .is_some_and(|call| !call.digest.is_empty() || call.placeholder)
+    }
+
+    /// Begins a call that the wire itself tells from all others, and returns its place. `free_text` is
+    /// whether its arguments are text instead of JSON.
+    pub(super) fn open(
+        &mut self,
+        id: &str,
+        name: &str,
+        free_text: bool,
+        sink: &mut dyn Sink,
+    ) -> usize {
         let id = if id == "null" { "" } else { id };
         let at = self.begin(None, id);
+        self.calls[at].free_text = free_text;
         self.adopt(at, id, name);
         self.start(at, sink);
         at
-    }
-
-    /// The arguments of the call at that place are free text.
-    pub(super) fn set_free_text(&mut self, at: usize) {
-        if let Some(call) = self.calls.get_mut(at) {
-            call.free_text = true;
-        }
     }
 
     /// The id and name of the call at that place, where it has none yet.
@@ -296,7 +309,10 @@ impl Call {
     fn take(&mut self, arguments: &str) {
         self.arguments.push(arguments);
         self.digest.push(arguments);
-        self.held.push_str(arguments);
+        // Past that, the call will not be one: its arguments cannot become whole.
+        if self.emitted.is_some() || self.held.len() < MAX_HELD {
+            self.held.push_str(arguments);
+        }
     }
 
     fn emit_start(&mut self, emitted: &mut u32, sink: &mut dyn Sink) {
@@ -471,7 +487,7 @@ mod tests {
             }
         };
         let mut assembler = CallAssembler::default();
-        let at = assembler.open("x", "f", &mut sink);
+        let at = assembler.open("x", "f", false, &mut sink);
         assembler.append(at, "{\"a\"", &mut sink);
         assert!(assembler.complete(at, "{\"a\":1}", &mut sink));
         assert!(assembler.complete(at, "{\"a\":1}", &mut sink));
@@ -492,6 +508,6 @@ mod tests {
             };
             assembler.add(piece, &mut |_: Event<'_>| events += 1);
         }
-        assert_eq!(assembler.len(), MAX_TOOL_CALLS as usize + 1);
+        assert_eq!(assembler.calls.len(), MAX_TOOL_CALLS as usize + 1);
     }
 }

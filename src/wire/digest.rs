@@ -22,6 +22,20 @@ impl Digest {
         }
     }
 
+    /// Adds a text of which only the digest is known.
+    pub(super) fn append(&mut self, other: Self) {
+        let (mut power, mut base, mut exponent) = (1_u64, BASE, other.length);
+        while exponent > 0 {
+            if exponent & 1 == 1 {
+                power = power.wrapping_mul(base);
+            }
+            base = base.wrapping_mul(base);
+            exponent >>= 1;
+        }
+        self.hash = self.hash.wrapping_mul(power).wrapping_add(other.hash);
+        self.length += other.length;
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.length == 0
     }
@@ -45,7 +59,9 @@ mod tests {
         assert!(digest.is_empty());
         assert_eq!(digest.rest_of("Hé"), Some("Hé"));
         digest.push("H");
-        digest.push("é");
+        let mut accent = Digest::default();
+        accent.push("é");
+        digest.append(accent);
         for (whole, rest) in [
             ("Hé", Some("")),
             ("Hé you", Some(" you")),

@@ -118,6 +118,33 @@ impl<'de> Deserialize<'de> for Count {
     }
 }
 
+/// A tool call's arguments: a string that is JSON, or, at some servers, the JSON itself.
+pub(super) enum Arguments<'a> {
+    Text(Text<'a>),
+    Json(String),
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Arguments<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(from)?;
+        if raw.get().starts_with('"') {
+            return parse(raw.get())
+                .map(Self::Text)
+                .map_err(serde::de::Error::custom);
+        }
+        Ok(Self::Json(raw.get().to_owned()))
+    }
+}
+
+impl Arguments<'_> {
+    pub(super) fn as_str(&self) -> &str {
+        match self {
+            Self::Text(text) => text.as_str(),
+            Self::Json(json) => json,
+        }
+    }
+}
+
 struct TextVisitor;
 
 impl<'de> Visitor<'de> for TextVisitor {

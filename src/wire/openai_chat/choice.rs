@@ -135,7 +135,7 @@ impl ChoiceDecoder {
             self.content(content, false, sink);
         }
         for (nth, piece) in message.tool_calls.iter().enumerate() {
-            self.calls.add_whole(nth, call_piece(piece), sink);
+            self.calls.add_whole(nth, call_piece(piece), false, sink);
         }
         emit_annotations(message, sink);
     }
@@ -195,15 +195,12 @@ impl ChoiceDecoder {
             }
             Content::Part(part) => {
                 let reasoning = reasoning || is_reasoning(text(&part.kind));
-                for thought in [&part.thinking, &part.reasoning, &part.summary] {
-                    if let Some(thought) = thought {
-                        self.content(thought, true, sink);
-                    }
+                let thoughts = [&part.thinking, &part.reasoning, &part.summary];
+                for thought in thoughts.into_iter().flatten() {
+                    self.content(thought, true, sink);
                 }
-                for words in [&part.text, &part.content] {
-                    if let Some(words) = words {
-                        self.content(words, reasoning, sink);
-                    }
+                for words in [&part.text, &part.content].into_iter().flatten() {
+                    self.content(words, reasoning, sink);
                 }
             }
         }

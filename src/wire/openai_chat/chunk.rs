@@ -8,8 +8,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::wire::json::{Count, Index, Object, ShortList, Text};
-use crate::wire::parse::parse;
+use crate::wire::json::{Arguments, Count, Index, Object, ShortList, Text};
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -116,12 +115,6 @@ pub(super) struct FunctionPiece<'a> {
     pub(super) arguments: Option<Arguments<'a>>,
 }
 
-/// A tool call's arguments: a string that is JSON, or, at some servers, the JSON itself.
-pub(super) enum Arguments<'a> {
-    Text(Text<'a>),
-    Json(String),
-}
-
 /// A text: a string, a number or boolean that stands for one (Workers AI), a typed part, or a list of
 /// these (Mistral, Databricks).
 pub(super) enum Content<'a> {
@@ -211,27 +204,6 @@ pub(super) struct OutputDetails {
 impl<'de: 'a, 'a> Deserialize<'de> for Content<'a> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_any(ContentVisitor)
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Arguments<'a> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let raw = <&RawValue>::deserialize(from)?;
-        if raw.get().starts_with('"') {
-            return parse(raw.get())
-                .map(Self::Text)
-                .map_err(serde::de::Error::custom);
-        }
-        Ok(Self::Json(raw.get().to_owned()))
-    }
-}
-
-impl Arguments<'_> {
-    pub(super) fn as_str(&self) -> &str {
-        match self {
-            Self::Text(text) => text.as_str(),
-            Self::Json(json) => json,
-        }
     }
 }
 

@@ -3,26 +3,31 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::calls::Calls;
-use super::emitted::{EmittedParts, Kind};
+use super::items::{Items, Kind};
 use super::reasoning::ReasoningSelector;
 use super::shape::{Annotation, Item, ItemRef, Message, Part, Response};
 use crate::framing::Frame;
-use crate::model::{Citation, Error, ErrorCode, Event, FinishReason, Sink};
+use crate::model::{Citation, Error, ErrorCode, Event, FinishReason, Sink, Vendor};
+use crate::wire::calls::{CallAssembler, CallPiece};
+use crate::wire::failure::{is_error, stated_failure};
+use crate::wire::finish::finish_reason;
 use crate::wire::json::non_empty;
 use crate::wire::parse::parse;
 use crate::wire::{Decoder, interrupted, unparsable, upstream_error, wrong_protocol};
 
 /// One answer's state.
-#[derive(Default)]
 pub(super) struct ResponsesDecoder {
+    vendor: Vendor,
     identified: bool,
-    /// Some content came, so what the last event repeats is known.
+    /// Some content came, so that most of what the last event repeats is known.
     has_content: bool,
     refused: bool,
-    emitted: EmittedParts,
+    reasoned: bool,
+    items: Items,
+    /// The item and kind of the text that was emitted last.
+    last_text: Option<(usize, Kind)>,
     reasoning: ReasoningSelector,
-    calls: Calls,
+    calls: CallAssembler,
     /// See [`Response::custom_tools`].
     custom_tools: Option<Vec<String>>,
 }
@@ -44,8 +49,18 @@ impl Decoder for ResponsesDecoder {
             }
             kind if is_last(kind) => self.last(kind, &message, sink),
             "response" => self.document(data, sink),
-            "error" => Err(upstream_error(data)),
+            "error" | "response.error" => Err(upstream_error(data)),
+            // Not of this protocol: a failure in other words, or nothing.
+            "" => stated_failure(data).map_or(Ok(()), Err),
             kind => self.content(kind, &message, sink),
+        }
+    }
+
+    fn repeated(&mut self, event: &Event<'_>) {
+        if let (Event::Text(text) | Event::Reasoning(text), Some((item, kind))) =
+            (event, self.last_text)
+        {
+            self.items.get(item).add(kind, text);
         }
     }
 
@@ -55,7 +70,7 @@ impl Decoder for ResponsesDecoder {
 
     fn document(&mut self, document: &str, sink: &mut dyn Sink) -> Result<(), Error> {
         let message: Message<'_> = parse(document).map_err(|error| unparsable(&error))?;
-        if message.error.is_some() {
+        if message.error.is_some_and(is_error) {
             return Err(upstream_error(document));
         }
         let response: Response<'_> = parse(document).map_err(|error| unparsable(&error))?;
@@ -70,7 +85,7 @@ impl Decoder for ResponsesDecoder {
         match parse::<Option<Message<'_>>>(frame.data) {
             Ok(Some(message)) => {
                 let kind = message.kind_in(frame);
-                is_last(kind) || matches!(kind, "response" | "error")
+                is_last(kind) || matches!(kind, "response" | "error" | "response.error")
             }
             _ => false,
         }
@@ -78,10 +93,26 @@ impl Decoder for ResponsesDecoder {
 
     fn flush(&mut self, sink: &mut dyn Sink) {
         self.reasoning.flush(sink);
+        self.calls.finish(sink);
     }
 }
 
 impl ResponsesDecoder {
+    pub(super) fn new(vendor: &Vendor) -> Self {
+        Self {
+            vendor: vendor.clone(),
+            identified: false,
+            has_content: false,
+            refused: false,
+            reasoned: false,
+            items: Items::default(),
+            last_text: None,
+            reasoning: ReasoningSelector::default(),
+            calls: CallAssembler::default(),
+            custom_tools: None,
+        }
+    }
+
     fn opening(&mut self, message: &Message<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
         let response = response_in(message)?;
         self.identify(&response, sink);
@@ -109,88 +140,107 @@ impl ResponsesDecoder {
         message: &Message<'_>,
         sink: &mut dyn Sink,
     ) -> Result<(), Error> {
-        let (at, number) = (message.at(), message.number());
-        let delta = non_empty(&message.delta).unwrap_or_default();
-        let text = non_empty(&message.text).unwrap_or_default();
+        if let Some((kind, whole)) = text_event(kind) {
+            let text = if !whole {
+                &message.delta
+            } else if kind == Kind::Refusal {
+                &message.refusal
+            } else {
+                &message.text
+            };
+            let text = non_empty(text).unwrap_or_default();
+            let item = self.items.resolve(message.at());
+            if whole {
+                self.close_part(kind, item, message.number(), false, text, sink);
+            } else {
+                self.piece(kind, item, text, sink);
+            }
+            return Ok(());
+        }
         match kind {
-            "response.output_text.delta" => self.piece(Kind::Text, at, number, delta, sink),
-            "response.output_text.done" => self.whole(Kind::Text, at, number, text, sink),
-            "response.refusal.delta" => self.piece(Kind::Refusal, at, number, delta, sink),
-            "response.refusal.done" => {
-                let refusal = non_empty(&message.refusal).unwrap_or_default();
-                self.whole(Kind::Refusal, at, number, refusal, sink);
-            }
-            "response.reasoning_text.delta" => self.piece(Kind::Raw, at, number, delta, sink),
-            "response.reasoning_text.done" => self.whole(Kind::Raw, at, number, text, sink),
-            "response.reasoning_summary_text.delta" => {
-                self.piece(Kind::Summary, at, number, delta, sink);
-            }
-            "response.reasoning_summary_text.done" => {
-                self.whole(Kind::Summary, at, number, text, sink);
-            }
             "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta" => {
-                self.calls.piece(at, delta, sink);
+                let delta = non_empty(&message.delta).unwrap_or_default();
+                self.arguments(message.at(), delta, sink)
             }
             "response.function_call_arguments.done" | "response.custom_tool_call_input.done" => {
-                let arguments = non_empty(&message.arguments).or(non_empty(&message.input));
-                self.calls.whole(at, arguments.unwrap_or_default(), sink);
+                self.whole_arguments(message.at(), message.arguments(), sink)
             }
             "response.output_text.annotation.added" => {
                 if let Some(annotation) = message.annotation {
-                    self.emitted.part(Kind::Text, at, number).annotations += 1;
+                    let item = self.items.resolve(message.at());
+                    self.items.get(item).annotations += 1;
                     self.begin_content(sink);
                     cite(annotation, sink);
                 }
+                Ok(())
+            }
+            "response.content_part.added" | "response.reasoning_summary_part.added" => {
+                if let Some(raw) = message.part {
+                    let part: Part<'_> = read(raw)?;
+                    let item = self.items.resolve(message.at());
+                    if let Some(kind) = Kind::of(&part) {
+                        self.items.get(item).begin_part(kind);
+                    }
+                }
+                Ok(())
             }
             "response.content_part.done" => {
                 if let Some(raw) = message.part {
-                    self.part(at, number, &read(raw)?, sink);
+                    let item = self.items.resolve(message.at());
+                    self.part(item, message.number(), &read(raw)?, sink);
                 }
+                Ok(())
             }
-            "response.output_item.added" => {
-                if let Some(raw) = message.item {
+            "response.output_item.added" => match message.item {
+                Some(raw) => self.announce(message, &read(raw)?, sink),
+                None => Ok(()),
+            },
+            "response.output_item.done" => match message.item {
+                Some(raw) => {
                     let item: Item<'_> = read(raw)?;
-                    if self.is_client_call(&item) {
-                        self.begin_content(sink);
-                        self.calls.begin(message.at_item(&item), &item, sink);
-                    }
+                    let at = self.items.resolve(message.at_item(&item));
+                    self.item(at, &item, sink)
                 }
-            }
-            "response.output_item.done" => {
-                if let Some(raw) = message.item {
-                    let item: Item<'_> = read(raw)?;
-                    self.item(message.at_item(&item), &item, sink);
-                }
-            }
-            // Its own tools at work, and whatever comes next year.
-            _ => {}
+                None => Ok(()),
+            },
+            // The vendor's own tools at work, and events of later versions.
+            _ => Ok(()),
         }
-        Ok(())
     }
 
-    /// A piece of a part.
-    fn piece(
+    /// A piece of a text.
+    fn piece(&mut self, kind: Kind, item: usize, piece: &str, sink: &mut dyn Sink) {
+        if piece.is_empty() {
+            return;
+        }
+        self.items.get(item).add(kind, piece);
+        self.emit(kind, item, piece, sink);
+    }
+
+    /// All of a part: emits what is missing of it.
+    fn close_part(
         &mut self,
         kind: Kind,
-        at: ItemRef<'_>,
+        item: usize,
         number: u64,
-        piece: &str,
+        repeats: bool,
+        whole: &str,
         sink: &mut dyn Sink,
     ) {
-        if !piece.is_empty() {
-            self.emitted.part(kind, at, number).text = true;
-            self.emit(kind, at, piece, sink);
+        if whole.is_empty() {
+            return;
+        }
+        let rest = self
+            .items
+            .get(item)
+            .close_part(kind, number, repeats, whole);
+        if !rest.is_empty() {
+            self.emit(kind, item, rest, sink);
         }
     }
 
-    /// All of a part, which counts only if it did not come in pieces.
-    fn whole(&mut self, kind: Kind, at: ItemRef<'_>, number: u64, text: &str, sink: &mut dyn Sink) {
-        if !self.emitted.part(kind, at, number).text {
-            self.piece(kind, at, number, text, sink);
-        }
-    }
-
-    fn emit(&mut self, kind: Kind, at: ItemRef<'_>, text: &str, sink: &mut dyn Sink) {
+    fn emit(&mut self, kind: Kind, item: usize, text: &str, sink: &mut dyn Sink) {
+        self.last_text = Some((item, kind));
         match kind {
             Kind::Text => {
                 self.begin_content(sink);
@@ -203,11 +253,13 @@ impl ResponsesDecoder {
             }
             Kind::Raw => {
                 self.has_content = true;
-                self.reasoning.raw(at, text, sink);
+                self.reasoned = true;
+                self.reasoning.raw(item, text, sink);
             }
             Kind::Summary => {
                 self.has_content = true;
-                self.reasoning.summary(at, text, sink);
+                self.reasoned = true;
+                self.reasoning.summary(item, text, sink);
             }
         }
     }
@@ -219,59 +271,166 @@ impl ResponsesDecoder {
     }
 
     /// A part of an item, whole.
-    fn part(&mut self, at: ItemRef<'_>, number: u64, part: &Part<'_>, sink: &mut dyn Sink) {
+    fn part(&mut self, item: usize, number: u64, part: &Part<'_>, sink: &mut dyn Sink) {
         let Some(kind) = Kind::of(part) else {
             return;
         };
-        let text = if kind == Kind::Refusal {
-            &part.refusal
-        } else {
-            &part.text
-        };
-        self.whole(kind, at, number, non_empty(text).unwrap_or_default(), sink);
+        self.close_part(kind, item, number, true, part.text(kind), sink);
+        let known = self.items.get(item).annotations;
         let annotations = part.annotations();
-        let emitted = &mut self.emitted.part(kind, at, number).annotations;
-        let new = annotations.get(*emitted..).unwrap_or_default();
-        *emitted = annotations.len().max(*emitted);
-        for annotation in new {
+        if let Some(new) = annotations.get(known..) {
+            self.cite(item, new, sink);
+        }
+    }
+
+    fn cite(&mut self, item: usize, annotations: &[&RawValue], sink: &mut dyn Sink) {
+        self.items.get(item).annotations += annotations.len();
+        for annotation in annotations {
             self.begin_content(sink);
             cite(annotation, sink);
         }
     }
 
-    /// An item, whole. All that is not read here is a vendor's own tool at work.
-    fn item(&mut self, at: ItemRef<'_>, item: &Item<'_>, sink: &mut dyn Sink) {
-        match non_empty(&item.kind).unwrap_or_default() {
-            "message" | "reasoning" => {
-                let (content, summary) = (item.content(), item.summary());
-                self.parts(at, &content, sink);
-                self.parts(at, &summary, sink);
-                if let Some(signature) = non_empty(&item.encrypted_content) {
-                    self.has_content = true;
-                    let parts = !content.is_empty() || !summary.is_empty();
-                    self.reasoning.sign(at, signature, parts, sink);
-                }
-                self.reasoning.flush(sink);
-                self.emitted.forget(at);
+    /// An item begins.
+    fn announce(
+        &mut self,
+        message: &Message<'_>,
+        item: &Item<'_>,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Error> {
+        let at = self.items.announce(message.at_item(item));
+        if !self.is_client_call(item) || self.items.get(at).call.is_some() {
+            return Ok(());
+        }
+        let call = self.begin_call(at, item, sink);
+        let state = self.items.get(at);
+        item.arguments().clone_into(&mut state.initial);
+        let pending = std::mem::take(&mut state.pending);
+        self.calls.append(call, &pending, sink);
+        Ok(())
+    }
+
+    fn begin_call(&mut self, at: usize, item: &Item<'_>, sink: &mut dyn Sink) -> usize {
+        self.begin_content(sink);
+        let id = non_empty(&item.call_id).unwrap_or_default();
+        let name = non_empty(&item.name).unwrap_or_default();
+        let free_text = non_empty(&item.kind) == Some("custom_tool_call");
+        let call = self.calls.open(id, name, free_text, sink);
+        self.items.set_call_id(at, id);
+        self.items.get(at).call = Some(call);
+        call
+    }
+
+    /// A piece of a call's arguments. It may come before its call; what belongs to an item that is no
+    /// call of the client is the vendor's own.
+    fn arguments(
+        &mut self,
+        at: ItemRef<'_>,
+        piece: &str,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Error> {
+        let at = self.items.resolve(at);
+        let state = self.items.get(at);
+        match state.call {
+            Some(call) => self.calls.append(call, piece, sink),
+            None if state.announced => {}
+            None if state.pending.len() + piece.len() > MAX_PENDING => {
+                return Err(Error::new(
+                    ErrorCode::BadUpstreamData,
+                    "the upstream sent the arguments of a tool call that it did not begin",
+                ));
             }
-            _ if self.is_client_call(item) => {
-                self.begin_content(sink);
-                self.calls.done(at, item, sink);
+            None => state.pending.push_str(piece),
+        }
+        Ok(())
+    }
+
+    fn whole_arguments(
+        &mut self,
+        at: ItemRef<'_>,
+        whole: &str,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Error> {
+        let at = self.items.resolve(at);
+        let state = self.items.get(at);
+        match state.call {
+            Some(call) if !whole.is_empty() => agree(self.calls.complete(call, whole, sink)),
+            None if !state.announced && whole.len() <= MAX_PENDING => {
+                whole.clone_into(&mut state.pending);
+                Ok(())
             }
-            _ => {}
+            _ => Ok(()),
         }
     }
 
-    /// All parts of an item.
-    fn parts(&mut self, at: ItemRef<'_>, parts: &[Part<'_>], sink: &mut dyn Sink) {
-        for (place, part) in parts.iter().enumerate() {
-            if let Some(kind) = Kind::of(part) {
-                let before = parts[..place].iter().map(Kind::of);
-                let nth = before.filter(|other| *other == Some(kind)).count();
-                let number = self.emitted.number(kind, at, nth);
-                self.part(at, number, part, sink);
+    /// An item, whole. All that is not read here is a vendor's own tool at work.
+    fn item(&mut self, at: usize, item: &Item<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
+        self.items.get(at).announced = true;
+        match non_empty(&item.kind).unwrap_or_default() {
+            "message" | "reasoning" => {
+                let parts: Vec<Part<'_>> =
+                    item.content().into_iter().chain(item.summary()).collect();
+                self.parts(at, &parts, sink);
+                if let Some(signature) = non_empty(&item.encrypted_content) {
+                    self.has_content = true;
+                    self.reasoning.sign(at, signature, !parts.is_empty(), sink);
+                }
+                self.reasoning.flush(sink);
+                Ok(())
             }
+            _ if self.is_client_call(item) => self.whole_call(at, item, sink),
+            _ => Ok(()),
         }
+    }
+
+    /// All the parts of an item: emits what is missing of their texts, and their sources.
+    fn parts(&mut self, at: usize, parts: &[Part<'_>], sink: &mut dyn Sink) {
+        let mut known = [0; Kind::ALL.len()];
+        for kind in Kind::ALL {
+            let of_kind = parts.iter().filter(|part| Kind::of(part) == Some(kind));
+            let whole: String = of_kind.map(|part| part.text(kind)).collect();
+            let rest = self.items.get(at).close(kind, &whole);
+            known[kind as usize] = whole.len() - rest.len();
+        }
+        let mut cited = self.items.get(at).annotations;
+        for part in parts {
+            let Some(kind) = Kind::of(part) else { continue };
+            let text = part.text(kind);
+            let emitted = known[kind as usize].min(text.len());
+            known[kind as usize] -= emitted;
+            if let Some(rest) = text.get(emitted..).filter(|rest| !rest.is_empty()) {
+                self.emit(kind, at, rest, sink);
+            }
+            let annotations = part.annotations();
+            let old = cited.min(annotations.len());
+            cited -= old;
+            self.cite(at, &annotations[old..], sink);
+        }
+    }
+
+    fn whole_call(&mut self, at: usize, item: &Item<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
+        let state = self.items.get(at);
+        let pending = std::mem::take(&mut state.pending);
+        let initial = std::mem::take(&mut state.initial);
+        let call = match state.call {
+            Some(call) => {
+                let name = non_empty(&item.name).unwrap_or_default();
+                let id = non_empty(&item.call_id).unwrap_or_default();
+                self.calls.adopt(call, id, name);
+                call
+            }
+            None => self.begin_call(at, item, sink),
+        };
+        self.calls.append(call, &pending, sink);
+        let whole = match item.arguments() {
+            "" if !self.calls.has_arguments(call) => &initial,
+            whole => whole,
+        };
+        if whole.is_empty() {
+            self.calls.close(call, sink);
+            return Ok(());
+        }
+        agree(self.calls.complete(call, whole, sink))
     }
 
     /// xAI gives the searches that it runs itself as calls of custom tools that nobody declared.
@@ -306,21 +465,23 @@ impl ResponsesDecoder {
         sink: &mut dyn Sink,
     ) -> Result<(), Error> {
         self.identify(response, sink);
-        if !self.has_content {
+        if self.has_content {
+            self.add_missing(response, sink)?;
+        } else {
             self.custom_tools = response.custom_tools().or(self.custom_tools.take());
-            for (index, item) in (0..).zip(response.output.iter().flatten()) {
-                let at = ItemRef {
+            for (index, item) in (0..).zip(response.items()) {
+                let at = self.items.announce(ItemRef {
                     index: Some(index),
                     id: "",
-                };
-                self.item(at, item, sink);
+                });
+                self.item(at, item, sink)?;
             }
         }
         self.reasoning.flush(sink);
         if let Some(usage) = response.usage() {
             sink.event(Event::Usage(usage));
         }
-        let why = response.incomplete_details.as_ref();
+        let why = response.incomplete_details.0.as_ref();
         let why = why.and_then(|details| non_empty(&details.reason));
         let finish = match status {
             "failed" => return Err(upstream_error(response.error.map_or("", RawValue::get))),
@@ -330,27 +491,104 @@ impl ResponsesDecoder {
                     "the upstream cancelled its answer",
                 ));
             }
-            "incomplete" => match why {
-                Some("max_output_tokens") => FinishReason::Length,
-                Some("content_filter") => FinishReason::ContentFilter,
-                _ => FinishReason::Other,
-            },
+            "incomplete" => finish_reason(why.unwrap_or("incomplete"), &self.vendor)?
+                .unwrap_or(FinishReason::Other),
             _ if self.refused => FinishReason::Refusal,
-            _ if self.calls.any() => FinishReason::ToolCalls,
-            "completed" => FinishReason::Stop,
+            _ if !self.calls.is_empty() => FinishReason::ToolCalls,
+            "completed" | "done" => FinishReason::Stop,
             _ => FinishReason::Other,
         };
-        self.calls.close(sink);
+        for (call, initial) in self.items.calls() {
+            if !self.calls.has_arguments(call) {
+                self.calls.append(call, &initial, sink);
+            }
+        }
+        if self.items.has_orphans() && finish != FinishReason::Length {
+            return Err(Error::new(
+                ErrorCode::BadUpstreamData,
+                "the upstream sent the arguments of a tool call that it did not begin",
+            ));
+        }
+        self.calls.finish(sink);
         sink.event(Event::Finish(finish));
         Ok(())
     }
+
+    /// Emits what only the whole response has: the end of a text, or all of it, and calls.
+    fn add_missing(&mut self, response: &Response<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
+        let parts = || response.items().flat_map(Item::content);
+        for kind in [Kind::Text, Kind::Refusal] {
+            let whole: String = parts()
+                .filter(|part| Kind::of(part) == Some(kind))
+                .map(|part| part.text(kind).to_owned())
+                .collect();
+            let rest = self.items.missing(kind, &whole).unwrap_or_default();
+            if !rest.is_empty() {
+                let item = self.items.announce(ItemRef::default());
+                self.piece(kind, item, rest, sink);
+            }
+        }
+        if !self.reasoned {
+            for item in response.items().filter(|item| item.is_reasoning()) {
+                let at = self.items.announce(ItemRef::default());
+                self.item(at, item, sink)?;
+            }
+        }
+        let calls = response.items().filter(|item| self.is_client_call(item));
+        for (nth, item) in calls.collect::<Vec<_>>().into_iter().enumerate() {
+            self.reasoning.flush(sink);
+            let piece = CallPiece {
+                index: None,
+                id: non_empty(&item.call_id).unwrap_or_default(),
+                name: non_empty(&item.name).unwrap_or_default(),
+                arguments: item.arguments(),
+            };
+            let free_text = non_empty(&item.kind) == Some("custom_tool_call");
+            agree(self.calls.add_whole(nth, piece, free_text, sink))?;
+        }
+        Ok(())
+    }
+}
+
+/// How much of the arguments of a call is kept that has not begun, in bytes.
+const MAX_PENDING: usize = 1024 * 1024;
+
+/// The kind of text that an event is about, and whether it is a whole part.
+fn text_event(kind: &str) -> Option<(Kind, bool)> {
+    Some(match kind {
+        "response.output_text.delta" => (Kind::Text, false),
+        "response.output_text.done" => (Kind::Text, true),
+        "response.refusal.delta" => (Kind::Refusal, false),
+        "response.refusal.done" => (Kind::Refusal, true),
+        "response.reasoning_text.delta" => (Kind::Raw, false),
+        "response.reasoning_text.done" => (Kind::Raw, true),
+        "response.reasoning_summary_text.delta" => (Kind::Summary, false),
+        "response.reasoning_summary_text.done" => (Kind::Summary, true),
+        _ => return None,
+    })
+}
+
+/// # Errors
+/// Where whole arguments do not begin with the pieces that were emitted.
+fn agree(agrees: bool) -> Result<(), Error> {
+    if agrees {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorCode::BadUpstreamData,
+        "the upstream sent two versions of the arguments of one tool call",
+    ))
 }
 
 /// Whether a kind of event ends the answer.
 fn is_last(kind: &str) -> bool {
     matches!(
         kind,
-        "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled"
+        "response.completed"
+            | "response.done"
+            | "response.incomplete"
+            | "response.failed"
+            | "response.cancelled"
     )
 }
 

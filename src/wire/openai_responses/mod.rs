@@ -5,9 +5,8 @@
 //! items, each of them a message, a piece of reasoning or a call. It is over with the event that
 //! carries the whole response again: `response.completed`, `.incomplete` or `.failed`.
 
-mod calls;
 mod decode;
-mod emitted;
+mod items;
 mod reasoning;
 mod request;
 mod shape;
@@ -47,8 +46,8 @@ impl Wire for OpenaiResponses {
         })
     }
 
-    fn decoder(&self, _vendor: &Vendor) -> Box<dyn Decoder> {
-        Box::new(decode::ResponsesDecoder::default())
+    fn decoder(&self, vendor: &Vendor) -> Box<dyn Decoder> {
+        Box::new(decode::ResponsesDecoder::new(vendor))
     }
 
     fn requested_model(&self, path: &str, body: &Value) -> Option<String> {

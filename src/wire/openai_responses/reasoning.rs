@@ -1,6 +1,5 @@
 //! Reasoning, of which a vendor may send the raw text, a summary, or both.
 
-use super::shape::{ItemKey, ItemRef};
 use crate::model::{Event, Sink};
 
 /// How much of a summary is held back, in bytes; a longer one is shown.
@@ -14,7 +13,7 @@ const MAX_HELD: usize = 256 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct ReasoningSelector {
     pub(super) summary_asked: bool,
-    place: Option<ItemKey>,
+    item: Option<usize>,
     chosen: Option<Choice>,
     held: String,
 }
@@ -26,8 +25,8 @@ enum Choice {
 }
 
 impl ReasoningSelector {
-    pub(super) fn raw(&mut self, at: ItemRef<'_>, piece: &str, sink: &mut dyn Sink) {
-        self.enter(at, sink);
+    pub(super) fn raw(&mut self, item: usize, piece: &str, sink: &mut dyn Sink) {
+        self.enter(item, sink);
         if piece.is_empty() || self.chosen == Some(Choice::Summary) {
             return;
         }
@@ -36,8 +35,8 @@ impl ReasoningSelector {
         sink.event(Event::Reasoning(piece));
     }
 
-    pub(super) fn summary(&mut self, at: ItemRef<'_>, piece: &str, sink: &mut dyn Sink) {
-        self.enter(at, sink);
+    pub(super) fn summary(&mut self, item: usize, piece: &str, sink: &mut dyn Sink) {
+        self.enter(item, sink);
         if piece.is_empty() || self.chosen == Some(Choice::Raw) {
             return;
         }
@@ -58,14 +57,8 @@ impl ReasoningSelector {
 
     /// Hands on the seal of an item that is done: with its text, or for it. An item of `parts` that
     /// are empty is not emitted, and yet its seal is not all that there is.
-    pub(super) fn sign(
-        &mut self,
-        at: ItemRef<'_>,
-        signature: &str,
-        parts: bool,
-        sink: &mut dyn Sink,
-    ) {
-        self.enter(at, sink);
+    pub(super) fn sign(&mut self, item: usize, signature: &str, parts: bool, sink: &mut dyn Sink) {
+        self.enter(item, sink);
         self.flush(sink);
         sink.event(match self.chosen {
             None if !parts => Event::EncryptedReasoning(signature),
@@ -73,10 +66,10 @@ impl ReasoningSelector {
         });
     }
 
-    fn enter(&mut self, at: ItemRef<'_>, sink: &mut dyn Sink) {
-        if !self.place.as_ref().is_some_and(|place| place.is(at)) {
+    fn enter(&mut self, item: usize, sink: &mut dyn Sink) {
+        if self.item != Some(item) {
             self.flush(sink);
-            self.place = Some(ItemKey::of(at));
+            self.item = Some(item);
             self.chosen = None;
         }
     }

@@ -3,9 +3,11 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::items::Kind;
 use crate::framing::Frame;
 use crate::model::Usage;
-use crate::wire::json::{Count, Text, list, non_empty};
+use crate::wire::failure::is_error;
+use crate::wire::json::{Arguments, Count, Index, Object, ShortList, Text, list, non_empty};
 use crate::wire::parse::parse;
 
 /// Every kind of frame in one struct: a frame is read in one pass, whatever it is, and a field
@@ -19,9 +21,9 @@ pub(super) struct Message<'a> {
     object: Option<Text<'a>>,
     #[serde(borrow)]
     item_id: Option<Text<'a>>,
-    output_index: Option<Count>,
-    content_index: Option<Count>,
-    summary_index: Option<Count>,
+    output_index: Option<Index>,
+    content_index: Option<Index>,
+    summary_index: Option<Index>,
     #[serde(borrow)]
     pub(super) delta: Option<Text<'a>>,
     #[serde(borrow)]
@@ -29,10 +31,10 @@ pub(super) struct Message<'a> {
     #[serde(borrow)]
     pub(super) refusal: Option<Text<'a>>,
     #[serde(borrow)]
-    pub(super) arguments: Option<Text<'a>>,
+    arguments: Option<Arguments<'a>>,
     /// The `arguments` of a custom tool.
     #[serde(borrow)]
-    pub(super) input: Option<Text<'a>>,
+    input: Option<Text<'a>>,
     #[serde(borrow)]
     pub(super) part: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -54,12 +56,6 @@ pub(super) struct ItemRef<'a> {
 }
 
 /// [`At`], kept.
-#[derive(Debug, Default)]
-pub(super) struct ItemKey {
-    index: Option<u64>,
-    id: String,
-}
-
 /// The response as a whole: as it began, as it ended, or a whole answer.
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -71,13 +67,13 @@ pub(super) struct Response<'a> {
     #[serde(borrow)]
     pub(super) status: Option<Text<'a>>,
     #[serde(borrow)]
-    pub(super) output: Option<Vec<Item<'a>>>,
+    pub(super) output: Option<ShortList<Item<'a>>>,
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) error: Option<&'a RawValue>,
     #[serde(borrow)]
-    pub(super) incomplete_details: Option<Reason<'a>>,
+    pub(super) incomplete_details: Object<Reason<'a>>,
     #[serde(borrow)]
     tools: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -102,7 +98,7 @@ pub(super) struct Item<'a> {
     #[serde(borrow)]
     pub(super) name: Option<Text<'a>>,
     #[serde(borrow)]
-    arguments: Option<Text<'a>>,
+    arguments: Option<Arguments<'a>>,
     /// The `arguments` of a custom tool.
     #[serde(borrow)]
     input: Option<Text<'a>>,
@@ -121,9 +117,9 @@ pub(super) struct Part<'a> {
     #[serde(rename = "type", borrow)]
     pub(super) kind: Option<Text<'a>>,
     #[serde(borrow)]
-    pub(super) text: Option<Text<'a>>,
+    text: Option<Text<'a>>,
     #[serde(borrow)]
-    pub(super) refusal: Option<Text<'a>>,
+    refusal: Option<Text<'a>>,
     #[serde(borrow)]
     annotations: Option<&'a RawValue>,
 }
@@ -158,12 +154,13 @@ struct ReasoningSettings<'a> {
     summary: Option<Text<'a>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct Counts {
     input_tokens: Option<Count>,
     output_tokens: Option<Count>,
-    input_tokens_details: Option<InputDetails>,
-    output_tokens_details: Option<OutputDetails>,
+    input_tokens_details: Object<InputDetails>,
+    output_tokens_details: Object<OutputDetails>,
 }
 
 #[derive(Deserialize)]
@@ -183,14 +180,19 @@ impl<'a> Message<'a> {
         match non_empty(&self.kind) {
             Some(kind) => kind,
             None if non_empty(&self.object) == Some("response") => "response",
-            None if self.error.is_some() => "error",
+            None if self.error.is_some_and(is_error) => "error",
             None => frame.name,
         }
     }
 
+    /// The whole arguments of a call, or a custom tool's input.
+    pub(super) fn arguments(&self) -> &str {
+        arguments(&self.arguments, &self.input)
+    }
+
     pub(super) fn at(&self) -> ItemRef<'_> {
         ItemRef {
-            index: self.output_index.and_then(|count| count.0),
+            index: position(self.output_index),
             id: non_empty(&self.item_id).unwrap_or_default(),
         }
     }
@@ -198,7 +200,7 @@ impl<'a> Message<'a> {
     /// Which part of its item the frame is about.
     pub(super) fn number(&self) -> u64 {
         let number = self.content_index.or(self.summary_index);
-        number.and_then(|count| count.0).unwrap_or(0)
+        position(number).unwrap_or(0)
     }
 
     /// The place of an `item` that the frame holds. Older llama.cpp names a call by its `call_id` alone.
@@ -212,30 +214,11 @@ impl<'a> Message<'a> {
     }
 }
 
-impl ItemRef<'_> {
-    fn is_empty(self) -> bool {
-        self.index.is_none() && self.id.is_empty()
-    }
-}
-
-impl ItemKey {
-    pub(super) fn of(at: ItemRef<'_>) -> Self {
-        Self {
-            index: at.index,
-            id: at.id.to_owned(),
-        }
+impl<'a> Response<'a> {
+    pub(super) fn items(&self) -> impl Iterator<Item = &Item<'a>> {
+        self.output.iter().flat_map(ShortList::iter)
     }
 
-    pub(super) fn is(&self, at: ItemRef<'_>) -> bool {
-        match (self.index, at.index) {
-            (Some(one), Some(other)) => one == other,
-            // Where nothing is said, it is what was last spoken of.
-            _ => self.id == at.id || at.is_empty(),
-        }
-    }
-}
-
-impl Response<'_> {
     /// The names of the custom tools that the client declared; nothing where the vendor does not
     /// repeat the tools.
     pub(super) fn custom_tools(&self) -> Option<Vec<String>> {
@@ -258,8 +241,8 @@ impl Response<'_> {
             count.and_then(|count| count.0)
         }
         let counts: Counts = parse(self.usage?.get()).ok()?;
-        let input = counts.input_tokens_details.as_ref();
-        let output = counts.output_tokens_details.as_ref();
+        let input = counts.input_tokens_details.0.as_ref();
+        let output = counts.output_tokens_details.0.as_ref();
         Some(Usage {
             input: count_value(counts.input_tokens),
             output: count_value(counts.output_tokens),
@@ -273,9 +256,11 @@ impl Response<'_> {
 impl<'a> Item<'a> {
     /// A call's arguments, or a custom tool's input.
     pub(super) fn arguments(&self) -> &str {
-        non_empty(&self.arguments)
-            .or(non_empty(&self.input))
-            .unwrap_or_default()
+        arguments(&self.arguments, &self.input)
+    }
+
+    pub(super) fn is_reasoning(&self) -> bool {
+        non_empty(&self.kind) == Some("reasoning")
     }
 
     pub(super) fn content(&self) -> Vec<Part<'a>> {
@@ -288,6 +273,15 @@ impl<'a> Item<'a> {
 }
 
 impl<'a> Part<'a> {
+    /// The text of a part of that kind.
+    pub(super) fn text(&self, kind: Kind) -> &str {
+        let text = match kind {
+            Kind::Refusal => &self.refusal,
+            _ => &self.text,
+        };
+        non_empty(text).unwrap_or_default()
+    }
+
     pub(super) fn annotations(&self) -> Vec<&'a RawValue> {
         self.annotations.map(list).unwrap_or_default()
     }
@@ -302,4 +296,15 @@ fn add_custom_tools(raw: &RawValue, names: &mut Vec<String>) {
             add_custom_tools(inner, names);
         }
     }
+}
+
+fn arguments<'a>(arguments: &'a Option<Arguments<'_>>, input: &'a Option<Text<'_>>) -> &'a str {
+    match arguments {
+        Some(arguments) if !arguments.as_str().is_empty() => arguments.as_str(),
+        _ => non_empty(input).unwrap_or_default(),
+    }
+}
+
+fn position(index: Option<Index>) -> Option<u64> {
+    u64::try_from(index?.0?).ok()
 }

@@ -2,12 +2,12 @@
 
 use super::decode::ResponsesDecoder;
 use crate::framing::Frame;
-use crate::model::Event;
+use crate::model::{Event, Vendor};
 use crate::wire::Decoder;
 
 /// Every event of `frames` as a line, and how it ended.
 fn read(frames: &[&str]) -> Vec<String> {
-    let mut decoder = ResponsesDecoder::default();
+    let mut decoder = ResponsesDecoder::new(&Vendor::PLAIN);
     let mut lines = Vec::new();
     for data in frames {
         let frame = Frame::new("", data);
@@ -87,7 +87,7 @@ fn a_summary_too_long_to_hold_is_shown() {
 }
 
 #[test]
-fn a_seal_goes_with_its_text_or_stands_for_it() {
+fn a_signature_goes_with_its_text_or_stands_for_it() {
     let item = |summary: &str| {
         format!(
             r#"{{"type":"response.output_item.done","output_index":0,"item":{{"id":"r","type":"reasoning","summary":[{summary}],"encrypted_content":"sealed"}}}}"#
@@ -101,7 +101,7 @@ fn a_seal_goes_with_its_text_or_stands_for_it() {
 }
 
 #[test]
-fn a_text_is_told_once_wherever_it_comes_from() {
+fn a_text_is_emitted_once_wherever_it_comes_from() {
     let delta =
         r#"{"type":"response.output_text.delta","item_id":"m","content_index":1,"delta":"Hi"}"#;
     let done =
@@ -158,11 +158,10 @@ fn calls_find_their_pieces() {
         [
             "tool 0 a f ",
             "tool 1 b g ",
-            "tool 1 - - {}",
             r#"tool 0 - - {"x":"#,
             "tool 0 - - 1}",
             "tool 2 - h ",
-            "tool 2 - - {}",
+            "tool 1 - - {}",
             "Finish(ToolCalls)",
         ]
     );
@@ -198,7 +197,7 @@ fn a_call_is_one_call_whatever_names_it() {
 }
 
 #[test]
-fn a_custom_call_that_nobody_declared_is_the_vendors_own() {
+fn a_custom_call_that_was_not_declared_is_the_vendors_own() {
     let call = r#"{"type":"response.output_item.done","item":{"id":"c","type":"custom_tool_call","call_id":"a","name":"run","input":"ls"}}"#;
     let created = |tools: &str| {
         format!(r#"{{"type":"response.created","response":{{"id":"x","tools":{tools}}}}}"#)
@@ -216,7 +215,7 @@ fn a_custom_call_that_nobody_declared_is_the_vendors_own() {
 }
 
 #[test]
-fn the_status_says_how_it_ended() {
+fn the_status_is_the_finish() {
     let ended = |kind: &str, response: &str| {
         let frame = format!(r#"{{"type":"response.{kind}","response":{{{response}}}}}"#);
         read(&[&frame]).pop().unwrap_or_default()
@@ -268,9 +267,10 @@ fn errors_come_flat_or_nested() {
 }
 
 #[test]
-fn what_is_no_answer_is_told_apart() {
+fn what_is_no_answer_is_an_error() {
     let document = |document: &str| {
-        let outcome = ResponsesDecoder::default().document(document, &mut |_: Event<'_>| {});
+        let outcome =
+            ResponsesDecoder::new(&Vendor::PLAIN).document(document, &mut |_: Event<'_>| {});
         outcome.err().map_or("", |error| error.code().as_str())
     };
     assert_eq!(
@@ -288,7 +288,7 @@ fn what_is_no_answer_is_told_apart() {
 
 #[test]
 fn only_a_whole_end_is_terminal() {
-    let decoder = ResponsesDecoder::default();
+    let decoder = ResponsesDecoder::new(&Vendor::PLAIN);
     let is_terminal = |name, data| decoder.is_terminal(&Frame::new(name, data));
     assert!(is_terminal("", r#"{"type":"response.completed"}"#));
     assert!(is_terminal("response.failed", "{}"));
