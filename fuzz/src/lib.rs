@@ -27,6 +27,9 @@ pub fn wire(name: &str, input: &[u8]) {
     let whole = events(name, &[bytes]);
     let split = events(name, &pieces);
     assert_eq!(whole, split, "the pieces changed the events");
+    let by_name = wire::by_name(name).expect("a wire of that name");
+    let parsed = read(Ingest::new(by_name, CAP).without_template(), &[bytes]);
+    assert_eq!(whole, parsed, "the template changed the events");
     let (events, outcome) = whole;
     let finishes = events.iter().filter(|event| event.starts_with("Finish"));
     assert_eq!(
@@ -118,9 +121,14 @@ fn frames(framing: Framing, pieces: &[&[u8]]) -> Frames {
     (frames, remainder)
 }
 
-fn events(name: &str, pieces: &[&[u8]]) -> (Vec<String>, Result<(), ErrorCode>) {
+type Events = (Vec<String>, Result<(), ErrorCode>);
+
+fn events(name: &str, pieces: &[&[u8]]) -> Events {
     let wire = wire::by_name(name).expect("a wire of that name");
-    let mut ingest = Ingest::new(wire, CAP);
+    read(Ingest::new(wire, CAP), pieces)
+}
+
+fn read(mut ingest: Ingest, pieces: &[&[u8]]) -> Events {
     let mut events = Vec::new();
     let mut sink = |event: Event<'_>| events.push(format!("{event:?}"));
     let mut read = || -> Result<(), Error> {

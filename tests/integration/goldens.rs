@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use sluicegate::dialect;
 use sluicegate::fixture::{Case, Library};
-use sluicegate::model::Request;
+use sluicegate::model::{Event, Request};
 use sluicegate::pipeline::{self, PipelineOutput};
+use sluicegate::upstream::ingest::Ingest;
 use sluicegate::wire::{self, Wire};
 
 use crate::chunks::pieces;
@@ -131,6 +132,31 @@ fn single_bytes_and_odd_pieces_change_nothing() {
             let odd = pieces(&case.body, seed);
             check(&whole, wire, case, &odd, &format!("pieces of seed {seed}"));
         }
+    }
+}
+
+/// The template may only spare work: with every frame parsed, the events are the same.
+#[test]
+fn every_fixture_gives_the_same_events_without_the_template() {
+    let library = library();
+    for (wire, case) in cases(&library) {
+        let events = |mut ingest: Ingest| {
+            let mut events = Vec::new();
+            let mut sink = |event: Event<'_>| events.push(pipeline::line(&event));
+            let mut outcome = ingest.push(&case.body, &mut sink);
+            if outcome.is_ok() {
+                outcome = ingest.end(&mut sink);
+            }
+            (events, outcome.map_err(|error| error.to_string()))
+        };
+        let ingest = || Ingest::new(wire, pipeline::FRAME_CAP);
+        assert_eq!(
+            events(ingest()),
+            events(ingest().without_template()),
+            "{}/{}",
+            case.wire,
+            case.name
+        );
     }
 }
 
