@@ -39,6 +39,7 @@ pub struct Metrics {
     first_token: Histogram,
     duration: Histogram,
     repaired_lines: Counter,
+    skipped_frames: Family<SkipLabels, Counter>,
     reloads: Family<ReloadLabels, Counter>,
     store_up: Gauge,
     store_round_trips: Counter,
@@ -114,6 +115,11 @@ struct UpstreamLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SkipLabels {
+    upstream: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TokenLabels {
     direction: &'static str,
 }
@@ -150,6 +156,7 @@ impl Default for Metrics {
             first_token: Histogram::new(FIRST_TOKEN),
             duration: Histogram::new(DURATION),
             repaired_lines: Counter::default(),
+            skipped_frames: Family::default(),
             reloads: Family::default(),
             store_up: Gauge::default(),
             store_round_trips: Counter::default(),
@@ -216,6 +223,11 @@ impl Default for Metrics {
             "repaired_lines",
             "Upstream lines with invalid UTF-8 that was replaced",
             metrics.repaired_lines.clone(),
+        );
+        registry.register(
+            "skipped_frames",
+            "Upstream frames that were left out because they are not JSON, such as keep-alives",
+            metrics.skipped_frames.clone(),
         );
         registry.register(
             "config_reloads",
@@ -370,6 +382,13 @@ impl Metrics {
 
     pub fn record_repaired_lines(&self, lines: u64) {
         self.repaired_lines.inc_by(lines);
+    }
+
+    pub fn record_skipped_frames(&self, upstream: &str, frames: u64) {
+        let upstream = upstream.to_owned();
+        self.skipped_frames
+            .get_or_create(&SkipLabels { upstream })
+            .inc_by(frames);
     }
 
     pub fn record_reload(&self, accepted: bool) {

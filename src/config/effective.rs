@@ -108,6 +108,9 @@ fn upstream(upstream: &std::sync::Arc<UpstreamConfig>) -> Value {
         // Signing keys stay in the environment.
         None | Some(Credential::SigV4(_)) => None,
     };
+    if upstream.vendor.think_tags {
+        set("think_tags", "reasoning".into());
+    }
     if !upstream.headers.is_empty() {
         let names = upstream.headers.keys();
         let headers = names.map(|name| (name.to_string(), json!(REDACTED)));

@@ -13,7 +13,15 @@ use super::read::{Field, Reader, Section};
 use crate::model::{Credential, CredentialScheme, Vendor};
 use crate::wire::{self, Wire};
 
-const KEYS: &[&str] = &["preset", "wire", "base_url", "api_key", "region", "headers"];
+const KEYS: &[&str] = &[
+    "preset",
+    "wire",
+    "base_url",
+    "api_key",
+    "region",
+    "headers",
+    "think_tags",
+];
 
 /// Headers that only the gateway sets.
 const RESERVED_HEADERS: &[HeaderName] = &[
@@ -118,6 +126,17 @@ fn read_one(
     let base_url = read_base_url(reader, &section, preset, wire_name, region);
     let credential = credential::read(reader, &section, preset, scheme, region, env);
     let headers = read_headers(reader, &section);
+    let mut vendor = preset
+        .map(|preset| preset.vendor.clone())
+        .unwrap_or_default();
+    if let Some(field) = section.get("think_tags") {
+        let think_tags = reader.parse(field, |text| match text {
+            "reasoning" => Ok(true),
+            "text" => Ok(false),
+            _ => Err("`reasoning` or `text`"),
+        });
+        vendor.think_tags = think_tags.unwrap_or(vendor.think_tags);
+    }
     let wire = wire::by_name(wire_name?)?;
     Some(UpstreamConfig {
         name: name.to_owned(),
@@ -127,9 +146,7 @@ fn read_one(
         region: region.map(str::to_owned),
         credential,
         headers,
-        vendor: preset
-            .map(|preset| preset.vendor.clone())
-            .unwrap_or_default(),
+        vendor,
     })
 }
 

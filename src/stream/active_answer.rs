@@ -133,6 +133,7 @@ impl ActiveAnswer {
     fn detach(&mut self) -> Option<Answer> {
         let answer = self.upstream.take()?.answer;
         self.sink.record_repaired_lines(answer.repaired_lines());
+        self.sink.record_skipped_frames(answer.skipped_frames());
         Some(answer)
     }
 

@@ -144,6 +144,11 @@ impl ClientSink {
         self.record.record_repaired_lines(lines);
     }
 
+    /// Counts frames of the upstream that were left out.
+    pub fn record_skipped_frames(&self, frames: u64) {
+        self.record.record_skipped_frames(frames);
+    }
+
     fn complete(&mut self, finish: FinishReason) {
         self.record.set_completed(finish);
         let total = self.record.elapsed();

@@ -107,6 +107,12 @@ impl StreamRecord {
         self.metrics.record_repaired_lines(lines);
     }
 
+    pub(super) fn record_skipped_frames(&self, frames: u64) {
+        if let (Some(upstream), 1..) = (self.upstream(), frames) {
+            self.metrics.record_skipped_frames(upstream, frames);
+        }
+    }
+
     /// From the request's arrival to its first content.
     pub(super) fn first_token(&self) -> Option<Duration> {
         self.first_content.map(|first| first - self.arrived)

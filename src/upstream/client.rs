@@ -227,6 +227,11 @@ impl Answer {
         self.ingest.repaired_lines()
     }
 
+    /// How many frames were left out because they were no JSON.
+    pub fn skipped_frames(&self) -> u64 {
+        self.ingest.skipped_frames()
+    }
+
     /// The rest of a finished answer's body, to be read to its end so that the connection can be
     /// reused.
     pub(super) fn into_body(self) -> Body {
