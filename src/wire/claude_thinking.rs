@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::effort;
-use crate::model::Reasoning;
+use crate::model::{Reasoning, Request, ToolChoice};
 
 /// The smallest thinking budget that the API accepts.
 const MIN_BUDGET: u64 = 1024;
@@ -19,8 +19,33 @@ pub(super) struct Thinking {
 }
 
 impl Thinking {
-    /// `max_tokens` is the client's bound on the output.
-    pub(super) fn new(reasoning: &Reasoning, max_tokens: Option<u64>) -> Self {
+    /// No settings if the request has none, or forces a tool call, which the API refuses with thinking.
+    pub(super) fn new(request: &Request) -> Self {
+        let Some(reasoning) = &request.reasoning else {
+            return Self::default();
+        };
+        let thinking = Self::of_reasoning(reasoning, request.max_tokens);
+        let forces_a_call = matches!(
+            request.tool_choice,
+            Some(ToolChoice::Required | ToolChoice::Function(_))
+        );
+        if thinking.is_on() && forces_a_call {
+            Self::default()
+        } else {
+            thinking
+        }
+    }
+
+    /// Whether the model thinks. The API then refuses a `temperature`.
+    pub(super) fn is_on(&self) -> bool {
+        let kind = self
+            .fields
+            .get("thinking")
+            .map(|thinking| &thinking["type"]);
+        kind.is_some_and(|kind| kind != "disabled")
+    }
+
+    fn of_reasoning(reasoning: &Reasoning, max_tokens: Option<u64>) -> Self {
         let requested = match (reasoning.max_tokens, reasoning.effort.as_deref()) {
             (_, Some("none")) => return Self::of(json!({ "type": "disabled" }), 0),
             (Some(budget), _) => budget,

@@ -20,6 +20,7 @@ mod openai_chat;
 mod openai_responses;
 mod parse;
 mod refusal;
+mod request_parts;
 
 use http::HeaderMap;
 use serde_json::{Map, Value};

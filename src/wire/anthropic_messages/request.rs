@@ -4,11 +4,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use crate::model::{
-    Error, Media, MediaSource, Message, Part, Request, ResponseFormat, Role, Tool, ToolChoice,
-};
+use crate::model::{Error, Media, MediaSource, Part, Request, ResponseFormat, Tool, ToolChoice};
 use crate::wire::claude_thinking::Thinking;
 use crate::wire::merge;
+use crate::wire::request_parts::{
+    BuildBlock, Conversation, arguments_object, no_messages, registered_media_type,
+    restricted_call_id, typed_parameters_schema,
+};
 
 /// The API requires `max_tokens`. This value is sent if the client gave none.
 const DEFAULT_MAX_TOKENS: u64 = 4096;
@@ -21,16 +23,11 @@ pub(super) struct Body {
 }
 
 pub(super) fn body(request: &Request, model: &str) -> Result<Body, Error> {
-    let mut conversation = Conversation::default();
-    for message in &request.messages {
-        conversation.add(message)?;
-    }
+    let mut blocks = Blocks::default();
+    let conversation = Conversation::build(&request.messages, &mut blocks)?;
     // A client of this protocol may put its own `messages` into `extra`.
     if conversation.messages.is_empty() && !request.extra.contains_key("messages") {
-        return Err(Error::invalid(
-            "messages",
-            "there is no message beside the system prompt; add at least one user message",
-        ));
+        return Err(no_messages());
     }
     let mut body = Map::new();
     body.insert("model".to_owned(), json!(model));
@@ -39,72 +36,31 @@ pub(super) fn body(request: &Request, model: &str) -> Result<Body, Error> {
         body.insert("system".to_owned(), Value::Array(conversation.system));
     }
     body.insert("messages".to_owned(), Value::Array(conversation.messages));
-    add_sampling(request, &mut body);
+    let thinking = Thinking::new(request);
+    add_sampling(request, &thinking, &mut body);
     tools(request, &mut body);
     response_format(request.response_format.as_ref(), &mut body)?;
-    add_output_bounds(request, &mut body);
+    let max_tokens = thinking.max_tokens(request.max_tokens, DEFAULT_MAX_TOKENS);
+    body.insert("max_tokens".to_owned(), json!(max_tokens));
+    merge(&mut body, &thinking.fields);
     body.insert("stream".to_owned(), json!(true));
     merge(&mut body, &request.extra);
     Ok(Body {
         json: Value::Object(body),
-        has_uploads: conversation.has_uploads,
+        has_uploads: blocks.has_uploads,
     })
 }
 
-/// The conversation in the API's form: a separate system prompt, and turns of alternating roles.
+/// Builds the content blocks of the conversation.
 #[derive(Default)]
-struct Conversation {
-    system: Vec<Value>,
-    messages: Vec<Value>,
+struct Blocks {
     has_uploads: bool,
 }
 
-impl Conversation {
-    fn add(&mut self, message: &Message) -> Result<(), Error> {
-        let role = match message.role {
-            Role::System => "system",
-            Role::User | Role::Tool => "user",
-            Role::Assistant => "assistant",
-        };
-        let mut blocks = Vec::new();
-        let mut calls = 0;
-        for (place, part) in message.content.iter().enumerate() {
-            let field = if matches!(part, Part::ToolCall { .. }) {
-                calls += 1;
-                format!("{}.tool_calls[{}]", message.field, calls - 1)
-            } else {
-                format!("{}.content[{place}]", message.field)
-            };
-            if role == "system" && !matches!(part, Part::Text(_)) {
-                return Err(Error::invalid(&field, "a system prompt can hold only text"));
-            }
-            blocks.extend(self.block(&field, part)?);
-        }
-        if role == "system" {
-            self.system.append(&mut blocks);
-        } else if !blocks.is_empty() {
-            self.push(role, blocks);
-        }
-        Ok(())
-    }
-
-    /// The API requires alternating roles, so a second message of the same role joins the first.
-    fn push(&mut self, role: &str, mut blocks: Vec<Value>) {
-        if let Some(last) = self.messages.last_mut()
-            && last["role"] == role
-            && let Some(content) = last["content"].as_array_mut()
-        {
-            content.append(&mut blocks);
-        } else {
-            self.messages
-                .push(json!({ "role": role, "content": blocks }));
-        }
-    }
-
-    /// `None` for parts that the API refuses: empty texts and reasoning without a signature.
+impl BuildBlock for Blocks {
     fn block(&mut self, field: &str, part: &Part) -> Result<Option<Value>, Error> {
         Ok(match part {
-            Part::Text(text) if text.is_empty() => None,
+            Part::Text(text) if text.trim().is_empty() => None,
             Part::Text(text) => Some(json!({ "type": "text", "text": text })),
             Part::Image(media) => Some(self.image(media)),
             Part::File(media) => Some(self.document(field, media)?),
@@ -123,7 +79,8 @@ impl Conversation {
                 name,
                 arguments,
             } => {
-                let input = input(field, arguments)?;
+                let input = arguments_object(field, arguments)?;
+                let id = restricted_call_id(id);
                 Some(json!({ "type": "tool_use", "id": id, "name": name, "input": input }))
             }
             Part::ToolResult { id, content } => {
@@ -131,6 +88,7 @@ impl Conversation {
                 for part in content {
                     blocks.extend(self.block(field, part)?);
                 }
+                let id = restricted_call_id(id);
                 let mut result = json!({ "type": "tool_result", "tool_use_id": id });
                 if !blocks.is_empty() {
                     result["content"] = Value::Array(blocks);
@@ -139,7 +97,9 @@ impl Conversation {
             }
         })
     }
+}
 
+impl Blocks {
     fn image(&mut self, media: &Media) -> Value {
         let source = match &media.source {
             MediaSource::Url(url) => json!({ "type": "url", "url": url }),
@@ -183,6 +143,7 @@ impl Conversation {
 }
 
 fn inline_source(media_type: &str, base64: &str) -> Value {
+    let media_type = registered_media_type(media_type);
     json!({ "type": "base64", "media_type": media_type, "data": base64 })
 }
 
@@ -199,29 +160,22 @@ fn text(field: &str, base64: &str) -> Result<String, Error> {
         })
 }
 
-/// The arguments of a call as a JSON object. An empty text means no arguments.
-fn input(field: &str, arguments: &str) -> Result<Map<String, Value>, Error> {
-    if arguments.trim().is_empty() {
-        return Ok(Map::new());
-    }
-    serde_json::from_str(arguments).map_err(|error| {
-        Error::invalid(
-            &format!("{field}.function.arguments"),
-            format!("expected a JSON object: {error}"),
-        )
-    })
-}
-
 /// The API has no field for `seed` and `metadata`. Both are hints, so they are left out.
-fn add_sampling(request: &Request, body: &mut Map<String, Value>) {
-    if let Some(temperature) = request.temperature {
-        body.insert("temperature".to_owned(), json!(temperature));
+/// `temperature` is at most 1 in the API, and a stop sequence must not be blank.
+fn add_sampling(request: &Request, thinking: &Thinking, body: &mut Map<String, Value>) {
+    if let Some(temperature) = request.temperature.filter(|_| !thinking.is_on()) {
+        body.insert("temperature".to_owned(), json!(temperature.min(1.0)));
     }
     if let Some(top_p) = request.top_p {
         body.insert("top_p".to_owned(), json!(top_p));
     }
-    if !request.stop.is_empty() {
-        body.insert("stop_sequences".to_owned(), json!(request.stop));
+    let stop: Vec<&String> = request
+        .stop
+        .iter()
+        .filter(|stop| !stop.trim().is_empty())
+        .collect();
+    if !stop.is_empty() {
+        body.insert("stop_sequences".to_owned(), json!(stop));
     }
     if let Some(user) = &request.user {
         body.insert("metadata".to_owned(), json!({ "user_id": user }));
@@ -253,10 +207,7 @@ fn tool(tool: &Tool) -> Value {
     if let Some(description) = &tool.description {
         json["description"] = json!(description);
     }
-    json["input_schema"] = tool
-        .parameters
-        .clone()
-        .unwrap_or_else(|| json!({ "type": "object", "properties": {} }));
+    json["input_schema"] = typed_parameters_schema(tool);
     if tool.strict == Some(true) {
         json["strict"] = json!(true);
     }
@@ -281,15 +232,4 @@ fn response_format(
         }
     }
     Ok(())
-}
-
-/// Adds `max_tokens` and `thinking`.
-fn add_output_bounds(request: &Request, body: &mut Map<String, Value>) {
-    let thinking = match &request.reasoning {
-        None => Thinking::default(),
-        Some(reasoning) => Thinking::new(reasoning, request.max_tokens),
-    };
-    let max_tokens = thinking.max_tokens(request.max_tokens, DEFAULT_MAX_TOKENS);
-    body.insert("max_tokens".to_owned(), json!(max_tokens));
-    merge(body, &thinking.fields);
 }

@@ -14,6 +14,7 @@ const CLAUDE_DEFAULT_MAX_TOKENS: u64 = 4096;
 pub(super) struct ReasoningFields {
     pub(super) fields: Map<String, Value>,
     pub(super) max_tokens: Option<u64>,
+    pub(super) excludes_temperature: bool,
 }
 
 /// The id of a model or of an inference profile contains the provider's name. For an ARN without one,
@@ -21,20 +22,21 @@ pub(super) struct ReasoningFields {
 pub(super) fn reasoning_fields(request: &Request, model: &str) -> ReasoningFields {
     let max_tokens = request.max_tokens;
     let without_fields = ReasoningFields {
-        fields: Map::new(),
         max_tokens,
+        ..ReasoningFields::default()
     };
     let Some(reasoning) = &request.reasoning else {
         return without_fields;
     };
     if model.contains("anthropic.") {
-        let thinking = Thinking::new(reasoning, max_tokens);
+        let thinking = Thinking::new(request);
         return ReasoningFields {
             max_tokens: if thinking.budget > 0 {
                 Some(thinking.max_tokens(max_tokens, CLAUDE_DEFAULT_MAX_TOKENS))
             } else {
                 max_tokens
             },
+            excludes_temperature: thinking.is_on(),
             fields: thinking.fields,
         };
     }

@@ -1,34 +1,36 @@
 //! Builds requests to the Converse API.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
-use super::{media, reasoning};
-use crate::model::{Error, Message, Part, Request, ResponseFormat, Role, Tool, ToolChoice};
+use super::media;
+use super::reasoning::{ReasoningFields, reasoning_fields};
+use crate::model::{Error, Part, Request, ResponseFormat, Tool, ToolChoice};
 use crate::wire::merge;
+use crate::wire::request_parts::{
+    BuildBlock, Conversation, arguments_object, no_messages, no_parameters, restricted_call_id,
+    typed_parameters_schema,
+};
 
 /// The API has no field for `seed` and `user`. Both are hints, so they are left out.
 pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
-    let mut conversation = Conversation::default();
-    for message in &request.messages {
-        conversation.add(message)?;
-    }
+    let mut blocks = Blocks::default();
+    let conversation = Conversation::build(&request.messages, &mut blocks)?;
     if conversation.messages.is_empty() {
-        return Err(Error::invalid(
-            "messages",
-            "there is no message beside the system prompt; add at least one user message",
-        ));
+        return Err(no_messages());
     }
     let mut body = Map::new();
     if !conversation.system.is_empty() {
         body.insert("system".to_owned(), Value::Array(conversation.system));
     }
     body.insert("messages".to_owned(), Value::Array(conversation.messages));
-    let reasoning = reasoning::reasoning_fields(request, model);
-    let inference = inference(request, reasoning.max_tokens);
+    let reasoning = reasoning_fields(request, model);
+    let inference = inference(request, &reasoning);
     if !inference.is_empty() {
         body.insert("inferenceConfig".to_owned(), Value::Object(inference));
     }
-    tools(request, conversation.calls, &mut body)?;
+    tools(request, &blocks.called, &mut body)?;
     response_format(request.response_format.as_ref(), &mut body)?;
     if !reasoning.fields.is_empty() {
         let fields = Value::Object(reasoning.fields);
@@ -42,59 +44,15 @@ pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
     Ok(Value::Object(body))
 }
 
-/// The conversation in the API's form: a separate system prompt, and turns of alternating roles.
+/// Builds the content blocks of the conversation.
 #[derive(Default)]
-struct Conversation {
-    system: Vec<Value>,
-    messages: Vec<Value>,
+struct Blocks {
     names: media::DocumentNames,
-    /// Whether a turn holds a tool call or a result.
-    calls: bool,
+    /// The names of the tools that the conversation calls.
+    called: BTreeSet<String>,
 }
 
-impl Conversation {
-    fn add(&mut self, message: &Message) -> Result<(), Error> {
-        let role = match message.role {
-            Role::System => "system",
-            Role::User | Role::Tool => "user",
-            Role::Assistant => "assistant",
-        };
-        let mut blocks = Vec::new();
-        let mut calls = 0;
-        for (place, part) in message.content.iter().enumerate() {
-            let field = if matches!(part, Part::ToolCall { .. }) {
-                calls += 1;
-                format!("{}.tool_calls[{}]", message.field, calls - 1)
-            } else {
-                format!("{}.content[{place}]", message.field)
-            };
-            if role == "system" && !matches!(part, Part::Text(_)) {
-                return Err(Error::invalid(&field, "a system prompt can hold only text"));
-            }
-            blocks.extend(self.block(&field, part)?);
-        }
-        if role == "system" {
-            self.system.append(&mut blocks);
-        } else if !blocks.is_empty() {
-            self.push(role, blocks);
-        }
-        Ok(())
-    }
-
-    /// The API requires alternating roles, so a second message of the same role joins the first.
-    fn push(&mut self, role: &str, mut blocks: Vec<Value>) {
-        if let Some(last) = self.messages.last_mut()
-            && last["role"] == role
-            && let Some(content) = last["content"].as_array_mut()
-        {
-            content.append(&mut blocks);
-        } else {
-            self.messages
-                .push(json!({ "role": role, "content": blocks }));
-        }
-    }
-
-    /// `None` for parts that the API refuses: blank texts and reasoning without a signature.
+impl BuildBlock for Blocks {
     fn block(&mut self, field: &str, part: &Part) -> Result<Option<Value>, Error> {
         Ok(match part {
             Part::Text(text) if text.trim().is_empty() => None,
@@ -118,41 +76,31 @@ impl Conversation {
                 name,
                 arguments,
             } => {
-                self.calls = true;
-                let input = input(field, arguments)?;
+                self.called.insert(name.clone());
+                let input = arguments_object(field, arguments)?;
+                let id = restricted_call_id(id);
                 Some(json!({ "toolUse": { "toolUseId": id, "name": name, "input": input } }))
             }
             Part::ToolResult { id, content } => {
-                self.calls = true;
                 let mut blocks = Vec::new();
                 for part in content {
                     blocks.extend(self.block(field, part)?);
                 }
+                let id = restricted_call_id(id);
                 Some(json!({ "toolResult": { "toolUseId": id, "content": blocks } }))
             }
         })
     }
 }
 
-/// The arguments of a call as a JSON object. An empty text means no arguments.
-fn input(field: &str, arguments: &str) -> Result<Map<String, Value>, Error> {
-    if arguments.trim().is_empty() {
-        return Ok(Map::new());
-    }
-    serde_json::from_str(arguments).map_err(|error| {
-        Error::invalid(
-            &format!("{field}.function.arguments"),
-            format!("expected a JSON object: {error}"),
-        )
-    })
-}
-
-fn inference(request: &Request, max_tokens: Option<u64>) -> Map<String, Value> {
+fn inference(request: &Request, reasoning: &ReasoningFields) -> Map<String, Value> {
     let mut inference = Map::new();
-    if let Some(max_tokens) = max_tokens {
+    if let Some(max_tokens) = reasoning.max_tokens {
         inference.insert("maxTokens".to_owned(), json!(max_tokens));
     }
-    if let Some(temperature) = request.temperature {
+    if let Some(temperature) = request.temperature
+        && !reasoning.excludes_temperature
+    {
         inference.insert("temperature".to_owned(), json!(temperature));
     }
     if let Some(top_p) = request.top_p {
@@ -165,45 +113,57 @@ fn inference(request: &Request, max_tokens: Option<u64>) -> Map<String, Value> {
 }
 
 /// The API has no choice `none`, so the tools are left out instead. That is impossible in a
-/// conversation with tool calls, where the API requires the tools.
-fn tools(request: &Request, calls: bool, body: &mut Map<String, Value>) -> Result<(), Error> {
+/// conversation with tool calls, where the API requires tools. If the client sends none there, the
+/// tools are the ones that the conversation calls.
+fn tools(
+    request: &Request,
+    called: &BTreeSet<String>,
+    body: &mut Map<String, Value>,
+) -> Result<(), Error> {
     let choice = match &request.tool_choice {
-        Some(ToolChoice::None) if calls => {
+        Some(ToolChoice::None) if called.is_empty() => return Ok(()),
+        Some(ToolChoice::None) if !request.tools.is_empty() => {
             return Err(Error::invalid(
                 "tool_choice",
                 "this model's upstream does not support `none` in a conversation with tool calls; use `auto`",
             ));
         }
-        Some(ToolChoice::None) => return Ok(()),
-        None => None,
+        None | Some(ToolChoice::None) => None,
         Some(ToolChoice::Auto) => Some(json!({ "auto": {} })),
         Some(ToolChoice::Required) => Some(json!({ "any": {} })),
         Some(ToolChoice::Function(name)) => Some(json!({ "tool": { "name": name } })),
     };
-    if request.tools.is_empty() {
-        return Ok(());
-    }
     let mut config = Map::new();
-    config.insert("tools".to_owned(), request.tools.iter().map(tool).collect());
-    if let Some(choice) = choice {
-        config.insert("toolChoice".to_owned(), choice);
+    if !request.tools.is_empty() {
+        config.insert("tools".to_owned(), request.tools.iter().map(tool).collect());
+        if let Some(choice) = choice {
+            config.insert("toolChoice".to_owned(), choice);
+        }
+    } else if !called.is_empty() {
+        let tools = called.iter().map(|name| tool_spec(name, no_parameters()));
+        config.insert("tools".to_owned(), tools.collect());
+    } else {
+        return Ok(());
     }
     body.insert("toolConfig".to_owned(), Value::Object(config));
     Ok(())
 }
 
 fn tool(tool: &Tool) -> Value {
-    let mut spec = json!({ "name": tool.name });
-    if let Some(description) = &tool.description {
+    let mut json = tool_spec(&tool.name, typed_parameters_schema(tool));
+    let spec = &mut json["toolSpec"];
+    // The API refuses an empty description.
+    if let Some(description) = tool.description.as_ref().filter(|text| !text.is_empty()) {
         spec["description"] = json!(description);
     }
-    let parameters = tool.parameters.clone();
-    let parameters = parameters.unwrap_or_else(|| json!({ "type": "object", "properties": {} }));
-    spec["inputSchema"] = json!({ "json": parameters });
     if tool.strict == Some(true) {
         spec["strict"] = json!(true);
     }
-    json!({ "toolSpec": spec })
+    json
+}
+
+fn tool_spec(name: &str, schema: Value) -> Value {
+    json!({ "toolSpec": { "name": name, "inputSchema": { "json": schema } } })
 }
 
 /// The API takes the schema as a string.

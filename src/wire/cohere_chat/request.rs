@@ -6,6 +6,7 @@ use crate::model::{
     Error, Media, MediaSource, Message, Part, Reasoning, Request, ResponseFormat, Role, Tool,
     ToolChoice,
 };
+use crate::wire::request_parts::{parameters_schema, registered_media_type};
 use crate::wire::{effort, merge};
 
 /// The API has no field for `user` and `metadata`. Both are hints, so they are left out.
@@ -154,7 +155,9 @@ fn text_block(text: &str) -> Value {
 fn image(field: &str, media: &Media) -> Result<Value, Error> {
     let url = match &media.source {
         MediaSource::Url(url) => url.clone(),
-        MediaSource::Inline { media_type, base64 } => format!("data:{media_type};base64,{base64}"),
+        MediaSource::Inline { media_type, base64 } => {
+            format!("data:{};base64,{base64}", registered_media_type(media_type))
+        }
         MediaSource::Id(_) => {
             return Err(Error::invalid(
                 &format!("{field}.image_url"),
@@ -220,10 +223,7 @@ fn tool(tool: &Tool) -> Value {
     if let Some(description) = &tool.description {
         function["description"] = json!(description);
     }
-    function["parameters"] = tool
-        .parameters
-        .clone()
-        .unwrap_or_else(|| json!({ "type": "object", "properties": {} }));
+    function["parameters"] = parameters_schema(tool);
     json!({ "type": "function", "function": function })
 }
 

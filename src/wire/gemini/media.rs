@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::model::{Media, MediaSource};
+use crate::wire::request_parts::registered_media_type;
 
 /// The media types that the API accepts, by file extension.
 /// <https://ai.google.dev/gemini-api/docs/file-input-methods>
@@ -25,6 +26,7 @@ const TYPES: [(&str, &str); 12] = [
 pub(super) fn part(media: &Media) -> Value {
     let uri = match &media.source {
         MediaSource::Inline { media_type, base64 } => {
+            let media_type = registered_media_type(media_type);
             return json!({ "inlineData": { "mimeType": media_type, "data": base64 } });
         }
         MediaSource::Url(uri) | MediaSource::Id(uri) => uri,

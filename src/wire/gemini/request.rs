@@ -9,6 +9,7 @@ use crate::model::{
     Error, Message, Part, Reasoning, Request, ResponseFormat, Role, Tool, ToolChoice,
 };
 use crate::wire::merge;
+use crate::wire::request_parts::{arguments_object, no_messages};
 
 /// Replaces the signature of a call that the client returns without one. Gemini 3 and later refuse a
 /// call without a signature. <https://ai.google.dev/gemini-api/docs/thought-signatures>
@@ -25,10 +26,7 @@ pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
         conversation.add(message)?;
     }
     if conversation.contents.is_empty() {
-        return Err(Error::invalid(
-            "messages",
-            "there is no message beside the system prompt; add at least one user message",
-        ));
+        return Err(no_messages());
     }
     let mut body = Map::new();
     if !conversation.system.is_empty() {
@@ -170,16 +168,7 @@ impl<'a> Conversation<'a> {
 }
 
 fn call(field: &str, id: &str, name: &str, arguments: &str) -> Result<Value, Error> {
-    let arguments: Map<String, Value> = if arguments.trim().is_empty() {
-        Map::new()
-    } else {
-        serde_json::from_str(arguments).map_err(|error| {
-            Error::invalid(
-                &format!("{field}.function.arguments"),
-                format!("expected a JSON object: {error}"),
-            )
-        })?
-    };
+    let arguments = arguments_object(field, arguments)?;
     Ok(json!({ "functionCall": { "id": id, "name": name, "args": arguments } }))
 }
 
@@ -248,7 +237,7 @@ fn generation_config(request: &Request) -> Map<String, Value> {
         "stopSequences",
         (!request.stop.is_empty()).then(|| json!(request.stop)),
     );
-    set("seed", request.seed.map(Value::from));
+    set("seed", request.seed.map(seed).map(Value::from));
     if let Some(ResponseFormat::Json | ResponseFormat::Schema { .. }) = &request.response_format {
         set("responseMimeType", Some("application/json".into()));
     }
@@ -260,6 +249,15 @@ fn generation_config(request: &Request) -> Map<String, Value> {
         request.reasoning.as_ref().and_then(thinking),
     );
     config
+}
+
+/// A seed as the `int32` of the API. A larger one keeps its low 31 bits, so that it stays the same seed
+/// in each request.
+fn seed(seed: i64) -> i64 {
+    match i32::try_from(seed) {
+        Ok(seed) => seed.into(),
+        Err(_) => seed & i64::from(i32::MAX),
+    }
 }
 
 /// Efforts as budgets, with the values of the vendor's own OpenAI endpoint

@@ -9,6 +9,7 @@ use crate::model::{
     ToolChoice,
 };
 use crate::wire::merge;
+use crate::wire::request_parts::{arguments_object, parameters_schema};
 
 pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
     let mut body = Map::new();
@@ -24,7 +25,11 @@ pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
             body.insert("format".to_owned(), schema.clone());
         }
     }
-    if let Some(think) = request.reasoning.as_ref().and_then(think) {
+    if let Some(think) = request
+        .reasoning
+        .as_ref()
+        .and_then(|wanted| think(wanted, model))
+    {
         body.insert("think".to_owned(), think);
     }
     let options = options(request);
@@ -121,16 +126,7 @@ fn messages(messages: &[Message]) -> Result<Value, Error> {
 }
 
 fn call(field: &str, id: &str, name: &str, arguments: &str) -> Result<Value, Error> {
-    let arguments: Map<String, Value> = if arguments.trim().is_empty() {
-        Map::new()
-    } else {
-        serde_json::from_str(arguments).map_err(|error| {
-            Error::invalid(
-                &format!("{field}.function.arguments"),
-                format!("expected a JSON object: {error}"),
-            )
-        })?
-    };
+    let arguments = arguments_object(field, arguments)?;
     Ok(json!({ "id": id, "function": { "name": name, "arguments": arguments } }))
 }
 
@@ -190,22 +186,23 @@ fn tool(tool: &Tool) -> Value {
     if let Some(description) = &tool.description {
         function["description"] = json!(description);
     }
-    function["parameters"] = tool
-        .parameters
-        .clone()
-        .unwrap_or_else(|| json!({ "type": "object", "properties": {} }));
+    function["parameters"] = parameters_schema(tool);
     json!({ "type": "function", "function": function })
 }
 
-/// `think` is a boolean, or a level for models that have levels.
-fn think(reasoning: &Reasoning) -> Option<Value> {
+/// `think` is a boolean. Only gpt-oss accepts levels; other models refuse a request with one.
+fn think(reasoning: &Reasoning, model: &str) -> Option<Value> {
     match (reasoning.effort.as_deref(), reasoning.max_tokens) {
         (Some("none"), _) => Some(json!(false)),
-        (Some("minimal"), _) => Some(json!("low")),
-        (Some(level), _) => Some(json!(level)),
-        (None, Some(_)) => Some(json!(true)),
+        (Some("minimal"), _) if has_levels(model) => Some(json!("low")),
+        (Some(level), _) if has_levels(model) => Some(json!(level)),
+        (Some(_), _) | (None, Some(_)) => Some(json!(true)),
         (None, None) => None,
     }
+}
+
+fn has_levels(model: &str) -> bool {
+    model.contains("gpt-oss")
 }
 
 /// The API has no field for `user` and `metadata`. Both are hints, so they are left out.

@@ -266,3 +266,81 @@ fn one_call_at_most() {
     request.tool_choice = Some(ToolChoice::None);
     assert_eq!(body(WIRE, &request)["tool_choice"], json!({"type": "none"}));
 }
+
+#[test]
+fn blank_texts_and_blank_stop_sequences_are_left_out() {
+    let mut request = asking(vec![
+        message(Role::User, vec![text("Hi"), text(" ")]),
+        message(Role::Assistant, vec![text("\n\n"), call("a", "f", "")]),
+    ]);
+    request.stop = vec!["\n".to_owned(), "END".to_owned()];
+    let sent = body(WIRE, &request);
+    assert_eq!(
+        sent["messages"],
+        json!([
+            {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+            {"role": "assistant", "content": [
+                {"type": "tool_use", "id": "a", "name": "f", "input": {}}
+            ]}
+        ])
+    );
+    assert_eq!(sent["stop_sequences"], json!(["END"]));
+    request.stop.truncate(1);
+    assert_eq!(body(WIRE, &request).get("stop_sequences"), None);
+}
+
+#[test]
+fn a_jpeg_has_its_registered_media_type() {
+    let image = Part::Image(media(inline("image/jpg", "/9j/")));
+    let sent = body(WIRE, &asking(vec![message(Role::User, vec![image])]));
+    let source = &sent["messages"][0]["content"][0]["source"];
+    assert_eq!(source["media_type"], "image/jpeg");
+}
+
+#[test]
+fn a_schema_without_a_type_is_an_object() {
+    let mut request = tool_turns();
+    request.tools[0].parameters = Some(json!({}));
+    request.tools[1].parameters = Some(json!({"properties": {"zone": {}}}));
+    let tools = body(WIRE, &request)["tools"].clone();
+    assert_eq!(tools[0]["input_schema"], json!({"type": "object"}));
+    assert_eq!(
+        tools[1]["input_schema"],
+        json!({"type": "object", "properties": {"zone": {}}})
+    );
+}
+
+#[test]
+fn thinking_excludes_temperature_and_a_forced_call_excludes_thinking() {
+    let mut request = thinking(Some("low"), None, None);
+    request.temperature = Some(0.25);
+    assert_eq!(body(WIRE, &request).get("temperature"), None);
+    request.tools = tool_turns().tools;
+    request.tool_choice = Some(ToolChoice::Required);
+    let sent = body(WIRE, &request);
+    assert_eq!(sent.get("thinking"), None);
+    assert_eq!(sent["temperature"], 0.25);
+    request.temperature = Some(1.5);
+    assert_eq!(body(WIRE, &request)["temperature"], 1.0);
+}
+
+#[test]
+fn call_ids_of_other_vendors_are_restricted_in_calls_and_results() {
+    let request = asking(vec![
+        message(Role::User, vec![text("Weather?")]),
+        message(
+            Role::Assistant,
+            vec![call("functions.weather:0", "weather", "")],
+        ),
+        answer("functions.weather:0", vec![text("sunny")]),
+    ]);
+    let sent = body(WIRE, &request);
+    let id = sent["messages"][1]["content"][0]["id"].clone();
+    let id = id.as_str().expect("an id");
+    assert!(id.starts_with("functions_weather_0_"), "{id}");
+    assert!(
+        id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'),
+        "{id}"
+    );
+    assert_eq!(sent["messages"][2]["content"][0]["tool_use_id"], id);
+}

@@ -313,3 +313,66 @@ fn what_it_cannot_say() {
     let lonely = asking(vec![message(Role::System, vec![text("x")])]);
     refused(WIRE, &lonely, "messages");
 }
+
+#[test]
+fn a_conversation_with_calls_has_their_tools() {
+    let mut request = tool_turns();
+    request.tools.clear();
+    let spec = |name: &str| {
+        json!({"toolSpec": {"name": name,
+            "inputSchema": {"json": {"type": "object", "properties": {}}}}})
+    };
+    let expected = json!({"tools": [spec("time"), spec("weather")]});
+    assert_eq!(body(WIRE, &request)["toolConfig"], expected);
+    request.tool_choice = Some(ToolChoice::None);
+    assert_eq!(body(WIRE, &request)["toolConfig"], expected);
+    request.messages.truncate(1);
+    assert_eq!(body(WIRE, &request).get("toolConfig"), None);
+}
+
+#[test]
+fn a_tool_has_no_empty_description_and_a_typed_schema() {
+    let mut request = tool_turns();
+    request.tools.truncate(1);
+    request.tools[0].description = Some(String::new());
+    request.tools[0].parameters = Some(json!({}));
+    request.tools[0].strict = None;
+    assert_eq!(
+        body(WIRE, &request)["toolConfig"]["tools"],
+        json!([{"toolSpec": {"name": "weather", "inputSchema": {"json": {"type": "object"}}}}])
+    );
+}
+
+#[test]
+fn thinking_of_claude_excludes_temperature() {
+    let mut request = thinking(Some("low"), None, None);
+    request.temperature = Some(0.25);
+    let claude = asked("eu.anthropic.claude-x", &request);
+    assert_eq!(claude["inferenceConfig"].get("temperature"), None);
+    let other = asked("amazon.nova-pro", &request);
+    assert_eq!(other["inferenceConfig"]["temperature"], 0.25);
+}
+
+#[test]
+fn call_ids_of_other_vendors_are_restricted_in_calls_and_results() {
+    let request = asking(vec![
+        message(Role::User, vec![text("Weather?")]),
+        message(
+            Role::Assistant,
+            vec![call("functions.weather:0", "weather", "")],
+        ),
+        answer("functions.weather:0", vec![text("sunny")]),
+    ]);
+    let sent = body(WIRE, &request);
+    let id = sent["messages"][1]["content"][0]["toolUse"]["toolUseId"].clone();
+    let id = id.as_str().expect("an id");
+    assert!(id.starts_with("functions_weather_0_"), "{id}");
+    assert!(
+        id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'),
+        "{id}"
+    );
+    assert_eq!(
+        sent["messages"][2]["content"][0]["toolResult"]["toolUseId"],
+        id
+    );
+}

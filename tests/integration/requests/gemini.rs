@@ -262,3 +262,21 @@ fn what_it_cannot_say() {
     let lonely = asking(vec![message(Role::System, vec![text("x")])]);
     refused(WIRE, &lonely, "messages");
 }
+
+#[test]
+fn a_seed_fits_the_api_and_a_jpeg_has_its_registered_media_type() {
+    let mut request = asking(vec![message(
+        Role::User,
+        vec![Part::Image(media(inline("image/jpg", "/9j/")))],
+    )]);
+    for (seed, sent) in [
+        (7, 7),
+        (-7, -7),
+        (i64::from(i32::MAX) + 1, 0),
+        (4_294_967_296_123, 123),
+    ] {
+        request.seed = Some(seed);
+        assert_eq!(body(WIRE, &request)["generationConfig"]["seed"], sent);
+    }
+    assert_eq!(parts(&request)[0]["inlineData"]["mimeType"], "image/jpeg");
+}

@@ -92,10 +92,19 @@ fn formats_and_thinking() {
 
     let think = |request: &Request| body(WIRE, request)["think"].clone();
     assert_eq!(think(&thinking(Some("none"), None, None)), false);
-    assert_eq!(think(&thinking(Some("minimal"), None, None)), "low");
-    assert_eq!(think(&thinking(Some("high"), None, None)), "high");
+    assert_eq!(think(&thinking(Some("high"), None, None)), true);
     assert_eq!(think(&thinking(None, Some(100), None)), true);
     assert_eq!(think(&hello()), Value::Null);
+
+    let level = |effort| {
+        let wire = wire::by_name(WIRE).expect("a wire of that name");
+        let request = thinking(Some(effort), None, None);
+        let sent = wire.request(&request, "gpt-oss:20b", &Vendor::default());
+        sent.expect("a request").body["think"].clone()
+    };
+    assert_eq!(level("none"), false);
+    assert_eq!(level("minimal"), "low");
+    assert_eq!(level("high"), "high");
 }
 
 #[test]

@@ -1,0 +1,171 @@
+//! Parts of request bodies that several wires build in the same way.
+
+use std::borrow::Cow;
+
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::model::{Error, Message, Part, Role, Tool};
+
+/// A conversation in the form of the Messages and the Converse API: a separate system prompt, and
+/// turns of alternating roles.
+#[derive(Default)]
+pub(super) struct Conversation {
+    pub(super) system: Vec<Value>,
+    pub(super) messages: Vec<Value>,
+}
+
+/// Builds the content blocks of one wire.
+pub(super) trait BuildBlock {
+    /// `None` for parts that the API refuses, such as blank texts and reasoning without a signature.
+    ///
+    /// # Errors
+    /// For parts that the API cannot express.
+    fn block(&mut self, field: &str, part: &Part) -> Result<Option<Value>, Error>;
+}
+
+impl Conversation {
+    /// # Errors
+    /// For parts that the API cannot express.
+    pub(super) fn build(messages: &[Message], blocks: &mut impl BuildBlock) -> Result<Self, Error> {
+        let mut conversation = Self::default();
+        for message in messages {
+            conversation.add(message, blocks)?;
+        }
+        Ok(conversation)
+    }
+
+    fn add(&mut self, message: &Message, blocks: &mut impl BuildBlock) -> Result<(), Error> {
+        let role = match message.role {
+            Role::System => "system",
+            Role::User | Role::Tool => "user",
+            Role::Assistant => "assistant",
+        };
+        let mut content = Vec::new();
+        let mut calls = 0;
+        for (place, part) in message.content.iter().enumerate() {
+            let field = if matches!(part, Part::ToolCall { .. }) {
+                calls += 1;
+                format!("{}.tool_calls[{}]", message.field, calls - 1)
+            } else {
+                format!("{}.content[{place}]", message.field)
+            };
+            if role == "system" && !matches!(part, Part::Text(_)) {
+                return Err(Error::invalid(&field, "a system prompt can hold only text"));
+            }
+            content.extend(blocks.block(&field, part)?);
+        }
+        if role == "system" {
+            self.system.append(&mut content);
+        } else if !content.is_empty() {
+            self.push(role, content);
+        }
+        Ok(())
+    }
+
+    /// The APIs require alternating roles, so a second message of the same role joins the first.
+    fn push(&mut self, role: &str, mut content: Vec<Value>) {
+        if let Some(last) = self.messages.last_mut()
+            && last["role"] == role
+            && let Some(earlier) = last["content"].as_array_mut()
+        {
+            earlier.append(&mut content);
+        } else {
+            self.messages
+                .push(json!({ "role": role, "content": content }));
+        }
+    }
+}
+
+/// The error for a request with nothing but system prompts.
+pub(super) fn no_messages() -> Error {
+    Error::invalid(
+        "messages",
+        "there is no message beside the system prompt; add at least one user message",
+    )
+}
+
+/// The arguments of a call as a JSON object. An empty text means no arguments.
+///
+/// # Errors
+/// For arguments that are not a JSON object.
+pub(super) fn arguments_object(field: &str, arguments: &str) -> Result<Map<String, Value>, Error> {
+    if arguments.trim().is_empty() {
+        return Ok(Map::new());
+    }
+    serde_json::from_str(arguments).map_err(|error| {
+        Error::invalid(
+            &format!("{field}.function.arguments"),
+            format!("expected a JSON object: {error}"),
+        )
+    })
+}
+
+/// The JSON Schema of a tool's parameters. A schema without parameters is an object without properties.
+pub(super) fn parameters_schema(tool: &Tool) -> Value {
+    tool.parameters.clone().unwrap_or_else(no_parameters)
+}
+
+/// As [`parameters_schema`], for APIs that require the `type` at the top.
+pub(super) fn typed_parameters_schema(tool: &Tool) -> Value {
+    let mut schema = parameters_schema(tool);
+    if let Some(fields) = schema.as_object_mut()
+        && !fields.contains_key("type")
+    {
+        fields.insert("type".to_owned(), json!("object"));
+    }
+    schema
+}
+
+/// The schema of a tool without parameters.
+pub(super) fn no_parameters() -> Value {
+    json!({ "type": "object", "properties": {} })
+}
+
+/// The registered name of a media type. Browsers and libraries write `image/jpg`, which APIs refuse.
+pub(super) fn registered_media_type(media_type: &str) -> &str {
+    match media_type {
+        "image/jpg" => "image/jpeg",
+        other => other,
+    }
+}
+
+/// The longest call id that the Messages and the Converse API accept.
+const MAX_ID_LENGTH: usize = 64;
+
+/// A call id in the alphabet of the Messages and the Converse API: letters, digits, `_` and `-`. Ids of
+/// other vendors may have other characters, or be too long. A changed id ends with a part of its hash,
+/// so that different ids stay different, and a call and its result get the same one.
+pub(super) fn restricted_call_id(id: &str) -> Cow<'_, str> {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if (1..=MAX_ID_LENGTH).contains(&id.len()) && id.chars().all(is_allowed) {
+        return Cow::Borrowed(id);
+    }
+    let replace = |c| if is_allowed(c) { c } else { '_' };
+    let mut restricted: String = id.chars().take(MAX_ID_LENGTH - 17).map(replace).collect();
+    restricted.push('_');
+    for byte in &Sha256::digest(id.as_bytes())[..8] {
+        restricted.push_str(&format!("{byte:02x}"));
+    }
+    Cow::Owned(restricted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn call_ids_are_restricted_and_stay_different() {
+        for id in ["call_1", "toolu-A9", &"a".repeat(64)] {
+            assert!(matches!(restricted_call_id(id), Cow::Borrowed(same) if same == id));
+        }
+        let long = "b".repeat(65);
+        let ids = ["functions.f:0", "functions_f:0", "", "ä", &long];
+        let restricted: Vec<_> = ids.iter().map(|id| restricted_call_id(id)).collect();
+        for (at, id) in restricted.iter().enumerate() {
+            assert!(id.len() <= 64 && !restricted[..at].contains(id), "{id}");
+            assert_eq!(restricted_call_id(id), *id, "already allowed");
+        }
+        assert!(restricted[0].starts_with("functions_f_0_"));
+    }
+}
