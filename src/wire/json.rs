@@ -145,6 +145,16 @@ impl Arguments<'_> {
     }
 }
 
+/// The valid count of two cumulative ones: the newer, unless it is missing or a zero. Some vendors send
+/// zeros in later messages.
+pub(super) fn newest_count(older: Option<Count>, newer: Option<Count>) -> Option<Count> {
+    match newer {
+        Some(Count(Some(1..))) => newer,
+        _ if older.is_some_and(|older| older.0.is_some()) => older,
+        _ => newer,
+    }
+}
+
 struct TextVisitor;
 
 impl<'de> Visitor<'de> for TextVisitor {
@@ -297,6 +307,17 @@ mod tests {
     #[derive(serde::Deserialize)]
     struct Item {
         n: Option<Index>,
+    }
+
+    #[test]
+    fn a_zero_replaces_no_count() {
+        let count = |count| Some(Count(Some(count)));
+        assert_eq!(newest_count(count(3), count(5)), count(5));
+        assert_eq!(newest_count(count(3), count(0)), count(3));
+        assert_eq!(newest_count(count(3), Some(Count(None))), count(3));
+        assert_eq!(newest_count(count(3), None), count(3));
+        assert_eq!(newest_count(None, count(0)), count(0));
+        assert_eq!(newest_count(Some(Count(None)), count(0)), count(0));
     }
 
     #[test]

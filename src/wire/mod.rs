@@ -6,15 +6,18 @@
 
 mod anthropic_messages;
 mod bedrock_converse;
+mod block_calls;
 mod calls;
 mod claude_thinking;
 mod cohere_chat;
 mod digest;
 mod effort;
+mod emit;
 mod failure;
 mod finish;
 mod gemini;
 mod json;
+mod lenient;
 mod ollama_chat;
 mod openai_chat;
 mod openai_responses;
@@ -29,6 +32,7 @@ use crate::framing::{Frame, Framing};
 use crate::model::{CredentialScheme, Error, ErrorCode, Event, Request, Sink, Vendor};
 
 pub(crate) use failure::plain_failure;
+use failure::stated_failure;
 pub use refusal::Refusal;
 use refusal::parse_refusal;
 
@@ -157,6 +161,16 @@ fn wrong_protocol() -> Error {
         ErrorCode::BadUpstreamData,
         "the upstream answered with JSON that is no answer of its protocol",
     )
+}
+
+/// Whether a message is empty or `null`, which some vendors send to keep the connection alive.
+fn is_blank(data: &str) -> bool {
+    matches!(data.trim_ascii(), "" | "null")
+}
+
+/// The error of a document that is not an answer: the upstream's own if it has a message.
+fn document_error(document: &str) -> Error {
+    stated_failure(document).unwrap_or_else(wrong_protocol)
 }
 
 /// The upstream's own error, with the message of the frame or document that holds it.

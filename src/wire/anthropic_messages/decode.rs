@@ -4,38 +4,31 @@ use serde_json::value::RawValue;
 
 use super::shape::{Answer, Block, Message, Source, UsageCounts, is_unknown_kind};
 use crate::framing::Frame;
-use crate::model::{Citation, Error, Event, FinishReason, Sink, ToolCallDelta, Usage};
-use crate::wire::json::{Text, non_empty};
+use crate::model::{Citation, Error, Event, FinishReason, Sink, Usage};
+use crate::wire::block_calls::{BlockCalls, non_empty_arguments};
+use crate::wire::emit::{
+    CitationBudget, emit_encrypted_reasoning, emit_identity, emit_reasoning, emit_signature,
+    emit_text, finish_with_calls,
+};
+use crate::wire::json::non_empty;
+use crate::wire::lenient::has_content;
 use crate::wire::parse::parse;
-use crate::wire::{Decoder, unparsable, upstream_error, wrong_protocol};
+use crate::wire::{Decoder, document_error, failure_in, is_heartbeat, unparsable, upstream_error};
 
 /// The state of one answer.
 #[derive(Debug, Default)]
 pub(super) struct MessagesDecoder {
-    /// Client tool calls whose block is still open.
-    open: Vec<OpenCall>,
-    /// Client tool calls seen so far.
-    calls: u32,
+    /// The calls that the client must answer. The vendor's own tools are not among them.
+    calls: BlockCalls,
     counts: UsageCounts,
     usage: Usage,
     /// `message_delta` gives the reason; `message_stop` makes it final.
     finish: Option<FinishReason>,
 }
 
-/// A tool call whose arguments are not complete.
-#[derive(Debug)]
-struct OpenCall {
-    block: Option<u64>,
-    index: u32,
-    /// The `input` of `content_block_start`, used if no delta follows.
-    input: Option<String>,
-    has_arguments: bool,
-}
-
 impl Decoder for MessagesDecoder {
     fn frame(&mut self, frame: &Frame<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
-        // Some vendors send an empty event or `null` as a heartbeat.
-        if frame.data.trim_ascii().is_empty() {
+        if is_heartbeat(frame.data) {
             return Ok(());
         }
         let message: Message<'_> = match parse(frame.data) {
@@ -47,13 +40,14 @@ impl Decoder for MessagesDecoder {
         match message.kind_in(frame) {
             "content_block_delta" => self.decode_block_delta(&message, sink),
             "content_block_start" => self.decode_block_start(&message, sink),
-            "content_block_stop" => self.close_block(message.index, sink),
+            "content_block_stop" => self.calls.close(message.index, sink),
             "message_start" => self.decode_message_start(message.message, sink)?,
             "message_delta" => self.decode_message_delta(&message, sink),
             "message_stop" => self.emit_finish(sink),
             "message" => self.document(frame.data, sink)?,
             "error" => return Err(upstream_error(frame.data)),
-            _ if message.error.is_some() => return Err(upstream_error(frame.data)),
+            _ if has_content(message.error) => return Err(upstream_error(frame.data)),
+            "" => return failure_in(frame.data).map_or(Ok(()), Err),
             _ => {}
         }
         Ok(())
@@ -61,22 +55,22 @@ impl Decoder for MessagesDecoder {
 
     fn document(&mut self, document: &str, sink: &mut dyn Sink) -> Result<(), Error> {
         let message: Message<'_> = parse(document).map_err(|error| unparsable(&error))?;
-        if message.error.is_some() {
+        if has_content(message.error) {
             return Err(upstream_error(document));
         }
         let answer: Answer<'_> = parse(document).map_err(|error| unparsable(&error))?;
         let Some(content) = &answer.content else {
-            return Err(wrong_protocol());
+            return Err(document_error(document));
         };
-        emit_identity(&answer, sink);
+        emit_identity(&answer.id, &answer.model, sink);
         for block in content {
             match non_empty(&block.kind).unwrap_or_default() {
                 "text" => emit_text_block(block, sink),
                 "thinking" | "redacted_thinking" => emit_reasoning_block(block, sink),
                 "tool_use" => {
-                    let input = non_empty_object(block.input);
-                    self.emit_call_start(block, input.unwrap_or("{}"), sink);
-                    self.calls += 1;
+                    let input = non_empty_arguments(block.input);
+                    let input = input.as_deref().unwrap_or("{}");
+                    self.calls.emit(&block.id, &block.name, input, sink);
                 }
                 _ => {}
             }
@@ -90,7 +84,7 @@ impl Decoder for MessagesDecoder {
     fn is_terminal(&self, frame: &Frame<'_>) -> bool {
         match parse::<Option<Message<'_>>>(frame.data) {
             Ok(Some(message)) => {
-                message.error.is_some()
+                has_content(message.error)
                     || matches!(message.kind_in(frame), "message_stop" | "message" | "error")
             }
             _ => false,
@@ -108,11 +102,8 @@ impl MessagesDecoder {
             "thinking_delta" => emit_reasoning(&delta.thinking, sink),
             "signature_delta" => emit_signature(&delta.signature, sink),
             "input_json_delta" => {
-                self.arguments(
-                    message.index,
-                    non_empty(&delta.partial_json).unwrap_or_default(),
-                    sink,
-                );
+                let piece = non_empty(&delta.partial_json).unwrap_or_default();
+                self.calls.append(message.index, piece, sink);
             }
             "citations_delta" => {
                 if let Some(citation) = delta.citation {
@@ -128,49 +119,17 @@ impl MessagesDecoder {
             return;
         };
         // Some vendors give every block the same index; the next start then ends the block before it.
-        self.close_block(message.index, sink);
+        self.calls.close(message.index, sink);
         match non_empty(&block.kind).unwrap_or_default() {
             "text" => emit_text_block(block, sink),
             "thinking" | "redacted_thinking" => emit_reasoning_block(block, sink),
             "tool_use" => {
-                self.emit_call_start(block, "", sink);
-                let input = non_empty_object(block.input);
-                self.open.push(OpenCall {
-                    block: message.index,
-                    index: self.calls,
-                    input: input.map(str::to_owned),
-                    has_arguments: false,
-                });
-                self.calls += 1;
+                let input = non_empty_arguments(block.input);
+                let (id, name) = (&block.id, &block.name);
+                self.calls
+                    .start(message.index, id, name, input.as_deref(), sink);
             }
             _ => {}
-        }
-    }
-
-    /// Emits the first piece of the next call.
-    fn emit_call_start(&self, block: &Block<'_>, arguments: &str, sink: &mut dyn Sink) {
-        sink.event(Event::ToolCall(ToolCallDelta {
-            index: self.calls,
-            id: non_empty(&block.id),
-            name: Some(non_empty(&block.name).unwrap_or_default()),
-            arguments,
-        }));
-    }
-
-    /// Drops deltas of blocks that are not client tool calls: server tools have input deltas too.
-    fn arguments(&mut self, block: Option<u64>, piece: &str, sink: &mut dyn Sink) {
-        if piece.is_empty() {
-            return;
-        }
-        if let Some(call) = self.open.iter_mut().find(|call| call.block == block) {
-            call.has_arguments = true;
-            emit_arguments(call.index, piece, sink);
-        }
-    }
-
-    fn close_block(&mut self, block: Option<u64>, sink: &mut dyn Sink) {
-        if let Some(at) = self.open.iter().position(|call| call.block == block) {
-            self.open.remove(at).close(sink);
         }
     }
 
@@ -181,7 +140,7 @@ impl MessagesDecoder {
     ) -> Result<(), Error> {
         if let Some(raw) = message {
             let answer: Answer<'_> = parse(raw.get()).map_err(|error| unparsable(&error))?;
-            emit_identity(&answer, sink);
+            emit_identity(&answer.id, &answer.model, sink);
             self.emit_usage(answer.usage, sink);
         }
         Ok(())
@@ -197,10 +156,12 @@ impl MessagesDecoder {
     }
 
     fn emit_finish(&mut self, sink: &mut dyn Sink) {
-        for call in self.open.drain(..) {
-            call.close(sink);
+        let reason = self.finish.unwrap_or(FinishReason::Other);
+        // A call that `max_tokens` cut stays incomplete.
+        if reason != FinishReason::Length {
+            self.calls.close_all(sink);
         }
-        sink.event(Event::Finish(self.finish.unwrap_or(FinishReason::Other)));
+        sink.event(Event::Finish(finish_with_calls(reason, self.calls.any())));
     }
 
     /// Emits the usage if it changed. Counts are cumulative, so the newest value of each count wins.
@@ -218,44 +179,14 @@ impl MessagesDecoder {
     }
 }
 
-impl OpenCall {
-    /// Completes the arguments, so that they are one JSON text even if no delta arrived.
-    fn close(self, sink: &mut dyn Sink) {
-        if !self.has_arguments {
-            emit_arguments(self.index, self.input.as_deref().unwrap_or("{}"), sink);
-        }
-    }
-}
-
 fn finish_reason(reason: &str) -> FinishReason {
     match reason {
         "end_turn" | "stop_sequence" => FinishReason::Stop,
         "max_tokens" | "model_context_window_exceeded" => FinishReason::Length,
         "tool_use" => FinishReason::ToolCalls,
         "refusal" => FinishReason::Refusal,
-        "pause_turn" => FinishReason::Pause,
+        "pause_turn" | "compaction" => FinishReason::Pause,
         _ => FinishReason::Other,
-    }
-}
-
-/// An `input` with members. A block that starts has an empty one.
-fn non_empty_object(input: Option<&RawValue>) -> Option<&str> {
-    let input = input?.get();
-    let inside = input.strip_prefix('{')?.strip_suffix('}')?;
-    (!inside.trim_ascii().is_empty()).then_some(input)
-}
-
-fn emit_identity(answer: &Answer<'_>, sink: &mut dyn Sink) {
-    let (id, model) = (
-        non_empty(&answer.id).unwrap_or_default(),
-        non_empty(&answer.model).unwrap_or_default(),
-    );
-    if !id.is_empty() || !model.is_empty() {
-        sink.event(Event::Identity {
-            id,
-            model,
-            fingerprint: "",
-        });
     }
 }
 
@@ -269,40 +200,11 @@ fn emit_text_block(block: &Block<'_>, sink: &mut dyn Sink) {
     }
 }
 
-fn emit_text(piece: &Option<Text<'_>>, sink: &mut dyn Sink) {
-    if let Some(piece) = non_empty(piece) {
-        sink.event(Event::Text(piece));
-    }
-}
-
 /// A reasoning block at its start, or a complete one.
 fn emit_reasoning_block(block: &Block<'_>, sink: &mut dyn Sink) {
     emit_reasoning(&block.thinking, sink);
     emit_signature(&block.signature, sink);
-    if let Some(data) = non_empty(&block.data) {
-        sink.event(Event::EncryptedReasoning(data));
-    }
-}
-
-fn emit_signature(signature: &Option<Text<'_>>, sink: &mut dyn Sink) {
-    if let Some(signature) = non_empty(signature) {
-        sink.event(Event::Signature(signature));
-    }
-}
-
-fn emit_reasoning(piece: &Option<Text<'_>>, sink: &mut dyn Sink) {
-    if let Some(piece) = non_empty(piece) {
-        sink.event(Event::Reasoning(piece));
-    }
-}
-
-fn emit_arguments(index: u32, arguments: &str, sink: &mut dyn Sink) {
-    sink.event(Event::ToolCall(ToolCallDelta {
-        index,
-        id: None,
-        name: None,
-        arguments,
-    }));
+    emit_encrypted_reasoning(&block.data, sink);
 }
 
 /// The answer does not depend on a citation, so one that does not parse is ignored.
@@ -317,7 +219,5 @@ fn emit_citation(raw: &RawValue, sink: &mut dyn Sink) {
         start: None,
         end: None,
     };
-    if citation != Citation::default() {
-        sink.event(Event::Citation(citation));
-    }
+    CitationBudget::of(raw.get()).emit(citation, sink);
 }

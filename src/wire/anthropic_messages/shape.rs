@@ -5,7 +5,8 @@ use serde_json::value::RawValue;
 
 use crate::framing::Frame;
 use crate::model::Usage;
-use crate::wire::json::{Count, Text, non_empty};
+use crate::wire::json::{Count, Text, newest_count, non_empty};
+use crate::wire::lenient::{lenient_index, lenient_list, lenient_object};
 use crate::wire::parse::parse;
 
 /// One struct for every kind of frame, so that a frame is parsed in one pass. A field that is absent
@@ -14,10 +15,11 @@ use crate::wire::parse::parse;
 pub(super) struct Message<'a> {
     #[serde(rename = "type", borrow)]
     pub(super) kind: Option<Text<'a>>,
+    #[serde(default, deserialize_with = "lenient_index")]
     pub(super) index: Option<u64>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient_object")]
     pub(super) delta: Option<Delta<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient_object")]
     pub(super) content_block: Option<Block<'a>>,
     #[serde(borrow)]
     pub(super) message: Option<&'a RawValue>,
@@ -93,7 +95,7 @@ pub(super) struct Answer<'a> {
     pub(super) id: Option<Text<'a>>,
     #[serde(borrow)]
     pub(super) model: Option<Text<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient_list")]
     pub(super) content: Option<Vec<Block<'a>>>,
     #[serde(borrow)]
     pub(super) stop_reason: Option<Text<'a>>,
@@ -152,16 +154,24 @@ const KNOWN_KINDS: [&str; 8] = [
 ];
 
 impl UsageCounts {
-    /// Replaces every count that `newer` gives. Counts are cumulative, so the newest is valid.
+    /// Replaces every count that `newer` gives. Counts are cumulative, so the newest is valid. A zero
+    /// replaces a count only if the input was read from the cache.
     pub(super) fn update(&mut self, newer: Self) {
-        self.input_tokens = newer.input_tokens.or(self.input_tokens);
-        self.cache_creation_input_tokens = newer
-            .cache_creation_input_tokens
-            .or(self.cache_creation_input_tokens);
-        self.cache_read_input_tokens = newer
-            .cache_read_input_tokens
-            .or(self.cache_read_input_tokens);
-        self.output_tokens = newer.output_tokens.or(self.output_tokens);
+        let is_cached = |count: Option<Count>| matches!(count, Some(Count(Some(1..))));
+        self.input_tokens = if is_cached(newer.cache_read_input_tokens)
+            || is_cached(newer.cache_creation_input_tokens)
+        {
+            newer.input_tokens.or(self.input_tokens)
+        } else {
+            newest_count(self.input_tokens, newer.input_tokens)
+        };
+        self.cache_creation_input_tokens = newest_count(
+            self.cache_creation_input_tokens,
+            newer.cache_creation_input_tokens,
+        );
+        self.cache_read_input_tokens =
+            newest_count(self.cache_read_input_tokens, newer.cache_read_input_tokens);
+        self.output_tokens = newest_count(self.output_tokens, newer.output_tokens);
         self.output_tokens_details = newer.output_tokens_details.or(self.output_tokens_details);
     }
 

@@ -128,13 +128,15 @@ fn errors_keep_the_upstreams_message() {
             r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded  "}}"#,
         ),
         ("error", r#"{"code":400,"message":"too long"}"#),
+        ("", r#"{"code":503,"message":"lost power"}"#),
         ("", r#"{"type":"content_block_delta","delta":7}"#),
         ("", "{"),
     ]);
     assert_eq!(lines[0], "upstream_error: Overloaded");
     assert_eq!(lines[1], "upstream_error: too long");
-    assert!(lines[2].starts_with("bad_upstream_data"), "{}", lines[2]);
+    assert_eq!(lines[2], "upstream_error: lost power");
     assert!(lines[3].starts_with("bad_upstream_data"), "{}", lines[3]);
+    assert_eq!(lines.len(), 4);
 }
 
 #[test]
@@ -145,4 +147,75 @@ fn only_a_complete_end_is_terminal() {
     assert!(is_terminal("error", r#"{"error":{"message":"x"}}"#));
     assert!(!is_terminal("message_stop", r#"{"type":"message_stop""#));
     assert!(!is_terminal("", r#"{"type":"message_delta"}"#));
+}
+
+/// The frames of one complete call, and its finish.
+fn call_frames(start: &str, pieces: &[&str], stop_reason: &str) -> Vec<String> {
+    let mut frames = vec![format!(
+        r#"{{"type":"content_block_start","index":0,"content_block":{start}}}"#
+    )];
+    frames.extend(pieces.iter().map(|piece| {
+        let delta = serde_json::json!({"type": "input_json_delta", "partial_json": piece});
+        format!(r#"{{"type":"content_block_delta","index":0,"delta":{delta}}}"#)
+    }));
+    frames.push(format!(
+        r#"{{"type":"message_delta","delta":{{"stop_reason":"{stop_reason}"}}}}"#
+    ));
+    frames.push(r#"{"type":"message_stop"}"#.to_owned());
+    let frames: Vec<(&str, &str)> = frames.iter().map(|data| ("", data.as_str())).collect();
+    read(&frames)
+}
+
+#[test]
+fn the_input_of_the_start_may_be_a_string() {
+    let lines = call_frames(
+        r#"{"type":"tool_use","id":"a","name":"f","input":"{\"x\":1}"}"#,
+        &[],
+        "tool_use",
+    );
+    assert_eq!(
+        lines,
+        ["tool 0 a f ", r#"tool 0 - - {"x":1}"#, "Finish(ToolCalls)"]
+    );
+}
+
+#[test]
+fn the_finish_agrees_with_the_calls() {
+    let call = r#"{"type":"tool_use","id":"a","name":"f"}"#;
+    let finish = |start: &str, reason: &str| call_frames(start, &["[1]"], reason).pop();
+    assert_eq!(
+        finish(call, "end_turn").as_deref(),
+        Some("Finish(ToolCalls)")
+    );
+    assert_eq!(
+        finish(call, "max_tokens").as_deref(),
+        Some("Finish(Length)")
+    );
+    let text = r#"{"type":"text","text":"a"}"#;
+    assert_eq!(finish(text, "tool_use").as_deref(), Some("Finish(Stop)"));
+    assert_eq!(finish(text, "compaction").as_deref(), Some("Finish(Pause)"));
+}
+
+#[test]
+fn a_call_that_the_bound_cuts_stays_incomplete() {
+    let call = r#"{"type":"tool_use","id":"a","name":"f"}"#;
+    assert_eq!(
+        call_frames(call, &[], "max_tokens"),
+        ["tool 0 a f ", "Finish(Length)"]
+    );
+}
+
+#[test]
+fn zeros_replace_no_counts() {
+    let lines = read(&[
+        (
+            "",
+            r#"{"type":"message_start","message":{"usage":{"input_tokens":94,"output_tokens":1}}}"#,
+        ),
+        (
+            "",
+            r#"{"type":"message_delta","delta":{},"usage":{"input_tokens":0,"cache_read_input_tokens":0,"output_tokens":7}}"#,
+        ),
+    ]);
+    assert_eq!(lines, ["usage Some(94) Some(1)", "usage Some(94) Some(7)"]);
 }

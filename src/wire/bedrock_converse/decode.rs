@@ -2,32 +2,27 @@
 
 use serde_json::value::RawValue;
 
-use super::shape::{
-    Answer, Block, Delta, Message, Piece, ReasoningPiece, Source, ToolUse, UsageCounts,
-};
+use super::shape::{Answer, Block, Delta, Message, Piece, ReasoningPiece, Source, UsageCounts};
 use crate::framing::Frame;
-use crate::model::{Citation, Error, ErrorCode, Event, FinishReason, Sink, ToolCallDelta, Usage};
-use crate::wire::json::{Text, non_empty};
+use crate::model::{Citation, Error, ErrorCode, Event, FinishReason, Sink, Usage};
+use crate::wire::block_calls::{BlockCalls, non_empty_arguments};
+use crate::wire::emit::{
+    CitationBudget, emit_encrypted_reasoning, emit_reasoning, emit_signature, emit_text,
+    finish_with_calls,
+};
+use crate::wire::json::non_empty;
 use crate::wire::parse::parse;
-use crate::wire::{Decoder, interrupted, parse_refusal, unparsable};
+use crate::wire::{Decoder, document_error, interrupted, parse_refusal, unparsable};
 
 /// The state of one answer.
 #[derive(Debug, Default)]
 pub(super) struct ConverseDecoder {
-    /// Client tool calls whose block is still open.
-    open: Vec<OpenCall>,
-    /// Client tool calls seen so far.
-    calls: u32,
+    /// The calls that the client must answer. The vendor's own tools are not among them.
+    calls: BlockCalls,
+    counts: UsageCounts,
+    usage: Usage,
     /// `messageStop` gives the outcome; it is emitted after the counts.
     outcome: Option<Result<FinishReason, Error>>,
-}
-
-/// A tool call whose arguments are not complete.
-#[derive(Debug)]
-struct OpenCall {
-    block: Option<u64>,
-    index: u32,
-    has_arguments: bool,
 }
 
 impl Decoder for ConverseDecoder {
@@ -49,15 +44,12 @@ impl Decoder for ConverseDecoder {
         match frame.name {
             "contentBlockDelta" => self.delta(&message, sink),
             "contentBlockStart" => self.start(&message, sink),
-            "contentBlockStop" => self.close(message.content_block_index, sink),
+            "contentBlockStop" => self.calls.close(message.content_block_index, sink),
             "messageStop" => {
-                for call in self.open.drain(..) {
-                    call.close(sink);
-                }
                 self.outcome = Some(finish_reason(non_empty(&message.stop_reason)));
             }
             _ => {
-                emit_usage(message.usage, sink);
+                self.emit_usage(message.usage, sink);
                 return self.emit_finish(sink);
             }
         }
@@ -73,19 +65,13 @@ impl Decoder for ConverseDecoder {
         let answer: Answer<'_> = parse(document).map_err(|error| unparsable(&error))?;
         let message = answer.output.and_then(|output| output.message);
         let Some(content) = message.and_then(|message| message.content) else {
-            return Err(match parse_refusal(document.as_bytes()) {
-                Some(refusal) => Error::new(ErrorCode::UpstreamError, refusal.message),
-                None => Error::new(
-                    ErrorCode::BadUpstreamData,
-                    "the upstream answered with JSON that is no answer of its protocol",
-                ),
-            });
+            return Err(document_error(document));
         };
         for block in &content {
             self.block(block, sink);
         }
         self.outcome = Some(finish_reason(non_empty(&answer.stop_reason)));
-        emit_usage(answer.usage, sink);
+        self.emit_usage(answer.usage, sink);
         self.emit_finish(sink)
     }
 
@@ -115,10 +101,10 @@ impl ConverseDecoder {
         };
         emit_text(text, sink);
         if let Some(reasoning) = reasoning_content {
-            emit_reasoning(reasoning, sink);
+            emit_reasoning_piece(reasoning, sink);
         }
         if let Some(piece) = tool_use.as_ref().and_then(|piece| non_empty(&piece.input)) {
-            self.arguments(message.content_block_index, piece, sink);
+            self.calls.append(message.content_block_index, piece, sink);
         }
         if let Some(citation) = citation {
             emit_citation(citation, sink);
@@ -128,55 +114,22 @@ impl ConverseDecoder {
     fn start(&mut self, message: &Message<'_>, sink: &mut dyn Sink) {
         let block = message.content_block_index;
         // A block that starts at an index in use ends the block before it.
-        self.close(block, sink);
-        let started = message
-            .start
-            .as_ref()
-            .and_then(|start| start.tool_use.as_ref());
-        if let Some(call) = started.filter(|call| call.is_client_call()) {
-            let index = self.emit_call_start(call, "", sink);
-            self.open.push(OpenCall {
-                block,
-                index,
-                has_arguments: false,
-            });
-        }
-    }
-
-    /// Emits the first piece of the next call and returns the call's index.
-    fn emit_call_start(&mut self, call: &ToolUse<'_>, arguments: &str, sink: &mut dyn Sink) -> u32 {
-        let index = self.calls;
-        self.calls += 1;
-        sink.event(Event::ToolCall(ToolCallDelta {
-            index,
-            id: non_empty(&call.tool_use_id),
-            name: Some(non_empty(&call.name).unwrap_or_default()),
-            arguments,
-        }));
-        index
-    }
-
-    /// Drops deltas of blocks that are not client tool calls: the vendor's own tools have input deltas
-    /// too.
-    fn arguments(&mut self, block: Option<u64>, piece: &str, sink: &mut dyn Sink) {
-        if let Some(call) = self.open.iter_mut().find(|call| call.block == block) {
-            call.has_arguments = true;
-            emit_arguments(call.index, piece, sink);
-        }
-    }
-
-    fn close(&mut self, block: Option<u64>, sink: &mut dyn Sink) {
-        if let Some(at) = self.open.iter().position(|call| call.block == block) {
-            self.open.remove(at).close(sink);
+        self.calls.close(block, sink);
+        let start = message.start.as_ref();
+        let call = start.and_then(|start| start.tool_use.as_ref());
+        if let Some(call) = call.filter(|call| call.is_client_call()) {
+            let input = non_empty_arguments(call.input);
+            let (id, name) = (&call.tool_use_id, &call.name);
+            self.calls.start(block, id, name, input.as_deref(), sink);
         }
     }
 
     fn block(&mut self, block: &Block<'_>, sink: &mut dyn Sink) {
         if let Some(reasoning) = &block.reasoning_content {
             if let Some(text) = &reasoning.reasoning_text {
-                emit_reasoning(text, sink);
+                emit_reasoning_piece(text, sink);
             }
-            emit_sealed(&reasoning.redacted_content, sink);
+            emit_encrypted_reasoning(&reasoning.redacted_content, sink);
         }
         emit_text(&block.text, sink);
         if let Some(cited) = &block.citations_content {
@@ -190,26 +143,37 @@ impl ConverseDecoder {
         if let Some(call) = &block.tool_use
             && call.is_client_call()
         {
-            let input = call.input.map_or("{}", RawValue::get);
-            self.emit_call_start(call, input, sink);
+            let input = non_empty_arguments(call.input);
+            let input = input.as_deref().unwrap_or("{}");
+            self.calls.emit(&call.tool_use_id, &call.name, input, sink);
+        }
+    }
+
+    /// Emits the usage if it changed. The answer does not depend on it, so one that does not parse is
+    /// ignored.
+    fn emit_usage(&mut self, usage: Option<&RawValue>, sink: &mut dyn Sink) {
+        let Some(newer) = usage.and_then(|raw| parse::<UsageCounts>(raw.get()).ok()) else {
+            return;
+        };
+        self.counts.update(newer);
+        let usage = self.counts.usage();
+        if usage != self.usage {
+            self.usage = usage;
+            sink.event(Event::Usage(usage));
         }
     }
 
     /// Emits the finish if `messageStop` has arrived. If not, the counts came before it.
     fn emit_finish(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
         if let Some(outcome) = self.outcome.take() {
-            sink.event(Event::Finish(outcome?));
+            let reason = outcome?;
+            // A call that `max_tokens` cut stays incomplete.
+            if reason != FinishReason::Length {
+                self.calls.close_all(sink);
+            }
+            sink.event(Event::Finish(finish_with_calls(reason, self.calls.any())));
         }
         Ok(())
-    }
-}
-
-impl OpenCall {
-    /// Completes the arguments, so that they are one JSON text even if no delta arrived.
-    fn close(self, sink: &mut dyn Sink) {
-        if !self.has_arguments {
-            emit_arguments(self.index, "{}", sink);
-        }
     }
 }
 
@@ -240,44 +204,10 @@ fn failure(frame: &Frame<'_>) -> Error {
     Error::new(ErrorCode::UpstreamError, message)
 }
 
-/// The answer does not depend on the usage, so one that does not parse is ignored.
-fn emit_usage(usage: Option<&RawValue>, sink: &mut dyn Sink) {
-    let counts = usage.and_then(|raw| parse::<UsageCounts>(raw.get()).ok());
-    let usage = counts.map(Usage::from).unwrap_or_default();
-    if usage != Usage::default() {
-        sink.event(Event::Usage(usage));
-    }
-}
-
-fn emit_text(piece: &Option<Text<'_>>, sink: &mut dyn Sink) {
-    if let Some(piece) = non_empty(piece) {
-        sink.event(Event::Text(piece));
-    }
-}
-
-fn emit_reasoning(piece: &ReasoningPiece<'_>, sink: &mut dyn Sink) {
-    if let Some(text) = non_empty(&piece.text) {
-        sink.event(Event::Reasoning(text));
-    }
-    if let Some(signature) = non_empty(&piece.signature) {
-        sink.event(Event::Signature(signature));
-    }
-    emit_sealed(&piece.redacted_content, sink);
-}
-
-fn emit_sealed(sealed: &Option<Text<'_>>, sink: &mut dyn Sink) {
-    if let Some(sealed) = non_empty(sealed) {
-        sink.event(Event::EncryptedReasoning(sealed));
-    }
-}
-
-fn emit_arguments(index: u32, arguments: &str, sink: &mut dyn Sink) {
-    sink.event(Event::ToolCall(ToolCallDelta {
-        index,
-        id: None,
-        name: None,
-        arguments,
-    }));
+fn emit_reasoning_piece(piece: &ReasoningPiece<'_>, sink: &mut dyn Sink) {
+    emit_reasoning(&piece.text, sink);
+    emit_signature(&piece.signature, sink);
+    emit_encrypted_reasoning(&piece.redacted_content, sink);
 }
 
 /// The answer does not depend on a citation, so one that does not parse is ignored.
@@ -302,7 +232,5 @@ fn emit_citation(raw: &RawValue, sink: &mut dyn Sink) {
         start: None,
         end: None,
     };
-    if citation != Citation::default() {
-        sink.event(Event::Citation(citation));
-    }
+    CitationBudget::of(raw.get()).emit(citation, sink);
 }

@@ -4,16 +4,18 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::model::Usage;
-use crate::wire::json::{Count, Text};
+use crate::wire::json::{Count, Text, newest_count};
+use crate::wire::lenient::{lenient_index, lenient_list, lenient_object};
 
 /// One struct for every kind of message, so that a message is parsed in one pass.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Message<'a> {
+    #[serde(default, deserialize_with = "lenient_index")]
     pub(super) content_block_index: Option<u64>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient_object")]
     pub(super) start: Option<Start<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient_object")]
     pub(super) delta: Option<Delta<'a>>,
     #[serde(borrow)]
     pub(super) stop_reason: Option<Text<'a>>,
@@ -25,7 +27,7 @@ pub(super) struct Message<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Start<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient_object")]
     pub(super) tool_use: Option<ToolUse<'a>>,
 }
 
@@ -49,9 +51,9 @@ pub(super) struct ToolUse<'a> {
 pub(super) struct Delta<'a> {
     #[serde(borrow)]
     pub(super) text: Option<Text<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient_object")]
     pub(super) tool_use: Option<ToolUsePiece<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient_object")]
     pub(super) reasoning_content: Option<ReasoningPiece<'a>>,
     #[serde(borrow)]
     pub(super) citation: Option<&'a RawValue>,
@@ -79,7 +81,7 @@ pub(super) struct ReasoningPiece<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Answer<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient_object")]
     pub(super) output: Option<Output<'a>>,
     #[serde(borrow)]
     pub(super) stop_reason: Option<Text<'a>>,
@@ -89,13 +91,13 @@ pub(super) struct Answer<'a> {
 
 #[derive(Deserialize)]
 pub(super) struct Output<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient_object")]
     pub(super) message: Option<AnswerMessage<'a>>,
 }
 
 #[derive(Deserialize)]
 pub(super) struct AnswerMessage<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient_list")]
     pub(super) content: Option<Vec<Block<'a>>>,
 }
 
@@ -104,18 +106,18 @@ pub(super) struct AnswerMessage<'a> {
 pub(super) struct Block<'a> {
     #[serde(borrow)]
     pub(super) text: Option<Text<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient_object")]
     pub(super) tool_use: Option<ToolUse<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient_object")]
     pub(super) reasoning_content: Option<Reasoning<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient_object")]
     pub(super) citations_content: Option<CitedText<'a>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Reasoning<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient_object")]
     pub(super) reasoning_text: Option<ReasoningPiece<'a>>,
     #[serde(borrow)]
     pub(super) redacted_content: Option<Text<'a>>,
@@ -124,7 +126,7 @@ pub(super) struct Reasoning<'a> {
 /// A part of the answer's text, with its sources.
 #[derive(Deserialize)]
 pub(super) struct CitedText<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient_list")]
     pub(super) content: Option<Vec<Piece<'a>>>,
     #[serde(borrow)]
     pub(super) citations: Option<Vec<&'a RawValue>>,
@@ -146,15 +148,15 @@ pub(super) struct Source<'a> {
     /// The origin of a search result that the client supplied.
     #[serde(borrow)]
     pub(super) source: Option<Text<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient_list")]
     pub(super) source_content: Option<Vec<Piece<'a>>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient_object")]
     pub(super) location: Option<Location<'a>>,
 }
 
 #[derive(Deserialize)]
 pub(super) struct Location<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient_object")]
     pub(super) web: Option<Web<'a>>,
 }
 
@@ -183,17 +185,33 @@ impl ToolUse<'_> {
     }
 }
 
-impl From<UsageCounts> for Usage {
-    fn from(counts: UsageCounts) -> Self {
-        fn count_value(count: Option<Count>) -> Option<u64> {
-            count.and_then(|count| count.0)
+impl UsageCounts {
+    /// Replaces every count that `newer` gives, but none by a zero.
+    pub(super) fn update(&mut self, newer: Self) {
+        for (count, newer) in [
+            (&mut self.input_tokens, newer.input_tokens),
+            (&mut self.output_tokens, newer.output_tokens),
+            (
+                &mut self.cache_read_input_tokens,
+                newer.cache_read_input_tokens,
+            ),
+            (
+                &mut self.cache_write_input_tokens,
+                newer.cache_write_input_tokens,
+            ),
+        ] {
+            *count = newest_count(*count, newer);
         }
-        let cached_input = count_value(counts.cache_read_input_tokens);
-        let cache_write = count_value(counts.cache_write_input_tokens);
-        let input = [count_value(counts.input_tokens), cached_input, cache_write];
-        Self {
+    }
+
+    pub(super) fn usage(self) -> Usage {
+        let value = |count: Option<Count>| count.and_then(|count| count.0);
+        let cached_input = value(self.cache_read_input_tokens);
+        let cache_write = value(self.cache_write_input_tokens);
+        let input = [value(self.input_tokens), cached_input, cache_write];
+        Usage {
             input: input.into_iter().flatten().reduce(u64::saturating_add),
-            output: count_value(counts.output_tokens),
+            output: value(self.output_tokens),
             cached_input,
             cache_write,
             reasoning: None,

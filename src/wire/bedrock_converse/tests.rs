@@ -127,3 +127,18 @@ fn exceptions_keep_the_upstreams_message() {
         Err(ErrorCode::BadUpstreamData)
     );
 }
+
+#[test]
+fn the_finish_agrees_with_the_calls() {
+    let start = (
+        "contentBlockStart",
+        r#"{"contentBlockIndex":0,"start":{"toolUse":{"toolUseId":"a","name":"f","input":"{\"x\":1}"}}}"#,
+    );
+    let stop = |reason| ("messageStop", reason);
+    let called = read(&[start, stop(r#"{"stopReason":"end_turn"}"#)]);
+    assert_eq!(called[1..], [r#"tool 0 - - {"x":1}"#, "Finish(ToolCalls)"]);
+    let cut = read(&[start, stop(r#"{"stopReason":"max_tokens"}"#)]);
+    assert_eq!(cut[1..], ["Finish(Length)"]);
+    let silent = read(&[stop(r#"{"stopReason":"tool_use"}"#)]);
+    assert_eq!(silent, ["Finish(Stop)"]);
+}

@@ -8,67 +8,65 @@ use super::shape::{
     End, PlanPiece, SourceDetails, UsageCounts,
 };
 use crate::framing::Frame;
-use crate::model::{Citation, Error, ErrorCode, Event, FinishReason, Sink, ToolCallDelta, Usage};
-use crate::wire::json::{Text, non_empty};
+use crate::model::{Citation, Error, ErrorCode, Event, FinishReason, Sink, Usage};
+use crate::wire::block_calls::BlockCalls;
+use crate::wire::emit::{
+    CitationBudget, emit_identity, emit_reasoning, emit_text, finish_with_calls,
+};
+use crate::wire::json::non_empty;
 use crate::wire::parse::parse;
-use crate::wire::{Decoder, parse_refusal, unparsable};
+use crate::wire::{Decoder, document_error, failure_in, is_heartbeat, unparsable, upstream_error};
 
 /// The state of one answer.
 #[derive(Debug, Default)]
 pub(super) struct ChatDecoder {
-    /// Tool calls that have not ended.
-    open: Vec<OpenCall>,
-    /// Tool calls seen so far.
-    calls: u32,
-}
-
-/// A tool call whose arguments are not complete.
-#[derive(Debug)]
-struct OpenCall {
-    /// The vendor's index of the call.
-    call_index: Option<u64>,
-    index: u32,
-    has_arguments: bool,
+    calls: BlockCalls,
 }
 
 impl Decoder for ChatDecoder {
     fn frame(&mut self, frame: &Frame<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
-        if matches!(frame.data.trim_ascii(), "" | "null" | "[DONE]") {
+        if is_heartbeat(frame.data) {
             return Ok(());
         }
         let chunk: Chunk<'_> = parse(frame.data).map_err(|error| unparsable(&error))?;
         match chunk.kind_in(frame) {
             "content-delta" | "content-start" => {
-                let piece: ContentPiece<'_> = piece(&chunk)?;
-                emit_reasoning(&piece.content.thinking, sink);
-                emit_text(&piece.content.text, sink);
+                let piece: Option<ContentPiece<'_>> = message_of(&chunk)?;
+                if let Some(content) = piece.and_then(|piece| piece.content) {
+                    emit_reasoning(&content.thinking, sink);
+                    emit_text(&content.text, sink);
+                }
             }
             "tool-plan-delta" => {
-                let piece: PlanPiece<'_> = piece(&chunk)?;
-                emit_reasoning(&piece.tool_plan, sink);
+                let piece: Option<PlanPiece<'_>> = message_of(&chunk)?;
+                emit_reasoning(&piece.and_then(|piece| piece.tool_plan), sink);
             }
             "tool-call-start" => {
-                let piece: CallPiece<'_> = piece(&chunk)?;
-                self.start(chunk.index, &piece.tool_calls, sink);
+                let piece: Option<CallPiece<'_>> = message_of(&chunk)?;
+                if let Some(call) = piece.and_then(|piece| piece.tool_calls) {
+                    self.start(chunk.index, &call, sink);
+                }
             }
             "tool-call-delta" => {
-                let piece: CallPiece<'_> = piece(&chunk)?;
-                self.arguments(chunk.index, &piece.tool_calls, sink);
+                let piece: Option<CallPiece<'_>> = message_of(&chunk)?;
+                if let Some(call) = piece.and_then(|piece| piece.tool_calls) {
+                    self.arguments(chunk.index, &call, sink);
+                }
             }
-            "tool-call-end" => self.close(chunk.index, sink),
+            "tool-call-end" => self.calls.close(chunk.index, sink),
             "citation-start" => {
-                let piece: CitationPiece<'_> = piece(&chunk)?;
-                emit_citations(&piece.citations, sink);
+                let piece: Option<CitationPiece<'_>> = message_of(&chunk)?;
+                if let Some(cited) = piece.and_then(|piece| piece.citations) {
+                    emit_citations(&cited, &mut CitationBudget::of(frame.data), sink);
+                }
             }
-            "message-start" => emit_identity(&chunk.id, sink),
+            "message-start" => emit_identity(&chunk.id, &None, sink),
             "message-end" => {
                 return self.finish(chunk.delta.map_or("{}", RawValue::get), sink);
             }
-            kind => {
-                if kind == "error" || chunk.error_text().is_some() {
-                    return Err(upstream_error(frame.data));
-                }
-            }
+            "error" => return Err(upstream_error(frame.data)),
+            _ if chunk.has_no_type() => return failure_in(frame.data).map_or(Ok(()), Err),
+            _ => {}
         }
         Ok(())
     }
@@ -77,27 +75,27 @@ impl Decoder for ChatDecoder {
         let answer: Answer<'_> = parse(document).map_err(|error| unparsable(&error))?;
         let message = answer.message.filter(|raw| raw.get().starts_with('{'));
         let Some(message) = message else {
-            return Err(match parse_refusal(document.as_bytes()) {
-                Some(refusal) => Error::new(ErrorCode::UpstreamError, refusal.message),
-                None => Error::new(
-                    ErrorCode::BadUpstreamData,
-                    "the upstream answered with JSON that is no answer of its protocol",
-                ),
-            });
+            return Err(document_error(document));
         };
         let message: AnswerMessage<'_> =
             parse(message.get()).map_err(|error| unparsable(&error))?;
-        emit_identity(&answer.id, sink);
+        emit_identity(&answer.id, &None, sink);
         emit_reasoning(&message.tool_plan, sink);
         for block in message.content.iter().flatten() {
             emit_reasoning(&block.thinking, sink);
             emit_text(&block.text, sink);
         }
-        for (call_index, call) in (0..).zip(message.tool_calls.iter().flatten()) {
-            self.start(Some(call_index), call, sink);
+        for call in message.tool_calls.iter().flatten() {
+            let (name, arguments) = match &call.function {
+                Some(function) => (&function.name, non_empty(&function.arguments)),
+                None => (&None, None),
+            };
+            let arguments = arguments.unwrap_or("{}");
+            self.calls.emit(&call.id, name, arguments, sink);
         }
+        let budget = &mut CitationBudget::of(document);
         for cited in message.citations.iter().flatten() {
-            emit_citations(cited, sink);
+            emit_citations(cited, budget, sink);
         }
         self.finish(document, sink)
     }
@@ -111,109 +109,54 @@ impl Decoder for ChatDecoder {
 
 impl ChatDecoder {
     fn start(&mut self, call_index: Option<u64>, call: &Call<'_>, sink: &mut dyn Sink) {
-        // A call that starts at an index in use ends the call before it.
-        self.close(call_index, sink);
-        let index = self.calls;
-        self.calls += 1;
         let function = call.function.as_ref();
-        let arguments = function.and_then(|function| non_empty(&function.arguments));
-        sink.event(Event::ToolCall(ToolCallDelta {
-            index,
-            id: non_empty(&call.id),
-            name: Some(
-                function
-                    .and_then(|function| non_empty(&function.name))
-                    .unwrap_or_default(),
-            ),
-            arguments: arguments.unwrap_or_default(),
-        }));
-        self.open.push(OpenCall {
-            call_index,
-            index,
-            has_arguments: arguments.is_some(),
-        });
+        let name = function.map_or(&None, |function| &function.name);
+        self.calls.start(call_index, &call.id, name, None, sink);
+        self.arguments(call_index, call, sink);
     }
 
     fn arguments(&mut self, call_index: Option<u64>, call: &Call<'_>, sink: &mut dyn Sink) {
         let function = call.function.as_ref();
         let piece = function.and_then(|function| non_empty(&function.arguments));
-        if let Some(piece) = piece
-            && let Some(open) = self
-                .open
-                .iter_mut()
-                .find(|open| open.call_index == call_index)
-        {
-            open.has_arguments = true;
-            emit_arguments(open.index, piece, sink);
-        }
-    }
-
-    fn close(&mut self, call_index: Option<u64>, sink: &mut dyn Sink) {
-        if let Some(at) = self
-            .open
-            .iter()
-            .position(|open| open.call_index == call_index)
-        {
-            self.open.remove(at).close(sink);
-        }
+        let piece = piece.unwrap_or_default();
+        self.calls.append(call_index, piece, sink);
     }
 
     /// `end` is the JSON of an [`End`].
     fn finish(&mut self, end: &str, sink: &mut dyn Sink) -> Result<(), Error> {
         let end: End<'_> = parse(end).map_err(|error| unparsable(&error))?;
-        for call in self.open.drain(..) {
-            call.close(sink);
-        }
         emit_usage(end.usage, sink);
         let reason = non_empty(&end.finish_reason).unwrap_or_default();
         let failed = |words| Err(Error::new(ErrorCode::UpstreamError, words));
-        sink.event(Event::Finish(match (reason, non_empty(&end.error)) {
+        let reason = match (reason, non_empty(&end.error)) {
             (_, Some(words)) => return failed(words),
             ("COMPLETE" | "STOP_SEQUENCE", _) => FinishReason::Stop,
             ("MAX_TOKENS", _) => FinishReason::Length,
-            ("TOOL_CALL", _) => FinishReason::ToolCalls,
+            ("TOOL_CALL" | "TOOL_CALLS", _) => FinishReason::ToolCalls,
             ("ERROR_TOXIC", _) => FinishReason::ContentFilter,
             ("TIMEOUT", _) => return failed("the upstream reported a timeout of the model"),
             (reason, _) if reason.starts_with("ERROR") => {
                 return failed("the upstream reported a failure without a reason");
             }
             _ => FinishReason::Other,
-        }));
+        };
+        // A call that `MAX_TOKENS` cut stays incomplete.
+        if reason != FinishReason::Length {
+            self.calls.close_all(sink);
+        }
+        sink.event(Event::Finish(finish_with_calls(reason, self.calls.any())));
         Ok(())
     }
 }
 
-impl OpenCall {
-    /// Completes the arguments, so that they are one JSON text even if no delta arrived.
-    fn close(self, sink: &mut dyn Sink) {
-        if !self.has_arguments {
-            emit_arguments(self.index, "{}", sink);
-        }
-    }
-}
-
-/// Parses the delta of an event.
-fn piece<'a, T: Deserialize<'a>>(chunk: &Chunk<'a>) -> Result<T, Error> {
-    let delta = chunk.delta.map_or("null", RawValue::get);
-    parse::<Delta<T>>(delta)
+/// The message in the delta of an event.
+fn message_of<'a, T: Deserialize<'a>>(chunk: &Chunk<'a>) -> Result<Option<T>, Error> {
+    let Some(delta) = chunk.delta.filter(|raw| raw.get().starts_with('{')) else {
+        return Ok(None);
+    };
+    parse::<Delta<T>>(delta.get())
         .map(|delta| delta.message)
         .map_err(|error| unparsable(&error))
-}
-
-fn upstream_error(data: &str) -> Error {
-    let message = parse_refusal(data.as_bytes())
-        .map_or_else(|| "no reason given".to_owned(), |refusal| refusal.message);
-    Error::new(ErrorCode::UpstreamError, message)
-}
-
-fn emit_identity(id: &Option<Text<'_>>, sink: &mut dyn Sink) {
-    if let Some(id) = non_empty(id) {
-        sink.event(Event::Identity {
-            id,
-            model: "",
-            fingerprint: "",
-        });
-    }
 }
 
 /// The answer does not depend on the usage, so one that does not parse is ignored.
@@ -225,30 +168,9 @@ fn emit_usage(usage: Option<&RawValue>, sink: &mut dyn Sink) {
     }
 }
 
-fn emit_text(piece: &Option<Text<'_>>, sink: &mut dyn Sink) {
-    if let Some(piece) = non_empty(piece) {
-        sink.event(Event::Text(piece));
-    }
-}
-
-fn emit_reasoning(piece: &Option<Text<'_>>, sink: &mut dyn Sink) {
-    if let Some(piece) = non_empty(piece) {
-        sink.event(Event::Reasoning(piece));
-    }
-}
-
-fn emit_arguments(index: u32, arguments: &str, sink: &mut dyn Sink) {
-    sink.event(Event::ToolCall(ToolCallDelta {
-        index,
-        id: None,
-        name: None,
-        arguments,
-    }));
-}
-
 /// Emits one citation per source. Citations within the reasoning are left out, because their positions
 /// do not refer to the answer's text.
-fn emit_citations(cited: &CitedSpan<'_>, sink: &mut dyn Sink) {
+fn emit_citations(cited: &CitedSpan<'_>, budget: &mut CitationBudget, sink: &mut dyn Sink) {
     if !matches!(non_empty(&cited.kind), None | Some("TEXT_CONTENT")) {
         return;
     }
@@ -260,9 +182,7 @@ fn emit_citations(cited: &CitedSpan<'_>, sink: &mut dyn Sink) {
             start: cited.start,
             end: cited.end,
         };
-        if citation != Citation::default() {
-            sink.event(Event::Citation(citation));
-        }
+        budget.emit(citation, sink);
     };
     match cited.sources.as_deref() {
         None | Some([]) => emit(&SourceDetails::default()),

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use crate::framing::Frame;
 use crate::model::Usage;
 use crate::wire::json::{Count, Text, non_empty};
+use crate::wire::lenient::{lenient_index, lenient_list, lenient_object};
 use crate::wire::parse::parse;
 
 /// The fields that all events have. The same field of a `delta` is a list in one event and an object in
@@ -16,6 +17,7 @@ pub(super) struct Chunk<'a> {
     kind: Option<Text<'a>>,
     #[serde(borrow)]
     pub(super) id: Option<Text<'a>>,
+    #[serde(default, deserialize_with = "lenient_index")]
     pub(super) index: Option<u64>,
     #[serde(borrow)]
     pub(super) delta: Option<&'a RawValue>,
@@ -26,14 +28,16 @@ pub(super) struct Chunk<'a> {
 
 /// The delta of an event.
 #[derive(Deserialize)]
+#[serde(bound(deserialize = "T: Deserialize<'de>"))]
 pub(super) struct Delta<T> {
-    pub(super) message: T,
+    #[serde(default = "Option::default", deserialize_with = "lenient_object")]
+    pub(super) message: Option<T>,
 }
 
 #[derive(Deserialize)]
 pub(super) struct ContentPiece<'a> {
-    #[serde(borrow)]
-    pub(super) content: Content<'a>,
+    #[serde(borrow, default, deserialize_with = "lenient_object")]
+    pub(super) content: Option<Content<'a>>,
 }
 
 /// A content block or a piece of one.
@@ -53,15 +57,15 @@ pub(super) struct PlanPiece<'a> {
 
 #[derive(Deserialize)]
 pub(super) struct CallPiece<'a> {
-    #[serde(borrow)]
-    pub(super) tool_calls: Call<'a>,
+    #[serde(borrow, default, deserialize_with = "lenient_object")]
+    pub(super) tool_calls: Option<Call<'a>>,
 }
 
 #[derive(Deserialize)]
 pub(super) struct Call<'a> {
     #[serde(borrow)]
     pub(super) id: Option<Text<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient_object")]
     pub(super) function: Option<Function<'a>>,
 }
 
@@ -75,18 +79,20 @@ pub(super) struct Function<'a> {
 
 #[derive(Deserialize)]
 pub(super) struct CitationPiece<'a> {
-    #[serde(borrow)]
-    pub(super) citations: CitedSpan<'a>,
+    #[serde(borrow, default, deserialize_with = "lenient_object")]
+    pub(super) citations: Option<CitedSpan<'a>>,
 }
 
 /// A span of the answer's text and its sources.
 #[derive(Deserialize)]
 pub(super) struct CitedSpan<'a> {
+    #[serde(default, deserialize_with = "lenient_index")]
     pub(super) start: Option<u64>,
+    #[serde(default, deserialize_with = "lenient_index")]
     pub(super) end: Option<u64>,
     #[serde(borrow)]
     pub(super) text: Option<Text<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient_list")]
     pub(super) sources: Option<Vec<Source<'a>>>,
     /// Where the span is: `TEXT_CONTENT`, or in the reasoning: `THINKING_CONTENT`, `PLAN`.
     #[serde(rename = "type", borrow)]
@@ -132,13 +138,13 @@ pub(super) struct Answer<'a> {
 
 #[derive(Deserialize)]
 pub(super) struct AnswerMessage<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient_list")]
     pub(super) content: Option<Vec<Content<'a>>>,
     #[serde(borrow)]
     pub(super) tool_plan: Option<Text<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient_list")]
     pub(super) tool_calls: Option<Vec<Call<'a>>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient_list")]
     pub(super) citations: Option<Vec<CitedSpan<'a>>>,
 }
 
@@ -146,9 +152,9 @@ pub(super) struct AnswerMessage<'a> {
 /// vendor's own prompts.
 #[derive(Deserialize)]
 pub(super) struct UsageCounts {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient_object")]
     tokens: Option<Units>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient_object")]
     billed_units: Option<Units>,
     cached_tokens: Option<Count>,
 }
@@ -164,6 +170,10 @@ impl<'a> Chunk<'a> {
     /// The kind of the event: the JSON's `type`, else the event's name.
     pub(super) fn kind_in(&'a self, frame: &Frame<'a>) -> &'a str {
         non_empty(&self.kind).unwrap_or(frame.name)
+    }
+
+    pub(super) fn has_no_type(&self) -> bool {
+        non_empty(&self.kind).is_none()
     }
 
     /// The text of an error: a `message` string without a `type`.
@@ -189,9 +199,10 @@ impl From<UsageCounts> for Usage {
             count.and_then(|count| count.0)
         }
         let has_counts = |units: &Units| {
-            count_value(units.input_tokens).is_some() || count_value(units.output_tokens).is_some()
+            count_value(units.input_tokens) > Some(0) || count_value(units.output_tokens) > Some(0)
         };
-        let units = counts.tokens.filter(has_counts).or(counts.billed_units);
+        let (tokens, billed) = (counts.tokens, counts.billed_units);
+        let units = tokens.filter(has_counts).or(billed).or(tokens);
         Self {
             input: units.and_then(|units| count_value(units.input_tokens)),
             output: units.and_then(|units| count_value(units.output_tokens)),

@@ -72,7 +72,8 @@ fn every_finish_reason_is_mapped() {
             "Finish(Stop)",
         ),
         (r#"{"finish_reason":"MAX_TOKENS"}"#, "Finish(Length)"),
-        (r#"{"finish_reason":"TOOL_CALL"}"#, "Finish(ToolCalls)"),
+        // There is no call, so no client must wait for one.
+        (r#"{"finish_reason":"TOOL_CALL"}"#, "Finish(Stop)"),
         (
             r#"{"finish_reason":"ERROR_TOXIC"}"#,
             "Finish(ContentFilter)",
@@ -132,4 +133,25 @@ fn only_a_complete_end_is_terminal() {
     assert!(!is_terminal("", r#"{"type":"content-end","index":0}"#));
     assert!(!is_terminal("message-end", r#"{"delta":{"finish_"#));
     assert!(!is_terminal("", "[DONE]"));
+}
+
+#[test]
+fn an_empty_object_in_the_start_is_a_placeholder() {
+    let start = |arguments: &str| {
+        format!(
+            r#"{{"type":"tool-call-start","index":0,"delta":{{"message":{{"tool_calls":{{"id":"a","function":{{"name":"f","arguments":"{arguments}"}}}}}}}}}}"#
+        )
+    };
+    let delta = r#"{"type":"tool-call-delta","index":0,"delta":{"message":{"tool_calls":{"function":{"arguments":"[1]"}}}}}"#;
+    let end = r#"{"type":"message-end","delta":{"finish_reason":"COMPLETE"}}"#;
+    assert_eq!(
+        read(&[&start("{}"), delta, end]),
+        ["tool 0 a f ", "tool 0 - - [1]", "Finish(ToolCalls)"]
+    );
+    assert_eq!(
+        read(&[&start("{}"), end]),
+        ["tool 0 a f ", "tool 0 - - {}", "Finish(ToolCalls)"]
+    );
+    let cut = r#"{"type":"message-end","delta":{"finish_reason":"MAX_TOKENS"}}"#;
+    assert_eq!(read(&[&start(""), cut]), ["tool 0 a f ", "Finish(Length)"]);
 }

@@ -2,13 +2,18 @@
 
 use serde_json::value::RawValue;
 
-use super::shape::{Candidate, Chunk, FunctionCall, Part, usage};
+use super::calls::Calls;
+use super::shape::{Candidate, Chunk, Part, UsageCounts};
 use super::sources::Sources;
 use crate::framing::Frame;
-use crate::model::{Error, ErrorCode, Event, FinishReason, Sink, ToolCallDelta, Usage};
+use crate::model::{Error, ErrorCode, Event, FinishReason, Sink, Usage};
+use crate::wire::emit::{emit_identity, finish_with_calls};
 use crate::wire::json::{ShortList, non_empty};
+use crate::wire::lenient::has_content;
 use crate::wire::parse::parse;
-use crate::wire::{Decoder, interrupted, unparsable, upstream_error, wrong_protocol};
+use crate::wire::{
+    Decoder, failure_in, interrupted, is_heartbeat, unparsable, upstream_error, wrong_protocol,
+};
 
 /// The state of one answer.
 #[derive(Default)]
@@ -18,8 +23,8 @@ pub(super) struct ContentDecoder {
     identity_sent: bool,
     /// Whether any chunk had a field of this protocol.
     is_recognized: bool,
-    /// Tool calls seen so far.
-    calls: u32,
+    calls: Calls,
+    counts: UsageCounts,
     usage: Usage,
     sources: Sources,
 }
@@ -27,7 +32,7 @@ pub(super) struct ContentDecoder {
 impl Decoder for ContentDecoder {
     fn frame(&mut self, frame: &Frame<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
         let data = frame.data.trim_ascii();
-        if data.is_empty() {
+        if is_heartbeat(data) {
             return Ok(());
         }
         self.chunks(data, sink)
@@ -55,14 +60,12 @@ impl Decoder for ContentDecoder {
     /// Only the end of the body marks the end of the answer.
     fn end(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
         let finish = self.finish.ok_or_else(interrupted)?;
+        // A call that `MAX_TOKENS` cut stays incomplete.
+        if finish != FinishReason::Length {
+            self.calls.close(sink);
+        }
         self.sources.close(sink);
-        sink.event(Event::Finish(
-            if finish == FinishReason::Stop && self.calls > 0 {
-                FinishReason::ToolCalls
-            } else {
-                finish
-            },
-        ));
+        sink.event(Event::Finish(finish_with_calls(finish, self.calls.any())));
         Ok(())
     }
 }
@@ -86,12 +89,17 @@ impl ContentDecoder {
         let Some(chunk) = chunk else {
             return Ok(());
         };
+        if chunk.is_foreign()
+            && let Some(error) = failure_in(json)
+        {
+            return Err(error);
+        }
         self.emit_identity(&chunk, sink);
         let mut failure = None;
         for candidate in chunk.candidates.iter().flat_map(ShortList::iter) {
             self.is_recognized = true;
             // A stream is one answer: the other candidates are alternatives.
-            if candidate.index.and_then(|index| index.0).unwrap_or(0) == 0
+            if candidate.index.unwrap_or(0) == 0
                 && let Err(error) = self.candidate(candidate, sink)
             {
                 failure = Some(error);
@@ -103,35 +111,39 @@ impl ContentDecoder {
                 self.finish = Some(FinishReason::ContentFilter);
             }
         }
-        if let Some(usage) = chunk.usage_metadata.and_then(usage)
-            && usage != self.usage
-        {
-            self.usage = usage;
-            sink.event(Event::Usage(usage));
-        }
-        if chunk.error.is_some() {
+        self.emit_usage(chunk.usage_metadata, sink);
+        if has_content(chunk.error) {
             return Err(upstream_error(json));
         }
         failure.map_or(Ok(()), Err)
     }
 
     fn emit_identity(&mut self, chunk: &Chunk<'_>, sink: &mut dyn Sink) {
-        let id = non_empty(&chunk.response_id).unwrap_or_default();
-        let model = non_empty(&chunk.model_version).unwrap_or_default();
-        if !self.identity_sent && (!id.is_empty() || !model.is_empty()) {
+        let (id, model) = (&chunk.response_id, &chunk.model_version);
+        if !self.identity_sent && (non_empty(id).is_some() || non_empty(model).is_some()) {
             self.identity_sent = true;
-            sink.event(Event::Identity {
-                id,
-                model,
-                fingerprint: "",
-            });
+            emit_identity(id, model, sink);
+        }
+    }
+
+    /// Emits the usage if it changed. The answer does not depend on it, so a `usageMetadata` that does
+    /// not parse is ignored.
+    fn emit_usage(&mut self, metadata: Option<&RawValue>, sink: &mut dyn Sink) {
+        let Some(newer) = metadata.and_then(|raw| parse::<UsageCounts>(raw.get()).ok()) else {
+            return;
+        };
+        self.counts.update(newer);
+        let usage = self.counts.usage();
+        if usage != self.usage {
+            self.usage = usage;
+            sink.event(Event::Usage(usage));
         }
     }
 
     fn candidate(&mut self, candidate: &Candidate<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
         let parts = candidate.content.iter().flat_map(|content| &content.parts);
         for part in parts.flat_map(ShortList::iter) {
-            self.part(part, sink);
+            self.part(part, sink)?;
         }
         if let Some(metadata) = candidate.citation_metadata {
             self.sources.emit_citations(metadata, sink);
@@ -145,27 +157,17 @@ impl ContentDecoder {
         Ok(())
     }
 
-    fn part(&mut self, part: &Part<'_>, sink: &mut dyn Sink) {
+    fn part(&mut self, part: &Part<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
         if let Some(call) = &part.function_call {
-            return self.call(call, sink);
+            return self.calls.decode(call, sink);
         }
         let text = non_empty(&part.text).unwrap_or_default();
-        if part.thought == Some(true) {
+        if part.thought {
             sink.event(Event::Reasoning(text));
         } else {
             sink.event(Event::Text(text));
         }
-    }
-
-    /// Emits a complete call. Models before Gemini 3 give calls no id.
-    fn call(&mut self, call: &FunctionCall<'_>, sink: &mut dyn Sink) {
-        sink.event(Event::ToolCall(ToolCallDelta {
-            index: self.calls,
-            id: non_empty(&call.id),
-            name: Some(non_empty(&call.name).unwrap_or_default()),
-            arguments: call.args.map_or("{}", RawValue::get),
-        }));
-        self.calls += 1;
+        Ok(())
     }
 }
 
@@ -178,7 +180,7 @@ fn parse_chunk_list(data: &str) -> Option<serde_json::Result<Vec<&RawValue>>> {
 
 fn is_terminal_chunk(chunk: &Chunk<'_>) -> bool {
     let mut candidates = chunk.candidates.iter().flat_map(ShortList::iter);
-    chunk.error.is_some()
+    has_content(chunk.error)
         || chunk
             .prompt_feedback
             .as_ref()

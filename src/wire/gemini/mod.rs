@@ -4,6 +4,8 @@
 //! without names, each a `GenerateContentResponse`. There is no end marker: the body ends after a
 //! chunk with a `finishReason`.
 
+mod arguments;
+mod calls;
 mod decode;
 mod media;
 mod request;

@@ -1,18 +1,19 @@
 //! The JSON of a `GenerateContentResponse`: the fields that the decoder reads.
 
 use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny};
 use serde_json::value::RawValue;
 
 use crate::model::Usage;
-use crate::wire::json::{Count, ShortList, Text};
-use crate::wire::parse::parse;
+use crate::wire::json::{Count, ShortList, Text, newest_count};
+use crate::wire::lenient::{lenient_flag, lenient_index, lenient_object};
 
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Chunk<'a> {
     #[serde(borrow)]
     pub(super) candidates: Option<ShortList<Candidate<'a>>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "lenient_object")]
     pub(super) prompt_feedback: Option<PromptFeedback<'a>>,
     #[serde(borrow)]
     pub(super) usage_metadata: Option<&'a RawValue>,
@@ -27,8 +28,9 @@ pub(super) struct Chunk<'a> {
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Candidate<'a> {
-    pub(super) index: Option<Count>,
-    #[serde(borrow)]
+    #[serde(deserialize_with = "lenient_index")]
+    pub(super) index: Option<u64>,
+    #[serde(borrow, deserialize_with = "lenient_object")]
     pub(super) content: Option<Content<'a>>,
     #[serde(borrow)]
     finish_reason: Option<&'a RawValue>,
@@ -61,8 +63,9 @@ pub(super) struct Part<'a> {
     #[serde(borrow)]
     pub(super) text: Option<Text<'a>>,
     /// Whether the text is a summary of the model's thoughts.
-    pub(super) thought: Option<bool>,
-    #[serde(borrow)]
+    #[serde(deserialize_with = "lenient_flag")]
+    pub(super) thought: bool,
+    #[serde(borrow, deserialize_with = "lenient_object")]
     pub(super) function_call: Option<FunctionCall<'a>>,
 }
 
@@ -75,16 +78,52 @@ pub(super) struct FunctionCall<'a> {
     pub(super) name: Option<Text<'a>>,
     #[serde(borrow)]
     pub(super) args: Option<&'a RawValue>,
+    /// Values of the arguments, if they are streamed.
+    #[serde(borrow)]
+    pub(super) partial_args: Option<&'a RawValue>,
+    /// Whether the next part with a `functionCall` continues this call.
+    #[serde(deserialize_with = "lenient_flag")]
+    pub(super) will_continue: bool,
 }
 
+/// A value of a call's arguments, or a piece of a string.
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
-struct UsageCounts {
+pub(super) struct PartialArg<'a> {
+    #[serde(borrow)]
+    pub(super) json_path: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) string_value: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) number_value: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) bool_value: Option<&'a RawValue>,
+    /// Whether the field is present: its value is `null` or `"NULL_VALUE"`.
+    #[serde(deserialize_with = "is_present")]
+    pub(super) null_value: bool,
+}
+
+/// The counts of a `usageMetadata`.
+#[derive(Debug, Clone, Copy, Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct UsageCounts {
     prompt_token_count: Option<Count>,
     tool_use_prompt_token_count: Option<Count>,
     cached_content_token_count: Option<Count>,
     candidates_token_count: Option<Count>,
     thoughts_token_count: Option<Count>,
+    total_token_count: Option<Count>,
+}
+
+impl Chunk<'_> {
+    /// Whether the chunk has no field of this protocol.
+    pub(super) fn is_foreign(&self) -> bool {
+        self.candidates.is_none()
+            && self.prompt_feedback.is_none()
+            && self.usage_metadata.is_none()
+            && self.response_id.is_none()
+            && self.model_version.is_none()
+    }
 }
 
 impl<'a> Candidate<'a> {
@@ -102,30 +141,67 @@ impl PromptFeedback<'_> {
     }
 }
 
+fn is_present<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(from).map(|_| true)
+}
+
 /// The value of an enum: its name, or its number if the vendor was asked for numbers.
 fn enum_name(raw: Option<&RawValue>) -> &str {
     raw.map_or("", |raw| raw.get().trim_matches('"'))
 }
 
-/// The usage of a `usageMetadata`. The answer does not depend on it, so one that does not parse is
-/// `None`. The counts are separate: results of tools are input like the prompt, and thoughts are
-/// output like the answer.
-pub(super) fn usage(raw: &RawValue) -> Option<Usage> {
-    fn sum(counts: [Option<Count>; 2]) -> Option<u64> {
-        let counts = counts.into_iter().flatten();
-        counts
-            .filter_map(|count| count.0)
-            .reduce(u64::saturating_add)
+impl UsageCounts {
+    /// Replaces every count that `newer` gives: some chunks repeat only a part of the counts.
+    pub(super) fn update(&mut self, newer: Self) {
+        for (count, newer) in [
+            (&mut self.prompt_token_count, newer.prompt_token_count),
+            (
+                &mut self.tool_use_prompt_token_count,
+                newer.tool_use_prompt_token_count,
+            ),
+            (
+                &mut self.cached_content_token_count,
+                newer.cached_content_token_count,
+            ),
+            (
+                &mut self.candidates_token_count,
+                newer.candidates_token_count,
+            ),
+            (&mut self.thoughts_token_count, newer.thoughts_token_count),
+            (&mut self.total_token_count, newer.total_token_count),
+        ] {
+            *count = newest_count(*count, newer);
+        }
     }
-    let counts: UsageCounts = parse(raw.get()).ok()?;
-    Some(Usage {
-        input: sum([
-            counts.prompt_token_count,
-            counts.tool_use_prompt_token_count,
-        ]),
-        output: sum([counts.candidates_token_count, counts.thoughts_token_count]),
-        cached_input: counts.cached_content_token_count.and_then(|count| count.0),
-        cache_write: None,
-        reasoning: counts.thoughts_token_count.and_then(|count| count.0),
-    })
+
+    /// Results of tools are input like the prompt, and thoughts are output like the answer. The counts
+    /// are separate, unless the total shows that `candidatesTokenCount` includes the thoughts.
+    pub(super) fn usage(self) -> Usage {
+        let value = |count: Option<Count>| count.and_then(|count| count.0);
+        let sum = |one: Option<u64>, two: Option<u64>| {
+            [one, two].into_iter().flatten().reduce(u64::saturating_add)
+        };
+        let input = sum(
+            value(self.prompt_token_count),
+            value(self.tool_use_prompt_token_count),
+        );
+        let (candidates, thoughts) = (
+            value(self.candidates_token_count),
+            value(self.thoughts_token_count),
+        );
+        let includes_thoughts = candidates >= thoughts
+            && candidates.is_some()
+            && value(self.total_token_count) == sum(input, candidates);
+        Usage {
+            input,
+            output: if includes_thoughts {
+                candidates
+            } else {
+                sum(candidates, thoughts)
+            },
+            cached_input: value(self.cached_content_token_count),
+            cache_write: None,
+            reasoning: thoughts,
+        }
+    }
 }

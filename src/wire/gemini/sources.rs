@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::model::{Citation, Event, Sink};
+use crate::model::{Citation, Sink};
+use crate::wire::emit::CitationBudget;
 use crate::wire::json::{Count, Text, list, non_empty};
 use crate::wire::parse::parse;
 
@@ -87,8 +88,10 @@ struct Segment {
 impl Sources {
     /// The answer does not depend on metadata, so one that does not parse is ignored.
     pub(super) fn emit_citations(&mut self, metadata: &RawValue, sink: &mut dyn Sink) {
-        let metadata: CitationMetadata<'_> = parse(metadata.get()).unwrap_or_default();
+        let json = metadata.get();
+        let metadata: CitationMetadata<'_> = parse(json).unwrap_or_default();
         let sources: Vec<&RawValue> = metadata.citation_sources.map(list).unwrap_or_default();
+        let mut budget = CitationBudget::of(json);
         for raw in sources {
             if let Ok(source) = parse::<CitationSource<'_>>(raw.get())
                 && self.emitted.insert(raw.get().to_owned())
@@ -97,7 +100,14 @@ impl Sources {
                     start_index: source.start_index,
                     end_index: source.end_index,
                 };
-                emit(&source.uri, &source.title, &None, Some(segment), sink);
+                emit(
+                    &source.uri,
+                    &source.title,
+                    &None,
+                    Some(segment),
+                    &mut budget,
+                    sink,
+                );
             }
         }
     }
@@ -115,6 +125,7 @@ impl Sources {
         let grounding = self.grounding.take().unwrap_or_default();
         let metadata: GroundingMetadata<'_> = parse(&grounding).unwrap_or_default();
         let chunks = metadata.grounding_chunks.unwrap_or_default();
+        let mut budget = CitationBudget::of(&grounding);
         let mut used = vec![false; chunks.len()];
         for support in metadata.grounding_supports.iter().flatten() {
             for index in support.grounding_chunk_indices.iter().flatten() {
@@ -123,21 +134,28 @@ impl Sources {
                     index.and_then(|at| chunks.get(at).zip(used.get_mut(at)))
                 {
                     *used = true;
-                    chunk.emit(support.segment, sink);
+                    chunk.emit(support.segment, &mut budget, sink);
                 }
             }
         }
         for (chunk, _) in chunks.iter().zip(used).filter(|(_, used)| !used) {
-            chunk.emit(None, sink);
+            chunk.emit(None, &mut budget, sink);
         }
     }
 }
 
 impl GroundingChunk<'_> {
-    fn emit(&self, segment: Option<Segment>, sink: &mut dyn Sink) {
+    fn emit(&self, segment: Option<Segment>, budget: &mut CitationBudget, sink: &mut dyn Sink) {
         let kinds = [&self.web, &self.retrieved_context, &self.maps];
         for source in kinds.into_iter().flatten() {
-            emit(&source.uri, &source.title, &source.text, segment, sink);
+            emit(
+                &source.uri,
+                &source.title,
+                &source.text,
+                segment,
+                budget,
+                sink,
+            );
         }
     }
 }
@@ -148,6 +166,7 @@ fn emit(
     title: &Option<Text<'_>>,
     text: &Option<Text<'_>>,
     segment: Option<Segment>,
+    budget: &mut CitationBudget,
     sink: &mut dyn Sink,
 ) {
     let end = segment.and_then(|segment| segment.end_index?.0);
@@ -160,6 +179,6 @@ fn emit(
         end,
     };
     if citation.url.is_some() || citation.title.is_some() || citation.text.is_some() {
-        sink.event(Event::Citation(citation));
+        budget.emit(citation, sink);
     }
 }

@@ -172,7 +172,110 @@ fn only_a_complete_end_is_terminal() {
         r#"{"candidates":[{"finishReason":"MALFORMED_RESPONSE"}]}"#
     ));
     assert!(is_terminal(r#"{"promptFeedback":{"blockReason":"OTHER"}}"#));
-    assert!(is_terminal(r#"{"error":{}}"#));
+    assert!(is_terminal(r#"{"error":{"code":500}}"#));
+    assert!(!is_terminal(r#"{"error":{}}"#));
     assert!(!is_terminal(r#"{"candidates":[{"finishReason":"STOP"}]"#));
     assert!(!is_terminal(r#"{"candidates":[{"content":{}}]}"#));
+}
+
+/// The events of parts with these `functionCall`s, and of a finish.
+fn calls(parts: &[&str], reason: &str) -> Vec<String> {
+    let chunk = |part: &&str| {
+        format!(r#"{{"candidates":[{{"content":{{"parts":[{{"functionCall":{part}}}]}}}}]}}"#)
+    };
+    let mut chunks: Vec<String> = parts.iter().map(chunk).collect();
+    chunks.push(format!(
+        r#"{{"candidates":[{{"finishReason":"{reason}"}}]}}"#
+    ));
+    let chunks: Vec<&str> = chunks.iter().map(String::as_str).collect();
+    read(&chunks)
+}
+
+#[test]
+fn streamed_arguments_are_one_call() {
+    let lines = calls(
+        &[
+            r#"{"id":"a","name":"f","willContinue":true}"#,
+            r#"{"partialArgs":[{"jsonPath":"$.x","stringValue":"1","willContinue":true}],"willContinue":true}"#,
+            r#"{"partialArgs":[{"jsonPath":"$.x","stringValue":"2"},{"jsonPath":"$.x"}],"willContinue":true}"#,
+            r#"{"partialArgs":[{"jsonPath":"$.y[0]","nullValue":null},{"jsonPath":"$.y[1]","boolValue":false}],"willContinue":true}"#,
+            "{}",
+        ],
+        "STOP",
+    );
+    assert_eq!(
+        lines,
+        [
+            "tool 0 a f ",
+            r#"tool 0 - - {"x":"1"#,
+            "tool 0 - - 2",
+            r#"tool 0 - - ","y":[null,false"#,
+            "tool 0 - - ]}",
+            "Finish(ToolCalls)",
+        ]
+    );
+}
+
+#[test]
+fn a_streamed_call_ends_with_the_next_call_or_the_answer() {
+    let part = r#"{"partialArgs":[{"jsonPath":"$.x","numberValue":1}],"willContinue":true}"#;
+    let start = r#"{"name":"f","willContinue":true}"#;
+    let text = ["tool 0 - f ", r#"tool 0 - - {"x":1"#, "tool 0 - - }"];
+    let next = calls(&[start, part, r#"{"name":"f","args":{}}"#], "STOP");
+    assert_eq!(next[..3], text);
+    assert_eq!(next[3..], ["tool 1 - f {}", "Finish(ToolCalls)"]);
+    let end = calls(&[start, part], "STOP");
+    assert_eq!(end[..3], text);
+    assert_eq!(end[3..], ["Finish(ToolCalls)"]);
+    let cut = calls(&[start, part], "MAX_TOKENS");
+    assert_eq!(cut[..2], text[..2]);
+    assert_eq!(cut[2..], ["Finish(Length)"]);
+}
+
+#[test]
+fn streamed_arguments_out_of_order_are_an_error() {
+    let lines = calls(
+        &[
+            r#"{"name":"f","partialArgs":[{"jsonPath":"$.x","numberValue":1},{"jsonPath":"$.y","numberValue":1}],"willContinue":true}"#,
+            r#"{"partialArgs":[{"jsonPath":"$.x","numberValue":2}]}"#,
+        ],
+        "STOP",
+    );
+    let error = lines.last().map(String::as_str).unwrap_or_default();
+    assert!(error.starts_with("bad_upstream_data: "), "{error}");
+}
+
+#[test]
+fn counts_that_a_later_chunk_leaves_out_are_kept() {
+    let lines = read(&[
+        r#"{"usageMetadata":{"promptTokenCount":9,"candidatesTokenCount":3,"thoughtsTokenCount":4}}"#,
+        r#"{"usageMetadata":{"promptTokenCount":9,"candidatesTokenCount":0}}"#,
+    ]);
+    assert_eq!(lines[0], "usage Some(9) Some(7)");
+    assert_eq!(lines.len(), 2, "{lines:?}");
+}
+
+#[test]
+fn the_total_shows_whether_candidates_include_thoughts() {
+    for (total, output) in [(20, 11), (13, 7), (0, 11)] {
+        let usage = format!(
+            r#"{{"usageMetadata":{{"promptTokenCount":6,"candidatesTokenCount":7,"thoughtsTokenCount":4,"totalTokenCount":{total}}}}}"#
+        );
+        assert_eq!(read(&[&usage])[0], format!("usage Some(6) Some({output})"));
+    }
+}
+
+#[test]
+fn citations_of_one_source_stay_within_a_budget() {
+    let text = "x".repeat(100_000);
+    let indices = vec!["0"; 10_000].join(",");
+    let data = format!(
+        r#"{{"candidates":[{{"finishReason":"STOP","groundingMetadata":{{"groundingChunks":[{{"maps":{{"text":"{text}"}}}}],"groundingSupports":[{{"groundingChunkIndices":[{indices}]}}]}}}}]}}"#
+    );
+    let mut bytes = 0;
+    let mut sink = |event: Event<'_>| bytes += event.size();
+    let mut decoder = ContentDecoder::default();
+    let outcome = decoder.frame(&Frame::new("", &data), &mut sink);
+    assert!(outcome.and_then(|()| decoder.end(&mut sink)).is_ok());
+    assert!((text.len()..5 * data.len()).contains(&bytes), "{bytes}");
 }

@@ -1,15 +1,18 @@
 //! Decodes lines of Ollama's chat API.
 
-use std::borrow::Cow;
-
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::framing::Frame;
-use crate::model::{Error, Event, FinishReason, Sink, ToolCallDelta, Usage};
-use crate::wire::json::{Count, Text, non_empty};
+use crate::model::{Error, Event, FinishReason, Sink, Usage};
+use crate::wire::block_calls::{BlockCalls, non_empty_arguments};
+use crate::wire::emit::{emit_identity, emit_reasoning, emit_text, finish_with_calls};
+use crate::wire::json::{Count, Text, newest_count, non_empty};
+use crate::wire::lenient::{has_content, lenient_list, lenient_object};
 use crate::wire::parse::parse;
-use crate::wire::{Decoder, interrupted, unparsable, upstream_error, wrong_protocol};
+use crate::wire::{
+    Decoder, failure_in, interrupted, is_heartbeat, unparsable, upstream_error, wrong_protocol,
+};
 
 /// The state of one answer.
 #[derive(Debug, Default)]
@@ -17,17 +20,20 @@ pub(super) struct ChatDecoder {
     identity_sent: bool,
     /// Whether the last line was JSON of another protocol.
     foreign: bool,
-    /// Tool calls seen so far.
-    calls: u32,
+    calls: BlockCalls,
+    /// Mostly on the last line only.
+    input: Option<Count>,
+    output: Option<Count>,
 }
 
 #[derive(Deserialize)]
 struct Line<'a> {
     #[serde(borrow)]
     model: Option<Text<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient_object")]
     message: Option<Message<'a>>,
-    done: Option<bool>,
+    #[serde(borrow)]
+    done: Option<&'a RawValue>,
     #[serde(borrow)]
     done_reason: Option<Text<'a>>,
     prompt_eval_count: Option<Count>,
@@ -42,7 +48,7 @@ struct Message<'a> {
     content: Option<Text<'a>>,
     #[serde(borrow)]
     thinking: Option<Text<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient_list")]
     tool_calls: Option<Vec<Call<'a>>>,
 }
 
@@ -50,7 +56,7 @@ struct Message<'a> {
 struct Call<'a> {
     #[serde(borrow)]
     id: Option<Text<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient_object")]
     function: Option<Function<'a>>,
 }
 
@@ -64,25 +70,29 @@ struct Function<'a> {
 
 impl Decoder for ChatDecoder {
     fn frame(&mut self, frame: &Frame<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
+        if is_heartbeat(frame.data) {
+            return Ok(());
+        }
         let line: Line<'_> = parse(frame.data).map_err(|error| unparsable(&error))?;
-        if line.error.is_some() {
+        if has_content(line.error) {
             return Err(upstream_error(frame.data));
         }
         self.foreign = line.message.is_none() && line.done.is_none();
-        if !self.identity_sent
-            && let Some(model) = non_empty(&line.model)
+        if self.foreign
+            && let Some(error) = failure_in(frame.data)
         {
+            return Err(error);
+        }
+        if !self.identity_sent && non_empty(&line.model).is_some() {
             self.identity_sent = true;
-            sink.event(Event::Identity {
-                id: "",
-                model,
-                fingerprint: "",
-            });
+            emit_identity(&None, &line.model, sink);
         }
         if let Some(message) = &line.message {
-            self.message(message, sink)?;
+            self.message(message, sink);
         }
-        if line.done == Some(true) {
+        self.input = newest_count(self.input, line.prompt_eval_count);
+        self.output = newest_count(self.output, line.eval_count);
+        if line.is_done() {
             self.done(&line, sink);
         }
         Ok(())
@@ -103,8 +113,7 @@ impl Decoder for ChatDecoder {
     }
 
     fn is_terminal(&self, frame: &Frame<'_>) -> bool {
-        parse::<Line<'_>>(frame.data)
-            .is_ok_and(|line| line.done == Some(true) || line.error.is_some())
+        parse::<Line<'_>>(frame.data).is_ok_and(|line| line.is_done() || has_content(line.error))
     }
 
     fn end(&mut self, _sink: &mut dyn Sink) -> Result<(), Error> {
@@ -115,67 +124,44 @@ impl Decoder for ChatDecoder {
     }
 }
 
+impl Line<'_> {
+    fn is_done(&self) -> bool {
+        self.done
+            .is_some_and(|done| matches!(done.get(), "true" | "\"true\""))
+    }
+}
+
 impl ChatDecoder {
-    fn message(&mut self, message: &Message<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
-        if let Some(piece) = non_empty(&message.thinking) {
-            sink.event(Event::Reasoning(piece));
-        }
-        if let Some(piece) = non_empty(&message.content) {
-            sink.event(Event::Text(piece));
-        }
+    fn message(&mut self, message: &Message<'_>, sink: &mut dyn Sink) {
+        emit_reasoning(&message.thinking, sink);
+        emit_text(&message.content, sink);
         for call in message.tool_calls.iter().flatten() {
-            self.call(call, sink)?;
-        }
-        Ok(())
-    }
-
-    fn call(&mut self, call: &Call<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
-        let Some(function) = &call.function else {
-            return Ok(());
-        };
-        sink.event(Event::ToolCall(ToolCallDelta {
-            index: self.calls,
             // Ollama before 0.9 sends no ids.
-            id: non_empty(&call.id),
-            name: Some(non_empty(&function.name).unwrap_or_default()),
-            arguments: &arguments(function.arguments)?,
-        }));
-        self.calls += 1;
-        Ok(())
+            if let Some(function) = &call.function {
+                let arguments = non_empty_arguments(function.arguments);
+                let arguments = arguments.as_deref().unwrap_or("{}");
+                self.calls.emit(&call.id, &function.name, arguments, sink);
+            }
+        }
     }
 
-    fn done(&self, line: &Line<'_>, sink: &mut dyn Sink) {
+    fn done(&mut self, line: &Line<'_>, sink: &mut dyn Sink) {
         let usage = Usage {
-            input: line.prompt_eval_count.and_then(|count| count.0),
-            output: line.eval_count.and_then(|count| count.0),
+            input: self.input.and_then(|count| count.0),
+            output: self.output.and_then(|count| count.0),
             ..Usage::default()
         };
         if usage != Usage::default() {
             sink.event(Event::Usage(usage));
         }
         let reason = match non_empty(&line.done_reason) {
-            Some("stop") | None if self.calls > 0 => FinishReason::ToolCalls,
             Some("stop") | None => FinishReason::Stop,
             Some("length") => FinishReason::Length,
+            Some("tool_calls") => FinishReason::ToolCalls,
             Some(_) => FinishReason::Other,
         };
-        sink.event(Event::Finish(reason));
+        sink.event(Event::Finish(finish_with_calls(reason, self.calls.any())));
     }
-}
-
-/// The arguments as one JSON text: an object as it was sent, or the content of a string, which
-/// compatible servers send.
-fn arguments(raw: Option<&RawValue>) -> Result<Cow<'_, str>, Error> {
-    let sent = raw.map_or("", RawValue::get);
-    if !sent.starts_with('"') {
-        return Ok(Cow::Borrowed(if sent.is_empty() { "{}" } else { sent }));
-    }
-    let inside: String = parse(sent).map_err(|error| unparsable(&error))?;
-    Ok(if inside.is_empty() {
-        Cow::Borrowed("{}")
-    } else {
-        Cow::Owned(inside)
-    })
 }
 
 #[cfg(test)]
@@ -244,6 +230,16 @@ mod tests {
             finish(r#"{"error":{"message":"busy"}}"#),
             "upstream_error: busy"
         );
+    }
+
+    #[test]
+    fn the_finish_agrees_with_the_calls() {
+        let call = r#"{"message":{"tool_calls":[{"function":{"name":"f","arguments":"{\"x\":1}"}}]},"done":false,"done_reason":"tool_calls"}"#;
+        let end = r#"{"done":true,"done_reason":"tool_calls"}"#;
+        let out = read(&[call, end]);
+        assert!(out[0].contains(r#"arguments: "{\"x\":1}""#), "{}", out[0]);
+        assert_eq!(out[1..], ["Finish(ToolCalls)"]);
+        assert_eq!(read(&[end]), ["Finish(Stop)"]);
     }
 
     #[test]
