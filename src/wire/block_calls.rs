@@ -5,34 +5,28 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-use super::emit::{emit_arguments, emit_call};
-use super::json::Text;
+use super::calls::CallAssembler;
+use super::json::{Text, non_empty};
 use super::parse::parse;
 use crate::model::Sink;
 
 /// The tool calls of one answer.
 #[derive(Debug, Default)]
 pub(super) struct BlockCalls {
+    calls: CallAssembler,
     open: BTreeMap<Option<u64>, OpenCall>,
-    started: u32,
 }
 
 /// A call whose arguments are not complete.
 #[derive(Debug)]
 struct OpenCall {
-    index: u32,
-    /// Arguments that are emitted only if no others follow: those of the start, and `{}`, which some
-    /// vendors send before the real ones.
-    held: Option<String>,
+    at: usize,
+    /// The arguments of the start, used if no others follow.
+    input: Option<String>,
     has_arguments: bool,
 }
 
 impl BlockCalls {
-    /// Whether the answer has any tool call.
-    pub(super) fn any(&self) -> bool {
-        self.started > 0
-    }
-
     /// Starts a call. `input` is used if no other arguments follow. Some vendors give every block the
     /// same index, so a start at an index in use ends the call before it.
     pub(super) fn start(
@@ -44,11 +38,11 @@ impl BlockCalls {
         sink: &mut dyn Sink,
     ) {
         self.close(block, sink);
-        let index = self.next_index();
-        emit_call(index, id, name, "", sink);
+        let (id, name) = (non_empty(id), non_empty(name));
+        let (id, name) = (id.unwrap_or_default(), name.unwrap_or_default());
         let call = OpenCall {
-            index,
-            held: input.map(str::to_owned),
+            at: self.calls.open(id, name, false, sink),
+            input: input.map(str::to_owned),
             has_arguments: false,
         };
         self.open.insert(block, call);
@@ -57,29 +51,26 @@ impl BlockCalls {
     /// Appends to the arguments of an open call. Other blocks are ignored: a vendor's own tools have
     /// input deltas too.
     pub(super) fn append(&mut self, block: Option<u64>, piece: &str, sink: &mut dyn Sink) {
-        let Some(call) = self.open.get_mut(&block) else {
-            return;
-        };
-        if !call.has_arguments && piece.trim_ascii() == "{}" {
-            call.held.get_or_insert_with(|| piece.to_owned());
-        } else if !piece.is_empty() {
-            call.has_arguments = true;
-            emit_arguments(call.index, piece, sink);
+        if let Some(call) = self.open.get_mut(&block) {
+            // An empty object is a placeholder until the end.
+            call.has_arguments |= !matches!(piece.trim_ascii(), "" | "{}");
+            self.calls.append(call.at, piece, sink);
         }
     }
 
-    /// Ends a call.
+    /// Ends a call, and completes its arguments, so that they are one JSON text.
     pub(super) fn close(&mut self, block: Option<u64>, sink: &mut dyn Sink) {
         if let Some(call) = self.open.remove(&block) {
-            call.close(sink);
+            self.complete(&call, sink);
         }
     }
 
     /// Ends all calls.
     pub(super) fn close_all(&mut self, sink: &mut dyn Sink) {
         for call in std::mem::take(&mut self.open).into_values() {
-            call.close(sink);
+            self.complete(&call, sink);
         }
+        self.calls.finish(sink);
     }
 
     /// Emits a complete call.
@@ -90,22 +81,17 @@ impl BlockCalls {
         arguments: &str,
         sink: &mut dyn Sink,
     ) {
-        emit_call(self.next_index(), id, name, arguments, sink);
+        let (id, name) = (non_empty(id), non_empty(name));
+        let (id, name) = (id.unwrap_or_default(), name.unwrap_or_default());
+        self.calls.add_complete(id, name, arguments, sink);
     }
 
-    fn next_index(&mut self) -> u32 {
-        let index = self.started;
-        self.started = index.saturating_add(1);
-        index
-    }
-}
-
-impl OpenCall {
-    /// Completes the arguments, so that they are one JSON text.
-    fn close(self, sink: &mut dyn Sink) {
-        if !self.has_arguments {
-            emit_arguments(self.index, self.held.as_deref().unwrap_or("{}"), sink);
+    fn complete(&mut self, call: &OpenCall, sink: &mut dyn Sink) {
+        if !call.has_arguments {
+            let input = call.input.as_deref().unwrap_or("{}");
+            self.calls.append(call.at, input, sink);
         }
+        self.calls.close(call.at, sink);
     }
 }
 

@@ -113,6 +113,20 @@ impl CallAssembler {
         }
     }
 
+    /// Adds a call that came complete, and is not a repetition.
+    pub(super) fn add_complete(
+        &mut self,
+        id: &str,
+        name: &str,
+        arguments: &str,
+        sink: &mut dyn Sink,
+    ) {
+        let at = self.begin(None, id);
+        self.adopt(at, id, name);
+        self.append(at, arguments, sink);
+        self.close(at, sink);
+    }
+
     /// Whether arguments of the call at that place came.
     pub(super) fn has_arguments(&self, at: usize) -> bool {
         self.calls

@@ -1,7 +1,7 @@
 //! Emits events from optional fields. An absent or empty field emits nothing.
 
 use super::json::{Text, non_empty};
-use crate::model::{Citation, Event, FinishReason, Sink, ToolCallDelta};
+use crate::model::{Citation, Event, Sink};
 
 pub(super) fn emit_text(piece: &Option<Text<'_>>, sink: &mut dyn Sink) {
     if let Some(piece) = non_empty(piece) {
@@ -34,44 +34,6 @@ pub(super) fn emit_identity(id: &Option<Text<'_>>, model: &Option<Text<'_>>, sin
             model: non_empty(model).unwrap_or_default(),
             fingerprint: "",
         });
-    }
-}
-
-/// Emits the first piece of a tool call.
-pub(super) fn emit_call(
-    index: u32,
-    id: &Option<Text<'_>>,
-    name: &Option<Text<'_>>,
-    arguments: &str,
-    sink: &mut dyn Sink,
-) {
-    sink.event(Event::ToolCall(ToolCallDelta {
-        index,
-        id: non_empty(id),
-        name: Some(non_empty(name).unwrap_or_default()),
-        arguments,
-    }));
-}
-
-/// Emits a further piece of a tool call's arguments.
-pub(super) fn emit_arguments(index: u32, arguments: &str, sink: &mut dyn Sink) {
-    if !arguments.is_empty() {
-        sink.event(Event::ToolCall(ToolCallDelta {
-            index,
-            id: None,
-            name: None,
-            arguments,
-        }));
-    }
-}
-
-/// The finish reason of an answer with or without tool calls. Some vendors finish calls with `stop`, and
-/// some send `tool_calls` without a call, which a client would wait for.
-pub(super) fn finish_with_calls(reason: FinishReason, has_calls: bool) -> FinishReason {
-    match reason {
-        FinishReason::Stop if has_calls => FinishReason::ToolCalls,
-        FinishReason::ToolCalls if !has_calls => FinishReason::Stop,
-        reason => reason,
     }
 }
 

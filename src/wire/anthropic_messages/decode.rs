@@ -4,20 +4,22 @@ use serde_json::value::RawValue;
 
 use super::shape::{Answer, Block, Message, Source, UsageCounts, is_unknown_kind};
 use crate::framing::Frame;
-use crate::model::{Citation, Error, Event, FinishReason, Sink, Usage};
+use crate::model::{Citation, Error, Event, FinishReason, Sink, Usage, Vendor};
 use crate::wire::block_calls::{BlockCalls, non_empty_arguments};
 use crate::wire::emit::{
     CitationBudget, emit_encrypted_reasoning, emit_identity, emit_reasoning, emit_signature,
-    emit_text, finish_with_calls,
+    emit_text,
 };
-use crate::wire::json::non_empty;
-use crate::wire::lenient::has_content;
+use crate::wire::failure::{is_error, stated_failure};
+use crate::wire::finish::{finish_reason, more_specific};
+use crate::wire::json::{Text, non_empty};
 use crate::wire::parse::parse;
-use crate::wire::{Decoder, document_error, failure_in, is_heartbeat, unparsable, upstream_error};
+use crate::wire::{Decoder, document_error, is_blank, unparsable, upstream_error};
 
 /// The state of one answer.
 #[derive(Debug, Default)]
 pub(super) struct MessagesDecoder {
+    vendor: Vendor,
     /// The calls that the client must answer. The vendor's own tools are not among them.
     calls: BlockCalls,
     counts: UsageCounts,
@@ -28,7 +30,7 @@ pub(super) struct MessagesDecoder {
 
 impl Decoder for MessagesDecoder {
     fn frame(&mut self, frame: &Frame<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
-        if is_heartbeat(frame.data) {
+        if is_blank(frame.data) {
             return Ok(());
         }
         let message: Message<'_> = match parse(frame.data) {
@@ -42,12 +44,12 @@ impl Decoder for MessagesDecoder {
             "content_block_start" => self.decode_block_start(&message, sink),
             "content_block_stop" => self.calls.close(message.index, sink),
             "message_start" => self.decode_message_start(message.message, sink)?,
-            "message_delta" => self.decode_message_delta(&message, sink),
+            "message_delta" => self.decode_message_delta(&message, sink)?,
             "message_stop" => self.emit_finish(sink),
             "message" => self.document(frame.data, sink)?,
             "error" => return Err(upstream_error(frame.data)),
-            _ if has_content(message.error) => return Err(upstream_error(frame.data)),
-            "" => return failure_in(frame.data).map_or(Ok(()), Err),
+            _ if message.error.is_some_and(is_error) => return Err(upstream_error(frame.data)),
+            "" => return stated_failure(frame.data).map_or(Ok(()), Err),
             _ => {}
         }
         Ok(())
@@ -55,7 +57,7 @@ impl Decoder for MessagesDecoder {
 
     fn document(&mut self, document: &str, sink: &mut dyn Sink) -> Result<(), Error> {
         let message: Message<'_> = parse(document).map_err(|error| unparsable(&error))?;
-        if has_content(message.error) {
+        if message.error.is_some_and(is_error) {
             return Err(upstream_error(document));
         }
         let answer: Answer<'_> = parse(document).map_err(|error| unparsable(&error))?;
@@ -63,7 +65,7 @@ impl Decoder for MessagesDecoder {
             return Err(document_error(document));
         };
         emit_identity(&answer.id, &answer.model, sink);
-        for block in content {
+        for block in content.iter() {
             match non_empty(&block.kind).unwrap_or_default() {
                 "text" => emit_text_block(block, sink),
                 "thinking" | "redacted_thinking" => emit_reasoning_block(block, sink),
@@ -76,7 +78,7 @@ impl Decoder for MessagesDecoder {
             }
         }
         self.emit_usage(answer.usage, sink);
-        self.finish = non_empty(&answer.stop_reason).map(finish_reason);
+        self.set_finish(&answer.stop_reason)?;
         self.emit_finish(sink);
         Ok(())
     }
@@ -84,7 +86,7 @@ impl Decoder for MessagesDecoder {
     fn is_terminal(&self, frame: &Frame<'_>) -> bool {
         match parse::<Option<Message<'_>>>(frame.data) {
             Ok(Some(message)) => {
-                has_content(message.error)
+                message.error.is_some_and(is_error)
                     || matches!(message.kind_in(frame), "message_stop" | "message" | "error")
             }
             _ => false,
@@ -93,6 +95,13 @@ impl Decoder for MessagesDecoder {
 }
 
 impl MessagesDecoder {
+    pub(super) fn new(vendor: &Vendor) -> Self {
+        Self {
+            vendor: vendor.clone(),
+            ..Self::default()
+        }
+    }
+
     fn decode_block_delta(&mut self, message: &Message<'_>, sink: &mut dyn Sink) {
         let Some(delta) = &message.delta else {
             return;
@@ -146,13 +155,24 @@ impl MessagesDecoder {
         Ok(())
     }
 
-    fn decode_message_delta(&mut self, message: &Message<'_>, sink: &mut dyn Sink) {
-        if let Some(delta) = &message.delta
-            && let Some(reason) = non_empty(&delta.stop_reason)
-        {
-            self.finish = Some(finish_reason(reason));
-        }
+    fn decode_message_delta(
+        &mut self,
+        message: &Message<'_>,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Error> {
         self.emit_usage(message.usage, sink);
+        match &message.delta {
+            Some(delta) => self.set_finish(&delta.stop_reason),
+            None => Ok(()),
+        }
+    }
+
+    fn set_finish(&mut self, stop_reason: &Option<Text<'_>>) -> Result<(), Error> {
+        let word = non_empty(stop_reason).unwrap_or_default();
+        if let Some(reason) = finish_reason(word, &self.vendor)? {
+            self.finish = Some(more_specific(self.finish, reason));
+        }
+        Ok(())
     }
 
     fn emit_finish(&mut self, sink: &mut dyn Sink) {
@@ -161,7 +181,7 @@ impl MessagesDecoder {
         if reason != FinishReason::Length {
             self.calls.close_all(sink);
         }
-        sink.event(Event::Finish(finish_with_calls(reason, self.calls.any())));
+        sink.event(Event::Finish(reason));
     }
 
     /// Emits the usage if it changed. Counts are cumulative, so the newest value of each count wins.
@@ -176,17 +196,6 @@ impl MessagesDecoder {
             self.usage = usage;
             sink.event(Event::Usage(usage));
         }
-    }
-}
-
-fn finish_reason(reason: &str) -> FinishReason {
-    match reason {
-        "end_turn" | "stop_sequence" => FinishReason::Stop,
-        "max_tokens" | "model_context_window_exceeded" => FinishReason::Length,
-        "tool_use" => FinishReason::ToolCalls,
-        "refusal" => FinishReason::Refusal,
-        "pause_turn" | "compaction" => FinishReason::Pause,
-        _ => FinishReason::Other,
     }
 }
 

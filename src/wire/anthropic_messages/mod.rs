@@ -56,8 +56,8 @@ impl Wire for AnthropicMessages {
         true
     }
 
-    fn decoder(&self, _vendor: &Vendor) -> Box<dyn Decoder> {
-        Box::new(decode::MessagesDecoder::default())
+    fn decoder(&self, vendor: &Vendor) -> Box<dyn Decoder> {
+        Box::new(decode::MessagesDecoder::new(vendor))
     }
 
     fn requested_model(&self, path: &str, body: &Value) -> Option<String> {

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use crate::framing::Frame;
 use crate::model::Usage;
-use crate::wire::json::{Count, Text, newest_count, non_empty};
+use crate::wire::json::{Count, ShortList, Text, newest_count, non_empty};
 use crate::wire::lenient::{lenient_index, lenient_list, lenient_object};
 use crate::wire::parse::parse;
 
@@ -96,7 +96,7 @@ pub(super) struct Answer<'a> {
     #[serde(borrow)]
     pub(super) model: Option<Text<'a>>,
     #[serde(borrow, default, deserialize_with = "lenient_list")]
-    pub(super) content: Option<Vec<Block<'a>>>,
+    pub(super) content: Option<ShortList<Block<'a>>>,
     #[serde(borrow)]
     pub(super) stop_reason: Option<Text<'a>>,
     #[serde(borrow)]

@@ -4,19 +4,20 @@ use serde_json::value::RawValue;
 
 use super::shape::{Answer, Block, Delta, Message, Piece, ReasoningPiece, Source, UsageCounts};
 use crate::framing::Frame;
-use crate::model::{Citation, Error, ErrorCode, Event, FinishReason, Sink, Usage};
+use crate::model::{Citation, Error, ErrorCode, Event, FinishReason, Sink, Usage, Vendor};
 use crate::wire::block_calls::{BlockCalls, non_empty_arguments};
 use crate::wire::emit::{
     CitationBudget, emit_encrypted_reasoning, emit_reasoning, emit_signature, emit_text,
-    finish_with_calls,
 };
-use crate::wire::json::non_empty;
+use crate::wire::finish::finish_reason;
+use crate::wire::json::{ShortList, non_empty};
 use crate::wire::parse::parse;
 use crate::wire::{Decoder, document_error, interrupted, parse_refusal, unparsable};
 
 /// The state of one answer.
 #[derive(Debug, Default)]
 pub(super) struct ConverseDecoder {
+    vendor: Vendor,
     /// The calls that the client must answer. The vendor's own tools are not among them.
     calls: BlockCalls,
     counts: UsageCounts,
@@ -46,7 +47,7 @@ impl Decoder for ConverseDecoder {
             "contentBlockStart" => self.start(&message, sink),
             "contentBlockStop" => self.calls.close(message.content_block_index, sink),
             "messageStop" => {
-                self.outcome = Some(finish_reason(non_empty(&message.stop_reason)));
+                self.outcome = Some(outcome(non_empty(&message.stop_reason), &self.vendor));
             }
             _ => {
                 self.emit_usage(message.usage, sink);
@@ -67,10 +68,10 @@ impl Decoder for ConverseDecoder {
         let Some(content) = message.and_then(|message| message.content) else {
             return Err(document_error(document));
         };
-        for block in &content {
+        for block in content.iter() {
             self.block(block, sink);
         }
-        self.outcome = Some(finish_reason(non_empty(&answer.stop_reason)));
+        self.outcome = Some(outcome(non_empty(&answer.stop_reason), &self.vendor));
         self.emit_usage(answer.usage, sink);
         self.emit_finish(sink)
     }
@@ -89,6 +90,13 @@ impl Decoder for ConverseDecoder {
 }
 
 impl ConverseDecoder {
+    pub(super) fn new(vendor: &Vendor) -> Self {
+        Self {
+            vendor: vendor.clone(),
+            ..Self::default()
+        }
+    }
+
     fn delta(&mut self, message: &Message<'_>, sink: &mut dyn Sink) {
         let Some(Delta {
             text,
@@ -133,7 +141,7 @@ impl ConverseDecoder {
         }
         emit_text(&block.text, sink);
         if let Some(cited) = &block.citations_content {
-            for piece in cited.content.iter().flatten() {
+            for piece in cited.content.iter().flat_map(ShortList::iter) {
                 emit_text(&piece.text, sink);
             }
             for citation in cited.citations.iter().flatten() {
@@ -171,26 +179,21 @@ impl ConverseDecoder {
             if reason != FinishReason::Length {
                 self.calls.close_all(sink);
             }
-            sink.event(Event::Finish(finish_with_calls(reason, self.calls.any())));
+            sink.event(Event::Finish(reason));
         }
         Ok(())
     }
 }
 
-fn finish_reason(reason: Option<&str>) -> Result<FinishReason, Error> {
-    Ok(match reason.unwrap_or_default() {
-        "end_turn" | "stop_sequence" => FinishReason::Stop,
-        "max_tokens" | "model_context_window_exceeded" => FinishReason::Length,
-        "tool_use" => FinishReason::ToolCalls,
-        "guardrail_intervened" | "content_filtered" => FinishReason::ContentFilter,
-        malformed if malformed.starts_with("malformed_") => {
-            return Err(Error::new(
-                ErrorCode::UpstreamError,
-                format!("the model's answer was discarded: {malformed}"),
-            ));
-        }
-        _ => FinishReason::Other,
-    })
+fn outcome(reason: Option<&str>, vendor: &Vendor) -> Result<FinishReason, Error> {
+    let word = reason.unwrap_or_default();
+    if word.starts_with("malformed_") {
+        return Err(Error::new(
+            ErrorCode::UpstreamError,
+            format!("the model's answer was discarded: {word}"),
+        ));
+    }
+    Ok(finish_reason(word, vendor)?.unwrap_or(FinishReason::Other))
 }
 
 /// The message of an exception, else its type.

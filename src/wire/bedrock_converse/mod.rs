@@ -61,8 +61,8 @@ impl Wire for BedrockConverse {
         true
     }
 
-    fn decoder(&self, _vendor: &Vendor) -> Box<dyn Decoder> {
-        Box::new(decode::ConverseDecoder::default())
+    fn decoder(&self, vendor: &Vendor) -> Box<dyn Decoder> {
+        Box::new(decode::ConverseDecoder::new(vendor))
     }
 
     fn requested_model(&self, path: &str, _body: &Value) -> Option<String> {

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::model::Usage;
-use crate::wire::json::{Count, Text, newest_count};
+use crate::wire::json::{Count, ShortList, Text, newest_count};
 use crate::wire::lenient::{lenient_index, lenient_list, lenient_object};
 
 /// One struct for every kind of message, so that a message is parsed in one pass.
@@ -98,7 +98,7 @@ pub(super) struct Output<'a> {
 #[derive(Deserialize)]
 pub(super) struct AnswerMessage<'a> {
     #[serde(borrow, default, deserialize_with = "lenient_list")]
-    pub(super) content: Option<Vec<Block<'a>>>,
+    pub(super) content: Option<ShortList<Block<'a>>>,
 }
 
 #[derive(Deserialize)]
@@ -127,7 +127,7 @@ pub(super) struct Reasoning<'a> {
 #[derive(Deserialize)]
 pub(super) struct CitedText<'a> {
     #[serde(borrow, default, deserialize_with = "lenient_list")]
-    pub(super) content: Option<Vec<Piece<'a>>>,
+    pub(super) content: Option<ShortList<Piece<'a>>>,
     #[serde(borrow)]
     pub(super) citations: Option<Vec<&'a RawValue>>,
 }
@@ -149,7 +149,7 @@ pub(super) struct Source<'a> {
     #[serde(borrow)]
     pub(super) source: Option<Text<'a>>,
     #[serde(borrow, default, deserialize_with = "lenient_list")]
-    pub(super) source_content: Option<Vec<Piece<'a>>>,
+    pub(super) source_content: Option<ShortList<Piece<'a>>>,
     #[serde(borrow, default, deserialize_with = "lenient_object")]
     pub(super) location: Option<Location<'a>>,
 }

@@ -129,16 +129,14 @@ fn exceptions_keep_the_upstreams_message() {
 }
 
 #[test]
-fn the_finish_agrees_with_the_calls() {
+fn the_input_of_the_start_is_used_unless_the_bound_cuts_the_call() {
     let start = (
         "contentBlockStart",
         r#"{"contentBlockIndex":0,"start":{"toolUse":{"toolUseId":"a","name":"f","input":"{\"x\":1}"}}}"#,
     );
     let stop = |reason| ("messageStop", reason);
     let called = read(&[start, stop(r#"{"stopReason":"end_turn"}"#)]);
-    assert_eq!(called[1..], [r#"tool 0 - - {"x":1}"#, "Finish(ToolCalls)"]);
+    assert_eq!(called[1..], [r#"tool 0 - - {"x":1}"#, "Finish(Stop)"]);
     let cut = read(&[start, stop(r#"{"stopReason":"max_tokens"}"#)]);
     assert_eq!(cut[1..], ["Finish(Length)"]);
-    let silent = read(&[stop(r#"{"stopReason":"tool_use"}"#)]);
-    assert_eq!(silent, ["Finish(Stop)"]);
 }

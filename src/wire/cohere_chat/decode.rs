@@ -8,24 +8,25 @@ use super::shape::{
     End, PlanPiece, SourceDetails, UsageCounts,
 };
 use crate::framing::Frame;
-use crate::model::{Citation, Error, ErrorCode, Event, FinishReason, Sink, Usage};
+use crate::model::{Citation, Error, ErrorCode, Event, FinishReason, Sink, Usage, Vendor};
 use crate::wire::block_calls::BlockCalls;
-use crate::wire::emit::{
-    CitationBudget, emit_identity, emit_reasoning, emit_text, finish_with_calls,
-};
-use crate::wire::json::non_empty;
+use crate::wire::emit::{CitationBudget, emit_identity, emit_reasoning, emit_text};
+use crate::wire::failure::stated_failure;
+use crate::wire::finish::finish_reason;
+use crate::wire::json::{ShortList, non_empty};
 use crate::wire::parse::parse;
-use crate::wire::{Decoder, document_error, failure_in, is_heartbeat, unparsable, upstream_error};
+use crate::wire::{Decoder, document_error, is_blank, unparsable, upstream_error};
 
 /// The state of one answer.
 #[derive(Debug, Default)]
 pub(super) struct ChatDecoder {
+    vendor: Vendor,
     calls: BlockCalls,
 }
 
 impl Decoder for ChatDecoder {
     fn frame(&mut self, frame: &Frame<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
-        if is_heartbeat(frame.data) {
+        if is_blank(frame.data) {
             return Ok(());
         }
         let chunk: Chunk<'_> = parse(frame.data).map_err(|error| unparsable(&error))?;
@@ -65,7 +66,7 @@ impl Decoder for ChatDecoder {
                 return self.finish(chunk.delta.map_or("{}", RawValue::get), sink);
             }
             "error" => return Err(upstream_error(frame.data)),
-            _ if chunk.has_no_type() => return failure_in(frame.data).map_or(Ok(()), Err),
+            _ if chunk.has_no_type() => return stated_failure(frame.data).map_or(Ok(()), Err),
             _ => {}
         }
         Ok(())
@@ -81,11 +82,11 @@ impl Decoder for ChatDecoder {
             parse(message.get()).map_err(|error| unparsable(&error))?;
         emit_identity(&answer.id, &None, sink);
         emit_reasoning(&message.tool_plan, sink);
-        for block in message.content.iter().flatten() {
+        for block in message.content.iter().flat_map(ShortList::iter) {
             emit_reasoning(&block.thinking, sink);
             emit_text(&block.text, sink);
         }
-        for call in message.tool_calls.iter().flatten() {
+        for call in message.tool_calls.iter().flat_map(ShortList::iter) {
             let (name, arguments) = match &call.function {
                 Some(function) => (&function.name, non_empty(&function.arguments)),
                 None => (&None, None),
@@ -94,7 +95,7 @@ impl Decoder for ChatDecoder {
             self.calls.emit(&call.id, name, arguments, sink);
         }
         let budget = &mut CitationBudget::of(document);
-        for cited in message.citations.iter().flatten() {
+        for cited in message.citations.iter().flat_map(ShortList::iter) {
             emit_citations(cited, budget, sink);
         }
         self.finish(document, sink)
@@ -108,6 +109,13 @@ impl Decoder for ChatDecoder {
 }
 
 impl ChatDecoder {
+    pub(super) fn new(vendor: &Vendor) -> Self {
+        Self {
+            vendor: vendor.clone(),
+            ..Self::default()
+        }
+    }
+
     fn start(&mut self, call_index: Option<u64>, call: &Call<'_>, sink: &mut dyn Sink) {
         let function = call.function.as_ref();
         let name = function.map_or(&None, |function| &function.name);
@@ -130,21 +138,18 @@ impl ChatDecoder {
         let failed = |words| Err(Error::new(ErrorCode::UpstreamError, words));
         let reason = match (reason, non_empty(&end.error)) {
             (_, Some(words)) => return failed(words),
-            ("COMPLETE" | "STOP_SEQUENCE", _) => FinishReason::Stop,
-            ("MAX_TOKENS", _) => FinishReason::Length,
-            ("TOOL_CALL" | "TOOL_CALLS", _) => FinishReason::ToolCalls,
             ("ERROR_TOXIC", _) => FinishReason::ContentFilter,
             ("TIMEOUT", _) => return failed("the upstream reported a timeout of the model"),
             (reason, _) if reason.starts_with("ERROR") => {
                 return failed("the upstream reported a failure without a reason");
             }
-            _ => FinishReason::Other,
+            (word, _) => finish_reason(word, &self.vendor)?.unwrap_or(FinishReason::Other),
         };
         // A call that `MAX_TOKENS` cut stays incomplete.
         if reason != FinishReason::Length {
             self.calls.close_all(sink);
         }
-        sink.event(Event::Finish(finish_with_calls(reason, self.calls.any())));
+        sink.event(Event::Finish(reason));
         Ok(())
     }
 }
@@ -184,8 +189,8 @@ fn emit_citations(cited: &CitedSpan<'_>, budget: &mut CitationBudget, sink: &mut
         };
         budget.emit(citation, sink);
     };
-    match cited.sources.as_deref() {
-        None | Some([]) => emit(&SourceDetails::default()),
+    match cited.sources.as_ref().filter(|sources| !sources.is_empty()) {
+        None => emit(&SourceDetails::default()),
         Some(sources) => sources.iter().for_each(|source| emit(&source.details())),
     }
 }

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use crate::framing::Frame;
 use crate::model::Usage;
-use crate::wire::json::{Count, Text, non_empty};
+use crate::wire::json::{Count, ShortList, Text, non_empty};
 use crate::wire::lenient::{lenient_index, lenient_list, lenient_object};
 use crate::wire::parse::parse;
 
@@ -93,7 +93,7 @@ pub(super) struct CitedSpan<'a> {
     #[serde(borrow)]
     pub(super) text: Option<Text<'a>>,
     #[serde(borrow, default, deserialize_with = "lenient_list")]
-    pub(super) sources: Option<Vec<Source<'a>>>,
+    pub(super) sources: Option<ShortList<Source<'a>>>,
     /// Where the span is: `TEXT_CONTENT`, or in the reasoning: `THINKING_CONTENT`, `PLAN`.
     #[serde(rename = "type", borrow)]
     pub(super) kind: Option<Text<'a>>,
@@ -139,13 +139,13 @@ pub(super) struct Answer<'a> {
 #[derive(Deserialize)]
 pub(super) struct AnswerMessage<'a> {
     #[serde(borrow, default, deserialize_with = "lenient_list")]
-    pub(super) content: Option<Vec<Content<'a>>>,
+    pub(super) content: Option<ShortList<Content<'a>>>,
     #[serde(borrow)]
     pub(super) tool_plan: Option<Text<'a>>,
     #[serde(borrow, default, deserialize_with = "lenient_list")]
-    pub(super) tool_calls: Option<Vec<Call<'a>>>,
+    pub(super) tool_calls: Option<ShortList<Call<'a>>>,
     #[serde(borrow, default, deserialize_with = "lenient_list")]
-    pub(super) citations: Option<Vec<CitedSpan<'a>>>,
+    pub(super) citations: Option<ShortList<CitedSpan<'a>>>,
 }
 
 /// `tokens` counts what the model processed. `billed_units` counts what is charged, which excludes the

@@ -72,8 +72,8 @@ fn every_finish_reason_is_mapped() {
             "Finish(Stop)",
         ),
         (r#"{"finish_reason":"MAX_TOKENS"}"#, "Finish(Length)"),
-        // There is no call, so no client must wait for one.
-        (r#"{"finish_reason":"TOOL_CALL"}"#, "Finish(Stop)"),
+        (r#"{"finish_reason":"TOOL_CALL"}"#, "Finish(ToolCalls)"),
+        (r#"{"finish_reason":"TOOL_CALLS"}"#, "Finish(ToolCalls)"),
         (
             r#"{"finish_reason":"ERROR_TOXIC"}"#,
             "Finish(ContentFilter)",
@@ -146,11 +146,11 @@ fn an_empty_object_in_the_start_is_a_placeholder() {
     let end = r#"{"type":"message-end","delta":{"finish_reason":"COMPLETE"}}"#;
     assert_eq!(
         read(&[&start("{}"), delta, end]),
-        ["tool 0 a f ", "tool 0 - - [1]", "Finish(ToolCalls)"]
+        ["tool 0 a f ", "tool 0 - - [1]", "Finish(Stop)"]
     );
     assert_eq!(
         read(&[&start("{}"), end]),
-        ["tool 0 a f ", "tool 0 - - {}", "Finish(ToolCalls)"]
+        ["tool 0 a f ", "tool 0 - - {}", "Finish(Stop)"]
     );
     let cut = r#"{"type":"message-end","delta":{"finish_reason":"MAX_TOKENS"}}"#;
     assert_eq!(read(&[&start(""), cut]), ["tool 0 a f ", "Finish(Length)"]);

@@ -6,21 +6,22 @@ use super::arguments::{ArgumentsWriter, InvalidPath, PartialValue};
 use super::shape::{FunctionCall, PartialArg};
 use crate::model::{Error, ErrorCode, Sink};
 use crate::wire::block_calls::non_empty_arguments;
-use crate::wire::emit::{emit_arguments, emit_call};
+use crate::wire::calls::CallAssembler;
 use crate::wire::json::non_empty;
 use crate::wire::parse::parse;
+use crate::wire::unparsable;
 
 /// The tool calls of one answer.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
-    started: u32,
+    calls: CallAssembler,
     open: Option<OpenCall>,
 }
 
 /// A call with `willContinue`. The next part with a `functionCall` continues it.
 #[derive(Debug, Default)]
 struct OpenCall {
-    index: u32,
+    at: usize,
     id: String,
     name: String,
     writer: ArgumentsWriter,
@@ -29,11 +30,6 @@ struct OpenCall {
 }
 
 impl Calls {
-    /// Whether the answer has any tool call.
-    pub(super) fn any(&self) -> bool {
-        self.started > 0
-    }
-
     /// Decodes one part. Models before Gemini 3 give calls no id.
     ///
     /// # Errors
@@ -56,16 +52,23 @@ impl Calls {
         Ok(())
     }
 
+    /// The answer is over: completes the open call.
+    pub(super) fn finish(&mut self, sink: &mut dyn Sink) {
+        self.close(sink);
+        self.calls.finish(sink);
+    }
+
     /// Completes the arguments of the open call.
-    pub(super) fn close(&mut self, sink: &mut dyn Sink) {
+    fn close(&mut self, sink: &mut dyn Sink) {
         let Some(mut open) = self.open.take() else {
             return;
         };
         if !open.is_complete {
             let mut text = String::new();
             open.writer.finish(&mut text);
-            emit_arguments(open.index, &text, sink);
+            self.calls.append(open.at, &text, sink);
         }
+        self.calls.close(open.at, sink);
     }
 
     /// Whether `call` is the next part of the open call. Usually that has no name; a repeated name
@@ -88,18 +91,17 @@ impl Calls {
             // The end of a call that is already closed.
             return false;
         }
-        let index = self.started;
-        self.started = index.saturating_add(1);
+        let id = non_empty(&call.id).unwrap_or_default();
+        let name = non_empty(&call.name).unwrap_or_default();
         if !is_streamed {
             let arguments = call.args.map_or("{}", RawValue::get);
-            emit_call(index, &call.id, &call.name, arguments, sink);
+            self.calls.add_complete(id, name, arguments, sink);
             return false;
         }
-        emit_call(index, &call.id, &call.name, "", sink);
         self.open = Some(OpenCall {
-            index,
-            id: non_empty(&call.id).unwrap_or_default().to_owned(),
-            name: non_empty(&call.name).unwrap_or_default().to_owned(),
+            at: self.calls.open(id, name, false, sink),
+            id: id.to_owned(),
+            name: name.to_owned(),
             ..OpenCall::default()
         });
         true
@@ -112,13 +114,13 @@ impl Calls {
         let args = non_empty_arguments(call.args);
         if let Some(args) = args.filter(|_| open.writer.is_empty() && !open.is_complete) {
             open.is_complete = true;
-            emit_arguments(open.index, &args, sink);
+            self.calls.append(open.at, &args, sink);
         }
         let Some(partial_args) = call.partial_args.filter(|_| !open.is_complete) else {
             return Ok(());
         };
         let parts: Vec<PartialArg<'_>> =
-            parse(partial_args.get()).map_err(|error| crate::wire::unparsable(&error))?;
+            parse(partial_args.get()).map_err(|error| unparsable(&error))?;
         let mut text = String::new();
         for part in &parts {
             let path = non_empty(&part.json_path).unwrap_or_default();
@@ -126,7 +128,7 @@ impl Calls {
                 .write(path, part.value(), &mut text)
                 .map_err(|InvalidPath| invalid_arguments())?;
         }
-        emit_arguments(open.index, &text, sink);
+        self.calls.append(open.at, &text, sink);
         Ok(())
     }
 }

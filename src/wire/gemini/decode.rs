@@ -6,14 +6,13 @@ use super::calls::Calls;
 use super::shape::{Candidate, Chunk, Part, UsageCounts};
 use super::sources::Sources;
 use crate::framing::Frame;
-use crate::model::{Error, ErrorCode, Event, FinishReason, Sink, Usage};
-use crate::wire::emit::{emit_identity, finish_with_calls};
+use crate::model::{Error, ErrorCode, Event, FinishReason, Sink, Usage, Vendor};
+use crate::wire::emit::emit_identity;
+use crate::wire::failure::{is_error, stated_failure};
+use crate::wire::finish::{finish_reason, more_specific};
 use crate::wire::json::{ShortList, non_empty};
-use crate::wire::lenient::has_content;
 use crate::wire::parse::parse;
-use crate::wire::{
-    Decoder, failure_in, interrupted, is_heartbeat, unparsable, upstream_error, wrong_protocol,
-};
+use crate::wire::{Decoder, interrupted, is_blank, unparsable, upstream_error, wrong_protocol};
 
 /// The state of one answer.
 #[derive(Default)]
@@ -32,7 +31,7 @@ pub(super) struct ContentDecoder {
 impl Decoder for ContentDecoder {
     fn frame(&mut self, frame: &Frame<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
         let data = frame.data.trim_ascii();
-        if is_heartbeat(data) {
+        if is_blank(data) {
             return Ok(());
         }
         self.chunks(data, sink)
@@ -62,10 +61,10 @@ impl Decoder for ContentDecoder {
         let finish = self.finish.ok_or_else(interrupted)?;
         // A call that `MAX_TOKENS` cut stays incomplete.
         if finish != FinishReason::Length {
-            self.calls.close(sink);
+            self.calls.finish(sink);
         }
         self.sources.close(sink);
-        sink.event(Event::Finish(finish_with_calls(finish, self.calls.any())));
+        sink.event(Event::Finish(finish));
         Ok(())
     }
 }
@@ -90,7 +89,7 @@ impl ContentDecoder {
             return Ok(());
         };
         if chunk.is_foreign()
-            && let Some(error) = failure_in(json)
+            && let Some(error) = stated_failure(json)
         {
             return Err(error);
         }
@@ -112,7 +111,7 @@ impl ContentDecoder {
             }
         }
         self.emit_usage(chunk.usage_metadata, sink);
-        if has_content(chunk.error) {
+        if chunk.error.is_some_and(is_error) {
             return Err(upstream_error(json));
         }
         failure.map_or(Ok(()), Err)
@@ -152,7 +151,7 @@ impl ContentDecoder {
             self.sources.set_grounding(metadata);
         }
         if let Some(reason) = finish(candidate)? {
-            self.finish = Some(reason);
+            self.finish = Some(more_specific(self.finish, reason));
         }
         Ok(())
     }
@@ -180,7 +179,7 @@ fn parse_chunk_list(data: &str) -> Option<serde_json::Result<Vec<&RawValue>>> {
 
 fn is_terminal_chunk(chunk: &Chunk<'_>) -> bool {
     let mut candidates = chunk.candidates.iter().flat_map(ShortList::iter);
-    has_content(chunk.error)
+    chunk.error.is_some_and(is_error)
         || chunk
             .prompt_feedback
             .as_ref()
@@ -218,6 +217,6 @@ fn finish(candidate: &Candidate<'_>) -> Result<Option<FinishReason>, Error> {
                 ),
             ));
         }
-        _ => FinishReason::Other,
+        word => return finish_reason(word, &Vendor::PLAIN),
     }))
 }

@@ -43,7 +43,7 @@ fn ending(candidate: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_last_finish_reason_counts_and_calls_make_it_tool_calls() {
+fn a_finish_reason_on_an_early_chunk_is_not_the_end() {
     let lines = read(&[
         r#"{"candidates":[{"content":{"parts":[{"text":"A"}]},"finishReason":"STOP"}]}"#,
         r#"{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","args":{"b":1, "a":2}}}]}}]}"#,
@@ -57,7 +57,7 @@ fn the_last_finish_reason_counts_and_calls_make_it_tool_calls() {
             r#"tool 0 - f {"b":1, "a":2}"#,
             "tool 1 x g {}",
             r#"Reasoning("B")"#,
-            "Finish(ToolCalls)",
+            "Finish(Stop)",
         ]
     );
 }
@@ -211,7 +211,7 @@ fn streamed_arguments_are_one_call() {
             "tool 0 - - 2",
             r#"tool 0 - - ","y":[null,false"#,
             "tool 0 - - ]}",
-            "Finish(ToolCalls)",
+            "Finish(Stop)",
         ]
     );
 }
@@ -223,10 +223,10 @@ fn a_streamed_call_ends_with_the_next_call_or_the_answer() {
     let text = ["tool 0 - f ", r#"tool 0 - - {"x":1"#, "tool 0 - - }"];
     let next = calls(&[start, part, r#"{"name":"f","args":{}}"#], "STOP");
     assert_eq!(next[..3], text);
-    assert_eq!(next[3..], ["tool 1 - f {}", "Finish(ToolCalls)"]);
+    assert_eq!(next[3..], ["tool 1 - f {}", "Finish(Stop)"]);
     let end = calls(&[start, part], "STOP");
     assert_eq!(end[..3], text);
-    assert_eq!(end[3..], ["Finish(ToolCalls)"]);
+    assert_eq!(end[3..], ["Finish(Stop)"]);
     let cut = calls(&[start, part], "MAX_TOKENS");
     assert_eq!(cut[..2], text[..2]);
     assert_eq!(cut[2..], ["Finish(Length)"]);

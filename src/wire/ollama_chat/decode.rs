@@ -4,19 +4,20 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::framing::Frame;
-use crate::model::{Error, Event, FinishReason, Sink, Usage};
+use crate::model::{Error, Event, FinishReason, Sink, Usage, Vendor};
 use crate::wire::block_calls::{BlockCalls, non_empty_arguments};
-use crate::wire::emit::{emit_identity, emit_reasoning, emit_text, finish_with_calls};
-use crate::wire::json::{Count, Text, newest_count, non_empty};
-use crate::wire::lenient::{has_content, lenient_list, lenient_object};
+use crate::wire::emit::{emit_identity, emit_reasoning, emit_text};
+use crate::wire::failure::{is_error, stated_failure};
+use crate::wire::finish::finish_reason;
+use crate::wire::json::{Count, ShortList, Text, newest_count, non_empty};
+use crate::wire::lenient::{lenient_list, lenient_object};
 use crate::wire::parse::parse;
-use crate::wire::{
-    Decoder, failure_in, interrupted, is_heartbeat, unparsable, upstream_error, wrong_protocol,
-};
+use crate::wire::{Decoder, interrupted, is_blank, unparsable, upstream_error, wrong_protocol};
 
 /// The state of one answer.
 #[derive(Debug, Default)]
 pub(super) struct ChatDecoder {
+    vendor: Vendor,
     identity_sent: bool,
     /// Whether the last line was JSON of another protocol.
     foreign: bool,
@@ -49,7 +50,7 @@ struct Message<'a> {
     #[serde(borrow)]
     thinking: Option<Text<'a>>,
     #[serde(borrow, default, deserialize_with = "lenient_list")]
-    tool_calls: Option<Vec<Call<'a>>>,
+    tool_calls: Option<ShortList<Call<'a>>>,
 }
 
 #[derive(Deserialize)]
@@ -70,16 +71,16 @@ struct Function<'a> {
 
 impl Decoder for ChatDecoder {
     fn frame(&mut self, frame: &Frame<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
-        if is_heartbeat(frame.data) {
+        if is_blank(frame.data) {
             return Ok(());
         }
         let line: Line<'_> = parse(frame.data).map_err(|error| unparsable(&error))?;
-        if has_content(line.error) {
+        if line.error.is_some_and(is_error) {
             return Err(upstream_error(frame.data));
         }
         self.foreign = line.message.is_none() && line.done.is_none();
         if self.foreign
-            && let Some(error) = failure_in(frame.data)
+            && let Some(error) = stated_failure(frame.data)
         {
             return Err(error);
         }
@@ -93,7 +94,7 @@ impl Decoder for ChatDecoder {
         self.input = newest_count(self.input, line.prompt_eval_count);
         self.output = newest_count(self.output, line.eval_count);
         if line.is_done() {
-            self.done(&line, sink);
+            self.finish(&line, sink)?;
         }
         Ok(())
     }
@@ -113,7 +114,8 @@ impl Decoder for ChatDecoder {
     }
 
     fn is_terminal(&self, frame: &Frame<'_>) -> bool {
-        parse::<Line<'_>>(frame.data).is_ok_and(|line| line.is_done() || has_content(line.error))
+        parse::<Line<'_>>(frame.data)
+            .is_ok_and(|line| line.is_done() || line.error.is_some_and(is_error))
     }
 
     fn end(&mut self, _sink: &mut dyn Sink) -> Result<(), Error> {
@@ -132,10 +134,17 @@ impl Line<'_> {
 }
 
 impl ChatDecoder {
+    pub(super) fn new(vendor: &Vendor) -> Self {
+        Self {
+            vendor: vendor.clone(),
+            ..Self::default()
+        }
+    }
+
     fn message(&mut self, message: &Message<'_>, sink: &mut dyn Sink) {
         emit_reasoning(&message.thinking, sink);
         emit_text(&message.content, sink);
-        for call in message.tool_calls.iter().flatten() {
+        for call in message.tool_calls.iter().flat_map(ShortList::iter) {
             // Ollama before 0.9 sends no ids.
             if let Some(function) = &call.function {
                 let arguments = non_empty_arguments(function.arguments);
@@ -145,7 +154,7 @@ impl ChatDecoder {
         }
     }
 
-    fn done(&mut self, line: &Line<'_>, sink: &mut dyn Sink) {
+    fn finish(&mut self, line: &Line<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
         let usage = Usage {
             input: self.input.and_then(|count| count.0),
             output: self.output.and_then(|count| count.0),
@@ -154,13 +163,12 @@ impl ChatDecoder {
         if usage != Usage::default() {
             sink.event(Event::Usage(usage));
         }
-        let reason = match non_empty(&line.done_reason) {
-            Some("stop") | None => FinishReason::Stop,
-            Some("length") => FinishReason::Length,
-            Some("tool_calls") => FinishReason::ToolCalls,
-            Some(_) => FinishReason::Other,
-        };
-        sink.event(Event::Finish(finish_with_calls(reason, self.calls.any())));
+        self.calls.close_all(sink);
+        // Ollama before 0.1.38 gives no reason.
+        let word = non_empty(&line.done_reason).unwrap_or("stop");
+        let reason = finish_reason(word, &self.vendor)?;
+        sink.event(Event::Finish(reason.unwrap_or(FinishReason::Other)));
+        Ok(())
     }
 }
 
@@ -185,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn complete_calls_make_the_finish_tool_calls() {
+    fn complete_calls_are_emitted_with_their_arguments() {
         let out = read(&[
             r#"{"message":{"tool_calls":[{"function":{"name":"f","arguments":{"b":1, "a":2}}},{"id":"x","function":{"name":"g"}}]},"done":false}"#,
             r#"{"message":{"content":""},"done":true,"done_reason":"stop","eval_count":3}"#,
@@ -207,7 +215,7 @@ mod tests {
             "{}",
             out[2]
         );
-        assert_eq!(out[3], "Finish(ToolCalls)");
+        assert_eq!(out[3], "Finish(Stop)");
     }
 
     #[test]
@@ -233,13 +241,12 @@ mod tests {
     }
 
     #[test]
-    fn the_finish_agrees_with_the_calls() {
+    fn arguments_may_be_a_text_and_the_last_reason_counts() {
         let call = r#"{"message":{"tool_calls":[{"function":{"name":"f","arguments":"{\"x\":1}"}}]},"done":false,"done_reason":"tool_calls"}"#;
         let end = r#"{"done":true,"done_reason":"tool_calls"}"#;
         let out = read(&[call, end]);
         assert!(out[0].contains(r#"arguments: "{\"x\":1}""#), "{}", out[0]);
         assert_eq!(out[1..], ["Finish(ToolCalls)"]);
-        assert_eq!(read(&[end]), ["Finish(Stop)"]);
     }
 
     #[test]

@@ -43,8 +43,8 @@ impl Wire for OllamaChat {
         true
     }
 
-    fn decoder(&self, _vendor: &Vendor) -> Box<dyn Decoder> {
-        Box::new(decode::ChatDecoder::default())
+    fn decoder(&self, vendor: &Vendor) -> Box<dyn Decoder> {
+        Box::new(decode::ChatDecoder::new(vendor))
     }
 
     fn requested_model(&self, path: &str, body: &Value) -> Option<String> {
