@@ -1,6 +1,7 @@
 //! Errors that know where they come from, whether another try can help, and what the client reads.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -54,8 +55,20 @@ pub struct Error {
     message: Box<str>,
     status: StatusCode,
     retry_after: Option<Duration>,
-    field: Option<Box<str>>,
+    /// Boxed, so that a `Result` with this error stays small.
+    details: Option<Box<Details>>,
 }
+
+/// What few errors have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Details {
+    field: Option<Box<str>>,
+    source: Option<Source>,
+}
+
+/// The cause of an error. It is for the operator's log; clients never see it.
+#[derive(Clone)]
+struct Source(Arc<dyn std::error::Error + Send + Sync>);
 
 impl ErrorCode {
     pub fn as_str(self) -> &'static str {
@@ -163,14 +176,17 @@ impl Error {
             message: message.into_boxed_str(),
             status: code.status(),
             retry_after: None,
-            field: None,
+            details: None,
         }
     }
 
     /// A 400 that names the field: `messages[2].content: expected …`.
     pub fn invalid(field: &str, problem: impl fmt::Display) -> Self {
         Self {
-            field: Some(field.into()),
+            details: Some(Box::new(Details {
+                field: Some(field.into()),
+                source: None,
+            })),
             ..Self::new(ErrorCode::InvalidRequest, format!("{field}: {problem}"))
         }
     }
@@ -207,6 +223,34 @@ impl Error {
         self
     }
 
+    /// Adds the cause, which clients do not see. It must not contain a credential.
+    #[must_use]
+    pub fn with_source(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        let source: Box<dyn std::error::Error + Send + Sync> = source.into();
+        let details = self.details.get_or_insert_default();
+        details.source = Some(Source(Arc::from(source)));
+        self
+    }
+
+    /// The message and every cause of it, for the log.
+    pub fn explanation(&self) -> String {
+        let mut text = self.message.to_string();
+        let mut next = std::error::Error::source(self);
+        while let Some(cause) = next {
+            let words = cause.to_string();
+            // Some errors print their cause themselves.
+            if !text.ends_with(&words) {
+                text.push_str(": ");
+                text.push_str(&words);
+            }
+            next = cause.source();
+        }
+        text
+    }
+
     pub fn code(&self) -> ErrorCode {
         self.code
     }
@@ -217,7 +261,7 @@ impl Error {
 
     /// The field of the client's request that is wrong, where it is one.
     pub fn field(&self) -> Option<&str> {
-        self.field.as_deref()
+        self.details.as_ref()?.field.as_deref()
     }
 
     /// The HTTP status, where the stream has not begun.
@@ -242,4 +286,23 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let source = self.details.as_ref()?.source.as_ref()?;
+        Some(&*source.0)
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl PartialEq for Source {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.to_string() == other.0.to_string()
+    }
+}
+
+impl Eq for Source {}

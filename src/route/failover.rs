@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Receiver, Route, Target};
 use crate::metrics::Metrics;
-use crate::model::{Error, ErrorCode, Event, ReasoningSigner, Request, Sink, Usage};
+use crate::model::{Error, ErrorCode, Event, ReasoningSigner, Request, RequestId, Sink, Usage};
 use crate::upstream::{Answer, Trace};
 
 impl Route {
@@ -39,10 +39,11 @@ impl Route {
             };
             metrics.record_upstream_failure(&target.upstream.name, error.code().as_str());
             tracing::warn!(
+                request_id = trace.request.as_ref().map(RequestId::as_str),
                 upstream = target.upstream.name,
                 model = target.model,
                 code = error.code().as_str(),
-                message = error.message(),
+                reason = error.explanation(),
                 "target failed"
             );
             if !allows_failover(&error) {
@@ -95,7 +96,8 @@ fn empty_answer_error(error: Error) -> Error {
         ErrorCode::StreamInterrupted => Error::new(
             ErrorCode::UpstreamUnavailable,
             "the upstream's answer ended before its first content",
-        ),
+        )
+        .with_source(error),
         _ => error,
     }
 }

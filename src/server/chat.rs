@@ -182,7 +182,7 @@ impl RequestContext<'_> {
             sink.limit_content(app.config.limits.frame);
         }
         PreparedAnswer {
-            trace: trace(headers),
+            trace: trace(request_id, headers),
             sink,
             settings,
             retention: dialect.supports_resume().then_some(retention),
@@ -247,8 +247,9 @@ fn prefers_async(headers: &HeaderMap) -> bool {
         .any(|name| name.trim().eq_ignore_ascii_case("respond-async"))
 }
 
-fn trace(headers: &HeaderMap) -> Trace {
+fn trace(request: &RequestId, headers: &HeaderMap) -> Trace {
     Trace {
+        request: Some(request.clone()),
         traceparent: headers.get("traceparent").cloned(),
         tracestate: headers.get("tracestate").cloned(),
     }

@@ -6,16 +6,18 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::exchange::{self, Body, Endpoint, ExchangeError, Response};
+use super::exchange::{Body, Endpoint, ExchangeError, Response};
 use super::ingest::Ingest;
 use super::refusal::classify;
 use super::scrub::{scrub, sensitive_value};
 use super::sigv4;
-use crate::model::{Credential, Error, ErrorCode, ReasoningSigner, Request, Sink, Vendor};
+use crate::model::{
+    Credential, Error, ErrorCode, ReasoningSigner, Request, RequestId, Sink, Vendor,
+};
 use crate::wire::{Outgoing, Wire};
 
 /// How much of a refusal's body is read, in bytes.
@@ -23,6 +25,8 @@ const MAX_REFUSAL_BYTES: usize = 64 * 1024;
 /// A configured header value shorter than this, in bytes, is a switch or a version and not a
 /// credential.
 const MIN_SECRET_LENGTH: usize = 8;
+/// How much of a refusal's body is logged if the wire cannot parse it, in bytes.
+const EXCERPT_BYTES: usize = 512;
 /// How long reading a refusal's body may take.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -48,6 +52,8 @@ pub struct Upstream {
 /// W3C trace context that is passed on to the upstream, as the client sent it.
 #[derive(Debug, Clone, Default)]
 pub struct Trace {
+    /// The id of the client's request, for the log.
+    pub request: Option<RequestId>,
     pub traceparent: Option<HeaderValue>,
     pub tracestate: Option<HeaderValue>,
 }
@@ -86,7 +92,15 @@ impl Upstream {
             if let Some(refusal) = &mut refusal {
                 refusal.message = scrub(&refusal.message, &self.secrets());
             }
-            return Err(classify(answer.status, &answer.headers, refusal.as_ref()));
+            let error = classify(answer.status, &answer.headers, refusal.as_ref());
+            let words = match refusal {
+                Some(refusal) => refusal.message,
+                None => excerpt(&text, &self.secrets()),
+            };
+            return Err(error.with_source(UpstreamAnswer {
+                status: answer.status,
+                words,
+            }));
         }
         if let Some(encoding) = answer.headers.get(CONTENT_ENCODING)
             && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
@@ -144,9 +158,9 @@ impl Upstream {
             }
         }
         let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
-        let request = exchange::Request::post(target, self.endpoint.host(), &headers, body);
+        let request = self.endpoint.post(target, &headers, body);
         let sent = self.endpoint.send(&request).await;
-        sent.map_err(|failure| connection_error(&failure))
+        sent.map_err(connection_error)
     }
 
     /// What must not appear in any message although the upstream may quote it: the credential, and
@@ -201,12 +215,12 @@ impl Answer {
             Ok(false) => Ok(()),
             Ok(true) => ingest.end(sink),
             Err(error) => {
-                tracing::debug!(%error, "answer broke off");
                 ingest.flush(sink);
                 Err(Error::new(
                     ErrorCode::StreamInterrupted,
                     "the connection to the upstream broke before its answer ended",
-                ))
+                )
+                .with_source(error))
             }
         };
         if let Err(error) = read {
@@ -271,18 +285,46 @@ async fn read_refusal(mut body: Body) -> Vec<u8> {
     text
 }
 
-/// A request that got no answer. The failure's own words would show the address; what it is about is
-/// enough.
-fn connection_error(failure: &ExchangeError) -> Error {
-    let message = match failure {
-        ExchangeError::ConnectTimeout => "connecting to the upstream took too long",
-        ExchangeError::Connect(_) => "the upstream cannot be reached",
+/// The beginning of a refusal's body that the wire cannot parse, for the log.
+fn excerpt(text: &[u8], secrets: &[SecretString]) -> String {
+    let text = String::from_utf8_lossy(&text[..text.len().min(EXCERPT_BYTES)]);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    scrub(&words.join(" "), secrets)
+}
+
+/// An upstream's refusal in its own words: the cause of the error that the client gets.
+#[derive(Debug)]
+struct UpstreamAnswer {
+    status: StatusCode,
+    /// Without credentials.
+    words: String,
+}
+
+impl fmt::Display for UpstreamAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HTTP {}", self.status.as_u16())?;
+        match self.words.as_str() {
+            "" => Ok(()),
+            words => write!(f, ": {words}"),
+        }
+    }
+}
+
+impl std::error::Error for UpstreamAnswer {}
+
+/// The error for a request that got no answer. Its message does not contain the failure's own words,
+/// because they may show the address.
+fn connection_error(failure: ExchangeError) -> Error {
+    let message = match &failure {
+        ExchangeError::ConnectTimeout => {
+            "connecting to the upstream took too long (timeouts.connect)"
+        }
+        ExchangeError::Connect(..) => "the upstream cannot be reached",
         ExchangeError::Closed(_) | ExchangeError::Malformed(_) => {
             "the upstream closed the connection without an answer"
         }
     };
-    tracing::debug!(error = %failure, "request failed");
-    Error::new(ErrorCode::UpstreamUnavailable, message)
+    Error::new(ErrorCode::UpstreamUnavailable, message).with_source(failure)
 }
 
 #[cfg(test)]
