@@ -2,9 +2,11 @@
 //! while open streams keep the ones they started with.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,7 +21,9 @@ use crate::model::{Error, ErrorCode, ReasoningSigner};
 use crate::route::{Route, Target, Timeouts};
 use crate::store::Store;
 use crate::stream::{OrphanQueue, Readers, Registry, Replicas};
-use crate::upstream::exchange::{Connector, Endpoint, system_certificates};
+use crate::upstream::exchange::{
+    ClientCertificate, Connector, Endpoint, Proxy, Reuse, custom_certificates, system_certificates,
+};
 use crate::upstream::{Recycler, Upstream};
 
 /// The gateway: the state that outlives a configuration, and the current configuration.
@@ -115,16 +119,20 @@ impl App {
         let mut targets = HashMap::new();
         for model in config.models.iter() {
             let connect = model.timeouts.connect;
-            let connector = Connector::new(&certificates, connect);
-            let list = model.targets.iter().map(|target| {
-                let upstream = upstreams
-                    .entry((&target.upstream.name, connect))
-                    .or_insert_with(|| {
-                        build_upstream(&target.upstream, &connector, config.limits.frame)
-                    });
-                (Arc::clone(upstream), target.clone())
-            });
-            targets.insert(model.name.clone(), list.collect());
+            let mut list = Vec::with_capacity(model.targets.len());
+            for target in &model.targets {
+                let entry = upstreams.entry((&target.upstream.name, connect));
+                let upstream = match entry {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(new) => {
+                        let connector = connector(&target.upstream, &certificates, connect)?;
+                        let cap = config.limits.frame;
+                        new.insert(build_upstream(&target.upstream, &connector, cap))
+                    }
+                };
+                list.push((Arc::clone(upstream), target.clone()));
+            }
+            targets.insert(model.name.clone(), list);
         }
         let settings = limiter_settings(&config);
         let store = shared_store(&config, before, metrics);
@@ -218,6 +226,41 @@ pub fn build_upstream(
         endpoint: Endpoint::new(&upstream.base_url, connector),
         frame_cap,
     })
+}
+
+/// How connections to `upstream` are opened. `certificates` trusts the system's certificates.
+///
+/// # Errors
+/// If the upstream's own certificates cannot be used.
+pub fn connector(
+    upstream: &UpstreamConfig,
+    certificates: &Arc<ClientConfig>,
+    timeout: Duration,
+) -> Result<Connector, rustls::Error> {
+    let connection = &upstream.connection;
+    let ca = connection.ca.as_ref().map(|ca| &*ca.certificates);
+    let client = connection.client_cert.as_ref();
+    let identity = client.map(|client| ClientCertificate {
+        chain: client.chain.clone(),
+        key: client.private_key.clone_key(),
+    });
+    let custom = match (ca, identity) {
+        (None, None) => None,
+        (ca, identity) => Some(custom_certificates(
+            ca.unwrap_or_default(),
+            identity.as_ref(),
+        )?),
+    };
+    let tls = custom.as_ref().unwrap_or(certificates);
+    let proxy = connection.proxy.as_ref().map(|proxy| Proxy {
+        address: proxy.url.clone(),
+        authorization: proxy.authorization.clone(),
+    });
+    let reuse = connection.reuse.map(|reuse| Reuse {
+        requests: reuse.requests,
+        age: reuse.age,
+    });
+    Ok(Connector::new(tls, timeout).proxy(proxy).reuse(reuse))
 }
 
 /// What shares streams through `store`; the same as before where that is the same store.

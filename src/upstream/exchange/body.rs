@@ -137,8 +137,10 @@ impl Body {
     /// Ends the body. The connection is reused if that is allowed and nothing followed the body.
     fn finish(&mut self, clean: bool) {
         let connection = self.connection.take();
-        if let (Some(connection), Some(pool), true) = (connection, self.pool.take(), clean) {
-            pool.put(connection);
+        match (connection, self.pool.take()) {
+            (Some(connection), Some(pool)) if clean => pool.put(connection),
+            (Some(_), Some(pool)) => pool.distrust(),
+            _ => {}
         }
     }
 }

@@ -1,44 +1,66 @@
-//! Opens connections: TCP and TLS.
+//! Opens connections: TCP, HTTP proxies and TLS.
 
-use std::io;
-use std::mem::MaybeUninit;
+use std::io::{self, Read as _};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use http::Uri;
+use http::{HeaderValue, Uri};
 use hyper_util::client::legacy::connect::HttpConnector;
-use rustls::ClientConfig;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
 use rustls::crypto::ring;
-use rustls::pki_types::ServerName;
-use rustls_platform_verifier::BuilderVerifierExt as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ConfigBuilder, WantsVerifier};
+use rustls_platform_verifier::{BuilderVerifierExt as _, Verifier};
+use secrecy::{ExposeSecret as _, SecretString};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower::Service as _;
 use url::{Host, Position, Url};
 
-use super::ExchangeError;
+use super::pool::{PoolSettings, Reuse};
+use super::{ConnectStage, ExchangeError};
 
 /// How long a connection may be idle.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The most idle connections of one endpoint.
 const MAX_IDLE: usize = 512;
+/// The longest rest of a connection before it is reused.
+const MAX_REST: Duration = Duration::from_secs(2);
 /// How often the kernel probes a silent peer.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
+/// The notice of a server that closes an idle connection; it is no answer to a request.
+const IDLE_NOTICES: [&[u8]; 2] = [b"HTTP/1.1 408", b"HTTP/1.0 408"];
 
-/// How connections are made: without a proxy, and TLS with HTTP/1.1 alone.
+/// How connections are opened and kept: HTTP/1.1 only, and no proxy unless one is set.
 #[derive(Clone)]
 pub struct Connector {
     tcp: HttpConnector,
     tls: Arc<ClientConfig>,
     timeout: Duration,
-    pub(super) idle: Duration,
-    pub(super) max_idle: usize,
+    pub(super) proxy: Option<Proxy>,
+    pub(super) pool: PoolSettings,
+}
+
+/// An HTTP proxy.
+#[derive(Clone)]
+pub struct Proxy {
+    /// An `http` URL without a path.
+    pub address: Url,
+    /// The value of `proxy-authorization`.
+    pub authorization: Option<SecretString>,
+}
+
+/// A certificate that the gateway presents to an upstream, and its key.
+pub struct ClientCertificate {
+    pub chain: Vec<CertificateDer<'static>>,
+    pub key: PrivateKeyDer<'static>,
 }
 
 /// Opens connections to one endpoint.
@@ -48,9 +70,27 @@ pub(super) struct Dialer {
 }
 
 /// An open connection.
-pub(super) enum Connection {
+pub(super) struct Connection {
+    stream: Stream,
+    opened: Instant,
+    requests: u32,
+    idle_limit: Option<Duration>,
+}
+
+enum Stream {
     Plain(TcpStream),
     Secure(Box<TlsStream<TcpStream>>),
+}
+
+/// What happened on an idle connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum IdleState {
+    /// The peer sent nothing and the connection is open.
+    Silent,
+    /// The peer closed it, or announced that it will.
+    Closed,
+    /// The peer sent bytes that no request asked for.
+    Unexpected,
 }
 
 /// A TLS configuration that trusts the system's certificates.
@@ -58,16 +98,40 @@ pub(super) enum Connection {
 /// # Errors
 /// If the system's certificates cannot be read.
 pub fn system_certificates() -> Result<Arc<ClientConfig>, rustls::Error> {
+    let config = tls_builder()?.with_platform_verifier()?;
+    Ok(Arc::new(config.with_no_client_auth()))
+}
+
+/// A TLS configuration that trusts `extra` certificates beside the system's and presents
+/// `identity` to servers that ask for a certificate.
+///
+/// # Errors
+/// If the system's certificates cannot be read, or the given ones are invalid.
+pub fn custom_certificates(
+    extra: &[CertificateDer<'static>],
+    identity: Option<&ClientCertificate>,
+) -> Result<Arc<ClientConfig>, rustls::Error> {
     let provider = Arc::new(ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_platform_verifier()?
-        .with_no_client_auth();
+    let verifier = Verifier::new_with_extra_roots(extra.iter().cloned(), provider)?;
+    let config = tls_builder()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    let config = match identity {
+        Some(identity) => {
+            config.with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())?
+        }
+        None => config.with_no_client_auth(),
+    };
     Ok(Arc::new(config))
 }
 
+fn tls_builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, rustls::Error> {
+    let provider = Arc::new(ring::default_provider());
+    ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()
+}
+
 impl Connector {
-    /// TCP and TLS together may take `timeout`.
+    /// TCP, the proxy and TLS together may take `timeout`.
     pub fn new(tls: &Arc<ClientConfig>, timeout: Duration) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
@@ -82,21 +146,48 @@ impl Connector {
             tcp,
             tls: Arc::new(tls),
             timeout,
-            idle: IDLE_TIMEOUT,
-            max_idle: MAX_IDLE,
+            proxy: None,
+            pool: PoolSettings {
+                reuse: Some(Reuse::default()),
+                idle_timeout: IDLE_TIMEOUT,
+                max_idle: MAX_IDLE,
+                max_rest: MAX_REST,
+            },
         }
+    }
+
+    /// Sets the proxy that connections go through.
+    #[must_use]
+    pub fn proxy(self, proxy: Option<Proxy>) -> Self {
+        Self { proxy, ..self }
+    }
+
+    /// Sets how often and how long a connection is used; `None` closes it after one request.
+    #[must_use]
+    pub fn reuse(mut self, reuse: Option<Reuse>) -> Self {
+        self.pool.reuse = reuse;
+        self
     }
 
     /// Sets how long a connection may be idle; the default is 30 s.
     #[must_use]
-    pub fn idle(self, idle: Duration) -> Self {
-        Self { idle, ..self }
+    pub fn idle(mut self, idle: Duration) -> Self {
+        self.pool.idle_timeout = idle;
+        self
     }
 
     /// Sets the most idle connections of one endpoint; the default is 512.
     #[must_use]
-    pub fn max_idle(self, max_idle: usize) -> Self {
-        Self { max_idle, ..self }
+    pub fn max_idle(mut self, max_idle: usize) -> Self {
+        self.pool.max_idle = max_idle;
+        self
+    }
+
+    /// Sets the longest rest of a connection before it is reused; the default is 2 s.
+    #[must_use]
+    pub fn max_rest(mut self, max_rest: Duration) -> Self {
+        self.pool.max_rest = max_rest;
+        self
     }
 
     pub(super) fn dialer(&self, url: &Url) -> Dialer {
@@ -107,36 +198,72 @@ impl Connector {
     }
 }
 
+impl Proxy {
+    fn uri(&self) -> Result<Uri, ExchangeError> {
+        let origin = &self.address[..Position::BeforePath];
+        Uri::try_from(origin).map_err(|error| failed(ConnectStage::Proxy, error))
+    }
+
+    /// The header that authenticates the gateway to the proxy. `Debug` does not print it.
+    pub(super) fn authorization(&self) -> Option<HeaderValue> {
+        let secret = self.authorization.as_ref()?.expose_secret();
+        let mut value = HeaderValue::from_str(secret).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+}
+
 impl Dialer {
     pub(super) async fn connect(&self) -> Result<Connection, ExchangeError> {
         let connecting = tokio::time::timeout(self.connector.timeout, self.dial());
-        connecting
+        let stream = connecting
             .await
-            .unwrap_or(Err(ExchangeError::ConnectTimeout))
+            .unwrap_or(Err(ExchangeError::ConnectTimeout))?;
+        Ok(Connection {
+            stream,
+            opened: Instant::now(),
+            requests: 0,
+            idle_limit: None,
+        })
     }
 
-    async fn dial(&self) -> Result<Connection, ExchangeError> {
+    async fn dial(&self) -> Result<Stream, ExchangeError> {
         let server_name = self.server_name()?;
         let origin = &self.url[..Position::BeforePath];
-        let address = Uri::try_from(origin).map_err(connect_error)?;
-        let mut tcp = self.connector.tcp.clone();
-        let stream = tcp.call(address).await.map_err(|error| {
-            let cause = std::error::Error::source(&error)
-                .and_then(|cause| cause.downcast_ref::<io::Error>());
-            match cause {
-                Some(cause) if cause.kind() == io::ErrorKind::TimedOut => {
-                    ExchangeError::ConnectTimeout
-                }
-                _ => connect_error(error),
-            }
-        })?;
-        let stream = stream.into_inner();
+        let address =
+            Uri::try_from(origin).map_err(|error| failed(ConnectStage::Resolve, error))?;
+        let stream = match (&self.connector.proxy, &server_name) {
+            (None, _) => self.tcp(address).await?,
+            (Some(proxy), None) => self.tcp(proxy.uri()?).await?,
+            (Some(proxy), Some(_)) => self.tunnel(proxy, address).await?,
+        };
         let Some(name) = server_name else {
-            return Ok(Connection::Plain(stream));
+            return Ok(Stream::Plain(stream));
         };
         let tls = TlsConnector::from(Arc::clone(&self.connector.tls));
-        let secure = tls.connect(name, stream).await.map_err(connect_error)?;
-        Ok(Connection::Secure(Box::new(secure)))
+        let secure = tls.connect(name, stream).await;
+        let secure = secure.map_err(|error| failed(ConnectStage::Tls, error))?;
+        Ok(Stream::Secure(Box::new(secure)))
+    }
+
+    async fn tcp(&self, address: Uri) -> Result<TcpStream, ExchangeError> {
+        let mut tcp = self.connector.tcp.clone();
+        let connected = tcp.call(address).await;
+        connected
+            .map_err(tcp_error)
+            .map(|stream| stream.into_inner())
+    }
+
+    /// A tunnel through a proxy, opened by `CONNECT`.
+    async fn tunnel(&self, proxy: &Proxy, address: Uri) -> Result<TcpStream, ExchangeError> {
+        let mut tunnel = Tunnel::new(proxy.uri()?, self.connector.tcp.clone());
+        if let Some(authorization) = proxy.authorization() {
+            tunnel = tunnel.with_auth(authorization);
+        }
+        let opened = tunnel.call(address).await;
+        opened
+            .map_err(|error| failed(ConnectStage::Proxy, error))
+            .map(|stream| stream.into_inner())
     }
 
     /// The name that the certificate must have; `None` for plaintext.
@@ -145,45 +272,112 @@ impl Dialer {
             return Ok(None);
         }
         let name = match self.url.host() {
-            Some(Host::Domain(name)) => {
-                ServerName::try_from(name.to_owned()).map_err(connect_error)?
-            }
+            Some(Host::Domain(name)) => ServerName::try_from(name.to_owned())
+                .map_err(|error| failed(ConnectStage::Tls, error))?,
             Some(Host::Ipv4(address)) => ServerName::from(IpAddr::V4(address)),
             Some(Host::Ipv6(address)) => ServerName::from(IpAddr::V6(address)),
-            None => return Err(connect_error("there is no host")),
+            None => return Err(failed(ConnectStage::Resolve, "the address has no host")),
         };
         Ok(Some(name))
     }
 }
 
-fn connect_error(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ExchangeError {
-    ExchangeError::Connect(error.into())
+fn failed(
+    stage: ConnectStage,
+    error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> ExchangeError {
+    ExchangeError::Connect(stage, error.into())
+}
+
+/// Classifies a connector's error: its type is private, but its message names the stage.
+fn tcp_error(error: impl std::error::Error + Send + Sync + 'static) -> ExchangeError {
+    let cause = error
+        .source()
+        .and_then(|cause| cause.downcast_ref::<io::Error>());
+    match cause {
+        Some(cause) if cause.kind() == io::ErrorKind::TimedOut => ExchangeError::ConnectTimeout,
+        _ if error.to_string().starts_with("dns error") => failed(ConnectStage::Resolve, error),
+        _ => failed(ConnectStage::Tcp, error),
+    }
 }
 
 impl Connection {
     /// Whether a write error proves that nothing was written. TLS may have sent a part.
     pub(super) fn is_plain(&self) -> bool {
-        matches!(self, Self::Plain(_))
+        matches!(self.stream, Stream::Plain(_))
     }
 
-    /// Whether the peer has neither closed the connection nor sent anything. The kernel is asked,
-    /// because the runtime's view may be outdated. TLS is asked too: it takes several records out
-    /// of the kernel at once and hands them over one by one, so a close or bytes that would be
-    /// taken for the next answer may already be in its buffer.
-    pub(super) fn is_idle_and_open(&self) -> bool {
-        let stream = match self {
-            Self::Plain(stream) => stream,
-            Self::Secure(stream) => {
-                let (stream, session) = stream.get_ref();
-                if !session.wants_read() {
-                    return false;
-                }
-                stream
+    /// How many requests were sent on it.
+    pub(super) fn requests(&self) -> u32 {
+        self.requests
+    }
+
+    /// Counts another request.
+    pub(super) fn count_request(&mut self) {
+        self.requests = self.requests.saturating_add(1);
+    }
+
+    /// Sets how long it may be idle; `None`: as long as others.
+    pub(super) fn set_idle_limit(&mut self, limit: Option<Duration>) {
+        self.idle_limit = limit;
+    }
+
+    /// Whether it may be reused after it was idle for this long.
+    pub(super) fn may_idle(&self, idle: Duration) -> bool {
+        self.idle_limit.is_none_or(|limit| idle < limit)
+    }
+
+    /// How long it has been open.
+    pub(super) fn age(&self) -> Duration {
+        self.opened.elapsed()
+    }
+
+    /// What happened while the connection was idle. The kernel is asked, because the runtime's view
+    /// may be outdated. TLS is asked too: it takes several records out of the kernel at once and
+    /// hands them over one by one, so a close or bytes that would be taken for the next answer may
+    /// already be in its buffer.
+    pub(super) fn idle_state(&mut self) -> IdleState {
+        let (socket, buffered) = match &self.stream {
+            Stream::Plain(socket) => (socket, false),
+            Stream::Secure(stream) => {
+                let (socket, session) = stream.get_ref();
+                (socket, !session.wants_read())
             }
         };
-        let mut byte = [MaybeUninit::uninit()];
-        let peeked = SockRef::from(stream).peek(&mut byte);
-        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        match SockRef::from(socket).peek(&mut byte) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !buffered => {
+                IdleState::Silent
+            }
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => IdleState::Closed,
+            Ok(0) if !buffered => IdleState::Closed,
+            _ => self.unexpected(),
+        }
+    }
+
+    /// Classifies bytes that arrived on an idle connection, which must not be used after that.
+    fn unexpected(&mut self) -> IdleState {
+        let mut bytes = [0; 12];
+        let read = match &mut self.stream {
+            // Not read through the runtime, which may not have noticed the bytes yet.
+            Stream::Plain(socket) => (&*SockRef::from(&*socket)).read(&mut bytes),
+            Stream::Secure(stream) => {
+                let mut buffer = ReadBuf::new(&mut bytes);
+                let mut context = Context::from_waker(Waker::noop());
+                match Pin::new(stream).poll_read(&mut context, &mut buffer) {
+                    Poll::Ready(Ok(())) => Ok(buffer.filled().len()),
+                    Poll::Ready(Err(error)) => Err(error),
+                    // A record without content, such as a session ticket.
+                    Poll::Pending => Ok(0),
+                }
+            }
+        };
+        match read {
+            Ok(length) if length > 0 && !IDLE_NOTICES.contains(&&bytes[..length]) => {
+                IdleState::Unexpected
+            }
+            _ => IdleState::Closed,
+        }
     }
 }
 
@@ -193,9 +387,9 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Secure(stream) => Pin::new(stream).poll_read(context, buffer),
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Stream::Secure(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
 }
@@ -206,9 +400,9 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
-            Self::Secure(stream) => Pin::new(stream).poll_write(context, bytes),
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Stream::Secure(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
@@ -217,23 +411,23 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, slices),
-            Self::Secure(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Stream::Secure(stream) => Pin::new(stream).poll_write_vectored(context, slices),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
-            Self::Secure(stream) => Pin::new(stream).poll_flush(context),
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Stream::Secure(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            Self::Secure(stream) => Pin::new(stream).poll_shutdown(context),
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Stream::Secure(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

@@ -1,11 +1,16 @@
 //! Parses an answer's status, headers and body length (RFC 9112, sections 4 to 6).
 
+use std::time::Duration;
+
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use memchr::memmem;
 
 /// The most headers of an answer.
 const MAX_HEADERS: usize = 100;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const TIMEOUT: &[u8] = b"timeout=";
 
 /// The head of an answer to a `POST`.
 #[derive(Debug)]
@@ -15,6 +20,9 @@ pub struct Head {
     pub length: BodyLength,
     /// Whether the connection can be reused after the body's end.
     pub keep_alive: bool,
+    /// How long the connection may be idle before it is reused, if the server says when it closes
+    /// idle connections.
+    pub idle_limit: Option<Duration>,
 }
 
 /// Where a body ends.
@@ -62,11 +70,13 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, &'static str> {
     let keep_alive = is_persistent(&headers, is_http_1_1)
         && !has_ambiguous_length(status, &headers)
         && body_length != BodyLength::UntilClosed;
+    let idle_limit = idle_limit(&headers);
     let head = Head {
         status,
         headers,
         length: body_length,
         keep_alive,
+        idle_limit,
     };
     Ok(Some((head, length)))
 }
@@ -129,6 +139,17 @@ fn is_persistent(headers: &HeaderMap, is_http_1_1: bool) -> bool {
         tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case(option))
     };
     !says(b"close") && (is_http_1_1 || says(b"keep-alive"))
+}
+
+/// One second less than `keep-alive: timeout=5` says: a request must not be sent in the moment in
+/// which the server closes the connection.
+fn idle_limit(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = tokens(headers, &KEEP_ALIVE).find_map(|token| {
+        let (name, value) = token.split_at_checked(TIMEOUT.len())?;
+        let is_timeout = name.eq_ignore_ascii_case(TIMEOUT);
+        is_timeout.then(|| number(value.trim_ascii())).flatten()
+    });
+    Some(Duration::from_secs(seconds?.saturating_sub(1)))
 }
 
 /// The members of a header that is a list, on one line or several.

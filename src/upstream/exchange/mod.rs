@@ -4,7 +4,7 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | `connect` | TCP and TLS |
+//! | `connect` | opens connections: TCP, HTTP proxies and TLS |
 //! | `pool` | idle connections that can be reused |
 //! | `request` | encodes a request |
 //! | `head` | parses an answer's status, headers and body length |
@@ -25,13 +25,16 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
-use http::{HeaderMap, StatusCode};
+use http::header::PROXY_AUTHORIZATION;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use url::{Position, Url};
 
 pub use body::Body;
-pub use connect::{Connector, system_certificates};
+pub use connect::{ClientCertificate, Connector, Proxy, custom_certificates, system_certificates};
+pub use pool::Reuse;
 pub use request::Request;
 
 use connect::{Connection, Dialer};
@@ -46,8 +49,16 @@ const MAX_HEAD_BYTES: usize = 64 * 1024;
 pub struct Endpoint {
     /// The value of the `host` header.
     host: String,
+    /// For plaintext through a proxy: what requests put before their path, and the credential.
+    proxied: Option<Proxied>,
     dialer: Dialer,
     pool: Pool,
+}
+
+struct Proxied {
+    /// Scheme, host and port.
+    origin: String,
+    authorization: Option<HeaderValue>,
 }
 
 /// An answer whose body is still to be read. Dropping the body closes the connection.
@@ -61,7 +72,7 @@ pub struct Response {
 #[derive(Debug)]
 pub enum ExchangeError {
     /// No connection could be opened: DNS, TCP or TLS failed.
-    Connect(Box<dyn std::error::Error + Send + Sync>),
+    Connect(ConnectStage, Box<dyn std::error::Error + Send + Sync>),
     /// Connecting took longer than `timeouts.connect`.
     ConnectTimeout,
     /// The connection ended before the whole head of the answer arrived.
@@ -70,19 +81,44 @@ pub enum ExchangeError {
     Malformed(&'static str),
 }
 
+/// Where opening a connection failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectStage {
+    Resolve,
+    Tcp,
+    Proxy,
+    Tls,
+}
+
 impl Endpoint {
     /// The endpoint of an `http` or `https` URL; its path is ignored.
     pub fn new(url: &Url, connector: &Connector) -> Self {
+        let host = &url[Position::BeforeHost..Position::AfterPort];
+        let proxy = connector.proxy.as_ref().filter(|_| url.scheme() == "http");
+        let proxied = proxy.map(|proxy| Proxied {
+            origin: url[..Position::BeforePath].to_owned(),
+            authorization: proxy.authorization(),
+        });
         Self {
-            host: url[Position::BeforeHost..Position::AfterPort].to_owned(),
-            pool: Pool::new(connector.idle, connector.max_idle),
+            host: host.to_owned(),
+            proxied,
+            pool: Pool::new(host, connector.pool),
             dialer: connector.dialer(url),
         }
     }
 
-    /// What stands in the `host` header.
-    pub fn host(&self) -> &str {
-        &self.host
+    /// A `POST` to `path`, which may have a query. Through a proxy, a plaintext request names its
+    /// whole URL (RFC 9112, section 3.2.2).
+    pub fn post(&self, path: &str, headers: &HeaderMap, body: Vec<u8>) -> Request {
+        let Some(proxied) = &self.proxied else {
+            return Request::post(path, &self.host, headers, body);
+        };
+        let target = format!("{}{path}", proxied.origin);
+        let mut headers = headers.clone();
+        if let Some(authorization) = &proxied.authorization {
+            headers.insert(PROXY_AUTHORIZATION, authorization.clone());
+        }
+        Request::post(&target, &self.host, &headers, body)
     }
 
     /// Sends a request and waits for the answer's head, over an idle connection if there is one. A
@@ -110,9 +146,11 @@ impl Endpoint {
 
     async fn exchange(
         &self,
-        connection: Connection,
+        mut connection: Connection,
         request: &Request,
     ) -> Result<Response, AttemptError> {
+        let started = Instant::now();
+        connection.count_request();
         let mut exchange = Exchange {
             connection,
             request,
@@ -120,14 +158,18 @@ impl Endpoint {
             sending: SendState::Writing,
             head: Vec::new(),
             skipped: 0,
+            premature: false,
         };
         let (head, early) = poll_fn(|context| exchange.poll(context)).await?;
+        self.pool.record(started.elapsed());
+        exchange.connection.set_idle_limit(head.idle_limit);
         let unsent = match exchange.sending {
             SendState::Done => None,
             _ => Some(request.remaining(exchange.sent).into()),
         };
         let decoder = Decoder::new(head.length);
-        let pool = head.keep_alive.then(|| self.pool.clone());
+        let reusable = head.keep_alive && !exchange.premature;
+        let pool = reusable.then(|| self.pool.clone());
         Ok(Response {
             status: head.status,
             headers: head.headers,
@@ -154,6 +196,9 @@ struct Exchange<'a> {
     head: Vec<u8>,
     /// The length of the informational heads that came first, in bytes.
     skipped: usize,
+    /// Whether the answer began before the request was written, or in the same moment: then it may
+    /// not be the answer to this request, and the connection is not reused.
+    premature: bool,
 }
 
 enum SendState {
@@ -168,10 +213,11 @@ impl Exchange<'_> {
     /// The answer's head, and the bytes of its body that arrived with it. An answer may come before
     /// the request is written.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(Head, Vec<u8>), AttemptError>> {
+        let was_sent = self.is_sent();
         if let Err(error) = self.send(context) {
             return Poll::Ready(Err(AttemptError::Unsent(error)));
         }
-        scratch::with(|buffer| self.receive(context, buffer)).map_err(AttemptError::Sent)
+        scratch::with(|buffer| self.receive(context, buffer, was_sent)).map_err(AttemptError::Sent)
     }
 
     /// # Errors
@@ -204,10 +250,16 @@ impl Exchange<'_> {
         }
     }
 
+    fn is_sent(&self) -> bool {
+        matches!(self.sending, SendState::Done)
+    }
+
+    /// `was_sent`: the request was written before this poll.
     fn receive(
         &mut self,
         context: &mut Context<'_>,
         buffer: &mut [u8],
+        was_sent: bool,
     ) -> Poll<Result<(Head, Vec<u8>), ExchangeError>> {
         loop {
             let mut read = ReadBuf::new(buffer);
@@ -217,6 +269,7 @@ impl Exchange<'_> {
                 let error = io::ErrorKind::UnexpectedEof.into();
                 return Poll::Ready(Err(ExchangeError::Closed(error)));
             }
+            self.premature |= !was_sent;
             if let Some(whole) = self.read(read.filled())? {
                 return Poll::Ready(Ok(whole));
             }
@@ -263,21 +316,24 @@ impl Exchange<'_> {
 
 impl fmt::Display for ExchangeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Connect(error) => {
-                write!(f, "no connection: {error}")?;
-                let mut next = error.source();
-                while let Some(cause) = next {
-                    write!(f, ": {cause}")?;
-                    next = cause.source();
-                }
-                Ok(())
-            }
-            Self::ConnectTimeout => f.write_str("connecting took too long"),
-            Self::Closed(error) => write!(f, "the connection ended: {error}"),
-            Self::Malformed(why) => write!(f, "the answer cannot be read: {why}"),
-        }
+        f.write_str(match self {
+            Self::Connect(ConnectStage::Resolve, _) => "the host name was not found",
+            Self::Connect(ConnectStage::Tcp, _) => "the TCP connection failed",
+            Self::Connect(ConnectStage::Proxy, _) => "the proxy opened no tunnel",
+            Self::Connect(ConnectStage::Tls, _) => "the TLS handshake failed",
+            Self::ConnectTimeout => "connecting took too long",
+            Self::Closed(_) => "the connection ended",
+            Self::Malformed(why) => return write!(f, "the answer cannot be parsed: {why}"),
+        })
     }
 }
 
-impl std::error::Error for ExchangeError {}
+impl std::error::Error for ExchangeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Connect(_, error) => Some(&**error),
+            Self::Closed(error) => Some(error),
+            Self::ConnectTimeout | Self::Malformed(_) => None,
+        }
+    }
+}

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `heads`, `bodies` | the pure parts: heads, and bodies at every cut |
 //! | `connections` | one connection: early, broken and dropped answers |
+//! | `proxies` | upstreams behind an HTTP proxy |
 //! | `pool` | which connections are reused |
 //! | `tls` | certificates, and how an answer ends |
 //! | `differential` | the same answers decoded by hyper's client |
@@ -15,5 +16,6 @@ mod connections;
 mod differential;
 mod heads;
 mod pool;
+mod proxies;
 mod support;
 mod tls;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use sluicegate::upstream::exchange::{Endpoint, ExchangeError, Response};
+use sluicegate::upstream::exchange::{Endpoint, ExchangeError, Response, Reuse};
 
 use super::support::{OK_HI, again, connector, endpoint, endpoint_with, first, read, sent};
 use crate::gateway::scripted::{Exchange, ScriptedUpstream};
@@ -114,11 +114,11 @@ async fn idle_connections_are_bounded() {
         exchanges.push(exchange);
     }
     exchanges.pop().unwrap().closed().await;
-    // The last that came is the first to be taken.
-    let mut second = exchanges.pop().unwrap();
-    let (_response, _second) = begun(&endpoint, async move || {
-        assert!(second.next_request().await);
-        second
+    // The one that rested longest is taken first.
+    let mut first = exchanges.remove(0);
+    let (_response, _first) = begun(&endpoint, async move || {
+        assert!(first.next_request().await);
+        first
     })
     .await;
     assert_eq!(again(&mut exchanges[0], &endpoint, OK_HI).await, "hi");
@@ -159,4 +159,115 @@ async fn every_endpoint_has_its_own_connections() {
     let url = format!("http://localhost:{}", one.addr().port());
     let named_otherwise = Endpoint::new(&url.parse().unwrap(), &connector);
     first(&one, &named_otherwise, OK_HI).await;
+}
+
+/// How long the connections of [`resting`] rest.
+const REST: Duration = Duration::from_millis(100);
+
+/// An endpoint whose connections rest before they are reused.
+fn resting(upstream: &ScriptedUpstream) -> Endpoint {
+    endpoint_with(upstream.addr(), &connector().max_rest(REST))
+}
+
+#[tokio::test]
+async fn a_connection_rests_before_it_is_reused() {
+    let upstream = ScriptedUpstream::bind().await;
+    let endpoint = resting(&upstream);
+    let mut one = first(&upstream, &endpoint, OK_HI).await;
+    // The first connection still rests, so this request opens another.
+    let _other = first(&upstream, &endpoint, OK_HI).await;
+    tokio::time::sleep(REST).await;
+    assert_eq!(again(&mut one, &endpoint, OK_HI).await, "hi");
+}
+
+#[tokio::test]
+async fn after_a_stray_answer_no_connection_is_reused() {
+    let upstream = ScriptedUpstream::bind().await;
+    let endpoint = resting(&upstream);
+    let mut one = first(&upstream, &endpoint, OK_HI).await;
+    let other = first(&upstream, &endpoint, OK_HI).await;
+    one.write(OK_HI.replace("hi", "no")).await;
+    tokio::time::sleep(REST).await;
+    for _ in 0..3 {
+        drop(first(&upstream, &endpoint, OK_HI).await);
+    }
+    one.closed().await;
+    other.closed().await;
+}
+
+/// The upstream answers one request twice, the second time when another request is on the way.
+#[tokio::test]
+async fn a_stray_answer_reaches_one_request_at_most() {
+    let upstream = ScriptedUpstream::bind().await;
+    let endpoint = resting(&upstream);
+    let mut exchange = first(&upstream, &endpoint, OK_HI).await;
+    tokio::time::sleep(REST).await;
+    let stray = OK_HI.replace("hi", "no");
+    assert_eq!(again(&mut exchange, &endpoint, &stray).await, "no");
+    // The real answer to that request.
+    exchange.write(OK_HI).await;
+    tokio::time::sleep(REST).await;
+    for _ in 0..3 {
+        drop(first(&upstream, &endpoint, OK_HI).await);
+    }
+    exchange.closed().await;
+}
+
+/// A server that closes idle connections after a second may close one at any moment then.
+#[tokio::test]
+async fn a_connection_is_not_reused_past_the_servers_own_timeout() {
+    for (header, reused) in [
+        ("keep-alive: timeout=1", false),
+        ("keep-alive: max=9, Timeout=0", false),
+        ("keep-alive: timeout=60", true),
+        ("keep-alive: soon", true),
+    ] {
+        let upstream = ScriptedUpstream::bind().await;
+        let endpoint = endpoint(upstream.addr());
+        let answer = OK_HI.replace("\r\n\r\n", &format!("\r\n{header}\r\n\r\n"));
+        let mut exchange = first(&upstream, &endpoint, &answer).await;
+        if reused {
+            assert_eq!(
+                again(&mut exchange, &endpoint, OK_HI).await,
+                "hi",
+                "{header}"
+            );
+        } else {
+            drop(first(&upstream, &endpoint, OK_HI).await);
+            exchange.closed().await;
+        }
+    }
+}
+
+/// A notice that the server closes an idle connection is no stray answer.
+#[tokio::test]
+async fn a_408_on_an_idle_connection_only_closes_it() {
+    let upstream = ScriptedUpstream::bind().await;
+    let endpoint = endpoint(upstream.addr());
+    let mut one = first(&upstream, &endpoint, OK_HI).await;
+    one.write("HTTP/1.1 408 Request Timeout\r\n\r\n").await;
+    let mut other = first(&upstream, &endpoint, OK_HI).await;
+    one.closed().await;
+    assert_eq!(again(&mut other, &endpoint, OK_HI).await, "hi");
+}
+
+#[tokio::test]
+async fn a_connection_is_closed_after_its_requests_its_age_or_always() {
+    let reuse = |requests, age| Some(Reuse { requests, age });
+    let long = Duration::from_secs(600);
+    for (reuse, requests) in [
+        (reuse(2, long), 2),
+        (reuse(1, long), 1),
+        (reuse(1000, Duration::ZERO), 1),
+        (None, 1),
+    ] {
+        let upstream = ScriptedUpstream::bind().await;
+        let endpoint = endpoint_with(upstream.addr(), &connector().reuse(reuse));
+        let mut exchange = first(&upstream, &endpoint, OK_HI).await;
+        for _ in 1..requests {
+            assert_eq!(again(&mut exchange, &endpoint, OK_HI).await, "hi");
+        }
+        exchange.closed().await;
+        drop(first(&upstream, &endpoint, OK_HI).await);
+    }
 }

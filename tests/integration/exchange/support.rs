@@ -19,9 +19,9 @@ pub const TIMEOUT: Duration = Duration::from_secs(20);
 
 pub const OK_HI: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
 
-/// Trusts no certificate; for plaintext.
+/// Trusts no certificate; for plaintext. Connections do not rest, so that the next request reuses them.
 pub fn connector() -> Connector {
-    Connector::new(&trusting(RootCertStore::empty()), TIMEOUT)
+    Connector::new(&trusting(RootCertStore::empty()), TIMEOUT).max_rest(Duration::ZERO)
 }
 
 pub fn trusting(roots: RootCertStore) -> Arc<ClientConfig> {
@@ -40,7 +40,7 @@ pub fn endpoint_with(address: SocketAddr, connector: &Connector) -> Endpoint {
 
 pub fn request(endpoint: &Endpoint, body: &str) -> Request {
     let headers = HeaderMap::new();
-    Request::post("/v1/chat", endpoint.host(), &headers, body.into())
+    endpoint.post("/v1/chat", &headers, body.into())
 }
 
 pub async fn sent(endpoint: &Endpoint) -> Result<Response, ExchangeError> {

@@ -5,14 +5,19 @@
 //! and used nowhere else.
 
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
-use sluicegate::upstream::exchange::{Connector, Endpoint, ExchangeError};
+use sluicegate::upstream::exchange::{
+    ClientCertificate, ConnectStage, Connector, Endpoint, ExchangeError, custom_certificates,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -27,7 +32,7 @@ const LOCAL: &str = include_str!("certificates/test-local.pem");
 /// For `elsewhere.example`, with the same key.
 const ELSEWHERE: &str = include_str!("certificates/test-elsewhere.pem");
 
-struct Server {
+pub struct Server {
     listener: TcpListener,
     tls: TlsAcceptor,
 }
@@ -36,11 +41,26 @@ impl Server {
     async fn with(certificate: &str) -> Self {
         let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
         let key = PrivateKeyDer::from_pem_slice(KEY.as_bytes()).unwrap();
+        Self::build(certificate, key, WebPkiClientVerifier::no_client_auth()).await
+    }
+
+    /// A server that demands a client certificate.
+    async fn demanding(verifier: Arc<dyn ClientCertVerifier>) -> Self {
+        let certificate = CertificateDer::from_pem_slice(LOCAL.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(KEY.as_bytes()).unwrap();
+        Self::build(certificate, key, verifier).await
+    }
+
+    async fn build(
+        certificate: CertificateDer<'static>,
+        key: PrivateKeyDer<'static>,
+        verifier: Arc<dyn ClientCertVerifier>,
+    ) -> Self {
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let mut config = config
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_no_client_auth()
+            .with_client_cert_verifier(verifier)
             .with_single_cert(vec![certificate], key)
             .unwrap();
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -48,6 +68,22 @@ impl Server {
             listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
             tls: TlsAcceptor::from(Arc::new(config)),
         }
+    }
+
+    /// A server whose certificate [`trusting_connector`] accepts.
+    pub async fn trusted() -> Self {
+        Self::with(LOCAL).await
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.listener.local_addr().unwrap()
+    }
+
+    /// Accepts a connection and answers its first request.
+    pub async fn answer_once(&self, bytes: &str) -> TlsStream<TcpStream> {
+        let mut stream = self.accept().await.unwrap();
+        answer(&mut stream, bytes).await;
+        stream
     }
 
     /// An endpoint that trusts `certificate`, if there is one.
@@ -59,7 +95,7 @@ impl Server {
         }
         let port = self.listener.local_addr().unwrap().port();
         let url = format!("https://{host}:{port}/v1");
-        let connector = Connector::new(&trusting(roots), TIMEOUT);
+        let connector = Connector::new(&trusting(roots), TIMEOUT).max_rest(Duration::ZERO);
         Endpoint::new(&url.parse().unwrap(), &connector)
     }
 
@@ -67,6 +103,14 @@ impl Server {
         let (stream, _) = within_timeout(self.listener.accept()).await.unwrap();
         within_timeout(self.tls.accept(stream)).await
     }
+}
+
+/// Trusts the certificate of [`Server::trusted`].
+pub fn trusting_connector() -> Connector {
+    let mut roots = RootCertStore::empty();
+    let certificate = CertificateDer::from_pem_slice(LOCAL.as_bytes());
+    roots.add(certificate.unwrap()).unwrap();
+    Connector::new(&trusting(roots), TIMEOUT).max_rest(Duration::ZERO)
 }
 
 async fn asked(stream: &mut TlsStream<TcpStream>) {
@@ -109,6 +153,33 @@ async fn certificates_of_names_and_addresses_are_accepted_and_connections_reused
     }
 }
 
+/// A certificate that is trusted beside the system's, and one that the gateway presents.
+#[tokio::test]
+async fn own_certificates_are_trusted_and_presented() {
+    let certificate = || CertificateDer::from_pem_slice(LOCAL.as_bytes()).unwrap();
+    let identity = ClientCertificate {
+        chain: vec![certificate()],
+        key: PrivateKeyDer::from_pem_slice(KEY.as_bytes()).unwrap(),
+    };
+    let config = custom_certificates(&[certificate()], Some(&identity)).unwrap();
+    let connector = Connector::new(&config, TIMEOUT);
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate()).unwrap();
+    let provider = Arc::new(ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let server = Server::demanding(verifier.build().unwrap()).await;
+    let url = format!("https://localhost:{}/v1", server.address().port());
+    let endpoint = Endpoint::new(&url.parse().unwrap(), &connector);
+    let request = request(&endpoint, "{}");
+    let (response, stream) = tokio::join!(
+        within_timeout(endpoint.send(&request)),
+        server.answer_once(OK_HI)
+    );
+    assert_eq!(content(response).await, "hi");
+    let presented = stream.get_ref().1.peer_certificates().unwrap();
+    assert_eq!(presented, [certificate()]);
+}
+
 #[tokio::test]
 async fn untrusted_certificates_are_refused() {
     for (certificate, host, trusted) in [
@@ -125,7 +196,10 @@ async fn untrusted_certificates_are_refused() {
             stream.read_u8().await
         };
         let (answer, heard) = tokio::join!(within_timeout(endpoint.send(&request)), accepting);
-        assert!(matches!(answer, Err(ExchangeError::Connect(_))), "{host}");
+        assert!(
+            matches!(answer, Err(ExchangeError::Connect(ConnectStage::Tls, _))),
+            "{host}"
+        );
         assert!(heard.is_err(), "{host}");
     }
 }

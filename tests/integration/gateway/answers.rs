@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 use sluicegate::wire;
 
+use super::REST;
 use super::client::{ClientRequest, outcome, text};
 use super::harness::TestGateway;
 use super::scripted::{ScriptedUpstream, finish, role, token};
@@ -250,6 +251,7 @@ async fn an_upstream_connection_is_reused() {
             let events = running.prompt().await.events().await;
             assert_eq!(text(&events), "hello");
             running.wait_idle().await;
+            tokio::time::sleep(REST).await;
         }
         // The last answer's connection waits for this one.
         tokio::select! {

@@ -7,7 +7,7 @@ use sluicegate::fixture::{Fault, Options};
 use super::client::{ClientRequest, outcome, text};
 use super::harness::TestGateway;
 use super::scripted::{Exchange, ScriptedUpstream, event, role};
-use super::within_timeout;
+use super::{REST, within_timeout};
 use crate::fixture_server::{fast, serve};
 
 fn broken(fault: Fault) -> Options {
@@ -280,6 +280,7 @@ async fn a_request_on_a_reused_connection_is_not_sent_twice() {
     let asking = async {
         running.prompt().await.events().await;
         running.wait_idle().await;
+        tokio::time::sleep(REST).await;
         let mut answer = running.prompt().await;
         assert_eq!(answer.status(), 502);
         assert_eq!(answer.error().await["code"], "upstream_unavailable");

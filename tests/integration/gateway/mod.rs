@@ -18,6 +18,7 @@ mod continuation;
 mod deadlines;
 mod dialects;
 mod failover;
+mod failure_log;
 mod harness;
 mod http2;
 mod http_forms;
@@ -48,6 +49,9 @@ use std::time::Duration;
 
 /// Much longer than any step takes, so that a test that would wait forever fails.
 const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Longer than a new upstream's connections rest before they are reused.
+pub const REST: Duration = Duration::from_millis(500);
 
 /// # Panics
 /// If `future` does not complete in time.
