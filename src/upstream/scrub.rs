@@ -12,6 +12,9 @@ use crate::model::{Error, ErrorCode};
 /// Longer messages of an upstream are cut, in bytes.
 const MAX_MESSAGE_BYTES: usize = 2048;
 
+/// Shorter secrets are only removed as whole words, in bytes.
+const MIN_PART_LENGTH: usize = 8;
+
 /// Prefixes of the keys and tokens of well-known vendors.
 const KEY_PREFIXES: [&str; 22] = [
     "sk-",
@@ -118,7 +121,7 @@ fn find_credentials(text: &str, secrets: &[SecretString]) -> Vec<Range<usize>> {
         if found.last().is_some_and(|last| at < last.end) {
             continue;
         }
-        let quoted = secrets.iter().filter(|secret| rest.starts_with(**secret));
+        let quoted = secrets.iter().filter(|secret| is_at(secret, text, at));
         let length = if let Some(longest) = quoted.map(|secret| secret.len()).max() {
             longest
         } else if begins {
@@ -131,6 +134,17 @@ fn find_credentials(text: &str, secrets: &[SecretString]) -> Vec<Range<usize>> {
         }
     }
     found
+}
+
+/// Whether `secret` is at `at`. A short one counts only as a whole word: a dummy key such as `x`
+/// is part of unrelated words.
+fn is_at(secret: &str, text: &str, at: usize) -> bool {
+    let Some(after) = text[at..].strip_prefix(secret) else {
+        return false;
+    };
+    let is_word = |c: char| c.is_alphanumeric() || "-_".contains(c);
+    secret.len() >= MIN_PART_LENGTH
+        || !(text[..at].ends_with(is_word) || after.starts_with(is_word))
 }
 
 /// The length of the key at the beginning of `text`, or 0. A word such as `sk-learn` is not a key;
@@ -211,6 +225,22 @@ mod tests {
                 "AIzaSyA1234567890 twice AIzaSyA1234567890",
                 "[redacted] twice [redacted]",
             ),
+        ] {
+            assert_eq!(scrub(message, &secrets), expected);
+        }
+    }
+
+    #[test]
+    fn a_short_secret_is_removed_only_as_a_whole_word() {
+        let secrets = ["x", "test", "n-1"].map(SecretString::from);
+        for (message, expected) in [
+            ("The fixture was tested", "The fixture was tested"),
+            ("key 'test' is bad", "key '[redacted]' is bad"),
+            (
+                "x: not a key; x-api-key",
+                "[redacted]: not a key; x-api-key",
+            ),
+            ("n-1 and n-12, test_1", "[redacted] and n-12, test_1"),
         ] {
             assert_eq!(scrub(message, &secrets), expected);
         }
