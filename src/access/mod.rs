@@ -115,7 +115,8 @@ impl Keys {
     }
 }
 
-fn hash(key: &str) -> Hash {
+/// SHA-256 of a key.
+pub fn hash(key: &str) -> Hash {
     Sha256::digest(key.as_bytes()).into()
 }
 

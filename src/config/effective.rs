@@ -116,6 +116,26 @@ fn upstream(upstream: &std::sync::Arc<UpstreamConfig>) -> Value {
         let headers = names.map(|name| (name.to_string(), json!(REDACTED)));
         set("headers", Value::Object(headers.collect()));
     }
+    let connection = &upstream.connection;
+    if let Some(proxy) = &connection.proxy {
+        set("proxy", text(&proxy.redacted(REDACTED)));
+    }
+    if let Some(ca) = &connection.ca {
+        set("ca", text(&ca.path));
+    }
+    if let Some(client) = &connection.client_cert {
+        let (cert, key) = (text(&client.cert), text(&client.key));
+        set("client_cert", json!({ "cert": cert, "key": key }));
+    }
+    set(
+        "reuse",
+        match connection.reuse {
+            None => json!("off"),
+            Some(reuse) => {
+                json!({ "requests": reuse.requests, "age": write_duration(reuse.age) })
+            }
+        },
+    );
     Value::Object(entry)
 }
 

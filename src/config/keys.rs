@@ -4,9 +4,12 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
+use sha2::{Digest as _, Sha256};
+
 use super::glob::Glob;
 use super::models::Models;
 use super::read::{Field, Reader, Section, closest_name};
+use super::schema;
 use super::settings::read_rate;
 use super::unit;
 use crate::model::Rate;
@@ -59,7 +62,7 @@ pub fn read(
     let mut hashes = HashMap::new();
     let mut keys = Vec::with_capacity(items.len());
     for item in &items {
-        let section = reader.section(item, &["name", "sha256", "models", "limits"]);
+        let section = reader.section(item, schema::KEY);
         let name = required(reader, &section, "name").and_then(|field| {
             let name = reader.text(field)?;
             report_duplicate(reader, field, &mut names, name.to_owned());
@@ -131,7 +134,132 @@ fn read_hash(reader: &mut Reader, field: &Field<'_>) -> Option<[u8; 32]> {
         // Two hexadecimal digits are one byte.
         *byte = (pair[0] * 16 + pair[1]) as u8;
     }
+    if is_well_known(&hash) {
+        reader.add_problem(
+            field,
+            "is the hash of a well-known word, which anybody can guess; make a key with \
+             `sluicegate keys new`",
+        );
+        return None;
+    }
+    if hash == [0; 32] {
+        reader.add_warning(
+            field,
+            "is a placeholder that belongs to no key; replace it with a line of \
+             `sluicegate keys new`",
+        );
+    }
     Some(hash)
+}
+
+/// Words that people put in the place of a key.
+const WELL_KNOWN: &[&str] = &[
+    "",
+    "0",
+    "1",
+    "1234",
+    "12345",
+    "123456",
+    "1234567",
+    "12345678",
+    "123456789",
+    "1234567890",
+    "EMPTY",
+    "abc",
+    "abc123",
+    "abcd1234",
+    "admin",
+    "api",
+    "api-key",
+    "api_key",
+    "apikey",
+    "change-me",
+    "change_me",
+    "changeit",
+    "changeme",
+    "default",
+    "demo",
+    "demo-key",
+    "dev",
+    "dummy",
+    "empty",
+    "example",
+    "example-key",
+    "foo",
+    "foobar",
+    "bar",
+    "hello",
+    "key",
+    "key1",
+    "letmein",
+    "local",
+    "master",
+    "my-key",
+    "my_key",
+    "mykey",
+    "none",
+    "null",
+    "ollama",
+    "openai",
+    "pass",
+    "passw0rd",
+    "password",
+    "password1",
+    "placeholder",
+    "qwerty",
+    "replace-me",
+    "root",
+    "sample",
+    "secret",
+    "secret-key",
+    "secret_key",
+    "secretkey",
+    "sk",
+    "sk-",
+    "sk-1234",
+    "sk-1234567890",
+    "sk-123456",
+    "sk-dummy",
+    "sk-example",
+    "sk-foo",
+    "sk-key",
+    "sk-none",
+    "sk-placeholder",
+    "sk-sluicegate",
+    "sk-test",
+    "sk-xxx",
+    "sk-xxxx",
+    "sluicegate",
+    "sluicegate-key",
+    "string",
+    "test",
+    "test-key",
+    "test1",
+    "test123",
+    "test_key",
+    "testing",
+    "testkey",
+    "token",
+    "user",
+    "web-app",
+    "x",
+    "xxx",
+    "xxxx",
+    "your-api-key",
+    "your-key",
+    "your_api_key",
+    "your_key",
+];
+
+/// Whether it is the hash of a word that anybody can guess, such as an example's.
+pub fn is_well_known(hash: &[u8; 32]) -> bool {
+    let same = |word: &&str| {
+        let with_newline = format!("{word}\n");
+        [word.as_bytes(), with_newline.as_bytes()]
+            .into_iter()
+            .any(|word| Sha256::digest(word).as_slice() == hash)
+    };
+    WELL_KNOWN.iter().any(same)
 }
 
 fn read_globs(reader: &mut Reader, field: &Field<'_>, models: &Models) -> Vec<Glob> {
@@ -156,7 +284,7 @@ fn read_limits(reader: &mut Reader, field: Option<&Field<'_>>) -> KeyLimitsConfi
     let Some(field) = field else {
         return KeyLimitsConfig::default();
     };
-    let section = reader.section(field, &["requests", "tokens", "streams"]);
+    let section = reader.section(field, schema::KEY_LIMITS);
     KeyLimitsConfig {
         requests: read_rate(reader, &section, "requests"),
         tokens: read_rate(reader, &section, "tokens"),

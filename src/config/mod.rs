@@ -8,7 +8,8 @@
 //! | `read` | reads settings from the tree and collects every problem with its line and path |
 //! | `unit`, `glob` | notations: durations, sizes, rates, patterns |
 //! | `preset` | vendors as data |
-//! | `upstream`, `credential`, `models`, `keys`, `settings` | the sections: their types and how they are read |
+//! | `upstream`, `credential`, `connection`, `models`, `keys`, `settings` | the sections: their types and how they are read |
+//! | `schema` | every setting with its description; the JSON Schema |
 //! | `pending` | settings that are accepted but have no effect yet |
 //! | `effective` | writes a config as YAML, secrets redacted |
 //!
@@ -17,6 +18,7 @@
 //! `Debug`, nor a [`Problem`], nor [`Config::effective`] prints them. `docs/configuration.md` is
 //! the reference for users.
 
+mod connection;
 mod credential;
 mod effective;
 mod expand;
@@ -28,6 +30,7 @@ mod pending;
 pub mod preset;
 mod problem;
 mod read;
+pub mod schema;
 mod settings;
 mod tree;
 mod unit;
@@ -42,37 +45,20 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use connection::{CaConfig, ClientCertConfig, ConnectionConfig, ProxyConfig, ReuseConfig};
 pub use effective::key_entry;
 pub use expand::Environment;
 pub use glob::Glob;
-pub use keys::{KeyConfig, KeyLimitsConfig};
+pub use keys::{KeyConfig, KeyLimitsConfig, is_well_known};
 pub use models::{ModelConfig, Models, TargetConfig};
 pub use problem::{Problem, Problems};
 pub use settings::{
     AllowedOrigins, LimitsConfig, OnStoreFailure, ResumeConfig, StateConfig, TimeoutsConfig,
 };
+pub use unit::parse_address;
 pub use upstream::UpstreamConfig;
 
 use read::{Field, Reader, Section};
-
-const KEYS: &[&str] = &[
-    "listen",
-    "admin_listen",
-    "upstreams",
-    "models",
-    "timeouts",
-    "heartbeat",
-    "keys",
-    "limits",
-    "resume",
-    "drain",
-    "state",
-    "on_store_failure",
-    "cors",
-    "hosts",
-    "open",
-    "trusted_proxies",
-];
 
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 const ADMIN_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
@@ -166,7 +152,13 @@ impl Config {
         let mut root =
             tree::parse(text).map_err(|(line, message)| whole_file(source, line, message))?;
         let mut reader = Reader::new(source);
-        expand::expand(&mut root, env, source, &mut reader.problems);
+        expand::expand(
+            &mut root,
+            env,
+            source,
+            &mut reader.problems,
+            &mut reader.warnings,
+        );
         pending::warn(&root, source, &mut reader.warnings);
         let config = read_config(&mut reader, &Field::root(&root), env, overrides);
         reader.problems.sort_by_key(|problem| problem.line);
@@ -209,7 +201,7 @@ fn read_config(
     env: Environment<'_>,
     overrides: &Overrides,
 ) -> Config {
-    let section = reader.section(root, KEYS);
+    let section = reader.section(root, schema::ROOT);
     let listen = settings::read_address(reader, &section, "listen", LISTEN);
     let listen = overrides.listen.unwrap_or(listen);
     let admin_listen = settings::read_address(reader, &section, "admin_listen", ADMIN_LISTEN);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::glob::capture;
 use super::read::{Field, Reader, Section};
+use super::schema;
 use super::settings::{self, TimeoutsConfig};
 use super::unit;
 use super::upstream::{DeclaredUpstreams, UpstreamConfig};
@@ -146,10 +147,7 @@ fn read_one(
             "has more than one `*`; a model name may have at most one",
         );
     }
-    let section = reader.section(
-        field,
-        &["targets", "timeouts", "continue", "reserve_tokens"],
-    );
+    let section = reader.section(field, schema::MODEL);
     let timeouts = settings::read_timeouts(reader, section.get("timeouts"), timeouts);
     let continues = reader.setting(&section, "continue", false, unit::parse_switch);
     let reserve_tokens = reader.setting(
@@ -202,7 +200,7 @@ fn read_target(
     upstreams: &DeclaredUpstreams<'_>,
     under_pattern: bool,
 ) -> Option<TargetConfig> {
-    let section = reader.section(field, &["upstream", "model", "priority", "weight"]);
+    let section = reader.section(field, schema::TARGET);
     let upstream = read_target_upstream(reader, &section, upstreams);
     let model = read_target_model(reader, &section, under_pattern);
     let priority = reader.setting(&section, "priority", 0, |text| {

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use secrecy::SecretString;
 
 use super::problem::Problem;
+use super::schema::Setting;
 use super::tree::{Node, ScalarKind, Value, join};
 
 /// Collects problems and warnings while the file is read.
@@ -65,6 +66,14 @@ impl<'a> Field<'a> {
         }
     }
 
+    /// Whether the value is this word.
+    pub fn is_word(&self, word: &str) -> bool {
+        match &self.node.value {
+            Value::Scalar(scalar) => scalar.text.as_deref() == Some(word),
+            Value::Null | Value::List(_) | Value::Map(_) => false,
+        }
+    }
+
     /// The text as written in the file, if this is a scalar.
     fn source(&self) -> &'a str {
         match &self.node.value {
@@ -111,8 +120,9 @@ impl Reader {
         }
     }
 
-    /// Reads a map with only these keys. An absent value is an empty map.
-    pub fn section<'a>(&mut self, field: &Field<'a>, known: &[&str]) -> Section<'a> {
+    /// Reads a map with only these settings. An absent value is an empty map.
+    pub fn section<'a>(&mut self, field: &Field<'a>, settings: &[Setting]) -> Section<'a> {
+        let known: Vec<&str> = settings.iter().map(|setting| setting.name).collect();
         let mut fields = self.entries(field);
         fields.retain(|(key, field)| {
             let is_known = known.contains(key);

@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
 use super::read::{Field, Reader, Section};
+use super::schema;
 use super::unit;
 use crate::model::Rate;
 
@@ -99,7 +100,7 @@ fn is_loopback_origin(origin: &str) -> bool {
         return false;
     };
     match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
         None => false,
@@ -147,7 +148,7 @@ pub fn read_timeouts(
     let Some(field) = field else {
         return *base;
     };
-    let section = reader.section(field, &["connect", "first_token", "idle", "total"]);
+    let section = reader.section(field, schema::TIMEOUTS);
     TimeoutsConfig {
         connect: reader.setting(&section, "connect", base.connect, unit::parse_interval),
         first_token: reader.setting(
@@ -167,9 +168,9 @@ pub fn read_limits(reader: &mut Reader, field: Option<&Field<'_>>) -> LimitsConf
     let Some(field) = field else {
         return base;
     };
-    let section = reader.section(field, &["streams", "per_ip", "memory", "body", "frame"]);
+    let section = reader.section(field, schema::LIMITS);
     let per_ip = section.get("per_ip").and_then(|field| {
-        let section = reader.section(field, &["requests"]);
+        let section = reader.section(field, schema::PER_IP);
         read_rate(reader, &section, "requests")
     });
     LimitsConfig {
@@ -192,7 +193,7 @@ pub fn read_resume(reader: &mut Reader, field: Option<&Field<'_>>) -> ResumeConf
     let Some(field) = field else {
         return base;
     };
-    let section = reader.section(field, &["window", "buffer"]);
+    let section = reader.section(field, schema::RESUME);
     ResumeConfig {
         window: reader.setting(&section, "window", base.window, unit::parse_duration),
         buffer: reader.setting(&section, "buffer", base.buffer, unit::parse_size),
@@ -206,10 +207,7 @@ pub fn read_address(
     key: &str,
     default: SocketAddr,
 ) -> SocketAddr {
-    reader.setting(section, key, default, |text| {
-        text.parse()
-            .map_err(|_| "an address such as `127.0.0.1:8080` or `[::]:8080`")
-    })
+    reader.setting(section, key, default, unit::parse_address)
 }
 
 /// Reads `state`.
@@ -264,7 +262,7 @@ pub fn read_cors(reader: &mut Reader, field: Option<&Field<'_>>) -> AllowedOrigi
     let Some(field) = field else {
         return none;
     };
-    let section = reader.section(field, &["origins"]);
+    let section = reader.section(field, schema::CORS);
     let Some(items) = section.get("origins").and_then(|field| reader.items(field)) else {
         return none;
     };

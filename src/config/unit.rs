@@ -2,6 +2,7 @@
 //!
 //! A parser's error is the notation that it expects; it completes "`5x` is not …".
 
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::num::NonZeroU64;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ const OR_NONE: &str = "a duration above zero such as `5s` or `1m30s`, or `none`"
 const SIZE: &str = "a size in bytes above zero such as `10MiB`, `512KiB`, `1MB` or `65536`";
 const COUNT: &str = "a whole number above zero such as `50`, `200k` or `1M`";
 const RATE: &str = "a rate above zero such as `600/min`, `10/s`, `200k/min`, `1M/hour` or `5/30s`";
+const ADDRESS: &str = "an address such as `127.0.0.1:8080`, `[::]:8080` or `localhost:8080`";
 const SWITCH: &str = "`on` or `off`";
 
 /// The largest amount of a rate. Above it, one unit would take less than a nanosecond.
@@ -113,6 +115,28 @@ pub fn parse_rate(text: &str) -> Result<Rate, &'static str> {
     Ok(Rate { amount, per })
 }
 
+/// Parses `127.0.0.1:8080`, `[::]:8080` or `localhost:8080`. A name is looked up; its first IPv4
+/// address is preferred.
+pub fn parse_address(text: &str) -> Result<SocketAddr, &'static str> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let known: Vec<SocketAddr> = match text.to_socket_addrs() {
+        Ok(known) => known.collect(),
+        Err(_) if has_name_and_port(text) => {
+            return Err("an address of this host: its name was not found");
+        }
+        Err(_) => return Err(ADDRESS),
+    };
+    let preferred = known.iter().find(|address| address.is_ipv4());
+    preferred.or(known.first()).copied().ok_or(ADDRESS)
+}
+
+fn has_name_and_port(text: &str) -> bool {
+    text.rsplit_once(':')
+        .is_some_and(|(name, port)| !name.is_empty() && port.parse::<u16>().is_ok())
+}
+
 /// Parses `on`, `off`, `true`, `false`.
 pub fn parse_switch(text: &str) -> Result<bool, &'static str> {
     match text {
@@ -180,6 +204,27 @@ mod tests {
         assert_eq!(parse_rate("200k/min"), Ok(rate_of(200_000, 60)));
         assert_eq!(parse_rate("1M/hour"), Ok(rate_of(1_000_000, 3600)));
         assert_eq!(parse_rate("5/30s"), Ok(rate_of(5, 30)));
+    }
+
+    #[test]
+    fn addresses_may_be_names() {
+        for (text, expected) in [
+            ("127.0.0.1:80", "127.0.0.1:80"),
+            ("[::]:80", "[::]:80"),
+            ("localhost:80", "127.0.0.1:80"),
+        ] {
+            assert_eq!(parse_address(text), Ok(expected.parse().unwrap()), "{text}");
+        }
+        for bad in [
+            "",
+            "here",
+            "localhost",
+            ":80",
+            "localhost:99999",
+            "1.2.3:80:80",
+        ] {
+            assert!(parse_address(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -6,22 +6,14 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use url::Url;
 
+use super::connection::{self, ConnectionConfig};
 use super::credential;
 use super::expand::Environment;
 use super::preset::{self, Preset};
 use super::read::{Field, Reader, Section};
-use crate::model::{Credential, CredentialScheme, Vendor};
+use super::schema;
+use crate::model::{Credential, CredentialScheme, Message, Part, Request, Role, Vendor};
 use crate::wire::{self, Wire};
-
-const KEYS: &[&str] = &[
-    "preset",
-    "wire",
-    "base_url",
-    "api_key",
-    "region",
-    "headers",
-    "think_tags",
-];
 
 /// Headers that only the gateway sets.
 const RESERVED_HEADERS: &[HeaderName] = &[
@@ -53,6 +45,7 @@ pub struct UpstreamConfig {
     /// Headers that are sent with every request. Each value is marked sensitive.
     pub headers: HeaderMap,
     pub vendor: Vendor,
+    pub connection: ConnectionConfig,
 }
 
 impl fmt::Debug for UpstreamConfig {
@@ -66,6 +59,7 @@ impl fmt::Debug for UpstreamConfig {
             .field("credential", &self.credential)
             .field("headers", &self.headers)
             .field("vendor", &self.vendor)
+            .field("connection", &self.connection)
             .finish()
     }
 }
@@ -103,7 +97,7 @@ fn read_one(
     field: &Field<'_>,
     env: Environment<'_>,
 ) -> Option<UpstreamConfig> {
-    let section = reader.section(field, KEYS);
+    let section = reader.section(field, schema::UPSTREAM);
     let preset = match section.get("preset") {
         Some(field) => match preset::by_name(reader.text(field)?) {
             Some(preset) => Some(preset),
@@ -112,6 +106,7 @@ fn read_one(
                 reader.add_unknown_name(field, "preset", names);
                 // Settings that do not depend on the preset are still checked.
                 read_headers(reader, &section);
+                connection::read(reader, &section);
                 return None;
             }
         },
@@ -137,7 +132,11 @@ fn read_one(
         });
         vendor.think_tags = think_tags.unwrap_or(vendor.think_tags);
     }
+    let connection = connection::read(reader, &section);
     let wire = wire::by_name(wire_name?)?;
+    if let (Some(field), Some(base_url)) = (section.get("base_url"), &base_url) {
+        warn_of_wire_path(reader, field, base_url, wire);
+    }
     Some(UpstreamConfig {
         name: name.to_owned(),
         preset: preset.map(|preset| preset.name),
@@ -147,6 +146,7 @@ fn read_one(
         credential,
         headers,
         vendor,
+        connection,
     })
 }
 
@@ -299,6 +299,56 @@ fn parse_base_url(text: &str) -> Result<Url, &'static str> {
     let path = url.path().trim_end_matches('/').to_owned();
     url.set_path(&path);
     Ok(url)
+}
+
+/// Warns of an address that already contains the path that a wire adds.
+fn warn_of_wire_path(
+    reader: &mut Reader,
+    field: &Field<'_>,
+    base_url: &Url,
+    wire: &'static dyn Wire,
+) {
+    let path = base_url.path().trim_end_matches('/');
+    let ending = wire::ALL
+        .iter()
+        .filter_map(|wire| own_path(*wire))
+        .find(|own| path.ends_with(own.as_str()));
+    if let Some(ending) = ending {
+        reader.add_warning(
+            field,
+            format!("ends in `{ending}`, which is the wire's own path and is added to every request; remove it"),
+        );
+        return;
+    }
+    // Such as `/v1` before `/v1/messages`.
+    let own = own_path(wire).unwrap_or_default();
+    let first = own.get(1..).and_then(|rest| rest.split_once('/'));
+    let first = first.map(|(first, _)| format!("/{first}"));
+    if let Some(first) = first.filter(|first| path.ends_with(first.as_str())) {
+        reader.add_warning(
+            field,
+            format!("ends in `{first}`, with which the wire's own path `{own}` begins; remove it"),
+        );
+    }
+}
+
+/// The path that a wire adds to an address, up to the model's name if that is a part of it.
+fn own_path(wire: &dyn Wire) -> Option<String> {
+    const MODEL: &str = "any-model";
+    let request = Request {
+        model: MODEL.to_owned(),
+        messages: vec![Message {
+            field: "prompt".to_owned(),
+            role: Role::User,
+            content: vec![Part::Text("x".to_owned())],
+        }],
+        stream: true,
+        ..Request::default()
+    };
+    let outgoing = wire.request(&request, MODEL, &Vendor::default()).ok()?;
+    let path = outgoing.path.split(['?', '#']).next()?;
+    let path = path.split(MODEL).next()?.trim_end_matches('/');
+    (path.len() > 1).then(|| path.to_owned())
 }
 
 /// Azure's API before v1 needs `api-version=2024-10-21` with every request. Other queries may be

@@ -13,7 +13,7 @@ use sluicegate::server;
 use tower::ServiceExt as _;
 
 const KEYS: &str = "keys: [ { name: app, sha256: \
-    9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 } ]";
+    fcb605cfc6b648db26c35253f4b5b7de8876d4753db67198e8bbf572b329ee89 } ]";
 
 fn clients() -> Router {
     // As the program does at its start; fails only if it is installed already.

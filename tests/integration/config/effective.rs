@@ -19,7 +19,7 @@ models:
     timeouts: { total: 1h30m, idle: 250ms }
   \"off\": { targets: [ { upstream: local, model: '1.5' } ] }
 keys:
-  - { name: '#1', sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08, models: [\"*\", 'local/*'], limits: { requests: 5/30s, streams: 3 } }
+  - { name: '#1', sha256: 7a1c0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f, models: [\"*\", 'local/*'], limits: { requests: 5/30s, streams: 3 } }
   - { name: 'yes', sha256: 8f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08, models: [] }
 limits: { per_ip: { requests: 10/s }, body: 1000 }
 resume: { window: 0 }
@@ -63,7 +63,7 @@ fn check(name: &str, text: &str) -> (u8, String, String) {
     fs::write(&path, text).unwrap();
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let status = Check {
-        config: path.clone(),
+        config: Some(path.clone()),
     }
     .run(&env, &mut out, &mut err);
     fs::remove_file(path).unwrap();

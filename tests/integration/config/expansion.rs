@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use secrecy::ExposeSecret;
 use sluicegate::config::AllowedOrigins;
 
-use super::{good, problem};
+use super::{good, parse, problem};
 
 /// The expanded `api_key`.
 fn expanded(written: &str) -> String {
@@ -147,20 +147,34 @@ fn files_are_read_without_their_last_newline() {
 }
 
 #[test]
-fn files_that_others_may_read_are_refused() {
-    for (mode, whom) in [
-        (0o644, "others"),
-        (0o604, "others"),
-        (0o640, "its group"),
-        (0o620, "its group"),
-    ] {
-        let file = Secret::new("exposed", b"5ecret", mode);
+fn files_that_others_may_write_are_refused() {
+    for (mode, whom) in [(0o602, "others"), (0o666, "others"), (0o620, "its group")] {
+        let file = Secret::new("writable", b"5ecret", mode);
         let found = refused(&file.reference());
         assert!(
-            found.contains(&format!("its mode {mode:04o} lets {whom} at it")),
+            found.contains(&format!("its mode {mode:04o} lets {whom} write it")),
             "{found}"
         );
         assert!(!found.contains("5ecret"), "{found}");
+    }
+}
+
+#[test]
+fn files_that_others_may_read_give_a_warning() {
+    for (mode, whom) in [(0o644, "others"), (0o604, "others"), (0o640, "its group")] {
+        let file = Secret::new("readable", b"5ecret", mode);
+        let reference = file.reference();
+        let loaded = parse(&format!(
+            "models: {{}}\nupstreams: {{ vllm: {{ api_key: '{reference}' }} }}\n"
+        ));
+        let warnings = loaded.unwrap().warnings;
+        let warning = warnings
+            .iter()
+            .find(|one| one.path == "upstreams.vllm.api_key");
+        let message = &warning.unwrap().message;
+        let expected = format!("its mode {mode:04o} lets {whom} read it");
+        assert!(message.contains(&expected), "{message}");
+        assert!(!message.contains("5ecret"), "{message}");
     }
 }
 

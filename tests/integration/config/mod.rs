@@ -2,6 +2,7 @@
 
 mod accepted;
 mod aws;
+mod connection;
 mod effective;
 mod expansion;
 mod lookup;
@@ -15,6 +16,8 @@ fn env(name: &str) -> Option<String> {
         "OPENAI_API_KEY" => "sk-openai-5ecret",
         "ANTHROPIC_API_KEY" => "sk-ant-5ecret",
         "OPENAI_EU_KEY" => "sk-eu-5ecret",
+        "PARTNER_KEY" => "sk-partner-5ecret",
+        "PROXY_PASSWORD" => "proxy-5ecret",
         "EMPTY" => "",
         "PORT" => "8081",
         "DOLLARS" => "a$b${PORT}",

@@ -43,7 +43,7 @@ trusted_proxies: 10.0.0.0/8
 ";
     let expected = [
         "1: lisen: unknown key; did you mean `listen`?",
-        "2: listen: `here` is not an address such as `127.0.0.1:8080` or `[::]:8080`",
+        "2: listen: `here` is not an address such as `127.0.0.1:8080`, `[::]:8080` or `localhost:8080`",
         "5: upstreams.openai.api_key: the environment variable `NO_SUCH_VARIABLE` is not set",
         "7: upstreams.claude.wire: there is no wire `anthropic-mesages`; known: anthropic-messages, \
          bedrock-converse, cohere-chat, gemini, ollama-chat, openai-chat, openai-responses; did you mean \
@@ -136,6 +136,36 @@ fn two_keys_with_one_hash_are_refused() {
         found,
         "gateway.yaml:4: keys[1].sha256: is the same as keys[0].sha256; every key needs its own"
     );
+}
+
+#[test]
+fn hashes_of_well_known_words_are_refused() {
+    for (word, hash) in [
+        (
+            "test",
+            "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        ),
+        (
+            "password",
+            "5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8",
+        ),
+        (
+            "changeme",
+            "057ba03d6c44104863dc7361fe4578965d1887360f90a0895882e58a6248fc86",
+        ),
+    ] {
+        let found = problem(&format!(
+            "models: {{}}\nkeys: [ {{ name: a, sha256: {hash} }} ]\n"
+        ));
+        assert!(
+            found.starts_with("gateway.yaml:2: keys[0].sha256: is the hash of a well-known word"),
+            "{word}: {found}"
+        );
+    }
+    let zeros = format!("keys: [ {{ name: a, sha256: '{}' }} ]\n", "0".repeat(64));
+    let warnings = parse(&zeros).unwrap().warnings;
+    let placeholder = |one: &&sluicegate::config::Problem| one.message.contains("placeholder");
+    assert_eq!(warnings.iter().filter(placeholder).count(), 1);
 }
 
 #[test]

@@ -1,0 +1,425 @@
+//! Every setting of the config with its description: what the reader accepts, and the JSON Schema
+//! for editors. Both come from these tables, so they cannot differ.
+
+use serde_json::{Map, Value, json};
+
+/// One key of a section.
+pub struct Setting {
+    pub name: &'static str,
+    kind: Kind,
+    about: &'static str,
+}
+
+/// The value of a setting.
+pub enum Kind {
+    /// A string.
+    Text,
+    /// A string or a number, in a notation of its own: a duration, a size, a count, a rate.
+    Scalar(&'static [&'static str]),
+    /// `on` or `off`.
+    Switch,
+    /// One of these words.
+    Words(&'static [&'static str]),
+    /// A list of strings.
+    Texts,
+    /// A map from header names to strings.
+    Headers,
+    Section(&'static [Setting]),
+    /// A list of sections.
+    Sections(&'static [Setting]),
+    /// A map from names to sections.
+    Named(&'static [Setting]),
+    /// A section, or this word.
+    SectionOr(&'static str, &'static [Setting]),
+}
+
+const fn setting(name: &'static str, kind: Kind, about: &'static str) -> Setting {
+    Setting { name, kind, about }
+}
+
+const ADDRESS: Kind = Kind::Scalar(&["127.0.0.1:8080", "0.0.0.0:8080", "localhost:8080"]);
+const DURATION: Kind = Kind::Scalar(&["250ms", "5s", "1m30s"]);
+const DURATION_OR_NONE: Kind = Kind::Scalar(&["5s", "1m30s", "none"]);
+const SIZE: Kind = Kind::Scalar(&["10MiB", "512KiB", "65536"]);
+const COUNT: Kind = Kind::Scalar(&["50", "200k", "1M"]);
+const RATE: Kind = Kind::Scalar(&["600/min", "10/s", "200k/min"]);
+
+pub const ROOT: &[Setting] = &[
+    setting(
+        "listen",
+        ADDRESS,
+        "The address for clients. Default: 127.0.0.1:8080.",
+    ),
+    setting(
+        "admin_listen",
+        ADDRESS,
+        "The address for metrics, health and the dashboard; it must differ from `listen`. Default: 127.0.0.1:9090.",
+    ),
+    setting(
+        "upstreams",
+        Kind::Named(UPSTREAM),
+        "The model APIs. A vendor's name brings its preset; every field can be overridden.",
+    ),
+    setting(
+        "models",
+        Kind::Named(MODEL),
+        "The names that clients use. A `*` in a name is carried over to the target's model.",
+    ),
+    setting(
+        "timeouts",
+        Kind::Section(TIMEOUTS),
+        "The deadlines of models without their own.",
+    ),
+    setting(
+        "heartbeat",
+        DURATION,
+        "The longest silence towards a client. Default: 15s.",
+    ),
+    setting(
+        "keys",
+        Kind::Sections(KEY),
+        "The API keys of clients. Without `keys` there is no authentication, which is only allowed on a loopback address or with `open: true`.",
+    ),
+    setting(
+        "limits",
+        Kind::Section(LIMITS),
+        "The limits of this replica.",
+    ),
+    setting(
+        "resume",
+        Kind::Section(RESUME),
+        "How long and how much of a stream is kept for clients that reconnect.",
+    ),
+    setting(
+        "drain",
+        DURATION,
+        "How long open streams may continue after a shutdown has begun. Default: 30s.",
+    ),
+    setting(
+        "state",
+        Kind::Text,
+        "Where limits and resumable streams are kept: `memory`, or the URL of a Redis that all replicas share, such as `redis://host:6379/0`.",
+    ),
+    setting(
+        "on_store_failure",
+        Kind::Words(&["local", "deny"]),
+        "What happens while the shared state cannot be reached: this replica's own limits apply, or requests are refused.",
+    ),
+    setting(
+        "cors",
+        Kind::Section(CORS),
+        "Which web pages may call the gateway.",
+    ),
+    setting(
+        "hosts",
+        Kind::Texts,
+        "Host names under which a gateway without keys may be called, besides loopback names.",
+    ),
+    setting(
+        "open",
+        Kind::Switch,
+        "Allows serving without `keys` on a public address. Default: off.",
+    ),
+    setting(
+        "trusted_proxies",
+        Kind::Texts,
+        "The networks or addresses of proxies whose `x-forwarded-for` is trusted.",
+    ),
+];
+
+pub const UPSTREAM: &[Setting] = &[
+    setting(
+        "preset",
+        Kind::Text,
+        "The vendor whose preset applies, if the upstream's name is not a vendor's.",
+    ),
+    setting(
+        "wire",
+        Kind::Text,
+        "The protocol of the API, such as `openai-chat`. Default: the preset's.",
+    ),
+    setting(
+        "base_url",
+        Kind::Text,
+        "The address of the API without the wire's own path, such as `https://api.example.com/v1`. Default: the preset's.",
+    ),
+    setting(
+        "api_key",
+        Kind::Text,
+        "The credential, best as `${VAR}` or `${file:/run/secrets/x}`.",
+    ),
+    setting(
+        "region",
+        Kind::Text,
+        "The region of an AWS upstream. Default: the environment variable AWS_REGION.",
+    ),
+    setting(
+        "headers",
+        Kind::Headers,
+        "Headers that are sent with every request.",
+    ),
+    setting(
+        "think_tags",
+        Kind::Words(&["reasoning", "text"]),
+        "Whether `<think>` in a text begins reasoning or stays text. Default: the preset's.",
+    ),
+    setting(
+        "proxy",
+        Kind::Text,
+        "An HTTP proxy, `http://user:password@host:port`: by CONNECT for https, with absolute URLs for http. The environment's proxy variables are ignored.",
+    ),
+    setting(
+        "ca",
+        Kind::Text,
+        "A file of certificates in PEM form that are trusted for this upstream beside the system's.",
+    ),
+    setting(
+        "client_cert",
+        Kind::Section(CLIENT_CERT),
+        "The certificate that the gateway presents to this upstream.",
+    ),
+    setting(
+        "reuse",
+        Kind::SectionOr("off", REUSE),
+        "After how many requests, or how long, a connection is not used again; `off`: after one request.",
+    ),
+];
+
+pub const CLIENT_CERT: &[Setting] = &[
+    setting(
+        "cert",
+        Kind::Text,
+        "The file of the certificate and its intermediates, in PEM form.",
+    ),
+    setting(
+        "key",
+        Kind::Text,
+        "The file of the private key, in PEM form.",
+    ),
+];
+
+pub const REUSE: &[Setting] = &[
+    setting(
+        "requests",
+        COUNT,
+        "How many requests a connection is used for. Default: 1000.",
+    ),
+    setting(
+        "age",
+        DURATION,
+        "How long after it was opened a connection is reused. Default: 10m.",
+    ),
+];
+
+pub const MODEL: &[Setting] = &[
+    setting(
+        "targets",
+        Kind::Sections(TARGET),
+        "The upstreams' models that answer, tried in the order of their `priority`, then of the list.",
+    ),
+    setting(
+        "timeouts",
+        Kind::Section(TIMEOUTS),
+        "The deadlines of this model.",
+    ),
+    setting(
+        "continue",
+        Kind::Switch,
+        "Whether a stream that broke is continued on another target. Default: off.",
+    ),
+    setting(
+        "reserve_tokens",
+        COUNT,
+        "Output tokens that are reserved from a key's limit if a request does not bound them. Default: 1024.",
+    ),
+];
+
+pub const TARGET: &[Setting] = &[
+    setting("upstream", Kind::Text, "The name of an upstream."),
+    setting(
+        "model",
+        Kind::Text,
+        "The upstream's name for the model; `*` stands for the text that the name's `*` matched.",
+    ),
+    setting(
+        "priority",
+        COUNT,
+        "Lower values are tried first. Default: 0.",
+    ),
+    setting(
+        "weight",
+        COUNT,
+        "The share among targets of equal priority. Default: 1.",
+    ),
+];
+
+pub const TIMEOUTS: &[Setting] = &[
+    setting(
+        "connect",
+        DURATION,
+        "To open a connection, TLS included. Default: 5s.",
+    ),
+    setting(
+        "first_token",
+        DURATION,
+        "From sending a request to its first content, for each target. Default: 60s.",
+    ),
+    setting(
+        "idle",
+        DURATION,
+        "The longest silence between two bytes of an answer. Default: 60s.",
+    ),
+    setting(
+        "total",
+        DURATION_OR_NONE,
+        "From a request's arrival to the end of its answer. Default: none.",
+    ),
+];
+
+pub const KEY: &[Setting] = &[
+    setting("name", Kind::Text, "The name of the key in logs."),
+    setting(
+        "sha256",
+        Kind::Text,
+        "The SHA-256 of the key in hexadecimal, as `sluicegate keys new` prints it.",
+    ),
+    setting(
+        "models",
+        Kind::Texts,
+        "The models that the key may use; `*` matches any text. Default: all.",
+    ),
+    setting(
+        "limits",
+        Kind::Section(KEY_LIMITS),
+        "The limits of this key.",
+    ),
+];
+
+pub const KEY_LIMITS: &[Setting] = &[
+    setting("requests", RATE, "Requests in a period."),
+    setting(
+        "tokens",
+        RATE,
+        "Tokens in a period, input and output together.",
+    ),
+    setting("streams", COUNT, "Streams that may be open at once."),
+];
+
+pub const LIMITS: &[Setting] = &[
+    setting(
+        "streams",
+        COUNT,
+        "Streams that may be open at once on this replica. Default: 10000.",
+    ),
+    setting(
+        "per_ip",
+        Kind::Section(PER_IP),
+        "Limits for one client address, before authentication.",
+    ),
+    setting(
+        "memory",
+        SIZE,
+        "Request bodies and heads that are held at once, all together. Default: 512MiB.",
+    ),
+    setting("body", SIZE, "The largest request body. Default: 10MiB."),
+    setting(
+        "frame",
+        SIZE,
+        "The largest frame of an upstream's stream. Default: 16MiB.",
+    ),
+];
+
+pub const PER_IP: &[Setting] = &[setting("requests", RATE, "Requests in a period.")];
+
+pub const RESUME: &[Setting] = &[
+    setting(
+        "window",
+        DURATION,
+        "How long a stream continues without readers, and stays readable after its end; 0: not at all. Default: 30s.",
+    ),
+    setting(
+        "buffer",
+        SIZE,
+        "How much of each stream is kept. Default: 1MiB.",
+    ),
+];
+
+pub const CORS: &[Setting] = &[setting(
+    "origins",
+    Kind::Texts,
+    "Origins such as `https://app.example.com`, `loopback` for every page of this machine, or `*` for every page.",
+)];
+
+/// The JSON Schema of the config.
+pub fn json_schema() -> Value {
+    let mut schema = section(ROOT);
+    let head = [
+        ("$schema", "http://json-schema.org/draft-07/schema#"),
+        ("title", "The config of Sluicegate"),
+        (
+            "description",
+            "In any string, ${VAR}, ${VAR:-default} and ${file:/path} are expanded.",
+        ),
+    ];
+    for (key, value) in head {
+        schema.insert(key.to_owned(), json!(value));
+    }
+    Value::Object(schema)
+}
+
+fn section(settings: &[Setting]) -> Map<String, Value> {
+    let properties = settings.iter().map(|setting| {
+        let mut value = setting.kind.schema();
+        value.insert("description".to_owned(), json!(setting.about));
+        (setting.name.to_owned(), Value::Object(value))
+    });
+    let properties: Map<String, Value> = properties.collect();
+    object(json!({
+        // An empty section may be left out: `ollama:` alone is a whole upstream.
+        "type": ["object", "null"],
+        "properties": properties,
+        "additionalProperties": false,
+    }))
+}
+
+impl Kind {
+    fn schema(&self) -> Map<String, Value> {
+        match self {
+            Self::Text => object(json!({ "type": "string" })),
+            Self::Scalar(examples) => {
+                object(json!({ "type": ["string", "integer"], "examples": examples }))
+            }
+            Self::Switch => choice(&[json!("on"), json!("off"), json!(true), json!(false)]),
+            Self::Words(words) => {
+                let words: Vec<Value> = words.iter().map(|word| json!(word)).collect();
+                choice(&words)
+            }
+            Self::Texts => object(json!({ "type": "array", "items": { "type": "string" } })),
+            Self::Headers => {
+                object(json!({ "type": "object", "additionalProperties": { "type": "string" } }))
+            }
+            Self::Section(settings) => section(settings),
+            Self::Sections(settings) => {
+                object(json!({ "type": "array", "items": section(settings) }))
+            }
+            Self::Named(settings) => {
+                object(json!({ "type": "object", "additionalProperties": section(settings) }))
+            }
+            Self::SectionOr(word, settings) => {
+                object(json!({ "anyOf": [{ "const": word }, section(settings)] }))
+            }
+        }
+    }
+}
+
+/// One of these values, or a reference to one.
+fn choice(values: &[Value]) -> Map<String, Value> {
+    object(json!({ "anyOf": [{ "enum": values }, { "type": "string", "pattern": "[$][{]" }] }))
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
