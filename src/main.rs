@@ -5,9 +5,11 @@ use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 use std::thread::available_parallelism;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use mimalloc::MiMalloc;
-use sluicegate::command::{ShutdownSignals, ask, check, healthcheck, keys, record, replay, serve};
+use sluicegate::command::{
+    ShutdownSignals, ask, check, completions, healthcheck, keys, record, replay, schema, serve,
+};
 use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
 
@@ -35,12 +37,15 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    Demo(serve::DemoCommand),
     Ask(ask::Ask),
     Check(check::Check),
     Replay(replay::Replay),
     Record(record::Record),
     Keys(keys::Keys),
     Healthcheck(healthcheck::Healthcheck),
+    Schema(schema::Schema),
+    Completions(completions::Completions),
 }
 
 fn main() -> ExitCode {
@@ -79,6 +84,9 @@ async fn run(command: Command) -> u8 {
     let env = |name: &str| std::env::var(name).ok();
     match command {
         Command::Serve(serve) => serve.run(&mut out, &mut err).await,
+        Command::Demo(demo) => demo.run(&mut out, &mut err).await,
+        Command::Schema(schema) => schema.run(&mut out),
+        Command::Completions(completions) => completions.run(&mut Arguments::command(), &mut out),
         Command::Ask(ask) => ask.run(&mut out, &mut err).await,
         Command::Check(check) => check.run(&env, &mut out, &mut err),
         Command::Record(record) => record.run(&mut out, &mut err).await,

@@ -3,16 +3,16 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use super::{FAILURE, SUCCESS, USAGE_ERROR};
+use super::{FAILURE, NO_CONFIG, SUCCESS, USAGE_ERROR, config_path};
 use crate::config::{Config, Environment, Overrides};
 
 /// Validates a config. Prints the effective config, with presets and defaults filled in and secrets
 /// redacted, or every problem at once.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Check {
-    /// The config file
-    #[arg(long, value_name = "FILE", env = "SLUICEGATE_CONFIG")]
-    pub config: PathBuf,
+    /// The config file; without it, the file that SLUICEGATE_CONFIG names
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 impl Check {
@@ -27,7 +27,11 @@ impl Check {
         out: &mut dyn Write,
         err: &mut dyn Write,
     ) -> io::Result<u8> {
-        match Config::load(&self.config, env, &Overrides::default()) {
+        let Some(path) = config_path(self.config.as_ref()) else {
+            writeln!(err, "{NO_CONFIG}")?;
+            return Ok(USAGE_ERROR);
+        };
+        match Config::load(&path, env, &Overrides::default()) {
             Ok(loaded) => {
                 for warning in &loaded.warnings {
                     writeln!(err, "warning: {warning}")?;

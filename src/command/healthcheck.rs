@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use super::client::http_client;
 use super::{FAILURE, SUCCESS};
+use crate::config::parse_address;
 
 /// Asks a running gateway whether it is ready. Exits with 0 if it is, else with 1.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Healthcheck {
     /// The gateway's admin address
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090", value_parser = parse_address)]
     pub admin: SocketAddr,
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::future::poll_fn;
-use std::io::Write;
+use std::io::{self, Read as _, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -10,14 +10,14 @@ use secrecy::SecretString;
 use serde_json::json;
 
 use super::serve::load;
-use super::{FAILURE, SUCCESS, USAGE_ERROR};
-use crate::app::build_upstream;
+use super::{FAILURE, NO_CONFIG, SUCCESS, USAGE_ERROR, config_path};
+use crate::app::{build_upstream, connector};
 use crate::config::Overrides;
 use crate::dialect::NATIVE;
 use crate::fixture::Exchange;
 use crate::framing::Framing;
 use crate::model::{Error, Request};
-use crate::upstream::exchange::{Connector, system_certificates};
+use crate::upstream::exchange::system_certificates;
 use crate::upstream::{Trace, Upstream, mask};
 use crate::wire::Outgoing;
 
@@ -29,15 +29,16 @@ pub struct Record {
     #[arg(long, value_name = "NAME")]
     pub upstream: String,
 
-    /// The config file
-    #[arg(long, value_name = "FILE", env = "SLUICEGATE_CONFIG")]
-    pub config: PathBuf,
+    /// The config file; without it, the file that SLUICEGATE_CONFIG names
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 
     /// The folder for fixtures; the exchange is saved as DIR/<wire>/<case>/
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
 
-    /// The request: a body for POST /v1/streams whose model is the upstream's name for it
+    /// The file of the request, `-` for stdin: a body for POST /v1/streams whose model is the
+    /// upstream's name for it
     #[arg(long, value_name = "FILE")]
     pub request: PathBuf,
 
@@ -61,11 +62,21 @@ impl Record {
         written.unwrap_or(FAILURE)
     }
 
+    fn read_request(&self) -> io::Result<Vec<u8>> {
+        if self.request.as_os_str() != "-" {
+            return fs::read(&self.request);
+        }
+        let mut text = Vec::new();
+        io::stdin().lock().read_to_end(&mut text)?;
+        Ok(text)
+    }
+
     async fn record(&self) -> Result<String, RecordError> {
         let wrong = |words: String| (USAGE_ERROR, words);
         let failed = |words: String| (FAILURE, words);
+        let path = config_path(self.config.as_ref()).ok_or_else(|| wrong(NO_CONFIG.to_owned()))?;
         let loaded =
-            load(&self.config, &Overrides::default()).map_err(|error| wrong(error.to_string()))?;
+            load(&path, &Overrides::default()).map_err(|error| wrong(error.to_string()))?;
         let config = loaded.config;
         let Some(configured) = config.upstream(&self.upstream) else {
             let words = format!(
@@ -75,10 +86,13 @@ impl Record {
             return Err(wrong(words));
         };
         let certificates = system_certificates().map_err(|e| failed(e.to_string()))?;
-        let connector = Connector::new(&certificates, config.timeouts.connect);
+        let connector = connector(configured, &certificates, config.timeouts.connect)
+            .map_err(|e| failed(e.to_string()))?;
         let upstream = build_upstream(configured, &connector, config.limits.frame);
         let shown = self.request.display();
-        let text = fs::read(&self.request).map_err(|e| wrong(format!("{shown}: {e}")))?;
+        let text = self
+            .read_request()
+            .map_err(|error| wrong(format!("{shown}: {error}")))?;
         let request = NATIVE
             .parse(&text)
             .map_err(|error| wrong(format!("{shown}: {}", error.message())))?;
@@ -133,7 +147,7 @@ async fn receive(
 ) -> Result<bool, String> {
     let mut last = Instant::now();
     let response = upstream.send(outgoing, &Trace::default()).await;
-    let mut response = response.map_err(|error| error.message().to_owned())?;
+    let mut response = response.map_err(|error| error.explanation())?;
     exchange.status = response.status;
     exchange.headers.clone_from(&response.headers);
     let broke = loop {

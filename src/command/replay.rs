@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use crate::config::parse_address;
 use crate::fixture::{Fault, Library, LoadError, Options, Pace, Server};
 
 /// Serves recorded model answers, so that an app can be tested without a real model.
@@ -18,7 +19,7 @@ pub struct Replay {
     pub dir: PathBuf,
 
     /// The address to listen on; port 0 picks a free one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8089")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8089", value_parser = parse_address)]
     pub listen: SocketAddr,
 
     /// How fast to send: recorded, max, or milliseconds

@@ -5,7 +5,7 @@ mod error;
 mod reload;
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{FAILURE, SUCCESS, ShutdownSignals, USAGE_ERROR};
+use super::{FAILURE, SUCCESS, ShutdownSignals, USAGE_ERROR, config_path};
 use crate::app::Gateway;
-use crate::config::Overrides;
+use crate::config::{Overrides, parse_address};
 use crate::model::Error;
 use crate::server::{self, Listener};
 use crate::store;
@@ -30,45 +30,83 @@ pub(super) use error::load;
 /// Runs the gateway. Without a config it runs the demo.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Serve {
-    /// The config file
-    #[arg(long, value_name = "FILE", env = "SLUICEGATE_CONFIG")]
+    /// The config file; without it, the file that SLUICEGATE_CONFIG names
+    #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
     /// The address for clients; overrides the config
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
     pub listen: Option<SocketAddr>,
 
     /// The address for metrics and health; overrides the config
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
     pub admin_listen: Option<SocketAddr>,
 }
 
 /// How long connections may take to send what is left to their clients.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Runs the demo: an embedded upstream replays recorded answers, so nothing costs money.
+///
+/// The models are `demo`, `demo-<wire>` and `demo-<wire>/<case>`; any other name plays the case
+/// `text`, so that an app's own model name works.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct DemoCommand {
+    /// The address for clients
+    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
+    pub listen: Option<SocketAddr>,
+
+    /// The address for metrics and health
+    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
+    pub admin_listen: Option<SocketAddr>,
+}
+
+impl DemoCommand {
+    /// Serves like [`Serve::run`], without a config.
+    pub async fn run(self, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+        let serve = Serve {
+            config: None,
+            listen: self.listen,
+            admin_listen: self.admin_listen,
+        };
+        report(serve.serve(None, out, err).await, err)
+    }
+}
+
+/// Reports why the gateway did not run; returns the exit status.
+fn report(result: Result<(), ServeError>, err: &mut dyn Write) -> u8 {
+    let Err(error) = result else {
+        return SUCCESS;
+    };
+    // A failed write cannot be reported anywhere.
+    let _ = writeln!(err, "{error}");
+    match error {
+        ServeError::Config(_) => USAGE_ERROR,
+        _ => FAILURE,
+    }
+}
+
 impl Serve {
     /// Serves until SIGTERM or SIGINT and then drains; a second signal ends the drain. Messages for
     /// people go to `out`, problems to `err`.
     pub async fn run(self, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
-        let Err(error) = self.serve(out, err).await else {
-            return SUCCESS;
-        };
-        // A failed write cannot be reported anywhere.
-        let _ = writeln!(err, "{error}");
-        match error {
-            ServeError::Config(_) => USAGE_ERROR,
-            _ => FAILURE,
-        }
+        let config = config_path(self.config.as_ref());
+        report(self.serve(config, out, err).await, err)
     }
 
-    async fn serve(self, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), ServeError> {
+    async fn serve(
+        self,
+        config: Option<PathBuf>,
+        out: &mut dyn Write,
+        err: &mut dyn Write,
+    ) -> Result<(), ServeError> {
         let overrides = Overrides {
             listen: self.listen,
             admin_listen: self.admin_listen,
         };
-        let file = self.config.as_deref().and_then(reload::read_file);
+        let file = config.as_deref().and_then(reload::read_file);
         // The demo's upstream runs as long as this value exists.
-        let (loaded, demo) = match &self.config {
+        let (loaded, demo) = match &config {
             Some(path) => (load(path, &overrides)?, None),
             None => {
                 let demo = Demo::start(&overrides)?;
@@ -98,7 +136,7 @@ impl Serve {
         if demo.is_some() {
             print_welcome(out, client_addr).map_err(ServeError::Output)?;
         }
-        match self.config {
+        match config {
             None => signals.received().await,
             Some(path) => {
                 let reloader = Reloader::new(path, file, overrides, Arc::clone(&gateway));
@@ -163,11 +201,16 @@ fn bind(addr: SocketAddr) -> Result<(Listener, SocketAddr), ServeError> {
 }
 
 fn print_welcome(out: &mut dyn Write, addr: SocketAddr) -> io::Result<()> {
+    // The wildcard address is not one that a browser can open.
+    let host = match addr.ip() {
+        ip if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), addr.port()),
+        _ => addr,
+    };
     writeln!(
         out,
-        "Sluicegate's demo is on http://{addr}: no key, no config, no model.\n\
-         Playground: http://{addr}/\n\
-         Try:\n\n  curl -N 'http://{addr}/v1/streams?model=demo&prompt=Hello'\n"
+        "The demo runs on http://{addr}: no key, no config, no real model.\n\
+         Playground: http://{host}/\n\
+         Try:\n\n  curl -N 'http://{host}/v1/streams?model=demo&prompt=Hello'\n"
     )?;
     out.flush()
 }

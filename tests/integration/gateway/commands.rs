@@ -1,17 +1,18 @@
 //! The command line: exit statuses, and what goes to stdout and stderr.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 
 use rustix::process::Signal;
+use serde_json::Value;
 use sluicegate::fixture::Options;
 
 use super::client::{Answer, ClientRequest, outcome, text};
 use super::harness::targets;
-use super::program::{GatewayProcess, Program, TemporaryFile, run, run_with};
+use super::program::{GatewayProcess, Program, TemporaryFile, run, run_with, run_with_input};
 use crate::fixture_server::{fast, serve};
 use crate::raw_client::RawClient;
 
-const COMMANDS: [&[&str]; 8] = [
+const COMMANDS: [&[&str]; 12] = [
     &[],
     &["serve"],
     &["ask"],
@@ -19,6 +20,10 @@ const COMMANDS: [&[&str]; 8] = [
     &["replay"],
     &["record"],
     &["keys", "new"],
+    &["keys", "hash"],
+    &["demo"],
+    &["schema"],
+    &["completions"],
     &["healthcheck"],
 ];
 
@@ -143,14 +148,213 @@ async fn the_demo_prints_a_command_that_works() {
     assert!(ended.out.contains("Playground: http://"), "{}", ended.out);
 }
 
+/// A demo that serves on a public address, and where clients reach it.
+async fn demo(listen: &str) -> (Program, SocketAddr) {
+    let arguments = ["demo", "--listen", listen, "--admin-listen", "127.0.0.1:0"];
+    let mut program = Program::start(&arguments, &[]);
+    let playground = |line: &str| {
+        let url = line.strip_prefix("Playground: http://")?;
+        Some(url.trim_end_matches('/').parse().unwrap())
+    };
+    let address = program.wait_for_output(playground).await;
+    (program, address)
+}
+
+async fn ask(address: SocketAddr, request: &ClientRequest) -> Answer {
+    let mut client = RawClient::connect(address).await.unwrap();
+    request.send(&mut client).await;
+    let head = client.head().await.unwrap();
+    Answer::new(head, client)
+}
+
 #[tokio::test]
-async fn the_demo_is_for_loopback_only() {
-    for listen in ["0.0.0.0:0", "[::]:0"] {
-        let ended = run(&["--listen", listen, "--admin-listen", "127.0.0.1:0"]).await;
+async fn the_demo_serves_any_address_and_any_model() {
+    let (_program, address) = demo("0.0.0.0:0").await;
+    assert!(address.ip().is_loopback());
+    let mut texts = Vec::new();
+    for model in [
+        "demo",
+        "gpt-5",
+        "claude-sonnet-4-5",
+        "demo-gemini",
+        "demo-openai-chat/text",
+    ] {
+        let mut answer = ask(address, &ClientRequest::prompt(model)).await;
+        let events = answer.events().await;
+        assert_eq!(outcome(&events), "", "{model}");
+        texts.push(text(&events));
+    }
+    assert_eq!(texts[0], texts[1]);
+    let mut answer = ask(
+        address,
+        &ClientRequest::prompt("demo-anthropic-messages/nope"),
+    )
+    .await;
+    assert_eq!(answer.status(), 404);
+    let message = answer.error().await["message"].to_string();
+    for words in ["there is no case `nope`", "text", "tool"] {
+        assert!(message.contains(words), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn pages_of_loopback_origins_may_call_the_demo() {
+    let (_program, address) = demo("localhost:0").await;
+    for (origin, allowed) in [
+        ("http://localhost:5173", true),
+        ("http://127.0.0.1:3000", true),
+        ("http://[::1]:3000", true),
+        ("http://app.localhost", true),
+        ("https://evil.example", false),
+        ("http://localhost.evil.example", false),
+    ] {
+        let request = ClientRequest::prompt("demo").header("origin", origin);
+        let answer = ask(address, &request).await;
+        let header = "access-control-allow-origin";
+        assert_eq!(answer.has(header), allowed, "{origin}");
+        if allowed {
+            assert_eq!(answer.header(header), origin);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_empty_variable_names_no_config() {
+    let empty = [("SLUICEGATE_CONFIG", "")];
+    for command in ["check", "record"] {
+        let needed = [
+            "--upstream",
+            "x",
+            "--out",
+            "/tmp",
+            "--request",
+            "/no/such/file",
+        ];
+        let arguments = match command {
+            "record" => [&[command][..], &needed].concat(),
+            _ => vec![command],
+        };
+        let ended = run_with(&arguments, &empty).await;
         assert_eq!(ended.status, Some(2), "{ended:?}");
-        assert!(ended.err.contains("loopback"), "{}", ended.err);
+        assert!(
+            ended.err.contains("there is no config file"),
+            "{}",
+            ended.err
+        );
+    }
+    let any = "127.0.0.1:0";
+    let mut program = Program::start(&["--listen", any, "--admin-listen", any], &empty);
+    let line = |line: &str| line.starts_with("Playground").then_some(());
+    program.wait_for_output(line).await;
+}
+
+#[tokio::test]
+async fn the_short_flag_names_the_config() {
+    let config = TemporaryFile::new("hartbeat: 5s\n");
+    for arguments in [&["-c", config.path()][..], &["check", "-c", config.path()]] {
+        let ended = run(arguments).await;
+        assert_eq!(ended.status, Some(2), "{ended:?}");
+        assert!(ended.err.contains("hartbeat"), "{}", ended.err);
+    }
+}
+
+#[tokio::test]
+async fn an_existing_key_is_hashed_from_stdin() {
+    let hash = |input: &'static str| async move {
+        run_with_input(&["keys", "hash", "--name", "web"], input).await
+    };
+    let ended = hash("an-existing-key-4711\n").await;
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    assert!(!ended.out.contains("4711"), "{}", ended.out);
+    let upstream = serve(&fast());
+    let entry = &ended.out[ended.out.find("- name").unwrap()..];
+    let keys = format!("keys:\n  {}", entry.replace('\n', "\n  "));
+    let config = TemporaryFile::new(&targets(&[upstream.addr()], &keys));
+    let serving = GatewayProcess::start(&config, &[]).await;
+    let request = ClientRequest::prompt("m").key("an-existing-key-4711");
+    assert_eq!(serving.ask(&request).await.status(), 200);
+    for (input, expected) in [
+        ("", "stdin must have one key"),
+        ("two words", "stdin must have one key"),
+        ("test\n", "well-known word"),
+    ] {
+        let ended = hash(input).await;
+        assert_eq!(ended.status, Some(2), "{input}");
+        assert!(ended.err.contains(expected), "{}", ended.err);
         assert_eq!(ended.out, "");
     }
+}
+
+#[tokio::test]
+async fn a_request_to_record_may_come_from_stdin() {
+    let upstream = serve(&fast());
+    let config = TemporaryFile::new(&targets(&[upstream.addr()], ""));
+    let out = std::env::temp_dir().join(format!("sluicegate-{}-stdin", std::process::id()));
+    let arguments = [
+        "record",
+        "--upstream",
+        "a",
+        "-c",
+        config.path(),
+        "--out",
+        out.to_str().unwrap(),
+        "--request",
+        "-",
+    ];
+    let ended = run_with_input(&arguments, "{\"model\": \"text\", \"prompt\": \"Hi\"}").await;
+    std::fs::remove_dir_all(&out).unwrap();
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    assert!(
+        ended.out.contains("openai-chat/text: status 200"),
+        "{}",
+        ended.out
+    );
+}
+
+/// Every section and key of the example config is in the schema, with a description.
+#[tokio::test]
+async fn the_schema_describes_every_key() {
+    let ended = run(&["schema"]).await;
+    assert_eq!(ended.status, Some(0));
+    let schema: Value = serde_json::from_str(&ended.out).unwrap();
+    let mut described = 0;
+    visit(&schema, &mut described);
+    assert!(described > 50, "only {described} keys");
+    let upstream = &schema["properties"]["upstreams"]["additionalProperties"]["properties"];
+    assert!(
+        upstream["proxy"]["description"]
+            .as_str()
+            .unwrap()
+            .contains("CONNECT")
+    );
+    assert_eq!(schema["additionalProperties"], false);
+}
+
+fn visit(schema: &Value, described: &mut usize) {
+    if let Some(properties) = schema["properties"].as_object() {
+        for (key, value) in properties {
+            let about = value["description"].as_str().unwrap_or_default();
+            assert!(about.len() > 10 && about.ends_with('.'), "{key}: {about}");
+            *described += 1;
+            visit(value, described);
+        }
+    }
+    for inner in ["items", "additionalProperties"] {
+        visit(&schema[inner], described);
+    }
+    for choice in schema["anyOf"].as_array().into_iter().flatten() {
+        visit(choice, described);
+    }
+}
+
+#[tokio::test]
+async fn shells_get_completions() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let ended = run(&["completions", shell]).await;
+        assert_eq!(ended.status, Some(0), "{shell}");
+        assert!(ended.out.contains("healthcheck"), "{shell}");
+    }
+    assert_eq!(run(&["completions", "dos"]).await.status, Some(2));
 }
 
 #[tokio::test]

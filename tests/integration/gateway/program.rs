@@ -1,6 +1,6 @@
 //! The real binary, as an operator starts it.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -51,14 +51,28 @@ pub async fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> Exite
     Program::start(arguments, environment).ended().await
 }
 
+/// Runs a program that ends by itself, with something on its stdin.
+pub async fn run_with_input(arguments: &[&str], input: &str) -> ExitedProgram {
+    let mut program = Program::spawn(arguments, &[], Stdio::piped());
+    let mut stdin = program.child.stdin.take().unwrap();
+    // Shorter than what a pipe holds. The program may end without reading it.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    program.ended().await
+}
+
 impl Program {
     pub fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::spawn(arguments, environment, Stdio::null())
+    }
+
+    fn spawn(arguments: &[&str], environment: &[(&str, &str)], stdin: Stdio) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_sluicegate"))
             .args(arguments)
             .env_remove("SLUICEGATE_CONFIG")
             .env_remove("RUST_LOG")
             .envs(environment.iter().copied())
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
