@@ -68,9 +68,12 @@ fn dockerfile(word: &str) -> String {
 }
 
 #[test]
-fn the_config_is_accepted_without_a_warning() {
+fn the_config_is_accepted_and_its_key_is_a_placeholder() {
     let loaded = config(&deployment());
-    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    let [warning] = &loaded.warnings[..] else {
+        panic!("{:?}", loaded.warnings);
+    };
+    assert!(warning.message.contains("placeholder"), "{warning}");
     assert!(loaded.config.keys.is_some(), "a key is asked for");
 }
 

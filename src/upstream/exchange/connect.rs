@@ -24,7 +24,7 @@ use tokio_rustls::client::TlsStream;
 use tower::Service as _;
 use url::{Host, Position, Url};
 
-use super::pool::{PoolSettings, Reuse};
+use super::settings::{PoolSettings, Reuse};
 use super::{ConnectStage, ExchangeError};
 
 /// How long a connection may be idle.

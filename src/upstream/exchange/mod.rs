@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `connect` | opens connections: TCP, HTTP proxies and TLS |
 //! | `pool` | idle connections that can be reused |
+//! | `settings` | how connections are kept and reused |
 //! | `request` | encodes a request |
 //! | `head` | parses an answer's status, headers and body length |
 //! | `decoder` | removes the transfer coding from a body; pure |
@@ -19,6 +20,7 @@ pub mod head;
 mod pool;
 mod request;
 mod scratch;
+mod settings;
 
 use std::fmt;
 use std::future::poll_fn;
@@ -34,8 +36,9 @@ use url::{Position, Url};
 
 pub use body::Body;
 pub use connect::{ClientCertificate, Connector, Proxy, custom_certificates, system_certificates};
-pub use pool::Reuse;
+
 pub use request::Request;
+pub use settings::Reuse;
 
 use connect::{Connection, Dialer};
 use decoder::Decoder;

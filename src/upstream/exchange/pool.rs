@@ -9,7 +9,7 @@
 //!   connection rests.
 //! - Bytes that arrive on an idle connection close it, and all others of the endpoint. For
 //!   [`DISTRUST`] no connection is reused.
-//! - The connection that rested longest is reused first, and none is reused for ever ([`Reuse`]).
+//! - The connection that rested longest is reused first, and none is reused for ever ([`super::Reuse`]).
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::connect::{Connection, IdleState};
+use super::settings::PoolSettings;
 
 /// The rest before anything is known of an upstream.
 const FIRST_REST: Duration = Duration::from_millis(500);
@@ -27,37 +28,6 @@ const FIRST_REST: Duration = Duration::from_millis(500);
 const DISTRUST: Duration = Duration::from_secs(60);
 /// What one answer that began sooner takes off the rest: one part in this many.
 const DECAY: u64 = 128;
-
-/// How often, and how long, one connection is used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reuse {
-    /// Requests on one connection.
-    pub requests: u32,
-    /// Time since it was opened.
-    pub age: Duration,
-}
-
-impl Default for Reuse {
-    fn default() -> Self {
-        Self {
-            requests: 1000,
-            age: Duration::from_secs(600),
-        }
-    }
-}
-
-/// How connections are kept and reused.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct PoolSettings {
-    /// `None`: no connection is reused.
-    pub reuse: Option<Reuse>,
-    /// How long a connection may be idle.
-    pub idle_timeout: Duration,
-    /// The most idle connections.
-    pub max_idle: usize,
-    /// The longest rest.
-    pub max_rest: Duration,
-}
 
 /// The idle connections of one endpoint.
 #[derive(Clone)]

@@ -331,6 +331,9 @@ async fn the_schema_describes_every_key() {
 }
 
 fn visit(schema: &Value, described: &mut usize) {
+    if !schema.is_object() {
+        return;
+    }
     if let Some(properties) = schema["properties"].as_object() {
         for (key, value) in properties {
             let about = value["description"].as_str().unwrap_or_default();
