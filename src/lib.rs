@@ -1,29 +1,30 @@
-//! Sluicegate, the streaming front door for AI apps.
+//! Sluicegate, a streaming gateway for LLM APIs.
 //!
-//! A prompt request comes in over HTTP; an upstream model API answers with a stream in its own
-//! protocol; the gateway reparses that stream and re-emits it as one normalized stream of
-//! Server-Sent Events. The rooms, in the order in which a byte passes them on its way back:
+//! A client sends a prompt over HTTP. An upstream model API answers with a stream in its own protocol.
+//! The gateway parses that stream and sends it on as one normalized stream of Server-Sent Events, or
+//! in the protocol that the client speaks. The modules, in the order in which the bytes of an answer
+//! pass them:
 //!
-//! | room | does |
+//! | module | does |
 //! |---|---|
 //! | [`model`] | the vocabulary: requests, events, errors, ids |
 //! | [`framing`] | bytes to frames |
-//! | [`wire`] | frames to events, one file per upstream protocol |
-//! | [`dialect`] | events to bytes, one file per client protocol |
-//! | [`upstream`] | a request sent, an answer's bytes read |
-//! | [`route`] | which target answers |
+//! | [`wire`] | frames to events, one folder per upstream protocol |
+//! | [`dialect`] | events to bytes, one folder per client protocol |
+//! | [`upstream`] | sends a request, reads the bytes of its answer |
+//! | [`route`] | selects the target that answers |
 //! | [`stream`] | one stream from its request to its terminal event |
 //! | [`pipeline`] | the same without a connection: chunks to events to bytes, for tests and tools |
-//! | [`config`], [`access`] | what the operator wrote; whose key it is |
+//! | [`config`], [`access`] | the operator's config; API keys |
 //! | [`store`] | the connection to the state that replicas share |
-//! | [`limit`] | who may pass: requests per key and per address, open streams |
-//! | [`metrics`] | what is counted |
-//! | [`app`] | one configuration's objects, and the swap to the next |
-//! | [`server`] | HTTP: layers, handlers, listeners |
-//! | [`fixture`] | canned upstream answers, and a server that gives them |
-//! | [`command`] | what the program's commands do |
+//! | [`limit`] | requests and tokens per key, requests per address, open streams, memory |
+//! | [`metrics`] | counters, gauges and histograms |
+//! | [`app`] | the objects of one config, and the change to the next |
+//! | [`server`] | HTTP: listeners, connections, handlers |
+//! | [`fixture`] | canned upstream answers, and a server that plays them |
+//! | [`command`] | the program's commands |
 //!
-//! Modules import downwards only. `docs/architecture.md` tells the whole journey.
+//! Modules import downwards only. `docs/architecture.md` describes a request's whole life.
 
 pub mod access;
 pub mod app;

@@ -85,7 +85,7 @@ impl MemoryReservation {
                 });
         if reserved.is_err() {
             self.budget.metrics.record_limit_refusal("memory");
-            let message = "the gateway holds as many bytes of requests as it may; \
+            let message = "the gateway's memory for requests (`limits.memory`) is used up: \
                            send the request again in a moment";
             let error = Error::new(ErrorCode::Overloaded, message);
             return Err(error.with_retry_after(Some(RETRY_AFTER)));

@@ -132,7 +132,7 @@ impl Request {
             None => Ok(()),
             Some((field, _)) => Err(Error::invalid(
                 &field,
-                "a name must not have line ends or other control characters in it",
+                "a name must not contain line ends or other control characters",
             )),
         }
     }

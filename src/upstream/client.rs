@@ -107,7 +107,7 @@ impl Upstream {
         {
             return Err(Error::new(
                 ErrorCode::BadUpstreamData,
-                "the upstream compressed its answer, which was not asked for",
+                "the upstream compressed its answer, although the gateway did not request this",
             ));
         }
         let mut ingest = Ingest::for_vendor(self.wire, &self.vendor, self.frame_cap);
@@ -141,7 +141,7 @@ impl Upstream {
         }
         headers.extend(self.headers.clone());
         let url = join_url(&self.base_url, &outgoing.path)
-            .map_err(|_| Error::new(ErrorCode::Internal, "the upstream's address is no URL"))?;
+            .map_err(|_| Error::new(ErrorCode::Internal, "the upstream's address is not a URL"))?;
         let body = outgoing.body.to_string().into_bytes();
         match &self.credential {
             None => {}

@@ -1,5 +1,7 @@
-//! What the documents say and a program can check: links lead somewhere, configs are good ones, no
-//! metric is left out.
+//! Checks of the documents: links have targets, configs are valid, no metric is missing. `names` checks
+//! that what the documents name exists.
+
+mod names;
 
 use std::collections::HashSet;
 use std::fs;
@@ -7,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sluicegate::config::{Config, Overrides};
-use sluicegate::metrics::{Metrics, StreamEnd};
+use sluicegate::metrics::{Metrics, StoreFailure, StreamEnd, Takeover};
 use sluicegate::model::Usage;
 
 fn root() -> &'static Path {
@@ -16,9 +18,15 @@ fn root() -> &'static Path {
 
 /// Every document, with its text.
 fn documents() -> Vec<(PathBuf, String)> {
-    let mut paths: Vec<PathBuf> = ["README.md", "CHANGELOG.md", "proto-fixtures/README.md"]
-        .map(|name| root().join(name))
-        .into();
+    let mut paths: Vec<PathBuf> = [
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "proto-fixtures/README.md",
+    ]
+    .map(|name| root().join(name))
+    .into();
     for folder in ["docs", "docs/dialects"] {
         for entry in fs::read_dir(root().join(folder)).unwrap() {
             paths.push(entry.unwrap().path());
@@ -57,7 +65,7 @@ fn anchors(text: &str) -> HashSet<String> {
 }
 
 #[test]
-fn links_lead_somewhere() {
+fn links_have_targets() {
     let mut followed = 0;
     for (path, text) in documents() {
         for link in links(&text)
@@ -81,11 +89,11 @@ fn links_lead_somewhere() {
 }
 
 #[test]
-fn the_readme_s_config_is_a_good_one() {
+fn the_config_in_the_readme_is_valid() {
     let text = fs::read_to_string(root().join("README.md")).unwrap();
     let config = text.split("```yaml\n").nth(1).unwrap();
     let config = config.split("```").next().unwrap();
-    // What `keys new` prints is pasted under it.
+    // The user appends the output of `keys new`.
     let keys = text.split("# For the config:\n").nth(1).unwrap();
     let keys = keys.split("```").next().unwrap();
     let env = |_: &str| Some("sk-test".to_owned());
@@ -96,8 +104,8 @@ fn the_readme_s_config_is_a_good_one() {
     assert_eq!(loaded.config.keys.unwrap().len(), 1);
 }
 
-#[test]
-fn every_metric_is_told_of() {
+/// The names and types of all metrics: a metric appears with its first sample.
+fn metrics() -> String {
     let metrics = Metrics::default();
     metrics.record_stream_opened();
     metrics.record_stream_end(&StreamEnd {
@@ -108,11 +116,21 @@ fn every_metric_is_told_of() {
         duration: Duration::ZERO,
         usage: Some(Usage::default()),
     });
+    metrics.record_resume("resumed");
+    metrics.record_takeover(Takeover::Ended);
     metrics.record_refusal("draining");
+    metrics.record_limit_refusal("memory");
     metrics.record_upstream_failure("openai", "upstream_timeout");
+    metrics.record_store_failure(StoreFailure::Timeout);
+    metrics.record_limit_without_store(true);
     metrics.record_reload(true);
-    let text = metrics.text();
-    let told = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    metrics.text()
+}
+
+#[test]
+fn every_metric_is_documented() {
+    let text = metrics();
+    let document = fs::read_to_string(root().join("docs/operations.md")).unwrap();
     let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let mut count = 0;
     for line in names {
@@ -122,7 +140,7 @@ fn every_metric_is_told_of() {
             "info" => format!("{name}_info"),
             _ => name.to_owned(),
         };
-        assert!(told.contains(&format!("`{name}`")), "{name}");
+        assert!(document.contains(&format!("`{name}`")), "{name}");
         count += 1;
     }
     assert!(count >= 10, "only {count} metrics were found");

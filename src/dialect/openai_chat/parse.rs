@@ -145,13 +145,13 @@ fn check(body: &Body) -> Result<(), Error> {
     if modalities.into_iter().any(|modality| modality != "text") {
         return Err(Error::invalid(
             "modalities",
-            "this gateway gives text only; leave it out",
+            "this gateway answers with text only: send [\"text\"], or remove this field",
         ));
     }
     if body.audio.is_some() {
         return Err(Error::invalid(
             "audio",
-            "this gateway gives text only; leave it out",
+            "this gateway answers with text only: remove this field",
         ));
     }
     Ok(())
