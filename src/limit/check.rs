@@ -173,12 +173,12 @@ pub(super) fn check_locally(
             Ok(unit) => taken.extend(unit),
             Err(after) => {
                 let returned: Vec<_> = taken.drain(..).filter_map(Taken::give_back).collect();
-                let limits = RateLimits::collect(returned.into_iter().chain(statuses(checks)));
+                let limits = rate_limits(returned.into_iter().chain(statuses(checks)));
                 return Err(check.failed(after, limits));
             }
         }
     }
-    Ok(RateLimits::collect(statuses(checks)))
+    Ok(rate_limits(statuses(checks)))
 }
 
 fn statuses<'c>(
@@ -187,4 +187,20 @@ fn statuses<'c>(
     checks
         .iter()
         .filter_map(|check| Some((check.limit.policy, check.local_status()?)))
+}
+
+/// The statuses of several policies. Of two for one resource the later one counts: the key's comes
+/// after its address's.
+pub(super) fn rate_limits(
+    statuses: impl Iterator<Item = (&'static Policy, RateLimitStatus)>,
+) -> RateLimits {
+    let mut limits = RateLimits::default();
+    for (policy, status) in statuses {
+        match policy.resource {
+            Resource::Requests => limits.requests = Some(status),
+            Resource::Tokens => limits.tokens = Some(status),
+            Resource::Streams => {}
+        }
+    }
+    limits
 }

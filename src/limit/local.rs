@@ -7,7 +7,7 @@ use std::sync::Arc;
 use governor::clock::{Clock, MonotonicClock};
 
 use super::address::Address;
-use super::check::{Check, Taken, admission_amount, check_locally};
+use super::check::{Check, Taken, admission_amount, check_locally, rate_limits};
 use super::policy::{LocalCounter, Policy, PolicyLimit, Resource, Subject};
 use super::{Admission, Estimate, LimitRefusal, Permit, RateLimits, Settings};
 
@@ -135,7 +135,7 @@ impl<C: Clock + Clone + Send + Sync + 'static> LocalLimits<C> {
     /// status. What has come back by itself meanwhile is not given twice.
     pub fn give_back(&self, address_permit: AddressPermit) -> RateLimits {
         let taken = address_permit.taken.into_iter();
-        RateLimits::collect(taken.filter_map(Taken::give_back))
+        rate_limits(taken.filter_map(Taken::give_back))
     }
 
     /// Streams open now.

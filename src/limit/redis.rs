@@ -9,7 +9,7 @@ use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 
 use super::bucket::Bucket;
-use super::check::{Backend, Check, FailedCheck, STREAM_RETRY, Taken};
+use super::check::{Backend, Check, FailedCheck, STREAM_RETRY, Taken, rate_limits};
 use super::ledger::{Ledger, stream_name};
 use super::policy::{LocalCounter, Policy, RedisCounter};
 use super::script::{Condition, Reply, Steps, Time};
@@ -203,7 +203,7 @@ impl<'a, 'c> Round<'a, 'c> {
             Placed::Bucket(bucket, step) => Some((check.limit.policy, status(bucket, *step))),
             Placed::Streams(..) => None,
         });
-        RateLimits::collect(returned.chain(checked))
+        rate_limits(returned.chain(checked))
     }
 
     /// Adds to `taken` what the script took.

@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::policy::{Policy, Resource};
-
 /// How much of one limit is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimitStatus {
@@ -38,22 +36,6 @@ const TOKENS: [HeaderName; 3] = [
 ];
 
 impl RateLimits {
-    /// The statuses of several policies. Of two for one resource the later one counts: the key's
-    /// comes after its address's.
-    pub(super) fn collect(
-        statuses: impl Iterator<Item = (&'static Policy, RateLimitStatus)>,
-    ) -> Self {
-        let mut limits = Self::default();
-        for (policy, status) in statuses {
-            match policy.resource {
-                Resource::Requests => limits.requests = Some(status),
-                Resource::Tokens => limits.tokens = Some(status),
-                Resource::Streams => {}
-            }
-        }
-        limits
-    }
-
     /// What is missing here is taken from `other`.
     #[must_use]
     pub(super) fn or(self, other: Self) -> Self {
