@@ -42,7 +42,7 @@ impl RawClient {
         body: &[u8],
     ) -> io::Result<()> {
         let mut head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: upstream\r\ncontent-type: application/json\r\n\
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
              content-length: {}\r\n",
             body.len()
         );

@@ -17,7 +17,7 @@ async fn sent_wholly(running: &TestGateway, head: &str, pieces: &[Vec<u8>]) -> A
 async fn sent_to(running: &TestGateway, path: &str, head: &str, pieces: &[Vec<u8>]) -> Answer {
     within_timeout(async {
         let mut client = RawClient::connect(running.clients).await.unwrap();
-        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\n{head}\r\n\r\n");
+        let head = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\n{head}\r\n\r\n");
         client.write(head.as_bytes()).await.unwrap();
         for piece in pieces {
             client.write(piece).await.unwrap();

@@ -135,7 +135,10 @@ impl Answer {
 
 fn request(method: &str, path: &str) -> Request<()> {
     let request = Request::builder().method(method);
-    request.uri(format!("http://x{path}")).body(()).unwrap()
+    request
+        .uri(format!("http://localhost{path}"))
+        .body(())
+        .unwrap()
 }
 
 fn post() -> Request<()> {
@@ -399,7 +402,7 @@ async fn a_malformed_preface_is_refused() {
     let running = TestGateway::with_upstreams(&[ScriptedUpstream::bind().await.addr()], "");
     for said in [
         "PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n",
-        "PRI * HTTP/2.0\r\nhost: x\r\n\r\n",
+        "PRI * HTTP/2.0\r\nhost: localhost\r\n\r\n",
     ] {
         let mut client = RawClient::connect(running.clients).await.unwrap();
         client.write(said.as_bytes()).await.unwrap();
@@ -409,7 +412,7 @@ async fn a_malformed_preface_is_refused() {
     let mut client = RawClient::connect(running.clients).await.unwrap();
     client.write(b"P").await.unwrap();
     tokio::task::yield_now().await;
-    let rest = b"UT /v1/streams HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n";
+    let rest = b"UT /v1/streams HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n";
     client.write(rest).await.unwrap();
     assert_eq!(within_timeout(client.head()).await.unwrap().status, 405);
 }

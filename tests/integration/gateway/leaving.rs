@@ -100,7 +100,7 @@ async fn a_client_that_leaves_after_pipelined_bytes_cancels_its_upstream() {
     let running = TestGateway::with_upstreams(&[upstream.addr()], "heartbeat: 1h");
     let body = json!({"model": "m", "prompt": "Hello?"}).to_string();
     let request = format!(
-        "POST /v1/streams HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
+        "POST /v1/streams HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
     // After a request: a stray line break, the next request, and more than one read takes.
@@ -133,7 +133,7 @@ async fn a_client_that_leaves_after_pipelined_bytes_cancels_its_upstream() {
 async fn pipelined_requests_are_answered_in_order() {
     let running = TestGateway::with_upstreams(&[ScriptedUpstream::bind().await.addr()], "");
     let mut client = RawClient::connect(running.clients).await.unwrap();
-    let request = "GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n";
+    let request = "GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n";
     // Far more than one read takes.
     client.write(request.repeat(3000).as_bytes()).await.unwrap();
     for _ in 0..3000 {
@@ -156,9 +156,10 @@ async fn a_stream_follows_answers_that_are_not_read_yet() {
     let (reading, mut writing) = stream.into_split();
     let prompt = json!({"model": "m", "prompt": "Hello?"}).to_string();
     let length = prompt.len();
-    let whole = "GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n".repeat(ANSWERS);
-    let last =
-        format!("POST /v1/streams HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{prompt}");
+    let whole = "GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(ANSWERS);
+    let last = format!(
+        "POST /v1/streams HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n{prompt}"
+    );
     let asking = async {
         writing.write_all((whole + &last).as_bytes()).await.unwrap();
     };
@@ -190,7 +191,7 @@ async fn an_http_1_0_client_gets_its_stream_without_chunks() {
     let upstream = serve(&fast());
     let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let mut client = RawClient::connect(running.clients).await.unwrap();
-    let request = "GET /v1/streams?model=m&prompt=Hello HTTP/1.0\r\nhost: x\r\n\r\n";
+    let request = "GET /v1/streams?model=m&prompt=Hello HTTP/1.0\r\nhost: localhost\r\n\r\n";
     client.write(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     within_timeout(client.stream().read_to_string(&mut answer))
@@ -208,7 +209,8 @@ async fn a_client_that_leaves_during_its_request_asks_no_upstream() {
     let upstream = serve(&fast());
     let running = TestGateway::with_upstreams(&[upstream.addr()], "limits: { streams: 1 }");
     let mut client = RawClient::connect(running.clients).await.unwrap();
-    let half = "POST /v1/streams HTTP/1.1\r\nhost: x\r\ncontent-length: 500\r\n\r\n{\"model\":";
+    let half =
+        "POST /v1/streams HTTP/1.1\r\nhost: localhost\r\ncontent-length: 500\r\n\r\n{\"model\":";
     client.write(half.as_bytes()).await.unwrap();
     within_timeout(async {
         while running.gateway.app().limiter.open_streams() == 0 {

@@ -24,7 +24,7 @@ async fn send_part(running: &TestGateway, body: &[u8], sent: usize) -> RawClient
     let before = running.gateway.memory.used();
     let mut client = RawClient::connect(running.clients).await.unwrap();
     let head = format!(
-        "POST /v1/streams HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
+        "POST /v1/streams HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
     client.write(head.as_bytes()).await.unwrap();

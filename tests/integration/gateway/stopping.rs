@@ -168,7 +168,7 @@ async fn a_request_whose_body_is_still_being_sent_is_answered() {
     let body = serde_json::json!({"model": "m", "prompt": "Hello?"}).to_string();
     let mut client = RawClient::connect(serving.clients).await.unwrap();
     let head = format!(
-        "POST /v1/streams HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\nexpect: 100-continue\r\n\r\n",
+        "POST /v1/streams HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\nexpect: 100-continue\r\n\r\n",
         body.len()
     );
     client.write(head.as_bytes()).await.unwrap();
