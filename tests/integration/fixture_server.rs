@@ -204,7 +204,7 @@ async fn requests_are_recorded_unchanged() {
     let recorded = &server.requests()[0];
     assert_eq!(recorded.number, 0);
     assert_eq!(recorded.path, path);
-    assert_eq!(recorded.headers["host"], "upstream");
+    assert_eq!(recorded.headers["host"], "localhost");
     assert_eq!(recorded.body, body);
     assert_eq!(recorded.outcome, Some(Outcome::Complete));
 }
