@@ -241,8 +241,10 @@ impl Error {
         let mut next = std::error::Error::source(self);
         while let Some(cause) = next {
             let words = cause.to_string();
-            // Some errors print their cause themselves.
-            if !text.ends_with(&words) {
+            // Some errors print their cause, or the words of the message, themselves.
+            if words.ends_with(&text) {
+                text.clone_from(&words);
+            } else if !text.ends_with(&words) {
                 text.push_str(": ");
                 text.push_str(&words);
             }
