@@ -1,4 +1,4 @@
-//! `application/vnd.amazon.eventstream`: messages that say how long they are and carry checksums,
+//! `application/vnd.amazon.eventstream`: messages with their lengths and checksums,
 //! <https://smithy.io/2.0/aws/amazon-eventstream.html>.
 //!
 //! ```text
@@ -29,7 +29,7 @@ pub(super) struct AwsEventStream {
     cap: usize,
 }
 
-/// The headers that say what a message is.
+/// The headers that identify a message.
 #[derive(Default)]
 struct Headers<'a> {
     message_type: &'a str,

@@ -1,8 +1,8 @@
-//! Bytes to frames: where one upstream message ends and the next begins, and nothing of what it
-//! means.
+//! Bytes to frames: finds where one upstream message ends and the next begins, without reading its
+//! meaning.
 //!
-//! A [`Framer`] is fed whatever pieces the network gives and yields the same frames for every way
-//! of cutting the same bytes. Everything it keeps is bounded by a cap in bytes; its time is linear
+//! A [`Framer`] takes bytes in any pieces and emits the same frames for every way of cutting the same
+//! bytes. Everything it keeps is bounded by a cap in bytes; its time is linear
 //! in its input.
 
 mod aws;
@@ -24,8 +24,8 @@ pub struct Frame<'a> {
     pub name: &'a str,
     /// The message itself, mostly one JSON text. Invalid UTF-8 has become U+FFFD.
     pub data: &'a str,
-    /// The framing itself marks the message as the upstream's failure: `name` says of which kind,
-    /// `data` why. Only [`Framing::AwsEventStream`] can.
+    /// The framing itself marks the message as a failure of the upstream: `name` is its kind, `data` its
+    /// reason. Only [`Framing::AwsEventStream`] does so.
     pub failure: bool,
 }
 
@@ -122,7 +122,7 @@ impl Framer {
     ///
     /// # Errors
     /// [`ErrorCode::BadUpstreamData`] for a frame over the cap or a body that is no stream at all,
-    /// and whatever `sink` says. The framer must not be fed again after either.
+    /// and the errors of `sink`. The framer must not be used after an error.
     pub fn push(&mut self, bytes: &[u8], sink: &mut FrameSink<'_>) -> Result<(), Error> {
         if let Shape::Unread(Unread { waiting, stream }) = &mut self.shape {
             let mark = bytes.iter().position(is_content);
@@ -157,7 +157,7 @@ impl Framer {
         }
     }
 
-    /// The body has ended: says what it left over.
+    /// The body has ended: returns what is left of it.
     ///
     /// # Errors
     /// [`ErrorCode::BadUpstreamData`] for an empty body, or one with not a line of the framing in it.
@@ -211,7 +211,7 @@ fn not_a_stream() -> Error {
     )
 }
 
-/// Not a byte, or none but white space: nobody began to answer.
+/// The body is empty or white space: there is no answer.
 fn empty() -> Error {
     Error::new(
         ErrorCode::BadUpstreamData,

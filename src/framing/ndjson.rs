@@ -69,7 +69,7 @@ impl Ndjson {
 }
 
 impl Body {
-    /// Keeps `line` if the body is a document, and says whether it is.
+    /// Keeps `line` if the body is a document, and returns whether it is.
     fn push_document_line(&mut self, line: &str, cap: usize) -> Result<bool, Error> {
         if let Self::Unread = self {
             match line.trim_ascii() {

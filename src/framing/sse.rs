@@ -4,8 +4,8 @@
 //! Every token passes here, so the fields are read as their lines come, into buffers that are used
 //! again.
 //!
-//! Two things that are no Server-Sent Events are let through all the same, for they are how some
-//! servers report that they failed: a field `error: {…}`, and a JSON document that stands bare
+//! Two things that are no Server-Sent Events are accepted, because some servers report failures with
+//! them: a field `error: {…}`, and a JSON document that stands bare
 //! between the events.
 
 use memchr::memchr;
@@ -34,7 +34,7 @@ struct Block {
     cap: usize,
 }
 
-/// A block and the read that goes on with it.
+/// A block and the read that continues it.
 struct Reading<'read, 'block> {
     block: &'block mut Block,
     /// The data so far, where that is one line of this read: mostly it is the only one, and the frame
@@ -122,7 +122,7 @@ impl<'read> Reading<'read, '_> {
         Ok(())
     }
 
-    /// Says whether the line is a part of the event: a comment is not.
+    /// Whether the line is a part of the event: a comment is not.
     fn add_field(&mut self, line: Line<'read, '_>) -> bool {
         let text = line.as_str();
         let colon = memchr(b':', text.as_bytes()).unwrap_or(text.len());
@@ -139,8 +139,8 @@ impl<'read> Reading<'read, '_> {
                 }
             }
             "" | "id" | "retry" => {}
-            // A byte order mark past the stream's start belongs to the name of a field that nobody
-            // knows. What stands behind it may still be a document.
+            // A byte order mark after the stream's start belongs to the name of an unknown field. What
+            // follows it may still be a document.
             _ => return !name.starts_with('\u{feff}'),
         }
         self.block.recognised = true;
@@ -176,7 +176,7 @@ impl<'read> Reading<'read, '_> {
             None => Ok(()),
             Some(document) if block.document => sink(&Frame::new("", document.trim_end())),
             Some(data) => {
-                // An event without a name is one named `message`, says the standard.
+                // The standard calls an event without a name `message`.
                 let name = match block.name.as_str() {
                     "message" => "",
                     name => name,

@@ -33,7 +33,7 @@ pub enum ErrorCode {
     Internal,
 }
 
-/// Whose doing an error is.
+/// Who caused an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     Client,
@@ -44,7 +44,7 @@ pub enum Origin {
 /// How long a client should wait before it asks a draining gateway's successor.
 const DRAIN_RETRY: Duration = Duration::from_secs(1);
 
-/// The longest message about a client's own doing, in bytes: it may quote what the client sent.
+/// The longest message about an error of the client, in bytes: it may quote what the client sent.
 const MAX_MESSAGE: usize = 2048;
 
 /// What went wrong, in the words that the client gets. A message never carries a credential and
@@ -202,7 +202,7 @@ impl Error {
         Self::new(ErrorCode::StreamInterrupted, why)
     }
 
-    /// How long to wait before another try, where somebody said so.
+    /// How long to wait before another try, if it is known.
     #[must_use]
     pub fn with_retry_after(mut self, after: Option<Duration>) -> Self {
         self.retry_after = after;

@@ -1,6 +1,6 @@
-//! What an upstream says, once its wire protocol has been taken off.
+//! The events of an answer, independent of the upstream's protocol.
 
-/// One normalized happening in an answer. Texts are borrowed from the upstream's frame, so that a
+/// One normalized event of an answer. Texts are borrowed from the upstream's frame, so that a
 /// token costs no allocation on its way through.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Event<'a> {
@@ -9,8 +9,7 @@ pub enum Event<'a> {
     Identity {
         id: &'a str,
         model: &'a str,
-        /// What the upstream says of the configuration that it runs with, for clients that compare;
-        /// mostly empty.
+        /// The upstream's fingerprint of its configuration, for clients that compare it; mostly empty.
         fingerprint: &'a str,
     },
     /// How probable the tokens of the text after it were: the vendor's own JSON, on one line, for
@@ -22,27 +21,27 @@ pub enum Event<'a> {
     Refusal(&'a str),
     /// The next piece of the model's reasoning; never part of the text.
     Reasoning(&'a str),
-    /// The vendor's seal on the reasoning before it, with which it can be sent back.
+    /// The vendor's signature of the reasoning before it, which is needed to send the reasoning back.
     Signature(&'a str),
-    /// Reasoning that the vendor keeps to itself, in a form that it reads again.
+    /// Reasoning that only the vendor can read, to be sent back as it is.
     EncryptedReasoning(&'a str),
     /// The next piece of a call that the client must answer.
     ToolCall(ToolCallDelta<'a>),
-    /// A source that the answer leans on.
+    /// A source of the answer.
     Citation(Citation<'a>),
-    /// A happening of another answer to the same request, its finish included: some APIs give
-    /// several. `index` counts from 1; what is not told so is of the answer 0.
+    /// An event of another answer to the same request, its finish included: some APIs give several
+    /// answers. `index` counts from 1. All other events belong to answer 0.
     Alternative { index: u32, event: &'a Event<'a> },
-    /// Token counts so far: cumulative, the last one holds.
+    /// Token counts so far. They are cumulative: the last one is valid.
     Usage(Usage),
     /// The upstream's own end of the answer. Exactly one, and nothing follows it.
     Finish(FinishReason),
 }
 
 impl Event<'_> {
-    /// The bytes that it takes to keep it, roughly.
+    /// Roughly the bytes that are needed to store the event.
     pub fn size(&self) -> usize {
-        /// For what is kept around the words of a call or a citation.
+        /// The overhead of a call or a citation.
         const ENTRY: usize = 64;
         let said = |words: Option<&str>| words.map_or(0, str::len);
         match self {
@@ -93,7 +92,7 @@ pub struct Citation<'a> {
 }
 
 /// Token counts in the gateway's meaning: `input` counts all input, cached included; `output`
-/// counts all output, reasoning included. `None` is what the upstream did not say.
+/// counts all output, reasoning included. `None` is a count that the upstream did not report.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     pub input: Option<u64>,
@@ -123,8 +122,8 @@ impl Usage {
     }
 }
 
-/// Why an answer ended. [`FinishReason::Cancelled`] is the gateway's own; the rest is what an
-/// upstream said.
+/// Why an answer ended. [`FinishReason::Cancelled`] is the gateway's own; the rest is reported
+/// by the upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FinishReason {
     Stop,
@@ -138,7 +137,7 @@ pub enum FinishReason {
 }
 
 impl FinishReason {
-    /// The contract's word for it.
+    /// Its name in the public contract.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Stop => "stop",

@@ -14,11 +14,11 @@ pub struct EventId {
     pub ordinal: Ordinal,
 }
 
-/// An event's place in its stream: its number, and who said it. Written as the number with one
-/// leading zero for each epoch, so that it reads as the number everywhere: `17`, `018`, `019`.
+/// An event's place in its stream: its number, and the epoch of its producer. Written as the number
+/// with one leading zero for each epoch, so that it is the same number everywhere: `17`, `018`, `019`.
 ///
-/// Where a replica dies, what it said last may never have reached the others, and whoever takes the
-/// stream over says something else under the same numbers. The epoch tells the two apart.
+/// If a producer dies, its last events may not have reached the other replicas. The next producer then
+/// uses the same numbers for other events. The epoch distinguishes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Ordinal {
     /// How often the stream had been taken over before.

@@ -1,4 +1,4 @@
-//! What a client asks for, whatever dialect it asked in.
+//! A client's request, independent of its dialect.
 
 use std::borrow::Cow;
 
@@ -34,18 +34,18 @@ pub struct Request {
     pub metadata: Option<Map<String, Value>>,
     /// Merged into the upstream's request body as it is.
     pub extra: Map<String, Value>,
-    /// The request in the client's own words, for an upstream of the client's own protocol.
+    /// The request as the client wrote it, for an upstream of the client's own protocol.
     pub native_fields: Option<NativeFields>,
-    /// Whether the answer is to be streamed; else it is given whole, at its end.
+    /// Whether the answer is streamed; otherwise the client gets it whole, at its end.
     pub stream: bool,
-    /// Whether a streamed answer is to tell its usage, where the dialect leaves that to the client.
+    /// Whether a streamed answer reports its usage, where the dialect leaves that to the client.
     pub usage_wanted: bool,
-    /// How many answers are wanted, where the dialect can tell of several; none is one.
+    /// How many answers the client wants, where the dialect allows several; `None` is one.
     pub answers: Option<u32>,
     /// Whether the client reads a tool call as Chat Completions' `function_call`, which has room
     /// for one call.
     pub legacy_functions: bool,
-    /// Whether the last message is an answer that has begun, with which the model is to go on.
+    /// Whether the last message is the beginning of the answer, which the model must continue.
     pub continues_answer: bool,
 }
 
@@ -70,18 +70,18 @@ pub struct NativeFields {
 }
 
 impl Request {
-    /// The same request, to go on behind `text`, which is what its answer has said so far.
+    /// The same request, for the rest of the answer after `text`, the text of the answer so far.
     #[must_use]
     pub fn continue_after(&self, text: &str) -> Self {
         let mut request = self.clone();
-        // What the client wrote in its own words ends before the answer.
+        // The client's own body ends before the answer.
         request.native_fields = None;
-        // It has thought already, and vendors refuse to think behind an answer's beginning.
+        // The reasoning is done, and vendors refuse reasoning after the beginning of an answer.
         request.reasoning = None;
         request.continues_answer = true;
         let said = Part::Text(text.to_owned());
         match request.messages.last_mut() {
-            // The client had begun the answer itself.
+            // The client wrote the beginning of the answer itself.
             Some(last) if last.role == Role::Assistant => match last.content.last_mut() {
                 Some(Part::Text(begun)) => begun.push_str(text),
                 _ => last.content.push(said),
@@ -236,7 +236,7 @@ pub enum Part {
     File(Media),
     Reasoning {
         text: String,
-        /// The vendor's seal on the reasoning, needed to send it back.
+        /// The vendor's signature of the reasoning, needed to send it back.
         signature: Option<String>,
     },
     /// Reasoning that only its vendor can read.

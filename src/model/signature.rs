@@ -1,10 +1,10 @@
-//! Seals on reasoning, and who reads them.
+//! Signatures of reasoning, and which upstream accepts them.
 //!
-//! A vendor takes its own reasoning back only with the signature that it put on it, and refuses
-//! another's. Clients keep seals and send them back with the next turn, which may go to somebody
-//! else: so a signature leaves the gateway with a origin_tag of its signer, and comes in only for that one. A
-//! signature without a origin_tag is the client's own, from before it came here: it is for the protocol that
-//! the client speaks.
+//! A vendor accepts its own reasoning only with its own signature, and refuses the signature of another
+//! vendor. Clients keep signatures and send them back with the next turn, which may go to another
+//! upstream. So the gateway puts a tag of the signer before each signature on its way to the client, and
+//! sends a signature only to that signer. A signature without a tag is from before the client used the
+//! gateway: it belongs to the protocol that the client speaks.
 
 use std::borrow::Cow;
 
@@ -12,14 +12,14 @@ use serde_json::Value;
 
 use super::{Message, Part, Request};
 
-/// What every origin_tag begins with. No vendor's signature does: those are base64.
+/// The beginning of every origin tag. No vendor's signature begins so, because signatures are base64.
 const TAG_PREFIX: &str = "sluicegate:";
 
-/// The members in which the protocols that are dialect and wire carry a signature: a `thinking` block,
+/// The members that hold a signature in the protocols that are dialect and wire: a `thinking` block,
 /// a `redacted_thinking` block, a `reasoning` item.
 const SIGNATURE_MEMBERS: [&str; 3] = ["signature", "data", "encrypted_content"];
 
-/// Somebody who seals reasoning and reads only those seals: a vendor, at one of its protocols.
+/// A vendor at one of its protocols, which signs reasoning and accepts only its own signatures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReasoningSigner {
     wire: &'static str,
@@ -36,14 +36,14 @@ impl ReasoningSigner {
         }
     }
 
-    /// What stands before each piece of this signer's seals in the hands of clients, who join
-    /// pieces.
+    /// The tag before each piece of this signer's signatures on the client's side. Clients join pieces,
+    /// so the tag may occur several times in one signature.
     pub fn origin_tag(&self) -> &str {
         &self.origin_tag
     }
 
-    /// The request with this signer's seals as it made them, and without what others sealed: it
-    /// would be refused.
+    /// The request with this signer's signatures as it wrote them, and without the signatures of others,
+    /// which the upstream would refuse.
     pub fn verify<'a>(&self, mut request: Cow<'a, Request>) -> Cow<'a, Request> {
         let native = request.native_fields.as_ref();
         let own = native.is_some_and(|native| native.wire == self.wire);

@@ -18,15 +18,15 @@ pub struct Vendor {
     /// Whether an earlier message with tool calls is sent with its reasoning (`openai-chat`): some
     /// vendors refuse such a message without.
     pub reasoning_beside_calls: bool,
-    /// How it is asked to go on with an answer that has begun (`openai-chat`).
+    /// How a request asks it to continue an answer that has begun (`openai-chat`).
     pub prefill: Prefill,
     /// Words for the end of an answer by which this vendor means something else than others do.
     pub finish_words: &'static [(&'static str, FinishReason)],
-    /// Whether reasoning comes as `<think>…</think>` inside the text, to be told apart from it.
+    /// Whether reasoning comes as `<think>…</think>` inside the text and must be separated from it.
     pub think_tags: bool,
 }
 
-/// How a request says that its last message, the assistant's, is to be gone on with.
+/// How a request asks the model to continue its last message, which is the assistant's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Prefill {
     /// It cannot: the model would begin another answer.

@@ -10,9 +10,9 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Vis
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// A string that is borrowed from its frame unless it holds an escape. A number is the text that it is
-/// written as; anything else is read as an empty string. (`Option<Cow<str>>` would always copy: serde borrows only in a field of
-/// that very type.)
+/// A string that is borrowed from its frame unless it contains an escape. A number is the text that it
+/// is written as; anything else is read as an empty string. (`Option<Cow<str>>` would always copy: serde
+/// borrows only in a field of that very type.)
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Text<'a>(pub(super) Cow<'a, str>);
 
@@ -30,7 +30,7 @@ pub(super) fn non_empty<'a>(field: &'a Option<Text<'_>>) -> Option<&'a str> {
         .filter(|text| !text.is_empty())
 }
 
-/// The items of a list in a rare field; one that is no such list holds nothing that is needed.
+/// The items of a list in a rare field; a value that is no such list has no items.
 pub(super) fn list<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Vec<T> {
     parse(raw.get()).unwrap_or_default()
 }

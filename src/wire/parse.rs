@@ -1,8 +1,8 @@
-//! JSON as the type that is wanted, where an object is an object.
+//! JSON as a type, where only an object is read as a struct.
 //!
-//! Serde's derive would take a list for a struct as well, its items for the fields in the order of
-//! their declaration: nonsense would become an answer. [`parse`] wants an object for every struct,
-//! however deep it lies.
+//! Serde's derive also reads a list as a struct, its items as the fields in the order of their
+//! declaration, so that nonsense could become an answer. [`parse`] requires an object for every struct
+//! at every depth.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! The words of an error body.
+//! The message of an error body.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub struct Refusal {
 /// Reads an error body in the shapes that vendors use: `{"error":{"message":…}}`, `{"error":"…"}`,
 /// `{"message":…}`, `{"Message":…}` (AWS), `{"detail":"…"}`, `{"detail":[{"msg":…}]}`, also in a
 /// `message` (Mistral), and a list of one of these (Gemini).
-/// A vendor that passes on what another one said has that behind its own words.
+/// If a vendor passes on the error of another provider, that message follows the vendor's own.
 pub(super) fn parse_refusal(body: &[u8]) -> Option<Refusal> {
     let body: Value = serde_json::from_slice(body).ok()?;
     let body = body.get(0).unwrap_or(&body);
@@ -81,7 +81,7 @@ fn find_message(body: &Value) -> Option<&str> {
     .find(|words| !words.trim_ascii().is_empty())
 }
 
-/// What the provider behind a vendor said: OpenRouter's `metadata.raw`, that provider's error body or
+/// The message of the provider behind a vendor: OpenRouter's `metadata.raw`, that provider's error body or
 /// plain text; Pollinations' `details`.
 fn provider_message(body: &Value) -> Option<String> {
     let Some(raw) = body["error"]["metadata"]["raw"].as_str() else {
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_provider_behind_the_vendor_said_is_kept() {
+    fn the_message_of_a_provider_behind_the_vendor_is_kept() {
         for (raw, words) in [
             (r#""plain words""#, "failed: plain words"),
             (r#""{\"error\":{\"message\":\"why\"}}""#, "failed: why"),
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn google_says_how_long_to_wait_in_the_body() {
+    fn the_retry_delay_of_googles_body_is_read() {
         let body =
             br#"{"error":{"message":"quota","details":[{"quota":1},{"retryDelay":"34.5s"}]}}"#;
         let wait = parse_refusal(body).and_then(|refusal| refusal.retry_after);

@@ -141,7 +141,7 @@ impl ChatDecoder {
                 self.count(&usage, sink);
             }
         }
-        // Its own words are better than a finish reason that says that it failed.
+        // The upstream's own message is better than a finish reason that reports a failure.
         match in_band_error(&chunk, name, data).or(failure) {
             Some(error) => Err(error),
             None => Ok(()),

@@ -1,7 +1,7 @@
 //! `openai-chat`: OpenAI's Chat Completions and the many servers that look like it.
 //!
-//! <https://platform.openai.com/docs/api-reference/chat/create>; the look-alikes' habits are told
-//! beside the code that bears with them.
+//! <https://platform.openai.com/docs/api-reference/chat/create>; the deviations of other servers
+//! are described beside the code that handles them.
 
 mod choice;
 mod chunk;

@@ -433,7 +433,7 @@ impl ResponsesDecoder {
         agree(self.calls.complete(call, whole, sink))
     }
 
-    /// xAI gives the searches that it runs itself as calls of custom tools that nobody declared.
+    /// xAI reports the searches that it runs itself as calls of custom tools that were not declared.
     fn is_client_call(&self, item: &Item<'_>) -> bool {
         match (non_empty(&item.kind), &self.custom_tools) {
             (Some("function_call"), _) | (Some("custom_tool_call"), None) => true,
@@ -605,7 +605,7 @@ fn read<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, Error> {
     parse(raw.get()).map_err(|error| unparsable(&error))
 }
 
-/// An annotation that does not parse is no reason to lose the answer.
+/// An annotation that does not parse is left out, so that the answer is not lost.
 fn cite(raw: &RawValue, sink: &mut dyn Sink) {
     let Ok(source) = parse::<Annotation<'_>>(raw.get()) else {
         return;
