@@ -86,7 +86,7 @@ impl Pair {
     async fn wait_for_takeover(&mut self) {
         let program = &mut self.cut_off.program;
         program
-            .wait_for_log("another replica has taken a stream over")
+            .wait_for_log("another replica has taken over a stream of this replica")
             .await;
     }
 
@@ -225,7 +225,7 @@ async fn readers_of_a_replica_that_was_cut_off_continue_at_the_new_producer() {
     }
     assert_eq!(text(&other.rest().await), "three");
     let all = pair.check_not_mixed(&stream).await;
-    assert!(!all.contains("otherwise"), "{all}");
+    assert!(!all.contains("differently"), "{all}");
     assert!(!pair.upstream.was_asked_again());
 }
 
