@@ -53,7 +53,7 @@ pub(super) async fn events(
     after: Option<&str>,
 ) -> Result<Response, Refusal> {
     let refused = |error| access.refusal(error);
-    let stream = stream_id(stream).map_err(refused)?;
+    let stream = path_stream_id(stream).map_err(refused)?;
     let seen = match (last_event_id, after) {
         (Some(id), _) => {
             let id = event_id(id).map_err(refused)?;
@@ -80,7 +80,7 @@ pub(super) async fn status(
     id: &str,
 ) -> Result<Response, Refusal> {
     let refused = |error| access.refusal(error);
-    let id = stream_id(id).map_err(refused)?;
+    let id = path_stream_id(id).map_err(refused)?;
     let found = find(gateway, access, id, None).await.map_err(refused)?;
     let stream = readable(found).map_err(refused)?;
     Ok(summary_response(access, id, &Summary::of(&stream)))
@@ -94,7 +94,7 @@ pub(super) async fn cancel(
     id: &str,
 ) -> Result<Response, Refusal> {
     let refused = |error| access.refusal(error);
-    let id = stream_id(id).map_err(refused)?;
+    let id = path_stream_id(id).map_err(refused)?;
     let found = find(gateway, access, id, None).await.map_err(refused)?;
     let stream = found_stream(found).map_err(refused)?;
     if !stream.is_owned_by(&caller.name) {
@@ -275,10 +275,7 @@ fn found_stream(found: Option<Lookup>) -> Result<Arc<Stream>, Error> {
         Some(Lookup::Abandoned) => Err(gone(
             "the stream was cancelled after its last reader left, and is no longer kept",
         )),
-        None => Err(Error::new(
-            ErrorCode::NotFound,
-            "there is no stream with this id",
-        )),
+        None => Err(not_found()),
     }
 }
 
@@ -331,6 +328,15 @@ fn heartbeat(access: &ReadAccess) -> Heartbeat {
 fn event_id(id: &[u8]) -> Result<EventId, Error> {
     let id = std::str::from_utf8(id).ok().and_then(EventId::parse);
     id.ok_or_else(|| invalid_event_id("is not an event id of this gateway"))
+}
+
+/// A path that names no stream is not found, whatever its form.
+fn path_stream_id(id: &str) -> Result<StreamId, Error> {
+    StreamId::parse(id).ok_or_else(not_found)
+}
+
+fn not_found() -> Error {
+    Error::new(ErrorCode::NotFound, "there is no stream with this id")
 }
 
 fn stream_id(id: &str) -> Result<StreamId, Error> {

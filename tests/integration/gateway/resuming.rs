@@ -186,8 +186,8 @@ async fn invalid_event_ids_are_refused() {
         (get(path.clone()).header("last-event-id", &other[0].id), 400),
         (get(format!("{path}?after=x")), 400),
         (get(format!("{path}?after=-1")), 400),
-        (get("/v1/streams/st_x/events".to_owned()), 400),
-        (get("/v1/streams/st_x".to_owned()), 400),
+        (get("/v1/streams/st_x/events".to_owned()), 404),
+        (get("/v1/streams/st_x".to_owned()), 404),
         (get(format!("/v1/streams/{unknown}/events")), 404),
         (get(format!("/v1/streams/{unknown}")), 404),
         (
