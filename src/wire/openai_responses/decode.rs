@@ -3,9 +3,9 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::items::{Items, Kind};
+use super::items::Items;
 use super::reasoning::ReasoningSelector;
-use super::shape::{Annotation, Item, ItemRef, Message, Part, Response};
+use super::shape::{Annotation, Item, ItemRef, Kind, Message, Part, Response};
 use crate::framing::Frame;
 use crate::model::{Citation, Error, ErrorCode, Event, FinishReason, Sink, Vendor};
 use crate::wire::calls::{CallAssembler, CallPiece};

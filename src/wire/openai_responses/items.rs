@@ -3,9 +3,8 @@
 
 use std::collections::HashMap;
 
-use super::shape::{ItemRef, Part};
+use super::shape::{ItemRef, Kind};
 use crate::wire::digest::Digest;
-use crate::wire::json::non_empty;
 
 /// The items in order of appearance.
 #[derive(Debug, Default)]
@@ -40,29 +39,6 @@ struct ItemText {
     part: Digest,
     /// The last part is whole; it was closed under this number.
     closed: Option<u64>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Text,
-    Refusal,
-    /// Of reasoning, as its summary is.
-    Raw,
-    Summary,
-}
-
-impl Kind {
-    pub(super) const ALL: [Self; 4] = [Self::Text, Self::Refusal, Self::Raw, Self::Summary];
-
-    pub(super) fn of(part: &Part<'_>) -> Option<Self> {
-        Some(match non_empty(&part.kind)? {
-            "output_text" | "text" => Self::Text,
-            "refusal" => Self::Refusal,
-            "reasoning_text" => Self::Raw,
-            "summary_text" => Self::Summary,
-            _ => return None,
-        })
-    }
 }
 
 impl Items {

@@ -3,7 +3,6 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::items::Kind;
 use crate::framing::Frame;
 use crate::model::Usage;
 use crate::wire::failure::is_error;
@@ -269,6 +268,30 @@ impl<'a> Item<'a> {
 
     pub(super) fn summary(&self) -> Vec<Part<'a>> {
         self.summary.map(list).unwrap_or_default()
+    }
+}
+
+/// What the text of a part is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Text,
+    Refusal,
+    /// Of reasoning, as its summary is.
+    Raw,
+    Summary,
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 4] = [Self::Text, Self::Refusal, Self::Raw, Self::Summary];
+
+    pub(super) fn of(part: &Part<'_>) -> Option<Self> {
+        Some(match non_empty(&part.kind)? {
+            "output_text" | "text" => Self::Text,
+            "refusal" => Self::Refusal,
+            "reasoning_text" => Self::Raw,
+            "summary_text" => Self::Summary,
+            _ => return None,
+        })
     }
 }
 
