@@ -154,23 +154,31 @@ const KNOWN_KINDS: [&str; 8] = [
 ];
 
 impl UsageCounts {
-    /// Replaces every count that `newer` gives. Counts are cumulative, so the newest is valid. A zero
-    /// replaces a count only if the input was read from the cache.
+    /// Replaces the counts that `newer` gives. Counts are cumulative, so the newest are valid. Some
+    /// vendors repeat zeros: input that is all zeros, or an output of zero, replaces nothing.
     pub(super) fn update(&mut self, newer: Self) {
-        let is_cached = |count: Option<Count>| matches!(count, Some(Count(Some(1..))));
-        self.input_tokens = if is_cached(newer.cache_read_input_tokens)
-            || is_cached(newer.cache_creation_input_tokens)
-        {
-            newer.input_tokens.or(self.input_tokens)
-        } else {
-            newest_count(self.input_tokens, newer.input_tokens)
-        };
-        self.cache_creation_input_tokens = newest_count(
-            self.cache_creation_input_tokens,
+        let input = [
+            newer.input_tokens,
             newer.cache_creation_input_tokens,
-        );
-        self.cache_read_input_tokens =
-            newest_count(self.cache_read_input_tokens, newer.cache_read_input_tokens);
+            newer.cache_read_input_tokens,
+        ];
+        let has_input = input
+            .iter()
+            .any(|count| matches!(count, Some(Count(Some(1..)))));
+        for (count, newer) in [
+            &mut self.input_tokens,
+            &mut self.cache_creation_input_tokens,
+            &mut self.cache_read_input_tokens,
+        ]
+        .into_iter()
+        .zip(input)
+        {
+            *count = if has_input {
+                newer.or(*count)
+            } else {
+                newest_count(*count, newer)
+            };
+        }
         self.output_tokens = newest_count(self.output_tokens, newer.output_tokens);
         self.output_tokens_details = newer.output_tokens_details.or(self.output_tokens_details);
     }

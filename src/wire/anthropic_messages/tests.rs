@@ -208,4 +208,16 @@ fn zeros_replace_no_counts() {
         ),
     ]);
     assert_eq!(lines, ["usage Some(94) Some(1)", "usage Some(94) Some(7)"]);
+    // A zero beside another count of the input is one.
+    let lines = read(&[
+        (
+            "",
+            r#"{"type":"message_start","message":{"usage":{"input_tokens":100,"cache_read_input_tokens":5000}}}"#,
+        ),
+        (
+            "",
+            r#"{"type":"message_delta","delta":{},"usage":{"input_tokens":181,"cache_read_input_tokens":0}}"#,
+        ),
+    ]);
+    assert_eq!(lines, ["usage Some(5100) None", "usage Some(181) None"]);
 }

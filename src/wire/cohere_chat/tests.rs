@@ -142,11 +142,11 @@ fn an_empty_object_in_the_start_is_a_placeholder() {
             r#"{{"type":"tool-call-start","index":0,"delta":{{"message":{{"tool_calls":{{"id":"a","function":{{"name":"f","arguments":"{arguments}"}}}}}}}}}}"#
         )
     };
-    let delta = r#"{"type":"tool-call-delta","index":0,"delta":{"message":{"tool_calls":{"function":{"arguments":"[1]"}}}}}"#;
+    let delta = r#"{"type":"tool-call-delta","index":0,"delta":{"message":{"tool_calls":{"function":{"arguments":"{\"x\":1}"}}}}}"#;
     let end = r#"{"type":"message-end","delta":{"finish_reason":"COMPLETE"}}"#;
     assert_eq!(
         read(&[&start("{}"), delta, end]),
-        ["tool 0 a f ", "tool 0 - - [1]", "Finish(Stop)"]
+        ["tool 0 a f ", r#"tool 0 - - {"x":1}"#, "Finish(Stop)"]
     );
     assert_eq!(
         read(&[&start("{}"), end]),

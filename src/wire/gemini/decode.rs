@@ -151,7 +151,9 @@ impl ContentDecoder {
             self.sources.set_grounding(metadata);
         }
         if let Some(reason) = finish(candidate)? {
-            self.finish = Some(more_specific(self.finish, reason));
+            // Older models send `STOP` with every chunk, so that one is not final.
+            let before = self.finish.filter(|before| *before != FinishReason::Stop);
+            self.finish = Some(more_specific(before, reason));
         }
         Ok(())
     }

@@ -151,8 +151,13 @@ fn enum_name(raw: Option<&RawValue>) -> &str {
 }
 
 impl UsageCounts {
-    /// Replaces every count that `newer` gives: some chunks repeat only a part of the counts.
+    /// Replaces all counts if the total of `newer` is the sum of its counts. Otherwise some are missing:
+    /// some chunks repeat only a part of them.
     pub(super) fn update(&mut self, newer: Self) {
+        if newer.is_whole() {
+            *self = newer;
+            return;
+        }
         for (count, newer) in [
             (&mut self.prompt_token_count, newer.prompt_token_count),
             (
@@ -172,6 +177,21 @@ impl UsageCounts {
         ] {
             *count = newest_count(*count, newer);
         }
+    }
+
+    fn is_whole(self) -> bool {
+        let value = |count: Option<Count>| count.and_then(|count| count.0);
+        let counts = [
+            self.prompt_token_count,
+            self.tool_use_prompt_token_count,
+            self.candidates_token_count,
+            self.thoughts_token_count,
+        ];
+        let sum = counts
+            .into_iter()
+            .filter_map(value)
+            .reduce(u64::saturating_add);
+        sum > Some(0) && sum == value(self.total_token_count)
     }
 
     /// Results of tools are input like the prompt, and thoughts are output like the answer. The counts

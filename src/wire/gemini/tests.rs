@@ -253,6 +253,13 @@ fn counts_that_a_later_chunk_leaves_out_are_kept() {
     ]);
     assert_eq!(lines[0], "usage Some(9) Some(7)");
     assert_eq!(lines.len(), 2, "{lines:?}");
+
+    // A total that is the sum of the counts shows that none is missing.
+    let lines = read(&[
+        r#"{"usageMetadata":{"promptTokenCount":9,"candidatesTokenCount":3,"totalTokenCount":12}}"#,
+        r#"{"usageMetadata":{"promptTokenCount":30,"thoughtsTokenCount":8,"totalTokenCount":38}}"#,
+    ]);
+    assert_eq!(lines[1], "usage Some(30) Some(8)");
 }
 
 #[test]
