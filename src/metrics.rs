@@ -30,6 +30,7 @@ pub struct Metrics {
     refusals: Family<CodeLabels, Counter>,
     limit_refusals: Family<PolicyLabels, Counter>,
     request_memory: Gauge,
+    connections: Gauge,
     upstream_failures: Family<UpstreamLabels, Counter>,
     tokens: Family<TokenLabels, Counter>,
     open_streams: Gauge,
@@ -147,6 +148,7 @@ impl Default for Metrics {
             refusals: Family::default(),
             limit_refusals: Family::default(),
             request_memory: Gauge::default(),
+            connections: Gauge::default(),
             upstream_failures: Family::default(),
             tokens: Family::default(),
             open_streams: Gauge::default(),
@@ -272,6 +274,11 @@ impl Metrics {
             Unit::Bytes,
             self.request_memory.clone(),
         );
+        registry.register(
+            "connections",
+            "Open connections of clients",
+            self.connections.clone(),
+        );
     }
 
     fn register_store(&self, registry: &mut Registry) {
@@ -361,6 +368,11 @@ impl Metrics {
         self.limit_refusals
             .get_or_create(&PolicyLabels { policy })
             .inc();
+    }
+
+    pub fn set_connections(&self, count: usize) {
+        self.connections
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     pub fn add_request_memory(&self, bytes: usize) {

@@ -1,5 +1,7 @@
 //! Writes the effective config: every setting, defaults and presets included, without secrets.
 
+use std::path::Path;
+
 use serde_json::{Map, Value, json};
 
 use super::keys::write_hash;
@@ -17,6 +19,13 @@ pub fn write(config: &Config) -> String {
     let mut set = |key: &str, value: Value| root.insert(key.to_owned(), value);
     set("listen", json!(config.listen.to_string()));
     set("admin_listen", json!(config.admin_listen.to_string()));
+    if let Some(tls) = &config.tls {
+        let path = |path: &Path| text(&path.to_string_lossy());
+        set(
+            "tls",
+            json!({ "cert": path(&tls.cert), "key": path(&tls.key) }),
+        );
+    }
     set("open", json!(config.open));
     set(
         "upstreams",
@@ -199,6 +208,12 @@ fn limits(config: &Config) -> Value {
     let limits = &config.limits;
     let mut entry = Map::new();
     entry.insert("streams".to_owned(), json!(limits.streams));
+    let connections = limits.connections;
+    let per_ip = connections.per_ip.map_or(json!("none"), |most| json!(most));
+    entry.insert(
+        "connections".to_owned(),
+        json!({ "total": connections.total, "per_ip": per_ip }),
+    );
     if let Some(rate) = limits.per_ip {
         entry.insert("per_ip".to_owned(), json!({ "requests": write_rate(rate) }));
     }

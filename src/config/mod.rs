@@ -8,7 +8,7 @@
 //! | `read` | reads settings from the tree and collects every problem with its line and path |
 //! | `unit`, `glob` | notations: durations, sizes, rates, patterns |
 //! | `preset` | vendors as data |
-//! | `upstream`, `credential`, `connection`, `models`, `keys`, `settings` | the sections: their types and how they are read |
+//! | `upstream`, `credential`, `connection`, `models`, `keys`, `tls`, `settings` | the sections: their types and how they are read |
 //! | `schema` | every setting with its description; the JSON Schema |
 //! | `pending` | settings that are accepted but have no effect yet |
 //! | `effective` | writes a config as YAML, secrets redacted |
@@ -32,6 +32,7 @@ mod problem;
 mod read;
 pub mod schema;
 mod settings;
+mod tls;
 mod tree;
 mod unit;
 mod upstream;
@@ -53,8 +54,10 @@ pub use keys::{KeyConfig, KeyLimitsConfig, is_well_known};
 pub use models::{ModelConfig, Models, TargetConfig};
 pub use problem::{Problem, Problems};
 pub use settings::{
-    AllowedOrigins, LimitsConfig, OnStoreFailure, ResumeConfig, StateConfig, TimeoutsConfig,
+    AllowedOrigins, ConnectionLimits, LimitsConfig, OnStoreFailure, ResumeConfig, StateConfig,
+    TimeoutsConfig,
 };
+pub use tls::TlsConfig;
 pub use unit::parse_address;
 pub use upstream::UpstreamConfig;
 
@@ -72,6 +75,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The address for metrics, health and the dashboard.
     pub admin_listen: SocketAddr,
+    /// TLS on `listen`. `None`: plain HTTP.
+    pub tls: Option<TlsConfig>,
     /// In the file's order.
     pub upstreams: Vec<Arc<UpstreamConfig>>,
     pub models: Models,
@@ -224,6 +229,7 @@ fn read_config(
     Config {
         listen,
         admin_listen,
+        tls: tls::read(reader, section.get("tls")),
         upstreams: declared
             .into_iter()
             .filter_map(|(_, upstream)| upstream)

@@ -42,6 +42,7 @@ const DURATION: Kind = Kind::Scalar(&["250ms", "5s", "1m30s"]);
 const DURATION_OR_NONE: Kind = Kind::Scalar(&["5s", "1m30s", "none"]);
 const SIZE: Kind = Kind::Scalar(&["10MiB", "512KiB", "65536"]);
 const COUNT: Kind = Kind::Scalar(&["50", "200k", "1M"]);
+const COUNT_OR_NONE: Kind = Kind::Scalar(&["50", "200k", "none"]);
 const RATE: Kind = Kind::Scalar(&["600/min", "10/s", "200k/min"]);
 
 pub const ROOT: &[Setting] = &[
@@ -54,6 +55,11 @@ pub const ROOT: &[Setting] = &[
         "admin_listen",
         ADDRESS,
         "The address for metrics, health and the dashboard; it must differ from `listen`. Default: 127.0.0.1:9090.",
+    ),
+    setting(
+        "tls",
+        Kind::Section(TLS),
+        "TLS on `listen`, with HTTP/2 and HTTP/1.1 by ALPN. Changed files are loaded without a restart.",
     ),
     setting(
         "upstreams",
@@ -312,6 +318,11 @@ pub const LIMITS: &[Setting] = &[
         "Streams that may be open at once on this replica. Default: 10000.",
     ),
     setting(
+        "connections",
+        Kind::Section(CONNECTIONS),
+        "Connections that clients may have open.",
+    ),
+    setting(
         "per_ip",
         Kind::Section(PER_IP),
         "Limits for one client address, before authentication.",
@@ -327,6 +338,29 @@ pub const LIMITS: &[Setting] = &[
         SIZE,
         "The largest frame of an upstream's stream. Default: 16MiB.",
     ),
+];
+
+pub const CONNECTIONS: &[Setting] = &[
+    setting(
+        "total",
+        COUNT,
+        "All together; lowered to what the limit on open files allows. Default: 15000.",
+    ),
+    setting(
+        "per_ip",
+        COUNT_OR_NONE,
+        "Of one client address; of one /64 network over IPv6. Default: none.",
+    ),
+];
+
+/// TLS on the client listener.
+pub const TLS: &[Setting] = &[
+    setting(
+        "cert",
+        Kind::Text,
+        "The certificate and its chain, a PEM file.",
+    ),
+    setting("key", Kind::Text, "The private key, a PEM file."),
 ];
 
 pub const PER_IP: &[Setting] = &[setting("requests", RATE, "Requests in a period.")];

@@ -30,6 +30,7 @@ pub struct TimeoutsConfig {
 pub struct LimitsConfig {
     /// Streams that may be open at once.
     pub streams: u64,
+    pub connections: ConnectionLimits,
     /// Requests of one client address, before authentication.
     pub per_ip: Option<Rate>,
     /// Request bodies and heads that are held at once, in bytes.
@@ -38,6 +39,14 @@ pub struct LimitsConfig {
     pub body: usize,
     /// The largest frame of an upstream's stream, in bytes.
     pub frame: usize,
+}
+
+/// How many connections of clients may be open at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    pub total: usize,
+    /// Connections of one address. `None`: as many as `total`.
+    pub per_ip: Option<usize>,
 }
 
 /// How long and how much of a stream is kept for clients that reconnect.
@@ -122,6 +131,10 @@ impl Default for LimitsConfig {
     fn default() -> Self {
         Self {
             streams: 10_000,
+            connections: ConnectionLimits {
+                total: 15_000,
+                per_ip: None,
+            },
             per_ip: None,
             memory: 512 * 1024 * 1024,
             body: 10 * 1024 * 1024,
@@ -173,12 +186,32 @@ pub fn read_limits(reader: &mut Reader, field: Option<&Field<'_>>) -> LimitsConf
         let section = reader.section(field, schema::PER_IP);
         read_rate(reader, &section, "requests")
     });
+    let connections = section
+        .get("connections")
+        .map(|field| read_connections(reader, field, base.connections));
     LimitsConfig {
         streams: reader.setting(&section, "streams", base.streams, unit::parse_count),
+        connections: connections.unwrap_or(base.connections),
         per_ip,
         memory: reader.setting(&section, "memory", base.memory, unit::parse_size),
         body: reader.setting(&section, "body", base.body, unit::parse_size),
         frame: reader.setting(&section, "frame", base.frame, unit::parse_size),
+    }
+}
+
+fn read_connections(
+    reader: &mut Reader,
+    field: &Field<'_>,
+    base: ConnectionLimits,
+) -> ConnectionLimits {
+    let section = reader.section(field, schema::CONNECTIONS);
+    let parse = unit::parse_connections;
+    ConnectionLimits {
+        total: reader.setting(&section, "total", base.total, parse),
+        per_ip: reader.setting(&section, "per_ip", base.per_ip, |text| match text {
+            "none" => Ok(None),
+            text => parse(text).map(Some),
+        }),
     }
 }
 

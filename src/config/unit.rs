@@ -98,6 +98,14 @@ pub fn parse_small_count(text: &str) -> Result<u32, &'static str> {
     parse_count(text).and_then(|amount| u32::try_from(amount).map_err(|_| "below 4294967296"))
 }
 
+/// Parses a number of connections, above zero.
+pub fn parse_connections(text: &str) -> Result<usize, &'static str> {
+    let count = parse_small_count(text).ok().filter(|count| *count > 0);
+    count
+        .and_then(|count| usize::try_from(count).ok())
+        .ok_or("a count above zero, such as `1000`")
+}
+
 /// Parses `600/min`, `10/s`, `200k/min`, `1M/hour`, `5/30s`.
 pub fn parse_rate(text: &str) -> Result<Rate, &'static str> {
     let (amount, per) = text.split_once('/').ok_or(RATE)?;

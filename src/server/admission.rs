@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::refusal::{REQUEST_ID, Refusal};
+use super::service::Peer;
 use crate::access::Caller;
 use crate::app::{App, Gateway};
 use crate::limit::{Admission, LimitRefusal, Permit, RateLimits};
@@ -53,7 +54,7 @@ const MAX_KEYS: usize = 4;
 /// Admits a request, or says why it is refused.
 pub(super) async fn admit(
     gateway: &Gateway,
-    peer: SocketAddr,
+    peer: &Peer,
     headers: &HeaderMap,
     admission: Admission,
 ) -> Result<Admitted, Refusal> {
@@ -75,6 +76,7 @@ pub(super) async fn admit(
     let account = app.account(&caller);
     let permit = app.limiter.admit(address, account.as_ref(), admission);
     let permit = permit.await.map_err(limit_refusal)?;
+    peer.mark_admitted();
     Ok(Admitted {
         app,
         caller,
@@ -87,7 +89,7 @@ pub(super) async fn admit(
 /// capability to read it.
 pub(super) async fn admit_reader(
     gateway: &Gateway,
-    peer: SocketAddr,
+    peer: &Peer,
     headers: &HeaderMap,
 ) -> Result<ReadAccess, Refusal> {
     let (app, started) = (gateway.app(), Instant::now());
@@ -108,7 +110,7 @@ pub(super) async fn admit_reader(
 /// As [`admit_reader`] for requests that need a key; also returns the key's holder.
 pub(super) async fn admit_key_holder(
     gateway: &Gateway,
-    peer: SocketAddr,
+    peer: &Peer,
     headers: &HeaderMap,
 ) -> Result<(ReadAccess, Arc<Caller>), Refusal> {
     let access = admit_reader(gateway, peer, headers).await?;
@@ -153,12 +155,12 @@ fn unauthenticated_error(headers: &HeaderMap) -> Error {
 
 /// The address that the limits count: the peer's, or, behind trusted proxies, the last address of
 /// `x-forwarded-for` that is not a trusted proxy's.
-fn client_address(app: &App, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
+fn client_address(app: &App, peer: &Peer, headers: &HeaderMap) -> IpAddr {
     let trusted = |address: IpAddr| {
         let mut proxies = app.config.trusted_proxies.iter();
         proxies.any(|proxy| proxy.contains(&address.to_canonical()))
     };
-    let mut client = peer.ip();
+    let mut client = peer.address.ip();
     let hops = headers.get_all("x-forwarded-for").iter().rev();
     let hops = hops.flat_map(|value| value.to_str().unwrap_or_default().rsplit(','));
     for hop in hops {

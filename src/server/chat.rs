@@ -7,8 +7,9 @@ use axum::Json;
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_ENCODING, EXPECT, LOCATION};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::header::{CONTENT_ENCODING, EXPECT, LOCATION};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, StatusCode, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use serde_json::json;
@@ -30,13 +31,17 @@ use crate::upstream::Trace;
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long, and up to how many bytes, the body of a refused request is read.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
-const DISCARD_CAP: usize = 64 * 1024 * 1024;
+const DISCARD_CAP: usize = 16 * 1024 * 1024;
 
 /// Where a request's prompt comes from.
 pub(super) enum Prompt {
-    Body(Body),
-    /// A body for the model that the path names.
-    BodyForModel(Body, String),
+    Body {
+        body: Body,
+        /// The model that the path names, if it names one.
+        model: Option<String>,
+        /// Whether the body of a refused request must be read; see [`discard_body`].
+        discards: bool,
+    },
     /// The query of a `GET`.
     Query {
         model: Option<String>,
@@ -45,10 +50,24 @@ pub(super) enum Prompt {
 }
 
 impl Prompt {
+    /// The body of a request with this head.
+    pub(super) fn body(head: &Parts, body: Body, model: Option<String>) -> Self {
+        Self::Body {
+            body,
+            model,
+            discards: head.version != Version::HTTP_2 && !head.headers.contains_key(EXPECT),
+        }
+    }
+
     /// Discards the prompt of a request that is refused without reading it.
-    pub(super) async fn discard(self, headers: &HeaderMap) {
-        if let Self::Body(body) | Self::BodyForModel(body, _) = self {
-            discard_body(body, headers).await;
+    pub(super) async fn discard(self) {
+        if let Self::Body {
+            body,
+            discards: true,
+            ..
+        } = self
+        {
+            discard_body(body).await;
         }
     }
 }
@@ -66,15 +85,16 @@ pub(super) async fn answer(
     let refused = |error| Refusal::new(error, limits);
     let mut memory = gateway.memory.reservation();
     memory.reserve_headers(headers).map_err(refused)?;
-    let path_model = match &prompt {
-        Prompt::BodyForModel(_, model) => Some(model.clone()),
-        Prompt::Body(_) | Prompt::Query { .. } => None,
-    };
-    let body = match prompt {
-        Prompt::Query { model, prompt } => native::body_from_query(model, prompt),
-        Prompt::Body(body) | Prompt::BodyForModel(body, _) => {
+    let (body, path_model) = match prompt {
+        Prompt::Query { model, prompt } => (native::body_from_query(model, prompt), None),
+        Prompt::Body {
+            body,
+            model,
+            discards,
+        } => {
             let limit = admitted.app.config.limits.body;
-            read_body(body, headers, limit, &mut memory).await
+            let body = read_body(body, discards, headers, limit, &mut memory).await;
+            (body, model)
         }
     };
     let body = body.map_err(refused)?;
@@ -203,7 +223,7 @@ impl PreparedAnswer {
             retention,
             ..
         } = self;
-        let mut headers = self.headers;
+        let headers = self.headers;
         let body = match retention {
             _ if !request.stream => collect(request, trace, sink, settings).await?.into(),
             // Without a window nobody could read the stream later, so the answer is the stream.
@@ -212,11 +232,7 @@ impl PreparedAnswer {
                 open_in_background(request, trace, sink, settings, retention);
                 return Ok(accepted_response(stream));
             }
-            retention => {
-                // The connection ends with the stream.
-                headers.insert(CONNECTION, HeaderValue::from_static("close"));
-                Body::new(open(request, trace, sink, settings, retention).await?)
-            }
+            retention => Body::new(open(request, trace, sink, settings, retention).await?),
         };
         let mut response = Response::new(body);
         *response.headers_mut() = headers;
@@ -272,6 +288,7 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), Error> {
 /// Reads the whole body, at most `limit` bytes. Each piece is reserved in `memory` as it arrives.
 async fn read_body(
     mut body: Body,
+    discards: bool,
     headers: &HeaderMap,
     limit: usize,
     memory: &mut MemoryReservation,
@@ -307,13 +324,14 @@ async fn read_body(
             format!("the request body did not arrive within {BODY_TIMEOUT:?}"),
         )),
     };
-    if let Err(error) = &whole
+    if discards
+        && let Err(error) = &whole
         && matches!(
             error.code(),
             ErrorCode::PayloadTooLarge | ErrorCode::Overloaded
         )
     {
-        discard_body(body, headers).await;
+        discard_body(body).await;
     }
     whole
 }
@@ -326,12 +344,10 @@ fn too_large(limit: usize) -> Error {
 }
 
 /// Reads and drops the body of a refused request, within bounds: a client that is still sending when
-/// its connection is closed would see a reset in place of the refusal. A client that sent
-/// `expect: 100-continue` waits for permission to send, so there is nothing to read.
-async fn discard_body(mut body: Body, headers: &HeaderMap) {
-    if headers.contains_key(EXPECT) {
-        return;
-    }
+/// its connection is closed would see a reset in place of the refusal. Not needed over HTTP/2, which
+/// stops the one body with RST_STREAM, and for a client that sent `expect: 100-continue`, which waits
+/// for permission to send.
+async fn discard_body(mut body: Body) {
     let discarding = async {
         let mut bytes = 0;
         while let Some(Ok(frame)) = body.frame().await {

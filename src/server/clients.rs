@@ -1,7 +1,6 @@
 //! The routes of the client listener.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +21,7 @@ use super::admission::{admit, admit_key_holder, admit_reader, request_id};
 use super::chat::{self, Prompt};
 use super::paths::{self, PathModel};
 use super::refusal::{Refusal, refuse, set_request_id};
+use super::service::Peer;
 use super::{models, origin, resume, web};
 use crate::app::Gateway;
 use crate::dialect::{self, Dialect, NATIVE};
@@ -102,21 +102,19 @@ async fn check_head(gateway: State<Arc<Gateway>>, request: Request<Body>, next: 
 async fn post_prompt(
     dialect: &'static dyn Dialect,
     State(gateway): State<Arc<Gateway>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     request: Request<Body>,
 ) -> Response {
     let (mut head, body) = request.into_parts();
-    let prompt = match head.extensions.remove() {
-        Some(PathModel(model)) => Prompt::BodyForModel(body, model),
-        None => Prompt::Body(body),
-    };
-    answer_prompt(dialect, &gateway, peer, &head.headers, prompt).await
+    let model = head.extensions.remove().map(|PathModel(model)| model);
+    let prompt = Prompt::body(&head, body, model);
+    answer_prompt(dialect, &gateway, &peer, head.headers, prompt).await
 }
 
 /// For `EventSource`, which can only send `GET`.
 async fn get_stream(
     State(gateway): State<Arc<Gateway>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     Query(mut query): Query<HashMap<String, String>>,
     headers: HeaderMap,
 ) -> Response {
@@ -124,31 +122,33 @@ async fn get_stream(
         model: query.remove("model"),
         prompt: query.remove("prompt"),
     };
-    answer_prompt(NATIVE, &gateway, peer, &headers, prompt).await
+    answer_prompt(NATIVE, &gateway, &peer, headers, prompt).await
 }
 
 async fn answer_prompt(
     dialect: &'static dyn Dialect,
     gateway: &Gateway,
-    peer: SocketAddr,
-    headers: &HeaderMap,
+    peer: &Peer,
+    headers: HeaderMap,
     prompt: Prompt,
 ) -> Response {
-    let request = request_id(headers);
-    let result = match resume::last_event_id(headers) {
+    let request = request_id(&headers);
+    let result = match resume::last_event_id(&headers) {
         Some(id) => {
-            prompt.discard(headers).await;
-            match admit_key_holder(gateway, peer, headers).await {
+            prompt.discard().await;
+            match admit_key_holder(gateway, peer, &headers).await {
                 Ok((access, _)) => resume::resume(gateway, &access, id).await,
                 Err(refusal) => Err(refusal),
             }
         }
-        None => match admit(gateway, peer, headers, Admission::Stream).await {
+        None => match admit(gateway, peer, &headers, Admission::Stream).await {
             Ok(admitted) => {
-                chat::answer(gateway, dialect, admitted, &request, headers, prompt).await
+                chat::answer(gateway, dialect, admitted, &request, &headers, prompt).await
             }
             Err(refusal) => {
-                prompt.discard(headers).await;
+                // Not held while the body is discarded.
+                drop(headers);
+                prompt.discard().await;
                 Err(refusal)
             }
         },
@@ -159,14 +159,14 @@ async fn answer_prompt(
 /// Needs no key: the stream's id is the capability to read it.
 async fn get_events(
     State(gateway): State<Arc<Gateway>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     Path(id): Path<String>,
     Query(query): Query<HashMap<String, String>>,
     headers: HeaderMap,
 ) -> Response {
     let after = query.get("after").map(String::as_str);
     let last = resume::last_event_id(&headers);
-    let result = match admit_reader(&gateway, peer, &headers).await {
+    let result = match admit_reader(&gateway, &peer, &headers).await {
         Ok(access) => resume::events(&gateway, &access, &id, last, after).await,
         Err(refusal) => Err(refusal),
     };
@@ -175,14 +175,14 @@ async fn get_events(
 
 async fn get_multiplexed(
     State(gateway): State<Arc<Gateway>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     Query(query): Query<Vec<(String, String)>>,
     headers: HeaderMap,
 ) -> Response {
     let named = query.into_iter().filter(|(name, _)| name == "stream");
     let streams: Vec<_> = named.map(|(_, stream)| stream).collect();
     let last = resume::last_event_id(&headers);
-    let result = match admit_reader(&gateway, peer, &headers).await {
+    let result = match admit_reader(&gateway, &peer, &headers).await {
         Ok(access) => resume::multiplexed(&gateway, &access, &streams, last).await,
         Err(refusal) => Err(refusal),
     };
@@ -191,11 +191,11 @@ async fn get_multiplexed(
 
 async fn get_status(
     State(gateway): State<Arc<Gateway>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    let result = match admit_reader(&gateway, peer, &headers).await {
+    let result = match admit_reader(&gateway, &peer, &headers).await {
         Ok(access) => resume::status(&gateway, &access, &id).await,
         Err(refusal) => Err(refusal),
     };
@@ -204,11 +204,11 @@ async fn get_status(
 
 async fn cancel_stream(
     State(gateway): State<Arc<Gateway>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    let result = match admit_key_holder(&gateway, peer, &headers).await {
+    let result = match admit_key_holder(&gateway, &peer, &headers).await {
         Ok((access, caller)) => resume::cancel(&gateway, &access, &caller, &id).await,
         Err(refusal) => Err(refusal),
     };
@@ -217,21 +217,21 @@ async fn cancel_stream(
 
 async fn list_models(
     State(gateway): State<Arc<Gateway>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     headers: HeaderMap,
 ) -> Response {
-    let entered = admit(&gateway, peer, &headers, Admission::Request).await;
+    let entered = admit(&gateway, &peer, &headers, Admission::Request).await;
     let result = entered.map(|admitted| models::list(&admitted));
     respond(result, NATIVE, &gateway, &request_id(&headers))
 }
 
 async fn find_model(
     State(gateway): State<Arc<Gateway>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    let entered = admit(&gateway, peer, &headers, Admission::Request).await;
+    let entered = admit(&gateway, &peer, &headers, Admission::Request).await;
     let result = entered.and_then(|admitted| models::find(&admitted, &name));
     respond(result, NATIVE, &gateway, &request_id(&headers))
 }
@@ -258,16 +258,27 @@ async fn method_not_allowed(gateway: State<Arc<Gateway>>, request: Request<Body>
     response
 }
 
+/// Refuses a request that no route answers. It counts against the limit of its address.
 async fn refuse_unrouted(
     error: Error,
     State(gateway): State<Arc<Gateway>>,
     request: Request<Body>,
 ) -> Response {
     let (head, body) = request.into_parts();
-    Prompt::Body(body).discard(&head.headers).await;
-    let refusal = Refusal::new(error, RateLimits::default());
+    let prompt = Prompt::body(&head, body, None);
+    let refusal = match head.extensions.get::<ConnectInfo<Peer>>() {
+        Some(ConnectInfo(peer)) => match admit_reader(&gateway, peer, &head.headers).await {
+            Ok(access) => access.refusal(error),
+            Err(over_limit) => over_limit,
+        },
+        None => Refusal::new(error, RateLimits::default()),
+    };
     let dialect = dialect::at(head.uri.path());
-    respond(Err(refusal), dialect, &gateway, &request_id(&head.headers))
+    let response = respond(Err(refusal), dialect, &gateway, &request_id(&head.headers));
+    // Not held while the body is discarded.
+    drop(head);
+    prompt.discard().await;
+    response
 }
 
 fn respond(

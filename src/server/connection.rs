@@ -1,84 +1,64 @@
-//! One client's connection: HTTP/1.1 or HTTP/2, from its first bytes to its graceful end.
+//! One client's connection: its first bytes, then HTTP/1.1 or HTTP/2 up to its graceful end.
 
-use std::convert::Infallible;
 use std::fmt::Display;
-use std::future::{Future, poll_fn};
-use std::io::{self, Cursor};
+use std::future::poll_fn;
+use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::ready;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::ConnectInfo;
-use axum::response::Response;
-use http::header::CONNECTION;
-use http::{Method, Request, Version};
-use hyper::body::Incoming;
-use hyper::rt::Executor;
-use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tower::ServiceExt as _;
+use memchr::memmem;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::socket::ClientSocket;
-use super::streaming;
-use crate::stream::CancelWaiter;
+use super::connections::Slot;
+use super::service::{HEAD_CAP, HEAD_TIMEOUT, KEEP_ALIVE_TIMEOUT, Peer, Service};
+use super::{http1, http2};
 
-/// How long a client may take to send its request's head, and how long a connection may idle.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// Bounds a request's head and each HTTP/1.1 connection's read buffer, in bytes.
-const HEAD_CAP: u32 = 64 * 1024;
-/// What an HTTP/2 client says first: <https://www.rfc-editor.org/rfc/rfc9113#section-3.4>.
+/// How long a new connection may stay silent before its first byte.
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What an HTTP/2 client sends first: <https://www.rfc-editor.org/rfc/rfc9113#section-3.4>.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// How much is read at once before it is known what a client speaks, in bytes: most requests whole.
-const FIRST_READ: usize = 4 * 1024;
-/// How many requests of one HTTP/2 connection may be open at a time.
-const MAX_OPEN_REQUESTS: u32 = 256;
-/// How many bytes of one request's body, and of all of a connection's, may wait to be read.
-const REQUEST_WINDOW: u32 = 64 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// How many bytes of an answer an HTTP/2 connection takes ahead of its client's window.
-const SEND_BUFFER: usize = 16 * 1024;
-/// How often an HTTP/2 client is asked whether it is still there, and how long it may take to say.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// How much of a head is read at once, in bytes: most requests whole.
+const READ_SIZE: usize = 4 * 1024;
 
-/// Serves one connection to its end; once `stop` is cancelled, no longer than its open answers take.
-pub(super) async fn serve(
-    mut stream: TcpStream,
-    peer: SocketAddr,
-    router: Router,
-    stop: CancellationToken,
-) {
-    if stream.set_nodelay(true).is_err() {
-        return; // The client has gone already.
-    }
-    let first = tokio::select! {
-        biased;
-        first = tokio::time::timeout(HEAD_TIMEOUT, read_first_bytes(&mut stream)) => first,
-        () = stop.cancelled() => return,
-    };
-    let Ok(Ok(first)) = first else {
-        return; // It has said nothing.
-    };
-    // In boxes, so that none takes the others' room too.
-    if first.starts_with(PREFACE) {
-        let ended = Box::pin(serve_http2(stream, first, peer, router, stop)).await;
-        return log_end(peer, ended);
-    }
-    let handed_over = Box::pin(serve_http1(stream, first, peer, router, stop)).await;
-    match handed_over {
-        Ok(None) => {}
-        Ok(Some((socket, answer))) => log_end(peer, streaming::write(socket, answer).await),
-        Err(error) => log_end(peer, Err(error)),
+/// Serves one connection to its end; once `closing` is cancelled, no longer than its open answers
+/// take.
+pub(super) async fn serve<S>(mut socket: S, address: SocketAddr, service: &Service, mut slot: Slot)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let peer = Peer::new(address);
+    let (mut bytes, mut first_byte_timeout) = (Vec::new(), FIRST_BYTE_TIMEOUT);
+    loop {
+        let head = tokio::select! {
+            biased;
+            head = read_head(&mut socket, &mut bytes, first_byte_timeout) => head,
+            () = service.closing.cancelled() => return,
+            () = slot.evicted() => return,
+        };
+        if head.is_err() {
+            return; // The client sent no request.
+        }
+        slot.mark_used();
+        // In boxes, so that neither takes the other's room too.
+        if bytes.starts_with(PREFACE) {
+            let ended = Box::pin(http2::serve(socket, bytes, &peer, service)).await;
+            return log_end(address, ended);
+        }
+        let handed_over = Box::pin(http1::serve(socket, bytes, &peer, service)).await;
+        let written = match handed_over {
+            Ok(None) => return,
+            Ok(Some(streamed)) => streamed.write(&service.draining).await,
+            Err(error) => return log_end(address, Err(error)),
+        };
+        (socket, bytes) = match written {
+            Ok(Some(kept)) => kept,
+            Ok(None) => return,
+            Err(error) => return log_end(address, Err(error)),
+        };
+        first_byte_timeout = KEEP_ALIVE_TIMEOUT;
     }
 }
 
@@ -88,206 +68,99 @@ fn log_end(peer: SocketAddr, ended: Result<(), impl Display>) {
     }
 }
 
-/// What a client says first: enough of it to know whether it speaks HTTP/2.
+/// Reads up to the end of a request's head, or to the end of an HTTP/2 preface. Until then the
+/// connection holds these bytes and no parser.
 ///
 /// # Errors
-/// If it says nothing before it leaves.
-async fn read_first_bytes(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
-    let mut first = Vec::with_capacity(FIRST_READ);
-    loop {
-        let left = stream.read_buf(&mut first).await? == 0;
-        if first.is_empty() {
+/// If a deadline passes, or the client sends nothing and closes the connection.
+async fn read_head<S: AsyncRead + Unpin>(
+    socket: &mut S,
+    bytes: &mut Vec<u8>,
+    first_byte_timeout: Duration,
+) -> io::Result<()> {
+    if bytes.is_empty() {
+        let first = tokio::time::timeout(first_byte_timeout, read_some(socket, bytes)).await;
+        if first.map_err(io::Error::from)?? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if left || first.starts_with(PREFACE) || !PREFACE.starts_with(&first) {
-            return Ok(first);
-        }
     }
-}
-
-/// Serves a connection up to its last answer. `None` where that was written, or else the answer, which
-/// streams and is still to be [written](streaming::write).
-async fn serve_http1(
-    stream: TcpStream,
-    first: Vec<u8>,
-    peer: SocketAddr,
-    router: Router,
-    stop: CancellationToken,
-) -> hyper::Result<Option<(TcpStream, Response)>> {
-    let (unflushed, streamed) = (
-        Arc::<AtomicBool>::default(),
-        Arc::<StreamedAnswer>::default(),
-    );
-    let service = service_fn({
-        let streamed = Arc::clone(&streamed);
-        move |request| {
-            answer(
-                with_peer(peer, request),
-                router.clone(),
-                Arc::clone(&streamed),
-            )
-        }
-    });
-    let socket = ClientSocket::new(stream, first, Arc::clone(&unflushed));
-    let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(HEAD_CAP as usize)
-        // Copying a small answer is cheaper than gathering it.
-        .writev(false)
-        .serve_connection(TokioIo::new(socket), service);
-    let (mut stop, mut shutting_down) = (CancelWaiter::new(stop), false);
-    let answer = poll_fn(|context| {
-        loop {
-            if let Poll::Ready(ended) = Pin::new(&mut connection).poll(context) {
-                return Poll::Ready(ended.map(|()| None));
-            }
-            // An answer before the last one may not have been taken by its client yet.
-            if !unflushed.load(Ordering::Relaxed)
-                && let Some(answer) = streamed.take()
-            {
-                return Poll::Ready(Ok(Some(answer)));
-            }
-            if shutting_down || stop.poll(context).is_pending() {
-                return Poll::Pending;
-            }
-            shutting_down = true;
-            Pin::new(&mut connection).graceful_shutdown();
-        }
-    });
-    let answer = answer.await?;
-    let socket = connection.into_parts().io.into_inner().into_inner();
-    Ok(answer.map(|answer| (socket, answer)))
-}
-
-/// A streaming answer that waits for hyper to be done with its connection.
-#[derive(Default)]
-struct StreamedAnswer(Mutex<Option<Response>>);
-
-impl StreamedAnswer {
-    fn lock(&self) -> MutexGuard<'_, Option<Response>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    let mut searched = 0;
+    if is_head(bytes, &mut searched) {
+        return Ok(());
     }
-
-    fn put(&self, answer: Response) {
-        *self.lock() = Some(answer);
-    }
-
-    fn take(&self) -> Option<Response> {
-        self.lock().take()
-    }
-}
-
-/// Answers a request, unless its answer streams: that is put where the connection's owner takes it,
-/// and hyper waits until it is taken out of the way.
-async fn answer(
-    request: Request<Incoming>,
-    router: Router,
-    streamed: Arc<StreamedAnswer>,
-) -> Result<Response, Infallible> {
-    let can_stream = request.version() == Version::HTTP_11 && request.method() != Method::HEAD;
-    let answer = router.oneshot(request).await?;
-    if !(can_stream && streaming::is_streamed(&answer)) {
-        return Ok(answer);
-    }
-    streamed.put(answer);
-    std::future::pending().await
-}
-
-/// Each request of the connection is answered by a task of its own, so that one whose client does
-/// not let it send holds up no other.
-async fn serve_http2(
-    stream: TcpStream,
-    first: Vec<u8>,
-    peer: SocketAddr,
-    router: Router,
-    stop: CancellationToken,
-) -> hyper::Result<()> {
-    let go_away = stop.child_token();
-    let service = router
-        .map_request(move |request| with_peer(peer, request))
-        .map_response({
-            let go_away = go_away.clone();
-            move |response: Response| {
-                if closes_connection(&response) {
-                    go_away.cancel();
-                }
-                response
-            }
-        });
-    let tasks = AnswerTasks::default();
-    let (reading, writing) = stream.into_split();
-    let connection = http2::Builder::new(tasks.clone())
-        .timer(TokioTimer::new())
-        .max_header_list_size(HEAD_CAP)
-        .max_concurrent_streams(MAX_OPEN_REQUESTS)
-        .initial_stream_window_size(REQUEST_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_BUFFER)
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT)
-        .serve_connection(
-            TokioIo::new(tokio::io::join(Cursor::new(first).chain(reading), writing)),
-            TowerToHyperService::new(service),
-        );
-    let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = async {
-            tokio::select! {
-                () = go_away.cancelled() => {}
-                () = tasks.wait_idle() => {}
-            }
-        } => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
+    let rest = async {
+        // A client that closes in the middle of its head is refused by the parser.
+        while read_some(socket, bytes).await? > 0 && !is_head(bytes, &mut searched) {}
+        Ok(())
     };
-    // A connection that is gone ends them.
-    tasks.running.close();
-    tasks.running.wait().await;
-    ended
+    let read = tokio::time::timeout(HEAD_TIMEOUT, rest).await;
+    read.map_err(io::Error::from)?
 }
 
-/// Tells the handlers who asks.
-fn with_peer<B>(peer: SocketAddr, mut request: Request<B>) -> Request<B> {
-    request.extensions_mut().insert(ConnectInfo(peer));
-    request
-}
-
-/// Whether the next request should find another replica. HTTP/2 has no `connection: close`, which
-/// hyper takes out; there the connection says that it goes away. A stream says `close` too, because
-/// nothing follows it, which in HTTP/2 its own end says.
-fn closes_connection(response: &Response) -> bool {
-    !response.status().is_success() && response.headers().contains_key(CONNECTION)
-}
-
-/// Runs the answers of one HTTP/2 connection.
-#[derive(Clone, Default)]
-struct AnswerTasks {
-    running: TaskTracker,
-    started: Arc<AtomicU64>,
-}
-
-impl AnswerTasks {
-    /// Waits until there was no answer for some time, between one and two [`HEAD_TIMEOUT`]s.
-    async fn wait_idle(&self) {
-        loop {
-            let started = self.started.load(Ordering::Relaxed);
-            tokio::time::sleep(HEAD_TIMEOUT).await;
-            if self.running.is_empty() && self.started.load(Ordering::Relaxed) == started {
-                return;
-            }
-        }
+/// Whether `bytes` hold a whole head or preface, or as much as a head may have. The first `searched`
+/// bytes hold no end of a head.
+fn is_head(bytes: &[u8], searched: &mut usize) -> bool {
+    if PREFACE.starts_with(bytes) {
+        return bytes.len() == PREFACE.len();
     }
+    let unsearched = &bytes[searched.saturating_sub(3)..];
+    let ends = |end: &[u8]| memmem::find(unsearched, end).is_some();
+    let complete = ends(b"\n\r\n") || ends(b"\n\n");
+    *searched = bytes.len();
+    complete || bytes.len() >= HEAD_CAP
 }
 
-impl<F> Executor<F> for AnswerTasks
-where
-    F: Future<Output: Send + 'static> + Send + 'static,
-{
-    fn execute(&self, answer: F) {
-        self.started.fetch_add(1, Ordering::Relaxed);
-        self.running.spawn(answer);
+/// Reads what is there; 0 at the end. Holds no buffer while it waits.
+async fn read_some<S: AsyncRead + Unpin>(socket: &mut S, bytes: &mut Vec<u8>) -> io::Result<usize> {
+    poll_fn(|context| {
+        let mut step = [MaybeUninit::uninit(); READ_SIZE];
+        let mut read = ReadBuf::uninit(&mut step);
+        ready!(Pin::new(&mut *socket).poll_read(context, &mut read))?;
+        bytes.extend_from_slice(read.filled());
+        Ok(read.filled().len()).into()
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_ends_with_its_empty_line() {
+        let head = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+        for end in 1..=head.len() {
+            let mut searched = 0;
+            // In two reads, wherever the first one ends.
+            let first = is_head(&head[..end], &mut searched);
+            assert_eq!(first, end == head.len(), "{end}");
+            assert!(is_head(head, &mut searched), "{end}");
+        }
+        assert!(is_head(b"GET / HTTP/1.1\nhost: x\n\n", &mut 0));
+        assert!(is_head(&[b'x'; HEAD_CAP], &mut 0));
+    }
+
+    #[test]
+    fn a_preface_is_read_whole() {
+        for end in 1..PREFACE.len() {
+            assert!(!is_head(&PREFACE[..end], &mut 0), "{end}");
+        }
+        assert!(is_head(PREFACE, &mut 0));
+        // Not a preface, but a head.
+        assert!(is_head(b"PRI * HTTP/2.0\r\n\r\nXX", &mut 0));
+    }
+
+    #[tokio::test]
+    async fn an_unfinished_head_holds_no_more_than_its_bytes() {
+        let (mut client, mut server) = tokio::io::duplex(64);
+        let mut bytes = Vec::new();
+        tokio::io::AsyncWriteExt::write_all(&mut client, b"GET / HT")
+            .await
+            .unwrap();
+        read_some(&mut server, &mut bytes).await.unwrap();
+        assert_eq!(bytes, b"GET / HT");
+        assert!(bytes.capacity() <= 64, "{}", bytes.capacity());
+        let waiting = size_of_val(&read_head(&mut server, &mut bytes, HEAD_TIMEOUT));
+        assert!(waiting < READ_SIZE / 4, "{waiting}");
     }
 }

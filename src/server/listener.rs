@@ -2,15 +2,17 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use socket2::{Domain, Socket, Type};
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use super::connection;
+use super::connections::{Connections, Slot};
+use super::service::Service;
 
 /// The kernel's send buffer of a client's socket, in bytes; Linux doubles the number. The default grows
 /// to megabytes, which a client that does not read would hold.
@@ -21,6 +23,8 @@ const SEND_BUFFER: usize = 64 * 1024;
 const UNREAD_TIME: Duration = Duration::from_secs(60);
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 4096;
+/// How long a client may take for a TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause after a failed accept: it fails while the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -53,19 +57,22 @@ impl Listener {
         self.listener.local_addr()
     }
 
-    /// Serves connections until `stop`. Then it accepts no more, closes idle connections, and returns
+    /// Serves connections until `closing`. Then it accepts no more, closes idle connections, and returns
     /// when the last open answer is written.
-    pub async fn serve(self, router: Router, stop: CancellationToken) {
-        let connections = TaskTracker::new();
+    pub async fn serve(self, service: Service, connections: Arc<Connections>) {
+        let (service, serving) = (Arc::new(service), TaskTracker::new());
         loop {
             let accepted = tokio::select! {
-                () = stop.cancelled() => break,
+                () = service.closing.cancelled() => break,
                 accepted = self.listener.accept() => accepted,
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    let serving = connection::serve(stream, peer, router.clone(), stop.clone());
-                    connections.spawn(serving);
+                    let Some(slot) = connections.open(peer.ip()) else {
+                        continue; // Over a limit: closed at once.
+                    };
+                    let service = Arc::clone(&service);
+                    serving.spawn(async move { serve(stream, peer, &service, slot).await });
                 }
                 Err(error) => {
                     tracing::warn!(%error, "could not accept a connection");
@@ -74,8 +81,28 @@ impl Listener {
             }
         }
         drop(self.listener);
-        connections.close();
-        connections.wait().await;
+        serving.close();
+        serving.wait().await;
+    }
+}
+
+async fn serve(stream: TcpStream, peer: SocketAddr, service: &Service, slot: Slot) {
+    if stream.set_nodelay(true).is_err() {
+        return; // The client has left already.
+    }
+    let Some(tls) = (service.tls)() else {
+        return connection::serve(stream, peer, service, slot).await;
+    };
+    let handshake = TlsAcceptor::from(tls).accept(stream);
+    let accepted = tokio::select! {
+        accepted = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake) => accepted,
+        () = service.closing.cancelled() => return,
+        () = slot.evicted() => return,
+    };
+    match accepted {
+        Ok(Ok(stream)) => connection::serve(stream, peer, service, slot).await,
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
+        Err(_) => {}
     }
 }
 
@@ -83,10 +110,8 @@ impl Listener {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use socket2::SockRef;
-    use tokio::net::TcpStream;
-
     use super::*;
+    use socket2::SockRef;
 
     #[tokio::test]
     async fn accepted_connections_inherit_their_bounds() {

@@ -15,15 +15,28 @@
 //! | `refusal` | errors as HTTP responses |
 //! | `admin` | the routes of the admin listener |
 //! | `listener` | binds an address, accepts its connections |
-//! | `connection` | one connection, HTTP/1.1 or HTTP/2: deadlines, bounds, graceful end |
+//! | `connections` | counts and bounds the open connections |
+//! | `connection` | one connection: its first bytes, then HTTP/1.1 or HTTP/2 |
+//! | `service` | what the connections of a listener share, and the client of one |
+//! | `http1` | HTTP/1.1 up to an answer that streams |
+//! | `http2` | HTTP/2 |
 //! | `streaming` | writes a streamed answer over HTTP/1.1, without hyper |
 //! | `socket` | a client's HTTP/1.1 socket, which detects that the client left |
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::app::Gateway;
 
 mod admin;
 mod admission;
 mod chat;
 mod clients;
 mod connection;
+mod connections;
+mod http1;
+mod http2;
 mod listener;
 mod models;
 mod origin;
@@ -31,13 +44,46 @@ mod parsing;
 mod paths;
 mod refusal;
 mod resume;
+mod service;
 mod socket;
 mod stream_builder;
 mod streaming;
 mod takeover;
 mod web;
 
-pub use admin::router as admin_router;
 pub use clients::router as client_router;
 pub use listener::Listener;
 pub use takeover::run_takeovers;
+
+use connections::Connections;
+use service::Service;
+
+/// Serves the routes of the client listener until `closing`.
+pub async fn serve_clients(listener: Listener, gateway: Arc<Gateway>, closing: CancellationToken) {
+    let service = Service {
+        router: clients::router(Arc::clone(&gateway)),
+        tls: {
+            let gateway = Arc::clone(&gateway);
+            Arc::new(move || {
+                let app = gateway.app();
+                let tls = app.config.tls.as_ref();
+                tls.map(|tls| Arc::clone(&tls.server))
+            })
+        },
+        draining: gateway.draining.clone(),
+        closing,
+    };
+    let connections = Connections::of_clients(&gateway);
+    listener.serve(service, connections).await;
+}
+
+/// Serves the routes of the admin listener until `closing`.
+pub async fn serve_admin(listener: Listener, gateway: Arc<Gateway>, closing: CancellationToken) {
+    let service = Service {
+        draining: gateway.draining.clone(),
+        tls: Arc::new(|| None),
+        router: admin::router(gateway),
+        closing,
+    };
+    listener.serve(service, Connections::of_admin()).await;
+}

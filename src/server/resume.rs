@@ -7,8 +7,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
-use http::header::CONNECTION;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use super::admission::ReadAccess;
@@ -356,7 +355,6 @@ fn stream_response(access: &ReadAccess, body: Body) -> Response {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     *headers = NATIVE.headers(&Request::default());
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
     access.limits.write(headers);
     response
 }

@@ -1,7 +1,8 @@
-//! An answer that streams over HTTP/1.1, from its head to the connection's end.
+//! Writes an answer that streams over HTTP/1.1, from its head to its last chunk.
 //!
-//! Such an answer is its connection's last, so hyper hands the connection over when it begins. From
-//! then on a stream holds its body and its socket, and a token passes one state machine less.
+//! hyper hands the connection over when such an answer begins, and takes it again for the client's next
+//! request. In between a stream holds its body and its socket, and a token passes one state machine
+//! less.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -15,67 +16,83 @@ use axum::body::Body;
 use axum::response::Response;
 use http::header::{CONNECTION, CONTENT_LENGTH};
 use http_body::Body as _;
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::sync::CancellationToken;
 
-/// How much is gathered before it is written although more is there, in bytes.
+/// How much is gathered before it is written although more is ready, in bytes.
 const BATCH: usize = 64 * 1024;
-/// How often is written before others get their turn.
+/// How many writes are made before other tasks get their turn.
 const MAX_WRITES: usize = 16;
-/// How much of what a client sends meanwhile is read, in bytes: nobody answers it.
-const IGNORED_CAP: usize = 64 * 1024;
+/// How much of what a client sends during its stream is read, in bytes: its next requests.
+const PIPELINED_CAP: usize = 64 * 1024;
 /// How much of that is read at once, in bytes.
 const READ_SIZE: usize = 1024;
 
 thread_local! {
-    /// What is being written. What a socket does not take is copied out of it before another
-    /// stream's turn, so that a stream that waits for its upstream holds none.
+    /// The bytes of the current write. What a socket does not take is copied out of it before another
+    /// stream's turn, so that a stream that waits for its upstream holds no buffer.
     static OUT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Whether an answer to an HTTP/1.1 request can be written here: nothing follows it, and its length
-/// is not known.
+/// Whether an answer to an HTTP/1.1 request is written here: its length is not known.
 pub(super) fn is_streamed(answer: &Response) -> bool {
-    let headers = answer.headers();
-    headers
-        .get(CONNECTION)
-        .is_some_and(|value| value == "close")
-        && !headers.contains_key(CONTENT_LENGTH)
-        && answer.body().size_hint().exact().is_none()
+    !answer.headers().contains_key(CONTENT_LENGTH) && answer.body().size_hint().exact().is_none()
 }
 
-/// Writes the answer and closes the connection.
-///
-/// # Errors
-/// Where the client leaves before the end.
-pub(super) async fn write(socket: TcpStream, answer: Response) -> io::Result<()> {
-    let mut writer = StreamWriter {
-        head: head(&answer),
-        unsent: Vec::new(),
-        sent: 0,
-        socket,
-        body: answer.into_body(),
-        ended: false,
-        ignored: 0,
-    };
-    poll_fn(|context| writer.poll(context)).await
+/// An answer that streams, and the connection that it is written to.
+pub(super) struct StreamedAnswer<S> {
+    pub(super) socket: S,
+    pub(super) answer: Response,
+    /// What the client sent after the request.
+    pub(super) pipelined: Vec<u8>,
+    /// Whether the connection can carry another request after the answer.
+    pub(super) keeps_alive: bool,
 }
 
-struct StreamWriter {
-    socket: TcpStream,
+impl<S: AsyncRead + AsyncWrite + Unpin> StreamedAnswer<S> {
+    /// Writes the answer. Returns the connection and what the client sent meanwhile; `None` where the
+    /// connection was closed, because the client asked for that or `draining` was cancelled.
+    ///
+    /// # Errors
+    /// If the client leaves before the end, or the stream is cut.
+    pub(super) async fn write(
+        self,
+        draining: &CancellationToken,
+    ) -> io::Result<Option<(S, Vec<u8>)>> {
+        let keeps_alive = self.keeps_alive && !draining.is_cancelled();
+        let mut writer = StreamWriter {
+            head: head(&self.answer, keeps_alive),
+            unsent: Vec::new(),
+            sent: 0,
+            socket: self.socket,
+            body: self.answer.into_body(),
+            ended: false,
+            pipelined: self.pipelined,
+        };
+        poll_fn(|context| writer.poll(context)).await?;
+        if keeps_alive && !draining.is_cancelled() {
+            return Ok(Some((writer.socket, writer.pipelined)));
+        }
+        poll_fn(|context| Pin::new(&mut writer.socket).poll_shutdown(context)).await?;
+        Ok(None)
+    }
+}
+
+struct StreamWriter<S> {
+    socket: S,
     /// Goes out with the first of the body; empty from then on.
     head: Vec<u8>,
     body: Body,
-    /// What the socket did not take yet, and how much of it it did.
+    /// What a write left over, and how much of it was sent since.
     unsent: Vec<u8>,
     sent: usize,
     /// Whether the body's end was written.
     ended: bool,
-    /// How much the client has sent meanwhile, in bytes.
-    ignored: usize,
+    /// What the client sent after its request.
+    pipelined: Vec<u8>,
 }
 
-impl StreamWriter {
+impl<S: AsyncRead + AsyncWrite + Unpin> StreamWriter<S> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.poll_write(context) {
             Poll::Pending => self.detect_close(context),
@@ -83,12 +100,12 @@ impl StreamWriter {
         }
     }
 
-    /// Writes all that there is, and closes the connection behind the end.
+    /// Writes all that is ready; ready itself when the end was written.
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         for _ in 0..MAX_WRITES {
             ready!(self.poll_unsent(context))?;
             if self.ended {
-                return Pin::new(&mut self.socket).poll_shutdown(context);
+                return Poll::Ready(Ok(()));
             }
             let mut out = OUT.take();
             out.clear();
@@ -113,8 +130,7 @@ impl StreamWriter {
         Poll::Pending
     }
 
-    /// Adds what the body has ready to `out`, within a batch. Pending where more of it wakes the
-    /// task.
+    /// Adds what the body has ready to `out`, up to a batch. Pending where the body will wake the task.
     fn gather(&mut self, context: &mut Context<'_>, out: &mut Vec<u8>) -> io::Result<Poll<()>> {
         while out.len() < BATCH {
             match Pin::new(&mut self.body).poll_frame(context) {
@@ -144,9 +160,10 @@ impl StreamWriter {
         Ok(())
     }
 
+    /// Sends what the last write left over, in this buffer or in one of TLS.
     fn poll_unsent(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.unsent.is_empty() {
-            return Poll::Ready(Ok(()));
+            return Pin::new(&mut self.socket).poll_flush(context);
         }
         while self.sent < self.unsent.len() {
             let rest = &self.unsent[self.sent..];
@@ -156,27 +173,27 @@ impl StreamWriter {
             }
         }
         (self.unsent, self.sent) = (Vec::new(), 0);
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.socket).poll_flush(context)
     }
 
-    /// Looks whether the client is still there; what it sends is not answered any more.
+    /// Detects that the client left; keeps what it sends.
     fn detect_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // A client that sends more than that waits, and is noticed when something is written.
-        while self.ignored < IGNORED_CAP {
+        // A client that sends more waits, and its end is detected by the next write.
+        while self.pipelined.len() < PIPELINED_CAP {
             let mut step = [MaybeUninit::uninit(); READ_SIZE];
             let mut read = ReadBuf::uninit(&mut step);
             ready!(Pin::new(&mut self.socket).poll_read(context, &mut read))?;
-            match read.filled().len() {
-                0 => return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
-                more => self.ignored += more,
+            if read.filled().is_empty() {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
             }
+            self.pipelined.extend_from_slice(read.filled());
         }
         Poll::Pending
     }
 }
 
 /// The answer's status line and headers: RFC 9112, section 3, and RFC 9110, section 6.6.1.
-fn head(answer: &Response) -> Vec<u8> {
+fn head(answer: &Response, keeps_alive: bool) -> Vec<u8> {
     let date = httpdate::fmt_http_date(SystemTime::now());
     let mut head = format!("HTTP/1.1 {}\r\n", answer.status()).into_bytes();
     for (name, value) in answer.headers() {
@@ -184,6 +201,9 @@ fn head(answer: &Response) -> Vec<u8> {
         head.extend_from_slice(b": ");
         head.extend_from_slice(value.as_bytes());
         head.extend_from_slice(b"\r\n");
+    }
+    if !keeps_alive && !answer.headers().contains_key(CONNECTION) {
+        head.extend_from_slice(b"connection: close\r\n");
     }
     head.extend_from_slice(b"transfer-encoding: chunked\r\ndate: ");
     head.extend_from_slice(date.as_bytes());

@@ -124,9 +124,16 @@ impl Serve {
         let gateway = Arc::new(gateway);
         let closing = CancellationToken::new();
         let mut listeners = JoinSet::new();
-        listeners
-            .spawn(clients.serve(server::client_router(Arc::clone(&gateway)), closing.clone()));
-        listeners.spawn(admin.serve(server::admin_router(Arc::clone(&gateway)), closing.clone()));
+        listeners.spawn(server::serve_clients(
+            clients,
+            Arc::clone(&gateway),
+            closing.clone(),
+        ));
+        listeners.spawn(server::serve_admin(
+            admin,
+            Arc::clone(&gateway),
+            closing.clone(),
+        ));
         // These tasks end when the set is dropped.
         let registry = Arc::clone(&gateway.registry);
         let mut housekeeping = JoinSet::new();

@@ -29,6 +29,8 @@ pub(super) struct Reloader {
     gateway: Arc<Gateway>,
     /// The content that was loaded last.
     bytes: Option<Vec<u8>>,
+    /// Of the TLS files, when they were loaded last, or refused.
+    tls: Option<[u8; 32]>,
 }
 
 impl Reloader {
@@ -40,11 +42,13 @@ impl Reloader {
         overrides: Overrides,
         gateway: Arc<Gateway>,
     ) -> Self {
+        let tls = gateway.app().config.tls.as_ref().map(|tls| tls.digest);
         Self {
             path,
             overrides,
             gateway,
             bytes,
+            tls,
         }
     }
 
@@ -58,11 +62,22 @@ impl Reloader {
                 _ = look.tick() => false,
             };
             let bytes = tokio::fs::read(&self.path).await.ok();
-            if asked || bytes != self.bytes {
+            let tls = self.tls_digest().await;
+            if asked || bytes != self.bytes || tls != self.tls {
                 self.bytes = bytes;
                 self.reload();
+                // Other files after a reload; these files where it was refused.
+                self.tls = self.tls_digest().await;
             }
         }
+    }
+
+    /// The digest of the TLS files of the config in use; the last one where they cannot be read, as
+    /// while they are replaced.
+    async fn tls_digest(&self) -> Option<[u8; 32]> {
+        let tls = self.gateway.app().config.tls.clone()?;
+        let digest = tokio::task::spawn_blocking(move || tls.current_digest()).await;
+        digest.ok().flatten().or(self.tls)
     }
 
     fn reload(&self) {

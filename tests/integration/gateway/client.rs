@@ -100,6 +100,11 @@ impl Answer {
         }
     }
 
+    /// The connection, after what was read of it.
+    pub fn into_client(self) -> RawClient {
+        self.client
+    }
+
     pub fn status(&self) -> u16 {
         self.head.status
     }

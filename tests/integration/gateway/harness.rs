@@ -28,15 +28,25 @@ impl TestGateway {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let gateway = Arc::new(Gateway::new(config(text)).unwrap());
         let stop = CancellationToken::new();
-        let serve = |router| {
+        let bind = || {
             let listener = Listener::bind(ANY_PORT).unwrap();
             let addr = listener.addr().unwrap();
-            tokio::spawn(listener.serve(router, stop.clone()));
-            addr
+            (listener, addr)
         };
+        let ((clients, client_addr), (admin, admin_addr)) = (bind(), bind());
+        tokio::spawn(server::serve_clients(
+            clients,
+            Arc::clone(&gateway),
+            stop.clone(),
+        ));
+        tokio::spawn(server::serve_admin(
+            admin,
+            Arc::clone(&gateway),
+            stop.clone(),
+        ));
         Self {
-            clients: serve(server::client_router(Arc::clone(&gateway))),
-            admin: serve(server::admin_router(Arc::clone(&gateway))),
+            clients: client_addr,
+            admin: admin_addr,
             _stop: stop.drop_guard(),
             gateway,
         }

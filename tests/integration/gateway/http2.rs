@@ -311,6 +311,73 @@ async fn unread_answers_do_not_block_others() {
 }
 
 #[tokio::test]
+async fn heads_with_too_many_headers_are_refused() {
+    let running = TestGateway::with_upstreams(&[ScriptedUpstream::bind().await.addr()], "");
+    let client = Client::connect(running.clients).await;
+    for (count, value, status) in [(90, "x", 200), (101, "x", 431), (10, "2 KiB", 431)] {
+        let mut asked = request("GET", "/v1/models");
+        for number in 0..count {
+            let name = http::HeaderName::try_from(format!("x-{number}")).unwrap();
+            let value = if value == "x" {
+                "x".to_owned()
+            } else {
+                "x".repeat(2048)
+            };
+            asked.headers_mut().insert(name, value.parse().unwrap());
+        }
+        assert_eq!(client.ask(asked, None).await.status(), status, "{count}");
+    }
+}
+
+#[tokio::test]
+async fn the_body_of_a_refused_request_is_reset_and_not_read() {
+    let keys = format!("keys: [ {{ name: a, sha256: {} }} ]", "a".repeat(64));
+    let addr = ScriptedUpstream::bind().await.addr();
+    let running = TestGateway::with_upstreams(&[addr], &keys);
+    let client = Client::connect(running.clients).await;
+    let mut requests = within_timeout(client.requests.clone().ready())
+        .await
+        .unwrap();
+    // The body does not end.
+    let (answer, mut sent) = requests.send_request(post(), false).unwrap();
+    sent.send_data("{".into(), false).unwrap();
+    assert_eq!(within_timeout(answer).await.unwrap().status(), 401);
+    let reset = std::future::poll_fn(|context| sent.poll_reset(context));
+    assert_eq!(within_timeout(reset).await.unwrap(), Reason::NO_ERROR);
+}
+
+#[tokio::test]
+async fn a_connection_has_few_open_requests_before_one_was_admitted() {
+    let keys = format!("keys: [ {{ name: a, sha256: {} }} ]", "a".repeat(64));
+    let addr = ScriptedUpstream::bind().await.addr();
+    let running = TestGateway::with_upstreams(&[addr], &keys);
+    let stream = TcpStream::connect(running.clients).await.unwrap();
+    // Without a window no refusal can be written whole, so every request stays open.
+    let handshake = h2::client::Builder::new()
+        .initial_window_size(0)
+        .handshake(stream);
+    let (requests, connection): (SendRequest<Bytes>, Connection<_, _>) =
+        within_timeout(handshake).await.unwrap();
+    let _ended = tokio::spawn(connection);
+    let mut answers = Vec::new();
+    let mut refused = 0;
+    for _ in 0..70 {
+        let mut requests = within_timeout(requests.clone().ready()).await.unwrap();
+        let (answer, _) = requests
+            .send_request(request("GET", "/v1/models"), true)
+            .unwrap();
+        match within_timeout(answer).await {
+            Ok(answer) => answers.push(answer),
+            Err(error) => {
+                assert_eq!(error.reason(), Some(Reason::REFUSED_STREAM));
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!((answers.len(), refused), (64, 6));
+}
+
+#[tokio::test]
 async fn limits_count_requests_and_not_connections() {
     let upstream = ScriptedUpstream::bind().await;
     let settings = "limits: { streams: 2, per_ip: { requests: 3/min } }";

@@ -158,7 +158,8 @@ async fn a_stream_follows_answers_that_are_not_read_yet() {
     let length = prompt.len();
     let whole = "GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(ANSWERS);
     let last = format!(
-        "POST /v1/streams HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n{prompt}"
+        "POST /v1/streams HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+         content-length: {length}\r\n\r\n{prompt}"
     );
     let asking = async {
         writing.write_all((whole + &last).as_bytes()).await.unwrap();

@@ -66,9 +66,23 @@ impl Program {
         Self::spawn(arguments, environment, Stdio::null())
     }
 
+    /// Starts the program in a process that may open `files` files.
+    pub fn start_with_files(arguments: &[&str], files: u32) -> Self {
+        let mut command = Command::new("sh");
+        let script = format!("ulimit -n {files}; exec \"$@\"");
+        command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_sluicegate")]);
+        command.args(arguments);
+        Self::run(command, &[], Stdio::null())
+    }
+
     fn spawn(arguments: &[&str], environment: &[(&str, &str)], stdin: Stdio) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sluicegate"))
-            .args(arguments)
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+        command.args(arguments);
+        Self::run(command, environment, stdin)
+    }
+
+    fn run(mut command: Command, environment: &[(&str, &str)], stdin: Stdio) -> Self {
+        let mut child = command
             .env_remove("SLUICEGATE_CONFIG")
             .env_remove("RUST_LOG")
             .envs(environment.iter().copied())
@@ -106,6 +120,16 @@ impl Program {
         }
     }
 
+    /// Waits for a log line with this text in its message, among those so far and the next ones.
+    pub async fn wait_for_log_containing(&mut self, text: &str) {
+        while !self.log_lines.iter().any(|line| line.contains(text)) {
+            let Some(line) = within_timeout(self.lines[0].recv()).await else {
+                panic!("it exited without logging `{text}`: {:#?}", self.log_lines);
+            };
+            self.log_lines.push(line);
+        }
+    }
+
     /// Waits for a line of output that `wanted` accepts.
     pub async fn wait_for_output<T>(&mut self, wanted: impl Fn(&str) -> Option<T>) -> T {
         loop {
@@ -124,9 +148,18 @@ impl Program {
 
     /// How much memory it has in use, in KiB.
     pub fn memory(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// The most memory that it had in use so far, in KiB.
+    pub fn peak_memory(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    fn status(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
         let status = status.unwrap();
-        let used = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let used = status.lines().find_map(|line| line.strip_prefix(field));
         let used = used.unwrap().trim().trim_end_matches(" kB");
         used.parse().unwrap()
     }
@@ -162,16 +195,21 @@ impl Drop for Program {
 impl GatewayProcess {
     /// Serves with a config's text, which names no addresses.
     pub async fn start(config: &TemporaryFile, environment: &[(&str, &str)]) -> Self {
+        Self::serving(Program::start(&Self::arguments(config), environment)).await
+    }
+
+    /// As [`GatewayProcess::start`], in a process that may open `files` files.
+    pub async fn start_with_files(config: &TemporaryFile, files: u32) -> Self {
+        Self::serving(Program::start_with_files(&Self::arguments(config), files)).await
+    }
+
+    fn arguments(config: &TemporaryFile) -> [&str; 6] {
         let any = "127.0.0.1:0";
-        let arguments = [
-            "--config",
-            config.path(),
-            "--listen",
-            any,
-            "--admin-listen",
-            any,
-        ];
-        let mut program = Program::start(&arguments, environment);
+        let path = config.path();
+        ["--config", path, "--listen", any, "--admin-listen", any]
+    }
+
+    async fn serving(mut program: Program) -> Self {
         let entry = program.wait_for_log("serving").await;
         let addr = |name: &str| entry[name].as_str().unwrap().parse().unwrap();
         Self {
