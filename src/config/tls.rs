@@ -120,6 +120,6 @@ fn server_config(
 }
 
 fn digest(cert: &[u8], key: &[u8]) -> [u8; 32] {
-    let each = [cert, key].map(|bytes| Sha256::digest(bytes));
+    let each = [cert, key].map(Sha256::digest);
     Sha256::digest(each.concat()).into()
 }
