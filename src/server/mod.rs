@@ -51,6 +51,7 @@ mod streaming;
 mod takeover;
 mod web;
 
+pub use admin::router as admin_router;
 pub use clients::router as client_router;
 pub use listener::Listener;
 pub use takeover::run_takeovers;

@@ -89,6 +89,8 @@ fn an_empty_file_is_all_defaults() {
         assert_eq!(config.heartbeat, Duration::from_secs(15));
         assert_eq!(config.drain, Duration::from_secs(30));
         assert_eq!(config.limits.streams, 10_000);
+        assert_eq!(config.limits.connections.total, 15_000);
+        assert_eq!(config.limits.connections.per_ip, None);
         assert_eq!(config.limits.memory, 512 << 20);
         assert_eq!(config.limits.body, 10 << 20);
         assert_eq!(config.limits.frame, 16 << 20);
