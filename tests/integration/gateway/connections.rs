@@ -11,7 +11,7 @@ use super::within_timeout;
 use crate::fixture_server::{fast, serve};
 use crate::raw_client::RawClient;
 
-const HALF_A_HEAD: &[u8] = b"POST /v1/streams HTTP/1.1\r\nhost: x\r\nx-a: ";
+const HALF_A_HEAD: &[u8] = b"POST /v1/streams HTTP/1.1\r\nhost: localhost\r\nx-a: ";
 
 /// Reads one streamed answer and returns the connection.
 async fn read_stream(mut client: RawClient) -> RawClient {
@@ -47,7 +47,8 @@ async fn a_connection_is_kept_after_a_stream() {
 async fn pipelined_requests_are_answered_in_their_order() {
     let upstream = serve(&fast());
     let running = TestGateway::with_upstreams(&[upstream.addr()], "");
-    let chunked = b"POST /v1/streams HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n\
+    let chunked =
+        b"POST /v1/streams HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n\
                     1e\r\n{\"model\": \"m\", \"prompt\": \"Hi\"}\r\n0\r\n\r\n";
     for late in [false, true] {
         let mut client = RawClient::connect(running.clients).await.unwrap();
@@ -116,7 +117,7 @@ async fn a_body_that_was_not_read_is_not_taken_for_the_next_request() {
     let start = first.event().await.unwrap();
     let mut client = RawClient::connect(running.clients).await.unwrap();
     let request = format!(
-        "POST /v1/streams HTTP/1.1\r\nhost: x\r\ncontent-length: 34\r\nlast-event-id: {}\r\n\
+        "POST /v1/streams HTTP/1.1\r\nhost: localhost\r\ncontent-length: 34\r\nlast-event-id: {}\r\n\
          expect: 100-continue\r\n\r\n",
         start.id
     );
@@ -125,7 +126,7 @@ async fn a_body_that_was_not_read_is_not_taken_for_the_next_request() {
     assert_eq!(head.status, 200);
     assert_eq!(head.headers["connection"], "close");
     client
-        .write(b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n")
+        .write(b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n")
         .await
         .unwrap();
     exchange.finish().await;

@@ -54,7 +54,7 @@ async fn connect(
     within_timeout(TlsConnector::from(Arc::new(config)).connect(name, stream)).await
 }
 
-const PROMPT: &str = "POST /v1/streams HTTP/1.1\r\nhost: x\r\ncontent-length: 28\r\n\r\n\
+const PROMPT: &str = "POST /v1/streams HTTP/1.1\r\nhost: localhost\r\ncontent-length: 28\r\n\r\n\
                       {\"model\":\"m\",\"prompt\":\"Hi\"}";
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn a_client_without_tls_is_disconnected_and_the_admin_listener_stays_plain
     let running = TestGateway::with_upstreams(&[upstream.addr()], &settings());
     let mut stream = TcpStream::connect(running.clients).await.unwrap();
     stream
-        .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        .write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
         .await
         .unwrap();
     let mut text = Vec::new();
