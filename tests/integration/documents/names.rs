@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::path::Path;
 
-use sluicegate::config::{Config, Overrides};
+use sluicegate::config::{Config, Overrides, schema};
 
 use super::{documents, metrics, root};
 
@@ -236,6 +236,37 @@ fn every_config_key_that_is_named_exists() {
 }
 
 #[test]
+fn every_config_key_is_documented() {
+    fn keys(schema: &serde_json::Value, found: &mut BTreeSet<String>) {
+        match schema {
+            serde_json::Value::Object(members) => {
+                for (name, member) in members {
+                    if let ("properties", Some(properties)) = (name.as_str(), member.as_object()) {
+                        found.extend(properties.keys().cloned());
+                    }
+                    keys(member, found);
+                }
+            }
+            serde_json::Value::Array(items) => items.iter().for_each(|item| keys(item, found)),
+            _ => {}
+        }
+    }
+    let mut found = BTreeSet::new();
+    keys(&schema::json_schema(), &mut found);
+    assert!(found.len() > 30, "only {} keys were found", found.len());
+    let configuration = read("docs/configuration.md");
+    let words: HashSet<&str> = configuration
+        .split(|c: char| !is_word(&c.to_string()))
+        .collect();
+    for key in found {
+        assert!(
+            words.contains(key.as_str()),
+            "docs/configuration.md lacks `{key}`"
+        );
+    }
+}
+
+#[test]
 fn the_error_tables_list_every_code() {
     let source = read("src/model/error.rs");
     let table = source.split("fn row(").nth(1).unwrap();
@@ -269,10 +300,11 @@ fn every_log_message_that_is_named_exists() {
     let operations = read("docs/operations.md");
     let sources = sources();
     let mut found = 0;
-    for row in section(&operations, "Logs")
-        .lines()
-        .filter(|line| line.starts_with("| `"))
-    {
+    // The first table has the messages; the next one explains a field.
+    let rows = section(&operations, "Logs").lines();
+    let rows = rows.skip_while(|line| !line.starts_with('|'));
+    let rows = rows.take_while(|line| line.starts_with('|'));
+    for row in rows.filter(|line| line.starts_with("| `")) {
         let messages = row.split('|').nth(1).unwrap();
         for message in messages.split('`').skip(1).step_by(2) {
             // Some messages go on with a detail.
