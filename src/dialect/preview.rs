@@ -25,8 +25,8 @@ const VALUE_BYTES: usize = 200;
 /// A body's outline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Preview {
-    /// The model that is asked for; none where the body is not an object with one, which parsing
-    /// the body reports.
+    /// The model that is asked for; none where the body is not an object with a name in it, which
+    /// parsing the body reports.
     pub model: Option<String>,
     values: usize,
     length: usize,
@@ -57,9 +57,13 @@ impl Preview {
                 "the body nests objects and lists more than {MAX_DEPTH} deep"
             ));
         }
-        let members = serde_json::from_slice::<Members<'_>>(body).ok();
+        // A list would be read as the members in their order.
+        let is_object = body.trim_ascii_start().starts_with(b"{");
+        let members = is_object.then(|| serde_json::from_slice::<Members<'_>>(body).ok());
+        let members = members.flatten();
         let model = members.and_then(|members| members.model);
         let model = model.and_then(|raw| serde_json::from_str::<Cow<'_, str>>(raw.get()).ok());
+        let model = model.filter(|model| !model.is_empty());
         if let Some(model) = &model {
             Request::check_model(model)?;
         }
@@ -148,6 +152,7 @@ mod tests {
             (r#"{"x":"\"model\":\"no\"","model":"m"}"#, Some("m")),
             (r#"{"model":["m"]}"#, None),
             (r#"{"model":null}"#, None),
+            (r#"{"model":""}"#, None),
             (r#"["model"]"#, None),
             (r#"{"model":"m""#, None),
             ("", None),

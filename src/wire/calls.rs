@@ -106,7 +106,7 @@ impl CallAssembler {
                 let at = self.begin(piece.index, piece.id);
                 self.calls[at].free_text = free_text;
                 self.adopt(at, piece.id, piece.name);
-                self.append(at, piece.arguments, sink);
+                self.calls[at].take(piece.arguments);
                 self.close(at, sink);
                 true
             }
@@ -123,7 +123,7 @@ impl CallAssembler {
     ) {
         let at = self.begin(None, id);
         self.adopt(at, id, name);
-        self.append(at, arguments, sink);
+        self.calls[at].take(arguments);
         self.close(at, sink);
     }
 
@@ -182,6 +182,10 @@ impl CallAssembler {
         }
         if call.arguments.is_empty() && !call.free_text && arguments.trim_ascii() == "{}" {
             call.placeholder = true;
+            // A call with an id is complete but for its arguments, and keeps its place.
+            if !call.id.is_empty() {
+                self.start(at, sink);
+            }
             return;
         }
         if std::mem::take(&mut call.placeholder) && !arguments.trim_ascii_start().starts_with('{') {
@@ -298,15 +302,21 @@ impl CallAssembler {
         at
     }
 
-    /// Emits the start of the call if it has a name, and what was held back.
+    /// Emits the start of the call if it has a name, and what was held back. Calls that began before
+    /// it start before it.
     fn start(&mut self, at: usize, sink: &mut dyn Sink) {
-        let call = &mut self.calls[at];
-        if call.emitted.is_none() {
-            if call.name.is_empty() {
+        if self.calls[at].emitted.is_none() {
+            if self.calls[at].name.is_empty() {
                 return;
             }
-            return call.emit_start(&mut self.emitted, sink);
+            for call in &mut self.calls[..=at] {
+                if call.emitted.is_none() && !call.name.is_empty() {
+                    call.emit_start(&mut self.emitted, sink);
+                }
+            }
+            return;
         }
+        let call = &mut self.calls[at];
         if !call.held.is_empty() {
             sink.event(Event::ToolCall(ToolCallDelta {
                 index: call.emitted.unwrap_or_default(),

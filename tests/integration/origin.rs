@@ -14,7 +14,7 @@ use sluicegate::server;
 use tower::ServiceExt as _;
 
 const KEYS: &str = "keys: [ { name: app, sha256: \
-    9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 } ]";
+    8b1a9953c4611296a827abf8c47804d7b1a9953c4611296a827abf8c47804d71 } ]";
 
 fn gateway(config: &str) -> Arc<Gateway> {
     // As the program does at its start; a second call finds it installed.

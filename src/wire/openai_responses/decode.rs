@@ -373,6 +373,7 @@ impl ResponsesDecoder {
                 self.parts(at, &parts, sink);
                 if let Some(signature) = non_empty(&item.encrypted_content) {
                     self.has_content = true;
+                    self.reasoned = true;
                     self.reasoning.sign(at, signature, !parts.is_empty(), sink);
                 }
                 self.reasoning.flush(sink);

@@ -214,13 +214,8 @@ fn reads_back(protocol: &Protocol, answer: &Answer, streamed: bool) -> Result<()
     }
     let mut sent = Gist::default();
     for_each(answer, &mut |event| sent.add(&event));
-    // The grammar of events tells the finish by whether there are calls.
-    sent.finish = match sent.finish {
-        Some(FinishReason::Stop) if !sent.calls.is_empty() => Some(FinishReason::ToolCalls),
-        Some(FinishReason::ToolCalls) if sent.calls.is_empty() => Some(FinishReason::Stop),
-        finish => finish,
-    };
     let mut expected = (protocol.keeps)(sent).joined();
+    expected.correct_finish();
     let mut read = read.joined();
     if !streamed {
         (protocol.orders)(&mut expected);
@@ -317,6 +312,15 @@ impl Said {
 }
 
 impl Gist {
+    /// The grammar of events tells these two finishes apart by whether there are calls.
+    fn correct_finish(&mut self) {
+        self.finish = match self.finish {
+            Some(FinishReason::Stop) if !self.calls.is_empty() => Some(FinishReason::ToolCalls),
+            Some(FinishReason::ToolCalls) if self.calls.is_empty() => Some(FinishReason::Stop),
+            finish => finish,
+        };
+    }
+
     fn add(&mut self, event: &Event<'_>) {
         let owned = |text: Option<&str>| text.map(str::to_owned);
         match *event {

@@ -65,7 +65,7 @@ async fn content_before_a_break_in_the_same_read_is_delivered() {
     let running = TestGateway::with_upstreams(&[upstream.addr()], "");
     let breaks: [(&str, &str); 4] = [
         ("data: {\"choices\":\n\n", "bad_upstream_data"),
-        ("data: hello\n\n", "bad_upstream_data"),
+        ("data: <html>hello</html>\n\n", "bad_upstream_data"),
         (
             "data: {\"error\":{\"message\":\"busy\"}}\n\n",
             "upstream_error",

@@ -227,6 +227,8 @@ async fn read_some(
     seen: &mut Vec<Event>,
 ) -> bool {
     let mut client = RawClient::connect(running.clients).await.unwrap();
+    // The end of the connection is the end of the stream.
+    let asked = asked.clone().header("connection", "close");
     asked.send(&mut client).await;
     let mut bytes = vec![0; cut];
     let mut read = 0;

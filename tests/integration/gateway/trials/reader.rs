@@ -162,7 +162,8 @@ impl Reader {
 
     async fn connection(&mut self, replica: usize, enough: usize) -> End {
         let addr = self.site.front(replica);
-        let mut asked = self.asked.clone();
+        // The end of the connection is the end of the stream.
+        let mut asked = self.asked.clone().header("connection", "close");
         if self.asks() {
             asked.path += &self.fresh_requests.to_string();
         }
