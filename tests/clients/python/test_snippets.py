@@ -89,6 +89,6 @@ def test_a_snippet_prints_the_answer(place, finished):
 
 def test_the_page_s_snippet_notices_a_permanent_refusal(tmp_path):
     code = next(code for _, code in SNIPPETS.values() if "readyState" in code)
-    done = _run("js", code.replace('"demo"', '"no-such-model"'), tmp_path)
+    done = _run("js", code.replace('"demo"', '"demo-openai-chat/no-such-case"'), tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr.strip() == "The gateway refused the request."
