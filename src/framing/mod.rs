@@ -207,7 +207,7 @@ fn is_content(byte: &u8) -> bool {
 fn not_a_stream() -> Error {
     Error::new(
         ErrorCode::BadUpstreamData,
-        "the upstream answered with something that is no stream",
+        "the upstream answered with a body that is not a stream",
     )
 }
 

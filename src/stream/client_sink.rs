@@ -116,7 +116,7 @@ impl ClientSink {
             return;
         }
         self.failure = Some(Box::new(error.clone()));
-        self.record.set_failed(error.code());
+        self.record.set_failed(error);
         self.answer.fail(error);
     }
 
@@ -130,13 +130,13 @@ impl ClientSink {
     /// Settles a stream that ends here without a terminal event.
     pub fn record_failure(&mut self, why: &Error) {
         if !self.is_ended() {
-            self.record.set_failed(why.code());
+            self.record.set_failed(why);
         }
     }
 
     /// Settles a stream whose client gets the error as an HTTP answer.
     pub fn refuse(mut self, error: &Error) {
-        self.record.set_failed(error.code());
+        self.record.set_failed(error);
     }
 
     /// Counts lines whose invalid UTF-8 was replaced.

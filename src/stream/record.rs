@@ -8,7 +8,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::limit::Permit;
 use crate::metrics::{Metrics, StreamEnd};
-use crate::model::{ErrorCode, FinishReason, RequestId, StreamId, Usage};
+use crate::model::{Error, ErrorCode, FinishReason, Origin, RequestId, StreamId, Usage};
 
 /// What a stream's log line and metrics name.
 #[derive(Debug)]
@@ -99,7 +99,19 @@ impl StreamRecord {
         self.outcome = Outcome::Complete(finish);
     }
 
-    pub(super) fn set_failed(&mut self, code: ErrorCode) {
+    /// Failures of targets before their first content were logged where the next target was chosen.
+    pub(super) fn set_failed(&mut self, error: &Error) {
+        let code = error.code();
+        if self.upstream.is_some() && code.origin() == Origin::Upstream {
+            tracing::warn!(
+                request_id = self.labels.request.as_str(),
+                upstream = self.upstream,
+                model = self.labels.model,
+                code = code.as_str(),
+                reason = error.explanation(),
+                "answer broke off"
+            );
+        }
         self.outcome = Outcome::Failed(code);
     }
 

@@ -151,7 +151,7 @@ pub trait Decoder: Send {
 pub fn interrupted() -> Error {
     Error::new(
         ErrorCode::StreamInterrupted,
-        "the upstream's stream ended before its answer did",
+        "the upstream's stream ended before the answer was complete",
     )
 }
 
@@ -159,7 +159,7 @@ pub fn interrupted() -> Error {
 fn wrong_protocol() -> Error {
     Error::new(
         ErrorCode::BadUpstreamData,
-        "the upstream answered with JSON that is no answer of its protocol",
+        "the upstream answered with JSON that is not an answer of its protocol",
     )
 }
 

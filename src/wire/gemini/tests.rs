@@ -82,7 +82,7 @@ fn every_finish_reason_is_mapped() {
         ),
         (
             r#""FINISH_REASON_UNSPECIFIED""#,
-            "stream_interrupted: the upstream's stream ended before its answer did",
+            "stream_interrupted: the upstream's stream ended before the answer was complete",
         ),
     ] {
         let lines = ending(&format!(r#""finishReason":{reason}"#));

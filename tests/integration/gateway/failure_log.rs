@@ -78,6 +78,32 @@ async fn a_refusal_is_logged_in_the_vendors_own_words() {
 }
 
 #[tokio::test]
+async fn an_answer_that_breaks_off_is_logged_with_its_cause() {
+    let upstream = ScriptedUpstream::bind().await;
+    let config = config(&format!("http://{}/v1", upstream.addr()));
+    let mut gateway = GatewayProcess::start(&config, &[]).await;
+    let request = ClientRequest::prompt("m").header("x-request-id", "req-of-the-client");
+    let answering = async {
+        let mut exchange = upstream.request().await;
+        exchange.begin().await;
+        exchange.token("one").await;
+        exchange.reset();
+    };
+    let reading = async { gateway.ask(&request).await.events().await };
+    let (events, ()) = tokio::join!(reading, answering);
+    assert_eq!(events.last().unwrap().name, "error");
+    let line = gateway.program.wait_for_log("answer broke off").await;
+    assert_eq!(line["level"], "WARN");
+    assert_eq!(line["request_id"], "req-of-the-client");
+    assert_eq!(line["upstream"], "up");
+    assert_logged(&line, "stream_interrupted", &["connection"]);
+    gateway.program.signal(Signal::TERM);
+    let log = gateway.program.ended().await.err;
+    assert_eq!(log.matches("answer broke off").count(), 1, "{log}");
+    assert_eq!(log.matches("target failed").count(), 0, "{log}");
+}
+
+#[tokio::test]
 async fn a_connection_that_fails_is_logged_with_its_cause() {
     let nothing = async {};
     // The port is free again once the listener is dropped.
