@@ -222,7 +222,8 @@ pub fn build_upstream(
         signer: ReasoningSigner::new(
             upstream.wire.name(),
             upstream.preset.unwrap_or(&upstream.name),
-        ),
+        )
+        .with_members(upstream.wire.signature_members()),
         endpoint: Endpoint::new(&upstream.base_url, connector),
         frame_cap,
     })

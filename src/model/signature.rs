@@ -15,14 +15,12 @@ use super::{Message, Part, Request};
 /// The beginning of every origin tag. No vendor's signature begins so, because signatures are base64.
 const TAG_PREFIX: &str = "sluicegate:";
 
-/// The members that hold a signature in the protocols that are dialect and wire: a `thinking` block,
-/// a `redacted_thinking` block, a `reasoning` item.
-const SIGNATURE_MEMBERS: [&str; 3] = ["signature", "data", "encrypted_content"];
-
 /// A vendor at one of its protocols, which signs reasoning and accepts only its own signatures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReasoningSigner {
     wire: &'static str,
+    /// The members that hold a signature in a request of the wire's protocol.
+    members: &'static [&'static str],
     origin_tag: String,
 }
 
@@ -32,8 +30,16 @@ impl ReasoningSigner {
         let vendor = vendor.replace('%', "%25").replace(':', "%3A");
         Self {
             wire,
+            members: &[],
             origin_tag: format!("{TAG_PREFIX}{wire}:{vendor}:"),
         }
+    }
+
+    /// Requests in the wire's own protocol hold signatures in these members.
+    #[must_use]
+    pub fn with_members(mut self, members: &'static [&'static str]) -> Self {
+        self.members = members;
+        self
     }
 
     /// The tag before each piece of this signer's signatures on the client's side. Clients join pieces,
@@ -62,7 +68,7 @@ impl ReasoningSigner {
             let messages = &mut request.to_mut().messages;
             messages.retain(|message| !message.content.is_empty());
         }
-        if request.extra.values().any(is_tagged) {
+        if request.extra.values().any(|value| self.is_tagged(value)) {
             for value in request.to_mut().extra.values_mut() {
                 self.verify_members(value);
             }
@@ -118,7 +124,7 @@ impl ReasoningSigner {
                 before == 0 || !list.is_empty()
             }
             Value::Object(members) => members.iter_mut().all(|(name, value)| match value {
-                Value::String(signature) if SIGNATURE_MEMBERS.contains(&name.as_str()) => {
+                Value::String(signature) if self.members.contains(&name.as_str()) => {
                     match self.verified(signature, true).map(Cow::into_owned) {
                         Some(read) => *signature = read,
                         None => return false,
@@ -130,18 +136,18 @@ impl ReasoningSigner {
             _ => true,
         }
     }
-}
 
-/// Whether there is a marked signature somewhere in it.
-fn is_tagged(value: &Value) -> bool {
-    match value {
-        Value::Array(list) => list.iter().any(is_tagged),
-        Value::Object(members) => members.iter().any(|(name, value)| match value {
-            Value::String(signature) => {
-                SIGNATURE_MEMBERS.contains(&name.as_str()) && signature.contains(TAG_PREFIX)
-            }
-            value => is_tagged(value),
-        }),
-        _ => false,
+    /// Whether there is a tagged signature somewhere in a client's own words.
+    fn is_tagged(&self, value: &Value) -> bool {
+        match value {
+            Value::Array(list) => list.iter().any(|element| self.is_tagged(element)),
+            Value::Object(members) => members.iter().any(|(name, value)| match value {
+                Value::String(signature) => {
+                    self.members.contains(&name.as_str()) && signature.contains(TAG_PREFIX)
+                }
+                value => self.is_tagged(value),
+            }),
+            _ => false,
+        }
     }
 }

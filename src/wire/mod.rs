@@ -25,8 +25,8 @@ mod parse;
 mod refusal;
 mod request_parts;
 
-use http::HeaderMap;
-use serde_json::{Map, Value};
+use http::{HeaderMap, StatusCode};
+use serde_json::{Map, Value, json};
 
 use crate::framing::{Frame, Framing};
 use crate::model::{CredentialScheme, Error, ErrorCode, Event, Request, Sink, Vendor};
@@ -84,9 +84,41 @@ pub trait Wire: Send + Sync + 'static {
         parse_refusal(body)
     }
 
+    /// The members of a request of this protocol that hold a signature of reasoning, if clients speak the
+    /// protocol too.
+    fn signature_members(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The other end's view, for the fixture server: the body of a refusal, after the API reference.
+    /// Most vendors use OpenAI's form.
+    fn error_body(&self, status: StatusCode, message: &str) -> Value {
+        json!({
+            "error": {
+                "message": message,
+                "type": error_type(status),
+                "param": null,
+                "code": null,
+            },
+        })
+    }
+
     /// The other end's view, for the fixture server: if `path` is this wire's, the model that
     /// `body` asks for.
     fn requested_model(&self, path: &str, body: &Value) -> Option<String>;
+}
+
+/// The name of a refusal's kind in the protocols of OpenAI and Anthropic.
+fn error_type(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        400 | 413 | 422 => "invalid_request_error",
+        401 => "authentication_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        429 => "rate_limit_error",
+        529 => "overloaded_error",
+        _ => "api_error",
+    }
 }
 
 /// A request on its way out: `POST {base_url}{path}`.

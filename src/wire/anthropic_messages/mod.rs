@@ -10,10 +10,10 @@ mod shape;
 #[cfg(test)]
 mod tests;
 
-use http::{HeaderMap, HeaderValue};
-use serde_json::Value;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::{Value, json};
 
-use super::{Decoder, Outgoing, Wire};
+use super::{Decoder, Outgoing, Wire, error_type};
 use crate::framing::Framing;
 use crate::model::{CredentialScheme, Error, Request, Vendor};
 
@@ -33,6 +33,19 @@ impl Wire for AnthropicMessages {
 
     fn credential(&self) -> CredentialScheme {
         CredentialScheme::Header("x-api-key")
+    }
+
+    /// Of a `thinking` block and of a `redacted_thinking` block.
+    fn signature_members(&self) -> &'static [&'static str] {
+        &["signature", "data"]
+    }
+
+    fn error_body(&self, status: StatusCode, message: &str) -> Value {
+        json!({
+            "type": "error",
+            "error": { "type": error_type(status), "message": message },
+            "request_id": "req_fixture",
+        })
     }
 
     fn request(&self, request: &Request, model: &str, _vendor: &Vendor) -> Result<Outgoing, Error> {

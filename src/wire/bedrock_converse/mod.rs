@@ -13,9 +13,9 @@ mod shape;
 #[cfg(test)]
 mod tests;
 
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Decoder, Outgoing, Wire};
 use crate::framing::Framing;
@@ -42,6 +42,10 @@ impl Wire for BedrockConverse {
 
     fn credential(&self) -> CredentialScheme {
         CredentialScheme::SigV4 { service: "bedrock" }
+    }
+
+    fn error_body(&self, _status: StatusCode, message: &str) -> Value {
+        json!({ "message": message })
     }
 
     fn request(&self, request: &Request, model: &str, _vendor: &Vendor) -> Result<Outgoing, Error> {

@@ -9,8 +9,8 @@ mod shape;
 #[cfg(test)]
 mod tests;
 
-use http::HeaderMap;
-use serde_json::Value;
+use http::{HeaderMap, StatusCode};
+use serde_json::{Value, json};
 
 use super::{Decoder, Outgoing, Wire};
 use crate::framing::Framing;
@@ -32,6 +32,10 @@ impl Wire for CohereChat {
 
     fn credential(&self) -> CredentialScheme {
         CredentialScheme::Bearer
+    }
+
+    fn error_body(&self, _status: StatusCode, message: &str) -> Value {
+        json!({ "message": message })
     }
 
     fn request(&self, request: &Request, model: &str, _vendor: &Vendor) -> Result<Outgoing, Error> {

@@ -14,9 +14,9 @@ mod sources;
 #[cfg(test)]
 mod tests;
 
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Decoder, Outgoing, Wire};
 use crate::framing::Framing;
@@ -49,6 +49,12 @@ impl Wire for Gemini {
         CredentialScheme::Header("x-goog-api-key")
     }
 
+    fn error_body(&self, status: StatusCode, message: &str) -> Value {
+        json!({
+            "error": { "code": status.as_u16(), "message": message, "status": rpc_status(status) },
+        })
+    }
+
     fn request(&self, request: &Request, model: &str, _vendor: &Vendor) -> Result<Outgoing, Error> {
         let model = model.strip_prefix(MODELS_PREFIX).unwrap_or(model);
         let segment = utf8_percent_encode(model, ESCAPED);
@@ -71,5 +77,19 @@ impl Wire for Gemini {
         }
         let (_, model) = resource.rsplit_once('/')?;
         Some(percent_decode_str(model).decode_utf8_lossy().into_owned())
+    }
+}
+
+/// <https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto>
+fn rpc_status(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        400 => "INVALID_ARGUMENT",
+        401 => "UNAUTHENTICATED",
+        403 => "PERMISSION_DENIED",
+        404 => "NOT_FOUND",
+        429 => "RESOURCE_EXHAUSTED",
+        503 => "UNAVAILABLE",
+        504 => "DEADLINE_EXCEEDED",
+        _ => "INTERNAL",
     }
 }

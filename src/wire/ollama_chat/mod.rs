@@ -6,8 +6,8 @@
 mod decode;
 mod request;
 
-use http::HeaderMap;
-use serde_json::Value;
+use http::{HeaderMap, StatusCode};
+use serde_json::{Value, json};
 
 use super::{Decoder, Outgoing, Wire};
 use crate::framing::Framing;
@@ -29,6 +29,10 @@ impl Wire for OllamaChat {
 
     fn credential(&self) -> CredentialScheme {
         CredentialScheme::Bearer
+    }
+
+    fn error_body(&self, _status: StatusCode, message: &str) -> Value {
+        json!({ "error": message })
     }
 
     fn request(&self, request: &Request, model: &str, _vendor: &Vendor) -> Result<Outgoing, Error> {

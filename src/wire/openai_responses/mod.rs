@@ -38,6 +38,11 @@ impl Wire for OpenaiResponses {
         CredentialScheme::Bearer
     }
 
+    /// Of a `reasoning` item.
+    fn signature_members(&self) -> &'static [&'static str] {
+        &["encrypted_content"]
+    }
+
     fn request(&self, request: &Request, model: &str, _vendor: &Vendor) -> Result<Outgoing, Error> {
         Ok(Outgoing {
             path: PATH.to_owned(),

@@ -17,7 +17,8 @@ const ALL: [(&str, &str); 5] = [ANTHROPIC, OTHER, BEDROCK, OPENAI, AZURE];
 const SIGNATURE: &str = "EqQBCkYIBxgCKkD+/==";
 
 fn signer((wire, vendor): (&str, &str)) -> ReasoningSigner {
-    ReasoningSigner::new(wire::by_name(wire).unwrap().name(), vendor)
+    let wire = wire::by_name(wire).unwrap();
+    ReasoningSigner::new(wire.name(), vendor).with_members(wire.signature_members())
 }
 
 /// The signature of `signer` as its client holds it.
