@@ -21,7 +21,8 @@ pub struct Grammar {
     finished: bool,
     /// By the answer's index among several, and the call's index in it.
     calls: BTreeMap<(u32, u32), CallCheck>,
-    violation: Option<Error>,
+    /// Looked at after every frame, so it is small.
+    violation: Option<Box<Error>>,
 }
 
 /// What is known of one tool call.
@@ -40,8 +41,9 @@ impl Grammar {
     }
 
     /// Why the answer cannot be completed, once.
+    #[inline]
     pub fn take_violation(&mut self) -> Option<Error> {
-        self.violation.take()
+        self.violation.take().map(|error| *error)
     }
 
     /// A view of `sink` that lets only legal events through.
@@ -66,7 +68,7 @@ impl Grammar {
 
     fn violate(&mut self, why: &str) {
         if self.violation.is_none() {
-            self.violation = Some(Error::new(ErrorCode::BadUpstreamData, why));
+            self.violation = Some(Box::new(Error::new(ErrorCode::BadUpstreamData, why)));
         }
     }
 
