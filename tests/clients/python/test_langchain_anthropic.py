@@ -39,5 +39,5 @@ def test_tools(chat):
 
 
 def test_an_answer_that_breaks_raises(chat):
-    with pytest.raises(Exception, match="ended before its answer"):
+    with pytest.raises(Exception, match="ended before the answer was complete"):
         list(chat("openai-chat/truncated").stream("Hello?"))
