@@ -17,15 +17,15 @@ use sluicegate::wire;
 /// Each fact, the start of its line in a golden, and what that line must contain.
 const FACTS: [(&str, &str, &str); 15] = [
     ("text", "text ", ""),
-    ("words of a refusal, as such", "refusal ", ""),
+    ("text of a refusal, marked as such", "refusal ", ""),
     ("reasoning", "reasoning ", ""),
-    ("its seal", "signature ", ""),
-    ("sealed reasoning", "sealed_reasoning ", ""),
+    ("its signature", "signature ", ""),
+    ("encrypted reasoning", "sealed_reasoning ", ""),
     ("tool calls", "tool_call ", ""),
     ("their ids", "tool_call ", " id="),
-    ("sources: address", "citation ", " url="),
-    ("sources: cited words", "citation ", " text="),
-    ("sources: place in the answer", "citation ", " start="),
+    ("sources: URL", "citation ", " url="),
+    ("sources: cited text", "citation ", " text="),
+    ("sources: position in the answer", "citation ", " start="),
     ("probabilities of tokens", "logprobs ", ""),
     ("several answers", "alternative ", ""),
     ("cached input tokens", "usage ", " cached_input="),
@@ -128,25 +128,25 @@ fn carries(dialect: &dyn Dialect, row: usize) -> bool {
     let refusal = [Event::Refusal(WORDS)];
     let events: &[Event<'_>] = match FACTS[row].0 {
         "text" => &[text],
-        "words of a refusal, as such" => &refusal,
+        "text of a refusal, marked as such" => &refusal,
         "reasoning" => &[Event::Reasoning(WORDS)],
-        "its seal" => &[Event::Reasoning("hm"), Event::Signature(WORDS)],
-        "sealed reasoning" => &[Event::EncryptedReasoning(WORDS)],
+        "its signature" => &[Event::Reasoning("hm"), Event::Signature(WORDS)],
+        "encrypted reasoning" => &[Event::EncryptedReasoning(WORDS)],
         "tool calls" => &[Event::ToolCall(call)],
         "their ids" => &[Event::ToolCall(ToolCallDelta {
             id: Some(WORDS),
             name: Some("f"),
             ..call
         })],
-        "sources: address" => &[Event::Citation(Citation {
+        "sources: URL" => &[Event::Citation(Citation {
             url: Some(WORDS),
             ..cited
         })],
-        "sources: cited words" => &[Event::Citation(Citation {
+        "sources: cited text" => &[Event::Citation(Citation {
             text: Some(WORDS),
             ..cited
         })],
-        "sources: place in the answer" => &[Event::Citation(Citation {
+        "sources: position in the answer" => &[Event::Citation(Citation {
             start: Some(NUMBER),
             end: Some(NUMBER + 1),
             ..cited
@@ -173,7 +173,7 @@ fn carries(dialect: &dyn Dialect, row: usize) -> bool {
     let columns = answered(dialect, events);
     match FACTS[row].0 {
         // It must differ from a text of the same words.
-        "words of a refusal, as such" => columns != answered(dialect, &[text]),
+        "text of a refusal, marked as such" => columns != answered(dialect, &[text]),
         // It must be a count of its own; Anthropic also subtracts it from the input tokens.
         name if name.contains("input tokens") || name == "reasoning tokens" => {
             columns.contains(&format!(":{NUMBER}"))
