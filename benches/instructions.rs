@@ -1,4 +1,4 @@
-//! Reads one answer from its wire and writes it in a client's dialect, once, so that
+//! Decodes one answer from its wire and encodes it in a client's dialect, once, so that
 //! `bench/instructions.py` can count the instructions: `instructions WIRE PATH TOKENS`, or
 //! `instructions line BYTES` for an answer with one long line.
 
@@ -10,7 +10,7 @@ use std::io::Write as _;
 
 use sluicegate::{dialect, pipeline, wire};
 
-/// What the network hands over at once, in bytes.
+/// The size of one read from the network, in bytes.
 const PIECE: usize = 16 * 1024;
 
 fn main() {
@@ -18,15 +18,15 @@ fn main() {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let size = |word: &str| {
         word.parse()
-            .unwrap_or_else(|_| panic!("{word:?} is no number"))
+            .unwrap_or_else(|_| panic!("{word:?} is not a number"))
     };
     let (wire_name, path, body) = match words[..] {
         ["line", bytes, ..] => ("openai-chat", "/v1/streams", answer::long_line(size(bytes))),
         [wire, path, tokens, ..] => (wire, path, answer::body(wire, size(tokens) as u64)),
-        _ => panic!("what is to be run?"),
+        _ => panic!("name a wire, a path and a number of tokens, or `line` and a number of bytes"),
     };
     let Some(wire) = wire::by_name(wire_name) else {
-        panic!("{wire_name:?} is no wire");
+        panic!("{wire_name:?} is not a wire");
     };
     let dialect = dialect::at(path);
     let Ok(request) = dialect::NATIVE.parse(br#"{"model":"m","prompt":"p"}"#) else {

@@ -1,5 +1,5 @@
-//! The pieces of the way from an upstream's bytes to a client's: framing, decoders, encoders, and
-//! all of it. An iteration is an answer of 1,000 tokens, so a count of allocations in it is one of
+//! The steps from an upstream's bytes to a client's: framing, decoders, encoders, and the whole
+//! path. An iteration is an answer of 1,000 tokens, so a count of allocations in it is one of
 //! thousandths per token.
 
 #[allow(dead_code, reason = "the load generator needs more of it")]
@@ -21,14 +21,14 @@ use sluicegate::{dialect::NATIVE, pipeline};
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
 
 const TOKENS: u64 = 1_000;
-/// What the network hands over at once, in bytes.
+/// The size of one read from the network, in bytes.
 const PIECE: usize = 16 * 1024;
 
 fn main() {
     divan::main();
 }
 
-/// By the wire whose answer it cuts; the other wires have Server-Sent Events too.
+/// One wire for each framing; the other wires also use Server-Sent Events.
 #[divan::bench(args = ["openai-chat", "openai-responses", "ollama-chat", "bedrock-converse"])]
 fn framing(bencher: Bencher, name: &str) {
     let (wire, body) = (wire_of(name), answer::body(name, TOKENS));
@@ -44,7 +44,7 @@ fn framing(bencher: Bencher, name: &str) {
     });
 }
 
-/// One line of so many MiB, which takes so many times as long.
+/// One line of so many MiB; the time must be proportional.
 #[divan::bench(args = [1, 2, 4, 8])]
 fn long_line(bencher: Bencher, mebibytes: usize) {
     let body = answer::long_line(mebibytes << 20);
@@ -107,7 +107,7 @@ fn encoder(bencher: Bencher, name: &str) {
     });
 }
 
-/// All of the way, native from each wire.
+/// The whole path, from each wire to the native dialect.
 #[divan::bench(args = wire::ALL.iter().map(|wire| wire.name()))]
 fn path_from(bencher: Bencher, name: &str) {
     path(bencher, name, NATIVE);

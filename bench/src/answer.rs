@@ -1,8 +1,8 @@
-//! Model answers of any length in every wire: what comes before the tokens, one token, what comes
-//! after them. All of it is made beforehand; a token on its way out is a copy and 15 digits.
+//! Model answers of any length in every wire: the bytes before the tokens, one token, the bytes after
+//! them. All are prepared in advance; sending a token copies it and writes 15 digits.
 //!
-//! A token's text is `@` and the time at which it was sent, so that whoever reads it knows how long
-//! it was under way. The bytes around it have the fields and sizes of the vendors' own.
+//! A token's text is `@` and the time at which it was sent, so that a reader can compute its latency.
+//! The bytes around it have the fields and sizes of the vendors' own.
 
 use std::fmt::Write as _;
 
@@ -13,7 +13,7 @@ pub const WRAP: u64 = 1_000_000_000_000_000;
 /// A chunk of the OpenAI Chat wire, in bytes.
 const CHUNK: usize = 291;
 
-/// A text of no time, as long as one with a time.
+/// A text without a time, as long as one with a time.
 const TEXT: &str = "@000000000000000";
 
 /// An answer's parts.
@@ -22,13 +22,13 @@ pub struct Answer {
     pub content_type: &'static str,
     opening: Vec<u8>,
     token: Vec<u8>,
-    /// Where in `token` the digits are.
+    /// The position of the digits in `token`.
     stamp: usize,
     /// Every message ends with a checksum of itself.
     checksummed: bool,
 }
 
-/// The wires that there are answers of.
+/// The wires that answers exist for.
 pub const WIRES: [&str; 7] = [
     "openai-chat",
     "anthropic-messages",
@@ -82,7 +82,7 @@ impl Answer {
         self.restamp(now, &mut out[at..]);
     }
 
-    /// Gives the token that `message` is another time.
+    /// Writes another time into the token in `message`.
     pub fn restamp(&self, now: u64, message: &mut [u8]) {
         let mut left = now % WRAP;
         for digit in message[self.stamp..self.stamp + DIGITS].iter_mut().rev() {
@@ -96,7 +96,7 @@ impl Answer {
         }
     }
 
-    /// What follows the last of `tokens` tokens.
+    /// The bytes after the last of `tokens` tokens.
     pub fn closing(&self, tokens: u64) -> Vec<u8> {
         match self.wire {
             "openai-chat" => {

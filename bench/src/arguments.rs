@@ -48,7 +48,7 @@ impl Arguments {
     }
 
     /// # Errors
-    /// If something was given that nobody asked for.
+    /// If an unknown argument was given.
     pub fn done(&self) -> Result<(), Box<dyn Error>> {
         match self.named.keys().next() {
             Some(name) => Err(format!("--{name} is unknown").into()),

@@ -1,4 +1,4 @@
-//! Clients that read as fast as they can, and what they saw.
+//! Clients that read as fast as they can, and their measurements.
 //!
 //! A measurement is a window: it opens when every connection has begun and a moment has passed, and
 //! only what happens inside of it counts as throughput, CPU and per-token latency. Answers that are
@@ -102,7 +102,7 @@ pub fn run(arguments: &mut Arguments) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What is asked of whom, and when.
+/// The requests of a measurement: to which address, and when.
 struct Plan {
     target: SocketAddr,
     request: Vec<u8>,
@@ -118,9 +118,9 @@ struct Plan {
     once: bool,
     /// All connections at once.
     storm: bool,
-    /// Who is measured.
+    /// The processes that are measured.
     watched: Vec<u32>,
-    /// The other end, which has to be idle enough.
+    /// The processes of the upstream, which must not be the bottleneck.
     upstream: Vec<u32>,
 }
 
@@ -386,7 +386,7 @@ impl<'a> Clients<'a> {
         }
     }
 
-    /// An answer is over, for a `reason` if it is not whole.
+    /// Ends an answer, with a `reason` if it is not complete.
     fn end(&mut self, index: usize, reason: Option<String>) {
         self.list[index].reader = None;
         self.open -= 1;
@@ -407,7 +407,7 @@ impl<'a> Clients<'a> {
         self.first_reason.get_or_insert(reason);
     }
 
-    /// Nobody waits any longer.
+    /// Ends all open answers.
     fn give_up(&mut self) {
         if self.open > 0 {
             self.incomplete += self.open as u64;
@@ -417,7 +417,7 @@ impl<'a> Clients<'a> {
     }
 }
 
-/// Where everything stood at one moment.
+/// All counters at one moment.
 struct Mark {
     time: u64,
     cpu: f64,

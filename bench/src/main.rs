@@ -1,4 +1,4 @@
-//! `sluicegate-bench upstream …` and `sluicegate-bench load …`: what stands behind and before the
+//! `sluicegate-bench upstream …` and `sluicegate-bench load …`: the upstream and the clients of the
 //! gateway while `bench/run.py` measures it. One thread each, nothing but epoll and prepared bytes.
 //! `sluicegate-bench multiplexed …` is a load over HTTP/2, with the h2 crate.
 

@@ -17,7 +17,7 @@ use crate::histogram::Histogram;
 use crate::load::{body, ids};
 use crate::process;
 
-/// What a client takes of one answer, and of a connection's all, before it is read, in bytes.
+/// The windows of one answer and of a connection, in bytes.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 /// How long an answer may take.

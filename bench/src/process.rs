@@ -1,10 +1,10 @@
-//! What other processes cost, as Linux tells it.
+//! CPU time and memory of other processes, from `/proc`.
 
 use std::fs;
 
 /// The CPU time that these processes have used, all threads, in seconds.
 pub fn cpu(ids: &[u32]) -> f64 {
-    /// `USER_HZ`, which is 100 on every Linux of today.
+    /// `USER_HZ`, which is 100 on every current Linux.
     const TICKS: f64 = 100.0;
     let ticks: u64 = ids.iter().filter_map(|id| ticks(*id)).sum();
     ticks as f64 / TICKS

@@ -1,19 +1,19 @@
-//! Reads HTTP answers no further than it takes to count their tokens: head, chunks, stamps.
+//! Parses HTTP answers only as far as counting tokens needs: head, chunks, stamps.
 
 use memchr::{memchr_iter, memmem};
 
 use crate::answer::{DIGITS, WRAP};
 
-/// How much is looked at again with the next bytes: more than what stands before a stamp that
-/// matters, the stamp, or what only the terminal event has.
+/// How many bytes are searched again together with the next ones: more than the bytes before a
+/// stamp, the stamp, or the bytes that only the terminal event has.
 const TAIL: usize = 64;
 
-/// How a client's protocol looks to somebody who only counts.
+/// The patterns of a client's protocol that counting needs.
 #[derive(Clone, Copy)]
 pub struct Looks {
-    /// What stands before a token's `@`. Some protocols say the text again at the end, elsewhere.
+    /// The bytes before a token's `@`. Some protocols repeat the text at the end, after other bytes.
     pub before: &'static [u8],
-    /// What only the terminal event has.
+    /// Bytes that only the terminal event has.
     pub terminal: &'static [u8],
 }
 
@@ -51,16 +51,16 @@ enum Part {
 }
 
 impl Reader {
-    /// Whether the answer has been read to its own end.
+    /// Whether the answer was read to its end.
     pub fn whole(&self) -> bool {
         self.part == Part::Whole
     }
 
-    /// Takes what was read at `now`. `token` is told how many nanoseconds each token was under way;
+    /// Takes the bytes read at `now`. `token` is called with the latency of each token, in nanoseconds;
     /// `body` is a buffer that may be shared.
     ///
     /// # Errors
-    /// What is wrong with the answer.
+    /// The fault of the answer.
     pub fn read(
         &mut self,
         bytes: &[u8],
@@ -190,7 +190,7 @@ mod tests {
         20\r\n000000200\"} \"@000000000000300\" xx\r\n10\r\nevent: complete\n\r\n0\r\n\r\n";
 
     #[test]
-    fn an_answer_in_any_pieces_is_counted_alike() {
+    fn an_answer_is_counted_the_same_for_any_pieces() {
         for size in 1..=ANSWER.len() {
             let (mut reader, mut ages, mut body) = (Reader::default(), Vec::new(), Vec::new());
             for piece in ANSWER.chunks(size) {
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn half_an_answer_is_not_whole() {
+    fn half_an_answer_is_not_complete() {
         let mut reader = Reader::default();
         let half = &ANSWER[..ANSWER.len() - 5];
         let read = reader.read(half, LOOKS, 0, &mut Vec::new(), &mut |_| {});

@@ -1,4 +1,4 @@
-//! A model API that answers what it is asked to: the model `bench-500-64-20000` is 500 tokens, 64 in
+//! A model API whose answer the model's name describes: `bench-500-64-20000` is 500 tokens, 64 in
 //! a chunk, a chunk every 20,000 µs; 0 is as fast as they are taken. The path says in which wire.
 
 use std::cmp::Reverse;
@@ -59,9 +59,9 @@ struct Site {
     answers: Vec<Answer>,
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
-    /// Those that may have more written at once.
+    /// Connections that can accept more bytes.
     ready: VecDeque<usize>,
-    /// When which connection's next chunk is due.
+    /// When the next chunk of each connection is due.
     due: BinaryHeap<Reverse<(u64, usize)>>,
     scratch: Vec<u8>,
 }
@@ -69,12 +69,12 @@ struct Site {
 struct Connection {
     stream: TcpStream,
     inbound: Vec<u8>,
-    /// What the socket did not take.
+    /// Bytes that the socket did not accept.
     pending: Vec<u8>,
     job: Option<Job>,
 }
 
-/// An answer under way.
+/// An answer that is being sent.
 struct Job {
     answer: usize,
     tokens: u64,

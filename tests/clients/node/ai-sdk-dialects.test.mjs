@@ -44,7 +44,7 @@ for (const [name, model] of [
     });
   }
 
-  test(`${name}: tool calls, also by turns`, async () => {
+  test(`${name}: tool calls, also interleaved`, async () => {
     const options = { tools: { get_weather: getWeather, get_time: getWeather } };
     for (const [fixture, cities] of [
       ["anthropic-messages/tool-use", ["Köln"]],
@@ -58,7 +58,7 @@ for (const [name, model] of [
     }
   });
 
-  test(`${name}: reasoning is apart from the text`, async () => {
+  test(`${name}: reasoning is separate from the text`, async () => {
     const streamed = streamText({ model: model("anthropic-messages/thinking"), prompt, ...once });
     assert.match(await streamed.reasoningText, /Three boats/);
     assert.equal(await streamed.text, "The third boat waits.");
@@ -85,7 +85,7 @@ for (const [name, model] of [
     assert.equal(source.url, "https://canals.example/north");
   });
 
-  test(`${name}: an answer that breaks is an error`, async () => {
+  test(`${name}: a cut answer is an error`, async () => {
     for (const fixture of ["openai-chat/truncated", "openai-chat/error-mid-stream"]) {
       const seen = await parts({ model: model(fixture) });
       assert.ok(seen.some((part) => part.type === "text-delta"));

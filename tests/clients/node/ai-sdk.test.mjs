@@ -43,7 +43,7 @@ for (const wire of wires) {
   });
 }
 
-test("AI SDK openai-compatible: tool calls, also by turns", async () => {
+test("AI SDK openai-compatible: tool calls, also interleaved", async () => {
   const tools = { get_weather: getWeather, get_time: getWeather };
   for (const [fixture, cities] of [
     ["anthropic-messages/tool-use", ["Köln"]],
@@ -71,7 +71,7 @@ test("AI SDK openai-compatible: a tool that is run, and its result sent back", a
   assert.deepEqual(asked, ["Köln", "Köln"]);
 });
 
-test("AI SDK openai-compatible: reasoning is apart from the text", async () => {
+test("AI SDK openai-compatible: reasoning is separate from the text", async () => {
   const { text, reasoningText } = await generateText({ model: gateway("anthropic-messages/thinking"), ...once });
   assert.ok(reasoningText && text && !text.includes(reasoningText));
 });
@@ -83,7 +83,7 @@ test("AI SDK openai-compatible: a structured answer", async () => {
   assert.equal(answer.output.response_format.type, "json_schema");
 });
 
-test("AI SDK openai-compatible: an answer that breaks is an error", async () => {
+test("AI SDK openai-compatible: a cut answer is an error", async () => {
   for (const model of ["openai-chat/error-mid-stream", "openai-chat/truncated"]) {
     const seen = await parts({ model: gateway(model) });
     assert.ok(seen.some((part) => part.type === "error"), model);

@@ -33,7 +33,7 @@ test("anthropic: thinking and tools", async () => {
   }
 });
 
-test("anthropic: an answer that breaks raises", async () => {
+test("anthropic: a cut answer raises an error", async () => {
   await assert.rejects(client.messages.stream(asking("openai-chat/truncated")).finalMessage(), Anthropic.APIError);
   await assert.rejects(client.messages.create(asking("openai-chat/truncated")), Anthropic.InternalServerError);
   await assert.rejects(client.messages.create(asking("nothing")), Anthropic.NotFoundError);

@@ -34,7 +34,7 @@ for (const wire of wires) {
   });
 }
 
-test("openai: tool calls, also by turns", async () => {
+test("openai: tool calls, also interleaved", async () => {
   for (const [model, cities] of [
     ["anthropic-messages/tool-use", ["Köln"]],
     ["openai-chat/tool-call-interleaved", ["Genf", "Bern"]],
@@ -62,7 +62,7 @@ test("openai: refusals of requests", async () => {
   });
 });
 
-test("openai: an upstream that fails is not asked again", async () => {
+test("openai: a failed upstream is not asked again", async () => {
   let asked = 0;
   const counting = (...request) => {
     asked += 1;
@@ -74,7 +74,7 @@ test("openai: an upstream that fails is not asked again", async () => {
   assert.equal(asked, 1);
 });
 
-test("openai: an answer that breaks raises", async () => {
+test("openai: a cut answer raises an error", async () => {
   for (const [model, code] of [
     ["openai-chat/error-mid-stream", "upstream_error"],
     ["openai-chat/truncated", "stream_interrupted"],

@@ -103,7 +103,7 @@ test("UI messages: reasoning and sources", async () => {
   assert.equal(texts(message).length, 1);
 });
 
-test("UI messages: tool calls, also by turns, and arguments that are no JSON", async () => {
+test("UI messages: tool calls, also interleaved, and arguments that are not JSON", async () => {
   for (const [model, cities] of [
     ["anthropic-messages/tool-use", ["Köln"]],
     ["openai-chat/tool-call-interleaved", ["Genf", "Bern"]],
@@ -120,7 +120,7 @@ test("UI messages: tool calls, also by turns, and arguments that are no JSON", a
   assert.ok(call.errorText);
 });
 
-test("UI messages: what reaches the upstream", async () => {
+test("UI messages: the body that the upstream gets", async () => {
   const file = { type: "file", mediaType: "image/png", url: "data:image/png;base64,AA==" };
   const body = { system: "Be brief", max_tokens: 9 };
   const { message } = await ask("scripted/echo", { messages: [user("Hello?", file)], body });
@@ -138,7 +138,7 @@ test("UI messages: what reaches the upstream", async () => {
   assert.equal(sent.max_tokens, 9);
 });
 
-test("UI messages: an answer goes back with its seals and results", async () => {
+test("UI messages: an answer is sent back with its signatures and results", async () => {
   const { message } = await ask("anthropic-messages/thinking");
   const result = { type: "tool-f", toolCallId: "a", state: "output-available", input: { x: 1 }, output: { y: 2 } };
   const answered = { ...message, parts: [...message.parts, result] };
@@ -147,12 +147,12 @@ test("UI messages: an answer goes back with its seals and results", async () => 
   assert.deepEqual(sent.map((one) => one.role), ["user", "assistant", "tool", "user"]);
   assert.deepEqual(sent[1].tool_calls[0].function, { name: "f", arguments: '{"x":1}' });
   assert.equal(sent[2].content, '{"y":2}');
-  // A vendor that knows its seal takes it back.
+  // A vendor accepts its own signature.
   const sealed = await ask("anthropic-messages/thinking", { messages: [user("Hello?"), message, user("And?")] });
   assert.equal(sealed.chunks.at(-1).finishReason, "stop");
 });
 
-test("UI messages: a chat that runs its tool goes on with the same message", async () => {
+test("UI messages: a chat that runs its tool continues the same message", async () => {
   const state = { status: "ready", error: undefined, messages: [] };
   state.pushMessage = (message) => state.messages.push(message);
   state.popMessage = () => state.messages.pop();
@@ -186,7 +186,7 @@ test("UI messages: a chat that runs its tool goes on with the same message", asy
   assert.ok(kinds.at(-1) === "text" && kinds.includes("tool-get_weather"), kinds.join());
 });
 
-test("UI messages: an answer that breaks is an error", async () => {
+test("UI messages: a cut answer is an error", async () => {
   const errors = [];
   const { message, chunks } = await ask("openai-chat/error-mid-stream", { onError: (error) => errors.push(error) }).catch(
     (error) => {
@@ -199,12 +199,12 @@ test("UI messages: an answer that breaks is an error", async () => {
   assert.ok(!chunks.some((chunk) => chunk.type === "finish"), JSON.stringify(message));
 });
 
-test("UI messages: a refusal is an error with its words", async () => {
+test("UI messages: a refusal is an error with its message", async () => {
   await assert.rejects(ask("nobody's"), /not_found.*there is no model/);
   await assert.rejects(ask("openai-chat/text", { body: { temperature: "hot" } }), /temperature/);
 });
 
-test("UI messages: there is nothing to resume", async () => {
+test("UI messages: streams cannot be resumed", async () => {
   assert.equal(await transport("openai-chat/text").reconnectToStream({ chatId: "c1" }), null);
 });
 
