@@ -126,8 +126,9 @@ pub fn check_routing(request: &Request) -> Result<(), Error> {
 
 fn check(members: &Map<String, Value>, place: &str, allowed: &[&str]) -> Result<(), Error> {
     for (name, value) in members {
-        // A null replaces what the gateway wrote, so it is checked like any value.
-        if allowed.contains(&name.as_str()) {
+        // In `extra` a null would replace what the gateway wrote; elsewhere it says nothing.
+        let is_unset = value.is_null() && place.is_empty();
+        if is_unset || allowed.contains(&name.as_str()) {
             continue;
         }
         let canonical = canonical(name);
@@ -273,6 +274,8 @@ mod tests {
         let body = object(json!({"model": "m", "max_tokens": 1, "messages": [], "provider": {}}));
         let own = ["model", "max_tokens", "messages"];
         assert_eq!(check_members(&body, &own), Ok(()));
+        let nulls = object(json!({"prompt": null, "max_output_tokens": null}));
+        assert_eq!(check_members(&nulls, &own), Ok(()));
         let error = check_members(&body, &["model", "messages"]).unwrap_err();
         assert!(error.message().starts_with("max_tokens: "));
     }
