@@ -189,14 +189,26 @@ pub fn read_limits(reader: &mut Reader, field: Option<&Field<'_>>) -> LimitsConf
     let connections = section
         .get("connections")
         .map(|field| read_connections(reader, field, base.connections));
-    LimitsConfig {
+    let limits = LimitsConfig {
         streams: reader.setting(&section, "streams", base.streams, unit::parse_count),
         connections: connections.unwrap_or(base.connections),
         per_ip,
         memory: reader.setting(&section, "memory", base.memory, unit::parse_size),
         body: reader.setting(&section, "body", base.body, unit::parse_size),
         frame: reader.setting(&section, "frame", base.frame, unit::parse_size),
+    };
+    let set = section.get("memory").or_else(|| section.get("body"));
+    if let Some(field) = set.filter(|_| limits.memory < limits.body) {
+        reader.add_warning(
+            field,
+            format!(
+                "a body of more than `limits.memory` ({} bytes) is always refused with 503, although \
+                 `limits.body` allows {} bytes; raise `limits.memory` or lower `limits.body`",
+                limits.memory, limits.body
+            ),
+        );
     }
+    limits
 }
 
 fn read_connections(

@@ -327,6 +327,27 @@ fn a_key_for_an_unknown_model_gives_a_warning() {
 }
 
 #[test]
+fn bodies_that_are_always_refused_give_a_warning() {
+    let of = |limits: &str| {
+        let model = "m: { targets: [ { upstream: ollama, model: a } ] }";
+        warnings(&format!(
+            "upstreams: {{ ollama: {{}} }}\nmodels: {{ {model} }}\nlimits: {{ {limits} }}\n"
+        ))
+    };
+    for (limits, place) in [
+        ("memory: 1MiB", "3: limits.memory"),
+        ("body: 513MiB", "3: limits.body"),
+        ("body: 2MiB, memory: 1MiB", "3: limits.memory"),
+    ] {
+        let warnings = of(limits);
+        assert_eq!(warnings.len(), 1, "{limits}: {warnings:#?}");
+        let start = format!("gateway.yaml:{place}: a body of more than `limits.memory` (");
+        assert!(warnings[0].starts_with(&start), "{}", warnings[0]);
+    }
+    assert!(of("body: 1MiB, memory: 1MiB").is_empty());
+}
+
+#[test]
 fn settings_without_effect_give_a_warning() {
     let text = "\
 upstreams: { ollama: {} }
