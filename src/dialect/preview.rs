@@ -19,8 +19,13 @@ const MAX_VALUES: usize = 250_000;
 /// How deep objects and lists may be nested.
 const MAX_DEPTH: usize = 100;
 
-/// The most memory that one counted value takes: a list of one number within a list.
-const VALUE_BYTES: usize = 200;
+/// The most memory that one counted value takes: a list of one number within a list, in the parsed
+/// request and in the upstream's.
+const VALUE_BYTES: usize = 400;
+
+/// The texts of a body are in the parsed request, in the members that are passed on as they are, and
+/// in the bytes of the upstream's request.
+const TEXT_COPIES: usize = 3;
 
 /// A body's outline.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,9 +79,9 @@ impl Preview {
         })
     }
 
-    /// The most memory that the parsed body takes, in bytes.
-    pub fn parsed_bytes(&self) -> usize {
-        self.values * VALUE_BYTES + self.length
+    /// The most memory that everything built from the body takes, in bytes.
+    pub fn built_bytes(&self) -> usize {
+        self.values * VALUE_BYTES + self.length * TEXT_COPIES
     }
 }
 

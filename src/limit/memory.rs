@@ -2,9 +2,9 @@
 //!
 //! A request reserves its bytes as they arrive and holds them until its first content came, or it
 //! failed. What the gateway builds from a body (the parsed request, the upstream's request) is
-//! counted as a multiple of the body. It is counted without a check, because the body was already
-//! admitted: it only reduces what other requests can reserve. So a body that fits alone is never
-//! refused because of what is built from it.
+//! estimated from the body's outline and reserved before any of it is built: many small bodies may
+//! each become large. A request that holds all that is reserved is exempt from that check, so a body
+//! that fits alone is never refused because of what is built from it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,8 +34,6 @@ struct Budget {
     metrics: Arc<Metrics>,
 }
 
-/// The parsed request and the upstream's request are each about as large as the body.
-const BUILT_PER_BODY: usize = 2;
 /// What a header costs beside its name and value.
 const HEADER_OVERHEAD: usize = 64;
 /// Bodies are short-lived, so there is room again soon.
@@ -76,22 +74,7 @@ impl MemoryReservation {
     /// [`ErrorCode::Overloaded`] if the budget does not have them. What was reserved before stays
     /// reserved.
     pub fn reserve(&mut self, bytes: usize) -> Result<(), Error> {
-        let limit = self.budget.limit.load(Ordering::Relaxed);
-        let reserved =
-            self.budget
-                .used
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-                    used.checked_add(bytes).filter(|sum| *sum <= limit)
-                });
-        if reserved.is_err() {
-            self.budget.metrics.record_limit_refusal("memory");
-            let message = "the gateway's memory for requests (`limits.memory`) is used up: \
-                           send the request again in a moment";
-            let error = Error::new(ErrorCode::Overloaded, message);
-            return Err(error.with_retry_after(Some(RETRY_AFTER)));
-        }
-        self.record(bytes);
-        Ok(())
+        self.take(bytes, false)
     }
 
     /// Reserves the bytes of a request's headers.
@@ -106,11 +89,40 @@ impl MemoryReservation {
         )
     }
 
-    /// Counts what is built from a body of so many bytes. The limit is not checked.
-    pub fn count_built(&mut self, body: usize) {
-        let bytes = body.saturating_mul(BUILT_PER_BODY);
+    /// Reserves what is built from a body. Beyond the limit, only a request that holds all that is
+    /// reserved gets it.
+    ///
+    /// # Errors
+    /// As [`MemoryReservation::reserve`].
+    pub fn reserve_built(&mut self, bytes: usize) -> Result<(), Error> {
+        self.take(bytes, true)
+    }
+
+    /// Counts bytes of a request that another replica admitted. The limit is not checked.
+    pub fn count_admitted(&mut self, bytes: usize) {
         self.budget.used.fetch_add(bytes, Ordering::Relaxed);
         self.record(bytes);
+    }
+
+    fn take(&mut self, bytes: usize, exempt_if_alone: bool) -> Result<(), Error> {
+        let limit = self.budget.limit.load(Ordering::Relaxed);
+        let own = self.bytes;
+        let reserved =
+            self.budget
+                .used
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                    let sum = used.checked_add(bytes)?;
+                    (sum <= limit || (exempt_if_alone && used == own)).then_some(sum)
+                });
+        if reserved.is_err() {
+            self.budget.metrics.record_limit_refusal("memory");
+            let message = "the gateway's memory for requests (`limits.memory`) is used up: \
+                           send the request again in a moment";
+            let error = Error::new(ErrorCode::Overloaded, message);
+            return Err(error.with_retry_after(Some(RETRY_AFTER)));
+        }
+        self.record(bytes);
+        Ok(())
     }
 
     fn record(&mut self, bytes: usize) {
@@ -153,15 +165,24 @@ mod tests {
     }
 
     #[test]
-    fn what_is_built_from_a_body_is_counted_and_not_refused() {
+    fn what_is_built_from_a_body_is_refused_beyond_the_limit_unless_the_request_is_alone() {
         let budget = budget(100);
         let mut first = budget.reservation();
-        first.reserve(100).unwrap();
-        first.count_built(100);
-        assert_eq!(budget.used(), 300);
+        first.reserve(50).unwrap();
+        first.reserve_built(150).unwrap();
+        assert_eq!(budget.used(), 200);
         assert!(budget.reservation().reserve(1).is_err());
         drop(first);
         assert_eq!(budget.used(), 0);
+        let (mut first, mut second) = (budget.reservation(), budget.reservation());
+        first.reserve(10).unwrap();
+        second.reserve(10).unwrap();
+        second.reserve_built(80).unwrap();
+        assert!(first.reserve_built(1).is_err());
+        assert_eq!(budget.used(), 100);
+        drop(second);
+        first.reserve_built(200).unwrap();
+        assert_eq!(budget.used(), 210);
     }
 
     #[test]

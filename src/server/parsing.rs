@@ -43,10 +43,10 @@ pub(super) async fn parse(
         }
     })
     .await?;
-    memory.count_built(preview.parsed_bytes());
     if let Some(model) = path_model.as_ref().or(preview.model.as_ref()) {
         app.route(model, caller)?;
     }
+    memory.reserve_built(preview.built_bytes())?;
     let parsed = body.clone();
     let mut request = run(length, move || dialect.parse(&parsed)).await?;
     if let Some(model) = path_model {

@@ -69,7 +69,7 @@ async fn prepare(
     let permit = admitted.map_err(|refused| refused.error)?;
     let mut memory = gateway.memory.reservation();
     // Another replica admitted the request: it is counted here and not refused.
-    memory.count_built(body.len());
+    memory.count_admitted(body.len());
     let builder = StreamBuilder {
         gateway,
         app,

@@ -23,7 +23,7 @@ fn gzip(content: &[u8]) -> Vec<u8> {
 }
 
 /// A zstd frame of blocks: the content, then so many times 100,000 spaces.
-fn zstd(content: &[u8], repeated: u32) -> Vec<u8> {
+pub fn zstd(content: &[u8], repeated: u32) -> Vec<u8> {
     const RAW: u32 = 0;
     const REPEATED: u32 = 1;
     const SPACES: u32 = 100_000;
@@ -42,7 +42,7 @@ fn zstd(content: &[u8], repeated: u32) -> Vec<u8> {
     out
 }
 
-fn encoded(encoding: &str, body: Vec<u8>) -> ClientRequest {
+pub fn encoded(encoding: &str, body: Vec<u8>) -> ClientRequest {
     ClientRequest::bytes(body).header("content-encoding", encoding)
 }
 

@@ -6,6 +6,7 @@ use sluicegate::fixture::{Fault, Options};
 
 use super::client::{Answer, ClientRequest, outcome};
 use super::harness::{TestGateway, targets};
+use super::http_forms::{encoded, zstd};
 use super::within_timeout;
 use crate::fixture_server::{fast, serve};
 use crate::raw_client::RawClient;
@@ -158,6 +159,49 @@ async fn a_request_holds_its_memory_until_its_first_content() {
     open.expect("token").await;
     wait_until_returned(&running).await;
     drop(open);
+}
+
+/// A short body of many JSON values becomes large when it is parsed.
+#[tokio::test]
+async fn what_is_built_from_bodies_is_refused_beyond_the_budget() {
+    let silent = serve(&Options {
+        fault: Some(Fault::Hang),
+        ..fast()
+    });
+    let settings = "limits: { memory: 1MiB }\nheartbeat: 20ms";
+    let running = TestGateway::with_upstreams(&[silent.addr()], settings);
+    let extra = json!({"list": vec![0; 3000]});
+    let many = ClientRequest::json(&json!({"model": "m", "prompt": "x", "extra": extra}));
+    assert!(many.body.len() < 8 * KIB);
+    // It takes more than the budget, and is answered because no other request holds any.
+    let waiting = running.ask(&many).await;
+    assert_eq!(waiting.status(), 200);
+    assert!(running.gateway.memory.used() > 1024 * KIB);
+    assert_overloaded(&mut running.ask(&many).await).await;
+    assert_eq!(running.metric(REFUSALS).await, 1.0);
+    drop(waiting);
+    wait_until_returned(&running).await;
+    assert_eq!(running.ask(&many).await.status(), 200);
+}
+
+#[tokio::test]
+async fn decompressed_bodies_count_against_the_budget() {
+    let silent = serve(&Options {
+        fault: Some(Fault::Hang),
+        ..fast()
+    });
+    let settings = "limits: { memory: 256KiB }\nheartbeat: 20ms";
+    let running = TestGateway::with_upstreams(&[silent.addr()], settings);
+    let body = json!({"model": "m", "prompt": "x"}).to_string();
+    // The body and so many times 100,000 spaces, in fewer than 100 bytes.
+    let compressed = |repeated| encoded("zstd", zstd(body.as_bytes(), repeated));
+    assert_overloaded(&mut running.ask(&compressed(3)).await).await;
+    wait_until_returned(&running).await;
+    let waiting = running.ask(&compressed(1)).await;
+    assert_eq!(waiting.status(), 200);
+    assert!(running.gateway.memory.used() > 100_000);
+    drop(waiting);
+    wait_until_returned(&running).await;
 }
 
 #[tokio::test]
