@@ -84,6 +84,10 @@ impl AwsEventStream {
         }
     }
 
+    pub(super) fn held_bytes(&self) -> usize {
+        self.partial.len()
+    }
+
     pub(super) fn repaired(&self) -> u64 {
         self.repaired
     }

@@ -113,6 +113,10 @@ impl Lines {
         each(&self.text(&line))
     }
 
+    pub(super) fn held_bytes(&self) -> usize {
+        self.partial.len()
+    }
+
     pub(super) fn repaired(&self) -> u64 {
         self.repaired
     }

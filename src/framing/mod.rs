@@ -177,6 +177,17 @@ impl Framer {
         }
     }
 
+    /// How many bytes of an unfinished frame are kept.
+    pub fn held_bytes(&self) -> usize {
+        match &self.shape {
+            Shape::Unread(unread) => unread.waiting.len(),
+            Shape::Sse(sse) => sse.held_bytes(),
+            Shape::Ndjson(ndjson) => ndjson.held_bytes(),
+            Shape::AwsEventStream(stream) => stream.held_bytes(),
+            Shape::Document(document) => document.len(),
+        }
+    }
+
     /// How many lines, or messages where lines mean nothing, had invalid UTF-8 that became U+FFFD.
     pub fn repaired_lines(&self) -> u64 {
         match &self.shape {

@@ -63,6 +63,14 @@ impl Ndjson {
         Ok(remainder)
     }
 
+    pub(super) fn held_bytes(&self) -> usize {
+        let document = match &self.body {
+            Body::Document(document) => document.len(),
+            Body::Unread | Body::Stream => 0,
+        };
+        self.lines.held_bytes() + document
+    }
+
     pub(super) fn repaired_lines(&self) -> u64 {
         self.lines.repaired()
     }

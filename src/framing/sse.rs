@@ -84,6 +84,10 @@ impl Sse {
         Ok(remainder)
     }
 
+    pub(super) fn held_bytes(&self) -> usize {
+        self.lines.held_bytes() + self.block.data.len()
+    }
+
     pub(super) fn repaired_lines(&self) -> u64 {
         self.lines.repaired()
     }

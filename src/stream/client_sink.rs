@@ -7,6 +7,7 @@ use super::record::StreamRecord;
 use crate::dialect::Encoder;
 use crate::model::{Error, ErrorCode, Event, FinishReason, ReasoningSigner, Sink};
 use crate::route::Receiver;
+use crate::upstream::run_long_work;
 
 /// Takes the events of one answer: encodes them, and settles the stream with the terminal one.
 pub struct ClientSink {
@@ -117,7 +118,7 @@ impl ClientSink {
         }
         self.failure = Some(Box::new(error.clone()));
         self.record.set_failed(error);
-        self.answer.fail(error);
+        run_long_work(self.record.content_bytes(), || self.answer.fail(error));
     }
 
     /// Writes the terminal event of a cancelled stream, unless there was a terminal event.
@@ -153,7 +154,10 @@ impl ClientSink {
         self.record.set_completed(finish);
         let total = self.record.elapsed();
         let first_token = self.record.first_token().unwrap_or(total);
-        self.answer.complete(finish, first_token, total);
+        // Some dialects repeat the whole answer at its end.
+        run_long_work(self.record.content_bytes(), || {
+            self.answer.complete(finish, first_token, total);
+        });
     }
 }
 

@@ -90,6 +90,11 @@ impl StreamRecord {
         self.usage = usage;
     }
 
+    /// How much content the upstream sent, in bytes.
+    pub(super) fn content_bytes(&self) -> usize {
+        usize::try_from(self.content_bytes).unwrap_or(usize::MAX)
+    }
+
     /// Counts content that the upstream sent.
     pub(super) fn add_content_bytes(&mut self, bytes: usize) {
         self.content_bytes += bytes as u64;

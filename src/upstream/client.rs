@@ -12,6 +12,7 @@ use url::Url;
 
 use super::exchange::{Body, Endpoint, ExchangeError, Response};
 use super::ingest::Ingest;
+use super::long_work::run_long_work;
 use super::refusal::classify;
 use super::scrub::{scrub, sensitive_value};
 use super::sigv4;
@@ -196,6 +197,14 @@ impl Answer {
     /// Why the answer failed. The error is returned by the call after the one that handed over the
     /// last events. The answer must not be read after it.
     pub fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        sink: &mut dyn Sink,
+    ) -> Poll<Result<bool, Error>> {
+        run_long_work(self.ingest.held_bytes(), || self.poll_events(context, sink))
+    }
+
+    fn poll_events(
         &mut self,
         context: &mut Context<'_>,
         sink: &mut dyn Sink,

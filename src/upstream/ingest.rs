@@ -134,6 +134,11 @@ impl Ingest {
         read
     }
 
+    /// How much of the next frame was read, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        self.framer.held_bytes()
+    }
+
     /// Whether the upstream's own end was seen.
     pub fn is_finished(&self) -> bool {
         self.grammar.finished()

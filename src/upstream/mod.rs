@@ -9,6 +9,7 @@
 //! | `scrub`, `account_ids` | remove credentials and account ids from messages |
 //! | `sigv4` | signs requests to AWS |
 //! | `ingest` | decodes an answer's bytes into events |
+//! | `long_work` | lets other tasks run while a long frame is read |
 //! | `template` | decodes a frame that repeats the one before it, without parsing it |
 //! | `repair` | repairs frames that are not the JSON that a wire requires |
 //! | `think_tags` | separates reasoning from text where a vendor marks it inside the text |
@@ -17,6 +18,7 @@ mod account_ids;
 mod client;
 pub mod exchange;
 pub mod ingest;
+mod long_work;
 mod recycle;
 mod refusal;
 mod repair;
@@ -27,5 +29,6 @@ mod template;
 mod think_tags;
 
 pub use client::{Answer, Trace, Upstream};
+pub use long_work::run_long_work;
 pub use recycle::Recycler;
 pub use scrub::mask;

@@ -26,6 +26,7 @@ mod http_forms;
 mod keys;
 mod leaving;
 mod limits;
+mod long_frames;
 mod memory;
 mod multiplexing;
 mod parsing;
