@@ -41,6 +41,7 @@ pub struct Metrics {
     duration: Histogram,
     repaired_lines: Counter,
     skipped_frames: Family<SkipLabels, Counter>,
+    images: Family<ImageLabels, Counter>,
     reloads: Family<ReloadLabels, Counter>,
     store_up: Gauge,
     store_round_trips: Counter,
@@ -121,6 +122,11 @@ struct SkipLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ImageLabels {
+    dialect: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TokenLabels {
     direction: &'static str,
 }
@@ -159,6 +165,7 @@ impl Default for Metrics {
             duration: Histogram::new(DURATION),
             repaired_lines: Counter::default(),
             skipped_frames: Family::default(),
+            images: Family::default(),
             reloads: Family::default(),
             store_up: Gauge::default(),
             store_round_trips: Counter::default(),
@@ -230,6 +237,11 @@ impl Default for Metrics {
             "skipped_frames",
             "Upstream frames that were left out because they are not JSON, such as keep-alives",
             metrics.skipped_frames.clone(),
+        );
+        registry.register(
+            "images",
+            "Generated images in answers; the native and the Anthropic protocol leave them out",
+            metrics.images.clone(),
         );
         registry.register(
             "config_reloads",
@@ -401,6 +413,10 @@ impl Metrics {
         self.skipped_frames
             .get_or_create(&SkipLabels { upstream })
             .inc_by(frames);
+    }
+
+    pub fn record_image(&self, dialect: &'static str) {
+        self.images.get_or_create(&ImageLabels { dialect }).inc();
     }
 
     pub fn record_reload(&self, accepted: bool) {

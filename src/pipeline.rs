@@ -55,7 +55,8 @@ pub fn run<'a>(
 ) -> PipelineOutput {
     let mut events = String::new();
     let mut client = Client::new(dialect, request);
-    let signer = ReasoningSigner::new(wire.name(), UPSTREAM.0);
+    let signer =
+        ReasoningSigner::new(wire.name(), UPSTREAM.0).with_members(wire.signature_members());
     let mut commit = CommitSink::new(UPSTREAM.0, UPSTREAM.1, &signer, &mut client);
     let ingest = ingest(wire, request);
     let (repaired, outcome) = read_all(ingest, chunks, &mut |event: Event<'_>| {
@@ -86,7 +87,8 @@ pub fn bytes<'a>(
     chunks: impl IntoIterator<Item = &'a [u8]>,
 ) -> Bytes {
     let mut client = Client::new(dialect, request);
-    let signer = ReasoningSigner::new(wire.name(), UPSTREAM.0);
+    let signer =
+        ReasoningSigner::new(wire.name(), UPSTREAM.0).with_members(wire.signature_members());
     let mut commit = CommitSink::new(UPSTREAM.0, UPSTREAM.1, &signer, &mut client);
     let (_, outcome) = read_all(ingest(wire, request), chunks, &mut commit);
     client.close(outcome)
@@ -106,6 +108,11 @@ pub fn line(event: &Event<'_>) -> String {
             out
         }
         Event::Logprobs(json) => format!("logprobs {json}"),
+        Event::NativeMembers { call: None, json } => format!("members {json}"),
+        Event::NativeMembers {
+            call: Some(call),
+            json,
+        } => format!("members call={call} {json}"),
         Event::Text(text) => format!("text {}", quoted(text)),
         Event::Refusal(text) => format!("refusal {}", quoted(text)),
         Event::Reasoning(text) => format!("reasoning {}", quoted(text)),
@@ -121,6 +128,7 @@ pub fn line(event: &Event<'_>) -> String {
             add(&mut out, "end", citation.end);
             out
         }
+        Event::Image(url) => format!("image {}", quoted(url)),
         Event::Alternative { index, event } => format!("alternative {index} {}", line(event)),
         Event::Usage(usage) => counts(&usage),
         Event::Finish(reason) => format!("finish {}", reason.as_str()),

@@ -48,6 +48,7 @@ enum HeldEvent {
         start: Option<u64>,
         end: Option<u64>,
     },
+    Image(String),
 }
 
 impl Sequence {
@@ -124,6 +125,7 @@ impl Sequence {
             (Event::EncryptedReasoning(text), _) => {
                 HeldEvent::EncryptedReasoning((*text).to_owned())
             }
+            (Event::Image(url), _) => HeldEvent::Image((*url).to_owned()),
             (Event::Citation(citation), _) => HeldEvent::Citation {
                 url: owned(citation.url),
                 title: owned(citation.title),
@@ -134,6 +136,7 @@ impl Sequence {
             (
                 Event::Identity { .. }
                 | Event::Logprobs(_)
+                | Event::NativeMembers { .. }
                 | Event::Alternative { .. }
                 | Event::Usage(_)
                 | Event::Finish(_),
@@ -168,6 +171,7 @@ fn is_metadata(event: &Event<'_>) -> bool {
         event,
         Event::Identity { .. }
             | Event::Logprobs(_)
+            | Event::NativeMembers { .. }
             | Event::Alternative { .. }
             | Event::Usage(_)
             | Event::Finish(_)
@@ -183,6 +187,7 @@ impl OpenCall {
 impl HeldEvent {
     fn event(&self) -> Event<'_> {
         match self {
+            Self::Image(url) => Event::Image(url),
             Self::Text(text) => Event::Text(text),
             Self::Refusal(text) => Event::Refusal(text),
             Self::Reasoning(text) => Event::Reasoning(text),

@@ -15,6 +15,13 @@ pub enum Event<'a> {
     /// How probable the tokens of the text after it were: the vendor's own JSON, on one line, for
     /// clients of its protocol.
     Logprobs(&'a str),
+    /// Members of the vendor's own answer that no other event expresses, such as signatures that belong
+    /// to a call: a JSON object on one line, for clients of its protocol.
+    NativeMembers {
+        /// The index of the tool call that has the members; otherwise the message has them.
+        call: Option<u32>,
+        json: &'a str,
+    },
     /// The next piece of the answer's text.
     Text(&'a str),
     /// The next words of a refusal. They are the answer's text, and the finish says what they are.
@@ -29,6 +36,8 @@ pub enum Event<'a> {
     ToolCall(ToolCallDelta<'a>),
     /// A source of the answer.
     Citation(Citation<'a>),
+    /// A generated image: an address, or the bytes in a `data:` URL.
+    Image(&'a str),
     /// An event of another answer to the same request, its finish included: some APIs give several
     /// answers. `index` counts from 1. All other events belong to answer 0.
     Alternative { index: u32, event: &'a Event<'a> },
@@ -50,7 +59,9 @@ impl Event<'_> {
             | Self::Refusal(text)
             | Self::Reasoning(text)
             | Self::Signature(text)
-            | Self::EncryptedReasoning(text) => text.len(),
+            | Self::EncryptedReasoning(text)
+            | Self::Image(text)
+            | Self::NativeMembers { json: text, .. } => text.len(),
             Self::ToolCall(call) if call.id.is_none() && call.name.is_none() => {
                 call.arguments.len()
             }

@@ -182,7 +182,9 @@ fn is_empty(event: &Event<'_>) -> bool {
         | Event::Refusal(text)
         | Event::Reasoning(text)
         | Event::Signature(text)
-        | Event::EncryptedReasoning(text) => text.is_empty(),
+        | Event::EncryptedReasoning(text)
+        | Event::Image(text)
+        | Event::NativeMembers { json: text, .. } => text.is_empty(),
         Event::ToolCall(call) => {
             call.arguments.is_empty() && call.id.is_none() && call.name.is_none()
         }

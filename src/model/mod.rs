@@ -25,5 +25,5 @@ pub use request::{
     Media, MediaSource, Message, NativeFields, Part, Reasoning, Request, ResponseFormat, Role,
     Tool, ToolChoice,
 };
-pub use signature::ReasoningSigner;
+pub use signature::{ReasoningSigner, SignatureMembers};
 pub use vendor::{CredentialScheme, Prefill, Vendor};

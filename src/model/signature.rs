@@ -15,12 +15,51 @@ use super::{Message, Part, Request};
 /// The beginning of every origin tag. No vendor's signature begins so, because signatures are base64.
 const TAG_PREFIX: &str = "sluicegate:";
 
+/// Where requests and answers of a protocol hold signatures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SignatureMembers {
+    /// The members whose string is a signature.
+    pub names: &'static [&'static str],
+    /// The members that exist only to hold signatures. Where a signature cannot stay, the nearest of them
+    /// is removed; without one, the part of the message, or the message.
+    pub carriers: &'static [&'static str],
+}
+
+impl SignatureMembers {
+    /// Whether there is a signature somewhere in `value`.
+    pub fn are_in(self, value: &Value) -> bool {
+        match value {
+            Value::Array(list) => list.iter().any(|element| self.are_in(element)),
+            Value::Object(members) => members.iter().any(|(name, value)| match value {
+                Value::String(text) => self.names.contains(&name.as_str()) && !text.is_empty(),
+                value => self.are_in(value),
+            }),
+            _ => false,
+        }
+    }
+
+    /// Puts `tag` before every signature.
+    fn tag(self, value: &mut Value, tag: &str) {
+        match value {
+            Value::Array(list) => list.iter_mut().for_each(|element| self.tag(element, tag)),
+            Value::Object(members) => members.iter_mut().for_each(|(name, value)| match value {
+                Value::String(text) => {
+                    if self.names.contains(&name.as_str()) && !text.is_empty() {
+                        text.insert_str(0, tag);
+                    }
+                }
+                value => self.tag(value, tag),
+            }),
+            _ => {}
+        }
+    }
+}
+
 /// A vendor at one of its protocols, which signs reasoning and accepts only its own signatures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReasoningSigner {
     wire: &'static str,
-    /// The members that hold a signature in a request of the wire's protocol.
-    members: &'static [&'static str],
+    members: SignatureMembers,
     origin_tag: String,
 }
 
@@ -30,14 +69,14 @@ impl ReasoningSigner {
         let vendor = vendor.replace('%', "%25").replace(':', "%3A");
         Self {
             wire,
-            members: &[],
+            members: SignatureMembers::default(),
             origin_tag: format!("{TAG_PREFIX}{wire}:{vendor}:"),
         }
     }
 
     /// Requests in the wire's own protocol hold signatures in these members.
     #[must_use]
-    pub fn with_members(mut self, members: &'static [&'static str]) -> Self {
+    pub fn with_members(mut self, members: SignatureMembers) -> Self {
         self.members = members;
         self
     }
@@ -46,6 +85,17 @@ impl ReasoningSigner {
     /// so the tag may occur several times in one signature.
     pub fn origin_tag(&self) -> &str {
         &self.origin_tag
+    }
+
+    /// A vendor's own JSON with the tag before each of its signatures.
+    pub fn tag_members<'a>(&self, json: &'a str) -> Cow<'a, str> {
+        match serde_json::from_str::<Value>(json) {
+            Ok(mut value) if self.members.are_in(&value) => {
+                self.members.tag(&mut value, &self.origin_tag);
+                Cow::Owned(value.to_string())
+            }
+            _ => Cow::Borrowed(json),
+        }
     }
 
     /// The request with this signer's signatures as it wrote them, and without the signatures of others,
@@ -123,17 +173,30 @@ impl ReasoningSigner {
                 // A turn of nothing else is no turn.
                 before == 0 || !list.is_empty()
             }
-            Value::Object(members) => members.iter_mut().all(|(name, value)| match value {
-                Value::String(signature) if self.members.contains(&name.as_str()) => {
-                    match self.verified(signature, true).map(Cow::into_owned) {
-                        Some(read) => *signature = read,
-                        None => return false,
-                    }
-                    true
-                }
-                value => self.verify_members(value),
-            }),
+            Value::Object(members) => {
+                let mut can_stay = true;
+                members.retain(|name, value| {
+                    let verified = self.verify_member(name, value);
+                    can_stay &= verified || self.members.carriers.contains(&name.as_str());
+                    verified
+                });
+                can_stay
+            }
             _ => true,
+        }
+    }
+
+    /// Does the same for one member of an object.
+    fn verify_member(&self, name: &str, value: &mut Value) -> bool {
+        match value {
+            Value::String(signature) if self.members.names.contains(&name) => {
+                match self.verified(signature, true).map(Cow::into_owned) {
+                    Some(read) => *signature = read,
+                    None => return false,
+                }
+                true
+            }
+            value => self.verify_members(value),
         }
     }
 
@@ -143,7 +206,7 @@ impl ReasoningSigner {
             Value::Array(list) => list.iter().any(|element| self.is_tagged(element)),
             Value::Object(members) => members.iter().any(|(name, value)| match value {
                 Value::String(signature) => {
-                    self.members.contains(&name.as_str()) && signature.contains(TAG_PREFIX)
+                    self.members.names.contains(&name.as_str()) && signature.contains(TAG_PREFIX)
                 }
                 value => self.is_tagged(value),
             }),

@@ -19,8 +19,8 @@ pub struct AnswerEncoder {
     encoder: Box<dyn Encoder>,
     /// The prefix of ids for calls to which the upstream gave none.
     call_id_prefix: String,
-    /// Precedes each signature, once the target is known that made it.
-    mark: String,
+    /// Tags each signature, once the target is known that made it.
+    signer: Option<ReasoningSigner>,
     ready: BytesMut,
     usage: Option<Usage>,
     continued: u32,
@@ -43,7 +43,7 @@ impl AnswerEncoder {
         Self {
             encoder,
             call_id_prefix: hint.replacen("st_", "call_", 1),
-            mark: String::new(),
+            signer: None,
             ready: BytesMut::new(),
             usage: None,
             continued: 0,
@@ -53,7 +53,7 @@ impl AnswerEncoder {
 
     /// This target answers. Only the first one is written into the start event.
     pub fn start(&mut self, upstream: &str, model: &str, signer: &ReasoningSigner) {
-        self.mark = signer.origin_tag().to_owned();
+        self.signer = Some(signer.clone());
         self.begin(Some(upstream), Some(model));
     }
 
@@ -163,17 +163,48 @@ impl AnswerEncoder {
                     .encoder
                     .event(&Event::Alternative { index, event }, &mut self.ready);
             }
-            Event::Signature(seal) => {
-                changed = format!("{}{seal}", self.mark);
+            Event::Signature(signature) => {
+                changed = self.tagged(signature);
                 &Event::Signature(&changed)
             }
-            Event::EncryptedReasoning(seal) => {
-                changed = format!("{}{seal}", self.mark);
+            Event::EncryptedReasoning(signature) => {
+                changed = self.tagged(signature);
                 &Event::EncryptedReasoning(&changed)
+            }
+            Event::NativeMembers { call, json } => {
+                changed = self.tagged_members(json);
+                let json = &changed;
+                &Event::NativeMembers { call, json }
+            }
+            Event::Alternative {
+                index,
+                event: &Event::NativeMembers { call, json },
+            } => {
+                changed = self.tagged_members(json);
+                let json = &changed;
+                let event = &Event::NativeMembers { call, json };
+                return self
+                    .encoder
+                    .event(&Event::Alternative { index, event }, &mut self.ready);
             }
             _ => event,
         };
         self.encoder.event(event, &mut self.ready);
+    }
+
+    fn tagged(&self, signature: &str) -> String {
+        let tag = self
+            .signer
+            .as_ref()
+            .map_or("", |signer| signer.origin_tag());
+        format!("{tag}{signature}")
+    }
+
+    fn tagged_members(&self, json: &str) -> String {
+        match &self.signer {
+            Some(signer) => signer.tag_members(json).into_owned(),
+            None => json.to_owned(),
+        }
     }
 
     fn begin(&mut self, upstream: Option<&str>, model: Option<&str>) {

@@ -187,7 +187,10 @@ impl Sink for ClientSink {
             self.text_so_far = None;
         }
         let Event::Finish(finish) = event else {
-            if !matches!(event, Event::Logprobs(_)) {
+            if let Event::Image(_) = event {
+                self.record.record_image();
+            }
+            if !matches!(event, Event::Logprobs(_) | Event::NativeMembers { .. }) {
                 self.record.add_content_bytes(event.size());
             }
             self.answer.event(&event);
@@ -225,6 +228,8 @@ fn prevents_continuation(event: &Event<'_>) -> bool {
         Event::ToolCall(_) | Event::Refusal(_) | Event::Alternative { .. } => true,
         Event::Identity { .. }
         | Event::Logprobs(_)
+        | Event::NativeMembers { .. }
+        | Event::Image(_)
         | Event::Text(_)
         | Event::Reasoning(_)
         | Event::Signature(_)

@@ -130,6 +130,10 @@ impl StreamRecord {
         }
     }
 
+    pub(super) fn record_image(&self) {
+        self.metrics.record_image(self.labels.dialect);
+    }
+
     /// From the request's arrival to its first content.
     pub(super) fn first_token(&self) -> Option<Duration> {
         self.first_content.map(|first| first - self.arrived)

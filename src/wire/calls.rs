@@ -69,7 +69,8 @@ impl CallAssembler {
     }
 
     /// Adds a piece to the call that it belongs to, or begins one.
-    pub(super) fn add(&mut self, piece: CallPiece<'_>, sink: &mut dyn Sink) {
+    /// Returns the call's place.
+    pub(super) fn add(&mut self, piece: CallPiece<'_>, sink: &mut dyn Sink) -> Option<usize> {
         let piece = CallPiece {
             id: if piece.id == "null" { "" } else { piece.id },
             ..piece
@@ -77,12 +78,19 @@ impl CallAssembler {
         let at = match self.find(&piece) {
             Some(at) => at,
             None if piece.id.is_empty() && piece.name.is_empty() && piece.arguments.is_empty() => {
-                return;
+                return None;
             }
             None => self.begin(piece.index, piece.id),
         };
         self.adopt(at, piece.id, piece.name);
         self.append(at, piece.arguments, sink);
+        Some(at)
+    }
+
+    /// The index in the answer of the call at that place, once its start was emitted, and its id.
+    pub(super) fn emitted(&self, at: usize) -> Option<(u32, &str)> {
+        let call = self.calls.get(at)?;
+        Some((call.emitted?, &call.id))
     }
 
     /// Adds a call that came whole, or was sent before and is repeated whole. Nothing is emitted of

@@ -29,7 +29,9 @@ use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 
 use crate::framing::{Frame, Framing};
-use crate::model::{CredentialScheme, Error, ErrorCode, Event, Request, Sink, Vendor};
+use crate::model::{
+    CredentialScheme, Error, ErrorCode, Event, Request, SignatureMembers, Sink, Vendor,
+};
 
 pub(crate) use failure::plain_failure;
 use failure::stated_failure;
@@ -84,10 +86,9 @@ pub trait Wire: Send + Sync + 'static {
         parse_refusal(body)
     }
 
-    /// The members of a request of this protocol that hold a signature of reasoning, if clients speak the
-    /// protocol too.
-    fn signature_members(&self) -> &'static [&'static str] {
-        &[]
+    /// The members of this protocol that hold a signature of reasoning, if clients speak it too.
+    fn signature_members(&self) -> SignatureMembers {
+        SignatureMembers::default()
     }
 
     /// The other end's view, for the fixture server: the body of a refusal, after the API reference.

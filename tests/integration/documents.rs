@@ -122,6 +122,7 @@ fn metrics() -> String {
     metrics.record_limit_refusal("memory");
     metrics.record_upstream_failure("openai", "upstream_timeout");
     metrics.record_skipped_frames("openai", 1);
+    metrics.record_image("native");
     metrics.record_store_failure(StoreFailure::Timeout);
     metrics.record_limit_without_store(true);
     metrics.record_reload(true);

@@ -22,16 +22,8 @@ const NOT_MET: &[(&str, &str)] = &[
         "off unless an upstream or preset sets think_tags; without it the text stays as sent",
     ),
     (
-        "58-images-only",
-        "answers are text; no dialect here has a typed part for a generated image",
-    ),
-    (
         "79-pause-turn-with-server-tool",
         "blocks of the vendor's own tools reach a client only verbatim, which is not in this pipeline",
-    ),
-    (
-        "56-signature-in-extra-content",
-        "a known gap: reasoning_details and extra_content do not reach a chat client yet",
     ),
 ];
 

@@ -58,7 +58,9 @@ pub(super) fn stop_reason(finish: FinishReason, calls: bool) -> &'static str {
         FinishReason::Pause => "pause_turn",
         FinishReason::ToolCalls => "tool_use",
         FinishReason::Stop | FinishReason::Other | FinishReason::Cancelled if calls => "tool_use",
-        FinishReason::Stop | FinishReason::Other | FinishReason::Cancelled => "end_turn",
+        FinishReason::Stop | FinishReason::Cancelled => "end_turn",
+        // The API has no such reason; its clients must bear new ones, and `end_turn` would be a claim.
+        FinishReason::Other => "other",
     }
 }
 

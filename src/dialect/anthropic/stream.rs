@@ -103,7 +103,11 @@ impl Message {
         match *event {
             Event::Identity { id, .. } => self.upstream_id = Some(id.to_owned()),
             Event::Usage(usage) => self.usage.update(usage),
-            Event::Logprobs(_) | Event::Alternative { .. } | Event::Finish(_) => {}
+            Event::Logprobs(_)
+            | Event::NativeMembers { .. }
+            | Event::Image(_)
+            | Event::Alternative { .. }
+            | Event::Finish(_) => {}
             Event::Text(text) | Event::Refusal(text) => {
                 self.open_text(out);
                 self.text_delta("text_delta", "text", text, out);

@@ -93,7 +93,12 @@ impl Encoder for WholeEncoder {
         match (*event, self.content.last_mut()) {
             (Event::Identity { id, .. }, _) => self.upstream_id = Some(id.to_owned()),
             (
-                Event::Logprobs(_) | Event::Alternative { .. } | Event::Usage(_) | Event::Finish(_),
+                Event::Logprobs(_)
+                | Event::NativeMembers { .. }
+                | Event::Image(_)
+                | Event::Alternative { .. }
+                | Event::Usage(_)
+                | Event::Finish(_),
                 _,
             ) => {}
             (Event::Text(more) | Event::Refusal(more), Some(Block::Text { text, .. })) => {

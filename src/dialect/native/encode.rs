@@ -139,6 +139,8 @@ impl Encoder for NativeEncoder {
             }
             Event::Identity { .. }
             | Event::Logprobs(_)
+            | Event::NativeMembers { .. }
+            | Event::Image(_)
             | Event::Signature(_)
             | Event::EncryptedReasoning(_)
             | Event::Alternative { .. }

@@ -15,6 +15,8 @@ const KNOWN_MESSAGES: &[&str] = &[
     "tool_calls",
 ];
 const KNOWN_PARTS: &[&str] = &["file", "image_url", "refusal", "text", "type"];
+const KNOWN_CALLS: &[&str] = &["function", "id", "index", "type"];
+const KNOWN_CALL_FUNCTIONS: &[&str] = &["arguments", "name"];
 const KNOWN_TOOLS: &[&str] = &["function", "type"];
 const KNOWN_FUNCTIONS: &[&str] = &["description", "name", "parameters", "strict"];
 
@@ -23,6 +25,10 @@ pub(super) fn has_extra_in_messages(messages: &Value) -> bool {
     elements(messages).any(|message| {
         has_other_members(message, KNOWN_MESSAGES)
             || elements(&message["content"]).any(|part| has_other_members(part, KNOWN_PARTS))
+            || elements(&message["tool_calls"]).any(|call| {
+                has_other_members(call, KNOWN_CALLS)
+                    || has_other_members(&call["function"], KNOWN_CALL_FUNCTIONS)
+            })
     })
 }
 

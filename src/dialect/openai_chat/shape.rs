@@ -1,7 +1,7 @@
 //! JSON that streamed and whole answers share.
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::dialect::AnswerInfo;
 use crate::model::{Citation, FinishReason, Request, Usage};
@@ -44,18 +44,85 @@ pub(super) fn choices(request: &Request) -> usize {
 
 /// The API has no reason for a refusal: its text is in `refusal`, and without a text `content_filter`
 /// is the nearest.
-pub(super) fn finish_reason(finish: FinishReason, refused: bool, legacy: bool) -> &'static str {
+/// For what is neither of the API's reasons there is `other`, which OpenAI does not send and clients read as
+/// unknown: `stop` would say that the answer is whole.
+pub(super) fn finish_reason(
+    finish: FinishReason,
+    refused: bool,
+    called: bool,
+    legacy: bool,
+) -> &'static str {
     match finish {
         FinishReason::Length => "length",
         FinishReason::ToolCalls if legacy => "function_call",
         FinishReason::ToolCalls => "tool_calls",
+        FinishReason::Other if called && legacy => "function_call",
+        FinishReason::Other if called => "tool_calls",
+        FinishReason::Other | FinishReason::Pause => "other",
         FinishReason::ContentFilter => "content_filter",
         FinishReason::Refusal if !refused => "content_filter",
-        FinishReason::Stop
-        | FinishReason::Refusal
-        | FinishReason::Pause
-        | FinishReason::Cancelled
-        | FinishReason::Other => "stop",
+        FinishReason::Stop | FinishReason::Refusal | FinishReason::Cancelled => "stop",
+    }
+}
+
+/// A generated image in the form of OpenRouter, because the API has none.
+pub(super) fn image(url: &str, index: usize) -> Value {
+    json!({ "type": "image_url", "image_url": { "url": url }, "index": index })
+}
+
+/// The members of a JSON object, without its braces.
+pub(super) fn bare_members(json: &str) -> &str {
+    let json = json.trim_ascii();
+    let bare = json
+        .strip_prefix('{')
+        .and_then(|json| json.strip_suffix('}'));
+    bare.unwrap_or_default()
+}
+
+/// Adds the vendor's own members to an object of a whole answer. Lists are joined, as are the texts of
+/// elements with the same type and index, which a stream sends in pieces.
+pub(super) fn add_members(object: &mut Map<String, Value>, json: &str) {
+    let Ok(Value::Object(more)) = serde_json::from_str(json) else {
+        return;
+    };
+    for (name, value) in more {
+        match (object.get_mut(&name), value) {
+            (Some(Value::Array(list)), Value::Array(more)) => {
+                for element in more {
+                    add_element(list, element);
+                }
+            }
+            (_, value) => {
+                object.insert(name, value);
+            }
+        }
+    }
+}
+
+fn add_element(list: &mut Vec<Value>, element: Value) {
+    const TEXTS: [&str; 3] = ["text", "summary", "thinking"];
+    let same = |last: &Value| {
+        ["type", "index"]
+            .iter()
+            .all(|name| last[name] == element[name])
+            && TEXTS
+                .iter()
+                .any(|name| last[name].is_string() && element[name].is_string())
+    };
+    let Some(last) = list.last_mut().filter(|last| same(last)) else {
+        return list.push(element);
+    };
+    let Value::Object(members) = element else {
+        return;
+    };
+    for (name, value) in members {
+        match (&mut last[&name], value) {
+            (Value::String(text), Value::String(more)) if TEXTS.contains(&&*name) => {
+                text.push_str(&more);
+            }
+            (_, Value::Null) => {}
+            (member, value) => *member = value,
+        }
     }
 }
 

@@ -6,7 +6,9 @@ use std::fmt::Write as _;
 use bytes::{BufMut, BytesMut};
 use serde_json::{Value, json};
 
-use super::shape::{annotation, choices, finish_reason, id, logprobs_wanted, usage};
+use super::shape::{
+    annotation, bare_members, choices, finish_reason, id, image, logprobs_wanted, usage,
+};
 use crate::dialect::json::{put_json, put_text};
 use crate::dialect::{AnswerInfo, AnswerSource, Completion, Encoder, openai_error};
 use crate::model::{Error, Event, Request, ToolCallDelta, Usage};
@@ -34,7 +36,12 @@ struct Choice {
     begun: bool,
     /// Belong to the next text.
     logprobs: Option<String>,
+    /// The vendor's own members of the next chunk, without the braces around them.
+    members: Option<String>,
     refused: bool,
+    /// Whether the client has calls to answer.
+    called: bool,
+    images: usize,
 }
 
 impl StreamEncoder {
@@ -45,7 +52,10 @@ impl StreamEncoder {
             index,
             begun: false,
             logprobs: None,
+            members: None,
             refused: false,
+            called: false,
+            images: 0,
         });
         Self {
             template: ChunkTemplate {
@@ -99,8 +109,42 @@ impl Choice {
                 self.refused = true;
                 self.text(template, br#""refusal":"#, text, out);
             }
-            Event::ToolCall(call) if template.legacy => self.function_call(template, &call, out),
-            Event::ToolCall(call) => self.tool_call(template, &call, out),
+            Event::ToolCall(call) if template.legacy => {
+                self.called = true;
+                self.function_call(template, &call, out);
+            }
+            Event::ToolCall(call) => {
+                self.called = true;
+                self.tool_call(template, &call, out);
+            }
+            Event::Image(url) => {
+                let image = image(url, self.images);
+                self.images += 1;
+                let delta = |out: &mut BytesMut| {
+                    out.put_slice(br#""images":"#);
+                    put_json(&[image], out);
+                };
+                self.chunk(template, delta, None, out);
+            }
+            Event::NativeMembers { call: None, json } => {
+                // Members without another event, such as the signature of the reasoning before.
+                if self.members.is_some() {
+                    self.chunk(template, |_| {}, None, out);
+                }
+                self.members = Some(bare_members(json).to_owned());
+            }
+            Event::NativeMembers {
+                call: Some(index),
+                json,
+            } if !template.legacy => {
+                let delta = |out: &mut BytesMut| {
+                    // Writing to a BytesMut cannot fail.
+                    let _ = write!(out, r#""tool_calls":[{{"index":{index},"#);
+                    out.put_slice(bare_members(json).as_bytes());
+                    out.put_slice(b"}]");
+                };
+                self.chunk(template, delta, None, out);
+            }
             Event::Citation(citation) => {
                 if let Some(annotation) = annotation(citation) {
                     let delta = |out: &mut BytesMut| {
@@ -118,11 +162,12 @@ impl Choice {
                 self.logprobs = Some(json.to_owned());
             }
             Event::Finish(finish) => {
-                let reason = finish_reason(finish, self.refused, template.legacy);
+                let reason = finish_reason(finish, self.refused, self.called, template.legacy);
                 self.chunk(template, |_| {}, Some(reason), out);
             }
             Event::Identity { .. }
             | Event::Logprobs(_)
+            | Event::NativeMembers { .. }
             | Event::Signature(_)
             | Event::EncryptedReasoning(_)
             | Event::Alternative { .. }
@@ -141,7 +186,14 @@ impl Choice {
         out.put_slice(template.head.as_bytes());
         // Writing to a BytesMut cannot fail.
         let _ = write!(out, r#"{{"index":{},"delta":{{"#, self.index);
+        let empty = out.len();
         delta(out);
+        if let Some(members) = self.members.take() {
+            if out.len() > empty {
+                out.put_slice(b",");
+            }
+            out.put_slice(members.as_bytes());
+        }
         out.put_slice(b"}");
         if let Some(logprobs) = self.logprobs.take() {
             out.put_slice(br#","logprobs":"#);

@@ -3,7 +3,9 @@
 use bytes::BytesMut;
 use serde_json::{Map, Value, json};
 
-use super::shape::{annotation, choices, finish_reason, id, logprobs_wanted, usage};
+use super::shape::{
+    add_members, annotation, choices, finish_reason, id, image, logprobs_wanted, usage,
+};
 use crate::dialect::json::put_json;
 use crate::dialect::{AnswerInfo, AnswerSource, Completion, Encoder};
 use crate::model::{Error, Event, FinishReason, Request, ToolCallDelta, Usage};
@@ -28,6 +30,9 @@ struct Choice {
     calls: Vec<Call>,
     annotations: Vec<Value>,
     logprobs: Option<Map<String, Value>>,
+    images: Vec<Value>,
+    /// The vendor's own members of the message.
+    members: Map<String, Value>,
     /// None for a choice that the upstream did not give.
     finish: Option<FinishReason>,
 }
@@ -37,6 +42,8 @@ struct Call {
     id: String,
     name: String,
     arguments: String,
+    /// The vendor's own members.
+    members: Map<String, Value>,
 }
 
 impl WholeEncoder {
@@ -64,6 +71,16 @@ impl Choice {
             }
             Event::Logprobs(json) if logprobs_wanted => self.add_logprobs(json),
             Event::Finish(finish) => self.finish = Some(finish),
+            Event::Image(url) => self.images.push(image(url, self.images.len())),
+            Event::NativeMembers { call: None, json } => add_members(&mut self.members, json),
+            Event::NativeMembers {
+                call: Some(index),
+                json,
+            } => {
+                if let Some(call) = self.calls.get_mut(index as usize) {
+                    add_members(&mut call.members, json);
+                }
+            }
             Event::Identity { .. }
             | Event::Logprobs(_)
             | Event::Signature(_)
@@ -81,6 +98,7 @@ impl Choice {
                 id: call.id.unwrap_or_default().to_owned(),
                 name: call.name.unwrap_or_default().to_owned(),
                 arguments: call.arguments.to_owned(),
+                ..Call::default()
             });
         } else {
             self.calls[at].arguments.push_str(call.arguments);
@@ -106,7 +124,8 @@ impl Choice {
 
     /// None for a choice that the upstream did not give.
     fn choice(&mut self, index: usize, legacy: bool) -> Option<Value> {
-        let reason = finish_reason(self.finish?, !self.refusal.is_empty(), legacy);
+        let called = !self.calls.is_empty();
+        let reason = finish_reason(self.finish?, !self.refusal.is_empty(), called, legacy);
         Some(json!({
             "index": index,
             "message": self.message(legacy),
@@ -135,6 +154,10 @@ impl Choice {
         if !self.reasoning.is_empty() {
             message.insert("reasoning_content".into(), take_text(&mut self.reasoning));
         }
+        if !self.images.is_empty() {
+            message.insert("images".into(), std::mem::take(&mut self.images).into());
+        }
+        message.append(&mut self.members);
         let mut calls = self.calls.drain(..).peekable();
         if legacy {
             // `function_call` holds one, as in a stream.
@@ -147,11 +170,13 @@ impl Choice {
             }
         } else if calls.peek().is_some() {
             let calls = calls.map(|call| {
-                json!({
-                    "id": call.id,
-                    "type": "function",
-                    "function": { "name": call.name, "arguments": call.arguments },
-                })
+                let mut value = Map::new();
+                value.insert("id".into(), call.id.into());
+                value.insert("type".into(), "function".into());
+                let function = json!({ "name": call.name, "arguments": call.arguments });
+                value.insert("function".into(), function);
+                value.extend(call.members);
+                Value::Object(value)
             });
             message.insert("tool_calls".into(), calls.collect());
         }

@@ -68,6 +68,8 @@ impl Encoder for ResponseEncoder {
         let reason = match completion.finish {
             FinishReason::Length => Some("max_output_tokens"),
             FinishReason::ContentFilter => Some("content_filter"),
+            // The API has no word for any other reason: `completed` says only that the upstream ended its
+            // answer, and `incomplete` would say that it was cut.
             _ => None,
         };
         let (status, event) = match reason {
@@ -126,6 +128,7 @@ impl Answer {
             Event::Identity { id, .. } if !self.begun => self.head.set_id(id),
             Event::Identity { .. }
             | Event::Logprobs(_)
+            | Event::NativeMembers { .. }
             | Event::Alternative { .. }
             | Event::Usage(_)
             | Event::Finish(_) => {}
@@ -138,6 +141,11 @@ impl Answer {
                 self.append("response.refusal.delta", text, out);
             }
             Event::Citation(citation) => self.citation(&citation, out),
+            Event::Image(url) => {
+                // An item of its own, which has no pieces.
+                self.open_item(ItemKind::image(url), out);
+                self.close("completed", out);
+            }
             Event::Reasoning(text) => self.reasoning(text, out),
             Event::Signature(more) => self.signature(more, out),
             Event::EncryptedReasoning(encrypted) => {

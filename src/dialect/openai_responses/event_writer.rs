@@ -92,7 +92,9 @@ impl EventWriter {
                 let data = merged(place, json!({ "part": item.part() }));
                 self.write("response.reasoning_summary_part.added", data, out);
             }
-            ItemKind::Reasoning { shown: false, .. } | ItemKind::Call { .. } => {}
+            ItemKind::Reasoning { shown: false, .. }
+            | ItemKind::Call { .. }
+            | ItemKind::Image(_) => {}
         }
     }
 
@@ -118,7 +120,7 @@ impl EventWriter {
                 json!({ "text": text }),
                 Some("response.reasoning_summary_part.done"),
             ),
-            ItemKind::Reasoning { shown: false, .. } => return,
+            ItemKind::Reasoning { shown: false, .. } | ItemKind::Image(_) => return,
             ItemKind::Call { custom: true, .. } => (
                 "response.custom_tool_call_input.done",
                 json!({ "input": text }),
@@ -188,7 +190,7 @@ fn place(item: &Item, at: usize) -> Value {
     match item.kind {
         ItemKind::Text | ItemKind::Refusal => place["content_index"] = json!(item.parts.len()),
         ItemKind::Reasoning { .. } => place["summary_index"] = json!(0),
-        ItemKind::Call { .. } => {}
+        ItemKind::Call { .. } | ItemKind::Image(_) => {}
     }
     place
 }

@@ -1,5 +1,6 @@
 //! Parses the items of a conversation.
 
+use super::response::is_gateway_id;
 use crate::dialect::field::{Field, NativeOnly};
 use crate::model::{Error, Media, MediaSource, Message, Part, Role};
 
@@ -61,6 +62,9 @@ impl Conversation {
                 let reasoning = reasoning(item)?;
                 self.push(item, Role::Assistant, reasoning.into_iter().collect());
             }
+            // An image that the gateway passed on: no upstream takes it back.
+            Some("image_generation_call")
+                if item.value["id"].as_str().is_some_and(is_gateway_id) => {}
             // References to stored items, steps of the vendor's tools, items that are not known yet.
             Some(_) => self.native_only.add(item),
         }

@@ -33,9 +33,19 @@ pub(super) enum ItemKind {
         /// Whether the arguments are free text.
         custom: bool,
     },
+    /// A generated image: its bytes in base64, or its address.
+    Image(String),
 }
 
 impl ItemKind {
+    /// `url` is an address, or a `data:` URL.
+    pub(super) fn image(url: &str) -> Self {
+        let data = url
+            .strip_prefix("data:")
+            .and_then(|data| data.split_once(";base64,"));
+        Self::Image(data.map_or(url, |(_, base64)| base64).to_owned())
+    }
+
     pub(super) fn call(call: &ToolCallDelta<'_>, custom_tools: &[String]) -> Self {
         let name = call.name.unwrap_or_default();
         Self::Call {
@@ -57,6 +67,7 @@ impl ItemKind {
             Self::Reasoning { .. } => "rs",
             Self::Call { custom: false, .. } => "fc",
             Self::Call { custom: true, .. } => "ctc",
+            Self::Image(_) => "ig",
         }
     }
 }
@@ -115,6 +126,15 @@ impl Item {
                     item["encrypted_content"] = json!(encrypted);
                 }
                 item
+            }
+            ItemKind::Image(result) => {
+                let result = Some(result).filter(|_| status == "completed");
+                json!({
+                    "id": self.id,
+                    "type": "image_generation_call",
+                    "status": status,
+                    "result": result,
+                })
             }
             ItemKind::Call {
                 call_id,

@@ -69,6 +69,10 @@ pub(super) enum Chunk<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         provider_metadata: Option<Metadata<'a>>,
     },
+    File {
+        url: &'a str,
+        media_type: &'a str,
+    },
     FinishStep,
     Finish {
         finish_reason: &'static str,
@@ -183,6 +187,15 @@ impl From<Usage> for MessageMetadata {
             },
         }
     }
+}
+
+/// The media type of a generated image. An address does not tell it, and the SDK requires one.
+pub(super) fn media_type(url: &str) -> &str {
+    let data = url.strip_prefix("data:");
+    let media_type = data.and_then(|data| data.split([';', ',']).next());
+    media_type
+        .filter(|kind| !kind.is_empty())
+        .unwrap_or("image/*")
 }
 
 /// The SDK's finish reason; none for an answer that was cancelled.

@@ -4,7 +4,7 @@
 use bytes::{BufMut, BytesMut};
 use serde_json::value::RawValue;
 
-use super::chunk::{Chunk, Metadata, ProviderData, finish_reason, write_delta};
+use super::chunk::{Chunk, Metadata, ProviderData, finish_reason, media_type, write_delta};
 use crate::dialect::sequence::Sequence;
 use crate::dialect::{AnswerSource, Completion, Encoder};
 use crate::model::{Citation, Error, Event, Request, Role, StreamId, ToolCallDelta, Usage};
@@ -122,8 +122,17 @@ impl Answer {
             Event::EncryptedReasoning(sealed) => self.sealed(sealed, out),
             Event::ToolCall(call) => self.tool_call(&call, out),
             Event::Citation(citation) => self.source(&citation, out),
+            Event::Image(url) => {
+                self.close_part(out);
+                Chunk::File {
+                    url,
+                    media_type: media_type(url),
+                }
+                .write(out);
+            }
             Event::Identity { .. }
             | Event::Logprobs(_)
+            | Event::NativeMembers { .. }
             | Event::Alternative { .. }
             | Event::Usage(_)
             | Event::Finish(_) => {}

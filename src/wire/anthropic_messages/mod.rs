@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::{Decoder, Outgoing, Wire, error_type};
 use crate::framing::Framing;
-use crate::model::{CredentialScheme, Error, Request, Vendor};
+use crate::model::{CredentialScheme, Error, Request, SignatureMembers, Vendor};
 
 /// The wire `anthropic-messages`.
 pub struct AnthropicMessages;
@@ -36,8 +36,11 @@ impl Wire for AnthropicMessages {
     }
 
     /// Of a `thinking` block and of a `redacted_thinking` block.
-    fn signature_members(&self) -> &'static [&'static str] {
-        &["signature", "data"]
+    fn signature_members(&self) -> SignatureMembers {
+        SignatureMembers {
+            names: &["signature", "data"],
+            carriers: &[],
+        }
     }
 
     fn error_body(&self, status: StatusCode, message: &str) -> Value {

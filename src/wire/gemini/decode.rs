@@ -3,7 +3,7 @@
 use serde_json::value::RawValue;
 
 use super::calls::Calls;
-use super::shape::{Candidate, Chunk, Part, UsageCounts};
+use super::shape::{Candidate, Chunk, InlineData, Part, UsageCounts};
 use super::sources::Sources;
 use crate::framing::Frame;
 use crate::model::{Error, ErrorCode, Event, FinishReason, Sink, Usage, Vendor};
@@ -17,6 +17,7 @@ use crate::wire::{Decoder, interrupted, is_blank, unparsable, upstream_error, wr
 /// The state of one answer.
 #[derive(Default)]
 pub(super) struct ContentDecoder {
+    vendor: Vendor,
     /// The last finish reason. It does not end the answer: older models send one with every chunk.
     finish: Option<FinishReason>,
     identity_sent: bool,
@@ -48,8 +49,9 @@ impl Decoder for ContentDecoder {
     }
 
     fn is_terminal(&self, frame: &Frame<'_>) -> bool {
-        let is_terminal =
-            |json| parse::<Chunk<'_>>(json).is_ok_and(|chunk| is_terminal_chunk(&chunk));
+        let is_terminal = |json| {
+            parse::<Chunk<'_>>(json).is_ok_and(|chunk| is_terminal_chunk(&chunk, &self.vendor))
+        };
         match parse_chunk_list(frame.data) {
             None => is_terminal(frame.data),
             Some(chunks) => chunks.is_ok_and(|list| list.iter().any(|raw| is_terminal(raw.get()))),
@@ -70,6 +72,13 @@ impl Decoder for ContentDecoder {
 }
 
 impl ContentDecoder {
+    pub(super) fn new(vendor: &Vendor) -> Self {
+        Self {
+            vendor: vendor.clone(),
+            ..Self::default()
+        }
+    }
+
     /// Decodes one chunk or a list of chunks.
     fn chunks(&mut self, data: &str, sink: &mut dyn Sink) -> Result<(), Error> {
         match parse_chunk_list(data) {
@@ -150,7 +159,7 @@ impl ContentDecoder {
         if let Some(metadata) = candidate.grounding_metadata {
             self.sources.set_grounding(metadata);
         }
-        if let Some(reason) = finish(candidate)? {
+        if let Some(reason) = finish(candidate, &self.vendor)? {
             // Older models send `STOP` with every chunk, so that one is not final.
             let before = self.finish.filter(|before| *before != FinishReason::Stop);
             self.finish = Some(more_specific(before, reason));
@@ -161,6 +170,9 @@ impl ContentDecoder {
     fn part(&mut self, part: &Part<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
         if let Some(call) = &part.function_call {
             return self.calls.decode(call, sink);
+        }
+        if let Some(image) = part.inline_data.as_ref().and_then(InlineData::image) {
+            sink.event(Event::Image(&image));
         }
         let text = non_empty(&part.text).unwrap_or_default();
         if part.thought {
@@ -179,14 +191,14 @@ fn parse_chunk_list(data: &str) -> Option<serde_json::Result<Vec<&RawValue>>> {
         .then(|| parse(data))
 }
 
-fn is_terminal_chunk(chunk: &Chunk<'_>) -> bool {
+fn is_terminal_chunk(chunk: &Chunk<'_>, vendor: &Vendor) -> bool {
     let mut candidates = chunk.candidates.iter().flat_map(ShortList::iter);
     chunk.error.is_some_and(is_error)
         || chunk
             .prompt_feedback
             .as_ref()
             .is_some_and(|feedback| feedback.is_blocked())
-        || candidates.any(|candidate| !matches!(finish(candidate), Ok(None)))
+        || candidates.any(|candidate| !matches!(finish(candidate, vendor), Ok(None)))
 }
 
 /// The finish reason, `None` if there is none.
@@ -195,8 +207,12 @@ fn is_terminal_chunk(chunk: &Chunk<'_>) -> bool {
 ///
 /// # Errors
 /// For reasons that mean that the answer failed.
-fn finish(candidate: &Candidate<'_>) -> Result<Option<FinishReason>, Error> {
-    Ok(Some(match candidate.finish_reason() {
+fn finish(candidate: &Candidate<'_>, vendor: &Vendor) -> Result<Option<FinishReason>, Error> {
+    let reason = candidate.finish_reason();
+    if vendor.finish_words.iter().any(|(own, _)| *own == reason) {
+        return finish_reason(reason, vendor);
+    }
+    Ok(Some(match reason {
         "" | "0" | "FINISH_REASON_UNSPECIFIED" => return Ok(None),
         "STOP" | "1" => FinishReason::Stop,
         "MAX_TOKENS" | "2" => FinishReason::Length,
@@ -219,6 +235,6 @@ fn finish(candidate: &Candidate<'_>) -> Result<Option<FinishReason>, Error> {
                 ),
             ));
         }
-        word => return finish_reason(word, &Vendor::PLAIN),
+        word => return finish_reason(word, vendor),
     }))
 }

@@ -65,8 +65,8 @@ impl Wire for Gemini {
         })
     }
 
-    fn decoder(&self, _vendor: &Vendor) -> Box<dyn Decoder> {
-        Box::new(decode::ContentDecoder::default())
+    fn decoder(&self, vendor: &Vendor) -> Box<dyn Decoder> {
+        Box::new(decode::ContentDecoder::new(vendor))
     }
 
     fn requested_model(&self, path: &str, _: &Value) -> Option<String> {

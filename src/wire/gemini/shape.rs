@@ -5,7 +5,7 @@ use serde::de::{Deserializer, IgnoredAny};
 use serde_json::value::RawValue;
 
 use crate::model::Usage;
-use crate::wire::json::{Count, ShortList, Text, newest_count};
+use crate::wire::json::{Count, ShortList, Text, newest_count, non_empty};
 use crate::wire::lenient::{lenient_flag, lenient_index, lenient_object};
 
 #[derive(Deserialize, Default)]
@@ -56,7 +56,7 @@ pub(super) struct Content<'a> {
     pub(super) parts: Option<ShortList<Part<'a>>>,
 }
 
-/// A part without any of these is an image, or a step of the vendor's own tools.
+/// A part without any of these is a step of the vendor's own tools.
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Part<'a> {
@@ -67,6 +67,26 @@ pub(super) struct Part<'a> {
     pub(super) thought: bool,
     #[serde(borrow, deserialize_with = "lenient_object")]
     pub(super) function_call: Option<FunctionCall<'a>>,
+    /// A generated image.
+    #[serde(borrow, deserialize_with = "lenient_object")]
+    pub(super) inline_data: Option<InlineData<'a>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct InlineData<'a> {
+    #[serde(borrow)]
+    mime_type: Option<Text<'a>>,
+    #[serde(borrow)]
+    data: Option<Text<'a>>,
+}
+
+impl InlineData<'_> {
+    /// The image as a `data:` URL; `None` for another kind of data.
+    pub(super) fn image(&self) -> Option<String> {
+        let kind = non_empty(&self.mime_type).filter(|kind| kind.starts_with("image/"))?;
+        Some(format!("data:{kind};base64,{}", non_empty(&self.data)?))
+    }
 }
 
 #[derive(Deserialize, Default)]

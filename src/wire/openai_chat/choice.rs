@@ -3,8 +3,9 @@
 use serde_json::{Map, Value};
 
 use super::chunk::{
-    Annotation, Choice, Content, Delta, FunctionPiece, NestedDelta, Source, ToolPiece,
+    Annotation, Choice, Content, Delta, FunctionPiece, Image, NestedDelta, Source, ToolPiece,
 };
+use super::signatures::Signatures;
 use crate::model::{Citation, Error, Event, FinishReason, Sink, Vendor};
 use crate::wire::calls::{CallAssembler, CallPiece};
 use crate::wire::digest::Digest;
@@ -23,6 +24,7 @@ pub(super) struct ChoiceDecoder {
     /// Audio or an image came.
     media: bool,
     calls: CallAssembler,
+    signatures: Signatures,
     /// The text so far.
     text: Digest,
 }
@@ -97,13 +99,26 @@ impl ChoiceDecoder {
     /// Nothing more comes: emits what was held back.
     pub(super) fn flush(&mut self, sink: &mut dyn Sink) {
         self.calls.finish(sink);
+        self.signatures.flush(&self.calls, sink);
     }
 
     fn delta(&mut self, delta: &Delta<'_>, sink: &mut dyn Sink) {
         self.media |= delta.audio.is_some() || delta.images.is_some();
+        let signed = Signatures::of_message(delta);
+        if let Some(signed) = &signed {
+            signed.emit_members(sink);
+        }
         self.reasoning(delta, sink);
+        if let Some(signed) = &signed {
+            signed.emit_signatures(sink);
+        }
         if let Some(content) = &delta.content {
             self.content(content, false, sink);
+        }
+        if let Some(images) = delta.images {
+            for image in list::<Image<'_>>(images) {
+                sink.event(Event::Image(image.url()));
+            }
         }
         let refusal = text(&delta.refusal);
         if !refusal.is_empty() {
@@ -112,7 +127,8 @@ impl ChoiceDecoder {
         }
         self.calls.begin_list();
         for piece in delta.tool_calls.iter() {
-            self.calls.add(call_piece(piece), sink);
+            let at = self.calls.add(call_piece(piece), sink);
+            self.signatures.add_call(at, piece, &self.calls, sink);
         }
         if let Some(function) = delta.function_call.0.as_deref() {
             self.calls.add(function_piece(function), sink);
@@ -133,6 +149,14 @@ impl ChoiceDecoder {
             && let Some(content) = &message.content
         {
             self.content(content, false, sink);
+        }
+        if !self.media
+            && let Some(images) = message.images
+        {
+            self.media = true;
+            for image in list::<Image<'_>>(images) {
+                sink.event(Event::Image(image.url()));
+            }
         }
         for (nth, piece) in message.tool_calls.iter().enumerate() {
             self.calls.add_whole(nth, call_piece(piece), false, sink);

@@ -74,6 +74,20 @@ pub(super) struct Delta<'a> {
     pub(super) reasoning: Option<Content<'a>>,
     #[serde(borrow)]
     pub(super) reasoning_details: Option<&'a RawValue>,
+    /// LiteLLM's form of the same.
+    #[serde(borrow)]
+    pub(super) thinking_blocks: Option<&'a RawValue>,
+    /// Google's signatures, if no call has them.
+    #[serde(borrow)]
+    pub(super) extra_content: Option<&'a RawValue>,
+    /// LiteLLM's.
+    #[serde(borrow)]
+    pub(super) provider_specific_fields: Option<&'a RawValue>,
+    /// GitHub Copilot's.
+    #[serde(borrow)]
+    pub(super) reasoning_opaque: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) thought_signature: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) tool_calls: ShortList<ToolPiece<'a>>,
     /// What `tool_calls` was called before November 2023.
@@ -96,6 +110,41 @@ pub(super) struct ToolPiece<'a> {
     pub(super) id: Option<Text<'a>>,
     #[serde(borrow)]
     pub(super) function: Object<FunctionPiece<'a>>,
+    /// Google's signatures.
+    #[serde(borrow)]
+    pub(super) extra_content: Option<&'a RawValue>,
+    /// LiteLLM's.
+    #[serde(borrow)]
+    pub(super) provider_specific_fields: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) thought_signature: Option<&'a RawValue>,
+}
+
+/// A generated image in the form of OpenRouter.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Image<'a> {
+    #[serde(borrow)]
+    image_url: Object<ImageUrl<'a>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ImageUrl<'a> {
+    #[serde(borrow)]
+    url: Option<Text<'a>>,
+}
+
+impl Image<'_> {
+    /// Its address or `data:` URL; empty if there is none.
+    pub(super) fn url(&self) -> &str {
+        let url = self
+            .image_url
+            .0
+            .as_ref()
+            .and_then(|image| image.url.as_ref());
+        url.map_or("", Text::as_str)
+    }
 }
 
 /// One element of a choice's `messages`.

@@ -7,13 +7,14 @@ mod choice;
 mod chunk;
 mod decode;
 mod request;
+mod signatures;
 
 use http::HeaderMap;
 use serde_json::Value;
 
 use super::{Decoder, Outgoing, Wire};
 use crate::framing::Framing;
-use crate::model::{CredentialScheme, Error, Prefill, Request, Vendor};
+use crate::model::{CredentialScheme, Error, Prefill, Request, SignatureMembers, Vendor};
 
 pub(super) struct OpenaiChat;
 
@@ -44,6 +45,10 @@ impl Wire for OpenaiChat {
 
     fn decoder(&self, vendor: &Vendor) -> Box<dyn Decoder> {
         Box::new(decode::ChatDecoder::new(vendor))
+    }
+
+    fn signature_members(&self) -> SignatureMembers {
+        signatures::MEMBERS
     }
 
     fn requested_model(&self, path: &str, body: &Value) -> Option<String> {

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::signatures::restore;
 use crate::model::{
     Media, MediaSource, Message, Part, Prefill, Request, ResponseFormat, Role, Tool, ToolChoice,
     Vendor,
@@ -147,6 +148,7 @@ fn assistant(message: &Message, vendor: &Vendor) -> Value {
     let mut calls = Vec::new();
     let mut said = Vec::new();
     let mut thought = String::new();
+    let mut signatures = Vec::new();
     for part in &message.content {
         match part {
             Part::ToolCall {
@@ -159,7 +161,15 @@ fn assistant(message: &Message, vendor: &Vendor) -> Value {
                 "function": {"name": name, "arguments": arguments},
             })),
             Part::Text(_) => said.push(part.clone()),
-            Part::Reasoning { text, .. } => thought.push_str(text),
+            Part::Reasoning { text, signature } => {
+                thought.push_str(text);
+                signatures.extend(
+                    signature
+                        .as_deref()
+                        .map(|signature| (signature, text.as_str())),
+                );
+            }
+            Part::EncryptedReasoning(signature) => signatures.push((signature, "")),
             _ => {}
         }
     }
@@ -176,6 +186,9 @@ fn assistant(message: &Message, vendor: &Vendor) -> Value {
             out.insert("reasoning_content".into(), thought.into());
         }
         out.insert("tool_calls".into(), calls.into());
+    }
+    for (signature, text) in signatures {
+        restore(signature, text, &mut out);
     }
     Value::Object(out)
 }

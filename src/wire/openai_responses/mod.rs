@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::{Decoder, Outgoing, Wire};
 use crate::framing::Framing;
-use crate::model::{CredentialScheme, Error, Request, Vendor};
+use crate::model::{CredentialScheme, Error, Request, SignatureMembers, Vendor};
 
 /// See the module.
 pub(super) struct OpenaiResponses;
@@ -39,8 +39,11 @@ impl Wire for OpenaiResponses {
     }
 
     /// Of a `reasoning` item.
-    fn signature_members(&self) -> &'static [&'static str] {
-        &["encrypted_content"]
+    fn signature_members(&self) -> SignatureMembers {
+        SignatureMembers {
+            names: &["encrypted_content"],
+            carriers: &[],
+        }
     }
 
     fn request(&self, request: &Request, model: &str, _vendor: &Vendor) -> Result<Outgoing, Error> {

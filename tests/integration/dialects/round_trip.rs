@@ -43,7 +43,6 @@ const ANTHROPIC: Protocol = Protocol {
             FinishReason::Stop | FinishReason::Other if !gist.calls.is_empty() => {
                 FinishReason::ToolCalls
             }
-            FinishReason::Other => FinishReason::Stop,
             FinishReason::ContentFilter => FinishReason::Refusal,
             finish => finish,
         });
@@ -67,13 +66,12 @@ const OPENAI_CHAT: Protocol = Protocol {
         gist.finish = gist.finish.map(|finish| match finish {
             // There is a place for the words of a refusal, and no finish for one without.
             FinishReason::Refusal if !refused => FinishReason::ContentFilter,
-            FinishReason::Stop
-            | FinishReason::Refusal
-            | FinishReason::Pause
-            | FinishReason::Other => match refused {
+            FinishReason::Stop | FinishReason::Refusal => match refused {
                 true => FinishReason::Refusal,
                 false => FinishReason::Stop,
             },
+            FinishReason::Other if !gist.calls.is_empty() => FinishReason::ToolCalls,
+            FinishReason::Pause => FinishReason::Other,
             finish => finish,
         });
         // Counts that nobody said are 0 in it.
@@ -345,7 +343,10 @@ impl Gist {
                 name.push_str(call.name.unwrap_or_default());
                 arguments.push_str(call.arguments);
             }
-            Event::Logprobs(_) | Event::Alternative { .. } => {}
+            Event::Logprobs(_)
+            | Event::NativeMembers { .. }
+            | Event::Image(_)
+            | Event::Alternative { .. } => {}
             Event::Usage(usage) => self.usage.update(usage),
             Event::Finish(finish) => self.finish = Some(finish),
         }

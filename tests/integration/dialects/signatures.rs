@@ -1,8 +1,12 @@
 //! Signatures of reasoning go back to the vendor that made them, and to no other upstream.
 
 use serde_json::{Value, json};
+use sluicegate::dialect;
 use sluicegate::model::{ReasoningSigner, Request, Vendor};
+use sluicegate::pipeline;
 use sluicegate::wire;
+
+use crate::naive_sse;
 
 use super::parse;
 
@@ -157,4 +161,207 @@ fn only_signatures_are_changed() {
     ]});
     let request = parse("/v1/messages", &body).unwrap();
     assert!(read_by(ANTHROPIC, &request).contains("sluicegate:openai-responses:openai:x"));
+}
+
+/// Signed reasoning of vendors that speak OpenAI's protocol.
+const CHAT: (&str, &str) = ("openai-chat", "replay");
+const OTHER_CHAT: (&str, &str) = ("openai-chat", "other");
+
+/// The chunks of a vendor that sends signatures in every known member.
+fn signed_answer() -> Vec<u8> {
+    let deltas = [
+        json!({"role": "assistant", "content": ""}),
+        json!({"reasoning": "The ", "reasoning_details": [{"type": "reasoning.text", "text": "The ", "format": "f-1", "index": 0}]}),
+        json!({"reasoning": "moon", "reasoning_details": [{"type": "reasoning.text", "text": "moon", "format": "f-1", "index": 0}]}),
+        json!({"reasoning_details": [{"type": "reasoning.text", "text": "", "signature": "c2lnLVQ=", "format": "f-1", "index": 0}]}),
+        json!({"content": "Let me look."}),
+        json!({"tool_calls": [{"index": 0, "id": "call_a", "type": "function",
+            "function": {"name": "look", "arguments": "{\"at\":"},
+            "extra_content": {"google": {"thought_signature": "c2lnLUM="}}}]}),
+        json!({"tool_calls": [{"index": 0, "function": {"arguments": "\"moon\"}"}}]}),
+        json!({"reasoning_details": [{"type": "reasoning.encrypted", "data": "c2VhbGVk", "id": "call_a", "index": 1}]}),
+        json!({"reasoning_opaque": "b3BhcXVl"}),
+    ];
+    let mut out = String::new();
+    let chunk = |delta: Value, finish: Value| {
+        let choice = json!({"index": 0, "delta": delta, "finish_reason": finish});
+        let chunk = json!({"id": "c-1", "object": "chat.completion.chunk", "model": "m-1", "choices": [choice]});
+        format!("data: {chunk}\n\n")
+    };
+    for delta in deltas {
+        out += &chunk(delta, Value::Null);
+    }
+    out += &chunk(json!({}), json!("tool_calls"));
+    out += "data: [DONE]\n\n";
+    out.into_bytes()
+}
+
+fn answer(path: &str, stream: bool) -> Vec<u8> {
+    let request = Request {
+        model: "m".to_owned(),
+        stream,
+        ..Request::default()
+    };
+    let wire = wire::by_name(CHAT.0).unwrap();
+    let body = signed_answer();
+    pipeline::bytes(wire, dialect::at(path), &request, [&body[..]]).to_vec()
+}
+
+/// The message of a streamed answer, as a client collects it that keeps members which it does not know.
+fn collected(bytes: &[u8]) -> Value {
+    let mut message = json!({"role": "assistant", "content": "", "tool_calls": []});
+    let mut details = Vec::new();
+    for event in naive_sse::events(bytes) {
+        let Ok(chunk) = serde_json::from_str::<Value>(&event.data) else {
+            continue;
+        };
+        for (name, value) in chunk["choices"][0]["delta"]
+            .as_object()
+            .into_iter()
+            .flatten()
+        {
+            match (name.as_str(), value) {
+                ("role" | "reasoning_content", _) => {}
+                ("content", value) => {
+                    let text = message["content"].as_str().unwrap_or_default();
+                    message["content"] = json!(format!("{text}{}", value.as_str().unwrap()));
+                }
+                ("reasoning_details", Value::Array(list)) => details.extend(list.clone()),
+                ("tool_calls", Value::Array(pieces)) => {
+                    let calls = message["tool_calls"].as_array_mut().unwrap();
+                    for piece in pieces {
+                        let at = piece["index"].as_u64().unwrap() as usize;
+                        if at == calls.len() {
+                            calls.push(piece.clone());
+                            continue;
+                        }
+                        for (name, value) in piece.as_object().unwrap() {
+                            if name == "function" {
+                                let more = value["arguments"].as_str().unwrap();
+                                let known = calls[at]["function"]["arguments"].as_str().unwrap();
+                                calls[at]["function"]["arguments"] =
+                                    json!(format!("{known}{more}"));
+                            } else {
+                                calls[at][name] = value.clone();
+                            }
+                        }
+                    }
+                }
+                (name, value) => message[name] = value.clone(),
+            }
+        }
+    }
+    message["reasoning_details"] = details.into();
+    message
+}
+
+#[test]
+fn signatures_of_a_look_alike_reach_a_chat_client_and_return_to_their_members() {
+    let whole: Value = serde_json::from_slice(&answer("/v1/chat/completions", false)).unwrap();
+    let whole = whole["choices"][0]["message"].clone();
+    let streamed = collected(&answer("/v1/chat/completions", true));
+    for message in [whole, streamed] {
+        let held = message.to_string();
+        for signature in ["c2lnLVQ=", "c2lnLUM=", "c2VhbGVk", "b3BhcXVl"] {
+            assert!(
+                held.contains(&format!(":{signature}\"")),
+                "{signature}: {held}"
+            );
+        }
+        let body = json!({"model": "m", "messages": [
+            {"role": "user", "content": "Hi"},
+            message,
+            {"role": "tool", "tool_call_id": "call_a", "content": "full"},
+        ]});
+        let request = parse("/v1/chat/completions", &body).unwrap();
+        let sent: Value = serde_json::from_str(&read_by(CHAT, &request)).unwrap();
+        let sent = &sent["messages"][1];
+        let call = &sent["tool_calls"][0];
+        assert_eq!(
+            call["extra_content"]["google"]["thought_signature"], "c2lnLUM=",
+            "{sent}"
+        );
+        assert_eq!(call["function"]["arguments"], "{\"at\":\"moon\"}");
+        assert_eq!(sent["reasoning_opaque"], "b3BhcXVl");
+        let details = sent["reasoning_details"].as_array().unwrap();
+        let text: String = details
+            .iter()
+            .filter_map(|one| one["text"].as_str())
+            .collect();
+        assert_eq!(text, "The moon", "{sent}");
+        assert!(
+            details.iter().any(|one| one["signature"] == "c2lnLVQ="),
+            "{sent}"
+        );
+        let last = details.last().unwrap();
+        assert_eq!(
+            (&last["data"], &last["id"]),
+            (&json!("c2VhbGVk"), &json!("call_a"))
+        );
+
+        let other = read_by(OTHER_CHAT, &request);
+        for foreign in [
+            "c2lnLVQ=",
+            "c2lnLUM=",
+            "c2VhbGVk",
+            "b3BhcXVl",
+            "sluicegate:",
+        ] {
+            assert!(!other.contains(foreign), "{foreign}: {other}");
+        }
+        let other: Value = serde_json::from_str(&other).unwrap();
+        let other = &other["messages"][1];
+        assert_eq!(
+            other["tool_calls"][0]["function"]["name"], "look",
+            "{other}"
+        );
+        assert_eq!(other["content"], "Let me look.");
+    }
+}
+
+#[test]
+fn signatures_of_a_look_alike_return_over_other_client_protocols() {
+    let message: Value = serde_json::from_slice(&answer("/v1/messages", false)).unwrap();
+    let messages = json!({"model": "m", "max_tokens": 9, "messages": [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": message["content"]},
+        {"role": "user", "content": [
+            {"type": "tool_result", "tool_use_id": "call_a", "content": "full"},
+        ]},
+    ]});
+    let response: Value = serde_json::from_slice(&answer("/v1/responses", false)).unwrap();
+    let mut input = vec![json!({"role": "user", "content": "Hi"})];
+    input.extend(response["output"].as_array().unwrap().clone());
+    input.push(json!({"type": "function_call_output", "call_id": "call_a", "output": "full"}));
+    let responses = json!({"model": "m", "input": input});
+    for (path, body) in [("/v1/messages", messages), ("/v1/responses", responses)] {
+        let request = parse(path, &body).unwrap();
+        let sent: Value = serde_json::from_str(&read_by(CHAT, &request)).unwrap();
+        let messages = sent["messages"].as_array().unwrap();
+        let said = sent.to_string();
+        assert!(!said.contains("sluicegate:"), "{path}: {said}");
+        let turns: Vec<_> = messages
+            .iter()
+            .filter(|turn| turn["role"] == "assistant")
+            .collect();
+        let [turn] = turns[..] else {
+            panic!("{path}: {said}");
+        };
+        let details = turn["reasoning_details"].as_array().unwrap();
+        assert_eq!(details[0]["text"], "The moon", "{path}: {said}");
+        assert_eq!(details[0]["signature"], "c2lnLVQ=");
+        assert_eq!(details[0]["format"], "f-1");
+        assert_eq!(details[1]["data"], "c2VhbGVk");
+        let call = &turn["tool_calls"][0];
+        assert_eq!(
+            call["extra_content"]["google"]["thought_signature"],
+            "c2lnLUM="
+        );
+        assert_eq!(turn["reasoning_opaque"], "b3BhcXVl");
+        let other = read_by(OTHER_CHAT, &request);
+        assert!(
+            !other.contains("c2ln") && !other.contains("details"),
+            "{path}: {other}"
+        );
+    }
 }

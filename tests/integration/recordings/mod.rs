@@ -253,6 +253,8 @@ fn through_the_pipeline(name: &str, pieces: &[&[u8]]) -> Result<(Heard, Vec<Stri
             | Event::Signature(_)
             | Event::Alternative { .. }
             | Event::Logprobs(_)
+            | Event::NativeMembers { .. }
+            | Event::Image(_)
             | Event::EncryptedReasoning(_) => {}
         }
     };
