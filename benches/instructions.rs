@@ -29,7 +29,7 @@ fn main() {
         panic!("{wire_name:?} is not a wire");
     };
     let dialect = dialect::at(path);
-    let Ok(request) = dialect::NATIVE.parse(br#"{"model":"m","prompt":"p"}"#) else {
+    let Ok(request) = dialect::NATIVE.parse(&br#"{"model":"m","prompt":"p"}"#[..].into()) else {
         panic!("the request does not parse");
     };
     let written = pipeline::bytes(wire, dialect, &request, body.chunks(PIECE));

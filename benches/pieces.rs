@@ -127,10 +127,12 @@ fn path(bencher: Bencher, wire: &str, dialect: &dyn Dialect) {
 }
 
 static REQUEST: LazyLock<Request> =
-    LazyLock::new(|| match NATIVE.parse(br#"{"model":"m","prompt":"p"}"#) {
-        Ok(request) => request,
-        Err(error) => panic!("{error:?}"),
-    });
+    LazyLock::new(
+        || match NATIVE.parse(&br#"{"model":"m","prompt":"p"}"#[..].into()) {
+            Ok(request) => request,
+            Err(error) => panic!("{error:?}"),
+        },
+    );
 
 fn wire_of(name: &str) -> &'static dyn Wire {
     wire::by_name(name).unwrap_or_else(|| panic!("{name:?} is no wire"))

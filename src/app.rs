@@ -219,6 +219,7 @@ pub fn build_upstream(
         credential: upstream.credential.clone(),
         headers: upstream.headers.clone(),
         vendor: upstream.vendor.clone(),
+        verbatim: upstream.verbatim,
         signer: ReasoningSigner::new(
             upstream.wire.name(),
             upstream.preset.unwrap_or(&upstream.name),

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::dialect::{AnswerInfo, Dialect};
 use crate::model::{Error, Event, ReasoningSigner, Request, Sink, StreamId, ToolCallDelta, Usage};
-use crate::route::{CommitSink, Receiver};
+use crate::route::{AnsweringTarget, CommitSink, Receiver};
 use crate::stream::AnswerEncoder;
 use crate::upstream::ingest::Ingest;
 use crate::wire::Wire;
@@ -57,7 +57,7 @@ pub fn run<'a>(
     let mut client = Client::new(dialect, request);
     let signer =
         ReasoningSigner::new(wire.name(), UPSTREAM.0).with_members(wire.signature_members());
-    let mut commit = CommitSink::new(UPSTREAM.0, UPSTREAM.1, &signer, &mut client);
+    let mut commit = CommitSink::new(answering(&signer, false), FRAME_CAP, &mut client);
     let ingest = ingest(wire, request);
     let (repaired, outcome) = read_all(ingest, chunks, &mut |event: Event<'_>| {
         events.push_str(&line(&event));
@@ -89,8 +89,26 @@ pub fn bytes<'a>(
     let mut client = Client::new(dialect, request);
     let signer =
         ReasoningSigner::new(wire.name(), UPSTREAM.0).with_members(wire.signature_members());
-    let mut commit = CommitSink::new(UPSTREAM.0, UPSTREAM.1, &signer, &mut client);
+    let mut commit = CommitSink::new(answering(&signer, false), FRAME_CAP, &mut client);
     let (_, outcome) = read_all(ingest(wire, request), chunks, &mut commit);
+    client.close(outcome)
+}
+
+/// The bytes for a client of `dialect` that speaks the wire's own protocol, so that the answer is
+/// passed on verbatim.
+pub fn verbatim_bytes<'a>(
+    wire: &dyn Wire,
+    dialect: &dyn Dialect,
+    request: &Request,
+    chunks: impl IntoIterator<Item = &'a [u8]>,
+) -> Bytes {
+    let mut client = Client::new(dialect, request);
+    let signer =
+        ReasoningSigner::new(wire.name(), UPSTREAM.0).with_members(wire.signature_members());
+    let mut commit = CommitSink::new(answering(&signer, true), FRAME_CAP, &mut client);
+    let mut ingest = ingest(wire, request);
+    ingest.pass_frames();
+    let (_, outcome) = read_all(ingest, chunks, &mut commit);
     client.close(outcome)
 }
 
@@ -132,6 +150,15 @@ pub fn line(event: &Event<'_>) -> String {
         Event::Alternative { index, event } => format!("alternative {index} {}", line(event)),
         Event::Usage(usage) => counts(&usage),
         Event::Finish(reason) => format!("finish {}", reason.as_str()),
+    }
+}
+
+fn answering(signer: &ReasoningSigner, verbatim: bool) -> AnsweringTarget<'_> {
+    AnsweringTarget {
+        upstream: UPSTREAM.0,
+        model: UPSTREAM.1,
+        signer,
+        verbatim,
     }
 }
 
@@ -196,11 +223,19 @@ impl Sink for Client {
             event => self.0.event(&event),
         }
     }
+
+    fn frame(&mut self, name: &str, data: &str) {
+        self.0.frame(name, data);
+    }
+
+    fn error_frame(&mut self, name: &str, data: &str) {
+        self.0.error_frame(name, data);
+    }
 }
 
 impl Receiver for Client {
-    fn begin_answer(&mut self, upstream: &str, model: &str, signer: &ReasoningSigner) {
-        self.0.start(upstream, model, signer);
+    fn begin_answer(&mut self, target: &AnsweringTarget<'_>) {
+        self.0.start(target);
     }
 }
 

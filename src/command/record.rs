@@ -94,7 +94,7 @@ impl Record {
             .read_request()
             .map_err(|error| wrong(format!("{shown}: {error}")))?;
         let request = NATIVE
-            .parse(&text)
+            .parse(&text.clone().into())
             .map_err(|error| wrong(format!("{shown}: {}", error.message())))?;
         let outgoing = encode_request(&upstream, &request)
             .map_err(|error| wrong(format!("{shown}: {}", error.message())))?;
@@ -102,7 +102,7 @@ impl Record {
         // the model's name, and from there in the path.
         let asked = mask(&String::from_utf8_lossy(&text), &upstream.secrets());
         let nameless = NATIVE
-            .parse(asked.as_bytes())
+            .parse(&asked.clone().into())
             .and_then(|request| Ok((encode_request(&upstream, &request)?, request)));
         let (saved, request) =
             nameless.map_err(|error| wrong(format!("{shown}: {}", error.message())))?;

@@ -117,6 +117,14 @@ fn upstream(upstream: &std::sync::Arc<UpstreamConfig>) -> Value {
         // Signing keys stay in the environment.
         None | Some(Credential::SigV4(_)) => None,
     };
+    if !upstream.wire.has_look_alikes() || upstream.verbatim {
+        let fidelity = if upstream.verbatim {
+            "verbatim"
+        } else {
+            "repaired"
+        };
+        set("fidelity", fidelity.into());
+    }
     if upstream.vendor.think_tags {
         set("think_tags", "reasoning".into());
     }

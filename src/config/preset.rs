@@ -17,6 +17,9 @@ pub struct Preset {
     pub also: &'static [(&'static str, &'static str)],
     /// Where the credential goes, if it differs from the wire's default.
     pub credential: Option<CredentialScheme>,
+    /// Whether the vendor's answers keep to a protocol that many others speak in forms of their own, so
+    /// that clients can read them as they are.
+    pub keeps_to_protocol: bool,
     /// Whether the vendor refuses requests without a key.
     pub needs_key: bool,
     pub vendor: Vendor,
@@ -95,6 +98,7 @@ const fn hosted(name: &'static str, base_url: &'static str) -> Preset {
         base_url: Some(base_url),
         also: &[],
         credential: None,
+        keeps_to_protocol: false,
         needs_key: true,
         vendor: HOSTED,
     }
@@ -121,6 +125,7 @@ const fn on_wire(name: &'static str, wire: &'static str, base_url: &'static str)
 pub static ALL: &[Preset] = &[
     Preset {
         also: &[("openai-responses", "https://api.openai.com/v1")],
+        keeps_to_protocol: true,
         vendor: OPENAI,
         ..hosted("openai", "https://api.openai.com/v1")
     },
@@ -150,6 +155,7 @@ pub static ALL: &[Preset] = &[
     Preset {
         base_url: None,
         credential: Some(CredentialScheme::Header("api-key")),
+        keeps_to_protocol: true,
         vendor: OPENAI,
         ..hosted("azure", "")
     },

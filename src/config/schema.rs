@@ -170,6 +170,11 @@ pub const UPSTREAM: &[Setting] = &[
         "Whether `<think>` in a text begins reasoning or stays text. Default: the preset's.",
     ),
     setting(
+        "fidelity",
+        Kind::Words(&["verbatim", "repaired"]),
+        "Whether a client that speaks the upstream's protocol gets its answers as they are, or decoded and repaired. Default: `verbatim`, except on `openai-chat`, where the preset decides.",
+    ),
+    setting(
         "proxy",
         Kind::Text,
         "An HTTP proxy, `http://user:password@host:port`: by CONNECT for https, with absolute URLs for http. The environment's proxy variables are ignored.",

@@ -45,6 +45,8 @@ pub struct UpstreamConfig {
     /// Headers that are sent with every request. Each value is marked sensitive.
     pub headers: HeaderMap,
     pub vendor: Vendor,
+    /// Whether a client that speaks the upstream's protocol gets answers verbatim.
+    pub verbatim: bool,
     pub connection: ConnectionConfig,
 }
 
@@ -59,6 +61,7 @@ impl fmt::Debug for UpstreamConfig {
             .field("credential", &self.credential)
             .field("headers", &self.headers)
             .field("vendor", &self.vendor)
+            .field("verbatim", &self.verbatim)
             .field("connection", &self.connection)
             .finish()
     }
@@ -132,8 +135,17 @@ fn read_one(
         });
         vendor.think_tags = think_tags.unwrap_or(vendor.think_tags);
     }
+    let fidelity = section.get("fidelity").and_then(|field| {
+        reader.parse(field, |text| match text {
+            "verbatim" => Ok(true),
+            "repaired" => Ok(false),
+            _ => Err("`verbatim` or `repaired`"),
+        })
+    });
     let connection = connection::read(reader, &section);
     let wire = wire::by_name(wire_name?)?;
+    let keeps_to_protocol = preset.is_some_and(|preset| preset.keeps_to_protocol);
+    let verbatim = fidelity.unwrap_or(keeps_to_protocol || !wire.has_look_alikes());
     if let (Some(field), Some(base_url)) = (section.get("base_url"), &base_url) {
         warn_of_wire_path(reader, field, base_url, wire);
     }
@@ -146,6 +158,7 @@ fn read_one(
         credential,
         headers,
         vendor,
+        verbatim,
         connection,
     })
 }

@@ -3,11 +3,12 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::reserved;
-use crate::model::{Error, ErrorCode, NativeFields};
+use crate::model::{Error, ErrorCode, NativeFields, ReasoningSigner};
 
 /// A value and its path in the body.
 #[derive(Clone, Copy)]
@@ -57,13 +58,15 @@ impl NativeOnly {
     }
 }
 
-/// The client's whole body, for an upstream of its protocol. `own` are the members that the dialect
-/// parses into the rest of the request, `native_only` what it could not.
+/// The client's whole body, for an upstream of its protocol. `body` is its text, unless `value` differs
+/// from it. `own` are the members that the dialect parses into the rest of the request,
+/// `native_only` those that it could not parse.
 ///
 /// # Errors
 /// [`ErrorCode::InvalidRequest`], naming a member that only the gateway may set.
 pub(super) fn native_fields(
     wire: &'static str,
+    body: Option<&Bytes>,
     value: Value,
     own: &[&str],
     native_only: NativeOnly,
@@ -82,12 +85,21 @@ pub(super) fn native_fields(
     let others: usize = others.map(|(_, value)| text_length(value)).sum();
     Ok(NativeFields {
         wire,
+        body: verbatim_body(body),
         fields,
         complete: true,
+        verbatim: true,
         uncounted: native_only.bytes.saturating_add(others),
         indispensable: native_only.fields,
         ..NativeFields::default()
     })
+}
+
+/// The body for a verbatim request. None if it contains signatures that the gateway tagged, because
+/// the tags must be removed from it.
+pub(super) fn verbatim_body(body: Option<&Bytes>) -> Option<Bytes> {
+    body.filter(|body| !ReasoningSigner::occurs_in(body))
+        .cloned()
 }
 
 /// The length of a JSON text that a model reads, without the bytes of images and files, which

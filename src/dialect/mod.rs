@@ -17,11 +17,12 @@ mod preview;
 mod reserved;
 mod sequence;
 mod ui_messages;
+mod verbatim;
 
 use std::time::SystemTime;
 
-use bytes::BytesMut;
-use http::{HeaderMap, HeaderName};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub use preview::{Preview, normalize};
 pub use reserved::check_routing;
@@ -46,16 +47,33 @@ pub fn at(path: &str) -> &'static dyn Dialect {
     spoken.map_or(NATIVE, |(_, dialect)| *dialect)
 }
 
+/// The header in which the SDKs of OpenAI and Anthropic read whether to try again. Only an upstream's
+/// own advice is passed on: without the header the SDKs try again after 408, 409, 429 and 5xx.
+fn retry_advice(error: &Error) -> HeaderMap {
+    let advice = error.should_retry().map(|retry| {
+        let value = if retry { "true" } else { "false" };
+        let name = HeaderName::from_static("x-should-retry");
+        (name, HeaderValue::from_static(value))
+    });
+    advice.into_iter().collect()
+}
+
 /// One client protocol.
 pub trait Dialect: Send + Sync + 'static {
     /// The name in logs and metrics.
     fn name(&self) -> &'static str;
 
+    /// The wire of the same protocol. Where an upstream speaks it, requests, answers and refusals can
+    /// pass as they are.
+    fn wire(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Parses the body of a request.
     ///
     /// # Errors
     /// [`crate::model::ErrorCode::InvalidRequest`], naming the field.
-    fn parse(&self, body: &[u8]) -> Result<Request, Error>;
+    fn parse(&self, body: &Bytes) -> Result<Request, Error>;
 
     /// Adds what the request's headers say.
     fn read_headers(&self, _headers: &HeaderMap, _request: &mut Request) {}
@@ -161,4 +179,29 @@ pub trait Encoder: Send {
     fn event(&mut self, event: &Event<'_>, out: &mut BytesMut);
     fn complete(&mut self, completion: &Completion, out: &mut BytesMut);
     fn error(&mut self, error: &Error, usage: Option<Usage>, out: &mut BytesMut);
+
+    /// The encoder of the same answer if it comes in the client's own protocol. Called before `start`,
+    /// if at all. None for protocols that no upstream speaks.
+    fn verbatim(&self) -> Option<Box<dyn VerbatimEncoder>> {
+        None
+    }
+}
+
+/// Writes an answer that comes in the client's own protocol: the frames as the upstream wrote them,
+/// then one of `complete` and `error`.
+pub trait VerbatimEncoder: Send {
+    fn frame(&mut self, name: &str, data: &str, out: &mut BytesMut);
+
+    /// As `frame`, for a message in which the upstream states that it failed. Whether the client reads
+    /// it as the end of the answer, so that nothing needs to follow.
+    fn error_frame(&mut self, name: &str, data: &str, out: &mut BytesMut) -> bool;
+
+    /// The answer is complete. The upstream's own end was written with its frame.
+    fn complete(&mut self, out: &mut BytesMut);
+
+    /// The answer broke off.
+    fn error(&mut self, error: &Error, out: &mut BytesMut);
+
+    /// Whether the frames are kept, and `complete` writes the whole answer.
+    fn collects(&self) -> bool;
 }

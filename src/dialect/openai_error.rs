@@ -1,10 +1,13 @@
 //! Errors in the form that all APIs of OpenAI share,
 //! <https://platform.openai.com/docs/guides/error-codes/api-errors>.
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName};
 use serde_json::{Value, json};
 
-use crate::model::{Error, ErrorCode, Origin};
+use crate::model::{Error, ErrorCode, Request};
+
+/// Asks for features that are not part of the API yet.
+const BETA: HeaderName = HeaderName::from_static("openai-beta");
 
 /// `{"error":{"message","type","param","code"}}`; `code` is the gateway's own.
 pub(super) fn body(error: &Error) -> Value {
@@ -18,14 +21,14 @@ pub(super) fn body(error: &Error) -> Value {
     })
 }
 
-/// The headers of a refusal for the vendor's clients.
-pub(super) fn headers(error: &Error) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    if error.code().origin() == Origin::Upstream {
-        // The gateway has tried every target already.
-        headers.insert("x-should-retry", HeaderValue::from_static("false"));
+/// Keeps the headers of the vendor's own for an upstream of the same protocol.
+pub(super) fn keep_beta_headers(headers: &HeaderMap, request: &mut Request) {
+    let Some(native) = &mut request.native_fields else {
+        return;
+    };
+    for value in headers.get_all(BETA) {
+        native.headers.append(BETA, value.clone());
     }
-    headers
 }
 
 /// The `type` that the APIs give an error.

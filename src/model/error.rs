@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 
 /// The contract's error codes, section 5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -64,6 +64,20 @@ pub struct Error {
 struct Details {
     field: Option<Box<str>>,
     source: Option<Source>,
+    should_retry: Option<bool>,
+    vendor_refusal: Option<VendorRefusal>,
+}
+
+/// An upstream's refusal as it came, for clients that speak its protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VendorRefusal {
+    /// The upstream's protocol.
+    pub wire: &'static str,
+    pub status: StatusCode,
+    /// Its content type, and its advice on another try.
+    pub headers: HeaderMap,
+    /// Without credentials.
+    pub body: String,
 }
 
 /// The cause of an error. It is for the operator's log; clients never see it.
@@ -185,7 +199,7 @@ impl Error {
         Self {
             details: Some(Box::new(Details {
                 field: Some(field.into()),
-                source: None,
+                ..Details::default()
             })),
             ..Self::new(ErrorCode::InvalidRequest, format!("{field}: {problem}"))
         }
@@ -233,6 +247,33 @@ impl Error {
         let details = self.details.get_or_insert_default();
         details.source = Some(Source(Arc::from(source)));
         self
+    }
+
+    /// The upstream's own advice whether to try again.
+    #[must_use]
+    pub fn with_retry_advice(mut self, retry: Option<bool>) -> Self {
+        if retry.is_some() {
+            self.details.get_or_insert_default().should_retry = retry;
+        }
+        self
+    }
+
+    /// See [`Error::with_retry_advice`].
+    pub fn should_retry(&self) -> Option<bool> {
+        self.details.as_ref()?.should_retry
+    }
+
+    /// Adds the upstream's own refusal.
+    #[must_use]
+    pub fn with_vendor_refusal(mut self, refusal: VendorRefusal) -> Self {
+        self.details.get_or_insert_default().vendor_refusal = Some(refusal);
+        self
+    }
+
+    /// The upstream's own refusal, if a client that speaks `wire` gets it as it is.
+    pub fn vendor_refusal(&self, wire: &str) -> Option<&VendorRefusal> {
+        let refusal = self.details.as_ref()?.vendor_refusal.as_ref()?;
+        (refusal.wire == wire).then_some(refusal)
     }
 
     /// The message and every cause of it, for the log.

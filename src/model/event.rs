@@ -169,6 +169,18 @@ pub trait Sink {
 
     /// The arguments of the tool call of that index are free text, not JSON. Comes before its events.
     fn free_text_call(&mut self, _index: u32) {}
+
+    /// A message of the upstream as it came: its name, which may be empty, and its data. It comes
+    /// after the events that were decoded from it, except for the finish. Only verbatim answers have
+    /// frames.
+    fn frame(&mut self, _name: &str, _data: &str) {}
+
+    /// As [`Sink::frame`], for a message in which the upstream states that it failed. The error
+    /// follows.
+    fn error_frame(&mut self, _name: &str, _data: &str) {}
+
+    /// The answer is one JSON document, so it has no frames. Comes before its events.
+    fn whole_document(&mut self) {}
 }
 
 impl<F: FnMut(Event<'_>)> Sink for F {

@@ -15,7 +15,7 @@ mod signature;
 mod vendor;
 
 pub use credential::{Credential, SigningKey};
-pub use error::{Error, ErrorCode, Origin};
+pub use error::{Error, ErrorCode, Origin, VendorRefusal};
 pub use event::{Citation, Event, FinishReason, Sink, ToolCallDelta, Usage};
 pub use grammar::{Grammar, MAX_TOOL_CALLS};
 pub use ids::{EventId, Ordinal, RequestId, StreamId};

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::{Map, Value};
 
@@ -59,6 +60,11 @@ pub struct NativeFields {
     /// them as they are and nothing is made of the rest of the request. Whoever changes a request
     /// must change it here too.
     pub complete: bool,
+    /// Whether an upstream of the client's protocol may answer verbatim. False where the gateway itself
+    /// reads or completes the answer.
+    pub verbatim: bool,
+    /// The client's body, if nothing in it must be changed but the members that the gateway sets.
+    pub body: Option<Bytes>,
     /// How many bytes of text in `fields` the rest of the request does not have, for an estimate of
     /// its tokens.
     pub uncounted: usize,

@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 
+use memchr::memmem;
 use serde_json::Value;
 
 use super::{Message, Part, Request};
@@ -79,6 +80,11 @@ impl ReasoningSigner {
     pub fn with_members(mut self, members: SignatureMembers) -> Self {
         self.members = members;
         self
+    }
+
+    /// Whether a tagged signature may be in a text.
+    pub fn occurs_in(text: &[u8]) -> bool {
+        memmem::find(text, TAG_PREFIX.as_bytes()).is_some()
     }
 
     /// The tag before each piece of this signer's signatures on the client's side. Clients join pieces,

@@ -1,14 +1,15 @@
 //! Tries one target after another until the first content commits the answer to one.
 
 use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::StatusCode;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Receiver, Route, Target};
+use super::{AnsweringTarget, Receiver, Route, Target};
 use crate::metrics::Metrics;
-use crate::model::{Error, ErrorCode, Event, ReasoningSigner, Request, RequestId, Sink, Usage};
+use crate::model::{Error, ErrorCode, Event, Request, RequestId, Sink, Usage};
 use crate::upstream::{Answer, Trace};
 
 impl Route {
@@ -30,8 +31,14 @@ impl Route {
     ) -> Result<Answer, Error> {
         let mut failure = None;
         for target in &self.targets {
-            let (upstream, model) = (&*target.upstream, &target.model);
-            let mut commit = CommitSink::new(&upstream.name, model, &upstream.signer, receiver);
+            let upstream = &*target.upstream;
+            let answering = AnsweringTarget {
+                upstream: &upstream.name,
+                model: &target.model,
+                signer: &upstream.signer,
+                verbatim: upstream.passes_frames(request),
+            };
+            let mut commit = CommitSink::new(answering, upstream.frame_cap, receiver);
             let error = match self.attempt(target, request, trace, &mut commit).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) if commit.committed => return Err(error),
@@ -68,7 +75,13 @@ impl Route {
             .await
             .map_err(|_| first_token_timeout(limit))??;
         loop {
-            let read = poll_fn(|context| answer.poll_read(context, commit));
+            let read = poll_fn(|context| {
+                if commit.must_begin() {
+                    commit.commit();
+                    return Poll::Ready(Ok(false));
+                }
+                answer.poll_read(context, commit)
+            });
             let finished = timeout_at(deadline, read)
                 .await
                 .map_err(|_| first_token_timeout(limit))?;
@@ -128,42 +141,50 @@ fn combine_errors(before: Option<Error>, now: Error) -> Error {
 /// Holds back the events before a target's first content, so that a target that fails before it
 /// leaves no trace.
 pub struct CommitSink<'a> {
-    upstream: &'a str,
-    model: &'a str,
-    signer: &'a ReasoningSigner,
+    target: AnsweringTarget<'a>,
     receiver: &'a mut dyn Receiver,
     committed: bool,
     identity: Option<[String; 3]>,
     usage: Option<Usage>,
+    /// Names and data.
+    frames: Vec<(String, String)>,
+    /// How many more bytes of frames may be held back.
+    frames_left: usize,
 }
 
+/// The memory that a held frame takes beside its bytes.
+const FRAME_OVERHEAD: usize = 128;
+
 impl<'a> CommitSink<'a> {
+    /// Frames beyond `max_frames` bytes are not held back: they begin the answer.
     pub fn new(
-        upstream: &'a str,
-        model: &'a str,
-        signer: &'a ReasoningSigner,
+        target: AnsweringTarget<'a>,
+        max_frames: usize,
         receiver: &'a mut dyn Receiver,
     ) -> Self {
         Self {
-            upstream,
-            model,
-            signer,
+            target,
             receiver,
             committed: false,
             identity: None,
             usage: None,
+            frames: Vec::new(),
+            frames_left: max_frames,
         }
+    }
+
+    /// Whether the answer begins before its first content, because the client waits for what is held
+    /// back.
+    fn must_begin(&self) -> bool {
+        !self.committed && !self.frames.is_empty() && self.receiver.awaits_beginning()
     }
 
     fn commit(&mut self) {
         self.committed = true;
-        let Self {
-            upstream,
-            model,
-            signer,
-            ..
-        } = *self;
-        self.receiver.begin_answer(upstream, model, signer);
+        self.receiver.begin_answer(&self.target);
+        for (name, data) in std::mem::take(&mut self.frames) {
+            self.receiver.frame(&name, &data);
+        }
         if let Some([id, model, fingerprint]) = &self.identity {
             self.receiver.event(Event::Identity {
                 id,
@@ -197,5 +218,28 @@ impl Sink for CommitSink<'_> {
             }
         }
         self.receiver.event(event);
+    }
+
+    fn frame(&mut self, name: &str, data: &str) {
+        if self.committed {
+            return self.receiver.frame(name, data);
+        }
+        let size = name.len() + data.len() + FRAME_OVERHEAD;
+        self.frames.push((name.to_owned(), data.to_owned()));
+        match self.frames_left.checked_sub(size) {
+            Some(left) => self.frames_left = left,
+            None => self.commit(),
+        }
+    }
+
+    fn error_frame(&mut self, name: &str, data: &str) {
+        // Before the first content another target is tried.
+        if self.committed {
+            self.receiver.error_frame(name, data);
+        }
+    }
+
+    fn whole_document(&mut self) {
+        self.target.verbatim = false;
     }
 }

@@ -62,5 +62,23 @@ pub struct Timeouts {
 pub trait Receiver: Sink + Send {
     /// Announces the target that answers. Its first content follows, and no other target will be
     /// tried.
-    fn begin_answer(&mut self, upstream: &str, model: &str, signer: &ReasoningSigner);
+    fn begin_answer(&mut self, target: &AnsweringTarget<'_>);
+
+    /// Whether the client has its response already, with heartbeats only. A target whose answer is
+    /// passed on verbatim then begins its answer with what it has sent, before its first content.
+    fn awaits_beginning(&self) -> bool {
+        false
+    }
+}
+
+/// The target that answers.
+#[derive(Debug, Clone, Copy)]
+pub struct AnsweringTarget<'a> {
+    /// The upstream's name in the config.
+    pub upstream: &'a str,
+    /// The upstream's name of the model.
+    pub model: &'a str,
+    pub signer: &'a ReasoningSigner,
+    /// Whether the answer comes as frames of the client's own protocol, beside its events.
+    pub verbatim: bool,
 }

@@ -106,6 +106,10 @@ pub(super) async fn answer(
     let (model, route) = app
         .route(&request.model, &admitted.caller)
         .map_err(refused)?;
+    if let (true, Some(native)) = (model.continues, &mut request.native_fields) {
+        // Another target could not continue the vendor's own events.
+        native.verbatim = false;
+    }
     let estimate = Estimate::of(&request, model.reserve_tokens);
     let account = admitted.app.account(&admitted.caller);
     let limiter = &admitted.app.limiter;

@@ -47,8 +47,13 @@ pub(super) fn refuse(
         message = logged,
         "request refused"
     );
-    let mut response = Response::new(Body::from(dialect.refusal(error, request)));
-    *response.status_mut() = error.status();
+    let vendor = dialect.wire().and_then(|wire| error.vendor_refusal(wire));
+    let (status, body) = match vendor {
+        Some(vendor) => (vendor.status, vendor.body.clone().into_bytes()),
+        None => (error.status(), dialect.refusal(error, request)),
+    };
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(seconds) = error.retry_after_seconds() {
@@ -62,6 +67,9 @@ pub(super) fn refuse(
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     headers.extend(dialect.refusal_headers(error, request));
+    if let Some(vendor) = vendor {
+        headers.extend(vendor.headers.clone());
+    }
     write_limit_headers(refusal.limits, dialect, headers);
     set_request_id(&mut response, dialect, request);
     response

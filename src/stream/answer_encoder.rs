@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::dialect::{AnswerSource, Completion, Encoder};
+use crate::dialect::{AnswerSource, Completion, Encoder, VerbatimEncoder};
 use crate::model::{Error, Event, FinishReason, ReasoningSigner, StreamId, ToolCallDelta, Usage};
+use crate::route::AnsweringTarget;
 
 /// How much memory is allocated for events at once, in bytes. A token takes an eighth of it.
 const BUFFER_BYTES: usize = 768;
@@ -17,6 +18,10 @@ const MIN_FREE_BYTES: usize = 256;
 /// Invariant: it writes exactly one terminal event, and nothing after it.
 pub struct AnswerEncoder {
     encoder: Box<dyn Encoder>,
+    /// Writes the answer in place of `encoder` if it is passed on verbatim.
+    verbatim: Option<Box<dyn VerbatimEncoder>>,
+    /// Whether the upstream's own error was written, which ends the answer.
+    error_written: bool,
     /// The prefix of ids for calls to which the upstream gave none.
     call_id_prefix: String,
     /// Tags each signature, once the target is known that made it.
@@ -42,6 +47,8 @@ impl AnswerEncoder {
         let hint = stream.hint();
         Self {
             encoder,
+            verbatim: None,
+            error_written: false,
             call_id_prefix: hint.replacen("st_", "call_", 1),
             signer: None,
             ready: BytesMut::new(),
@@ -52,9 +59,39 @@ impl AnswerEncoder {
     }
 
     /// This target answers. Only the first one is written into the start event.
-    pub fn start(&mut self, upstream: &str, model: &str, signer: &ReasoningSigner) {
-        self.signer = Some(signer.clone());
-        self.begin(Some(upstream), Some(model));
+    pub fn start(&mut self, target: &AnsweringTarget<'_>) {
+        self.signer = Some(target.signer.clone());
+        if target.verbatim && self.state == State::Waiting {
+            self.verbatim = self.encoder.verbatim();
+        }
+        self.begin(Some(target.upstream), Some(target.model));
+    }
+
+    /// Whether the answer is written from frames; its events only count.
+    pub fn is_verbatim(&self) -> bool {
+        self.verbatim.is_some()
+    }
+
+    /// Whether the encoder keeps the whole answer and writes it with the terminal event.
+    pub fn collects(&self) -> bool {
+        let verbatim = self.verbatim.as_ref();
+        verbatim.is_none_or(|encoder| encoder.collects())
+    }
+
+    /// Writes a message of the upstream, if the answer is verbatim and has not ended.
+    #[inline]
+    pub fn frame(&mut self, name: &str, data: &str) {
+        if let (Some(encoder), false) = (&mut self.verbatim, self.state == State::Ended) {
+            reserve(&mut self.ready, name.len() + data.len());
+            encoder.frame(name, data, &mut self.ready);
+        }
+    }
+
+    /// As [`AnswerEncoder::frame`], for a message with the upstream's error.
+    pub fn error_frame(&mut self, name: &str, data: &str) {
+        if let (Some(encoder), false) = (&mut self.verbatim, self.state == State::Ended) {
+            self.error_written = encoder.error_frame(name, data, &mut self.ready);
+        }
     }
 
     /// Continues an answer whose start is written already and that was continued `continued` times.
@@ -73,7 +110,9 @@ impl AnswerEncoder {
         if let Event::Usage(usage) = event {
             self.usage.get_or_insert_default().update(*usage);
         }
-        self.encode(event);
+        if self.verbatim.is_none() {
+            self.encode(event);
+        }
     }
 
     /// Writes the terminal event of a whole answer, unless there was a terminal event. Both times count
@@ -91,7 +130,10 @@ impl AnswerEncoder {
             total_ms: total.as_millis() as u64,
             continued: self.continued,
         };
-        self.encoder.complete(&completion, &mut self.ready);
+        match &mut self.verbatim {
+            None => self.encoder.complete(&completion, &mut self.ready),
+            Some(encoder) => encoder.complete(&mut self.ready),
+        }
     }
 
     /// Another target continues the answer.
@@ -106,7 +148,11 @@ impl AnswerEncoder {
         }
         self.begin(None, None);
         self.state = State::Ended;
-        self.encoder.error(error, self.usage, &mut self.ready);
+        match &mut self.verbatim {
+            None => self.encoder.error(error, self.usage, &mut self.ready),
+            Some(_) if self.error_written => {}
+            Some(encoder) => encoder.error(error, &mut self.ready),
+        }
     }
 
     /// Takes what was encoded since the last call; `None` if that is nothing.
@@ -137,10 +183,7 @@ impl AnswerEncoder {
     /// A client sends ids and signatures back with its next turn, and they must be recognised then. So a
     /// call's id is unique in the conversation, and a signature names its origin.
     fn encode(&mut self, event: &Event<'_>) {
-        if self.ready.capacity() - self.ready.len() < MIN_FREE_BYTES {
-            // Reuses the memory of bytes that were handed over and have been sent.
-            self.ready.reserve(BUFFER_BYTES);
-        }
+        reserve(&mut self.ready, 0);
         let changed;
         let event = match *event {
             Event::ToolCall(call) if lacks_id(&call) => {
@@ -211,8 +254,20 @@ impl AnswerEncoder {
         if self.state == State::Waiting {
             self.state = State::Started;
             let source = AnswerSource { upstream, model };
-            self.encoder.start(&source, &mut self.ready);
+            if self.verbatim.is_none() {
+                self.encoder.start(&source, &mut self.ready);
+            }
         }
+    }
+}
+
+/// Makes room for an event of `bytes` bytes. Reuses the memory of bytes that were handed over and
+/// have been sent.
+#[inline]
+fn reserve(ready: &mut BytesMut, bytes: usize) {
+    let needed = bytes + MIN_FREE_BYTES;
+    if ready.capacity() - ready.len() < needed {
+        ready.reserve(needed.max(BUFFER_BYTES));
     }
 }
 

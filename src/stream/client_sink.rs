@@ -1,12 +1,15 @@
 //! The pump's output: encodes events for the client and settles the stream.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use bytes::Bytes;
 
 use super::answer_encoder::AnswerEncoder;
 use super::record::StreamRecord;
 use crate::dialect::Encoder;
-use crate::model::{Error, ErrorCode, Event, FinishReason, ReasoningSigner, Sink};
-use crate::route::Receiver;
+use crate::model::{Error, ErrorCode, Event, FinishReason, Sink};
+use crate::route::{AnsweringTarget, Receiver};
 use crate::upstream::run_long_work;
 
 /// Takes the events of one answer: encodes them, and settles the stream with the terminal one.
@@ -19,6 +22,7 @@ pub struct ClientSink {
     content_left: usize,
     /// The text from which another target could continue, if one may.
     text_so_far: Option<TextSoFar>,
+    response_started: Arc<AtomicBool>,
 }
 
 /// An answer's text. It exists only as long as the answer has nothing but text.
@@ -44,7 +48,13 @@ impl ClientSink {
             failure: None,
             content_left: usize::MAX,
             text_so_far: None,
+            response_started: Arc::default(),
         }
+    }
+
+    /// Whether the client has its 200. From then on every failure is an event of the stream.
+    pub(super) fn response_started(&self) -> &Arc<AtomicBool> {
+        &self.response_started
     }
 
     /// Keeps the answer's text, so that another target can continue it.
@@ -150,6 +160,19 @@ impl ClientSink {
         self.record.record_skipped_frames(frames);
     }
 
+    /// Counts content. Ends the answer if it has too much of it; whether it may go on.
+    fn take_content(&mut self, bytes: usize) -> bool {
+        let Some(left) = self.content_left.checked_sub(bytes) else {
+            self.fail(&Error::new(
+                ErrorCode::BadUpstreamData,
+                "the answer is larger than `limits.frame` allows",
+            ));
+            return false;
+        };
+        self.content_left = left;
+        true
+    }
+
     fn complete(&mut self, finish: FinishReason) {
         self.record.set_completed(finish);
         let total = self.record.elapsed();
@@ -166,14 +189,8 @@ impl Sink for ClientSink {
         if self.is_ended() {
             return;
         }
-        match self.content_left.checked_sub(event.size()) {
-            Some(left) => self.content_left = left,
-            None => {
-                return self.fail(&Error::new(
-                    ErrorCode::BadUpstreamData,
-                    "the answer is larger than `limits.frame` allows",
-                ));
-            }
+        if !self.answer.is_verbatim() && !self.take_content(event.size()) {
+            return;
         }
         let event = match (&mut self.text_so_far, event) {
             (Some(text_so_far), Event::Text(text)) => match text_so_far.append(text) {
@@ -200,6 +217,16 @@ impl Sink for ClientSink {
             return;
         };
         self.complete(finish);
+    }
+
+    fn frame(&mut self, name: &str, data: &str) {
+        if !self.is_ended() && self.take_content(data.len()) {
+            self.answer.frame(name, data);
+        }
+    }
+
+    fn error_frame(&mut self, name: &str, data: &str) {
+        self.answer.error_frame(name, data);
     }
 }
 
@@ -241,11 +268,19 @@ fn prevents_continuation(event: &Event<'_>) -> bool {
 }
 
 impl Receiver for ClientSink {
-    fn begin_answer(&mut self, upstream: &str, model: &str, signer: &ReasoningSigner) {
+    fn begin_answer(&mut self, target: &AnsweringTarget<'_>) {
         if self.is_started() {
             self.answer.count_continuation();
         }
-        self.record.set_upstream(upstream);
-        self.answer.start(upstream, model, signer);
+        self.record.set_upstream(target.upstream);
+        self.answer.start(target);
+        if !self.answer.collects() {
+            // Every frame is passed on at once.
+            self.content_left = usize::MAX;
+        }
+    }
+
+    fn awaits_beginning(&self) -> bool {
+        self.response_started.load(Ordering::Relaxed)
     }
 }

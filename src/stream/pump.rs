@@ -50,8 +50,9 @@ pub(super) struct Pump {
     cancelled: bool,
     /// What a request to another target takes, if one may continue the answer.
     continuation: Option<Box<Continuation>>,
-    /// Whether the client has its 200. From then on every failure is an event of the stream.
-    response_started: bool,
+    /// Whether the client has its 200. From then on every failure is an event of the stream. Shared
+    /// with the sink.
+    response_started: Arc<AtomicBool>,
     /// Whether polling again is useless until the waker was called.
     is_waiting: bool,
 }
@@ -100,6 +101,7 @@ impl Pump {
             })
         });
         let deadlines = Deadlines::new(settings.route.timeouts);
+        let response_started = Arc::clone(sink.response_started());
         let cancel_opening = Arc::<AtomicBool>::default();
         let (cut, recycler) = (settings.cut.clone(), settings.recycler.clone());
         let (end, cancelled_flag) = (deadlines.end, Arc::clone(&cancel_opening));
@@ -114,7 +116,7 @@ impl Pump {
             recycler,
             cancelled: false,
             continuation,
-            response_started: false,
+            response_started,
             is_waiting: false,
         }
     }
@@ -128,6 +130,8 @@ impl Pump {
         why: Error,
     ) -> Self {
         let (cut, recycler) = (settings.cut.clone(), settings.recycler.clone());
+        let response_started = Arc::clone(sink.response_started());
+        response_started.store(true, Ordering::Relaxed);
         let mut active = ActiveAnswer::new(sink, None);
         active.break_error = Some(Box::new(why));
         Self {
@@ -141,7 +145,7 @@ impl Pump {
                 trace: Trace::default(),
                 settings,
             })),
-            response_started: true,
+            response_started,
             is_waiting: false,
         }
     }
@@ -201,7 +205,7 @@ impl Pump {
 
     /// The client has its 200: from here on a failure is an event.
     pub(super) fn mark_response_started(&mut self) {
-        self.response_started = true;
+        self.response_started.store(true, Ordering::Relaxed);
     }
 
     /// The next poll closes the upstream's connection and completes the answer as cancelled.
@@ -313,7 +317,9 @@ impl Pump {
                 answer: *answer,
                 cut: CancelWaiter::new(self.cut.clone()),
             }),
-            OpenOutcome::Failed(error) if !self.response_started && !sink.is_started() => {
+            OpenOutcome::Failed(error)
+                if !self.response_started.load(Ordering::Relaxed) && !sink.is_started() =>
+            {
                 sink.refuse(&error);
                 return State::Ended(Some(error));
             }

@@ -207,6 +207,8 @@ impl Stream {
     pub(super) fn mark_response_started(&self) {
         if let Some(mut pump) = self.pump() {
             pump.mark_response_started();
+            // What is held back before the first content can be written now.
+            self.state.set_due();
         }
     }
 

@@ -1,5 +1,6 @@
 //! One upstream: its address, its credential and its connections.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
@@ -17,7 +18,7 @@ use super::refusal::classify;
 use super::scrub::{scrub, sensitive_value};
 use super::sigv4;
 use crate::model::{
-    Credential, Error, ErrorCode, ReasoningSigner, Request, RequestId, Sink, Vendor,
+    Credential, Error, ErrorCode, ReasoningSigner, Request, RequestId, Sink, Vendor, VendorRefusal,
 };
 use crate::wire::{Outgoing, Wire};
 
@@ -28,6 +29,13 @@ const MAX_REFUSAL_BYTES: usize = 64 * 1024;
 const MIN_SECRET_LENGTH: usize = 8;
 /// How much of a refusal's body is logged if the wire cannot parse it, in bytes.
 const EXCERPT_BYTES: usize = 512;
+/// The headers of a refusal that a client of the same protocol gets.
+const VENDOR_HEADERS: [&str; 4] = [
+    "content-type",
+    "retry-after",
+    "retry-after-ms",
+    "x-should-retry",
+];
 /// How long reading a refusal's body may take.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -41,6 +49,8 @@ pub struct Upstream {
     /// Sent with every request.
     pub headers: HeaderMap,
     pub vendor: Vendor,
+    /// Whether a client that speaks the wire's own protocol gets answers verbatim.
+    pub verbatim: bool,
     /// Signs and verifies reasoning for the preset's vendor, or for this upstream if it has no
     /// preset.
     pub signer: ReasoningSigner,
@@ -48,6 +58,23 @@ pub struct Upstream {
     pub endpoint: Endpoint,
     /// The largest frame of an answer, in bytes.
     pub frame_cap: usize,
+}
+
+/// A request on its way out.
+struct EncodedRequest {
+    path: Cow<'static, str>,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl From<Outgoing> for EncodedRequest {
+    fn from(outgoing: Outgoing) -> Self {
+        Self {
+            path: Cow::Owned(outgoing.path),
+            headers: outgoing.headers,
+            body: outgoing.body.to_string().into_bytes(),
+        }
+    }
 }
 
 /// W3C trace context that is passed on to the upstream, as the client sent it.
@@ -82,26 +109,53 @@ impl Upstream {
         trace: &Trace,
     ) -> Result<Answer, Error> {
         let wire = self.wire.name();
+        let verbatim = self.passes_frames(request);
         let client_headers = request.headers_for(wire).cloned();
-        let request = self.signer.verify(request.for_wire(wire)?);
-        let mut outgoing = self.wire.request(&request, model, &self.vendor)?;
-        outgoing.headers.extend(client_headers.unwrap_or_default());
-        let answer = self.send(outgoing, trace).await?;
+        let answers = request.answers;
+        let own_words = if verbatim {
+            self.verbatim_request(request, model)
+        } else {
+            None
+        };
+        let mut encoded = match own_words {
+            Some(encoded) => encoded,
+            None => {
+                let request = self.signer.verify(request.for_wire(wire)?);
+                let outgoing = self.wire.request(&request, model, &self.vendor)?;
+                EncodedRequest::from(outgoing)
+            }
+        };
+        encoded.headers.extend(client_headers.unwrap_or_default());
+        let answer = self.post(encoded, trace).await?;
         if !answer.status.is_success() {
             let text = read_refusal(answer.body).await;
             let mut refusal = self.wire.refusal(&text);
             if let Some(refusal) = &mut refusal {
                 refusal.message = scrub(&refusal.message, &self.secrets());
             }
-            let error = classify(answer.status, &answer.headers, refusal.as_ref());
+            let error = classify(answer.status, &answer.headers, refusal.as_ref())
+                .with_retry_advice(retry_advice(&answer.headers));
             let words = match refusal {
                 Some(refusal) => refusal.message,
                 None => excerpt(&text, &self.secrets()),
             };
-            return Err(error.with_source(UpstreamAnswer {
+            let error = error.with_source(UpstreamAnswer {
                 status: answer.status,
                 words,
-            }));
+            });
+            // What is about the gateway's own credential is not the client's business.
+            let is_clients = error.code() != ErrorCode::UpstreamAuth;
+            return Err(
+                if verbatim && is_clients && text.len() < MAX_REFUSAL_BYTES {
+                    error.with_vendor_refusal(self.vendor_refusal(
+                        answer.status,
+                        &answer.headers,
+                        &text,
+                    ))
+                } else {
+                    error
+                },
+            );
         }
         if let Some(encoding) = answer.headers.get(CONTENT_ENCODING)
             && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
@@ -112,8 +166,11 @@ impl Upstream {
             ));
         }
         let mut ingest = Ingest::for_vendor(self.wire, &self.vendor, self.frame_cap);
-        if request.answers.is_some() {
+        if answers.is_some() {
             ingest.expect_alternatives();
+        }
+        if verbatim {
+            ingest.pass_frames();
         }
         Ok(Answer {
             body: answer.body,
@@ -123,12 +180,28 @@ impl Upstream {
         })
     }
 
+    /// Whether the answer to `request` is passed on verbatim: the client speaks this upstream's
+    /// protocol.
+    pub fn passes_frames(&self, request: &Request) -> bool {
+        let native = request.native_fields.as_ref();
+        self.verbatim
+            && native.is_some_and(|native| native.verbatim && native.wire == self.wire.name())
+    }
+
     /// Sends an encoded request and waits for the answer's head, whatever its status.
     ///
     /// # Errors
     /// [`ErrorCode::UpstreamUnavailable`].
     pub async fn send(&self, outgoing: Outgoing, trace: &Trace) -> Result<Response, Error> {
-        let mut headers = outgoing.headers;
+        self.post(EncodedRequest::from(outgoing), trace).await
+    }
+
+    async fn post(&self, encoded: EncodedRequest, trace: &Trace) -> Result<Response, Error> {
+        let EncodedRequest {
+            path,
+            mut headers,
+            body,
+        } = encoded;
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -141,9 +214,8 @@ impl Upstream {
             }
         }
         headers.extend(self.headers.clone());
-        let url = join_url(&self.base_url, &outgoing.path)
+        let url = join_url(&self.base_url, &path)
             .map_err(|_| Error::new(ErrorCode::Internal, "the upstream's address is not a URL"))?;
-        let body = outgoing.body.to_string().into_bytes();
         match &self.credential {
             None => {}
             Some(Credential::Bearer(secret)) => {
@@ -162,6 +234,37 @@ impl Upstream {
         let request = self.endpoint.post(target, &headers, body);
         let sent = self.endpoint.send(&request).await;
         sent.map_err(connection_error)
+    }
+
+    /// The request in the client's own words. `None` if the gateway has to change more of them than its
+    /// own members.
+    fn verbatim_request(&self, request: &Request, model: &str) -> Option<EncodedRequest> {
+        let body = request.native_fields.as_ref()?.body.as_ref()?;
+        let verbatim = self.wire.verbatim_request(model, &self.vendor)?;
+        Some(EncodedRequest {
+            body: verbatim.body(body)?,
+            path: Cow::Borrowed(verbatim.path),
+            headers: verbatim.headers,
+        })
+    }
+
+    /// A refusal as the client gets it if it speaks the upstream's protocol.
+    fn vendor_refusal(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> VendorRefusal {
+        let kept = VENDOR_HEADERS.iter().filter_map(|name| {
+            let value = headers.get(*name)?;
+            Some((HeaderName::from_static(name), value.clone()))
+        });
+        VendorRefusal {
+            wire: self.wire.name(),
+            status,
+            headers: kept.collect(),
+            body: scrub(&String::from_utf8_lossy(body), &self.secrets()),
+        }
     }
 
     /// What must not appear in any message although the upstream may quote it: the credential, and
@@ -292,6 +395,15 @@ async fn read_refusal(mut body: Body) -> Vec<u8> {
     // On a timeout, what was read so far is used.
     let _ = tokio::time::timeout(REFUSAL_TIMEOUT, read).await;
     text
+}
+
+/// The advice whether to try again that OpenAI and Anthropic give their SDKs.
+fn retry_advice(headers: &HeaderMap) -> Option<bool> {
+    match headers.get("x-should-retry")?.as_bytes() {
+        b"true" => Some(true),
+        b"false" => Some(false),
+        _ => None,
+    }
 }
 
 /// The beginning of a refusal's body that the wire cannot parse, for the log.

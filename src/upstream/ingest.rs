@@ -4,8 +4,8 @@ use super::repair;
 use super::template::{Emitted, Template};
 use super::think_tags::ThinkTags;
 use crate::framing::{Frame, Framer, Remainder, surrogate};
-use crate::model::{Error, ErrorCode, Event, Grammar, Sink, Vendor};
-use crate::wire::{Decoder, Wire, interrupted, plain_failure};
+use crate::model::{Error, ErrorCode, Event, FinishReason, Grammar, Sink, Vendor};
+use crate::wire::{Decoder, Wire, interrupted, is_blank, plain_failure};
 
 /// Reads one answer's body. Pure: bytes in, events out; the same events for every way of cutting
 /// the bytes.
@@ -14,6 +14,8 @@ pub struct Ingest {
     reader: FrameReader,
     think_tags: Option<ThinkTags>,
     grammar: Grammar,
+    /// Whether the sink gets the frames too.
+    verbatim: bool,
 }
 
 /// Frames to the decoder's events.
@@ -47,7 +49,14 @@ impl Ingest {
             },
             think_tags: vendor.think_tags.then(ThinkTags::default),
             grammar: Grammar::default(),
+            verbatim: false,
         }
+    }
+
+    /// Hands each frame to the sink, beside the events that are decoded from it. Called before
+    /// anything is read.
+    pub fn pass_frames(&mut self) {
+        self.verbatim = true;
     }
 
     /// The same without the template: every frame is parsed. The events must be the same; this is for
@@ -74,18 +83,16 @@ impl Ingest {
             reader,
             think_tags,
             grammar,
+            verbatim,
         } = self;
         if grammar.finished() {
             return Ok(());
         }
         let read = framer.push(bytes, &mut |frame| {
-            let mut sink = grammar.check(sink);
-            match think_tags {
-                None => reader.read(frame, &mut sink)?,
-                Some(tags) => reader.read(frame, &mut tags.split(&mut sink))?,
-            }
-            if let Some(violation) = grammar.take_violation() {
-                return Err(violation);
+            if *verbatim {
+                read_verbatim(frame, reader, think_tags.as_mut(), grammar, sink)?;
+            } else {
+                read_frame(frame, reader, think_tags.as_mut(), grammar, sink)?;
             }
             if grammar.finished() {
                 // Any error stops the framer.
@@ -156,21 +163,95 @@ impl Ingest {
 
     fn finish_body(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
         let remainder = self.framer.end()?;
-        let mut checked = self.grammar.check(sink);
+        if matches!(remainder, Remainder::Document(_)) {
+            sink.whole_document();
+        }
+        let mut held = HoldFinish { sink, finish: None };
+        let mut checked = self.grammar.check(&mut held);
         let read = match &mut self.think_tags {
-            None => self.reader.read_remainder(remainder, &mut checked),
+            None => self.reader.read_remainder(&remainder, &mut checked),
             Some(tags) => self
                 .reader
-                .read_remainder(remainder, &mut tags.split(&mut checked)),
+                .read_remainder(&remainder, &mut tags.split(&mut checked)),
         };
+        let HoldFinish { sink, finish } = held;
         if let Some(violation) = self.grammar.take_violation() {
             return Err(violation);
         }
-        if self.grammar.finished() {
-            return Ok(());
+        let Some(finish) = finish else {
+            read?;
+            return Err(interrupted());
+        };
+        if let (true, Remainder::Unended { name, data }) = (self.verbatim, &remainder) {
+            sink.frame(name, data);
         }
-        read?;
-        Err(interrupted())
+        sink.event(Event::Finish(finish));
+        Ok(())
+    }
+}
+
+/// Hands the events of one frame to `sink`.
+#[inline]
+fn read_frame(
+    frame: &Frame<'_>,
+    reader: &mut FrameReader,
+    think_tags: Option<&mut ThinkTags>,
+    grammar: &mut Grammar,
+    sink: &mut dyn Sink,
+) -> Result<(), Error> {
+    let mut sink = grammar.check(sink);
+    match think_tags {
+        None => reader.read(frame, &mut sink)?,
+        Some(tags) => reader.read(frame, &mut tags.split(&mut sink))?,
+    }
+    match grammar.take_violation() {
+        None => Ok(()),
+        Some(violation) => Err(violation),
+    }
+}
+
+/// Hands the events of one frame to `sink`, and the frame itself. A frame that cannot be read is not
+/// handed over, so that the client never gets the end of an answer that the gateway cannot vouch
+/// for.
+fn read_verbatim(
+    frame: &Frame<'_>,
+    reader: &mut FrameReader,
+    think_tags: Option<&mut ThinkTags>,
+    grammar: &mut Grammar,
+    sink: &mut dyn Sink,
+) -> Result<(), Error> {
+    let skipped = reader.skipped;
+    let mut held = HoldFinish { sink, finish: None };
+    let read = read_frame(frame, reader, think_tags, grammar, &mut held);
+    let HoldFinish { sink, finish } = held;
+    match &read {
+        // A keep-alive that is not a message of the protocol could stop the client's reader.
+        Ok(()) if reader.skipped > skipped || is_blank(frame.data) => {}
+        Ok(()) => sink.frame(frame.name, frame.data),
+        Err(error) if error.code() == ErrorCode::UpstreamError => {
+            sink.error_frame(frame.name, frame.data);
+        }
+        Err(_) => {}
+    }
+    if let Some(finish) = finish {
+        sink.event(Event::Finish(finish));
+    }
+    read
+}
+
+/// Holds the finish back, so that the frame that finishes an answer comes before it.
+struct HoldFinish<'a> {
+    sink: &'a mut dyn Sink,
+    finish: Option<FinishReason>,
+}
+
+impl Sink for HoldFinish<'_> {
+    #[inline]
+    fn event(&mut self, event: Event<'_>) {
+        match event {
+            Event::Finish(finish) => self.finish = Some(finish),
+            event => self.sink.event(event),
+        }
     }
 }
 
@@ -246,14 +327,14 @@ impl FrameReader {
         self.decoder.frame(&Frame { data, ..*frame }, sink)
     }
 
-    fn read_remainder(&mut self, remainder: Remainder, sink: &mut dyn Sink) -> Result<(), Error> {
+    fn read_remainder(&mut self, remainder: &Remainder, sink: &mut dyn Sink) -> Result<(), Error> {
         match remainder {
             Remainder::Nothing => self.decoder.end(sink),
             Remainder::Broken => Err(interrupted()),
-            Remainder::Document(document) => self.read_document(&document, sink),
+            Remainder::Document(document) => self.read_document(document, sink),
             Remainder::Unended { name, data } => {
-                let repaired = surrogate::repair(&data);
-                let frame = Frame::new(&name, repaired.as_deref().unwrap_or(&data));
+                let repaired = surrogate::repair(data);
+                let frame = Frame::new(name, repaired.as_deref().unwrap_or(data));
                 if !self.decoder.is_terminal(&frame) {
                     return Err(interrupted());
                 }

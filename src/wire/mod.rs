@@ -24,6 +24,7 @@ mod openai_responses;
 mod parse;
 mod refusal;
 mod request_parts;
+mod verbatim;
 
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
@@ -37,6 +38,7 @@ pub(crate) use failure::plain_failure;
 use failure::stated_failure;
 pub use refusal::Refusal;
 use refusal::parse_refusal;
+pub use verbatim::VerbatimRequest;
 
 /// Every wire that the gateway speaks.
 pub static ALL: &[&dyn Wire] = &[
@@ -70,6 +72,18 @@ pub trait Wire: Send + Sync + 'static {
     /// # Errors
     /// [`ErrorCode::InvalidRequest`] naming the field that the wire cannot express.
     fn request(&self, request: &Request, model: &str, vendor: &Vendor) -> Result<Outgoing, Error>;
+
+    /// How the body of a client of the wire's own protocol reaches `model`, apart from its own members.
+    /// `None` for wires that no client speaks.
+    fn verbatim_request(&self, _model: &str, _vendor: &Vendor) -> Option<VerbatimRequest> {
+        None
+    }
+
+    /// Whether servers of many vendors speak the protocol in forms of their own, so that their answers
+    /// are repaired unless the vendor is known to keep to it.
+    fn has_look_alikes(&self) -> bool {
+        false
+    }
 
     /// Whether the upstream understands [`Request::continues_answer`]: the model continues the last
     /// message and does not repeat it.
@@ -197,7 +211,7 @@ fn wrong_protocol() -> Error {
 }
 
 /// Whether a message is empty or `null`, which some vendors send to keep the connection alive.
-fn is_blank(data: &str) -> bool {
+pub(crate) fn is_blank(data: &str) -> bool {
     matches!(data.trim_ascii(), "" | "null")
 }
 

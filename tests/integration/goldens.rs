@@ -199,12 +199,12 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("proto-fixtures")
 }
 
-fn library() -> Library {
+pub fn library() -> Library {
     Library::load(&folder()).unwrap()
 }
 
 /// Every case with the wire that its folder is named for.
-fn cases(library: &Library) -> Vec<(&'static dyn Wire, &Case)> {
+pub fn cases(library: &Library) -> Vec<(&'static dyn Wire, &Case)> {
     let mut cases = Vec::new();
     for name in library.wires() {
         let wire = wire::by_name(name).unwrap_or_else(|| panic!("{name} is no wire"));

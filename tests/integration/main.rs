@@ -30,5 +30,6 @@ mod store;
 mod survival;
 mod upstream_cases;
 mod valkey;
+mod verbatim;
 mod web;
 mod wires;

@@ -10,6 +10,7 @@ use sluicegate::model::{
     Citation, Error, ErrorCode, Event, FinishReason, ReasoningSigner, Request, StreamId,
     ToolCallDelta, Usage,
 };
+use sluicegate::route::AnsweringTarget;
 use sluicegate::stream::AnswerEncoder;
 
 use crate::naive_sse;
@@ -47,7 +48,12 @@ proptest! {
         let info = AnswerInfo { stream: StreamId::fixed(0), model, created: 1_795_381_200 };
         let mut encoder = AnswerEncoder::new(StreamId::fixed(0), dialect::NATIVE.encoder(&Request::default(), info));
         if let Some((upstream, model)) = &target {
-            encoder.start(upstream, model, &ReasoningSigner::new("wire", "vendor"));
+            encoder.start(&AnsweringTarget {
+ upstream,
+ model,
+ signer: &ReasoningSigner::new("wire", "vendor"),
+ verbatim: false,
+});
         }
         let mut usage = None;
         for event in &events {
@@ -93,7 +99,12 @@ proptest! {
             }
         }
         // Nothing follows the terminal event, whatever is asked for.
-        encoder.start("late", "late", &ReasoningSigner::new("wire", "vendor"));
+        encoder.start(&AnsweringTarget {
+ upstream: "late",
+ model: "late",
+ signer: &ReasoningSigner::new("wire", "vendor"),
+ verbatim: false,
+});
         encoder.event(&Event::Text("late"));
         encoder.complete(FinishReason::Stop, Duration::ZERO, Duration::ZERO);
         encoder.fail(&Error::new(ErrorCode::Internal, "late"));

@@ -11,6 +11,7 @@ use sluicegate::model::{
     Citation, Event, FinishReason, NativeFields, ReasoningSigner, Request, StreamId, ToolCallDelta,
     Usage,
 };
+use sluicegate::route::AnsweringTarget;
 use sluicegate::stream::AnswerEncoder;
 use sluicegate::wire;
 
@@ -208,7 +209,12 @@ fn answered(dialect: &dyn Dialect, events: &[Event<'_>]) -> String {
         created: 0,
     };
     let mut encoder = AnswerEncoder::new(stream, dialect.encoder(&request, info));
-    encoder.start("upstream", "model", &ReasoningSigner::new("wire", "vendor"));
+    encoder.start(&AnsweringTarget {
+        upstream: "upstream",
+        model: "model",
+        signer: &ReasoningSigner::new("wire", "vendor"),
+        verbatim: false,
+    });
     for event in events {
         encoder.event(event);
     }

@@ -12,31 +12,37 @@ mod content;
 mod parse;
 mod shape;
 mod stream;
+mod verbatim;
 mod whole;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use humantime::format_rfc3339_seconds;
 use serde_json::json;
 
-use super::{AnswerInfo, Dialect, Encoder, RateStatus, event_stream};
-use crate::model::{Error, ErrorCode, Origin, Request, RequestId};
+use super::{AnswerInfo, Dialect, Encoder, RateStatus, event_stream, retry_advice};
+use crate::model::{Error, ErrorCode, Request, RequestId};
 
 pub(super) struct Anthropic;
 
 /// The wire of the same protocol.
 const WIRE: &str = "anthropic-messages";
 
-/// Asks for features that are not part of the API's version yet.
-const BETA: HeaderName = HeaderName::from_static("anthropic-beta");
+/// The API's own headers, such as `anthropic-beta`.
+const HEADER_PREFIX: &str = "anthropic-";
 
 impl Dialect for Anthropic {
     fn name(&self) -> &'static str {
         "anthropic"
     }
 
-    fn parse(&self, body: &[u8]) -> Result<Request, Error> {
+    fn wire(&self) -> Option<&'static str> {
+        Some(WIRE)
+    }
+
+    fn parse(&self, body: &Bytes) -> Result<Request, Error> {
         parse::request(body)
     }
 
@@ -44,8 +50,11 @@ impl Dialect for Anthropic {
         let Some(native) = &mut request.native_fields else {
             return;
         };
-        for value in headers.get_all(BETA) {
-            native.headers.append(BETA, value.clone());
+        let own = headers
+            .iter()
+            .filter(|(name, _)| name.as_str().starts_with(HEADER_PREFIX));
+        for (name, value) in own {
+            native.headers.append(name, value.clone());
         }
     }
 
@@ -89,12 +98,7 @@ impl Dialect for Anthropic {
     }
 
     fn refusal_headers(&self, error: &Error, _: &RequestId) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        if error.code().origin() == Origin::Upstream {
-            // The gateway has tried every target already.
-            headers.insert("x-should-retry", HeaderValue::from_static("false"));
-        }
-        headers
+        retry_advice(error)
     }
 
     fn refusal(&self, error: &Error, request: &RequestId) -> Vec<u8> {

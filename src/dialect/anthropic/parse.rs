@@ -3,6 +3,7 @@
 //! An upstream of the same protocol gets the client's own body, `cache_control` included. Parsing
 //! checks the body and makes the request for upstreams of other protocols.
 
+use bytes::Bytes;
 use serde_json::Value;
 
 use super::WIRE;
@@ -26,11 +27,12 @@ const OWN: [&str; 8] = [
     "tools",
 ];
 
-pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
+pub(super) fn request(body: &Bytes) -> Result<Request, Error> {
     let mut value = field::parse_body(body)?;
     let (mut request, native_only) = parse_fields(&Field::body(&value))?;
-    remove_gateway_citations(&mut value);
-    request.native_fields = Some(field::native_fields(WIRE, value, &OWN, native_only)?);
+    let unchanged = !remove_gateway_citations(&mut value);
+    let body = Some(body).filter(|_| unchanged);
+    request.native_fields = Some(field::native_fields(WIRE, body, value, &OWN, native_only)?);
     Ok(request)
 }
 
@@ -165,8 +167,9 @@ fn reasoning(body: &Field<'_>) -> Result<Option<Reasoning>, Error> {
 }
 
 /// Removes from earlier answers the citations that the gateway wrote incompletely: the API would
-/// refuse them.
-fn remove_gateway_citations(body: &mut Value) {
+/// refuse them. Whether there were any.
+fn remove_gateway_citations(body: &mut Value) -> bool {
+    let mut removed = false;
     let messages = body.get_mut("messages").and_then(Value::as_array_mut);
     for message in messages.into_iter().flatten() {
         let content = message.get_mut("content").and_then(Value::as_array_mut);
@@ -174,7 +177,9 @@ fn remove_gateway_citations(body: &mut Value) {
             let Some(Value::Array(citations)) = block.get_mut("citations") else {
                 continue;
             };
+            let before = citations.len();
             citations.retain(|citation| !is_gateway_citation(citation));
+            removed |= citations.len() < before;
             if citations.is_empty()
                 && let Some(block) = block.as_object_mut()
             {
@@ -182,4 +187,5 @@ fn remove_gateway_citations(body: &mut Value) {
             }
         }
     }
+    removed
 }

@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 
 use super::error_type;
 use super::shape::{UsageData, citation, message_id, stop_reason};
+use super::verbatim;
 use crate::dialect::event_stream::write_event;
 use crate::dialect::json::{put_json, put_number, put_text};
 use crate::dialect::sequence::Sequence;
-use crate::dialect::{AnswerInfo, AnswerSource, Completion, Encoder};
+use crate::dialect::{AnswerInfo, AnswerSource, Completion, Encoder, VerbatimEncoder};
 use crate::model::{Error, Event, ToolCallDelta, Usage};
 
 pub(super) struct StreamEncoder {
@@ -95,6 +96,10 @@ impl Encoder for StreamEncoder {
             "error": { "type": error_type(error), "message": error.message() },
         });
         write_event("error", &data, out);
+    }
+
+    fn verbatim(&self) -> Option<Box<dyn VerbatimEncoder>> {
+        Some(Box::new(verbatim::StreamEncoder))
     }
 }
 

@@ -6,8 +6,9 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::shape::{UsageData, citation, message_id, stop_reason};
+use super::verbatim;
 use crate::dialect::json::put_json;
-use crate::dialect::{AnswerInfo, AnswerSource, Completion, Encoder};
+use crate::dialect::{AnswerInfo, AnswerSource, Completion, Encoder, VerbatimEncoder};
 use crate::model::{Error, Event, ToolCallDelta, Usage};
 
 pub(super) struct WholeEncoder {
@@ -157,6 +158,10 @@ impl Encoder for WholeEncoder {
 
     /// The client gets the error as an HTTP error.
     fn error(&mut self, _: &Error, _: Option<Usage>, _: &mut BytesMut) {}
+
+    fn verbatim(&self) -> Option<Box<dyn VerbatimEncoder>> {
+        Some(Box::<verbatim::WholeEncoder>::default())
+    }
 }
 
 impl Serialize for Input {

@@ -19,7 +19,7 @@ impl Dialect for Native {
         "native"
     }
 
-    fn parse(&self, body: &[u8]) -> Result<Request, Error> {
+    fn parse(&self, body: &Bytes) -> Result<Request, Error> {
         parse::request(body)
     }
 

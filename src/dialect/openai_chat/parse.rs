@@ -4,6 +4,7 @@
 //! protocol: unknown members, and, where they have more than their normalized form, the client's
 //! own messages, tools, choice and format.
 
+use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
@@ -77,8 +78,9 @@ const PARSED_MEMBERS: [&str; 19] = [
     "user",
 ];
 
-pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
-    let mut value = field::parse_body(body)?;
+pub(super) fn request(body: &Bytes) -> Result<Request, Error> {
+    let text = body;
+    let mut value = field::parse_body(text)?;
     let model = Field::body(&value).required_name("model")?;
     let legacy_functions = legacy::rewrite(&mut value)?;
     check_objects(&Field::body(&value))?;
@@ -129,7 +131,7 @@ pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
         let known = request.response_format.is_some();
         native.keep_unless("response_format", known, &mut value);
     }
-    request.native_fields = Some(native.finish(value)?);
+    request.native_fields = Some(native.finish(text, value)?);
     Ok(request)
 }
 
@@ -252,8 +254,8 @@ impl NativeBuilder {
     }
 
     /// Adds every member that was not parsed.
-    fn finish(mut self, body: Value) -> Result<NativeFields, Error> {
-        let members = match body {
+    fn finish(mut self, body: &Bytes, value: Value) -> Result<NativeFields, Error> {
+        let members = match value {
             Value::Object(members) => members,
             _ => Map::new(),
         };
@@ -268,6 +270,8 @@ impl NativeBuilder {
         Ok(NativeFields {
             wire: WIRE,
             fields: self.fields,
+            verbatim: true,
+            body: field::verbatim_body(Some(body)),
             uncounted,
             indispensable: self.indispensable,
             ..NativeFields::default()

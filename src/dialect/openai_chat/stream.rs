@@ -9,8 +9,11 @@ use serde_json::{Value, json};
 use super::shape::{
     annotation, bare_members, choices, finish_reason, id, image, logprobs_wanted, usage,
 };
+use super::verbatim;
 use crate::dialect::json::{put_json, put_text};
-use crate::dialect::{AnswerInfo, AnswerSource, Completion, Encoder, openai_error};
+use crate::dialect::{
+    AnswerInfo, AnswerSource, Completion, Encoder, VerbatimEncoder, openai_error,
+};
 use crate::model::{Error, Event, Request, ToolCallDelta, Usage};
 
 pub(super) struct StreamEncoder {
@@ -304,6 +307,12 @@ impl Encoder for StreamEncoder {
         out.put_slice(b"data: ");
         put_json(&data, out);
         out.put_slice(b"\n\n");
+    }
+
+    fn verbatim(&self) -> Option<Box<dyn VerbatimEncoder>> {
+        Some(Box::new(verbatim::StreamEncoder {
+            usage_wanted: self.template.usage_wanted,
+        }))
     }
 }
 

@@ -6,8 +6,9 @@ use serde_json::{Map, Value, json};
 use super::shape::{
     add_members, annotation, choices, finish_reason, id, image, logprobs_wanted, usage,
 };
+use super::verbatim;
 use crate::dialect::json::put_json;
-use crate::dialect::{AnswerInfo, AnswerSource, Completion, Encoder};
+use crate::dialect::{AnswerInfo, AnswerSource, Completion, Encoder, VerbatimEncoder};
 use crate::model::{Error, Event, FinishReason, Request, ToolCallDelta, Usage};
 
 pub(super) struct WholeEncoder {
@@ -223,4 +224,8 @@ impl Encoder for WholeEncoder {
 
     /// The client gets the error as an HTTP error.
     fn error(&mut self, _: &Error, _: Option<Usage>, _: &mut BytesMut) {}
+
+    fn verbatim(&self) -> Option<Box<dyn VerbatimEncoder>> {
+        Some(Box::<verbatim::WholeEncoder>::default())
+    }
 }

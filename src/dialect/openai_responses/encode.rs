@@ -8,10 +8,11 @@ use super::event_writer::EventWriter;
 use super::failure_code;
 use super::item::{Item, ItemKind, annotation};
 use super::response::{Head, ResponseState};
+use super::verbatim;
 use crate::dialect::json::put_json;
 use crate::dialect::openai_error;
 use crate::dialect::sequence::Sequence;
-use crate::dialect::{AnswerInfo, AnswerSource, Completion, Encoder};
+use crate::dialect::{AnswerInfo, AnswerSource, Completion, Encoder, VerbatimEncoder};
 use crate::model::{Citation, Error, Event, FinishReason, Request, ToolCallDelta, Usage};
 
 pub(super) struct ResponseEncoder {
@@ -119,6 +120,14 @@ impl Encoder for ResponseEncoder {
         });
         let data = json!({ "response": response });
         answer.writer.write("response.failed", data, out);
+    }
+
+    fn verbatim(&self) -> Option<Box<dyn VerbatimEncoder>> {
+        Some(if self.answer.writer.streamed {
+            Box::<verbatim::StreamEncoder>::default()
+        } else {
+            Box::<verbatim::WholeEncoder>::default()
+        })
     }
 }
 

@@ -16,10 +16,12 @@ mod input;
 mod item;
 mod parse;
 mod response;
+mod verbatim;
 
+use bytes::Bytes;
 use http::HeaderMap;
 
-use super::{AnswerInfo, Dialect, Encoder, event_stream, openai_error};
+use super::{AnswerInfo, Dialect, Encoder, event_stream, openai_error, retry_advice};
 use crate::model::{Error, ErrorCode, Request, RequestId};
 
 pub(super) struct OpenaiResponses;
@@ -32,8 +34,16 @@ impl Dialect for OpenaiResponses {
         "openai_responses"
     }
 
-    fn parse(&self, body: &[u8]) -> Result<Request, Error> {
+    fn wire(&self) -> Option<&'static str> {
+        Some(WIRE)
+    }
+
+    fn parse(&self, body: &Bytes) -> Result<Request, Error> {
         parse::request(body)
+    }
+
+    fn read_headers(&self, headers: &HeaderMap, request: &mut Request) {
+        openai_error::keep_beta_headers(headers, request);
     }
 
     fn encoder(&self, request: &Request, info: AnswerInfo) -> Box<dyn Encoder> {
@@ -54,7 +64,7 @@ impl Dialect for OpenaiResponses {
     }
 
     fn refusal_headers(&self, error: &Error, _: &RequestId) -> HeaderMap {
-        openai_error::headers(error)
+        retry_advice(error)
     }
 
     fn refusal(&self, error: &Error, _: &RequestId) -> Vec<u8> {

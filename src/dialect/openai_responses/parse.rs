@@ -3,6 +3,7 @@
 //! An upstream of the same protocol gets the client's own body. Parsing checks the body and makes
 //! the request for upstreams of other protocols.
 
+use bytes::Bytes;
 use serde_json::Value;
 
 use super::WIRE;
@@ -33,11 +34,12 @@ const OWN: [&str; 9] = [
     "tools",
 ];
 
-pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
+pub(super) fn request(body: &Bytes) -> Result<Request, Error> {
     let mut value = field::parse_body(body)?;
     let (mut request, native_only) = parse_fields(&Field::body(&value))?;
-    remove_gateway_ids(&mut value);
-    request.native_fields = Some(field::native_fields(WIRE, value, &OWN, native_only)?);
+    let unchanged = !remove_gateway_ids(&mut value);
+    let body = Some(body).filter(|_| unchanged);
+    request.native_fields = Some(field::native_fields(WIRE, body, value, &OWN, native_only)?);
     Ok(request)
 }
 
@@ -153,10 +155,11 @@ fn response_format(body: &Field<'_>) -> Result<Option<ResponseFormat>, Error> {
 
 /// Removes the ids that the gateway gave to earlier items, which a vendor would not find. Reasoning
 /// that has neither a signature nor such an id is removed.
-fn remove_gateway_ids(body: &mut Value) {
+fn remove_gateway_ids(body: &mut Value) -> bool {
     let Some(Value::Array(items)) = body.get_mut("input") else {
-        return;
+        return false;
     };
+    let mut removed = false;
     items.retain_mut(|item| {
         let is_ours = item["id"].as_str().is_some_and(is_gateway_id);
         if !is_ours || item["type"] == "item_reference" {
@@ -164,7 +167,9 @@ fn remove_gateway_ids(body: &mut Value) {
         }
         if let Some(item) = item.as_object_mut() {
             item.shift_remove("id");
+            removed = true;
         }
         item["type"] != "reasoning" || item["encrypted_content"].is_string()
     });
+    removed
 }

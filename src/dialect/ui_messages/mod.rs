@@ -11,6 +11,7 @@ mod chunk;
 mod encode;
 mod parse;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 
 use super::{AnswerInfo, Dialect, Encoder, NATIVE, event_stream};
@@ -26,7 +27,7 @@ impl Dialect for UiMessages {
         "ui_messages"
     }
 
-    fn parse(&self, body: &[u8]) -> Result<Request, Error> {
+    fn parse(&self, body: &Bytes) -> Result<Request, Error> {
         parse::request(body)
     }
 

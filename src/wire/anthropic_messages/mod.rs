@@ -13,7 +13,7 @@ mod tests;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Decoder, Outgoing, Wire, error_type};
+use super::{Decoder, Outgoing, VerbatimRequest, Wire, error_type};
 use crate::framing::Framing;
 use crate::model::{CredentialScheme, Error, Request, SignatureMembers, Vendor};
 
@@ -53,8 +53,7 @@ impl Wire for AnthropicMessages {
 
     fn request(&self, request: &Request, model: &str, _vendor: &Vendor) -> Result<Outgoing, Error> {
         let body = request::body(request, model)?;
-        let mut headers = HeaderMap::new();
-        headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
+        let mut headers = version();
         if body.has_uploads {
             headers.insert(
                 "anthropic-beta",
@@ -65,6 +64,14 @@ impl Wire for AnthropicMessages {
             path: PATH.to_owned(),
             headers,
             body: body.json,
+        })
+    }
+
+    fn verbatim_request(&self, model: &str, _: &Vendor) -> Option<VerbatimRequest> {
+        Some(VerbatimRequest {
+            path: PATH,
+            headers: version(),
+            members: vec![("model", model.into()), ("stream", true.into())],
         })
     }
 
@@ -80,4 +87,11 @@ impl Wire for AnthropicMessages {
         path.ends_with(PATH)
             .then(|| body["model"].as_str().unwrap_or_default().to_owned())
     }
+}
+
+/// The version of the API that this code was written for.
+fn version() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
+    headers
 }

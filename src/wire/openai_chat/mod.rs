@@ -10,13 +10,15 @@ mod request;
 mod signatures;
 
 use http::HeaderMap;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{Decoder, Outgoing, Wire};
+use super::{Decoder, Outgoing, VerbatimRequest, Wire};
 use crate::framing::Framing;
 use crate::model::{CredentialScheme, Error, Prefill, Request, SignatureMembers, Vendor};
 
 pub(super) struct OpenaiChat;
+
+const PATH: &str = "/chat/completions";
 
 impl Wire for OpenaiChat {
     fn name(&self) -> &'static str {
@@ -33,10 +35,26 @@ impl Wire for OpenaiChat {
 
     fn request(&self, request: &Request, model: &str, vendor: &Vendor) -> Result<Outgoing, Error> {
         Ok(Outgoing {
-            path: "/chat/completions".to_owned(),
+            path: PATH.to_owned(),
             headers: HeaderMap::new(),
             body: request::body(request, model, vendor),
         })
+    }
+
+    fn verbatim_request(&self, model: &str, vendor: &Vendor) -> Option<VerbatimRequest> {
+        let mut members = vec![("model", model.into()), ("stream", true.into())];
+        if vendor.stream_options {
+            members.push(("stream_options", json!({"include_usage": true})));
+        }
+        Some(VerbatimRequest {
+            path: PATH,
+            headers: HeaderMap::new(),
+            members,
+        })
+    }
+
+    fn has_look_alikes(&self) -> bool {
+        true
     }
 
     fn supports_prefill(&self, vendor: &Vendor) -> bool {
@@ -52,7 +70,7 @@ impl Wire for OpenaiChat {
     }
 
     fn requested_model(&self, path: &str, body: &Value) -> Option<String> {
-        if !path.ends_with("/chat/completions") {
+        if !path.ends_with(PATH) {
             return None;
         }
         Some(body["model"].as_str().unwrap_or_default().to_owned())

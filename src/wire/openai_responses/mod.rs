@@ -16,7 +16,7 @@ mod tests;
 use http::HeaderMap;
 use serde_json::Value;
 
-use super::{Decoder, Outgoing, Wire};
+use super::{Decoder, Outgoing, VerbatimRequest, Wire};
 use crate::framing::Framing;
 use crate::model::{CredentialScheme, Error, Request, SignatureMembers, Vendor};
 
@@ -51,6 +51,14 @@ impl Wire for OpenaiResponses {
             path: PATH.to_owned(),
             headers: HeaderMap::new(),
             body: request::body(request, model)?,
+        })
+    }
+
+    fn verbatim_request(&self, model: &str, _: &Vendor) -> Option<VerbatimRequest> {
+        Some(VerbatimRequest {
+            path: PATH,
+            headers: HeaderMap::new(),
+            members: vec![("model", model.into()), ("stream", true.into())],
         })
     }
 

@@ -86,7 +86,7 @@ fn places(value: &Value, at: String, places: &mut Vec<String>) {
 fn a_body_that_is_not_an_object_is_refused() {
     for (path, dialect) in dialect::ALL {
         for body in ["[]", "[\"m\",\"Hi\"]", "\"x\"", "7", "null", "true"] {
-            let error = dialect.parse(body.as_bytes()).expect_err(body);
+            let error = dialect.parse(&body.into()).expect_err(body);
             assert_eq!(error.code(), ErrorCode::InvalidRequest);
             assert_eq!(
                 error.message(),
@@ -95,7 +95,7 @@ fn a_body_that_is_not_an_object_is_refused() {
             );
         }
         for body in ["", "{", "model=m", "{} {}", "\u{feff}{}"] {
-            let error = dialect.parse(body.as_bytes()).expect_err(body);
+            let error = dialect.parse(&body.into()).expect_err(body);
             assert!(
                 error.message().starts_with("the body is not JSON: "),
                 "{path}: {error}"
@@ -118,7 +118,7 @@ fn every_error_names_the_field_in_plain_words() {
     ];
     for (path, request) in requests() {
         let dialect = dialect::at(path);
-        let parsed = dialect.parse(request.to_string().as_bytes());
+        let parsed = dialect.parse(&request.to_string().into());
         assert!(parsed.is_ok(), "{path}: {parsed:?}");
         let mut all = Vec::new();
         places(&request, String::new(), &mut all);
@@ -127,7 +127,7 @@ fn every_error_names_the_field_in_plain_words() {
             for value in &wrong {
                 let mut request = request.clone();
                 *request.pointer_mut(&place).unwrap() = value.clone();
-                let Err(error) = dialect.parse(request.to_string().as_bytes()) else {
+                let Err(error) = dialect.parse(&request.to_string().into()) else {
                     continue;
                 };
                 refused += 1;
@@ -179,7 +179,7 @@ fn a_list_is_not_accepted_as_an_object() {
         ] {
             let mut request = request.clone();
             *request.pointer_mut(pointer).unwrap() = list.clone();
-            let error = dialect::at(path).parse(request.to_string().as_bytes());
+            let error = dialect::at(path).parse(&request.to_string().into());
             let error = error.expect_err(&format!("{path}{pointer} = {list}"));
             assert_eq!(error.code(), ErrorCode::InvalidRequest, "{error}");
         }

@@ -23,7 +23,7 @@ fn dialect(path: &str) -> &'static dyn Dialect {
 }
 
 fn parse(path: &str, body: &Value) -> Result<Request, Error> {
-    dialect(path).parse(body.to_string().as_bytes())
+    dialect(path).parse(&body.to_string().into())
 }
 
 /// The body that an upstream of that wire gets.

@@ -14,6 +14,7 @@ use sluicegate::model::{
     Usage, Vendor,
 };
 use sluicegate::pipeline;
+use sluicegate::route::AnsweringTarget;
 use sluicegate::stream::AnswerEncoder;
 use sluicegate::wire;
 
@@ -239,7 +240,12 @@ fn encoded(protocol: &Protocol, answer: &Answer, streamed: bool) -> Vec<u8> {
         StreamId::fixed(0),
         dialect(protocol.path).encoder(&request, info),
     );
-    encoder.start("upstream", "model", &signer());
+    encoder.start(&AnsweringTarget {
+        upstream: "upstream",
+        model: "model",
+        signer: &signer(),
+        verbatim: false,
+    });
     for_each(answer, &mut |event| match event {
         Event::Finish(finish) => encoder.complete(finish, Duration::ZERO, Duration::ZERO),
         event => encoder.event(&event),

@@ -8,6 +8,7 @@ use sluicegate::model::{
     Citation, Error, ErrorCode, Event, FinishReason, Media, MediaSource, Part, ReasoningSigner,
     Request, Role, StreamId, ToolCallDelta, Usage,
 };
+use sluicegate::route::AnsweringTarget;
 use sluicegate::stream::AnswerEncoder;
 
 use super::{dialect, parse, refused, with};
@@ -195,7 +196,12 @@ fn streamed(
         created: 0,
     };
     let mut encoder = AnswerEncoder::new(StreamId::fixed(0), dialect(PATH).encoder(request, info));
-    encoder.start("upstream", "model", &ReasoningSigner::new("wire", "vendor"));
+    encoder.start(&AnsweringTarget {
+        upstream: "upstream",
+        model: "model",
+        signer: &ReasoningSigner::new("wire", "vendor"),
+        verbatim: false,
+    });
     for event in events {
         encoder.event(event);
     }

@@ -10,7 +10,7 @@ use super::scripted::ScriptedUpstream;
 /// The model `m`, answered by an upstream that speaks Anthropic's protocol.
 fn before(upstream: &ScriptedUpstream, settings: &str) -> TestGateway {
     TestGateway::start(&format!(
-        "upstreams:\n  a: {{ wire: anthropic-messages, base_url: 'http://{}', api_key: k }}\n\
+        "upstreams:\n  a: {{ wire: anthropic-messages, base_url: 'http://{}', api_key: k, fidelity: repaired }}\n\
          models:\n  m: {{ targets: [ {{ upstream: a, model: theirs }} ] }}\n{settings}\n",
         upstream.addr()
     ))

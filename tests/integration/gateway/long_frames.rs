@@ -5,8 +5,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use sluicegate::dialect::NATIVE;
-use sluicegate::model::{Event, ReasoningSigner, Sink};
-use sluicegate::route::Receiver;
+use sluicegate::model::{Event, Sink};
+use sluicegate::route::{AnsweringTarget, Receiver};
 use sluicegate::upstream::Trace;
 
 use super::harness::TestGateway;
@@ -33,7 +33,7 @@ impl Sink for Observer {
 }
 
 impl Receiver for Observer {
-    fn begin_answer(&mut self, _upstream: &str, _model: &str, _signer: &ReasoningSigner) {}
+    fn begin_answer(&mut self, _: &AnsweringTarget<'_>) {}
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -52,7 +52,9 @@ async fn other_tasks_run_while_a_long_frame_is_read() {
         let app = running.gateway.app();
         let caller = app.keys.authenticate(None).unwrap();
         let (_, route) = app.route("m", caller).unwrap();
-        let request = NATIVE.parse(br#"{"model":"m","prompt":"x"}"#).unwrap();
+        let request = NATIVE
+            .parse(&br#"{"model":"m","prompt":"x"}"#[..].into())
+            .unwrap();
         let mut observer = Observer::default();
         let metrics = &running.gateway.metrics;
         let trace = Trace::default();

@@ -46,6 +46,7 @@ mod takeover;
 mod tls;
 mod trials;
 mod vendor_refusals;
+mod verbatim;
 mod viewers;
 
 use std::time::Duration;

@@ -71,6 +71,16 @@ fn recordings_read_as_a_naive_reader_reads_them() {
     assert_eq!(differ, 0, "recordings that read differently");
 }
 
+/// The answers with status 200, and their wires.
+pub fn streams(folder: &Path) -> Vec<(String, &'static str)> {
+    let recordings = manifest(folder).into_iter();
+    let known = recordings.filter_map(|recording| {
+        let wire = recording.wire(folder)?;
+        Some((recording.path, wire))
+    });
+    known.collect()
+}
+
 struct Recording {
     path: String,
     protocol: String,
