@@ -46,7 +46,9 @@ def test_every_wire_whole_and_streamed(client, wire):
     assert whole.usage.input_tokens == streamed.usage.input_tokens > 0
     for message in whole, streamed:
         assert message.id.startswith("msg_")
-        assert (message.type, message.role, message.model) == ("message", "assistant", f"{wire}/text")
+        # A verbatim answer keeps the vendor's name of the model.
+        model = "sluice-opus-1" if wire == "anthropic-messages" else f"{wire}/text"
+        assert (message.type, message.role, message.model) == ("message", "assistant", model)
 
 
 def test_raw_events_open_and_close_block_by_block(client):
@@ -119,7 +121,7 @@ def test_reasoning_of_other_vendors_is_thinking(client):
 def test_citations(client):
     whole, streamed = (get(client, "anthropic-messages/server-tool-citations") for get in (ask, final))
     assert content(whole) == content(streamed)
-    (citation,) = whole.content[-1].citations
+    (citation,) = [citation for block in whole.content for citation in getattr(block, "citations", None) or ()]
     assert (citation.url, citation.title) == ("https://canals.example/north", "Canals of the north")
 
 
@@ -204,12 +206,12 @@ def test_a_bearer_token_is_a_key_too(url, key):
     assert ask(client, "openai-chat/text").stop_reason == "end_turn"
 
 
-def test_what_the_gateway_tried_in_vain_is_not_tried_again(url, key):
+def test_a_failed_upstream_is_asked_again(url, key):
     patient = anthropic.Anthropic(base_url=url, api_key=key, max_retries=2)
     with pytest.raises(anthropic.InternalServerError) as raised:
         ask(patient, "scripted/status-503", stream=True)
-    assert raised.value.response.headers["x-should-retry"] == "false"
-    assert raised.value.response.request.headers["x-stainless-retry-count"] == "0"
+    assert "x-should-retry" not in raised.value.response.headers
+    assert raised.value.response.request.headers["x-stainless-retry-count"] == "2"
 
 
 @pytest.mark.parametrize("model", ["openai-chat/truncated", "openai-chat/error-mid-stream", "anthropic-messages/truncated"])

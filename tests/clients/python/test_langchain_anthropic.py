@@ -25,7 +25,9 @@ def test_every_wire_whole_and_streamed(chat, wire):
     for piece in pieces[1:]:
         streamed += piece
     assert whole.text == streamed.text != ""
-    assert whole.usage_metadata["total_tokens"] == streamed.usage_metadata["total_tokens"] > 0
+    # LangChain reads the usage of a stream from its last event, in which this vendor repeats no input tokens.
+    counted = "output_tokens" if wire == "anthropic-messages" else "total_tokens"
+    assert whole.usage_metadata[counted] == streamed.usage_metadata[counted] > 0
 
 
 def test_tools(chat):

@@ -49,7 +49,9 @@ def test_every_wire_whole_and_streamed(client, wire):
     assert whole.usage.total_tokens == whole.usage.input_tokens + whole.usage.output_tokens > 0
     for response in whole, streamed:
         assert response.id.startswith("resp_") and response.object == "response"
-        assert response.model == f"{wire}/text"
+        # A verbatim answer keeps the vendor's name of the model.
+        expected = "sluice-large-2" if wire == "openai-responses" else f"{wire}/text"
+        assert response.model == expected
 
 
 def test_raw_events_count_up_and_items_do_not_overlap(client):
@@ -181,12 +183,12 @@ def test_refusals(url, narrow_key, limited_key, client):
             ask(client, "openai-chat/text", **more)
 
 
-def test_what_the_gateway_tried_in_vain_is_not_tried_again(url, key):
+def test_a_failed_upstream_is_asked_again(url, key):
     patient = openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=2)
     with pytest.raises(openai.InternalServerError) as raised:
         ask(patient, "scripted/status-503")
-    assert raised.value.response.headers["x-should-retry"] == "false"
-    assert raised.value.response.request.headers["x-stainless-retry-count"] == "0"
+    assert "x-should-retry" not in raised.value.response.headers
+    assert raised.value.response.request.headers["x-stainless-retry-count"] == "2"
 
 
 @pytest.mark.parametrize("model", ["openai-chat/truncated", "openai-chat/error-mid-stream", "anthropic-messages/truncated"])
