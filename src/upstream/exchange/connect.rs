@@ -355,6 +355,21 @@ impl Connection {
         }
     }
 
+    /// Whether bytes are there to be read. The kernel is asked, because the runtime notices bytes only
+    /// later. Before the first answer over TLS this is `false`: a server sends session tickets then.
+    pub(super) fn has_unread_bytes(&self) -> bool {
+        let (socket, buffered) = match &self.stream {
+            Stream::Plain(socket) => (socket, false),
+            Stream::Secure(_) if self.requests <= 1 => return false,
+            Stream::Secure(stream) => {
+                let (socket, session) = stream.get_ref();
+                (socket, !session.wants_read())
+            }
+        };
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        buffered || matches!(SockRef::from(socket).peek(&mut byte), Ok(1..))
+    }
+
     /// Classifies bytes that arrived on an idle connection, which must not be used after that.
     fn unexpected(&mut self) -> IdleState {
         let mut bytes = [0; 12];

@@ -220,6 +220,7 @@ impl Exchange<'_> {
         if let Err(error) = self.send(context) {
             return Poll::Ready(Err(AttemptError::Unsent(error)));
         }
+        self.premature |= !was_sent && self.connection.has_unread_bytes();
         scratch::with(|buffer| self.receive(context, buffer, was_sent)).map_err(AttemptError::Sent)
     }
 

@@ -1,8 +1,11 @@
 //! One connection: answers that come early, in pieces, broken or not at all, and answers that are
 //! dropped.
 
-use std::io::ErrorKind;
+use std::future::{Future as _, poll_fn};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::task::Poll;
 
+use http::HeaderMap;
 use sluicegate::upstream::exchange::ExchangeError;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -78,9 +81,33 @@ async fn an_answer_may_come_before_the_request_is_written() {
         stream.write_all(b"0\r\n\r\n").await.unwrap();
         stream
     };
-    let ((content_read, end), _stream) = tokio::join!(asking, reading);
+    let ((content_read, end), mut stream) = tokio::join!(asking, reading);
     assert_eq!(content_read, b"hi");
     end.unwrap();
+    // The connection is not reused, because the answer may be another request's.
+    let mut rest = Vec::new();
+    within_timeout(stream.read_to_end(&mut rest)).await.unwrap();
+}
+
+/// Such an answer cannot be the request's own.
+#[tokio::test]
+async fn a_connection_whose_answer_was_there_when_the_request_was_written_is_not_reused() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = endpoint(listener.local_addr().unwrap());
+    for _ in 0..2 {
+        let asking = endpoint.post("/v1/chat", &HeaderMap::new(), b"{}".to_vec());
+        let mut asking = Box::pin(endpoint.send(&asking));
+        // The connection is opened, and its handshake is over, when the first poll returns.
+        let polled = poll_fn(|context| Poll::Ready(asking.as_mut().poll(context))).await;
+        assert!(polled.is_pending());
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(OK_HI.as_bytes()).unwrap();
+        let answered = within_timeout(asking).await;
+        assert_eq!(content(answered).await, "hi");
+        let mut rest = String::new();
+        stream.read_to_string(&mut rest).unwrap();
+        assert!(rest.starts_with("POST /v1/chat "), "{rest}");
+    }
 }
 
 /// The error for an upstream that writes these bytes at once and closes the connection.
