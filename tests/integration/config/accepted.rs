@@ -210,6 +210,36 @@ fn without_keys_only_loopback_or_open_is_accepted() {
 }
 
 #[test]
+fn think_tags_separate_reasoning_only_where_they_are_set() {
+    let config = good(
+        "\
+models: {}
+upstreams:
+  local: { wire: openai-chat, base_url: 'http://127.0.0.1:9', think_tags: reasoning }
+  plain: { wire: openai-chat, base_url: 'http://127.0.0.1:9' }
+  text: { wire: ollama-chat, base_url: 'http://127.0.0.1:9', think_tags: text }
+",
+    );
+    for (name, separated) in [("local", true), ("plain", false), ("text", false)] {
+        assert_eq!(
+            config.upstream(name).unwrap().vendor.think_tags,
+            separated,
+            "{name}"
+        );
+    }
+    let again = good(&config.effective());
+    assert!(again.upstream("local").unwrap().vendor.think_tags);
+    for preset in preset::ALL {
+        assert!(!preset.vendor.think_tags, "off by default: {}", preset.name);
+    }
+    let found = super::problem(
+        "models: {}\nupstreams:\n  local: { wire: openai-chat, base_url: 'http://127.0.0.1:9', think_tags: on }\n",
+    );
+    assert!(found.contains("upstreams.local.think_tags"), "{found}");
+    assert!(found.contains("`reasoning` or `text`"), "{found}");
+}
+
+#[test]
 fn a_preset_can_be_overridden() {
     let config = good(
         "\

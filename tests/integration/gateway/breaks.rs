@@ -6,7 +6,7 @@ use sluicegate::wire;
 
 use super::answers::every_wire;
 use super::client::{Answer, ClientRequest, outcome, text};
-use super::harness::TestGateway;
+use super::harness::{TestGateway, targets};
 use super::scripted::{Exchange, ScriptedUpstream, finish, role, token};
 use super::within_timeout;
 use crate::fixture_server::{fast, serve};
@@ -230,6 +230,77 @@ async fn broken_utf8_is_repaired_and_counted() {
     );
     running.wait_idle().await;
     assert_eq!(running.metric("sluicegate_repaired_lines_total").await, 1.0);
+}
+
+#[tokio::test]
+async fn frames_that_are_not_json_are_skipped_and_counted_up_to_a_bound() {
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
+    let skipped = async |wanted: f64| {
+        running.wait_idle().await;
+        let name = "sluicegate_skipped_frames_total{upstream=\"a\"}";
+        assert_eq!(running.metric(name).await, wanted);
+    };
+    let ping = "data: ping\n\n";
+    let mut answer = played(&running, &upstream, async |mut exchange| {
+        exchange.begin().await;
+        let pings = ping.repeat(16);
+        let all = role() + &token("one ") + &pings + &token("two") + &pings + &finish();
+        exchange.chunk(all).await;
+        exchange.finish().await;
+    })
+    .await;
+    let events = answer.events().await;
+    assert_eq!((text(&events).as_str(), outcome(&events)), ("one two", ""));
+    skipped(32.0).await;
+    let mut answer = played(&running, &upstream, async |mut exchange| {
+        exchange.begin().await;
+        exchange
+            .chunk(role() + &token("one") + &ping.repeat(17))
+            .await;
+        exchange.closed().await;
+    })
+    .await;
+    let events = answer.events().await;
+    assert_eq!(text(&events), "one");
+    assert_eq!(outcome(&events), "bad_upstream_data");
+    skipped(49.0).await;
+}
+
+#[tokio::test]
+async fn reasoning_is_taken_out_of_the_text_where_the_config_says_so() {
+    let upstream = ScriptedUpstream::bind().await;
+    let said = ["<th", "ink>Hm.</thi", "nk>", "Four."];
+    for (setting, words, thought) in [
+        ("think_tags: reasoning", "Four.", "Hm."),
+        ("think_tags: text", "<think>Hm.</think>Four.", ""),
+    ] {
+        let config = targets(&[upstream.addr()], "");
+        let running = TestGateway::start(&config.replace(
+            "wire: openai-chat,",
+            &format!("wire: openai-chat, {setting},"),
+        ));
+        let mut answer = played(&running, &upstream, async |mut exchange| {
+            exchange.begin().await;
+            for piece in said {
+                exchange.chunk(token(piece)).await;
+            }
+            exchange.chunk(finish()).await;
+            exchange.finish().await;
+        })
+        .await;
+        let events = answer.events().await;
+        assert_eq!(
+            (text(&events).as_str(), outcome(&events)),
+            (words, ""),
+            "{setting}"
+        );
+        let reasoning = events.iter().filter(|event| event.name == "reasoning");
+        let reasoning: String = reasoning
+            .filter_map(|event| event.data["text"].as_str())
+            .collect();
+        assert_eq!(reasoning, thought, "{setting}");
+    }
 }
 
 #[tokio::test]
