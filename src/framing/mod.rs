@@ -74,6 +74,8 @@ pub enum Remainder {
     Broken,
     /// The body was no stream but one JSON document, and this is it.
     Document(String),
+    /// The body was no stream but plain text, and this is its beginning.
+    Text(String),
 }
 
 /// Cuts one body into frames.
@@ -215,7 +217,8 @@ fn is_content(byte: &u8) -> bool {
     !byte.is_ascii_whitespace() && !lines::BOM.contains(byte)
 }
 
-fn not_a_stream() -> Error {
+/// The error for a body that is neither a stream nor JSON.
+pub(crate) fn not_a_stream() -> Error {
     Error::new(
         ErrorCode::BadUpstreamData,
         "the upstream answered with a body that is not a stream",

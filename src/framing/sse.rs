@@ -14,6 +14,9 @@ use super::lines::{Line, Lines};
 use super::{Frame, FrameSink, Remainder, not_a_stream, over_cap};
 use crate::model::Error;
 
+/// How much is kept of a body that is no stream, in bytes.
+const MAX_UNRECOGNISED: usize = 512;
+
 pub(super) struct Sse {
     lines: Lines,
     block: Block,
@@ -31,6 +34,8 @@ struct Block {
     document: bool,
     /// Some line, of this event or of one before, was a comment or a field that the protocol knows.
     recognised: bool,
+    /// The beginning of a body that is no stream.
+    unrecognised: String,
     cap: usize,
 }
 
@@ -71,7 +76,11 @@ impl Sse {
         self.lines
             .end(&mut |line| reading.add(Line::Transient(line)))?;
         if !reading.block.recognised {
-            return Err(not_a_stream());
+            let text = std::mem::take(&mut reading.block.unrecognised);
+            return match text.is_empty() {
+                true => Err(not_a_stream()),
+                false => Ok(Remainder::Text(text)),
+            };
         }
         let mut remainder = Remainder::Nothing;
         reading.dispatch(&mut |frame| {
@@ -135,17 +144,21 @@ impl<'read> Reading<'read, '_> {
         match name {
             "data" => self.push_data(value),
             "event" => self.block.rename(value.as_str()),
-            "error" => {
-                let value = value.as_str().trim_start();
-                if value.starts_with('{') {
-                    self.block.rename("error");
-                    self.push_data(Line::Transient(value));
-                }
+            "error" if value.as_str().trim_start().starts_with('{') => {
+                self.block.rename("error");
+                self.push_data(Line::Transient(value.as_str().trim_start()));
             }
             "" | "id" | "retry" => {}
             // A byte order mark after the stream's start belongs to the name of an unknown field. What
             // follows it may still be a document.
-            _ => return !name.starts_with('\u{feff}'),
+            _ => {
+                if !self.block.recognised && self.block.unrecognised.len() < MAX_UNRECOGNISED {
+                    let end = text.floor_char_boundary(MAX_UNRECOGNISED);
+                    self.block.unrecognised.push_str(&text[..end]);
+                    self.block.unrecognised.push('\n');
+                }
+                return !name.starts_with('\u{feff}');
+            }
         }
         self.block.recognised = true;
         !name.is_empty()

@@ -3,9 +3,9 @@
 use super::repair;
 use super::template::{Emitted, Template};
 use super::think_tags::ThinkTags;
-use crate::framing::{Frame, Framer, Remainder, surrogate};
+use crate::framing::{Frame, Framer, Remainder, not_a_stream, surrogate};
 use crate::model::{Error, ErrorCode, Event, FinishReason, Grammar, Sink, Vendor};
-use crate::wire::{Decoder, Wire, interrupted, is_blank, plain_failure};
+use crate::wire::{Decoder, Wire, interrupted, is_blank, plain_failure, stated_failure};
 
 /// Reads one answer's body. Pure: bytes in, events out; the same events for every way of cutting
 /// the bytes.
@@ -303,7 +303,11 @@ impl FrameReader {
     ) -> Result<(), Error> {
         let data = frame.data;
         if repair::is_skippable(data) {
-            if let Some(failure) = plain_failure(data) {
+            let failure = match frame.name {
+                "error" => Some(Error::new(ErrorCode::UpstreamError, data.trim_ascii())),
+                _ => plain_failure(data),
+            };
+            if let Some(failure) = failure {
                 return Err(failure);
             }
             self.skipped += 1;
@@ -313,6 +317,12 @@ impl FrameReader {
             } else {
                 Ok(())
             };
+        }
+        // A list is no frame of most protocols, but may be the form of an error.
+        if data.trim_ascii_start().starts_with('[')
+            && let Some(failure) = stated_failure(data)
+        {
+            return Err(failure);
         }
         if let Some(lines) = repair::json_lines(data) {
             return lines.into_iter().try_for_each(|data| {
@@ -331,12 +341,18 @@ impl FrameReader {
         match remainder {
             Remainder::Nothing => self.decoder.end(sink),
             Remainder::Broken => Err(interrupted()),
+            Remainder::Text(words) => Err(plain_failure(words).unwrap_or_else(not_a_stream)),
             Remainder::Document(document) => self.read_document(document, sink),
             Remainder::Unended { name, data } => {
                 let repaired = surrogate::repair(data);
                 let frame = Frame::new(name, repaired.as_deref().unwrap_or(data));
                 if !self.decoder.is_terminal(&frame) {
-                    return Err(interrupted());
+                    // Nothing of it counts but the upstream's own words for a failure.
+                    let read = self.decode(&frame, &mut |_: Event<'_>| {});
+                    return Err(match read {
+                        Err(error) if error.code() == ErrorCode::UpstreamError => error,
+                        _ => interrupted(),
+                    });
                 }
                 self.repaired += u64::from(repaired.is_some());
                 self.decoder.frame(&frame, sink)?;
@@ -367,6 +383,10 @@ impl FrameReader {
             && let Some(repaired) = repair::repair(document)
         {
             read = self.decoder.document(&repaired, &mut joined);
+        }
+        // A list is no answer of most protocols, but may be the form of an error.
+        if document.starts_with('[') && nothing {
+            read = read.map_err(|error| stated_failure(document).unwrap_or(error));
         }
         joined.flush();
         read

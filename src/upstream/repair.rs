@@ -14,7 +14,8 @@ pub(super) const MAX_SKIPPED: u32 = 16;
 /// keep-alive.
 pub(super) fn is_skippable(data: &str) -> bool {
     let data = data.trim_ascii();
-    data == "[DONE]" || !data.starts_with(['{', '[', '<'])
+    let is_list = data.starts_with('[') && data.contains(['{', '"']);
+    !is_list && !data.starts_with(['{', '<'])
 }
 
 /// The JSON texts of a frame of several lines that is one JSON text a line: some servers leave out
@@ -106,7 +107,7 @@ mod tests {
         for data in [": keepalive", "ping", "", "\"x\"", "[DONE]", "12"] {
             assert!(is_skippable(data), "{data}");
         }
-        for data in ["{", " {\"a\":1}", "[1", "<html>"] {
+        for data in ["{", " {\"a\":1}", "[{\"a\":1}]", "[\"a\"", "<html>"] {
             assert!(!is_skippable(data), "{data}");
         }
     }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::refusal::parse_refusal;
+use super::refusal::{has_error, parse_refusal, reports_success};
 use crate::model::{Error, ErrorCode};
 
 /// How much of a plain text is kept as the upstream's reason, in bytes.
@@ -55,9 +55,17 @@ pub(super) fn is_failed_status(base_resp: &RawValue) -> bool {
 }
 
 /// The failure that a JSON text states in which nothing of an answer was found.
-pub(super) fn stated_failure(data: &str) -> Option<Error> {
-    let refusal = parse_refusal(data.as_bytes())?;
-    Some(Error::new(ErrorCode::UpstreamError, refusal.message))
+pub(crate) fn stated_failure(data: &str) -> Option<Error> {
+    let body: Value = serde_json::from_str(data).ok()?;
+    if reports_success(&body) {
+        return None;
+    }
+    let message = match parse_refusal(data.as_bytes()) {
+        Some(refusal) => refusal.message,
+        None if has_error(&body) => "no reason given".to_owned(),
+        None => return None,
+    };
+    Some(Error::new(ErrorCode::UpstreamError, message))
 }
 
 /// The failure that a frame states that is no JSON, in the upstream's own words.

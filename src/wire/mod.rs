@@ -34,8 +34,7 @@ use crate::model::{
     CredentialScheme, Error, ErrorCode, Event, Request, SignatureMembers, Sink, Vendor,
 };
 
-pub(crate) use failure::plain_failure;
-use failure::stated_failure;
+pub(crate) use failure::{plain_failure, stated_failure};
 pub use refusal::Refusal;
 use refusal::parse_refusal;
 pub use verbatim::VerbatimRequest;

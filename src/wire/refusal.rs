@@ -16,7 +16,7 @@ pub struct Refusal {
 
 /// Reads an error body in the shapes that vendors use: `{"error":{"message":…}}`, `{"error":"…"}`,
 /// `{"message":…}`, `{"Message":…}` (AWS), `{"detail":"…"}`, `{"detail":[{"msg":…}]}`, also in a
-/// `message` (Mistral), and a list of one of these (Gemini).
+/// `message` (Mistral), a list of one of these (Gemini), and others of the same kinds.
 /// If a vendor passes on the error of another provider, that message follows the vendor's own.
 pub(super) fn parse_refusal(body: &[u8]) -> Option<Refusal> {
     let body: Value = serde_json::from_slice(body).ok()?;
@@ -45,47 +45,101 @@ pub(super) fn parse_refusal(body: &[u8]) -> Option<Refusal> {
     })
 }
 
+/// Members that exist only to report a failure.
+const ERROR_MEMBERS: [&str; 6] = ["error", "errors", "Error", "exception", "fault", "err"];
+
+/// Members that hold the words of a failure, or an object with them.
+const WORD_MEMBERS: [&str; 18] = [
+    "message",
+    "msg",
+    "Message",
+    "detail",
+    "details",
+    "error_msg",
+    "error_message",
+    "errorMessage",
+    "err_msg",
+    "error_description",
+    "status_msg",
+    "faultstring",
+    "reason",
+    "description",
+    "title",
+    "base_resp",
+    "header",
+    "body",
+];
+
+/// How deep words are looked for in an error.
+const MAX_DEPTH: u32 = 4;
+
 fn find_message(body: &Value) -> Option<&str> {
     let coded = ["error_code", "errorCode", "err_code"];
     let coded = coded.iter().any(|name| !body[name].is_null());
-    [
-        &body["error"]["message"],
-        &body["error"]["msg"],
-        &body["error"]["detail"],
-        &body["error"]["error_msg"],
-        &body["error"],
-        &body["errors"][0]["message"],
-        &body["errors"][0]["msg"],
-        &body["errors"][0]["detail"],
-        &body["errors"][0],
-        &body["errors"]["message"],
-        &body["errors"],
-        &body["base_resp"]["status_msg"],
+    let text = || words(&body["text"], 0).filter(|_| coded);
+    words(body, 0).or_else(text)
+}
+
+/// The first words in a value: those of an error come before those beside it.
+fn words(value: &Value, depth: u32) -> Option<&str> {
+    match value {
+        Value::String(words) => Some(words.as_str()).filter(|words| !words.trim_ascii().is_empty()),
+        Value::Array(list) if depth < MAX_DEPTH => words(list.first()?, depth + 1),
+        Value::Object(members) if depth < MAX_DEPTH => ERROR_MEMBERS
+            .iter()
+            .chain(&WORD_MEMBERS)
+            .find_map(|name| words(members.get(*name)?, depth + 1)),
+        _ => None,
+    }
+}
+
+/// Whether a body reports an error, in words or not.
+pub(super) fn has_error(body: &Value) -> bool {
+    let is_error = |name: &&str| match &body[*name] {
+        Value::Null | Value::Bool(false) => false,
+        Value::String(text) => !text.trim_ascii().is_empty(),
+        Value::Number(code) => code.as_f64() != Some(0.0),
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(members) => members.values().any(|value| !value.is_null()),
+        Value::Bool(true) => true,
+    };
+    ERROR_MEMBERS.iter().any(|name| is_error(&name))
+}
+
+/// Whether a body without an error says that all is well: some vendors send a code and words with
+/// everything.
+pub(super) fn reports_success(body: &Value) -> bool {
+    let is_fine = |value: &Value| match value {
+        Value::Number(code) => matches!(code.as_u64(), Some(0 | 200)),
+        Value::Bool(success) => *success,
+        Value::String(word) => matches!(
+            word.to_ascii_lowercase().as_str(),
+            "0" | "200" | "ok" | "success" | "succeeded" | "true"
+        ),
+        _ => false,
+    };
+    let stated = [
+        &body["code"],
+        &body["status"],
+        &body["status_code"],
+        &body["statusCode"],
+        &body["success"],
+        &body["base_resp"]["status_code"],
+        &body["header"]["code"],
         &body["message"],
-        &body["message"]["detail"][0]["msg"],
-        &body["message"]["message"],
-        &body["Message"],
-        &body["detail"],
-        &body["detail"]["message"],
-        &body["detail"][0]["msg"],
         &body["msg"],
-        &body["error_msg"],
-        &body["error_message"],
-        &body["errorMessage"],
-        &body["err_msg"],
-        &body["error_description"],
-        if coded { &body["text"] } else { &Value::Null },
-    ]
-    .into_iter()
-    .filter_map(Value::as_str)
-    .find(|words| !words.trim_ascii().is_empty())
+    ];
+    !has_error(body) && stated.into_iter().any(is_fine)
 }
 
 /// The message of the provider behind a vendor: OpenRouter's `metadata.raw`, that provider's error body or
 /// plain text; Pollinations' `details`.
 fn provider_message(body: &Value) -> Option<String> {
     let Some(raw) = body["error"]["metadata"]["raw"].as_str() else {
-        return find_message(body.get("details")?).map(str::to_owned);
+        // Beside the name of an error there may be its words.
+        let beside = [&body["details"], &body["message"]];
+        let beside = beside.into_iter().filter(|_| body["error"].is_string());
+        return beside.into_iter().find_map(find_message).map(str::to_owned);
     };
     match serde_json::from_str::<Value>(raw) {
         Ok(inner) => find_message(&inner).map(str::to_owned),
@@ -128,6 +182,16 @@ mod tests {
             (r#"{"errors":[{"message":"a"}]}"#, Some("a")),
             (r#"{"error_code":12,"text":"a"}"#, Some("a")),
             (r#"{"text":"a"}"#, None),
+            (r#"{"error":["a"]}"#, Some("a")),
+            (r#"{"error":{"error":{"message":"a"}}}"#, Some("a")),
+            (r#"{"error":{"details":"a"}}"#, Some("a")),
+            (r#"{"error":true,"message":"a"}"#, Some("a")),
+            (r#"{"detail":{"error":"a"}}"#, Some("a")),
+            (r#"{"fault":{"faultstring":"a"}}"#, Some("a")),
+            (r#"{"Error":{"Message":"a"}}"#, Some("a")),
+            (r#"{"title":"a","status":503}"#, Some("a")),
+            (r#"{"header":{"code":3,"message":"a"}}"#, Some("a")),
+            (r#"{"error":"b","message":"a"}"#, Some("b: a")),
             (
                 r#"{"base_resp":{"status_code":1002,"status_msg":"a"}}"#,
                 Some("a"),

@@ -101,7 +101,7 @@ class Gateway:
         config = self._write("probe.yaml", {"upstreams": upstreams})
         checked = subprocess.run([self._binary, "check", "--config", config], capture_output=True, text=True, env=_environment())
         refused = set(re.findall(r"upstreams\.wire-([\w-]+)\.wire:", checked.stderr))
-        presets = re.search(r"presets: (.*)", checked.stderr)
+        presets = re.search(r"there is no preset `\?`; known: (.*)", checked.stderr)
         if not presets:
             raise RuntimeError(f"`check` did not say which presets it knows:\n{checked.stderr}")
         return {wire for wire, _ in pairs} - refused, set(presets[1].split(", "))

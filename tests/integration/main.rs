@@ -19,6 +19,7 @@ mod layering;
 mod limits;
 mod naive_sse;
 mod native_encoder;
+mod odd_streams;
 mod origin;
 mod raw_client;
 mod recordings;

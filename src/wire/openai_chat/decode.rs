@@ -10,7 +10,7 @@ use crate::wire::failure::{is_error, is_failed_status, stated_failure};
 use crate::wire::finish::finish_reason;
 use crate::wire::json::{Count, Object, Text, list};
 use crate::wire::parse::parse;
-use crate::wire::{Decoder, interrupted, unparsable, upstream_error, wrong_protocol};
+use crate::wire::{Decoder, document_error, interrupted, unparsable, upstream_error};
 
 /// How many choices the API gives at most.
 const MAX_CHOICES: u32 = 128;
@@ -58,7 +58,7 @@ impl Decoder for ChatDecoder {
         self.whole = true;
         self.chunk("", document, sink)?;
         if self.first.is_none() {
-            return Err(wrong_protocol());
+            return Err(document_error(document));
         }
         self.finish(sink)
     }

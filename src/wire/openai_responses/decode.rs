@@ -13,7 +13,7 @@ use crate::wire::failure::{is_error, stated_failure};
 use crate::wire::finish::finish_reason;
 use crate::wire::json::non_empty;
 use crate::wire::parse::parse;
-use crate::wire::{Decoder, interrupted, unparsable, upstream_error, wrong_protocol};
+use crate::wire::{Decoder, document_error, interrupted, unparsable, upstream_error};
 
 /// One answer's state.
 pub(super) struct ResponsesDecoder {
@@ -75,7 +75,7 @@ impl Decoder for ResponsesDecoder {
         }
         let response: Response<'_> = parse(document).map_err(|error| unparsable(&error))?;
         match non_empty(&response.status) {
-            _ if response.output.is_none() => Err(wrong_protocol()),
+            _ if response.output.is_none() => Err(document_error(document)),
             Some(status) if is_at_work(status) => Err(interrupted()),
             status => self.ended(status.unwrap_or("completed"), &response, sink),
         }
