@@ -273,6 +273,10 @@ impl CallAssembler {
             },
         };
         let call = &self.calls[at];
+        // Nothing but the start came, and the vendor numbers its calls: an id that changes, not another
+        // call of the same name.
+        let unbegun = call.arguments.is_empty() && !call.placeholder;
+        let restarted = unbegun && piece.index.is_some() && !piece.arguments.is_empty();
         let continues = if piece.name.is_empty() && piece.arguments.is_empty() {
             true
         } else if piece.name.is_empty() || call.name.is_empty() {
@@ -285,7 +289,8 @@ impl CallAssembler {
             call.named_in != self.list
                 && call.name == piece.name
                 && (call.arguments.is_open()
-                    || call.arguments.is_empty() && (piece.id.is_empty() || call.id.is_empty()))
+                    || call.arguments.is_empty() && (piece.id.is_empty() || call.id.is_empty())
+                    || restarted)
         };
         continues.then_some(at)
     }

@@ -103,7 +103,7 @@ pub(super) fn has_error(body: &Value) -> bool {
         Value::Object(members) => members.values().any(|value| !value.is_null()),
         Value::Bool(true) => true,
     };
-    ERROR_MEMBERS.iter().any(|name| is_error(&name))
+    ERROR_MEMBERS.iter().any(is_error)
 }
 
 /// Whether a body without an error says that all is well: some vendors send a code and words with

@@ -1,6 +1,6 @@
 //! Streams of every wire with the oddities that vendors are known for, at every place.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sluicegate::dialect;
 use sluicegate::model::Request;
 use sluicegate::pipeline;
@@ -314,6 +314,298 @@ fn a_frame_that_means_nothing_changes_nothing_at_any_place() {
                 if !same {
                     wrong.push(format!("{} {at}: {trifle}: {got:?}", base.wire));
                 }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// An answer of `openai-chat` with these choices, one a frame.
+fn chat(choices: &[Value]) -> Vec<u8> {
+    let chunk = |choice: &Value| {
+        json!({"id": "c", "object": "chat.completion.chunk", "model": "m", "choices": [choice]})
+            .to_string()
+    };
+    let mut frames: Vec<String> = choices.iter().map(chunk).collect();
+    frames.push("[DONE]".to_owned());
+    render("openai-chat", &frames)
+}
+
+/// The pieces of two calls, each with its arguments in two pieces, in the ways in which vendors name them.
+#[test]
+fn calls_stay_two_calls_however_their_pieces_are_named() {
+    let ids: [(&str, [Value; 3]); 7] = [
+        ("first", [json!("ID"), Value::Null, Value::Null]),
+        ("always", [json!("ID"), json!("ID"), json!("ID")]),
+        ("late", [Value::Null, json!("ID"), Value::Null]),
+        ("empty", [json!("ID"), json!(""), json!("")]),
+        ("null text", [json!("null"), json!("null"), json!("null")]),
+        ("never", [Value::Null, Value::Null, Value::Null]),
+        ("changing", [json!("ID"), json!("ID-b"), json!("ID-c")]),
+    ];
+    let names: [(&str, [Value; 3]); 4] = [
+        ("first", [json!("NAME"), Value::Null, Value::Null]),
+        ("late", [Value::Null, json!("NAME"), Value::Null]),
+        ("empty", [json!("NAME"), json!(""), json!("")]),
+        ("twice", [json!("NAME"), json!("NAME"), Value::Null]),
+    ];
+    let indexes = ["number", "text", "missing", "float"];
+    let mut wrong = Vec::new();
+    for (id_form, ids) in &ids {
+        for (name_form, names) in &names {
+            for index in indexes {
+                // Nothing tells where the second call begins, or that a call of the same name with
+                // another id is the same one.
+                let late = *name_form == "late" && *id_form != "first" && *id_form != "empty";
+                let renamed = *name_form == "twice" && *id_form == "changing";
+                if index == "missing" && (late || renamed) {
+                    continue;
+                }
+                let mut choices = Vec::new();
+                for (at, (id, name)) in [("call_1", "raise"), ("call_2", "lower")]
+                    .iter()
+                    .enumerate()
+                {
+                    for (nth, arguments) in ["", "{\"gate\":", "\"east\"}"].iter().enumerate() {
+                        let mut call =
+                            json!({"type": "function", "function": {"arguments": arguments}});
+                        if let Some(word) = ids[nth].as_str() {
+                            call["id"] = json!(word.replace("ID", id));
+                        }
+                        if let Some(word) = names[nth].as_str() {
+                            call["function"]["name"] = json!(word.replace("NAME", name));
+                        }
+                        match index {
+                            "number" => call["index"] = json!(at),
+                            "text" => call["index"] = json!(at.to_string()),
+                            "float" => call["index"] = json!(at as f64),
+                            _ => {}
+                        }
+                        choices.push(json!({"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": null}));
+                    }
+                }
+                choices.push(json!({"index": 0, "delta": {}, "finish_reason": "tool_calls"}));
+                let got = read("openai-chat", &chat(&choices));
+                let calls: Vec<_> = got
+                    .calls
+                    .iter()
+                    .map(|(_, name, arguments)| (name.as_str(), arguments.as_str()))
+                    .collect();
+                let arguments = "{\"gate\":\"east\"}";
+                let two = calls == [("raise", arguments), ("lower", arguments)];
+                let unique = got.calls.len() == 2
+                    && got.calls[0].0 != got.calls[1].0
+                    && !got.calls[0].0.is_empty();
+                if !two || !unique || got.finish != "tool_calls" {
+                    wrong.push(format!(
+                        "id {id_form}, name {name_form}, index {index}: {got:?}"
+                    ));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Whole calls in one piece, in the forms that vendors write arguments in.
+#[test]
+fn arguments_in_any_form_become_one_json_text() {
+    let forms = [
+        (json!({"gate": "east"}), Some(json!({"gate": "east"}))),
+        (json!("{\"gate\":\"east\"}"), Some(json!({"gate": "east"}))),
+        (json!({}), Some(json!({}))),
+        (json!("{}"), Some(json!({}))),
+        (json!(""), Some(json!({}))),
+        (Value::Null, Some(json!({}))),
+        (json!("  "), Some(json!({}))),
+        (json!("{\"gate\":"), None),
+        (json!("east"), None),
+    ];
+    let mut wrong = Vec::new();
+    for (arguments, wanted) in &forms {
+        let function = json!({"name": "raise", "arguments": arguments});
+        let call = json!({"index": 0, "id": "call_1", "type": "function", "function": function});
+        for list in [json!([call]), call.clone(), json!([Value::Null, call])] {
+            let delta = json!({"tool_calls": list});
+            let streams = [
+                chat(&[
+                    json!({"index": 0, "delta": delta, "finish_reason": null}),
+                    json!({"index": 0, "delta": {}, "finish_reason": "tool_calls"}),
+                ]),
+                chat(&[json!({"index": 0, "delta": delta, "finish_reason": "stop"})]),
+                json!({"object": "chat.completion", "model": "m", "choices": [{"index": 0, "message": delta, "finish_reason": "tool_calls"}]})
+                    .to_string()
+                    .into_bytes(),
+            ];
+            for stream in streams {
+                let got = read("openai-chat", &stream);
+                let read = got
+                    .calls
+                    .first()
+                    .and_then(|call| serde_json::from_str::<Value>(&call.2).ok());
+                let right = match wanted {
+                    Some(wanted) => got.finish == "tool_calls" && read.as_ref() == Some(wanted),
+                    None => got.error == "bad_upstream_data",
+                };
+                if !right {
+                    wrong.push(format!(
+                        "{arguments}: {got:?} of {}",
+                        String::from_utf8_lossy(&stream)
+                    ));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Members of a type that the protocol does not have, which the answer does not depend on.
+#[test]
+fn a_member_of_another_type_does_not_break_an_answer() {
+    let values = [
+        Value::Null,
+        json!(""),
+        json!("x"),
+        json!(0),
+        json!(7),
+        json!(-1),
+        json!(1.5),
+        json!(true),
+        json!(false),
+        json!([]),
+        json!([null]),
+        json!({}),
+        json!({"x": null}),
+        json!([[]]),
+        json!("null"),
+    ];
+    // What an answer depends on: its texts, kinds and ends, and whose they are.
+    let vital = [
+        "type",
+        "text",
+        "content",
+        "delta",
+        "choices",
+        "finish_reason",
+        "finishReason",
+        "stop_reason",
+        "candidates",
+        "parts",
+        "message",
+        "done",
+        "done_reason",
+        "response",
+        "error",
+        "output",
+        "status",
+        "index",
+        "thought",
+    ];
+    let mut wrong = Vec::new();
+    for base in BASES {
+        let plain: Vec<String> = base
+            .frames
+            .iter()
+            .map(|frame| (*frame).to_owned())
+            .collect();
+        let expected = read(base.wire, &render(base.wire, &plain));
+        for (at, frame) in base.frames.iter().enumerate() {
+            let Ok(frame) = serde_json::from_str::<Value>(frame) else {
+                continue;
+            };
+            let mut paths = Vec::new();
+            members(&frame, "", &mut paths);
+            for path in paths {
+                let name = path.rsplit('/').next().unwrap();
+                if vital.contains(&name) || path.contains("/parts") || path.contains("/output/") {
+                    continue;
+                }
+                for value in &values {
+                    let mut changed = frame.clone();
+                    *changed.pointer_mut(&path).unwrap() = value.clone();
+                    let mut frames = plain.clone();
+                    frames[at] = changed.to_string();
+                    let got = read(base.wire, &render(base.wire, &frames));
+                    if got.text != expected.text || got.finish != expected.finish {
+                        wrong.push(format!("{} {at} {path} = {value}: {got:?}", base.wire));
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}\n{}", wrong.len(), wrong.join("\n"));
+}
+
+fn members(value: &Value, at: &str, paths: &mut Vec<String>) {
+    match value {
+        Value::Object(object) => {
+            for (name, value) in object {
+                paths.push(format!("{at}/{name}"));
+                members(value, &format!("{at}/{name}"), paths);
+            }
+        }
+        Value::Array(list) => {
+            for (nth, value) in list.iter().enumerate() {
+                members(value, &format!("{at}/{nth}"), paths);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The same word for the end means the same at every wire.
+#[test]
+fn words_for_the_end_mean_the_same_at_every_wire() {
+    let ends = [
+        ("openai-chat", "\"finish_reason\":\"stop\""),
+        ("anthropic-messages", "\"stop_reason\":\"end_turn\""),
+        ("gemini", "\"finishReason\":\"STOP\""),
+        ("cohere-chat", "\"finish_reason\":\"COMPLETE\""),
+        ("ollama-chat", "\"done_reason\":\"stop\""),
+    ];
+    let words = [
+        ("stop", "stop"),
+        ("end", "stop"),
+        ("eos", "stop"),
+        ("end_turn", "stop"),
+        ("completed", "stop"),
+        ("STOP", "stop"),
+        ("length", "length"),
+        ("max_tokens", "length"),
+        ("MAX_TOKENS", "length"),
+        ("model_length", "length"),
+        ("max_output_tokens", "length"),
+        ("model_context_window_exceeded", "length"),
+        ("content_filter", "content_filter"),
+        ("sensitive", "content_filter"),
+        ("content_filtered", "content_filter"),
+        ("safety", "content_filter"),
+        ("risk", "content_filter"),
+        ("some_new_word", "other"),
+        ("network_error", "error"),
+        ("error", "error"),
+        ("engine_overloaded", "error"),
+        ("ERROR", "error"),
+    ];
+    let mut wrong = Vec::new();
+    for base in BASES {
+        let Some((_, end)) = ends.iter().find(|(wire, _)| *wire == base.wire) else {
+            continue;
+        };
+        let (member, _) = end.split_once(':').unwrap();
+        for (word, meaning) in words {
+            let frames: Vec<String> = base
+                .frames
+                .iter()
+                .map(|frame| frame.replace(end, &format!("{member}:\"{word}\"")))
+                .collect();
+            let got = read(base.wire, &render(base.wire, &frames));
+            let right = match meaning {
+                "error" => got.error == "upstream_error",
+                meaning => got.finish == meaning,
+            };
+            if !right || got.text != "Good day." {
+                wrong.push(format!("{} {word}: {got:?}", base.wire));
             }
         }
     }

@@ -175,7 +175,7 @@ impl ResponsesDecoder {
                 Ok(())
             }
             "response.content_part.added" | "response.reasoning_summary_part.added" => {
-                if let Some(raw) = message.part {
+                if let Some(raw) = object(message.part) {
                     let part: Part<'_> = read(raw)?;
                     let item = self.items.resolve(message.at());
                     if let Some(kind) = Kind::of(&part) {
@@ -185,17 +185,17 @@ impl ResponsesDecoder {
                 Ok(())
             }
             "response.content_part.done" => {
-                if let Some(raw) = message.part {
+                if let Some(raw) = object(message.part) {
                     let item = self.items.resolve(message.at());
                     self.part(item, message.number(), &read(raw)?, sink);
                 }
                 Ok(())
             }
-            "response.output_item.added" => match message.item {
+            "response.output_item.added" => match object(message.item) {
                 Some(raw) => self.announce(message, &read(raw)?, sink),
                 None => Ok(()),
             },
-            "response.output_item.done" => match message.item {
+            "response.output_item.done" => match object(message.item) {
                 Some(raw) => {
                     let item: Item<'_> = read(raw)?;
                     let at = self.items.resolve(message.at_item(&item));
@@ -600,6 +600,11 @@ fn is_at_work(status: &str) -> bool {
 
 fn response_in<'a>(message: &Message<'a>) -> Result<Response<'a>, Error> {
     message.response.map_or(Ok(Response::default()), read)
+}
+
+/// A value that is an object. Without its item or part an event means nothing.
+fn object(raw: Option<&RawValue>) -> Option<&RawValue> {
+    raw.filter(|raw| raw.get().starts_with('{'))
 }
 
 fn read<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, Error> {
