@@ -19,7 +19,11 @@ NATIVE = "/v1/streams"
 WIRES = ["openai-chat", "anthropic-messages", "bedrock-converse", "cohere-chat", "gemini", "ollama-chat",
          "openai-responses"]
 PATHS = [NATIVE, "/v1/chat/completions", "/v1/messages", "/v1/responses", "/v1/ui-messages"]
-PAIRS = [(wire, NATIVE) for wire in WIRES] + [("openai-chat", path) for path in PATHS[1:]]
+# The wires that clients speak too.
+SHARED = [("openai-chat", "/v1/chat/completions"), ("anthropic-messages", "/v1/messages"),
+          ("openai-responses", "/v1/responses")]
+PAIRS = [(wire, NATIVE) for wire in WIRES] + [("openai-chat", path) for path in PATHS[1:]] + SHARED[1:]
+ANSWERS = [(wire, path, []) for wire, path in PAIRS] + [(wire, path, ["verbatim"]) for wire, path in SHARED]
 # Two answers, so that what an answer costs however short it is cancels out.
 SHORT, LONG = 500, 2_500
 # A line so many times as long may take at most so many times as many instructions, and a bit.
@@ -41,13 +45,13 @@ def main():
     baseline = json.loads(BASELINE.read_text()) if BASELINE.exists() else {"rustc": rustc, "tokens": {}}
 
     counts, worse = {}, []
-    for wire, path in PAIRS:
-        name = f"{wire} to {path}"
-        short, long = (count(options, [wire, path, str(tokens)]) for tokens in (SHORT, LONG))
+    for wire, path, form in ANSWERS:
+        name = ", ".join([f"{wire} to {path}", *form])
+        short, long = (count(options, [wire, path, str(tokens), *form]) for tokens in (SHORT, LONG))
         counts[name] = round((long - short) / (LONG - SHORT))
         stored = baseline["tokens"].get(name)
         share = f"{100 * counts[name] / stored - 100:+.1f} %" if stored else "new"
-        print(f"{name:44} {counts[name]:7,} instructions/token  {share}", flush=True)
+        print(f"{name:54} {counts[name]:7,} instructions/token  {share}", flush=True)
         if not stored or counts[name] > stored * (1 + MARGIN):
             worse.append(name)
         if options.top:

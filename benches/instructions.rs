@@ -1,5 +1,5 @@
 //! Decodes one answer from its wire and encodes it in a client's dialect, once, so that
-//! `bench/instructions.py` can count the instructions: `instructions WIRE PATH TOKENS`, or
+//! `bench/instructions.py` can count the instructions: `instructions WIRE PATH TOKENS [verbatim]`, or
 //! `instructions line BYTES` for an answer with one long line.
 
 #[allow(dead_code, reason = "the load generator needs more of it")]
@@ -32,7 +32,12 @@ fn main() {
     let Ok(request) = dialect::NATIVE.parse(&br#"{"model":"m","prompt":"p"}"#[..].into()) else {
         panic!("the request does not parse");
     };
-    let written = pipeline::bytes(wire, dialect, &request, body.chunks(PIECE));
+    let chunks = body.chunks(PIECE);
+    let written = if words.last() == Some(&"verbatim") {
+        pipeline::verbatim_bytes(wire, dialect, &request, chunks)
+    } else {
+        pipeline::bytes(wire, dialect, &request, chunks)
+    };
     // Its size is printed, so that the work is not optimised away.
     let _ = writeln!(std::io::stdout(), "{} bytes", written.len());
 }
