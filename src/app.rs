@@ -42,7 +42,7 @@ pub struct Gateway {
     /// Cancelled when a drain begins: new requests are refused.
     pub draining: CancellationToken,
     /// Cancelled at the end of a drain: streams that are still open end in an error.
-    pub cut: CancellationToken,
+    pub shutdown: CancellationToken,
     app: RwLock<Arc<App>>,
 }
 
@@ -76,7 +76,7 @@ impl Gateway {
             recycler: Recycler::default(),
             in_flight: TaskTracker::new(),
             draining: CancellationToken::new(),
-            cut: CancellationToken::new(),
+            shutdown: CancellationToken::new(),
             app: RwLock::new(Arc::new(app)),
         })
     }

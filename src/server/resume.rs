@@ -223,7 +223,7 @@ async fn try_open_reader(
         JoinOutcome::Gone => Err(gone(
             "the events after that one are no longer kept: read the stream from its first event, or send the request again",
         )),
-        JoinOutcome::NotSent => Err(Error::new(
+        JoinOutcome::UnknownEvent => Err(Error::new(
             ErrorCode::InvalidRequest,
             "`last-event-id` or `after` names an event that the stream has not sent yet",
         )),

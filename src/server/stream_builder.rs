@@ -67,7 +67,7 @@ impl StreamBuilder<'_> {
             metrics: Arc::clone(&gateway.metrics),
             heartbeat: app.config.heartbeat,
             heartbeat_bytes: self.dialect.heartbeat(),
-            cut: gateway.cut.clone(),
+            shutdown: gateway.shutdown.clone(),
             recycler: gateway.recycler.clone(),
             may_continue: self.model.continues,
             memory: Arc::new(self.memory),

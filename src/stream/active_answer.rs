@@ -27,7 +27,7 @@ pub(super) struct ActiveAnswer {
 pub(super) struct UpstreamAnswer {
     pub(super) answer: Answer,
     /// Ends the stream with `draining`.
-    pub(super) cut: CancelWaiter,
+    pub(super) shutdown: CancelWaiter,
 }
 
 /// What one call of [`ActiveAnswer::read`] found.
@@ -98,7 +98,7 @@ impl ActiveAnswer {
             upstream.answer.flush(&mut self.sink);
             self.sink.cancel();
             self.detach();
-        } else if upstream.cut.poll(context).is_ready() {
+        } else if upstream.shutdown.poll(context).is_ready() {
             self.fail(&Error::draining());
         } else if deadlines.end.is_some_and(|end| end <= now) {
             self.fail(&too_long());

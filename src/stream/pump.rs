@@ -30,7 +30,7 @@ pub struct StreamSettings {
     /// The dialect's heartbeat.
     pub heartbeat_bytes: &'static [u8],
     /// Ends the stream with `draining`.
-    pub cut: CancellationToken,
+    pub shutdown: CancellationToken,
     pub recycler: Recycler,
     /// Whether another target may continue an answer that breaks off.
     pub may_continue: bool,
@@ -44,7 +44,7 @@ pub struct StreamSettings {
 pub(super) struct Pump {
     state: State,
     deadlines: Deadlines,
-    cut: CancellationToken,
+    shutdown: CancellationToken,
     recycler: Recycler,
     /// The stream was cancelled by its owner.
     cancelled: bool,
@@ -103,7 +103,7 @@ impl Pump {
         let deadlines = Deadlines::new(settings.route.timeouts);
         let response_started = Arc::clone(sink.response_started());
         let cancel_opening = Arc::<AtomicBool>::default();
-        let (cut, recycler) = (settings.cut.clone(), settings.recycler.clone());
+        let (shutdown, recycler) = (settings.shutdown.clone(), settings.recycler.clone());
         let (end, cancelled_flag) = (deadlines.end, Arc::clone(&cancel_opening));
         let future = open_route(request, trace, sink, settings, end, cancelled_flag);
         Self {
@@ -112,7 +112,7 @@ impl Pump {
                 cancel_opening,
             }),
             deadlines,
-            cut,
+            shutdown,
             recycler,
             cancelled: false,
             continuation,
@@ -129,7 +129,7 @@ impl Pump {
         settings: StreamSettings,
         why: Error,
     ) -> Self {
-        let (cut, recycler) = (settings.cut.clone(), settings.recycler.clone());
+        let (shutdown, recycler) = (settings.shutdown.clone(), settings.recycler.clone());
         let response_started = Arc::clone(sink.response_started());
         response_started.store(true, Ordering::Relaxed);
         let mut active = ActiveAnswer::new(sink, None);
@@ -137,7 +137,7 @@ impl Pump {
         Self {
             state: State::Active(Box::new(active)),
             deadlines: Deadlines::new(settings.route.timeouts),
-            cut,
+            shutdown,
             recycler,
             cancelled: false,
             continuation: Some(Box::new(Continuation {
@@ -315,7 +315,7 @@ impl Pump {
         let upstream = match outcome {
             OpenOutcome::Answer(answer) => Some(UpstreamAnswer {
                 answer: *answer,
-                cut: CancelWaiter::new(self.cut.clone()),
+                shutdown: CancelWaiter::new(self.shutdown.clone()),
             }),
             OpenOutcome::Failed(error)
                 if !self.response_started.load(Ordering::Relaxed) && !sink.is_started() =>
@@ -359,7 +359,7 @@ async fn open_route(
     let outcome = tokio::select! {
         biased;
         () = cancelled => OpenOutcome::Cancelled,
-        () = settings.cut.cancelled() => OpenOutcome::Failed(Error::draining()),
+        () = settings.shutdown.cancelled() => OpenOutcome::Failed(Error::draining()),
         () = ended => OpenOutcome::Failed(too_long()),
         answer = route.open(&request, &trace, &mut sink, &settings.metrics) => {
             answer.map_or_else(OpenOutcome::Failed, |answer| OpenOutcome::Answer(Box::new(answer)))

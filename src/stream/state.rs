@@ -55,7 +55,7 @@ pub(super) enum StartPosition {
     /// The events that it lacks were dropped.
     Gone,
     /// It names an event that the stream has not sent.
-    NotSent,
+    UnknownEvent,
 }
 
 /// The part of a stream that is not in the store yet.
@@ -101,7 +101,7 @@ impl State {
             };
         }
         if seen.epoch > self.epoch() {
-            return StartPosition::NotSent;
+            return StartPosition::UnknownEvent;
         }
         let last = self.log.last_ordinal().map(|last| last.number);
         match self.log.find(Some(seen.number)) {
@@ -114,7 +114,7 @@ impl State {
             EventPosition::Ahead(end) if remote && !self.ended => StartPosition::Ahead(end),
             // The last producer wrote only the end, and its number is not above the client's.
             EventPosition::Ahead(_) if self.ended && self.epoch() > 0 => StartPosition::Complete,
-            EventPosition::Ahead(_) => StartPosition::NotSent,
+            EventPosition::Ahead(_) => StartPosition::UnknownEvent,
         }
     }
 

@@ -62,7 +62,7 @@ pub enum JoinOutcome {
     /// The events that it lacks were dropped.
     Gone,
     /// It names an event that the stream has not sent.
-    NotSent,
+    UnknownEvent,
 }
 
 /// Opens the route and waits for its first content, but not longer than one heartbeat. After that the
@@ -157,7 +157,7 @@ impl Reader {
             StartPosition::Ahead(position) => (position, seen),
             StartPosition::Complete => return JoinOutcome::UpToDate,
             StartPosition::Gone => return JoinOutcome::Gone,
-            StartPosition::NotSent => return JoinOutcome::NotSent,
+            StartPosition::UnknownEvent => return JoinOutcome::UnknownEvent,
         };
         reader.position = position;
         reader.client_ahead = client_ahead;

@@ -196,7 +196,7 @@ async fn drain(gateway: &Gateway, cut_short: impl Future<Output = ()>) {
     tracing::warn!(streams = gateway.in_flight.len(), "ending open streams");
     // Streams that another replica can continue are handed over instead of being ended.
     gateway.registry.hand_over(&Error::draining());
-    gateway.cut.cancel();
+    gateway.shutdown.cancel();
 }
 
 fn bind(addr: SocketAddr) -> Result<(Listener, SocketAddr), ServeError> {

@@ -25,7 +25,7 @@ const MEMORY_TIME: Duration = Duration::from_secs(10 * 60);
 
 /// What one round trip writes.
 #[derive(Default)]
-pub(super) struct TakenWork {
+pub(super) struct TakenWrites {
     streams: Vec<StreamId>,
     new_streams: Vec<NewStream>,
     unstarted: Vec<StreamId>,
@@ -84,14 +84,14 @@ impl OrphanEnding {
 
 impl Inner {
     /// Adds what is to be written. Returns what that is, and whether there is more.
-    pub(super) fn add_writes(&self, batch: &mut Batch) -> (TakenWork, bool) {
+    pub(super) fn add_writes(&self, batch: &mut Batch) -> (TakenWrites, bool) {
         let (mut taken, more) = {
             let mut work = self.work();
             let streams: Vec<_> = work.unstored.iter().take(MAX_STREAMS).copied().collect();
             for id in &streams {
                 work.unstored.remove(id);
             }
-            let taken = TakenWork {
+            let taken = TakenWrites {
                 streams,
                 new_streams: std::mem::take(&mut work.new_streams),
                 unstarted: std::mem::take(&mut work.unstarted),
@@ -137,7 +137,7 @@ impl Inner {
     }
 
     /// The reply was lost, so these writes may or may not be stored. Viewers do not wait for them.
-    pub(super) fn requeue_all(&self, taken: TakenWork) {
+    pub(super) fn requeue_all(&self, taken: TakenWrites) {
         let new_streams = taken.new_streams.iter().map(|new_stream| new_stream.id);
         for id in taken.streams.iter().copied().chain(new_streams) {
             self.release_held_back(id);
