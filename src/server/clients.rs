@@ -10,7 +10,7 @@ use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
-use http::header::ALLOW;
+use http::header::{ALLOW, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use tower::util::MapRequest;
@@ -245,10 +245,16 @@ async fn path_not_found(gateway: State<Arc<Gateway>>, request: Request<Body>) ->
 }
 
 async fn method_not_allowed(gateway: State<Arc<Gateway>>, request: Request<Body>) -> Response {
-    let error = Error::new(
-        ErrorCode::MethodNotAllowed,
-        "this path does not support this method; the `allow` header lists those that it does",
-    );
+    let error = if request.headers().contains_key(UPGRADE) {
+        // Codex tries WebSocket first, and changes to POST at once when it gets this status.
+        let message = "this gateway does not support WebSocket; send the request with POST";
+        Error::new(ErrorCode::MethodNotAllowed, message).with_status(StatusCode::UPGRADE_REQUIRED)
+    } else {
+        Error::new(
+            ErrorCode::MethodNotAllowed,
+            "this path does not support this method; the `allow` header lists those that it does",
+        )
+    };
     let streams = request.uri().path() == STREAMS;
     let mut response = refuse_unrouted(error, gateway, request).await;
     if streams {

@@ -197,3 +197,23 @@ async fn heads_with_two_meanings_are_refused() {
     }
     assert_eq!(upstream.request_count(), 0);
 }
+
+#[tokio::test]
+async fn an_upgrade_to_websocket_is_answered_at_once() {
+    let upstream = serve(&fast());
+    let running = TestGateway::start(&targets(&[upstream.addr()], ""));
+    let asked = ClientRequest::new("GET", "/v1/responses")
+        .header("connection", "upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+    let mut answer = running.ask(&asked).await;
+    assert_eq!(answer.status(), 426);
+    let error: Value = serde_json::from_slice(&answer.body().await).unwrap();
+    let message = error["error"]["message"].as_str().unwrap();
+    assert!(message.contains("send the request with POST"), "{error}");
+    let answer = running
+        .ask(&ClientRequest::new("GET", "/v1/responses"))
+        .await;
+    assert_eq!(answer.status(), 405);
+}
