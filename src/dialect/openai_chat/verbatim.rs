@@ -1,5 +1,7 @@
 //! Answers of upstreams that speak Chat Completions themselves, as the vendor wrote them.
 
+use std::sync::LazyLock;
+
 use bytes::{BufMut as _, BytesMut};
 use memchr::memmem;
 use serde_json::{Map, Value, json};
@@ -7,6 +9,10 @@ use serde_json::{Map, Value, json};
 use crate::dialect::verbatim::{merge_delta, write_frame};
 use crate::dialect::{VerbatimEncoder, openai_error};
 use crate::model::Error;
+
+/// A count of every chunk with the usage.
+static PROMPT_TOKENS: LazyLock<memmem::Finder<'static>> =
+    LazyLock::new(|| memmem::Finder::new("\"prompt_tokens\""));
 
 /// The most choices that the API gives.
 const MAX_CHOICES: usize = 128;
@@ -130,7 +136,7 @@ fn whole_choice(mut choice: Map<String, Value>) -> Value {
 /// Whether a chunk holds nothing for a client that did not ask for the usage.
 fn is_usage_only(data: &str) -> bool {
     // Nearly every chunk ends here, without parsing.
-    if memmem::find(data.as_bytes(), b"\"prompt_tokens\"").is_none() {
+    if PROMPT_TOKENS.find(data.as_bytes()).is_none() {
         return false;
     }
     let chunk: Value = serde_json::from_str(data).unwrap_or_default();

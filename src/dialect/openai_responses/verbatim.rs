@@ -1,5 +1,7 @@
 //! Answers of upstreams that speak the Responses API themselves, as the vendor wrote them.
 
+use std::sync::LazyLock;
+
 use bytes::{BufMut as _, BytesMut};
 use memchr::memmem;
 use serde::{Deserialize, Serialize};
@@ -30,6 +32,9 @@ pub(super) struct WholeEncoder {
     /// The finished items, for servers whose last event does not repeat them.
     items: Vec<Box<RawValue>>,
 }
+
+static SEQUENCE_NUMBER: LazyLock<memmem::Finder<'static>> =
+    LazyLock::new(|| memmem::Finder::new("\"sequence_number\":"));
 
 /// The members that identify a response.
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -156,8 +161,7 @@ fn without_output(response: &RawValue) -> Option<Map<String, Value>> {
 /// The number that the vendor gave an event. In a text of the answer the quotation marks would be
 /// escaped.
 fn sequence_number(data: &str) -> Option<u64> {
-    const KEY: &[u8] = b"\"sequence_number\":";
-    let at = memmem::find(data.as_bytes(), KEY)? + KEY.len();
+    let at = SEQUENCE_NUMBER.find(data.as_bytes())? + SEQUENCE_NUMBER.needle().len();
     let rest = data[at..].trim_start();
     let digits = rest
         .find(|c: char| !c.is_ascii_digit())
