@@ -128,6 +128,9 @@ class Gateway(Program):
             for wire, path in reciter.WIRES.items():
                 name = f"recite-{reciter.kind}-{wire}"
                 upstreams[name] = {"wire": wire, "base_url": reciter.url + path, "api_key": "upstream-key"}
+                if wire == "openai-responses":
+                    # llama.cpp leaves out members without which OpenAI's SDK cannot read the events.
+                    upstreams[name]["fidelity"] = "repaired"
         return {
             "upstreams": upstreams,
             "models": {f"{name}/*": {"targets": [{"upstream": name, "model": "*"}]} for name in upstreams},
