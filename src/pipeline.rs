@@ -86,12 +86,7 @@ pub fn bytes<'a>(
     request: &Request,
     chunks: impl IntoIterator<Item = &'a [u8]>,
 ) -> Bytes {
-    let mut client = Client::new(dialect, request);
-    let signer =
-        ReasoningSigner::new(wire.name(), UPSTREAM.0).with_members(wire.signature_members());
-    let mut commit = CommitSink::new(answering(&signer, false), FRAME_CAP, &mut client);
-    let (_, outcome) = read_all(ingest(wire, request), chunks, &mut commit);
-    client.close(outcome)
+    client_bytes(wire, dialect, request, chunks, false)
 }
 
 /// The bytes for a client of `dialect` that speaks the wire's own protocol, so that the answer is
@@ -102,14 +97,7 @@ pub fn verbatim_bytes<'a>(
     request: &Request,
     chunks: impl IntoIterator<Item = &'a [u8]>,
 ) -> Bytes {
-    let mut client = Client::new(dialect, request);
-    let signer =
-        ReasoningSigner::new(wire.name(), UPSTREAM.0).with_members(wire.signature_members());
-    let mut commit = CommitSink::new(answering(&signer, true), FRAME_CAP, &mut client);
-    let mut ingest = ingest(wire, request);
-    ingest.pass_frames();
-    let (_, outcome) = read_all(ingest, chunks, &mut commit);
-    client.close(outcome)
+    client_bytes(wire, dialect, request, chunks, true)
 }
 
 /// One event as a line, without a line end.
@@ -151,6 +139,25 @@ pub fn line(event: &Event<'_>) -> String {
         Event::Usage(usage) => counts(&usage),
         Event::Finish(reason) => format!("finish {}", reason.as_str()),
     }
+}
+
+fn client_bytes<'a>(
+    wire: &dyn Wire,
+    dialect: &dyn Dialect,
+    request: &Request,
+    chunks: impl IntoIterator<Item = &'a [u8]>,
+    verbatim: bool,
+) -> Bytes {
+    let mut client = Client::new(dialect, request);
+    let signer =
+        ReasoningSigner::new(wire.name(), UPSTREAM.0).with_members(wire.signature_members());
+    let mut commit = CommitSink::new(answering(&signer, verbatim), FRAME_CAP, &mut client);
+    let mut ingest = ingest(wire, request);
+    if verbatim {
+        ingest.pass_frames();
+    }
+    let (_, outcome) = read_all(ingest, chunks, &mut commit);
+    client.close(outcome)
 }
 
 fn answering(signer: &ReasoningSigner, verbatim: bool) -> AnsweringTarget<'_> {

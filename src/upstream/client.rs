@@ -2,42 +2,28 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::exchange::{Body, Endpoint, ExchangeError, Response};
 use super::ingest::Ingest;
 use super::long_work::run_long_work;
-use super::refusal::classify;
+use super::refused_answer;
 use super::scrub::{scrub, sensitive_value};
 use super::sigv4;
 use crate::model::{
-    Credential, Error, ErrorCode, ReasoningSigner, Request, RequestId, Sink, Vendor, VendorRefusal,
+    Credential, Error, ErrorCode, ReasoningSigner, Request, RequestId, Sink, Vendor,
 };
 use crate::wire::{Outgoing, Wire};
 
-/// How much of a refusal's body is read, in bytes.
-const MAX_REFUSAL_BYTES: usize = 64 * 1024;
 /// A configured header value shorter than this, in bytes, is a switch or a version and not a
 /// credential.
 const MIN_SECRET_LENGTH: usize = 8;
-/// How much of a refusal's body is logged if the wire cannot parse it, in bytes.
-const EXCERPT_BYTES: usize = 512;
-/// The headers of a refusal that a client of the same protocol gets.
-const VENDOR_HEADERS: [&str; 4] = [
-    "content-type",
-    "retry-after",
-    "retry-after-ms",
-    "x-should-retry",
-];
-/// How long reading a refusal's body may take.
-const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A model API that requests are sent to.
 pub struct Upstream {
@@ -128,34 +114,8 @@ impl Upstream {
         encoded.headers.extend(client_headers.unwrap_or_default());
         let answer = self.post(encoded, trace).await?;
         if !answer.status.is_success() {
-            let text = read_refusal(answer.body).await;
-            let mut refusal = self.wire.refusal(&text);
-            if let Some(refusal) = &mut refusal {
-                refusal.message = scrub(&refusal.message, &self.secrets());
-            }
-            let error = classify(answer.status, &answer.headers, refusal.as_ref())
-                .with_retry_advice(retry_advice(&answer.headers));
-            let words = match refusal {
-                Some(refusal) => refusal.message,
-                None => excerpt(&text, &self.secrets()),
-            };
-            let error = error.with_source(UpstreamAnswer {
-                status: answer.status,
-                words,
-            });
-            // What is about the gateway's own credential is not the client's business.
-            let is_clients = error.code() != ErrorCode::UpstreamAuth;
-            return Err(
-                if verbatim && is_clients && text.len() < MAX_REFUSAL_BYTES {
-                    error.with_vendor_refusal(self.vendor_refusal(
-                        answer.status,
-                        &answer.headers,
-                        &text,
-                    ))
-                } else {
-                    error
-                },
-            );
+            let error = refused_answer::read(self.wire, answer, &self.secrets(), verbatim).await;
+            return Err(error);
         }
         if let Some(encoding) = answer.headers.get(CONTENT_ENCODING)
             && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
@@ -246,25 +206,6 @@ impl Upstream {
             path: Cow::Borrowed(verbatim.path),
             headers: verbatim.headers,
         })
-    }
-
-    /// A refusal as the client gets it if it speaks the upstream's protocol.
-    fn vendor_refusal(
-        &self,
-        status: StatusCode,
-        headers: &HeaderMap,
-        body: &[u8],
-    ) -> VendorRefusal {
-        let kept = VENDOR_HEADERS.iter().filter_map(|name| {
-            let value = headers.get(*name)?;
-            Some((HeaderName::from_static(name), value.clone()))
-        });
-        VendorRefusal {
-            wire: self.wire.name(),
-            status,
-            headers: kept.collect(),
-            body: scrub(&String::from_utf8_lossy(body), &self.secrets()),
-        }
     }
 
     /// What must not appear in any message although the upstream may quote it: the credential, and
@@ -373,65 +314,6 @@ fn join_url(base_url: &str, path: &str) -> Result<Url, url::ParseError> {
     let separator = if path.contains('?') { '&' } else { '?' };
     Url::parse(&format!("{base}{path}{separator}{query}"))
 }
-
-/// The first bytes of a refusal's body. A body that is too slow is cut: the status alone is enough
-/// to classify it.
-async fn read_refusal(mut body: Body) -> Vec<u8> {
-    let mut text = Vec::new();
-    let read = async {
-        while text.len() < MAX_REFUSAL_BYTES {
-            let read = poll_fn(|context| {
-                body.poll_read(context, |bytes| {
-                    text.extend_from_slice(
-                        &bytes[..bytes.len().min(MAX_REFUSAL_BYTES - text.len())],
-                    );
-                })
-            });
-            if read.await.unwrap_or(true) {
-                break;
-            }
-        }
-    };
-    // On a timeout, what was read so far is used.
-    let _ = tokio::time::timeout(REFUSAL_TIMEOUT, read).await;
-    text
-}
-
-/// The advice whether to try again that OpenAI and Anthropic give their SDKs.
-fn retry_advice(headers: &HeaderMap) -> Option<bool> {
-    match headers.get("x-should-retry")?.as_bytes() {
-        b"true" => Some(true),
-        b"false" => Some(false),
-        _ => None,
-    }
-}
-
-/// The beginning of a refusal's body that the wire cannot parse, for the log.
-fn excerpt(text: &[u8], secrets: &[SecretString]) -> String {
-    let text = String::from_utf8_lossy(&text[..text.len().min(EXCERPT_BYTES)]);
-    let words: Vec<&str> = text.split_whitespace().collect();
-    scrub(&words.join(" "), secrets)
-}
-
-/// An upstream's refusal in its own words: the cause of the error that the client gets.
-#[derive(Debug)]
-struct UpstreamAnswer {
-    status: StatusCode,
-    /// Without credentials.
-    words: String,
-}
-
-impl fmt::Display for UpstreamAnswer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "HTTP {}", self.status.as_u16())?;
-        match self.words.as_str() {
-            "" => Ok(()),
-            words => write!(f, ": {words}"),
-        }
-    }
-}
-
-impl std::error::Error for UpstreamAnswer {}
 
 /// The error for a request that got no answer. Its message does not contain the failure's own words,
 /// because they may show the address.

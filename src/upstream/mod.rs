@@ -6,10 +6,12 @@
 //! | `exchange` | the HTTP/1.1 client: connections, heads, bodies |
 //! | `recycle` | reads the last bytes of a finished answer, so that its connection can be reused |
 //! | `refusal`, `retry_after` | classifies a non-2xx answer, for every wire in one place; how long it asks to wait |
+//! | `refused_answer` | reads a non-2xx answer and makes the client's error of it |
 //! | `scrub`, `account_ids` | remove credentials and account ids from messages |
 //! | `sigv4` | signs requests to AWS |
 //! | `ingest` | decodes an answer's bytes into events |
 //! | `long_work` | lets other tasks run while a long frame is read |
+//! | `frame_reader` | reads a frame with its wire's decoder; repairs or skips what it cannot read |
 //! | `template` | decodes a frame that repeats the one before it, without parsing it |
 //! | `repair` | repairs frames that are not the JSON that a wire requires |
 //! | `think_tags` | separates reasoning from text where a vendor marks it inside the text |
@@ -17,10 +19,12 @@
 mod account_ids;
 mod client;
 pub mod exchange;
+mod frame_reader;
 pub mod ingest;
 mod long_work;
 mod recycle;
 mod refusal;
+mod refused_answer;
 mod repair;
 mod retry_after;
 mod scrub;
