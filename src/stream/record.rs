@@ -81,7 +81,6 @@ impl StreamRecord {
     }
 
     pub(super) fn set_upstream(&mut self, upstream: &str) {
-        self.first_content.get_or_insert_with(Instant::now);
         self.upstream = Some(upstream.to_owned());
     }
 
@@ -97,6 +96,9 @@ impl StreamRecord {
 
     /// Counts content that the upstream sent.
     pub(super) fn add_content_bytes(&mut self, bytes: usize) {
+        if bytes > 0 && self.first_content.is_none() {
+            self.first_content = Some(Instant::now());
+        }
         self.content_bytes += bytes as u64;
     }
 

@@ -12,10 +12,10 @@ use crate::dialect::json::put_json;
 use crate::dialect::verbatim::{MAX_SEARCHED, merge_delta, write_frame};
 use crate::model::Error;
 
-/// Events as they come.
+/// Writes the vendor's events unchanged.
 pub(super) struct StreamEncoder;
 
-/// Events merged to one `message`, <https://platform.claude.com/docs/en/api/messages-streaming>.
+/// Merges the events to one `message`, <https://platform.claude.com/docs/en/api/messages-streaming>.
 #[derive(Default)]
 pub(super) struct WholeEncoder {
     message: Map<String, Value>,

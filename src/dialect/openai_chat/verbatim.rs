@@ -20,13 +20,13 @@ const MAX_CHOICES: usize = 128;
 /// The end of a stream, which is not JSON.
 const DONE: &str = "[DONE]";
 
-/// Chunks as they come.
+/// Writes the vendor's chunks unchanged.
 pub(super) struct StreamEncoder {
     /// Whether the client asked for the chunk that holds nothing but the usage.
     pub(super) usage_wanted: bool,
 }
 
-/// Chunks merged to one `chat.completion`.
+/// Merges the chunks to one `chat.completion`.
 #[derive(Default)]
 pub(super) struct WholeEncoder {
     answer: Map<String, Value>,
@@ -66,7 +66,7 @@ impl VerbatimEncoder for WholeEncoder {
         if let Some(Value::Array(choices)) = chunk.shift_remove("choices") {
             choices.into_iter().for_each(|choice| self.merge(choice));
         }
-        // Padding of the single chunk.
+        // Each chunk has its own random padding, which means nothing in a whole answer.
         chunk.shift_remove("obfuscation");
         for (name, value) in chunk {
             if !value.is_null() || !self.answer.contains_key(&name) {

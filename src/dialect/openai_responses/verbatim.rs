@@ -1,5 +1,6 @@
 //! Answers of upstreams that speak the Responses API themselves, as the vendor wrote them.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use bytes::{BufMut as _, BytesMut};
@@ -16,7 +17,7 @@ use crate::dialect::openai_error;
 use crate::dialect::verbatim::write_frame;
 use crate::model::Error;
 
-/// Events as they come.
+/// Writes the vendor's events unchanged.
 #[derive(Default)]
 pub(super) struct StreamEncoder {
     /// The number of the last event.
@@ -25,7 +26,7 @@ pub(super) struct StreamEncoder {
     identity: Option<Identity>,
 }
 
-/// The response of the terminal event.
+/// Writes the response of the terminal event.
 #[derive(Default)]
 pub(super) struct WholeEncoder {
     response: Option<Box<RawValue>>,
@@ -60,7 +61,7 @@ impl VerbatimEncoder for StreamEncoder {
 
     fn error_frame(&mut self, name: &str, data: &str, out: &mut BytesMut) -> bool {
         self.frame(name, data, out);
-        matches!(name, "error" | "response.failed")
+        matches!(&*kind(name, data), "error" | "response.failed")
     }
 
     fn complete(&mut self, _: &mut BytesMut) {}
@@ -104,8 +105,9 @@ impl VerbatimEncoder for WholeEncoder {
             response: Option<Box<RawValue>>,
             item: Option<Box<RawValue>>,
         }
-        let ends = ["response.completed", "response.incomplete", "response.done"].contains(&name);
-        if !ends && name != "response.output_item.done" {
+        let kind = kind(name, data);
+        let ends = ["response.completed", "response.incomplete", "response.done"].contains(&&*kind);
+        if !ends && kind != "response.output_item.done" {
             return;
         }
         let Ok(event) = serde_json::from_str::<Event>(data) else {
@@ -119,17 +121,18 @@ impl VerbatimEncoder for WholeEncoder {
     }
 
     fn complete(&mut self, out: &mut BytesMut) {
-        let Some(response) = self.response.take() else {
-            return;
+        let output = std::mem::take(&mut self.items);
+        let members = match &self.response {
+            Some(response) => match without_output(response) {
+                Some(members) if !output.is_empty() => members,
+                _ => return out.put_slice(response.get().as_bytes()),
+            },
+            None => BARE_RESPONSE
+                .map(|(name, value)| (name.to_owned(), value.into()))
+                .into_iter()
+                .collect(),
         };
-        match without_output(&response) {
-            Some(mut members) if !self.items.is_empty() => {
-                let items = serde_json::to_value(&self.items).unwrap_or_default();
-                members.insert("output".to_owned(), items);
-                put_json(&members, out);
-            }
-            _ => out.put_slice(response.get().as_bytes()),
-        }
+        put_json(&Filled { members, output }, out);
     }
 
     /// The client gets the error as an HTTP error.
@@ -144,6 +147,31 @@ impl VerbatimEncoder for WholeEncoder {
     }
 }
 
+/// A response with the output that its own event did not have.
+#[derive(Serialize)]
+struct Filled {
+    #[serde(flatten)]
+    members: Map<String, Value>,
+    output: Vec<Box<RawValue>>,
+}
+
+/// The members of a response whose terminal event has no response in it.
+const BARE_RESPONSE: [(&str, &str); 2] = [("object", "response"), ("status", "completed")];
+
+/// The kind of an event. Some servers send no names of events; the data has the kind too.
+fn kind<'a>(name: &'a str, data: &'a str) -> Cow<'a, str> {
+    #[derive(Deserialize)]
+    struct Event<'a> {
+        #[serde(borrow, rename = "type")]
+        kind: Option<Cow<'a, str>>,
+    }
+    if !name.is_empty() {
+        return Cow::Borrowed(name);
+    }
+    let event = serde_json::from_str::<Event<'a>>(data).ok();
+    event.and_then(|event| event.kind).unwrap_or_default()
+}
+
 /// The members of a response that has no output.
 fn without_output(response: &RawValue) -> Option<Map<String, Value>> {
     #[derive(Deserialize)]
@@ -155,7 +183,9 @@ fn without_output(response: &RawValue) -> Option<Map<String, Value>> {
     if read.output.is_some_and(|output| !output.is_empty()) {
         return None;
     }
-    serde_json::from_str(response.get()).ok()
+    let mut members: Map<String, Value> = serde_json::from_str(response.get()).ok()?;
+    members.shift_remove("output");
+    Some(members)
 }
 
 /// The number that the vendor gave an event. In a text of the answer the quotation marks would be

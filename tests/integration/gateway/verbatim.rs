@@ -42,6 +42,9 @@ async fn rest(answer: &mut Answer) -> String {
     rest.replace(": keep-alive\n\n", "").replace(PING, "")
 }
 
+/// How many answers had a first token.
+const FIRST_TOKENS: &str = "sluicegate_first_token_seconds_count";
+
 const PING: &str = "event: ping\ndata: {\"type\":\"ping\"}\n\n";
 
 async fn answer_with(exchange: &mut Exchange, body: &str) {
@@ -94,6 +97,7 @@ async fn chunks_reach_a_chat_client_as_they_are() {
             .lines()
             .any(|line| line.starts_with("sluicegate_tokens_total{") && line.ends_with(" 3"));
         assert!(counted, "the usage is counted all the same: {metrics}");
+        assert_eq!(running.metric(FIRST_TOKENS).await, 1.0);
     }
 }
 
@@ -312,6 +316,8 @@ async fn opening_events_are_passed_on_with_the_first_heartbeat() {
     let end = rest(&mut answer).await;
     assert!(end.starts_with("event: error\n"), "{end}");
     assert!(!second.was_asked_again());
+    running.wait_idle().await;
+    assert_eq!(running.metric(FIRST_TOKENS).await, 0.0, "no token came");
 }
 
 #[tokio::test]
@@ -391,6 +397,69 @@ async fn events_reach_a_client_of_responses_as_they_are() {
             assert_eq!(got, RESPONSE_OBJECT);
         }
     }
+}
+
+/// The same events from a server that sends no names of events.
+fn without_names(events: &str) -> String {
+    let lines = events.split_inclusive('\n');
+    lines.filter(|line| !line.starts_with("event: ")).collect()
+}
+
+#[tokio::test]
+async fn a_whole_response_needs_no_names_of_events() {
+    for end in [
+        response_end(),
+        "data: {\"type\":\"response.output_item.done\",\"item\":{\"type\":\"message\"}}\n\n\
+         data: {\"type\":\"response.completed\",\"response\":{\"id\":\"resp_1\",\"t\":1.0,\"output\":[]}}\n\n"
+            .to_owned(),
+    ] {
+        let upstream = ScriptedUpstream::bind().await;
+        let running = gateway(&[&upstream], RESPONSES, "");
+        let request = asked("/v1/responses", r#"{"model":"m","input":"Hi"}"#);
+        let sent = without_names(&[RESPONSE, &end].concat());
+        let answering = async {
+            let mut exchange = upstream.request().await;
+            answer_with(&mut exchange, &sent).await;
+        };
+        let (mut answer, ()) = tokio::join!(running.ask(&request), answering);
+        let got = String::from_utf8(answer.body().await).unwrap();
+        let filled = r#"{"id":"resp_1","t":1.0,"output":[{"type":"message"}]}"#;
+        assert!(got == RESPONSE_OBJECT || got == filled, "{got}");
+    }
+}
+
+#[tokio::test]
+async fn a_failed_response_without_a_name_is_the_only_error() {
+    let failed = "data: {\"type\":\"response.failed\",\"response\":{\"id\":\"resp_1\",\"error\":{\"code\":\"server_error\",\"message\":\"Busy\"}}}\n\n";
+    let upstream = ScriptedUpstream::bind().await;
+    let running = gateway(&[&upstream], RESPONSES, "");
+    let sent = [&without_names(RESPONSE), failed].concat();
+    let answering = async {
+        let mut exchange = upstream.request().await;
+        answer_with(&mut exchange, &sent).await;
+    };
+    let request = asked(
+        "/v1/responses",
+        r#"{"model":"m","input":"Hi","stream":true}"#,
+    );
+    let (mut answer, ()) = tokio::join!(running.ask(&request), answering);
+    assert_eq!(rest(&mut answer).await, sent);
+}
+
+#[tokio::test]
+async fn a_redirect_of_the_upstream_is_not_passed_on() {
+    let upstream = ScriptedUpstream::bind().await;
+    let running = gateway(&[&upstream], ANTHROPIC, "");
+    let answering = async {
+        let mut exchange = upstream.request().await;
+        exchange.answer(307, "location: /other\r\n", "").await;
+    };
+    let request = hello(true);
+    let (mut answer, ()) = tokio::join!(running.ask(&request), answering);
+    assert_eq!(answer.status(), 502);
+    let got: Value = serde_json::from_slice(&answer.body().await).unwrap();
+    let message = got["error"]["message"].as_str().unwrap();
+    assert!(message.contains("correct its base_url"), "{got}");
 }
 
 #[tokio::test]
