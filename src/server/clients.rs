@@ -218,22 +218,26 @@ async fn cancel_stream(
 async fn list_models(
     State(gateway): State<Arc<Gateway>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
+    Query(query): Query<HashMap<String, String>>,
     headers: HeaderMap,
 ) -> Response {
+    let form = models::Form::of(&headers, &query);
     let entered = admit(&gateway, &peer, &headers, Admission::Request).await;
-    let result = entered.map(|admitted| models::list(&admitted));
-    respond(result, NATIVE, &gateway, &request_id(&headers))
+    let result = entered.and_then(|admitted| models::list(&admitted, form, &query));
+    respond(result, form.dialect(), &gateway, &request_id(&headers))
 }
 
 async fn find_model(
     State(gateway): State<Arc<Gateway>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     Path(name): Path<String>,
+    Query(query): Query<HashMap<String, String>>,
     headers: HeaderMap,
 ) -> Response {
+    let form = models::Form::of(&headers, &query);
     let entered = admit(&gateway, &peer, &headers, Admission::Request).await;
-    let result = entered.and_then(|admitted| models::find(&admitted, &name));
-    respond(result, NATIVE, &gateway, &request_id(&headers))
+    let result = entered.and_then(|admitted| models::find(&admitted, form, &name));
+    respond(result, form.dialect(), &gateway, &request_id(&headers))
 }
 
 async fn path_not_found(gateway: State<Arc<Gateway>>, request: Request<Body>) -> Response {

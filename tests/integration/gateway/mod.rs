@@ -28,6 +28,7 @@ mod leaving;
 mod limits;
 mod long_frames;
 mod memory;
+mod models;
 mod multiplexing;
 mod parsing;
 mod program;
