@@ -42,6 +42,7 @@ pub struct Metrics {
     repaired_lines: Counter,
     skipped_frames: Family<SkipLabels, Counter>,
     images: Family<ImageLabels, Counter>,
+    token_counts: Family<SourceLabels, Counter>,
     reloads: Family<ReloadLabels, Counter>,
     store_up: Gauge,
     store_round_trips: Counter,
@@ -132,6 +133,11 @@ struct TokenLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SourceLabels {
+    source: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReloadLabels {
     outcome: &'static str,
 }
@@ -166,6 +172,7 @@ impl Default for Metrics {
             repaired_lines: Counter::default(),
             skipped_frames: Family::default(),
             images: Family::default(),
+            token_counts: Family::default(),
             reloads: Family::default(),
             store_up: Gauge::default(),
             store_round_trips: Counter::default(),
@@ -242,6 +249,11 @@ impl Default for Metrics {
             "images",
             "Generated images in answers; the native and the Anthropic protocol leave them out",
             metrics.images.clone(),
+        );
+        registry.register(
+            "token_counts",
+            "Answers to clients that asked how many tokens a prompt has, by source: upstream or estimate",
+            metrics.token_counts.clone(),
         );
         registry.register(
             "config_reloads",
@@ -417,6 +429,14 @@ impl Metrics {
 
     pub fn record_image(&self, dialect: &'static str) {
         self.images.get_or_create(&ImageLabels { dialect }).inc();
+    }
+
+    /// A client was told how many tokens its prompt has.
+    pub fn record_token_count(&self, estimated: bool) {
+        let source = if estimated { "estimate" } else { "upstream" };
+        self.token_counts
+            .get_or_create(&SourceLabels { source })
+            .inc();
     }
 
     pub fn record_reload(&self, accepted: bool) {

@@ -23,6 +23,7 @@ use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::Value;
 
 pub use preview::{Preview, normalize};
 pub use reserved::check_routing;
@@ -74,6 +75,11 @@ pub trait Dialect: Send + Sync + 'static {
     /// # Errors
     /// [`crate::model::ErrorCode::InvalidRequest`], naming the field.
     fn parse(&self, body: &Bytes) -> Result<Request, Error>;
+
+    /// Where clients ask how many tokens a prompt has, if the protocol has such a path.
+    fn counting(&self) -> Option<CountEndpoint> {
+        None
+    }
 
     /// Adds what the request's headers say.
     fn read_headers(&self, _headers: &HeaderMap, _request: &mut Request) {}
@@ -127,6 +133,16 @@ pub trait Dialect: Send + Sync + 'static {
 
     /// The body of a refusal, before a stream began.
     fn refusal(&self, error: &Error, request: &RequestId) -> Vec<u8>;
+}
+
+/// The path at which clients ask how many tokens a prompt has.
+#[derive(Clone, Copy)]
+pub struct CountEndpoint {
+    pub path: &'static str,
+    /// As [`Dialect::parse`], for a request that needs no answer.
+    pub parse: fn(&Bytes) -> Result<Request, Error>,
+    /// The body of the answer.
+    pub answer: fn(u64) -> Value,
 }
 
 /// The state of one limit.

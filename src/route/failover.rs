@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{AnsweringTarget, Receiver, Route, Target};
 use crate::metrics::Metrics;
-use crate::model::{Error, ErrorCode, Event, Request, RequestId, Sink, Usage};
+use crate::model::{Error, ErrorCode, Event, Request, Sink, Usage};
 use crate::upstream::{Answer, Trace};
 
 impl Route {
@@ -44,15 +44,7 @@ impl Route {
                 Err(error) if commit.committed => return Err(error),
                 Err(error) => error,
             };
-            metrics.record_upstream_failure(&target.upstream.name, error.code().as_str());
-            tracing::warn!(
-                request_id = trace.request.as_ref().map(RequestId::as_str),
-                upstream = target.upstream.name,
-                model = target.model,
-                code = error.code().as_str(),
-                reason = error.explanation(),
-                "target failed"
-            );
+            target.report_failure(&error, trace, metrics);
             if !allows_failover(&error) {
                 return Err(error);
             }
@@ -96,7 +88,8 @@ impl Route {
     }
 }
 
-fn first_token_timeout(limit: Duration) -> Error {
+/// The error of a target that did not begin its answer in time.
+pub fn first_token_timeout(limit: Duration) -> Error {
     Error::new(
         ErrorCode::UpstreamTimeout,
         format!("the upstream sent no token within {limit:?} (timeouts.first_token)"),
@@ -117,7 +110,7 @@ fn empty_answer_error(error: Error) -> Error {
 
 /// Whether another target may do better. A target that refuses the request itself decides for all,
 /// unless it only lacks the model.
-fn allows_failover(error: &Error) -> bool {
+pub fn allows_failover(error: &Error) -> bool {
     match error.code() {
         ErrorCode::UpstreamRejected => error.status() == StatusCode::NOT_FOUND,
         _ => true,
@@ -126,7 +119,7 @@ fn allows_failover(error: &Error) -> bool {
 
 /// The error to report after two targets failed. A rate limit is reported only if every target is
 /// rate limited.
-fn combine_errors(before: Option<Error>, now: Error) -> Error {
+pub fn combine_errors(before: Option<Error>, now: Error) -> Error {
     let limited = |error: &Error| error.code() == ErrorCode::UpstreamRateLimited;
     match before {
         Some(before) if limited(&before) && limited(&now) => {

@@ -6,10 +6,11 @@ mod failover;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{ReasoningSigner, Sink};
-use crate::upstream::Upstream;
+use crate::metrics::Metrics;
+use crate::model::{Error, ReasoningSigner, RequestId, Sink};
+use crate::upstream::{Trace, Upstream};
 
-pub use failover::CommitSink;
+pub use failover::{CommitSink, allows_failover, combine_errors, first_token_timeout};
 
 /// The targets for one model.
 #[derive(Debug)]
@@ -45,6 +46,21 @@ impl Route {
 pub struct Target {
     pub upstream: Arc<Upstream>,
     pub model: String,
+}
+
+impl Target {
+    /// Counts and logs that the target gave no answer.
+    pub fn report_failure(&self, error: &Error, trace: &Trace, metrics: &Metrics) {
+        metrics.record_upstream_failure(&self.upstream.name, error.code().as_str());
+        tracing::warn!(
+            request_id = trace.request.as_ref().map(RequestId::as_str),
+            upstream = self.upstream.name,
+            model = self.model,
+            code = error.code().as_str(),
+            reason = error.explanation(),
+            "target failed"
+        );
+    }
 }
 
 /// The deadlines after connecting; `connect` belongs to the upstream.

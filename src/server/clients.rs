@@ -18,13 +18,14 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use tower_http::decompression::RequestDecompressionLayer;
 
 use super::admission::{admit, admit_key_holder, admit_reader, request_id};
-use super::chat::{self, Prompt};
+use super::body::Prompt;
+use super::chat::{self, RequestContext};
 use super::paths::{self, PathModel};
 use super::refusal::{Refusal, refuse, set_request_id};
 use super::service::Peer;
-use super::{models, origin, resume, web};
+use super::{count, models, origin, resume, web};
 use crate::app::Gateway;
-use crate::dialect::{self, Dialect, NATIVE};
+use crate::dialect::{self, CountEndpoint, Dialect, NATIVE};
 use crate::limit::{Admission, RateLimits};
 use crate::model::{Error, ErrorCode, RequestId};
 
@@ -39,6 +40,7 @@ const CORS_RESPONSE_HEADERS: &[&str] = &[
     "x-ratelimit-reset-requests",
     "x-ratelimit-reset-tokens",
     "x-request-id",
+    "x-sluicegate-estimated",
 ];
 
 /// The paths that belong to no dialect, as the refusal of an unknown path lists them.
@@ -58,6 +60,11 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         let dialect: &'static dyn Dialect = *dialect;
         let handler = move |gateway, peer, request| post_prompt(dialect, gateway, peer, request);
         router = router.route(path, post(handler));
+        if let Some(endpoint) = dialect.counting() {
+            let handler =
+                move |gateway, peer, request| post_count(dialect, endpoint, gateway, peer, request);
+            router = router.route(endpoint.path, post(handler));
+        }
         for path in dialect.empty_routes() {
             router = router.route(path, get(StatusCode::NO_CONTENT));
         }
@@ -109,6 +116,37 @@ async fn post_prompt(
     let model = head.extensions.remove().map(|PathModel(model)| model);
     let prompt = Prompt::body(&head, body, model);
     answer_prompt(dialect, &gateway, &peer, head.headers, prompt).await
+}
+
+async fn post_count(
+    dialect: &'static dyn Dialect,
+    endpoint: CountEndpoint,
+    State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Request<Body>,
+) -> Response {
+    let (mut head, body) = request.into_parts();
+    let model = head.extensions.remove().map(|PathModel(model)| model);
+    let prompt = Prompt::body(&head, body, model);
+    let request = request_id(&head.headers);
+    let result = match admit(&gateway, &peer, &head.headers, Admission::Request).await {
+        Ok(admitted) => {
+            let context = RequestContext {
+                gateway: &gateway,
+                dialect,
+                request_id: &request,
+                headers: &head.headers,
+            };
+            count::answer(&context, endpoint, admitted, prompt).await
+        }
+        Err(refusal) => {
+            // Not held while the body is discarded.
+            drop(head);
+            prompt.discard().await;
+            Err(refusal)
+        }
+    };
+    respond(result, dialect, &gateway, &request)
 }
 
 /// For `EventSource`, which can only send `GET`.
@@ -241,9 +279,13 @@ async fn find_model(
 }
 
 async fn path_not_found(gateway: State<Arc<Gateway>>, request: Request<Body>) -> Response {
-    let prompts = dialect::ALL.iter().map(|(path, _)| format!("POST {path}"));
-    let prompts = prompts.collect::<Vec<_>>().join(", ");
-    let message = format!("there is no such path; there are {prompts}, {OTHER_PATHS}");
+    let mut posted: Vec<&str> = dialect::ALL.iter().map(|(path, _)| *path).collect();
+    let counting = dialect::ALL
+        .iter()
+        .filter_map(|(_, dialect)| dialect.counting());
+    posted.extend(counting.map(|endpoint| endpoint.path));
+    let posted: String = posted.iter().map(|path| format!("POST {path}, ")).collect();
+    let message = format!("there is no such path; there are {posted}{OTHER_PATHS}");
     let error = Error::new(ErrorCode::NotFound, message);
     refuse_unrouted(error, gateway, request).await
 }

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `clients` | the routes of the client listener |
 //! | `admission` | admits requests: address, key, limits |
+//! | `body` | reads the bodies of requests |
 //! | `chat` | answers prompt requests, for every dialect |
+//! | `count` | answers how many tokens a prompt has |
 //! | `resume` | existing streams: resuming, reading along, status, cancelling |
 //! | `stream_builder` | assembles what one stream needs |
 //! | `takeover` | continues the streams of replicas that are gone |
@@ -31,10 +33,12 @@ use crate::app::Gateway;
 
 mod admin;
 mod admission;
+mod body;
 mod chat;
 mod clients;
 mod connection;
 mod connections;
+mod count;
 mod http1;
 mod http2;
 mod listener;

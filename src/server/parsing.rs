@@ -6,7 +6,7 @@ use tokio::task::spawn_blocking;
 
 use crate::access::Caller;
 use crate::app::App;
-use crate::dialect::{self, Dialect, Preview};
+use crate::dialect::{self, Preview};
 use crate::limit::MemoryReservation;
 use crate::model::{Error, ErrorCode, Request};
 
@@ -18,38 +18,67 @@ const LARGE: usize = 64 * 1024;
 /// parsing takes from the streams and the memory that it takes at once.
 static PARSERS: Semaphore = Semaphore::const_new(2);
 
-/// Parses a body. The model that it asks for is checked before anything is built from it. A model in
-/// the request's path decides, whatever the body says.
+/// A body's outline: what is checked before anything is built from it.
+pub(super) struct Outline {
+    /// As a parser accepts it, with the model of the path where it names none.
+    pub(super) body: Bytes,
+    /// The model that is asked for. A model in the request's path decides, whatever the body says.
+    pub(super) model: Option<String>,
+    built_bytes: usize,
+}
+
+/// Reads a body's outline and checks the model that it asks for.
 ///
 /// # Errors
-/// [`ErrorCode::InvalidRequest`], naming the field; [`ErrorCode::NotFound`] and
-/// [`ErrorCode::Forbidden`] for the model.
+/// [`ErrorCode::InvalidRequest`] for a body that is too large to be parsed;
+/// [`ErrorCode::NotFound`] and [`ErrorCode::Forbidden`] for the model.
+pub(super) async fn outline(
+    app: &App,
+    caller: &Caller,
+    body: Bytes,
+    path_model: Option<String>,
+) -> Result<Outline, Error> {
+    let outline = run(body.len(), move || {
+        let body = dialect::normalize(body);
+        let preview = Preview::parse(&body)?;
+        let built_bytes = preview.built_bytes();
+        let body = match &path_model {
+            Some(model) if preview.model.is_none() => with_model(&body, model),
+            _ => body,
+        };
+        Ok(Outline {
+            body,
+            model: path_model.or(preview.model),
+            built_bytes,
+        })
+    })
+    .await?;
+    if let Some(model) = &outline.model {
+        app.route(model, caller)?;
+    }
+    Ok(outline)
+}
+
+/// Parses a body with `parse`. The model that it asks for is checked before anything is built from it.
+///
+/// # Errors
+/// As [`outline`]; [`ErrorCode::InvalidRequest`], naming the field.
 pub(super) async fn parse(
-    dialect: &'static dyn Dialect,
+    parse: impl FnOnce(&Bytes) -> Result<Request, Error> + Send + 'static,
     app: &App,
     caller: &Caller,
     body: Bytes,
     path_model: Option<String>,
     memory: &mut MemoryReservation,
 ) -> Result<(Request, Bytes), Error> {
-    let length = body.len();
-    let in_path = path_model.clone();
-    let (body, preview) = run(length, move || {
-        let body = dialect::normalize(body);
-        let preview = Preview::parse(&body)?;
-        match in_path {
-            Some(model) if preview.model.is_none() => Ok((with_model(&body, &model), preview)),
-            _ => Ok((body, preview)),
-        }
-    })
-    .await?;
-    if let Some(model) = path_model.as_ref().or(preview.model.as_ref()) {
-        app.route(model, caller)?;
-    }
-    memory.reserve_built(preview.built_bytes())?;
+    let named = path_model.clone();
+    let Outline {
+        body, built_bytes, ..
+    } = outline(app, caller, body, path_model).await?;
+    memory.reserve_built(built_bytes)?;
     let parsed = body.clone();
-    let mut request = run(length, move || dialect.parse(&parsed)).await?;
-    if let Some(model) = path_model {
+    let mut request = run(body.len(), move || parse(&parsed)).await?;
+    if let Some(model) = named {
         request.model = model;
     }
     request.check_names()?;

@@ -47,10 +47,10 @@ pub struct Upstream {
 }
 
 /// A request on its way out.
-struct EncodedRequest {
-    path: Cow<'static, str>,
-    headers: HeaderMap,
-    body: Vec<u8>,
+pub(super) struct EncodedRequest {
+    pub(super) path: Cow<'static, str>,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Vec<u8>,
 }
 
 impl From<Outgoing> for EncodedRequest {
@@ -156,7 +156,11 @@ impl Upstream {
         self.post(EncodedRequest::from(outgoing), trace).await
     }
 
-    async fn post(&self, encoded: EncodedRequest, trace: &Trace) -> Result<Response, Error> {
+    pub(super) async fn post(
+        &self,
+        encoded: EncodedRequest,
+        trace: &Trace,
+    ) -> Result<Response, Error> {
         let EncodedRequest {
             path,
             mut headers,

@@ -3,6 +3,7 @@
 //! | file | does |
 //! |---|---|
 //! | `client` | one upstream: its address and credential; sends a request, returns the answer |
+//! | `count` | asks an upstream how many tokens a prompt has |
 //! | `exchange` | the HTTP/1.1 client: connections, heads, bodies |
 //! | `recycle` | reads the last bytes of a finished answer, so that its connection can be reused |
 //! | `refusal`, `retry_after` | classifies a non-2xx answer, for every wire in one place; how long it asks to wait |
@@ -18,6 +19,7 @@
 
 mod account_ids;
 mod client;
+mod count;
 pub mod exchange;
 mod frame_reader;
 pub mod ingest;

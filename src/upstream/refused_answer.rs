@@ -71,7 +71,7 @@ pub(super) async fn read(
 
 /// The first bytes of a refusal's body. A body that is too slow is cut: the status alone is enough
 /// to classify it.
-async fn read_body(mut body: Body) -> Vec<u8> {
+pub(super) async fn read_body(mut body: Body) -> Vec<u8> {
     let mut text = Vec::new();
     let read = async {
         while text.len() < MAX_REFUSAL_BYTES {

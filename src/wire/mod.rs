@@ -10,6 +10,7 @@ mod block_calls;
 mod calls;
 mod claude_thinking;
 mod cohere_chat;
+mod counting;
 mod digest;
 mod effort;
 mod emit;
@@ -34,6 +35,7 @@ use crate::model::{
     CredentialScheme, Error, ErrorCode, Event, Request, SignatureMembers, Sink, Vendor,
 };
 
+pub use counting::Counting;
 pub(crate) use failure::{plain_failure, stated_failure};
 pub use refusal::Refusal;
 use refusal::parse_refusal;
@@ -75,6 +77,11 @@ pub trait Wire: Send + Sync + 'static {
     /// How the body of a client of the wire's own protocol reaches `model`, apart from its own members.
     /// `None` for wires that no client speaks.
     fn verbatim_request(&self, _model: &str, _vendor: &Vendor) -> Option<VerbatimRequest> {
+        None
+    }
+
+    /// How the upstream counts the tokens of a prompt, if it can.
+    fn counting(&self) -> Option<Counting> {
         None
     }
 

@@ -125,6 +125,7 @@ fn metrics() -> String {
     metrics.record_image("native");
     metrics.record_store_failure(StoreFailure::Timeout);
     metrics.record_limit_without_store(true);
+    metrics.record_token_count(true);
     metrics.record_reload(true);
     metrics.text()
 }

@@ -22,7 +22,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use humantime::format_rfc3339_seconds;
 use serde_json::json;
 
-use super::{AnswerInfo, Dialect, Encoder, RateStatus, event_stream, retry_advice};
+use super::{AnswerInfo, CountEndpoint, Dialect, Encoder, RateStatus, event_stream, retry_advice};
 use crate::model::{Error, ErrorCode, Request, RequestId};
 
 pub(super) struct Anthropic;
@@ -44,6 +44,14 @@ impl Dialect for Anthropic {
 
     fn parse(&self, body: &Bytes) -> Result<Request, Error> {
         parse::request(body)
+    }
+
+    fn counting(&self) -> Option<CountEndpoint> {
+        Some(CountEndpoint {
+            path: "/v1/messages/count_tokens",
+            parse: parse::counted_request,
+            answer: |tokens| json!({"input_tokens": tokens}),
+        })
     }
 
     fn read_headers(&self, headers: &HeaderMap, request: &mut Request) {

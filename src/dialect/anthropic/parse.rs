@@ -28,8 +28,20 @@ const OWN: [&str; 8] = [
 ];
 
 pub(super) fn request(body: &Bytes) -> Result<Request, Error> {
+    parse(body, |body| body.require("max_tokens")?.count().map(Some))
+}
+
+/// The body of `POST /v1/messages/count_tokens`, which needs no bound.
+pub(super) fn counted_request(body: &Bytes) -> Result<Request, Error> {
+    parse(body, |_| Ok(None))
+}
+
+fn parse(
+    body: &Bytes,
+    bound: fn(&Field<'_>) -> Result<Option<u64>, Error>,
+) -> Result<Request, Error> {
     let mut value = field::parse_body(body)?;
-    let (mut request, native_only) = parse_fields(&Field::body(&value))?;
+    let (mut request, native_only) = parse_fields(&Field::body(&value), bound)?;
     let unchanged = !remove_gateway_citations(&mut value);
     let body = Some(body).filter(|_| unchanged);
     request.native_fields = Some(field::native_fields(WIRE, body, value, &OWN, native_only)?);
@@ -37,7 +49,10 @@ pub(super) fn request(body: &Bytes) -> Result<Request, Error> {
 }
 
 /// The request, and its parts that no other protocol can express.
-fn parse_fields(body: &Field<'_>) -> Result<(Request, NativeOnly), Error> {
+fn parse_fields(
+    body: &Field<'_>,
+    bound: fn(&Field<'_>) -> Result<Option<u64>, Error>,
+) -> Result<(Request, NativeOnly), Error> {
     let mut turns = Turns::default();
     if let Some(system) = body.get("system") {
         turns.system(&system)?;
@@ -56,7 +71,7 @@ fn parse_fields(body: &Field<'_>) -> Result<(Request, NativeOnly), Error> {
     let mut request = Request {
         model: body.required_name("model")?,
         messages,
-        max_tokens: Some(body.require("max_tokens")?.count()?),
+        max_tokens: bound(body)?,
         temperature: body.number_of("temperature")?,
         top_p: body.number_of("top_p")?,
         tool_choice: tool_choice(body)?,

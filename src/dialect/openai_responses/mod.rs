@@ -20,8 +20,11 @@ mod verbatim;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use serde_json::json;
 
-use super::{AnswerInfo, Dialect, Encoder, event_stream, openai_error, retry_advice};
+use super::{
+    AnswerInfo, CountEndpoint, Dialect, Encoder, event_stream, openai_error, retry_advice,
+};
 use crate::model::{Error, ErrorCode, Request, RequestId};
 
 pub(super) struct OpenaiResponses;
@@ -40,6 +43,14 @@ impl Dialect for OpenaiResponses {
 
     fn parse(&self, body: &Bytes) -> Result<Request, Error> {
         parse::request(body)
+    }
+
+    fn counting(&self) -> Option<CountEndpoint> {
+        Some(CountEndpoint {
+            path: "/v1/responses/input_tokens",
+            parse: parse::request,
+            answer: |tokens| json!({"object": "response.input_tokens", "input_tokens": tokens}),
+        })
     }
 
     fn read_headers(&self, headers: &HeaderMap, request: &mut Request) {

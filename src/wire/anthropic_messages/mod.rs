@@ -13,7 +13,8 @@ mod tests;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Decoder, Outgoing, VerbatimRequest, Wire, error_type};
+use super::counting::retain_members;
+use super::{Counting, Decoder, Outgoing, VerbatimRequest, Wire, error_type};
 use crate::framing::Framing;
 use crate::model::{CredentialScheme, Error, Request, SignatureMembers, Vendor};
 
@@ -21,6 +22,22 @@ use crate::model::{CredentialScheme, Error, Request, SignatureMembers, Vendor};
 pub struct AnthropicMessages;
 
 const PATH: &str = "/v1/messages";
+const COUNT_PATH: &str = "/v1/messages/count_tokens";
+
+/// What counting accepts of a request: <https://platform.claude.com/docs/en/api/messages-count-tokens>.
+const COUNTED: [&str; 11] = [
+    "cache_control",
+    "context_management",
+    "mcp_servers",
+    "messages",
+    "model",
+    "output_config",
+    "output_format",
+    "system",
+    "thinking",
+    "tool_choice",
+    "tools",
+];
 
 impl Wire for AnthropicMessages {
     fn name(&self) -> &'static str {
@@ -72,6 +89,22 @@ impl Wire for AnthropicMessages {
             path: PATH,
             headers: version(),
             members: vec![("model", model.into()), ("stream", true.into())],
+        })
+    }
+
+    fn counting(&self) -> Option<Counting> {
+        Some(Counting {
+            request: |mut outgoing, _| {
+                COUNT_PATH.clone_into(&mut outgoing.path);
+                retain_members(&mut outgoing, &COUNTED);
+                outgoing
+            },
+            verbatim: Some(|model| VerbatimRequest {
+                path: COUNT_PATH,
+                headers: version(),
+                members: vec![("model", model.into())],
+            }),
+            member: "input_tokens",
         })
     }
 

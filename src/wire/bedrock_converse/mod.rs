@@ -17,7 +17,8 @@ use http::{HeaderMap, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::{Decoder, Outgoing, Wire};
+use super::counting::retain_members;
+use super::{Counting, Decoder, Outgoing, Wire};
 use crate::framing::Framing;
 use crate::model::{CredentialScheme, Error, Request, Vendor};
 
@@ -30,6 +31,20 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
+
+/// What counting accepts of a request.
+const COUNTED: [&str; 4] = [
+    "additionalModelRequestFields",
+    "messages",
+    "system",
+    "toolConfig",
+];
+
+/// The path of an operation of a model.
+fn path(model: &str, operation: &str) -> String {
+    let id = utf8_percent_encode(model, ESCAPED);
+    format!("/model/{id}/{operation}")
+}
 
 impl Wire for BedrockConverse {
     fn name(&self) -> &'static str {
@@ -53,11 +68,26 @@ impl Wire for BedrockConverse {
         if matches!(model, "" | "." | "..") {
             return Err(Error::invalid("model", "not a model id"));
         }
-        let id = utf8_percent_encode(model, ESCAPED);
         Ok(Outgoing {
-            path: format!("/model/{id}/converse-stream"),
+            path: path(model, "converse-stream"),
             headers: HeaderMap::new(),
             body: request::body(request, model)?,
+        })
+    }
+
+    /// <https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_CountTokens.html>
+    fn counting(&self) -> Option<Counting> {
+        Some(Counting {
+            request: |mut outgoing, model| {
+                retain_members(&mut outgoing, &COUNTED);
+                Outgoing {
+                    path: path(model, "count-tokens"),
+                    headers: outgoing.headers,
+                    body: json!({"input": {"converse": outgoing.body}}),
+                }
+            },
+            verbatim: None,
+            member: "inputTokens",
         })
     }
 

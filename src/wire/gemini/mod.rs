@@ -18,7 +18,7 @@ use http::{HeaderMap, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::{Decoder, Outgoing, Wire};
+use super::{Counting, Decoder, Outgoing, Wire};
 use crate::framing::Framing;
 use crate::model::{CredentialScheme, Error, Request, Vendor};
 
@@ -57,11 +57,32 @@ impl Wire for Gemini {
 
     fn request(&self, request: &Request, model: &str, _vendor: &Vendor) -> Result<Outgoing, Error> {
         let model = model.strip_prefix(MODELS_PREFIX).unwrap_or(model);
-        let segment = utf8_percent_encode(model, ESCAPED);
         Ok(Outgoing {
-            path: format!("/v1beta/{MODELS_PREFIX}{segment}:streamGenerateContent?alt=sse"),
+            path: path(model, "streamGenerateContent?alt=sse"),
             headers: HeaderMap::new(),
             body: request::body(request, model)?,
+        })
+    }
+
+    /// <https://ai.google.dev/api/tokens>
+    fn counting(&self) -> Option<Counting> {
+        Some(Counting {
+            request: |outgoing, model| {
+                let model = model.strip_prefix(MODELS_PREFIX).unwrap_or(model);
+                let mut request = json!({"model": format!("{MODELS_PREFIX}{model}")});
+                if let (Some(into), Value::Object(members)) =
+                    (request.as_object_mut(), outgoing.body)
+                {
+                    into.extend(members);
+                }
+                Outgoing {
+                    path: path(model, "countTokens"),
+                    headers: outgoing.headers,
+                    body: json!({"generateContentRequest": request}),
+                }
+            },
+            verbatim: None,
+            member: "totalTokens",
         })
     }
 
@@ -78,6 +99,12 @@ impl Wire for Gemini {
         let (_, model) = resource.rsplit_once('/')?;
         Some(percent_decode_str(model).decode_utf8_lossy().into_owned())
     }
+}
+
+/// The path of a method of a model.
+fn path(model: &str, method: &str) -> String {
+    let segment = utf8_percent_encode(model, ESCAPED);
+    format!("/v1beta/{MODELS_PREFIX}{segment}:{method}")
 }
 
 /// <https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto>

@@ -16,7 +16,8 @@ mod tests;
 use http::HeaderMap;
 use serde_json::Value;
 
-use super::{Decoder, Outgoing, VerbatimRequest, Wire};
+use super::counting::retain_members;
+use super::{Counting, Decoder, Outgoing, VerbatimRequest, Wire};
 use crate::framing::Framing;
 use crate::model::{CredentialScheme, Error, Request, SignatureMembers, Vendor};
 
@@ -24,6 +25,23 @@ use crate::model::{CredentialScheme, Error, Request, SignatureMembers, Vendor};
 pub(super) struct OpenaiResponses;
 
 const PATH: &str = "/responses";
+const COUNT_PATH: &str = "/responses/input_tokens";
+
+/// What counting accepts of a request:
+/// <https://platform.openai.com/docs/api-reference/responses/input-tokens>.
+const COUNTED: [&str; 11] = [
+    "conversation",
+    "input",
+    "instructions",
+    "model",
+    "parallel_tool_calls",
+    "previous_response_id",
+    "reasoning",
+    "text",
+    "tool_choice",
+    "tools",
+    "truncation",
+];
 
 impl Wire for OpenaiResponses {
     fn name(&self) -> &'static str {
@@ -59,6 +77,22 @@ impl Wire for OpenaiResponses {
             path: PATH,
             headers: HeaderMap::new(),
             members: vec![("model", model.into()), ("stream", true.into())],
+        })
+    }
+
+    fn counting(&self) -> Option<Counting> {
+        Some(Counting {
+            request: |mut outgoing, _| {
+                COUNT_PATH.clone_into(&mut outgoing.path);
+                retain_members(&mut outgoing, &COUNTED);
+                outgoing
+            },
+            verbatim: Some(|model| VerbatimRequest {
+                path: COUNT_PATH,
+                headers: HeaderMap::new(),
+                members: vec![("model", model.into())],
+            }),
+            member: "input_tokens",
         })
     }
 

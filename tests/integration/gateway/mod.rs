@@ -16,6 +16,7 @@ mod client;
 mod commands;
 mod connections;
 mod continuation;
+mod counting;
 mod deadlines;
 mod dialects;
 mod failover;
