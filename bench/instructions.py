@@ -5,11 +5,17 @@ machine as on an idle one. The pure path alone is counted: no sockets, no runtim
 """
 
 import argparse
+import concurrent.futures
+import itertools
 import json
+import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
+
+import growth
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BASELINE = ROOT / "bench/instructions.json"
@@ -28,6 +34,9 @@ ANSWERS = [(wire, path, []) for wire, path in PAIRS] + [(wire, path, ["verbatim"
 SHORT, LONG = 500, 2_500
 # A line so many times as long may take at most so many times as many instructions, and a bit.
 MIB, TIMES, LINEAR = 1 << 20, 4, 1.1
+# Twice as many elements of an input may take at most so many times as many instructions. Buffers and tables that
+# grow make it uneven, up to 2.13; quadratic work comes to 4. Tool calls, which are few, are searched one by one.
+DOUBLED, CALLS_DOUBLED = 2.25, 2.5
 
 
 def main():
@@ -36,6 +45,7 @@ def main():
     parser.add_argument("--work", default=ROOT / "target/bench", type=pathlib.Path)
     parser.add_argument("--update", action="store_true", help="write the baseline anew")
     parser.add_argument("--top", action="store_true", help="show each pair's ten most expensive functions")
+    parser.add_argument("--growth", action="store_true", help="show how the cost of every growing input grows")
     options = parser.parse_args()
     built = map(json.loads, options.built.read_text().splitlines())
     options.binary = next(message["executable"] for message in built
@@ -59,12 +69,16 @@ def main():
     one, four = (count(options, ["line", str(size)]) for size in (MIB, TIMES * MIB))
     print(f"a line of {TIMES} MiB takes {four / one:.2f} times as many as one of 1 MiB")
 
+    grown = [] if options.top else measure_growth(options)
+
     if options.update:
         BASELINE.write_text(json.dumps({"rustc": rustc, "tokens": counts}, indent=1) + "\n")
         print(f"written to {BASELINE}")
         return
     if four > TIMES * LINEAR * one:
         sys.exit("instructions: the cost of a long line is not linear")
+    if grown:
+        sys.exit(f"instructions: the cost grows faster than the input: {'; '.join(grown)}")
     if worse and baseline["rustc"] != rustc:
         print(f"instructions: NOT JUDGED: the baseline is of {baseline['rustc']}, this is {rustc}; "
               f"`make instructions ARGS=--update` on a commit that is known to be good")
@@ -73,13 +87,59 @@ def main():
                  "If that is meant, `make instructions ARGS=--update` and say why in the commit")
 
 
+def measure_growth(options):
+    """The inputs whose cost grows faster than they do."""
+    cases = list(growth.cases())
+    workers = os.cpu_count()
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        batches = pool.map(lambda at: measure_batch(options, at, cases[at::workers]), range(workers))
+        found = sorted(itertools.chain.from_iterable(batches), key=lambda case: -case[2])
+    for name, number, ratio, each in found if options.growth else found[:3]:
+        print(f"{name:72} {number:7,} to {2 * number:7,}: {ratio:.2f} times as many, {each:,} each", flush=True)
+    return [name for name, number, ratio, _ in found if ratio > (CALLS_DOUBLED if number == growth.CALLS else DOUBLED)]
+
+
+def measure_batch(options, at, cases):
+    """What each case costs, without what it costs with one element. One process does all of them, because
+    valgrind takes a second to start."""
+    folder = options.work / f"growth-{at}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    lines, counted = [], 0
+    for case, (_, number, words, body) in enumerate(cases):
+        for size in (1, number, 2 * number):
+            file = folder / f"{case}-{size}"
+            file.write_bytes(body(size))
+            lines.append(" ".join(word.format(file) for word in words))
+            counted += 1
+        if words[0] == "answer":
+            lines.append(f"whole {words[1]} {file}")
+    batch = folder / "batch"
+    batch.write_text("\n".join(lines) + "\n")
+    run(options, folder / "counts", ["batch", str(batch)],
+        "--toggle-collect=instructions::do_work", "--dump-after=instructions::do_work")
+    counts = [total(folder / f"counts.{dump}") for dump in range(1, counted + 1)]
+    shutil.rmtree(folder)
+    for case, (name, number, _, _) in enumerate(cases):
+        one, once, twice = counts[3 * case:3 * case + 3]
+        yield name, number, (twice - one) / (once - one), round((once - one) / number)
+
+
 def count(options, words):
     out = options.work / "callgrind.out"
+    run(options, out, words)
+    return total(out)
+
+
+def run(options, out, words, *flags):
     done = subprocess.run(
-        ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", options.binary, *words],
-        capture_output=True, text=True, timeout=300)
+        ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", *flags, options.binary, *words],
+        capture_output=True, text=True, timeout=600)
     if done.returncode:
         sys.exit(f"instructions: {' '.join(words)}: {done.stderr}")
+
+
+def total(out):
     return int(re.search(r"^(?:summary|totals): (\d+)", out.read_text(), re.MULTILINE)[1])
 
 
