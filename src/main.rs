@@ -8,7 +8,8 @@ use std::thread::available_parallelism;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use mimalloc::MiMalloc;
 use sluicegate::command::{
-    ShutdownSignals, ask, check, completions, healthcheck, keys, record, replay, schema, serve,
+    ShutdownSignals, ask, check, completions, connect, healthcheck, keys, record, replay, schema,
+    serve,
 };
 use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
@@ -42,6 +43,7 @@ enum Command {
     Check(check::Check),
     Replay(replay::Replay),
     Record(record::Record),
+    Connect(connect::Connect),
     Keys(keys::Keys),
     Healthcheck(healthcheck::Healthcheck),
     Schema(schema::Schema),
@@ -87,6 +89,7 @@ async fn run(command: Command) -> u8 {
         Command::Demo(demo) => demo.run(&mut out, &mut err).await,
         Command::Schema(schema) => schema.run(&mut out),
         Command::Completions(completions) => completions.run(&mut Arguments::command(), &mut out),
+        Command::Connect(connect) => connect.run(&mut out, &mut err),
         Command::Ask(ask) => ask.run(&mut out, &mut err).await,
         Command::Check(check) => check.run(&env, &mut out, &mut err),
         Command::Record(record) => record.run(&mut out, &mut err).await,

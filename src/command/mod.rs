@@ -4,6 +4,7 @@ pub mod ask;
 pub mod check;
 mod client;
 pub mod completions;
+pub mod connect;
 pub mod healthcheck;
 pub mod keys;
 pub mod record;

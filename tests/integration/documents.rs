@@ -1,6 +1,7 @@
 //! Checks of the documents: links have targets, configs are valid, no metric is missing. `names` checks
 //! that what the documents name exists.
 
+mod clients;
 mod names;
 
 use std::collections::HashSet;
@@ -27,7 +28,7 @@ fn documents() -> Vec<(PathBuf, String)> {
     ]
     .map(|name| root().join(name))
     .into();
-    for folder in ["docs", "docs/dialects"] {
+    for folder in ["docs", "docs/clients", "docs/dialects"] {
         for entry in fs::read_dir(root().join(folder)).unwrap() {
             paths.push(entry.unwrap().path());
         }

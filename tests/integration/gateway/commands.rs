@@ -12,7 +12,7 @@ use super::program::{GatewayProcess, Program, TemporaryFile, run, run_with, run_
 use crate::fixture_server::{fast, serve};
 use crate::raw_client::RawClient;
 
-const COMMANDS: [&[&str]; 12] = [
+const COMMANDS: [&[&str]; 13] = [
     &[],
     &["serve"],
     &["ask"],
@@ -24,6 +24,7 @@ const COMMANDS: [&[&str]; 12] = [
     &["demo"],
     &["schema"],
     &["completions"],
+    &["connect"],
     &["healthcheck"],
 ];
 
@@ -54,6 +55,12 @@ async fn wrong_usage_exits_with_2() {
         &["check"],
         &["replay"],
         &["keys"],
+        &["connect"],
+        &["connect", "nothing"],
+        &["connect", "curl", "--url", "nowhere"],
+        &["connect", "curl", "--url", "file:///x"],
+        &["connect", "curl", "--key", "a'b"],
+        &["connect", "curl", "--model", ""],
         &["healthcheck", "--admin", "nowhere"],
         // The flag would be ignored there.
         &["--listen", "127.0.0.1:0", "serve"],
