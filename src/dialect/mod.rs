@@ -26,7 +26,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
 pub use preview::{Preview, normalize};
-pub use reserved::check_routing;
+pub use reserved::{check_routing, check_routing_members};
+pub(crate) use verbatim::write_frame;
 
 use crate::model::{Error, Event, FinishReason, Request, RequestId, StreamId, Usage};
 
@@ -57,6 +58,11 @@ fn retry_advice(error: &Error) -> HeaderMap {
         (name, HeaderValue::from_static(value))
     });
     advice.into_iter().collect()
+}
+
+/// The headers of an answer that is a stream of events.
+pub(crate) fn stream_headers() -> HeaderMap {
+    event_stream::headers(true)
 }
 
 /// One client protocol.

@@ -116,8 +116,18 @@ pub(super) fn check_members(members: &Map<String, Value>, own: &[&str]) -> Resul
 pub fn check_routing(request: &Request) -> Result<(), Error> {
     let native = request.native_fields.as_ref();
     let members = native.iter().flat_map(|native| &native.fields);
-    for (name, value) in members {
-        if !value.is_null() && reason_of(&canonical(name)) == Some(Reason::Routing) {
+    check_routing_members(members.map(|(name, value)| (name.as_str(), value.is_null())))
+}
+
+/// As [`check_routing`], for members by name, each with whether it is null.
+///
+/// # Errors
+/// As [`check_extra`].
+pub fn check_routing_members<'a>(
+    members: impl Iterator<Item = (&'a str, bool)>,
+) -> Result<(), Error> {
+    for (name, is_null) in members {
+        if !is_null && reason_of(&canonical(name)) == Some(Reason::Routing) {
             return Err(refusal(name, Reason::Routing));
         }
     }

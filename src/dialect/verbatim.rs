@@ -11,7 +11,7 @@ use bytes::{BufMut as _, BytesMut};
 use serde_json::{Map, Value};
 
 /// Appends one server-sent event with the vendor's own name and data.
-pub(super) fn write_frame(name: &str, data: &str, out: &mut BytesMut) {
+pub(crate) fn write_frame(name: &str, data: &str, out: &mut BytesMut) {
     if !name.is_empty() {
         out.put_slice(b"event: ");
         out.put_slice(name.as_bytes());

@@ -54,6 +54,15 @@ impl Estimate {
         }
     }
 
+    /// For a body that goes to the upstream as it is, by its length.
+    pub fn of_body(bytes: usize, output: Option<u64>, default_output: u64) -> Self {
+        Self {
+            prompt: tokens(bytes as u64),
+            output,
+            default_output,
+        }
+    }
+
     /// What to reserve under a limit of so many tokens: what the client asks for, or the default,
     /// cut to what the limit allows. If it is more than the limit, waiting does not help.
     pub(super) fn needed(&self, limit: u64) -> u64 {

@@ -2,6 +2,7 @@
 //! emits its first content.
 
 mod failover;
+mod pass;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -19,15 +19,16 @@ use tower_http::decompression::RequestDecompressionLayer;
 
 use super::admission::{admit, admit_key_holder, admit_reader, request_id};
 use super::body::Prompt;
-use super::chat::{self, RequestContext};
-use super::paths::{self, PathModel};
-use super::refusal::{Refusal, refuse, set_request_id};
+use super::chat;
+use super::endpoints::split;
+use super::paths;
+use super::refusal::{Refusal, respond};
 use super::service::Peer;
-use super::{count, models, origin, resume, web};
+use super::{endpoints, models, origin, resume, web};
 use crate::app::Gateway;
-use crate::dialect::{self, CountEndpoint, Dialect, NATIVE};
+use crate::dialect::{self, Dialect, NATIVE};
 use crate::limit::{Admission, RateLimits};
-use crate::model::{Error, ErrorCode, RequestId};
+use crate::model::{Error, ErrorCode};
 
 /// The response headers that web pages may read in every dialect.
 const CORS_RESPONSE_HEADERS: &[&str] = &[
@@ -60,16 +61,11 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         let dialect: &'static dyn Dialect = *dialect;
         let handler = move |gateway, peer, request| post_prompt(dialect, gateway, peer, request);
         router = router.route(path, post(handler));
-        if let Some(endpoint) = dialect.counting() {
-            let handler =
-                move |gateway, peer, request| post_count(dialect, endpoint, gateway, peer, request);
-            router = router.route(endpoint.path, post(handler));
-        }
         for path in dialect.empty_routes() {
             router = router.route(path, get(StatusCode::NO_CONTENT));
         }
     }
-    let router = router
+    let router = endpoints::add_routes(router)
         // `get` alone would answer HEAD too, and ask a model for it.
         .route(STREAMS, get(get_stream).head(method_not_allowed))
         .route("/v1/streams/{id}", get(get_status).delete(cancel_stream))
@@ -112,41 +108,8 @@ async fn post_prompt(
     ConnectInfo(peer): ConnectInfo<Peer>,
     request: Request<Body>,
 ) -> Response {
-    let (mut head, body) = request.into_parts();
-    let model = head.extensions.remove().map(|PathModel(model)| model);
-    let prompt = Prompt::body(&head, body, model);
-    answer_prompt(dialect, &gateway, &peer, head.headers, prompt).await
-}
-
-async fn post_count(
-    dialect: &'static dyn Dialect,
-    endpoint: CountEndpoint,
-    State(gateway): State<Arc<Gateway>>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-    request: Request<Body>,
-) -> Response {
-    let (mut head, body) = request.into_parts();
-    let model = head.extensions.remove().map(|PathModel(model)| model);
-    let prompt = Prompt::body(&head, body, model);
-    let request = request_id(&head.headers);
-    let result = match admit(&gateway, &peer, &head.headers, Admission::Request).await {
-        Ok(admitted) => {
-            let context = RequestContext {
-                gateway: &gateway,
-                dialect,
-                request_id: &request,
-                headers: &head.headers,
-            };
-            count::answer(&context, endpoint, admitted, prompt).await
-        }
-        Err(refusal) => {
-            // Not held while the body is discarded.
-            drop(head);
-            prompt.discard().await;
-            Err(refusal)
-        }
-    };
-    respond(result, dialect, &gateway, &request)
+    let (headers, prompt) = split(request);
+    answer_prompt(dialect, &gateway, &peer, headers, prompt).await
 }
 
 /// For `EventSource`, which can only send `GET`.
@@ -191,7 +154,7 @@ async fn answer_prompt(
             }
         },
     };
-    respond(result, dialect, gateway, &request)
+    respond(result, dialect, &gateway.metrics, &request)
 }
 
 /// Needs no key: the stream's id is the capability to read it.
@@ -208,7 +171,7 @@ async fn get_events(
         Ok(access) => resume::events(&gateway, &access, &id, last, after).await,
         Err(refusal) => Err(refusal),
     };
-    respond(result, NATIVE, &gateway, &request_id(&headers))
+    respond(result, NATIVE, &gateway.metrics, &request_id(&headers))
 }
 
 async fn get_multiplexed(
@@ -224,7 +187,7 @@ async fn get_multiplexed(
         Ok(access) => resume::multiplexed(&gateway, &access, &streams, last).await,
         Err(refusal) => Err(refusal),
     };
-    respond(result, NATIVE, &gateway, &request_id(&headers))
+    respond(result, NATIVE, &gateway.metrics, &request_id(&headers))
 }
 
 async fn get_status(
@@ -237,7 +200,7 @@ async fn get_status(
         Ok(access) => resume::status(&gateway, &access, &id).await,
         Err(refusal) => Err(refusal),
     };
-    respond(result, NATIVE, &gateway, &request_id(&headers))
+    respond(result, NATIVE, &gateway.metrics, &request_id(&headers))
 }
 
 async fn cancel_stream(
@@ -250,7 +213,7 @@ async fn cancel_stream(
         Ok((access, caller)) => resume::cancel(&gateway, &access, &caller, &id).await,
         Err(refusal) => Err(refusal),
     };
-    respond(result, NATIVE, &gateway, &request_id(&headers))
+    respond(result, NATIVE, &gateway.metrics, &request_id(&headers))
 }
 
 async fn list_models(
@@ -262,7 +225,12 @@ async fn list_models(
     let form = models::Form::of(&headers, &query);
     let entered = admit(&gateway, &peer, &headers, Admission::Request).await;
     let result = entered.and_then(|admitted| models::list(&admitted, form, &query));
-    respond(result, form.dialect(), &gateway, &request_id(&headers))
+    respond(
+        result,
+        form.dialect(),
+        &gateway.metrics,
+        &request_id(&headers),
+    )
 }
 
 async fn find_model(
@@ -275,16 +243,18 @@ async fn find_model(
     let form = models::Form::of(&headers, &query);
     let entered = admit(&gateway, &peer, &headers, Admission::Request).await;
     let result = entered.and_then(|admitted| models::find(&admitted, form, &name));
-    respond(result, form.dialect(), &gateway, &request_id(&headers))
+    respond(
+        result,
+        form.dialect(),
+        &gateway.metrics,
+        &request_id(&headers),
+    )
 }
 
 async fn path_not_found(gateway: State<Arc<Gateway>>, request: Request<Body>) -> Response {
-    let mut posted: Vec<&str> = dialect::ALL.iter().map(|(path, _)| *path).collect();
-    let counting = dialect::ALL
-        .iter()
-        .filter_map(|(_, dialect)| dialect.counting());
-    posted.extend(counting.map(|endpoint| endpoint.path));
-    let posted: String = posted.iter().map(|path| format!("POST {path}, ")).collect();
+    let prompts = dialect::ALL.iter().map(|(path, _)| *path);
+    let posted = prompts.chain(endpoints::paths());
+    let posted: String = posted.map(|path| format!("POST {path}, ")).collect();
     let message = format!("there is no such path; there are {posted}{OTHER_PATHS}");
     let error = Error::new(ErrorCode::NotFound, message);
     refuse_unrouted(error, gateway, request).await
@@ -326,26 +296,16 @@ async fn refuse_unrouted(
         None => Refusal::new(error, RateLimits::default()),
     };
     let dialect = dialect::at(head.uri.path());
-    let response = respond(Err(refusal), dialect, &gateway, &request_id(&head.headers));
+    let response = respond(
+        Err(refusal),
+        dialect,
+        &gateway.metrics,
+        &request_id(&head.headers),
+    );
     // Not held while the body is discarded.
     drop(head);
     prompt.discard().await;
     response
-}
-
-fn respond(
-    result: Result<Response, Refusal>,
-    dialect: &dyn Dialect,
-    gateway: &Gateway,
-    request: &RequestId,
-) -> Response {
-    match result {
-        Ok(mut response) => {
-            set_request_id(&mut response, dialect, request);
-            response
-        }
-        Err(refusal) => refuse(&refusal, dialect, request, &gateway.metrics),
-    }
 }
 
 /// Allows web pages of the origins in the current configuration to call.

@@ -6,7 +6,9 @@
 //! | `admission` | admits requests: address, key, limits |
 //! | `body` | reads the bodies of requests |
 //! | `chat` | answers prompt requests, for every dialect |
+//! | `endpoints` | the routes of requests that open no stream of a dialect |
 //! | `count` | answers how many tokens a prompt has |
+//! | `passing` | answers of upstreams to requests that are passed on |
 //! | `resume` | existing streams: resuming, reading along, status, cancelling |
 //! | `stream_builder` | assembles what one stream needs |
 //! | `takeover` | continues the streams of replicas that are gone |
@@ -39,12 +41,14 @@ mod clients;
 mod connection;
 mod connections;
 mod count;
+mod endpoints;
 mod http1;
 mod http2;
 mod listener;
 mod models;
 mod origin;
 mod parsing;
+mod passing;
 mod paths;
 mod refusal;
 mod resume;

@@ -27,6 +27,22 @@ impl Refusal {
     }
 }
 
+/// The response to a request, with its id.
+pub(super) fn respond(
+    result: Result<Response, Refusal>,
+    dialect: &dyn Dialect,
+    metrics: &Metrics,
+    request: &RequestId,
+) -> Response {
+    match result {
+        Ok(mut response) => {
+            set_request_id(&mut response, dialect, request);
+            response
+        }
+        Err(refusal) => refuse(&refusal, dialect, request, metrics),
+    }
+}
+
 /// The response to a refused request; counts and logs the refusal.
 pub(super) fn refuse(
     refusal: &Refusal,

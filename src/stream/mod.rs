@@ -22,6 +22,7 @@
 //! | `replication` | the part of a stream that replicas use: append, store, take over |
 //! | `state` | what the viewers and the driver of a stream share |
 //! | `viewer` | a client's HTTP body: reads the log from a position; heartbeats |
+//! | `passed` | answers that pass as the upstream wrote them |
 //! | `multiplex` | several streams over one connection |
 //! | `summary` | a stream's status, parsed from its log |
 //! | `background` | drives a stream without viewers, for as long as its window |
@@ -38,6 +39,7 @@ mod driver;
 mod log;
 mod multiplex;
 mod orphans;
+mod passed;
 mod pump;
 mod readers;
 mod record;
@@ -57,6 +59,7 @@ pub use answer_encoder::AnswerEncoder;
 pub use client_sink::ClientSink;
 pub use multiplex::{Multiplex, Positions, Subscription, SubscriptionSource};
 pub use orphans::{Orphan, OrphanQueue};
+pub use passed::{PassSettings, PassedAnswer, pass};
 pub use pump::StreamSettings;
 pub use readers::{ReaderLimit, ReaderLimits, ReaderPermit, Readers};
 pub use record::{StreamGuards, StreamLabels, StreamRecord};

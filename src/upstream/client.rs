@@ -114,17 +114,11 @@ impl Upstream {
         encoded.headers.extend(client_headers.unwrap_or_default());
         let answer = self.post(encoded, trace).await?;
         if !answer.status.is_success() {
-            let error = refused_answer::read(self.wire, answer, &self.secrets(), verbatim).await;
+            let client = verbatim.then_some(wire);
+            let error = refused_answer::read(self.wire, answer, &self.secrets(), client).await;
             return Err(error);
         }
-        if let Some(encoding) = answer.headers.get(CONTENT_ENCODING)
-            && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
-        {
-            return Err(Error::new(
-                ErrorCode::BadUpstreamData,
-                "the upstream compressed its answer, although the gateway did not request this",
-            ));
-        }
+        check_encoding(&answer.headers)?;
         let mut ingest = Ingest::for_vendor(self.wire, &self.vendor, self.frame_cap);
         if answers.is_some() {
             ingest.expect_alternatives();
@@ -307,6 +301,20 @@ impl Answer {
     /// reused.
     pub(super) fn into_body(self) -> Body {
         self.body
+    }
+}
+
+/// # Errors
+/// [`ErrorCode::BadUpstreamData`] for an answer that is compressed.
+pub(super) fn check_encoding(headers: &HeaderMap) -> Result<(), Error> {
+    match headers.get(CONTENT_ENCODING) {
+        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            Err(Error::new(
+                ErrorCode::BadUpstreamData,
+                "the upstream compressed its answer, although the gateway did not request this",
+            ))
+        }
+        _ => Ok(()),
     }
 }
 

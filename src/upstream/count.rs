@@ -53,8 +53,8 @@ impl Upstream {
             return Ok(None);
         }
         if !answer.status.is_success() {
-            let (secrets, verbatim) = (self.secrets(), native.is_some());
-            return Err(refused_answer::read(self.wire, answer, &secrets, verbatim).await);
+            let (secrets, client) = (self.secrets(), native.map(|native| native.wire));
+            return Err(refused_answer::read(self.wire, answer, &secrets, client).await);
         }
         let text = refused_answer::read_body(answer.body).await;
         let answer = serde_json::from_slice::<Value>(&text).ok();

@@ -5,6 +5,7 @@
 //! | `client` | one upstream: its address and credential; sends a request, returns the answer |
 //! | `count` | asks an upstream how many tokens a prompt has |
 //! | `exchange` | the HTTP/1.1 client: connections, heads, bodies |
+//! | `pass` | sends a client's body as it is, but for the model |
 //! | `recycle` | reads the last bytes of a finished answer, so that its connection can be reused |
 //! | `refusal`, `retry_after` | classifies a non-2xx answer, for every wire in one place; how long it asks to wait |
 //! | `refused_answer` | reads a non-2xx answer and makes the client's error of it |
@@ -24,6 +25,7 @@ pub mod exchange;
 mod frame_reader;
 pub mod ingest;
 mod long_work;
+mod pass;
 mod recycle;
 mod refusal;
 mod refused_answer;
@@ -36,5 +38,6 @@ mod think_tags;
 
 pub use client::{Answer, Trace, Upstream};
 pub use long_work::run_long_work;
+pub use pass::{PassedRequest, PassedStart};
 pub use recycle::Recycler;
 pub use scrub::mask;

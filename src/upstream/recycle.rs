@@ -24,7 +24,11 @@ impl Recycler {
     /// Reads the rest of a finished answer. Usually this is the end of its chunked body, which
     /// arrived with the terminal event. If it has not arrived yet, a task waits for it.
     pub fn recycle(&self, answer: Answer) {
-        let mut body = answer.into_body();
+        self.recycle_body(answer.into_body());
+    }
+
+    /// Reads the rest of the body of a finished answer.
+    pub fn recycle_body(&self, mut body: Body) {
         let mut remaining = MAX_TRAILING_BYTES;
         let mut context = Context::from_waker(Waker::noop());
         if poll_to_end(&mut body, &mut remaining, &mut context).is_ready() {

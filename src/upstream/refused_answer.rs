@@ -27,13 +27,13 @@ const VENDOR_HEADERS: [&str; 4] = [
 /// How long reading a refusal's body may take.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The error of an upstream's refusal, without the `secrets`. If the answer is `verbatim`, the error has
-/// the refusal as it came too.
+/// The error of an upstream's refusal, without the `secrets`. For a client that speaks the upstream's
+/// protocol, the wire `client`, the error has the refusal as it came too.
 pub(super) async fn read(
     wire: &dyn Wire,
     answer: Response,
     secrets: &[SecretString],
-    verbatim: bool,
+    client: Option<&'static str>,
 ) -> Error {
     let (status, headers) = (answer.status, answer.headers);
     let text = read_body(answer.body).await;
@@ -54,15 +54,15 @@ pub(super) async fn read(
     let is_clients = error.code() != ErrorCode::UpstreamAuth
         && (status.is_client_error() || status.is_server_error());
     let is_whole = text.len() < MAX_REFUSAL_BYTES;
-    if !(verbatim && is_clients && is_whole) {
+    let Some(client) = client.filter(|_| is_clients && is_whole) else {
         return error;
-    }
+    };
     let kept = VENDOR_HEADERS.iter().filter_map(|name| {
         let value = headers.get(*name)?;
         Some((HeaderName::from_static(name), value.clone()))
     });
     error.with_vendor_refusal(VendorRefusal {
-        wire: wire.name(),
+        wire: client,
         status,
         headers: kept.collect(),
         body: scrub(&String::from_utf8_lossy(&text), secrets),

@@ -32,6 +32,7 @@ mod memory;
 mod models;
 mod multiplexing;
 mod parsing;
+mod passing;
 mod program;
 mod reconnecting;
 mod recording;
