@@ -25,6 +25,7 @@ use crate::upstream::exchange::{
     ClientCertificate, Connector, Endpoint, Proxy, Reuse, custom_certificates, system_certificates,
 };
 use crate::upstream::{Recycler, Upstream};
+use crate::wire::TargetSettings;
 
 /// The gateway: the state that outlives a configuration, and the current configuration.
 pub struct Gateway {
@@ -194,6 +195,10 @@ impl App {
                 .map(|(upstream, target)| Target {
                     upstream: Arc::clone(upstream),
                     model: target.model(captured).into_owned(),
+                    settings: TargetSettings {
+                        reasoning: target.reasoning,
+                        max_tokens: model.max_tokens,
+                    },
                 })
                 .collect(),
             timeouts: Timeouts {

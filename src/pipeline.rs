@@ -166,6 +166,7 @@ fn answering(signer: &ReasoningSigner, verbatim: bool) -> AnsweringTarget<'_> {
         model: UPSTREAM.1,
         signer,
         verbatim,
+        changes: &[],
     }
 }
 

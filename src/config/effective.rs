@@ -8,7 +8,7 @@ use super::keys::write_hash;
 use super::settings::{AllowedOrigins, OnStoreFailure, TimeoutsConfig};
 use super::unit::{write_duration, write_rate, write_size};
 use super::{Config, KeyConfig, ModelConfig, UpstreamConfig};
-use crate::model::Credential;
+use crate::model::{Credential, ReasoningStyle};
 
 /// Replaces every secret.
 const REDACTED: &str = "<redacted>";
@@ -161,20 +161,37 @@ fn model(model: &std::sync::Arc<ModelConfig>) -> Value {
         .targets
         .iter()
         .map(|target| {
-            json!({
+            let mut entry = json!({
                 "upstream": text(&target.upstream.name),
                 "model": text(target.pattern()),
                 "priority": target.priority,
                 "weight": target.weight,
-            })
+            });
+            if let Some(style) = target.reasoning {
+                entry["reasoning"] = reasoning_style(style).into();
+            }
+            entry
         })
         .collect();
-    json!({
+    let mut entry = json!({
         "targets": targets,
         "timeouts": timeouts(&model.timeouts),
         "continue": if model.continues { "on" } else { "off" },
         "reserve_tokens": model.reserve_tokens,
-    })
+    });
+    if let Some(max_tokens) = model.max_tokens {
+        entry["max_tokens"] = max_tokens.into();
+    }
+    entry
+}
+
+fn reasoning_style(style: ReasoningStyle) -> &'static str {
+    match style {
+        ReasoningStyle::Adaptive => "adaptive",
+        ReasoningStyle::Budget => "budget",
+        ReasoningStyle::Effort => "effort",
+        ReasoningStyle::None => "none",
+    }
 }
 
 fn timeouts(timeouts: &TimeoutsConfig) -> Value {

@@ -10,6 +10,7 @@ use super::schema;
 use super::settings::{self, TimeoutsConfig};
 use super::unit;
 use super::upstream::{DeclaredUpstreams, UpstreamConfig};
+use crate::model::ReasoningStyle;
 
 /// A name that clients use, with at most one `*`, and its targets.
 #[derive(Debug, Clone)]
@@ -23,6 +24,8 @@ pub struct ModelConfig {
     pub continues: bool,
     /// Output tokens that are reserved from a key's limit if a request does not bound them.
     pub reserve_tokens: u64,
+    /// The bound on an answer where the client gives none and the upstream's protocol requires one.
+    pub max_tokens: Option<u64>,
 }
 
 /// A model at an upstream.
@@ -35,6 +38,8 @@ pub struct TargetConfig {
     pub priority: u32,
     /// The share among targets of equal priority; at least 1.
     pub weight: u32,
+    /// How the model takes a setting of its reasoning; otherwise its name decides.
+    pub reasoning: Option<ReasoningStyle>,
 }
 
 /// Every model.
@@ -156,6 +161,9 @@ fn read_one(
         RESERVE_TOKENS,
         unit::parse_count,
     );
+    let max_tokens = reader.setting(&section, "max_tokens", None, |text| {
+        unit::parse_count(text).map(Some)
+    });
     let targets = read_targets(reader, &section, upstreams, stars > 0)?;
     Some(ModelConfig {
         name: name.to_owned(),
@@ -163,6 +171,7 @@ fn read_one(
         timeouts,
         continues,
         reserve_tokens,
+        max_tokens,
     })
 }
 
@@ -207,12 +216,26 @@ fn read_target(
         text.parse().map_err(|_| "a whole number from 0")
     });
     let weight = reader.setting(&section, "weight", 1, unit::parse_small_count);
+    let reasoning = reader.setting(&section, "reasoning", None, |text| {
+        parse_reasoning(text).map(Some)
+    });
     Some(TargetConfig {
         upstream: upstream?,
         model: model?,
         priority,
         weight,
+        reasoning,
     })
+}
+
+fn parse_reasoning(text: &str) -> Result<ReasoningStyle, &'static str> {
+    match text {
+        "adaptive" => Ok(ReasoningStyle::Adaptive),
+        "budget" => Ok(ReasoningStyle::Budget),
+        "effort" => Ok(ReasoningStyle::Effort),
+        "none" => Ok(ReasoningStyle::None),
+        _ => Err("`adaptive`, `budget`, `effort` or `none`"),
+    }
 }
 
 fn read_target_upstream(

@@ -67,11 +67,13 @@ const OPENAI: Vendor = Vendor {
 };
 
 /// <https://docs.mistral.ai/api/endpoint/chat>: refuses every field that it does not know,
-/// including OpenAI's `stream_options`, `seed` and `user`. Sends usage without being asked.
+/// including OpenAI's `stream_options`, `seed` and `user`. Sends usage without being asked. An id of a
+/// call "must be a-z, A-Z, 0-9, with a length of 9".
 const MISTRAL: Vendor = Vendor {
     stream_options: false,
     seed_field: "random_seed",
     user: false,
+    call_id_length: Some(9),
     prefill: Prefill::Prefix,
     ..Vendor::PLAIN
 };

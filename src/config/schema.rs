@@ -243,6 +243,11 @@ pub const MODEL: &[Setting] = &[
         COUNT,
         "Output tokens that are reserved from a key's limit if a request does not bound them. Default: 1024.",
     ),
+    setting(
+        "max_tokens",
+        COUNT,
+        "The bound on an answer, in tokens, where the client gives none and the upstream's protocol requires one. Default: the model's own bound if the gateway knows it, otherwise 4096.",
+    ),
 ];
 
 pub const TARGET: &[Setting] = &[
@@ -261,6 +266,11 @@ pub const TARGET: &[Setting] = &[
         "weight",
         COUNT,
         "The share among targets of equal priority. Default: 1.",
+    ),
+    setting(
+        "reasoning",
+        Kind::Words(&["adaptive", "budget", "effort", "none"]),
+        "How the model takes a setting of its reasoning. Default: its name decides.",
     ),
 ];
 

@@ -25,6 +25,7 @@ pub(super) struct ChatMessage {
     tool_call_id: Option<String>,
     /// The predecessor of `tool_calls`, until November 2023.
     function_call: Option<IgnoredAny>,
+    cache_control: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize, Clone, Copy, PartialEq)]
@@ -49,15 +50,19 @@ enum ChatContent {
 enum ChatPart {
     Text {
         text: String,
+        /// Anthropic's mark, which LiteLLM and OpenRouter take in this place.
+        cache_control: Option<IgnoredAny>,
     },
     Refusal {
         refusal: String,
     },
     ImageUrl {
         image_url: ChatImage,
+        cache_control: Option<IgnoredAny>,
     },
     File {
         file: ChatFile,
+        cache_control: Option<IgnoredAny>,
     },
     #[serde(other)]
     Other,
@@ -94,6 +99,7 @@ struct ChatFunctionCall {
 pub(super) enum ChatTool {
     Function {
         function: ChatFunction,
+        cache_control: Option<IgnoredAny>,
     },
     #[serde(other)]
     Other,
@@ -128,6 +134,7 @@ pub(super) enum ChatToolChoice {
 pub(super) enum ChatToolMode {
     Auto,
     None,
+    #[serde(alias = "any")]
     Required,
 }
 
@@ -140,19 +147,27 @@ pub(super) struct ChatFunctionName {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum ChatFormat {
     Text,
-    JsonObject,
+    JsonObject {
+        /// Of Together, Fireworks and llama.cpp.
+        schema: Option<Value>,
+    },
     JsonSchema {
-        json_schema: ChatSchema,
+        json_schema: Option<ChatSchema>,
+        /// Of llama.cpp, in place of `json_schema`.
+        schema: Option<Value>,
     },
     #[serde(other)]
     Other,
 }
 
-#[derive(Deserialize)]
+/// The name of a schema to which the client gave none: most vendors require one.
+const SCHEMA_NAME: &str = "response";
+
+#[derive(Deserialize, Default)]
 pub(super) struct ChatSchema {
-    name: String,
+    name: Option<String>,
     description: Option<String>,
-    schema: Value,
+    schema: Option<Value>,
     strict: Option<bool>,
 }
 
@@ -220,10 +235,12 @@ impl ChatMessage {
             Some(ChatContent::Parts(parts)) => {
                 for (at, part) in parts.into_iter().enumerate() {
                     let field = format!("{field}.content[{at}]");
+                    let cached = part.is_cached();
                     match part.into_part(&field)? {
                         Some(part) => content.push(part),
                         None => unsupported.push(field),
                     }
+                    content.extend(cached.then_some(Part::CachePoint));
                 }
             }
             None => content.extend(self.refusal.map(Part::Text)),
@@ -244,6 +261,9 @@ impl ChatMessage {
             ChatRole::Assistant => Role::Assistant,
             ChatRole::Tool => Role::Tool,
         };
+        if self.cache_control.is_some() {
+            content.push(Part::CachePoint);
+        }
         if role == Role::Tool {
             let Some(id) = self.tool_call_id else {
                 return Err(Error::invalid(
@@ -251,7 +271,23 @@ impl ChatMessage {
                     "a message of the role `tool` needs the id of the call that it answers",
                 ));
             };
-            content = vec![Part::ToolResult { id, content }];
+            let points = content.len();
+            content.retain(|part| *part != Part::CachePoint);
+            let cached = content.len() < points;
+            content = vec![Part::ToolResult {
+                id,
+                content,
+                is_error: false,
+            }];
+            content.extend(cached.then_some(Part::CachePoint));
+        }
+        if role == Role::Assistant {
+            // Some vendors take images that their models made; they decide themselves.
+            let media = |part: &Part| matches!(part, Part::Image(_) | Part::File(_));
+            if content.iter().any(media) {
+                unsupported.push(format!("{field}.content"));
+                content.retain(|part| !media(part));
+            }
         }
         if unsupported.len() == known || !content.is_empty() {
             check_role(role, &content, &field)?;
@@ -270,7 +306,7 @@ fn check_role(role: Role, content: &[Part], field: &str) -> Result<(), Error> {
         return Err(Error::invalid(&format!("{field}.content"), "required"));
     }
     let allowed = |part: &Part| match part {
-        Part::Text(_) => true,
+        Part::Text(_) | Part::CachePoint => true,
         Part::Image(_) | Part::File(_) => role == Role::User,
         Part::Reasoning { .. } | Part::EncryptedReasoning(_) | Part::ToolCall { .. } => {
             role == Role::Assistant
@@ -289,16 +325,25 @@ fn check_role(role: Role, content: &[Part], field: &str) -> Result<(), Error> {
 }
 
 impl ChatPart {
+    fn is_cached(&self) -> bool {
+        match self {
+            Self::Text { cache_control, .. }
+            | Self::ImageUrl { cache_control, .. }
+            | Self::File { cache_control, .. } => cache_control.is_some(),
+            Self::Refusal { .. } | Self::Other => false,
+        }
+    }
+
     fn into_part(self, field: &str) -> Result<Option<Part>, Error> {
         Ok(Some(match self {
             Self::Other => return Ok(None),
-            Self::Text { text } | Self::Refusal { refusal: text } => Part::Text(text),
-            Self::ImageUrl { image_url } => Part::Image(Media {
+            Self::Text { text, .. } | Self::Refusal { refusal: text } => Part::Text(text),
+            Self::ImageUrl { image_url, .. } => Part::Image(Media {
                 source: parse_media_source(image_url.url, &format!("{field}.image_url.url"))?,
                 name: None,
                 detail: image_url.detail,
             }),
-            Self::File { file } => {
+            Self::File { file, .. } => {
                 let source = match (file.file_data, file.file_id) {
                     (Some(data), None) => {
                         parse_media_source(data, &format!("{field}.file.file_data"))?
@@ -340,7 +385,11 @@ pub(super) fn parse_media_source(url: String, field: &str) -> Result<MediaSource
 
 impl ChatTool {
     pub(super) fn into_tool(self) -> Option<Tool> {
-        let Self::Function { function } = self else {
+        let Self::Function {
+            function,
+            cache_control,
+        } = self
+        else {
             return None;
         };
         Some(Tool {
@@ -348,6 +397,7 @@ impl ChatTool {
             description: function.description,
             parameters: function.parameters,
             strict: function.strict,
+            cache_point: cache_control.is_some(),
         })
     }
 }
@@ -365,17 +415,41 @@ impl ChatToolChoice {
 }
 
 impl ChatFormat {
-    pub(super) fn into_format(self) -> Option<ResponseFormat> {
-        Some(match self {
+    /// `None` for a format that the gateway does not know.
+    ///
+    /// # Errors
+    /// For a format without its schema.
+    pub(super) fn into_format(self) -> Result<Option<ResponseFormat>, Error> {
+        Ok(Some(match self {
             Self::Text => ResponseFormat::Text,
-            Self::JsonObject => ResponseFormat::Json,
-            Self::JsonSchema { json_schema } => ResponseFormat::Schema {
-                name: json_schema.name,
-                description: json_schema.description,
-                schema: json_schema.schema,
-                strict: json_schema.strict,
+            Self::JsonObject { schema: None } => ResponseFormat::Json,
+            Self::JsonObject {
+                schema: Some(schema),
+            } => ResponseFormat::Schema {
+                name: SCHEMA_NAME.to_owned(),
+                description: None,
+                schema,
+                strict: None,
             },
-            Self::Other => return None,
-        })
+            Self::JsonSchema {
+                json_schema,
+                schema,
+            } => {
+                let json_schema = json_schema.unwrap_or_default();
+                let Some(schema) = json_schema.schema.or(schema) else {
+                    return Err(Error::invalid(
+                        "response_format.json_schema.schema",
+                        "required",
+                    ));
+                };
+                ResponseFormat::Schema {
+                    name: json_schema.name.unwrap_or_else(|| SCHEMA_NAME.to_owned()),
+                    description: json_schema.description,
+                    schema,
+                    strict: json_schema.strict,
+                }
+            }
+            Self::Other => return Ok(None),
+        }))
     }
 }

@@ -40,9 +40,11 @@ pub(super) fn parse_body(body: &[u8]) -> Result<Value, Error> {
 /// The parts of a request that only its own protocol can express.
 #[derive(Debug, Default)]
 pub(super) struct NativeOnly {
-    /// The names of these parts, in the client's own words.
+    /// The names of the parts whose loss would change what the client gets, in the client's own words.
     pub(super) fields: Vec<String>,
-    /// How many bytes of text are in them.
+    /// The names of those that a request to another protocol can do without.
+    pub(super) optional: Vec<String>,
+    /// How many bytes of text are in all of them.
     pub(super) bytes: usize,
 }
 
@@ -52,15 +54,21 @@ impl NativeOnly {
         self.bytes += text_length(field.value);
     }
 
+    pub(super) fn add_optional(&mut self, field: &Field<'_>) {
+        self.optional.push(field.to_string());
+        self.bytes += text_length(field.value);
+    }
+
     pub(super) fn append(&mut self, mut other: Self) {
         self.fields.append(&mut other.fields);
+        self.optional.append(&mut other.optional);
         self.bytes += other.bytes;
     }
 }
 
 /// The client's whole body, for an upstream of its protocol. `body` is its text, unless `value` differs
-/// from it. `own` are the members that the dialect parses into the rest of the request,
-/// `native_only` those that it could not parse.
+/// from it. `own` are the members whose words are in the rest of the request, `settings` the others that
+/// the dialect parses, `native_only` what it could not parse.
 ///
 /// # Errors
 /// [`ErrorCode::InvalidRequest`], naming a member that only the gateway may set.
@@ -69,6 +77,7 @@ pub(super) fn native_fields(
     body: Option<&Bytes>,
     value: Value,
     own: &[&str],
+    settings: &[&str],
     native_only: NativeOnly,
 ) -> Result<NativeFields, Error> {
     let mut fields = match value {
@@ -82,15 +91,27 @@ pub(super) fn native_fields(
     let others = fields
         .iter()
         .filter(|(name, _)| !own.contains(&name.as_str()));
-    let others: usize = others.map(|(_, value)| text_length(value)).sum();
+    let NativeOnly {
+        fields: indispensable,
+        mut optional,
+        mut bytes,
+    } = native_only;
+    for (name, value) in others {
+        bytes += text_length(value);
+        let is_known = settings.contains(&name.as_str()) || indispensable.contains(name);
+        if !is_known && !value.is_null() {
+            optional.push(name.clone());
+        }
+    }
     Ok(NativeFields {
         wire,
         body: verbatim_body(body),
         fields,
         complete: true,
         verbatim: true,
-        uncounted: native_only.bytes.saturating_add(others),
-        indispensable: native_only.fields,
+        uncounted: bytes,
+        indispensable,
+        optional,
         ..NativeFields::default()
     })
 }

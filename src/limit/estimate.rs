@@ -98,6 +98,7 @@ fn count(part: &Part, bytes: &mut usize, media: &mut u64) {
         Part::ToolCall {
             name, arguments, ..
         } => *bytes += name.len() + arguments.len(),
+        Part::CachePoint => {}
         Part::ToolResult { content, .. } => {
             for part in content {
                 count(part, bytes, media);

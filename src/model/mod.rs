@@ -22,8 +22,8 @@ pub use ids::{EventId, Ordinal, RequestId, StreamId};
 pub use json_text::JsonText;
 pub use rate::Rate;
 pub use request::{
-    Media, MediaSource, Message, NativeFields, Part, Reasoning, Request, ResponseFormat, Role,
-    Tool, ToolChoice,
+    Media, MediaSource, Message, NativeFields, Part, Reasoning, ReasoningStyle, Request,
+    ResponseFormat, Role, Tool, ToolChoice,
 };
 pub use signature::{ReasoningSigner, SignatureMembers};
 pub use vendor::{CredentialScheme, Prefill, Vendor};

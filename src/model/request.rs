@@ -73,6 +73,8 @@ pub struct NativeFields {
     /// Those fields, in the client's own words, whose loss would change what the client gets:
     /// another wire must refuse them.
     pub indispensable: Vec<String>,
+    /// Those fields that only mean something to `wire` and that a request to another wire leaves out.
+    pub optional: Vec<String>,
 }
 
 impl Request {
@@ -257,7 +259,11 @@ pub enum Part {
         /// The id of the call that this answers.
         id: String,
         content: Vec<Part>,
+        /// Whether the tool failed.
+        is_error: bool,
     },
+    /// The client wants the vendor to cache the prompt up to here.
+    CachePoint,
 }
 
 /// An image or a file in a message.
@@ -281,13 +287,15 @@ pub enum MediaSource {
     Id(String),
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Tool {
     pub name: String,
     pub description: Option<String>,
     /// A JSON schema of the arguments.
     pub parameters: Option<Value>,
     pub strict: Option<bool>,
+    /// Whether the client wants the vendor to cache the tools up to this one.
+    pub cache_point: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -319,4 +327,24 @@ pub struct Reasoning {
     pub effort: Option<String>,
     /// A bound on the reasoning, in tokens.
     pub max_tokens: Option<u64>,
+    /// Whether clients of the dialect send it without a user's wish, so that it must not reach a model
+    /// that may refuse it.
+    pub is_default: bool,
+    /// Whether the effort is for the answer only: the client has switched thinking off.
+    pub without_thinking: bool,
+    /// How the model takes the setting, if that is known. Dialects leave it out.
+    pub style: Option<ReasoningStyle>,
+}
+
+/// How a model takes a setting of its reasoning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReasoningStyle {
+    /// It decides itself how long it thinks, guided by an effort.
+    Adaptive,
+    /// As a number of tokens.
+    Budget,
+    /// As an effort.
+    Effort,
+    /// It cannot reason, or refuses every setting.
+    None,
 }

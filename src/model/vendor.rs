@@ -15,6 +15,8 @@ pub struct Vendor {
     pub seed_field: &'static str,
     /// Whether `user` may be sent (`openai-chat`); it is a hint.
     pub user: bool,
+    /// The only length of a call's id that it accepts, in letters and digits (`openai-chat`).
+    pub call_id_length: Option<usize>,
     /// Whether an earlier message with tool calls is sent with its reasoning (`openai-chat`): some
     /// vendors refuse such a message without.
     pub reasoning_beside_calls: bool,
@@ -46,6 +48,7 @@ impl Vendor {
         stream_options: true,
         seed_field: "seed",
         user: true,
+        call_id_length: None,
         reasoning_beside_calls: false,
         prefill: Prefill::Message,
         finish_words: &[],

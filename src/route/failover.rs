@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{AnsweringTarget, Receiver, Route, Target};
 use crate::metrics::Metrics;
 use crate::model::{Error, ErrorCode, Event, Request, Sink, Usage};
-use crate::upstream::{Answer, Trace};
+use crate::upstream::{Answer, PreparedRequest, Trace, Upstream};
 
 impl Route {
     /// Tries the targets in order and returns the answer whose first content `receiver` got. That
@@ -31,18 +31,10 @@ impl Route {
     ) -> Result<Answer, Error> {
         let mut failure = None;
         for target in &self.targets {
-            let upstream = &*target.upstream;
-            let answering = AnsweringTarget {
-                upstream: &upstream.name,
-                model: &target.model,
-                signer: &upstream.signer,
-                verbatim: upstream.passes_frames(request),
-            };
-            let mut commit = CommitSink::new(answering, upstream.frame_cap, receiver);
-            let error = match self.attempt(target, request, trace, &mut commit).await {
+            let error = match self.try_target(target, request, trace, receiver).await {
                 Ok(answer) => return Ok(answer),
-                Err(error) if commit.committed => return Err(error),
-                Err(error) => error,
+                Err(Failure::Committed(error)) => return Err(error),
+                Err(Failure::Uncommitted(error)) => error,
             };
             target.report_failure(&error, trace, metrics);
             if !allows_failover(&error) {
@@ -53,16 +45,42 @@ impl Route {
         Err(failure.unwrap_or_else(|| Error::new(ErrorCode::Internal, "the model has no target")))
     }
 
-    async fn attempt(
+    async fn try_target(
         &self,
         target: &Target,
         request: &Request,
+        trace: &Trace,
+        receiver: &mut dyn Receiver,
+    ) -> Result<Answer, Failure> {
+        let upstream = &*target.upstream;
+        let prepared = upstream.prepare(request, &target.model, target.settings);
+        let mut prepared = prepared.map_err(Failure::Uncommitted)?;
+        let changes = std::mem::take(&mut prepared.changes);
+        let answering = AnsweringTarget {
+            upstream: &upstream.name,
+            model: &target.model,
+            signer: &upstream.signer,
+            verbatim: prepared.verbatim,
+            changes: &changes,
+        };
+        let mut commit = CommitSink::new(answering, upstream.frame_cap, receiver);
+        let answer = self.attempt(upstream, prepared, trace, &mut commit).await;
+        answer.map_err(|error| match commit.committed {
+            true => Failure::Committed(error),
+            false => Failure::Uncommitted(error),
+        })
+    }
+
+    async fn attempt(
+        &self,
+        upstream: &Upstream,
+        request: PreparedRequest,
         trace: &Trace,
         commit: &mut CommitSink<'_>,
     ) -> Result<Answer, Error> {
         let limit = self.timeouts.first_token;
         let deadline = Instant::now() + limit;
-        let asked = target.upstream.open(request, &target.model, trace);
+        let asked = upstream.open(request, trace);
         let mut answer = timeout_at(deadline, asked)
             .await
             .map_err(|_| first_token_timeout(limit))??;
@@ -86,6 +104,13 @@ impl Route {
             }
         }
     }
+}
+
+/// Why a target gave no answer.
+enum Failure {
+    /// The client has a part of this target's answer.
+    Committed(Error),
+    Uncommitted(Error),
 }
 
 /// The error of a target that did not begin its answer in time.

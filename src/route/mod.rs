@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::metrics::Metrics;
 use crate::model::{Error, ReasoningSigner, RequestId, Sink};
 use crate::upstream::{Trace, Upstream};
+use crate::wire::TargetSettings;
 
 pub use failover::{CommitSink, allows_failover, combine_errors, first_token_timeout};
 
@@ -47,6 +48,7 @@ impl Route {
 pub struct Target {
     pub upstream: Arc<Upstream>,
     pub model: String,
+    pub settings: TargetSettings,
 }
 
 impl Target {
@@ -98,4 +100,6 @@ pub struct AnsweringTarget<'a> {
     pub signer: &'a ReasoningSigner,
     /// Whether the answer comes as frames of the client's own protocol, beside its events.
     pub verbatim: bool,
+    /// The client's fields that were changed or left out in the request to this target.
+    pub changes: &'a [String],
 }

@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http::header::LOCATION;
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::json;
 
 use super::admission::Admitted;
@@ -24,6 +24,11 @@ use crate::model::{Error, Request, RequestId, StreamId};
 use crate::route::Route;
 use crate::stream::{ClientSink, Retention, StreamSettings, collect, open, open_in_background};
 use crate::upstream::Trace;
+
+/// Names the fields of the request that were changed or left out, because the upstream does not accept
+/// them as they are.
+const ADAPTED: HeaderName = HeaderName::from_static("x-sluicegate-adapted");
+const MAX_ADAPTED: usize = 1024;
 
 /// Answers an admitted request.
 pub(super) async fn answer(
@@ -172,6 +177,7 @@ impl PreparedAnswer {
             ..
         } = self;
         let headers = self.headers;
+        let report = Arc::clone(sink.report());
         let body = match retention {
             _ if !request.stream => collect(request, trace, sink, settings).await?.into(),
             // Without a window nobody could read the stream later, so the answer is the stream.
@@ -184,8 +190,33 @@ impl PreparedAnswer {
         };
         let mut response = Response::new(body);
         *response.headers_mut() = headers;
+        if let Some(changes) = adapted_header(report.changes()) {
+            response.headers_mut().insert(ADAPTED, changes);
+        }
         Ok(response)
     }
+}
+
+/// The fields of the request that were changed for the upstream: at most [`MAX_ADAPTED`] bytes. `None`
+/// if there are none.
+fn adapted_header(changes: &[String]) -> Option<HeaderValue> {
+    let is_name = |name: &&String| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "_-.[]".contains(c);
+        !name.is_empty() && name.chars().all(allowed)
+    };
+    let mut list = String::new();
+    for name in changes.iter().filter(is_name) {
+        let separator = if list.is_empty() { "" } else { ", " };
+        if list.len() + separator.len() + name.len() > MAX_ADAPTED {
+            list.push_str(", ...");
+            break;
+        }
+        list.push_str(separator);
+        list.push_str(name);
+    }
+    HeaderValue::try_from(list)
+        .ok()
+        .filter(|list| !list.is_empty())
 }
 
 /// 202: the stream runs, and is read at `/v1/streams/{id}/events`.

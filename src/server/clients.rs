@@ -41,6 +41,7 @@ const CORS_RESPONSE_HEADERS: &[&str] = &[
     "x-ratelimit-reset-requests",
     "x-ratelimit-reset-tokens",
     "x-request-id",
+    "x-sluicegate-adapted",
     "x-sluicegate-estimated",
 ];
 

@@ -1,7 +1,7 @@
 //! The pump's output: encodes events for the client and settles the stream.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
@@ -23,6 +23,20 @@ pub struct ClientSink {
     /// The text from which another target could continue, if one may.
     text_so_far: Option<TextSoFar>,
     response_started: Arc<AtomicBool>,
+    report: Arc<ResponseReport>,
+}
+
+/// What the response's head says about the answer, if the answer begins before the head is sent.
+#[derive(Debug, Default)]
+pub struct ResponseReport {
+    changes: OnceLock<Vec<String>>,
+}
+
+impl ResponseReport {
+    /// The client's fields that the request to the answering target has in another form or not at all.
+    pub fn changes(&self) -> &[String] {
+        self.changes.get().map_or(&[], Vec::as_slice)
+    }
 }
 
 /// An answer's text. It exists only as long as the answer has nothing but text.
@@ -49,7 +63,13 @@ impl ClientSink {
             content_left: usize::MAX,
             text_so_far: None,
             response_started: Arc::default(),
+            report: Arc::default(),
         }
+    }
+
+    /// For the response's head.
+    pub fn report(&self) -> &Arc<ResponseReport> {
+        &self.report
     }
 
     /// Whether the client has its 200. From then on every failure is an event of the stream.
@@ -272,6 +292,8 @@ impl Receiver for ClientSink {
         if self.is_started() {
             self.answer.count_continuation();
         }
+        // Another target may continue the answer, long after the head was sent.
+        let _ = self.report.changes.set(target.changes.to_vec());
         self.record.set_upstream(target.upstream);
         self.answer.start(target);
         if !self.answer.collects() {

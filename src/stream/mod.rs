@@ -56,7 +56,7 @@ mod summary;
 mod viewer;
 
 pub use answer_encoder::AnswerEncoder;
-pub use client_sink::ClientSink;
+pub use client_sink::{ClientSink, ResponseReport};
 pub use multiplex::{Multiplex, Positions, Subscription, SubscriptionSource};
 pub use orphans::{Orphan, OrphanQueue};
 pub use passed::{PassSettings, PassedAnswer, pass};

@@ -14,12 +14,13 @@ use super::exchange::{Body, Endpoint, ExchangeError, Response};
 use super::ingest::Ingest;
 use super::long_work::run_long_work;
 use super::refused_answer;
+use super::restore_names::RestoreNames;
 use super::scrub::{scrub, sensitive_value};
 use super::sigv4;
 use crate::model::{
     Credential, Error, ErrorCode, ReasoningSigner, Request, RequestId, Sink, Vendor,
 };
-use crate::wire::{Outgoing, Wire};
+use crate::wire::{Adapted, Outgoing, TargetSettings, ToolNames, Wire};
 
 /// A configured header value shorter than this, in bytes, is a switch or a version and not a
 /// credential.
@@ -46,7 +47,19 @@ pub struct Upstream {
     pub frame_cap: usize,
 }
 
+/// A request for one target, ready to be sent.
+pub struct PreparedRequest {
+    encoded: EncodedRequest,
+    /// Whether the answer is passed on verbatim.
+    pub verbatim: bool,
+    expects_alternatives: bool,
+    /// The client's fields that were changed or left out, because the API does not accept them.
+    pub changes: Vec<String>,
+    names: ToolNames,
+}
+
 /// A request on its way out.
+#[derive(Default)]
 pub(super) struct EncodedRequest {
     pub(super) path: Cow<'static, str>,
     pub(super) headers: HeaderMap,
@@ -77,41 +90,85 @@ pub struct Trace {
 pub struct Answer {
     body: Body,
     ingest: Ingest,
+    /// The tools whose names were changed in the request.
+    names: ToolNames,
     secrets: Vec<SecretString>,
     /// The error that ended the answer, if it was found in the same read as its last events.
     failure: Option<Box<Error>>,
 }
 
 impl Upstream {
-    /// Sends `request` for `model` and waits for the answer's head.
+    /// Encodes `request` for `model`.
     ///
     /// # Errors
-    /// The upstream's refusal; [`ErrorCode::UpstreamUnavailable`] if there was no answer;
     /// [`ErrorCode::InvalidRequest`] if the wire cannot express the request.
-    pub async fn open(
+    pub fn prepare(
         &self,
         request: &Request,
         model: &str,
-        trace: &Trace,
-    ) -> Result<Answer, Error> {
+        settings: TargetSettings,
+    ) -> Result<PreparedRequest, Error> {
         let wire = self.wire.name();
         let verbatim = self.passes_frames(request);
-        let client_headers = request.headers_for(wire).cloned();
-        let answers = request.answers;
         let own_words = if verbatim {
             self.verbatim_request(request, model)
         } else {
             None
         };
-        let mut encoded = match own_words {
+        let mut prepared = PreparedRequest {
+            encoded: EncodedRequest::default(),
+            verbatim,
+            expects_alternatives: request.answers.is_some(),
+            changes: Vec::new(),
+            names: ToolNames::default(),
+        };
+        prepared.encoded = match own_words {
             Some(encoded) => encoded,
             None => {
-                let request = self.signer.verify(request.for_wire(wire)?);
-                let outgoing = self.wire.request(&request, model, &self.vendor)?;
+                let adapted = self.adapt(request, model, settings)?;
+                prepared.changes = adapted.changes;
+                prepared.names = adapted.names;
+                let outgoing = self.wire.request(&adapted.request, model, &self.vendor)?;
                 EncodedRequest::from(outgoing)
             }
         };
-        encoded.headers.extend(client_headers.unwrap_or_default());
+        let client_headers = request.headers_for(wire).cloned();
+        prepared
+            .encoded
+            .headers
+            .extend(client_headers.unwrap_or_default());
+        Ok(prepared)
+    }
+
+    /// The request in a form that fits the API.
+    ///
+    /// # Errors
+    /// As [`Upstream::prepare`].
+    pub(super) fn adapt<'a>(
+        &self,
+        request: &'a Request,
+        model: &str,
+        settings: TargetSettings,
+    ) -> Result<Adapted<'a>, Error> {
+        let for_wire = self.signer.verify(request.for_wire(self.wire.name())?);
+        let vendor = &self.vendor;
+        Ok(Adapted::new(
+            request, for_wire, self.wire, model, vendor, settings,
+        ))
+    }
+
+    /// Sends a request and waits for the answer's head.
+    ///
+    /// # Errors
+    /// The upstream's refusal; [`ErrorCode::UpstreamUnavailable`] if there was no answer.
+    pub async fn open(&self, request: PreparedRequest, trace: &Trace) -> Result<Answer, Error> {
+        let PreparedRequest {
+            encoded,
+            verbatim,
+            expects_alternatives,
+            names,
+            ..
+        } = request;
         let answer = self.post(encoded, trace).await?;
         if !answer.status.is_success() {
             let client = verbatim.then_some(wire);
@@ -120,7 +177,7 @@ impl Upstream {
         }
         check_encoding(&answer.headers)?;
         let mut ingest = Ingest::for_vendor(self.wire, &self.vendor, self.frame_cap);
-        if answers.is_some() {
+        if expects_alternatives {
             ingest.expect_alternatives();
         }
         if verbatim {
@@ -129,6 +186,7 @@ impl Upstream {
         Ok(Answer {
             body: answer.body,
             ingest,
+            names,
             secrets: self.secrets(),
             failure: None,
         })
@@ -136,7 +194,7 @@ impl Upstream {
 
     /// Whether the answer to `request` is passed on verbatim: the client speaks this upstream's
     /// protocol.
-    pub fn passes_frames(&self, request: &Request) -> bool {
+    fn passes_frames(&self, request: &Request) -> bool {
         let native = request.native_fields.as_ref();
         self.verbatim
             && native.is_some_and(|native| native.verbatim && native.wire == self.wire.name())
@@ -243,7 +301,15 @@ impl Answer {
         context: &mut Context<'_>,
         sink: &mut dyn Sink,
     ) -> Poll<Result<bool, Error>> {
-        run_long_work(self.ingest.held_bytes(), || self.poll_events(context, sink))
+        run_long_work(self.ingest.held_bytes(), || {
+            if self.names.is_empty() {
+                return self.poll_events(context, sink);
+            }
+            let names = std::mem::take(&mut self.names);
+            let polled = self.poll_events(context, &mut RestoreNames::new(&names, sink));
+            self.names = names;
+            polled
+        })
     }
 
     fn poll_events(
@@ -284,7 +350,7 @@ impl Answer {
     /// Hands the events that the decoder holds back to `sink`, because the caller gives the answer
     /// up. An answer that failed has already done so.
     pub fn flush(&mut self, sink: &mut dyn Sink) {
-        self.ingest.flush(sink);
+        self.ingest.flush(&mut RestoreNames::new(&self.names, sink));
     }
 
     /// How many lines had invalid UTF-8 that was replaced by U+FFFD.

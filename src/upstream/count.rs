@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::client::EncodedRequest;
 use super::{Trace, Upstream, refused_answer};
 use crate::model::{Error, ErrorCode, Request};
-use crate::wire::Counting;
+use crate::wire::{Counting, TargetSettings};
 
 /// How an upstream answers that has the protocol but does not count.
 const CANNOT_COUNT: [StatusCode; 3] = [
@@ -40,8 +40,8 @@ impl Upstream {
         let mut encoded = match own_words {
             Some(encoded) => encoded,
             None => {
-                let request = self.signer.verify(request.for_wire(wire)?);
-                let outgoing = self.wire.request(&request, model, &self.vendor)?;
+                let adapted = self.adapt(request, model, TargetSettings::default())?;
+                let outgoing = self.wire.request(&adapted.request, model, &self.vendor)?;
                 EncodedRequest::from((counting.request)(outgoing, model))
             }
         };

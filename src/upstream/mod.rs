@@ -16,6 +16,7 @@
 //! | `frame_reader` | reads a frame with its wire's decoder; repairs or skips what it cannot read |
 //! | `template` | decodes a frame that repeats the one before it, without parsing it |
 //! | `repair` | repairs frames that are not the JSON that a wire requires |
+//! | `restore_names` | gives the calls of an answer the client's names of its tools |
 //! | `think_tags` | separates reasoning from text where a vendor marks it inside the text |
 
 mod account_ids;
@@ -30,13 +31,14 @@ mod recycle;
 mod refusal;
 mod refused_answer;
 mod repair;
+mod restore_names;
 mod retry_after;
 mod scrub;
 mod sigv4;
 mod template;
 mod think_tags;
 
-pub use client::{Answer, Trace, Upstream};
+pub use client::{Answer, PreparedRequest, Trace, Upstream};
 pub use long_work::run_long_work;
 pub use pass::{PassedRequest, PassedStart};
 pub use recycle::Recycler;

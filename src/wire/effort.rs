@@ -1,4 +1,6 @@
-//! Reasoning efforts as token budgets, for vendors that accept only budgets.
+//! Reasoning efforts as token budgets, and the reverse, for vendors that accept only one of them.
+
+use crate::model::Reasoning;
 
 /// The token budget of an effort, `None` for a vendor's own word. At least half of `max_tokens` is left
 /// for the answer.
@@ -11,4 +13,24 @@ pub(super) fn budget(effort: &str, max_tokens: Option<u64>) -> Option<u64> {
         _ => return None,
     };
     Some(budget.min(max_tokens.map_or(u64::MAX, |most| most / 2)))
+}
+
+/// The effort of a token budget.
+pub(super) fn word(budget: u64) -> &'static str {
+    match budget {
+        0..=2048 => "low",
+        2049..=8192 => "medium",
+        _ => "high",
+    }
+}
+
+/// The setting as an effort in OpenAI's words: `max` is Anthropic's. A budget is given to models only
+/// that are known to take efforts.
+pub(super) fn openai(reasoning: &Reasoning) -> Option<&str> {
+    match (reasoning.effort.as_deref(), reasoning.max_tokens) {
+        (Some("max"), _) => Some("high"),
+        (Some(word), _) => Some(word),
+        (None, Some(budget)) if reasoning.style.is_some() => Some(word(budget)),
+        (None, _) => None,
+    }
 }

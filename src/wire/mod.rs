@@ -4,6 +4,7 @@
 //! [`crate::framing`] and never a client's dialect. A [`Decoder`] is a plain state machine: one
 //! per stream, no I/O, no clock.
 
+mod adapt;
 mod anthropic_messages;
 mod bedrock_converse;
 mod block_calls;
@@ -19,6 +20,8 @@ mod finish;
 mod gemini;
 mod json;
 mod lenient;
+mod limits;
+mod model_rules;
 mod ollama_chat;
 mod openai_chat;
 mod openai_responses;
@@ -35,8 +38,10 @@ use crate::model::{
     CredentialScheme, Error, ErrorCode, Event, Request, SignatureMembers, Sink, Vendor,
 };
 
+pub use adapt::{Adapted, TargetSettings, ToolNames};
 pub use counting::Counting;
 pub(crate) use failure::{plain_failure, stated_failure};
+pub use limits::{Limits, NameLimit};
 pub use refusal::Refusal;
 use refusal::parse_refusal;
 pub use verbatim::VerbatimRequest;
@@ -68,7 +73,11 @@ pub trait Wire: Send + Sync + 'static {
     /// How the wire's own vendor takes its credential; presets and configs may override it.
     fn credential(&self) -> CredentialScheme;
 
-    /// The request for `model`, without host or credential, asking for a stream.
+    /// What the API accepts in a request for `model`.
+    fn limits(&self, model: &str, vendor: &Vendor) -> Limits;
+
+    /// The request for `model`, without host or credential, asking for a stream. `request` fits the
+    /// [`Wire::limits`].
     ///
     /// # Errors
     /// [`ErrorCode::InvalidRequest`] naming the field that the wire cannot express.

@@ -1,11 +1,8 @@
 //! Parts of request bodies that several wires build in the same way.
 
-use std::borrow::Cow;
-
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
-use crate::model::{Error, Message, Part, Role, Tool};
+use crate::model::{Error, Media, MediaSource, Message, Part, Role, Tool};
 
 /// A conversation in the form of the Messages and the Converse API: a separate system prompt, and
 /// turns of alternating roles.
@@ -22,6 +19,9 @@ pub(super) trait BuildBlock {
     /// # Errors
     /// For parts that the API cannot express.
     fn block(&mut self, field: &str, part: &Part) -> Result<Option<Value>, Error>;
+
+    /// Marks that the prompt is cached up to the last block of `content`, which is not empty.
+    fn cache_point(&mut self, content: &mut Vec<Value>);
 }
 
 impl Conversation {
@@ -44,6 +44,12 @@ impl Conversation {
         let mut content = Vec::new();
         let mut calls = 0;
         for (place, part) in message.content.iter().enumerate() {
+            if matches!(part, Part::CachePoint) {
+                if !content.is_empty() {
+                    blocks.cache_point(&mut content);
+                }
+                continue;
+            }
             let field = if matches!(part, Part::ToolCall { .. }) {
                 calls += 1;
                 format!("{}.tool_calls[{}]", message.field, calls - 1)
@@ -122,50 +128,28 @@ pub(super) fn no_parameters() -> Value {
     json!({ "type": "object", "properties": {} })
 }
 
+/// The name of a file. OpenAI requires one for inline bytes.
+pub(super) fn file_name(media: &Media) -> Option<&str> {
+    let inline = match (&media.name, &media.source) {
+        (Some(name), _) => return Some(name),
+        (None, MediaSource::Inline { media_type, .. }) => media_type,
+        (None, _) => return None,
+    };
+    Some(match inline.as_str() {
+        "application/pdf" => "document.pdf",
+        "text/plain" => "document.txt",
+        "text/markdown" => "document.md",
+        "text/html" => "document.html",
+        "text/csv" => "document.csv",
+        "application/json" => "document.json",
+        _ => "document",
+    })
+}
+
 /// The registered name of a media type. Browsers and libraries write `image/jpg`, which APIs refuse.
 pub(super) fn registered_media_type(media_type: &str) -> &str {
     match media_type {
         "image/jpg" => "image/jpeg",
         other => other,
-    }
-}
-
-/// The longest call id that the Messages and the Converse API accept.
-const MAX_ID_LENGTH: usize = 64;
-
-/// A call id in the alphabet of the Messages and the Converse API: letters, digits, `_` and `-`. Ids of
-/// other vendors may have other characters, or be too long. A changed id ends with a part of its hash,
-/// so that different ids stay different, and a call and its result get the same one.
-pub(super) fn restricted_call_id(id: &str) -> Cow<'_, str> {
-    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    if (1..=MAX_ID_LENGTH).contains(&id.len()) && id.chars().all(is_allowed) {
-        return Cow::Borrowed(id);
-    }
-    let replace = |c| if is_allowed(c) { c } else { '_' };
-    let mut restricted: String = id.chars().take(MAX_ID_LENGTH - 17).map(replace).collect();
-    restricted.push('_');
-    for byte in &Sha256::digest(id.as_bytes())[..8] {
-        restricted.push_str(&format!("{byte:02x}"));
-    }
-    Cow::Owned(restricted)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn call_ids_are_restricted_and_stay_different() {
-        for id in ["call_1", "toolu-A9", &"a".repeat(64)] {
-            assert!(matches!(restricted_call_id(id), Cow::Borrowed(same) if same == id));
-        }
-        let long = "b".repeat(65);
-        let ids = ["functions.f:0", "functions_f:0", "", "ä", &long];
-        let restricted: Vec<_> = ids.iter().map(|id| restricted_call_id(id)).collect();
-        for (at, id) in restricted.iter().enumerate() {
-            assert!(id.len() <= 64 && !restricted[..at].contains(id), "{id}");
-            assert_eq!(restricted_call_id(id), *id, "already allowed");
-        }
-        assert!(restricted[0].starts_with("functions_f_0_"));
     }
 }

@@ -53,6 +53,7 @@ proptest! {
  model,
  signer: &ReasoningSigner::new("wire", "vendor"),
  verbatim: false,
+ changes: &[],
 });
         }
         let mut usage = None;
@@ -104,6 +105,7 @@ proptest! {
  model: "late",
  signer: &ReasoningSigner::new("wire", "vendor"),
  verbatim: false,
+ changes: &[],
 });
         encoder.event(&Event::Text("late"));
         encoder.complete(FinishReason::Stop, Duration::ZERO, Duration::ZERO);

@@ -11,7 +11,7 @@ use sluicegate::model::{
 };
 use sluicegate::upstream::exchange::{Connector, Endpoint, system_certificates};
 use sluicegate::upstream::{Trace, Upstream};
-use sluicegate::wire;
+use sluicegate::wire::{self, TargetSettings};
 
 use crate::fixture_server::{fast, serve};
 
@@ -52,8 +52,9 @@ async fn the_signature_covers_what_is_sent() {
         ..Request::default()
     };
     let model = "us.anthropic.claude-x-v1:0";
+    let prepared = upstream.prepare(&request, model, TargetSettings::default());
     let mut answer = upstream
-        .open(&request, model, &Trace::default())
+        .open(prepared.unwrap(), &Trace::default())
         .await
         .unwrap();
     let mut finish = None;

@@ -214,6 +214,7 @@ fn answered(dialect: &dyn Dialect, events: &[Event<'_>]) -> String {
         model: "model",
         signer: &ReasoningSigner::new("wire", "vendor"),
         verbatim: false,
+        changes: &[],
     });
     for event in events {
         encoder.event(event);

@@ -40,13 +40,17 @@ impl Turns {
         let mut pending = Vec::new();
         for part in self.parts(&content)? {
             check_role(&part, role, &content)?;
-            // A tool's result becomes a turn of its own, at the same position.
-            if let Part::ToolResult { .. } = part {
-                let before = std::mem::take(&mut pending);
-                self.push(name.clone(), role, before);
-                self.push(name.clone(), Role::Tool, vec![part]);
-            } else {
-                pending.push(part);
+            match (part, self.messages.last_mut()) {
+                // A tool's result becomes a turn of its own, at the same position.
+                (part @ Part::ToolResult { .. }, _) => {
+                    let before = std::mem::take(&mut pending);
+                    self.push(name.clone(), role, before);
+                    self.push(name.clone(), Role::Tool, vec![part]);
+                }
+                (Part::CachePoint, Some(last)) if pending.is_empty() && last.role == Role::Tool => {
+                    last.content.push(Part::CachePoint);
+                }
+                (part, _) => pending.push(part),
             }
         }
         self.push(name, role, pending);
@@ -72,7 +76,16 @@ impl Turns {
     }
 
     fn block(&mut self, block: &Field<'_>, parts: &mut Vec<Part>) -> Result<(), Error> {
-        parts.push(match block.kind()? {
+        self.block_parts(block, parts)?;
+        if is_cached(block) {
+            parts.push(Part::CachePoint);
+        }
+        Ok(())
+    }
+
+    fn block_parts(&mut self, block: &Field<'_>, parts: &mut Vec<Part>) -> Result<(), Error> {
+        let kind = block.kind()?;
+        parts.push(match kind {
             "text" => Part::Text(block.required_text("text")?),
             "image" => Part::Image(media(&block.require("source")?, None)?),
             "document" => return self.document(block, parts),
@@ -92,26 +105,52 @@ impl Turns {
                 Part::ToolCall {
                     id: block.required_text("id")?,
                     name: block.required_name("name")?,
-                    arguments: input.value.to_string(),
+                    // Arguments that were cut are a string.
+                    arguments: match input.value.as_str() {
+                        Some(text) => text.to_owned(),
+                        None => input.value.to_string(),
+                    },
                 }
             }
             "tool_result" => Part::ToolResult {
                 id: block.required_text("tool_use_id")?,
                 content: match block.get("content") {
                     None => Vec::new(),
-                    Some(content) => match content.value.as_str() {
-                        Some(text) => vec![Part::Text(text.to_owned())],
-                        None => self.parts(&content)?,
-                    },
+                    Some(content) => self.result(&content)?,
                 },
+                is_error: block.bool_of("is_error")?.unwrap_or(false),
             },
-            // Steps of the vendor's own tools, and blocks that are not known yet.
+            // A summary of what came before it.
+            "compaction" if block.get("content").is_some() => {
+                Part::Text(block.required_text("content")?)
+            }
+            // A tool that a search of tools found.
+            "tool_reference" => {
+                let name = block.required_text("tool_name")?;
+                Part::Text(format!("Tool found: {name}"))
+            }
+            // Steps of the vendor's own tools, whose outcome is in the answer's text.
+            _ if is_vendor_step(kind) => {
+                self.native_only.add_optional(block);
+                return Ok(());
+            }
+            // Blocks that are not known yet.
             _ => {
                 self.native_only.add(block);
                 return Ok(());
             }
         });
         Ok(())
+    }
+
+    /// The content of a tool's result. The prompt is cached behind the result, not within it.
+    fn result(&mut self, content: &Field<'_>) -> Result<Vec<Part>, Error> {
+        if let Some(text) = content.value.as_str() {
+            return Ok(vec![Part::Text(text.to_owned())]);
+        }
+        let mut parts = self.parts(content)?;
+        parts.retain(|part| *part != Part::CachePoint);
+        Ok(parts)
     }
 
     /// A document of texts becomes those texts, because no other protocol has such documents.
@@ -130,6 +169,19 @@ impl Turns {
         }
         Ok(())
     }
+}
+
+/// Whether the vendor is to cache the prompt up to here.
+pub(super) fn is_cached(field: &Field<'_>) -> bool {
+    field.get("cache_control").is_some()
+}
+
+/// `server_tool_use`, `web_search_tool_result` and others, and the mark of a change of the model.
+fn is_vendor_step(kind: &str) -> bool {
+    matches!(
+        kind,
+        "server_tool_use" | "mcp_tool_use" | "mcp_tool_result" | "fallback"
+    ) || kind.ends_with("_tool_result")
 }
 
 fn media(source: &Field<'_>, name: Option<String>) -> Result<Media, Error> {
@@ -152,7 +204,7 @@ fn media(source: &Field<'_>, name: Option<String>) -> Result<Media, Error> {
 /// Checks that a message of this role may hold the part.
 fn check_role(part: &Part, role: Role, content: &Field<'_>) -> Result<(), Error> {
     let allowed = match part {
-        Part::Text(_) => true,
+        Part::Text(_) | Part::CachePoint => true,
         Part::Image(_) | Part::File(_) | Part::ToolResult { .. } => role == Role::User,
         Part::Reasoning { .. } | Part::EncryptedReasoning(_) | Part::ToolCall { .. } => {
             role == Role::Assistant

@@ -7,13 +7,23 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::WIRE;
-use super::content::Turns;
+use super::content::{Turns, is_cached};
 use super::shape::is_gateway_citation;
 use crate::dialect::field::{self, Field, NativeOnly};
 use crate::model::{Error, Reasoning, Request, ResponseFormat, Tool, ToolChoice};
 
 /// Settings that change the answer and that only this protocol has.
 const INDISPENSABLE: [&str; 2] = ["container", "mcp_servers"];
+
+/// Settings that are parsed.
+const SETTINGS: [&str; 6] = [
+    "metadata",
+    "stop_sequences",
+    "temperature",
+    "thinking",
+    "tool_choice",
+    "top_p",
+];
 
 /// Members whose words are in the rest of the request.
 const OWN: [&str; 8] = [
@@ -44,7 +54,14 @@ fn parse(
     let (mut request, native_only) = parse_fields(&Field::body(&value), bound)?;
     let unchanged = !remove_gateway_citations(&mut value);
     let body = Some(body).filter(|_| unchanged);
-    request.native_fields = Some(field::native_fields(WIRE, body, value, &OWN, native_only)?);
+    request.native_fields = Some(field::native_fields(
+        WIRE,
+        body,
+        value,
+        &OWN,
+        &SETTINGS,
+        native_only,
+    )?);
     Ok(request)
 }
 
@@ -90,9 +107,16 @@ fn parse_fields(
         for field in tools.elements()? {
             match tool(&field)? {
                 Some(tool) => request.tools.push(tool),
-                None => native_only.add(&field),
+                None if must_use(&field, &request) => native_only.add(&field),
+                None => native_only.add_optional(&field),
             }
         }
+    }
+    if request.tool_choice == Some(ToolChoice::Required)
+        && request.tools.is_empty()
+        && let Some(choice) = body.get("tool_choice")
+    {
+        native_only.add(&choice);
     }
     if let Some(metadata) = body.get("metadata") {
         request.user = metadata.text_of("user_id")?;
@@ -106,7 +130,13 @@ fn parse_fields(
     Ok((request, native_only))
 }
 
-/// None for a tool that the vendor runs.
+/// Whether the model must use a tool that only this protocol has. It may use the others, but need not.
+fn must_use(tool: &Field<'_>, request: &Request) -> bool {
+    let name = tool.value["name"].as_str();
+    matches!(&request.tool_choice, Some(ToolChoice::Function(choice)) if Some(choice.as_str()) == name)
+}
+
+/// None for a tool that the vendor runs or describes.
 fn tool(field: &Field<'_>) -> Result<Option<Tool>, Error> {
     let kind = field.text_of("type")?;
     if kind.is_some_and(|kind| kind != "custom") {
@@ -119,6 +149,7 @@ fn tool(field: &Field<'_>) -> Result<Option<Tool>, Error> {
         description: field.text_of("description")?,
         parameters: Some(schema.value.clone()),
         strict: field.bool_of("strict")?,
+        cache_point: is_cached(field),
     }))
 }
 
@@ -162,8 +193,9 @@ fn response_format(body: &Field<'_>) -> Result<Option<ResponseFormat>, Error> {
     }))
 }
 
-/// `thinking` and `output_config.effort`. Disabled thinking is left out, because upstreams that
-/// cannot reason refuse any setting.
+/// `thinking` and `output_config.effort`. Disabled thinking alone is left out, because upstreams that
+/// cannot reason refuse any setting. Coding agents send an effort with every request, whatever the
+/// model, so that it is a default.
 fn reasoning(body: &Field<'_>) -> Result<Option<Reasoning>, Error> {
     let config = body.get("output_config");
     let mut reasoning = Reasoning {
@@ -171,14 +203,20 @@ fn reasoning(body: &Field<'_>) -> Result<Option<Reasoning>, Error> {
             Some(config) => config.text_of("effort")?,
             None => None,
         },
-        max_tokens: None,
+        is_default: true,
+        ..Reasoning::default()
     };
-    if let Some(thinking) = body.get("thinking")
-        && thinking.kind()? == "enabled"
-    {
-        reasoning.max_tokens = Some(thinking.require("budget_tokens")?.count()?);
+    if let Some(thinking) = body.get("thinking") {
+        match thinking.kind()? {
+            "enabled" => {
+                reasoning.max_tokens = Some(thinking.require("budget_tokens")?.count()?);
+            }
+            "disabled" => reasoning.without_thinking = true,
+            _ => {}
+        }
     }
-    Ok((reasoning != Reasoning::default()).then_some(reasoning))
+    let is_set = reasoning.effort.is_some() || reasoning.max_tokens.is_some();
+    Ok(is_set.then_some(reasoning))
 }
 
 /// Removes from earlier answers the citations that the gateway wrote incompletely: the API would

@@ -85,7 +85,7 @@ pub(super) fn request(body: &[u8]) -> Result<Request, Error> {
             if let Some(other) = unsupported.first() {
                 return Err(Error::invalid(
                     other,
-                    "this `type` is unknown; send text, image and file parts",
+                    "this part is not supported here; send text, and images and files of the user",
                 ));
             }
         }
@@ -132,6 +132,7 @@ fn into_request(body: Body) -> Result<Request, Error> {
     }
     let choice = body.tool_choice.map(ChatToolChoice::into_choice);
     let format = body.response_format.map(ChatFormat::into_format);
+    let format = format.transpose()?;
     let extra = body.extra.unwrap_or_default();
     reserved::check_extra(&extra)?;
     if body.max_tokens == Some(0) {
@@ -159,11 +160,12 @@ fn into_request(body: Body) -> Result<Request, Error> {
         reasoning: body.reasoning.map(|reasoning| match reasoning {
             ReasoningField::Effort(effort) => Reasoning {
                 effort: Some(effort),
-                max_tokens: None,
+                ..Reasoning::default()
             },
             ReasoningField::Settings(settings) => Reasoning {
                 effort: settings.effort,
                 max_tokens: settings.max_tokens,
+                ..Reasoning::default()
             },
         }),
         user: body.user,

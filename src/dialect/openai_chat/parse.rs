@@ -29,6 +29,8 @@ struct Body {
     parallel_tool_calls: Option<bool>,
     response_format: Option<ChatFormat>,
     reasoning_effort: Option<String>,
+    /// The setting of OpenRouter, and of OpenAI's Responses API.
+    reasoning: Option<ReasoningField>,
     user: Option<String>,
     metadata: Option<Map<String, Value>>,
     stream: Option<bool>,
@@ -45,6 +47,12 @@ struct Body {
 enum Stop {
     One(String),
     Many(Vec<String>),
+}
+
+#[derive(Deserialize, Default)]
+struct ReasoningField {
+    effort: Option<String>,
+    max_tokens: Option<u64>,
 }
 
 #[derive(Deserialize, Default)]
@@ -78,13 +86,17 @@ const PARSED_MEMBERS: [&str; 19] = [
     "user",
 ];
 
+/// Members that are parsed, and that an upstream of this protocol gets in the client's own words.
+const PARSED_AND_KEPT: [&str; 2] = ["metadata", "reasoning"];
+
 pub(super) fn request(body: &Bytes) -> Result<Request, Error> {
     let text = body;
     let mut value = field::parse_body(text)?;
     let model = Field::body(&value).required_name("model")?;
     let legacy_functions = legacy::rewrite(&mut value)?;
+    nest_functions(&mut value);
     check_objects(&Field::body(&value))?;
-    Field::body(&value).objects(&["stream_options"])?;
+    Field::body(&value).objects(&["reasoning", "stream_options"])?;
     let body: Body = field::parse_object(&value)?;
     check(&body)?;
     let mut native = NativeBuilder {
@@ -98,7 +110,7 @@ pub(super) fn request(body: &Bytes) -> Result<Request, Error> {
     }
     let mut request = Request {
         model,
-        max_tokens: max_tokens(&body)?,
+        max_tokens: body.max_completion_tokens.or(body.max_tokens),
         temperature: body.temperature,
         top_p: body.top_p,
         stop: match body.stop {
@@ -108,10 +120,7 @@ pub(super) fn request(body: &Bytes) -> Result<Request, Error> {
         },
         seed: body.seed,
         parallel_tool_calls: body.parallel_tool_calls,
-        reasoning: body.reasoning_effort.map(|effort| Reasoning {
-            effort: Some(effort),
-            max_tokens: None,
-        }),
+        reasoning: reasoning(body.reasoning_effort, body.reasoning),
         user: body.user,
         metadata: body.metadata,
         stream: body.stream.unwrap_or(false),
@@ -125,18 +134,77 @@ pub(super) fn request(body: &Bytes) -> Result<Request, Error> {
     if let Some(choice) = body.tool_choice {
         request.tool_choice = choice.into_choice();
         native.keep_unless("tool_choice", request.tool_choice.is_some(), &mut value);
+        // Mistral's own word for `required`.
+        if value["tool_choice"] == "any" {
+            native.keep("tool_choice", &mut value["tool_choice"]);
+        }
     }
     if let Some(format) = body.response_format {
-        request.response_format = format.into_format();
+        request.response_format = format.into_format()?;
         let known = request.response_format.is_some();
         native.keep_unless("response_format", known, &mut value);
+        if is_look_alike_format(&value["response_format"]) {
+            native.keep("response_format", &mut value["response_format"]);
+        }
+    }
+    if let Some(options) = value["stream_options"].as_object_mut() {
+        options.shift_remove("include_usage");
+        if !options.is_empty() {
+            native.keep("stream_options", &mut value["stream_options"]);
+        }
     }
     request.native_fields = Some(native.finish(text, value)?);
     Ok(request)
 }
 
+/// The setting of the reasoning; the API's own member decides.
+fn reasoning(effort: Option<String>, other: Option<ReasoningField>) -> Option<Reasoning> {
+    let other = other.unwrap_or_default();
+    let reasoning = Reasoning {
+        effort: effort.or(other.effort),
+        max_tokens: other.max_tokens,
+        ..Reasoning::default()
+    };
+    (reasoning != Reasoning::default()).then_some(reasoning)
+}
+
+/// Puts the members of functions into `function` where a client has written them beside `type`, which is
+/// the form of the Responses API.
+fn nest_functions(body: &mut Value) {
+    let tools = body.get_mut("tools").and_then(Value::as_array_mut);
+    for tool in tools.into_iter().flatten() {
+        if let Some(members) = tool.as_object_mut()
+            && members.get("type").is_some_and(|kind| kind == "function")
+            && members.contains_key("name")
+            && !members.contains_key("function")
+        {
+            let kind = members.shift_remove("type");
+            let function = Value::Object(std::mem::take(members));
+            members.extend(kind.map(|kind| ("type".to_owned(), kind)));
+            members.insert("function".to_owned(), function);
+        }
+    }
+}
+
+/// Whether it is a format of servers that only look like OpenAI's, who get it as it is.
+fn is_look_alike_format(format: &Value) -> bool {
+    format.get("schema").is_some()
+        || format
+            .get("json_schema")
+            .is_some_and(|schema| schema.get("name").is_none())
+}
+
 /// Refuses what no upstream can give as a stream of text.
 fn check(body: &Body) -> Result<(), Error> {
+    let bounds = [
+        ("max_completion_tokens", body.max_completion_tokens),
+        ("max_tokens", body.max_tokens),
+    ];
+    for (field, bound) in bounds {
+        if bound == Some(0) {
+            return Err(Error::invalid(field, "must be at least 1"));
+        }
+    }
     if body.n.is_some_and(|n| !(1..=MAX_CHOICES).contains(&n)) {
         return Err(Error::invalid(
             "n",
@@ -168,25 +236,6 @@ fn indispensable(body: &Body) -> Vec<String> {
     ];
     let wanted = wanted.into_iter().filter(|(_, wanted)| *wanted);
     wanted.map(|(field, _)| field.to_owned()).collect()
-}
-
-fn max_tokens(body: &Body) -> Result<Option<u64>, Error> {
-    let fields = [
-        ("max_completion_tokens", body.max_completion_tokens),
-        ("max_tokens", body.max_tokens),
-    ];
-    for (field, limit) in fields {
-        if limit == Some(0) {
-            return Err(Error::invalid(field, "must be at least 1"));
-        }
-    }
-    match (body.max_completion_tokens, body.max_tokens) {
-        (Some(new), Some(old)) if new != old => Err(Error::invalid(
-            "max_tokens",
-            "differs from `max_completion_tokens`, which sets the same bound; send one of them",
-        )),
-        (new, old) => Ok(new.or(old)),
-    }
 }
 
 /// See [`NativeFields`].
@@ -261,9 +310,14 @@ impl NativeBuilder {
         };
         reserved::check_members(&members, &PARSED_MEMBERS)?;
         let mut uncounted = self.unsupported_bytes;
+        let mut optional = Vec::new();
         for (name, value) in members {
             if !PARSED_MEMBERS.contains(&name.as_str()) && !value.is_null() {
                 uncounted += text_length(&value);
+                let is_parsed = PARSED_AND_KEPT.contains(&name.as_str());
+                if !is_parsed && !self.indispensable.contains(&name) {
+                    optional.push(name.clone());
+                }
                 self.fields.insert(name, value);
             }
         }
@@ -274,6 +328,7 @@ impl NativeBuilder {
             body: field::verbatim_body(Some(body)),
             uncounted,
             indispensable: self.indispensable,
+            optional,
             ..NativeFields::default()
         })
     }

@@ -4,10 +4,12 @@
 use bytes::BytesMut;
 use serde_json::{Value, json};
 
+use super::custom_input::InputDecoder;
 use super::event_writer::EventWriter;
 use super::failure_code;
 use super::item::{Item, ItemKind, annotation};
 use super::response::{Head, ResponseState};
+use super::tools::{ToolKind, ToolTable};
 use super::verbatim;
 use crate::dialect::json::put_json;
 use crate::dialect::openai_error;
@@ -27,17 +29,14 @@ struct Answer {
     open: Option<Item>,
     writer: EventWriter,
     begun: bool,
-    /// The names of the tools whose input is free text.
-    custom_tools: Vec<String>,
+    tools: ToolTable,
+    /// Decodes the arguments of the open call, if it is one of a custom tool.
+    input: Option<InputDecoder>,
 }
 
 impl ResponseEncoder {
     pub(super) fn new(request: &Request, info: AnswerInfo) -> Self {
         let native = request.native_fields.as_ref();
-        let tools = native.and_then(|native| native.fields.get("tools")?.as_array());
-        let tools = tools.into_iter().flatten();
-        let custom = tools.filter(|tool| tool["type"] == "custom");
-        let names = custom.filter_map(|tool| tool["name"].as_str());
         Self {
             sequence: Sequence::default(),
             answer: Answer {
@@ -46,7 +45,9 @@ impl ResponseEncoder {
                 open: None,
                 writer: EventWriter::new(request.stream),
                 begun: false,
-                custom_tools: names.map(str::to_owned).collect(),
+                tools: native
+                    .map_or_else(ToolTable::default, |native| ToolTable::new(&native.fields)),
+                input: None,
             },
         }
     }
@@ -236,21 +237,42 @@ impl Answer {
 
     fn call(&mut self, call: &ToolCallDelta<'_>, out: &mut BytesMut) {
         let is_open = self.open.as_ref().and_then(|open| match &open.kind {
-            ItemKind::Call { index, custom, .. } if *index == call.index => Some(*custom),
+            ItemKind::Call { index, tool, .. } if *index == call.index => Some(*tool),
             _ => None,
         });
-        let custom = is_open.unwrap_or_else(|| {
-            let kind = ItemKind::call(call, &self.custom_tools);
-            let custom = matches!(kind, ItemKind::Call { custom: true, .. });
+        let tool = is_open.unwrap_or_else(|| {
+            let tool = self.tools.find(call.name.unwrap_or_default());
+            let kind = ItemKind::call(call, tool);
+            let tool = tool.map_or(ToolKind::Function, |tool| tool.kind);
             self.open_item(kind, out);
-            custom
+            self.input = (tool == ToolKind::Custom).then(InputDecoder::default);
+            tool
         });
-        if !call.arguments.is_empty() {
-            let event = match custom {
-                true => "response.custom_tool_call_input.delta",
-                false => "response.function_call_arguments.delta",
-            };
-            self.append(event, call.arguments, out);
+        if call.arguments.is_empty() {
+            return;
+        }
+        match (tool, &mut self.input) {
+            (ToolKind::Custom, Some(decoder)) => {
+                let input = decoder.push(call.arguments);
+                self.append_input(&input, out);
+            }
+            // The API sends these arguments with the item only.
+            (ToolKind::Search, _) => {
+                if let Some(open) = &mut self.open {
+                    open.text.push_str(call.arguments);
+                }
+            }
+            _ => self.append(
+                "response.function_call_arguments.delta",
+                call.arguments,
+                out,
+            ),
+        }
+    }
+
+    fn append_input(&mut self, input: &str, out: &mut BytesMut) {
+        if !input.is_empty() {
+            self.append("response.custom_tool_call_input.delta", input, out);
         }
     }
 
@@ -288,6 +310,9 @@ impl Answer {
 
     /// Closes the open item.
     fn close(&mut self, status: &str, out: &mut BytesMut) {
+        if let Some(mut decoder) = self.input.take() {
+            self.append_input(&decoder.finish(), out);
+        }
         if let Some(open) = self.open.take() {
             let item = open.done(status);
             self.writer.item_done(&open, &item, self.output.len(), out);

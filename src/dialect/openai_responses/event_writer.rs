@@ -4,6 +4,7 @@ use bytes::{BufMut, BytesMut};
 use serde_json::{Value, json};
 
 use super::item::{Item, ItemKind};
+use super::tools::ToolKind;
 use crate::dialect::event_stream::write_event;
 use crate::dialect::json::{put_number, put_text};
 
@@ -121,7 +122,14 @@ impl EventWriter {
                 Some("response.reasoning_summary_part.done"),
             ),
             ItemKind::Reasoning { shown: false, .. } | ItemKind::Image(_) => return,
-            ItemKind::Call { custom: true, .. } => (
+            ItemKind::Call {
+                tool: ToolKind::Search,
+                ..
+            } => return,
+            ItemKind::Call {
+                tool: ToolKind::Custom,
+                ..
+            } => (
                 "response.custom_tool_call_input.done",
                 json!({ "input": text }),
                 None,

@@ -1,18 +1,43 @@
 //! Parses the items of a conversation.
 
+use serde_json::{Value, json};
+
 use super::response::is_gateway_id;
+use super::tools::{INPUT, SEARCH, ToolTable};
 use crate::dialect::field::{Field, NativeOnly};
 use crate::model::{Error, Media, MediaSource, Message, Part, Role};
 
 /// The conversation so far.
-#[derive(Default)]
-pub(super) struct Conversation {
+pub(super) struct Conversation<'t> {
+    tools: &'t ToolTable,
     pub(super) messages: Vec<Message>,
     /// Items that only this protocol has.
     pub(super) native_only: NativeOnly,
 }
 
-impl Conversation {
+/// Steps of the vendor's own tools, whose outcome is in the text of the answer, and items that mean
+/// nothing to other vendors.
+const OPTIONAL_ITEMS: [&str; 9] = [
+    "additional_tools",
+    "code_interpreter_call",
+    "configuration_update",
+    "file_search_call",
+    "image_generation_call",
+    "mcp_call",
+    "mcp_list_tools",
+    "tool_search_call",
+    "web_search_call",
+];
+
+impl<'t> Conversation<'t> {
+    pub(super) fn new(tools: &'t ToolTable) -> Self {
+        Self {
+            tools,
+            messages: Vec::new(),
+            native_only: NativeOnly::default(),
+        }
+    }
+
     pub(super) fn instructions(&mut self, field: &Field<'_>) -> Result<(), Error> {
         let text = Part::Text(field.text()?.to_owned());
         self.push(field, Role::System, vec![text]);
@@ -44,19 +69,29 @@ impl Conversation {
             // The short form of a message has no type.
             Some("message") | None => self.message(item)?,
             Some("function_call") => {
+                let arguments = item.required_text("arguments")?;
+                self.call(item, arguments)?;
+            }
+            Some("custom_tool_call") => {
+                let input = item.required_text("input")?;
+                self.call(item, json!({ INPUT: input }).to_string())?;
+            }
+            Some("function_call_output" | "custom_tool_call_output") => {
+                let content = self.parts(&item.require("output")?)?;
+                self.result(item, content)?;
+            }
+            // Without an id it is a step of the vendor's.
+            Some("tool_search_call") if item.get("call_id").is_some() => {
                 let call = Part::ToolCall {
                     id: item.required_text("call_id")?,
-                    name: item.required_name("name")?,
-                    arguments: item.required_text("arguments")?,
+                    name: SEARCH.to_owned(),
+                    arguments: item.require("arguments")?.value.to_string(),
                 };
                 self.push(item, Role::Assistant, vec![call]);
             }
-            Some("function_call_output") => {
-                let result = Part::ToolResult {
-                    id: item.required_text("call_id")?,
-                    content: self.parts(&item.require("output")?)?,
-                };
-                self.push(item, Role::Tool, vec![result]);
+            Some("tool_search_output") if item.get("call_id").is_some() => {
+                let found = found_tools(item.value);
+                self.result(item, vec![Part::Text(found)])?;
             }
             Some("reasoning") => {
                 let reasoning = reasoning(item)?;
@@ -65,9 +100,32 @@ impl Conversation {
             // An image that the gateway passed on: no upstream takes it back.
             Some("image_generation_call")
                 if item.value["id"].as_str().is_some_and(is_gateway_id) => {}
-            // References to stored items, steps of the vendor's tools, items that are not known yet.
+            Some(kind) if OPTIONAL_ITEMS.contains(&kind) => self.native_only.add_optional(item),
+            // References to stored items, and items that are not known yet.
             Some(_) => self.native_only.add(item),
         }
+        Ok(())
+    }
+
+    fn call(&mut self, item: &Field<'_>, arguments: String) -> Result<(), Error> {
+        let namespace = item.text_of("namespace")?;
+        let name = item.required_name("name")?;
+        let call = Part::ToolCall {
+            id: item.required_text("call_id")?,
+            name: self.tools.offered(namespace.as_deref(), &name).to_owned(),
+            arguments,
+        };
+        self.push(item, Role::Assistant, vec![call]);
+        Ok(())
+    }
+
+    fn result(&mut self, item: &Field<'_>, content: Vec<Part>) -> Result<(), Error> {
+        let result = Part::ToolResult {
+            id: item.required_text("call_id")?,
+            content,
+            is_error: false,
+        };
+        self.push(item, Role::Tool, vec![result]);
         Ok(())
     }
 
@@ -118,6 +176,24 @@ impl Conversation {
                 content,
             }),
         }
+    }
+}
+
+/// What a search of tools found, for the model: the tools themselves are among the request's tools.
+fn found_tools(output: &Value) -> String {
+    fn collect(tools: &Value, names: &mut Vec<String>) {
+        for tool in tools.as_array().into_iter().flatten() {
+            match tool["type"].as_str() {
+                Some("namespace") => collect(&tool["tools"], names),
+                _ => names.extend(tool["name"].as_str().map(str::to_owned)),
+            }
+        }
+    }
+    let mut names = Vec::new();
+    collect(&output["tools"], &mut names);
+    match names.is_empty() {
+        true => "No tools were found.".to_owned(),
+        false => format!("These tools can be called now: {}", names.join(", ")),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::tools::{ClientTool, ToolKind};
 use crate::model::{Citation, ToolCallDelta};
 
 /// The open item; or the last part of a message, with the parts before it.
@@ -29,9 +30,10 @@ pub(super) enum ItemKind {
     Call {
         index: u32,
         call_id: String,
+        /// The client's name of the tool.
         name: String,
-        /// Whether the arguments are free text.
-        custom: bool,
+        namespace: Option<String>,
+        tool: ToolKind,
     },
     /// A generated image: its bytes in base64, or its address.
     Image(String),
@@ -46,13 +48,15 @@ impl ItemKind {
         Self::Image(data.map_or(url, |(_, base64)| base64).to_owned())
     }
 
-    pub(super) fn call(call: &ToolCallDelta<'_>, custom_tools: &[String]) -> Self {
-        let name = call.name.unwrap_or_default();
+    /// A call of `tool`; of an unknown one if it is none of the client's.
+    pub(super) fn call(call: &ToolCallDelta<'_>, tool: Option<&ClientTool>) -> Self {
+        let offered = call.name.unwrap_or_default();
         Self::Call {
             index: call.index,
             call_id: call.id.unwrap_or_default().to_owned(),
-            name: name.to_owned(),
-            custom: custom_tools.iter().any(|tool| tool == name),
+            name: tool.map_or(offered, |tool| &tool.name).to_owned(),
+            namespace: tool.and_then(|tool| tool.namespace.clone()),
+            tool: tool.map_or(ToolKind::Function, |tool| tool.kind),
         }
     }
 
@@ -65,8 +69,11 @@ impl ItemKind {
         match self {
             Self::Text | Self::Refusal => "msg",
             Self::Reasoning { .. } => "rs",
-            Self::Call { custom: false, .. } => "fc",
-            Self::Call { custom: true, .. } => "ctc",
+            Self::Call { tool, .. } => match tool {
+                ToolKind::Function => "fc",
+                ToolKind::Custom => "ctc",
+                ToolKind::Search => "tsc",
+            },
             Self::Image(_) => "ig",
         }
     }
@@ -139,23 +146,42 @@ impl Item {
             ItemKind::Call {
                 call_id,
                 name,
-                custom,
+                namespace,
+                tool,
                 ..
             } => {
-                let (kind, arguments) = match custom {
-                    true => ("custom_tool_call", "input"),
-                    false => ("function_call", "arguments"),
+                let (kind, arguments) = match tool {
+                    ToolKind::Function => ("function_call", "arguments"),
+                    ToolKind::Custom => ("custom_tool_call", "input"),
+                    ToolKind::Search => return self.search_call(status, call_id),
                 };
-                json!({
+                let mut item = json!({
                     "id": self.id,
                     "type": kind,
                     "status": status,
                     "call_id": call_id,
                     "name": name,
                     arguments: self.text,
-                })
+                });
+                if let Some(namespace) = namespace {
+                    item["namespace"] = json!(namespace);
+                }
+                item
             }
         }
+    }
+
+    /// Its arguments are JSON, and not a text that holds JSON.
+    fn search_call(&self, status: &str, call_id: &str) -> Value {
+        let arguments = serde_json::from_str::<Value>(&self.text);
+        json!({
+            "id": self.id,
+            "type": "tool_search_call",
+            "status": status,
+            "call_id": call_id,
+            "execution": "client",
+            "arguments": arguments.unwrap_or_else(|_| json!({})),
+        })
     }
 }
 

@@ -5,17 +5,21 @@
 //! |---|---|
 //! | `parse` | parses a request: settings and tools |
 //! | `input` | parses the items of a conversation |
+//! | `tools` | the client's tools as functions of other protocols |
 //! | `encode` | encodes events as output items |
+//! | `custom_input` | decodes the input of a custom tool from a function's arguments |
 //! | `item` | an output item under construction |
 //! | `event_writer` | writes the events of a stream |
 //! | `response` | the `response` object in whole answers and stream events |
 
+mod custom_input;
 mod encode;
 mod event_writer;
 mod input;
 mod item;
 mod parse;
 mod response;
+mod tools;
 mod verbatim;
 
 use bytes::Bytes;

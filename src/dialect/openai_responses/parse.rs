@@ -9,8 +9,9 @@ use serde_json::Value;
 use super::WIRE;
 use super::input::Conversation;
 use super::response::is_gateway_id;
+use super::tools::{ToolParser, ToolTable, adds_tools};
 use crate::dialect::field::{self, Field, NativeOnly};
-use crate::model::{Error, Reasoning, Request, ResponseFormat, Tool, ToolChoice};
+use crate::model::{Error, Reasoning, Request, ResponseFormat};
 
 /// What a vendor stores between requests or runs in the background: no other protocol has it.
 const INDISPENSABLE: [&str; 4] = [
@@ -34,12 +35,30 @@ const OWN: [&str; 9] = [
     "tools",
 ];
 
+/// Settings that are parsed.
+const SETTINGS: [&str; 7] = [
+    "parallel_tool_calls",
+    "reasoning",
+    "safety_identifier",
+    "temperature",
+    "tool_choice",
+    "top_p",
+    "user",
+];
+
 pub(super) fn request(body: &Bytes) -> Result<Request, Error> {
     let mut value = field::parse_body(body)?;
     let (mut request, native_only) = parse_fields(&Field::body(&value))?;
     let unchanged = !remove_gateway_ids(&mut value);
     let body = Some(body).filter(|_| unchanged);
-    request.native_fields = Some(field::native_fields(WIRE, body, value, &OWN, native_only)?);
+    request.native_fields = Some(field::native_fields(
+        WIRE,
+        body,
+        value,
+        &OWN,
+        &SETTINGS,
+        native_only,
+    )?);
     Ok(request)
 }
 
@@ -49,9 +68,10 @@ fn parse_fields(body: &Field<'_>) -> Result<(Request, NativeOnly), Error> {
     let stored = stored.filter(|field| *field.value != Value::Bool(false));
     let mut native_only = NativeOnly {
         fields: stored.map(|field| field.to_string()).collect(),
-        bytes: 0,
+        ..NativeOnly::default()
     };
-    let mut conversation = Conversation::default();
+    let table = ToolTable::new(body.members()?);
+    let mut conversation = Conversation::new(&table);
     if let Some(instructions) = body.get("instructions") {
         conversation.instructions(&instructions)?;
     }
@@ -72,67 +92,49 @@ fn parse_fields(body: &Field<'_>) -> Result<(Request, NativeOnly), Error> {
         max_tokens: limit.transpose()?,
         temperature: body.number_of("temperature")?,
         top_p: body.number_of("top_p")?,
-        tool_choice: tool_choice(body, &mut native_only)?,
         parallel_tool_calls: body.bool_of("parallel_tool_calls")?,
         response_format: response_format(body)?,
         user: user.or(body.text_of("safety_identifier")?),
         stream: body.bool_of("stream")?.unwrap_or(false),
         ..Request::default()
     };
-    if let Some(tools) = body.get("tools") {
-        for field in tools.elements()? {
-            match tool(&field)? {
-                Some(tool) => request.tools.push(tool),
-                None => native_only.add(&field),
-            }
-        }
-    }
+    parse_tools(body, &table, &mut request, &mut native_only)?;
     if let Some(reasoning) = body.get("reasoning") {
         request.reasoning = reasoning.text_of("effort")?.map(|effort| Reasoning {
             effort: Some(effort),
-            max_tokens: None,
+            ..Reasoning::default()
         });
     }
     Ok((request, native_only))
 }
 
-/// None for a tool that the vendor runs, or one whose input is free text.
-fn tool(field: &Field<'_>) -> Result<Option<Tool>, Error> {
-    if field.kind()? != "function" {
-        return Ok(None);
-    }
-    let parameters = field.get("parameters");
-    if let Some(parameters) = &parameters {
-        parameters.members()?;
-    }
-    Ok(Some(Tool {
-        name: field.required_name("name")?,
-        description: field.text_of("description")?,
-        parameters: parameters.map(|parameters| parameters.value.clone()),
-        strict: field.bool_of("strict")?,
-    }))
-}
-
-fn tool_choice(
+/// The tools, those that a search found included, and the choice of one.
+fn parse_tools(
     body: &Field<'_>,
+    table: &ToolTable,
+    request: &mut Request,
     native_only: &mut NativeOnly,
-) -> Result<Option<ToolChoice>, Error> {
-    let Some(field) = body.get("tool_choice") else {
-        return Ok(None);
-    };
-    if let Some(mode) = field.value.as_str() {
-        return Ok(Some(match mode {
-            "auto" => ToolChoice::Auto,
-            "none" => ToolChoice::None,
-            "required" => ToolChoice::Required,
-            _ => return Err(field.invalid("must be `auto`, `none`, `required` or an object")),
-        }));
+) -> Result<(), Error> {
+    let mut parser = ToolParser::new(table);
+    if let Some(tools) = body.get("tools") {
+        parser.parse(&tools, None)?;
     }
-    if field.kind()? == "function" {
-        return Ok(Some(ToolChoice::Function(field.required_name("name")?)));
+    if let Some(input) = body.get("input").filter(|input| input.value.is_array()) {
+        for item in input.elements()?.filter(|item| adds_tools(item.value)) {
+            if let Some(tools) = item.get("tools") {
+                parser.parse(&tools, None)?;
+            }
+        }
     }
-    native_only.add(&field);
-    Ok(None)
+    if let Some(field) = body.get("tool_choice") {
+        request.tool_choice = parser.choice(&field)?;
+        if request.tool_choice.is_none() {
+            native_only.add(&field);
+        }
+    }
+    request.tools = parser.tools;
+    native_only.append(parser.left_out);
+    Ok(())
 }
 
 fn response_format(body: &Field<'_>) -> Result<Option<ResponseFormat>, Error> {

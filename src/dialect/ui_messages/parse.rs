@@ -198,6 +198,7 @@ fn tool(
     results.push(Part::ToolResult {
         id,
         content: vec![Part::Text(result)],
+        is_error: state == "output-error",
     });
     Ok(())
 }

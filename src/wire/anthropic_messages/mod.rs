@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
 use super::counting::retain_members;
-use super::{Counting, Decoder, Outgoing, VerbatimRequest, Wire, error_type};
+use super::{Counting, Decoder, Limits, NameLimit, Outgoing, VerbatimRequest, Wire, error_type};
 use crate::framing::Framing;
 use crate::model::{CredentialScheme, Error, Request, SignatureMembers, Vendor};
 
@@ -66,6 +66,25 @@ impl Wire for AnthropicMessages {
             "error": { "type": error_type(status), "message": message },
             "request_id": "req_fixture",
         })
+    }
+
+    /// <https://platform.claude.com/docs/en/api/messages/create>
+    fn limits(&self, _: &str, _: &Vendor) -> Limits {
+        Limits {
+            tool_name: NameLimit::word(128),
+            call_id: NameLimit::word(64),
+            user: 256,
+            temperature: 1.0,
+            top_p: (0.0, 1.0),
+            requires_max_tokens: true,
+            blank_stops: false,
+            json_object: false,
+            begins_with_user: true,
+            cache_points: true,
+            seed: false,
+            metadata: false,
+            ..Limits::NONE
+        }
     }
 
     fn request(&self, request: &Request, model: &str, _vendor: &Vendor) -> Result<Outgoing, Error> {

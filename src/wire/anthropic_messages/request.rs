@@ -9,10 +9,10 @@ use crate::wire::claude_thinking::Thinking;
 use crate::wire::merge;
 use crate::wire::request_parts::{
     BuildBlock, Conversation, arguments_object, no_messages, registered_media_type,
-    restricted_call_id, typed_parameters_schema,
+    typed_parameters_schema,
 };
 
-/// The API requires `max_tokens`. This value is sent if the client gave none.
+/// The API requires `max_tokens`. This value is sent if nothing else is known.
 const DEFAULT_MAX_TOKENS: u64 = 4096;
 
 /// The body of a request, and whether it refers to uploaded files. The API accepts those only with
@@ -39,7 +39,7 @@ pub(super) fn body(request: &Request, model: &str) -> Result<Body, Error> {
     let thinking = Thinking::new(request);
     add_sampling(request, &thinking, &mut body);
     tools(request, &mut body);
-    response_format(request.response_format.as_ref(), &mut body)?;
+    response_format(request.response_format.as_ref(), &mut body);
     let max_tokens = thinking.max_tokens(request.max_tokens, DEFAULT_MAX_TOKENS);
     body.insert("max_tokens".to_owned(), json!(max_tokens));
     merge(&mut body, &thinking.fields);
@@ -80,16 +80,22 @@ impl BuildBlock for Blocks {
                 arguments,
             } => {
                 let input = arguments_object(field, arguments)?;
-                let id = restricted_call_id(id);
                 Some(json!({ "type": "tool_use", "id": id, "name": name, "input": input }))
             }
-            Part::ToolResult { id, content } => {
+            Part::CachePoint => None,
+            Part::ToolResult {
+                id,
+                content,
+                is_error,
+            } => {
                 let mut blocks = Vec::new();
                 for part in content {
                     blocks.extend(self.block(field, part)?);
                 }
-                let id = restricted_call_id(id);
                 let mut result = json!({ "type": "tool_result", "tool_use_id": id });
+                if *is_error {
+                    result["is_error"] = json!(true);
+                }
                 if !blocks.is_empty() {
                     result["content"] = Value::Array(blocks);
                 }
@@ -97,6 +103,22 @@ impl BuildBlock for Blocks {
             }
         })
     }
+
+    /// The API refuses the mark at thinking.
+    fn cache_point(&mut self, content: &mut Vec<Value>) {
+        let can_be_marked = |block: &&mut Value| {
+            let kind = block["type"].as_str().unwrap_or_default();
+            !["thinking", "redacted_thinking"].contains(&kind)
+        };
+        if let Some(block) = content.last_mut().filter(can_be_marked) {
+            block["cache_control"] = cached();
+        }
+    }
+}
+
+/// <https://platform.claude.com/docs/en/build-with-claude/prompt-caching>
+fn cached() -> Value {
+    json!({ "type": "ephemeral" })
 }
 
 impl Blocks {
@@ -161,21 +183,16 @@ fn text(field: &str, base64: &str) -> Result<String, Error> {
 }
 
 /// The API has no field for `seed` and `metadata`. Both are hints, so they are left out.
-/// `temperature` is at most 1 in the API, and a stop sequence must not be blank.
+/// With thinking it accepts no `temperature`, and only values of `top_p` near to 1.
 fn add_sampling(request: &Request, thinking: &Thinking, body: &mut Map<String, Value>) {
     if let Some(temperature) = request.temperature.filter(|_| !thinking.is_on()) {
-        body.insert("temperature".to_owned(), json!(temperature.min(1.0)));
+        body.insert("temperature".to_owned(), json!(temperature));
     }
-    if let Some(top_p) = request.top_p {
+    if let Some(top_p) = request.top_p.filter(|_| !thinking.is_on()) {
         body.insert("top_p".to_owned(), json!(top_p));
     }
-    let stop: Vec<&String> = request
-        .stop
-        .iter()
-        .filter(|stop| !stop.trim().is_empty())
-        .collect();
-    if !stop.is_empty() {
-        body.insert("stop_sequences".to_owned(), json!(stop));
+    if !request.stop.is_empty() {
+        body.insert("stop_sequences".to_owned(), json!(request.stop));
     }
     if let Some(user) = &request.user {
         body.insert("metadata".to_owned(), json!({ "user_id": user }));
@@ -211,25 +228,16 @@ fn tool(tool: &Tool) -> Value {
     if tool.strict == Some(true) {
         json["strict"] = json!(true);
     }
+    if tool.cache_point {
+        json["cache_control"] = cached();
+    }
     json
 }
 
-fn response_format(
-    format: Option<&ResponseFormat>,
-    body: &mut Map<String, Value>,
-) -> Result<(), Error> {
-    match format {
-        None | Some(ResponseFormat::Text) => {}
-        Some(ResponseFormat::Json) => {
-            return Err(Error::invalid(
-                "response_format",
-                "this model's upstream does not support `json_object`; use `json_schema` with a schema",
-            ));
-        }
-        Some(ResponseFormat::Schema { schema, .. }) => {
-            let format = json!({ "type": "json_schema", "schema": schema });
-            body.insert("output_config".to_owned(), json!({ "format": format }));
-        }
+/// The API has no format without a schema: such a request has an instruction instead.
+fn response_format(format: Option<&ResponseFormat>, body: &mut Map<String, Value>) {
+    if let Some(ResponseFormat::Schema { schema, .. }) = format {
+        let format = json!({ "type": "json_schema", "schema": schema });
+        body.insert("output_config".to_owned(), json!({ "format": format }));
     }
-    Ok(())
 }

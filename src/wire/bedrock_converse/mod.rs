@@ -18,7 +18,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use serde_json::{Value, json};
 
 use super::counting::retain_members;
-use super::{Counting, Decoder, Outgoing, Wire};
+use super::{Counting, Decoder, Limits, NameLimit, Outgoing, Wire};
 use crate::framing::Framing;
 use crate::model::{CredentialScheme, Error, Request, Vendor};
 
@@ -61,6 +61,26 @@ impl Wire for BedrockConverse {
 
     fn error_body(&self, _status: StatusCode, message: &str) -> Value {
         json!({ "message": message })
+    }
+
+    /// <https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html>
+    fn limits(&self, model: &str, _: &Vendor) -> Limits {
+        Limits {
+            tool_name: NameLimit::word(64),
+            call_id: NameLimit::word(64),
+            user: 0,
+            temperature: 1.0,
+            top_p: (0.0, 1.0),
+            blank_stops: !model.contains("anthropic."),
+            json_object: false,
+            begins_with_user: true,
+            cache_points: ["anthropic.", "amazon.nova"]
+                .iter()
+                .any(|family| model.contains(family)),
+            seed: false,
+            parallel_calls: false,
+            ..Limits::NONE
+        }
     }
 
     fn request(&self, request: &Request, model: &str, _vendor: &Vendor) -> Result<Outgoing, Error> {

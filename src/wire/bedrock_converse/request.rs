@@ -9,8 +9,7 @@ use super::reasoning::{ReasoningFields, reasoning_fields};
 use crate::model::{Error, Part, Request, ResponseFormat, Tool, ToolChoice};
 use crate::wire::merge;
 use crate::wire::request_parts::{
-    BuildBlock, Conversation, arguments_object, no_messages, no_parameters, restricted_call_id,
-    typed_parameters_schema,
+    BuildBlock, Conversation, arguments_object, no_messages, no_parameters, typed_parameters_schema,
 };
 
 /// The API has no field for `seed` and `user`. Both are hints, so they are left out.
@@ -31,7 +30,7 @@ pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
         body.insert("inferenceConfig".to_owned(), Value::Object(inference));
     }
     tools(request, &blocks.called, &mut body)?;
-    response_format(request.response_format.as_ref(), &mut body)?;
+    response_format(request.response_format.as_ref(), &mut body);
     if !reasoning.fields.is_empty() {
         let fields = Value::Object(reasoning.fields);
         body.insert("additionalModelRequestFields".to_owned(), fields);
@@ -78,19 +77,35 @@ impl BuildBlock for Blocks {
             } => {
                 self.called.insert(name.clone());
                 let input = arguments_object(field, arguments)?;
-                let id = restricted_call_id(id);
                 Some(json!({ "toolUse": { "toolUseId": id, "name": name, "input": input } }))
             }
-            Part::ToolResult { id, content } => {
+            Part::CachePoint => None,
+            Part::ToolResult {
+                id,
+                content,
+                is_error,
+            } => {
                 let mut blocks = Vec::new();
                 for part in content {
                     blocks.extend(self.block(field, part)?);
                 }
-                let id = restricted_call_id(id);
-                Some(json!({ "toolResult": { "toolUseId": id, "content": blocks } }))
+                let mut result = json!({ "toolUseId": id, "content": blocks });
+                if *is_error {
+                    result["status"] = json!("error");
+                }
+                Some(json!({ "toolResult": result }))
             }
         })
     }
+
+    fn cache_point(&mut self, content: &mut Vec<Value>) {
+        content.push(cache_point());
+    }
+}
+
+/// <https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html>
+fn cache_point() -> Value {
+    json!({ "cachePoint": { "type": "default" } })
 }
 
 fn inference(request: &Request, reasoning: &ReasoningFields) -> Map<String, Value> {
@@ -103,7 +118,9 @@ fn inference(request: &Request, reasoning: &ReasoningFields) -> Map<String, Valu
     {
         inference.insert("temperature".to_owned(), json!(temperature));
     }
-    if let Some(top_p) = request.top_p {
+    if let Some(top_p) = request.top_p
+        && !reasoning.excludes_temperature
+    {
         inference.insert("topP".to_owned(), json!(top_p));
     }
     if !request.stop.is_empty() {
@@ -135,7 +152,11 @@ fn tools(
     };
     let mut config = Map::new();
     if !request.tools.is_empty() {
-        config.insert("tools".to_owned(), request.tools.iter().map(tool).collect());
+        let tools = request.tools.iter().flat_map(|offered| {
+            let point = offered.cache_point.then(cache_point);
+            std::iter::once(tool(offered)).chain(point)
+        });
+        config.insert("tools".to_owned(), tools.collect());
         if let Some(choice) = choice {
             config.insert("toolChoice".to_owned(), choice);
         }
@@ -168,10 +189,7 @@ fn tool_spec(name: &str, schema: Value) -> Value {
 
 /// The API takes the schema as a string.
 /// <https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_JsonSchemaDefinition.html>
-fn response_format(
-    format: Option<&ResponseFormat>,
-    body: &mut Map<String, Value>,
-) -> Result<(), Error> {
+fn response_format(format: Option<&ResponseFormat>, body: &mut Map<String, Value>) {
     let Some(ResponseFormat::Schema {
         name,
         description,
@@ -179,13 +197,7 @@ fn response_format(
         ..
     }) = format
     else {
-        return match format {
-            Some(ResponseFormat::Json) => Err(Error::invalid(
-                "response_format",
-                "this model's upstream does not support `json_object`; use `json_schema` with a schema",
-            )),
-            _ => Ok(()),
-        };
+        return;
     };
     let mut definition = json!({ "name": name, "schema": schema.to_string() });
     if let Some(description) = description {
@@ -193,7 +205,6 @@ fn response_format(
     }
     let format = json!({ "type": "json_schema", "structure": { "jsonSchema": definition } });
     body.insert("outputConfig".to_owned(), json!({ "textFormat": format }));
-    Ok(())
 }
 
 /// The account's invocation logs show `requestMetadata`. It is a hint, so entries that the API would

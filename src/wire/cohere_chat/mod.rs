@@ -12,7 +12,7 @@ mod tests;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Decoder, Outgoing, Wire};
+use super::{Decoder, Limits, Outgoing, Wire};
 use crate::framing::Framing;
 use crate::model::{CredentialScheme, Error, Request, Vendor};
 
@@ -36,6 +36,20 @@ impl Wire for CohereChat {
 
     fn error_body(&self, _status: StatusCode, message: &str) -> Value {
         json!({ "message": message })
+    }
+
+    /// <https://docs.cohere.com/reference/chat-stream>
+    fn limits(&self, _: &str, _: &Vendor) -> Limits {
+        Limits {
+            user: 0,
+            temperature: 1.0,
+            top_p: (0.01, 0.99),
+            images_in_results: false,
+            files_in_results: false,
+            metadata: false,
+            parallel_calls: false,
+            ..Limits::NONE
+        }
     }
 
     fn request(&self, request: &Request, model: &str, _vendor: &Vendor) -> Result<Outgoing, Error> {

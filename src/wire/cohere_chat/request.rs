@@ -45,7 +45,7 @@ fn messages(messages: &[Message]) -> Result<Value, Error> {
             // Each result is a message of its own.
             Role::Tool => {
                 for (place, part) in message.content.iter().enumerate() {
-                    if let Part::ToolResult { id, content } = part {
+                    if let Part::ToolResult { id, content, .. } = part {
                         let field = format!("{}.content[{place}]", message.field);
                         out.push(result(&field, id, content)?);
                     }

@@ -18,7 +18,7 @@ use http::{HeaderMap, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::{Counting, Decoder, Outgoing, Wire};
+use super::{Counting, Decoder, Limits, NameLimit, Outgoing, Wire};
 use crate::framing::Framing;
 use crate::model::{CredentialScheme, Error, Request, Vendor};
 
@@ -53,6 +53,27 @@ impl Wire for Gemini {
         json!({
             "error": { "code": status.as_u16(), "message": message, "status": rpc_status(status) },
         })
+    }
+
+    /// <https://ai.google.dev/api/caching#FunctionDeclaration>,
+    /// <https://ai.google.dev/gemini-api/docs/function-calling>
+    fn limits(&self, model: &str, _: &Vendor) -> Limits {
+        Limits {
+            tool_name: NameLimit {
+                others: Some("_.:-"),
+                begins_with_letter: true,
+                ..NameLimit::word(64)
+            },
+            user: 0,
+            temperature: 2.0,
+            top_p: (0.0, 1.0),
+            images_in_results: !request::is_older(model),
+            files_in_results: !request::is_older(model),
+            format_with_tools: !request::is_older(model),
+            metadata: false,
+            parallel_calls: false,
+            ..Limits::NONE
+        }
     }
 
     fn request(&self, request: &Request, model: &str, _vendor: &Vendor) -> Result<Outgoing, Error> {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
+use super::MODELS_PREFIX;
 use super::media::part as media;
 use crate::model::{
     Error, Message, Part, Reasoning, Request, ResponseFormat, Role, Tool, ToolChoice,
@@ -19,7 +20,7 @@ const PLACEHOLDER_SIGNATURE: &str = "skip_thought_signature_validator";
 /// out.
 pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
     let mut conversation = Conversation {
-        needs_signatures: requires_signatures(model),
+        needs_signatures: !is_older(model),
         ..Conversation::default()
     };
     for message in &request.messages {
@@ -62,10 +63,12 @@ pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
     Ok(Value::Object(body))
 }
 
-/// All models but Gemini up to 2.5 and Gemma.
-fn requires_signatures(model: &str) -> bool {
+/// Whether it is Gemini up to 2.5 or Gemma: later models require signatures of calls, and accept media in
+/// results, and tools together with a format.
+pub(super) fn is_older(model: &str) -> bool {
+    let model = model.strip_prefix(MODELS_PREFIX).unwrap_or(model);
     let older = ["gemini-1", "gemini-2", "gemma"];
-    !older.iter().any(|older| model.starts_with(older))
+    older.iter().any(|older| model.starts_with(older))
 }
 
 /// The conversation in the API's form.
@@ -124,7 +127,7 @@ impl<'a> Conversation<'a> {
                 Part::Text(text) => self.push(kind, json!({ "text": text })),
                 Part::Image(one) | Part::File(one) => self.push(kind, media(one)),
                 // Encrypted reasoning is another vendor's: the gateway passes none of Gemini's on.
-                Part::Reasoning { .. } | Part::EncryptedReasoning(_) => {}
+                Part::Reasoning { .. } | Part::EncryptedReasoning(_) | Part::CachePoint => {}
                 Part::ToolCall {
                     id,
                     name,
@@ -140,14 +143,18 @@ impl<'a> Conversation<'a> {
                     calls += 1;
                     self.push(kind, call);
                 }
-                Part::ToolResult { id, content } => {
+                Part::ToolResult {
+                    id,
+                    content,
+                    is_error,
+                } => {
                     let Some(name) = self.names.get(id.as_str()) else {
                         return Err(Error::invalid(
                             &format!("{}.tool_call_id", message.field),
                             "no earlier message has a tool call with this id; send the assistant message with the call before its result",
                         ));
                     };
-                    let result = result(&field, id, name, content)?;
+                    let result = result(&field, id, name, content, *is_error)?;
                     self.push(TurnKind::Results, result);
                 }
             }
@@ -172,8 +179,14 @@ fn call(field: &str, id: &str, name: &str, arguments: &str) -> Result<Value, Err
     Ok(json!({ "functionCall": { "id": id, "name": name, "args": arguments } }))
 }
 
-/// The API takes an object and reads its `output`.
-fn result(field: &str, id: &str, name: &str, content: &[Part]) -> Result<Value, Error> {
+/// The API takes an object and reads its `output` or its `error`.
+fn result(
+    field: &str,
+    id: &str,
+    name: &str,
+    content: &[Part],
+    is_error: bool,
+) -> Result<Value, Error> {
     let mut texts = Vec::new();
     let mut parts = Vec::new();
     for part in content {
@@ -183,7 +196,8 @@ fn result(field: &str, id: &str, name: &str, content: &[Part]) -> Result<Value, 
             Part::Reasoning { .. }
             | Part::EncryptedReasoning(_)
             | Part::ToolCall { .. }
-            | Part::ToolResult { .. } => {
+            | Part::ToolResult { .. }
+            | Part::CachePoint => {
                 return Err(Error::invalid(
                     field,
                     "a tool result can hold only text, images and files",
@@ -194,7 +208,7 @@ fn result(field: &str, id: &str, name: &str, content: &[Part]) -> Result<Value, 
     let mut response = json!({
         "id": id,
         "name": name,
-        "response": { "output": texts.join("\n") },
+        "response": { (if is_error { "error" } else { "output" }): texts.join("\n") },
     });
     if !parts.is_empty() {
         response["parts"] = json!(parts);
@@ -260,17 +274,23 @@ fn seed(seed: i64) -> i64 {
     }
 }
 
+/// The largest budget that all models accept.
+const MAX_THINKING_BUDGET: u64 = 24576;
+
 /// Efforts as budgets, with the values of the vendor's own OpenAI endpoint
 /// (<https://ai.google.dev/gemini-api/docs/openai#thinking>): models before Gemini 3 accept no levels,
 /// and later models accept budgets too.
 fn thinking(reasoning: &Reasoning) -> Option<Value> {
-    let budget = |tokens: u64| json!({ "thinkingBudget": tokens, "includeThoughts": true });
+    let budget = |tokens: u64| {
+        let tokens = tokens.min(MAX_THINKING_BUDGET);
+        json!({ "thinkingBudget": tokens, "includeThoughts": true })
+    };
     Some(match (reasoning.max_tokens, reasoning.effort.as_deref()) {
         (_, Some("none")) => json!({ "thinkingBudget": 0 }),
         (Some(tokens), _) => budget(tokens),
         (None, Some("minimal" | "low")) => budget(1024),
         (None, Some("medium")) => budget(8192),
-        (None, Some("high")) => budget(24576),
+        (None, Some("high" | "xhigh" | "max")) => budget(MAX_THINKING_BUDGET),
         // A vendor's own level.
         (None, Some(level)) => json!({ "thinkingLevel": level, "includeThoughts": true }),
         (None, None) => return None,

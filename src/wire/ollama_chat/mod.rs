@@ -9,7 +9,7 @@ mod request;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Decoder, Outgoing, Wire};
+use super::{Decoder, Limits, Outgoing, Wire};
 use crate::framing::Framing;
 use crate::model::{CredentialScheme, Error, Request, Vendor};
 
@@ -33,6 +33,18 @@ impl Wire for OllamaChat {
 
     fn error_body(&self, _status: StatusCode, message: &str) -> Value {
         json!({ "error": message })
+    }
+
+    /// <https://docs.ollama.com/api/chat>
+    fn limits(&self, _: &str, _: &Vendor) -> Limits {
+        Limits {
+            user: 0,
+            files_in_results: false,
+            forced_calls: false,
+            metadata: false,
+            parallel_calls: false,
+            ..Limits::NONE
+        }
     }
 
     fn request(&self, request: &Request, model: &str, _vendor: &Vendor) -> Result<Outgoing, Error> {

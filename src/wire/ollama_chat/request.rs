@@ -89,7 +89,7 @@ fn messages(messages: &[Message]) -> Result<Value, Error> {
                 Part::Image(media) => content.add_image(&field, media)?,
                 Part::File(_) => return Err(no_files(&field)),
                 Part::Reasoning { text, .. } => thinking.push_str(text),
-                Part::EncryptedReasoning(_) => {}
+                Part::EncryptedReasoning(_) | Part::CachePoint => {}
                 Part::ToolCall {
                     id,
                     name,
@@ -99,7 +99,7 @@ fn messages(messages: &[Message]) -> Result<Value, Error> {
                     let field = format!("{}.tool_calls[{}]", message.field, calls.len());
                     calls.push(call(&field, id, name, arguments)?);
                 }
-                Part::ToolResult { id, content } => {
+                Part::ToolResult { id, content, .. } => {
                     results = true;
                     out.push(result(&field, id, names.get(&**id).copied(), content)?);
                 }
@@ -140,7 +140,8 @@ fn result(field: &str, id: &str, name: Option<&str>, parts: &[Part]) -> Result<V
             Part::Reasoning { .. }
             | Part::EncryptedReasoning(_)
             | Part::ToolCall { .. }
-            | Part::ToolResult { .. } => {
+            | Part::ToolResult { .. }
+            | Part::CachePoint => {
                 return Err(Error::invalid(
                     field,
                     "a tool result can hold only text and images with this model's upstream",

@@ -12,7 +12,7 @@ mod signatures;
 use http::HeaderMap;
 use serde_json::{Value, json};
 
-use super::{Decoder, Outgoing, VerbatimRequest, Wire};
+use super::{Decoder, Limits, NameLimit, Outgoing, VerbatimRequest, Wire};
 use crate::framing::Framing;
 use crate::model::{CredentialScheme, Error, Prefill, Request, SignatureMembers, Vendor};
 
@@ -31,6 +31,29 @@ impl Wire for OpenaiChat {
 
     fn credential(&self) -> CredentialScheme {
         CredentialScheme::Bearer
+    }
+
+    /// <https://platform.openai.com/docs/api-reference/chat/create>
+    fn limits(&self, _: &str, vendor: &Vendor) -> Limits {
+        Limits {
+            tool_name: NameLimit::word(64),
+            call_id: match vendor.call_id_length {
+                Some(length) => NameLimit {
+                    min: length,
+                    max: length,
+                    others: Some(""),
+                    begins_with_letter: false,
+                },
+                None => NameLimit {
+                    max: 40,
+                    ..NameLimit::NONE
+                },
+            },
+            user: if vendor.user { 64 } else { 0 },
+            images_in_results: false,
+            files_in_results: false,
+            ..Limits::NONE
+        }
     }
 
     fn request(&self, request: &Request, model: &str, vendor: &Vendor) -> Result<Outgoing, Error> {

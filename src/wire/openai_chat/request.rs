@@ -7,7 +7,8 @@ use crate::model::{
     Media, MediaSource, Message, Part, Prefill, Request, ResponseFormat, Role, Tool, ToolChoice,
     Vendor,
 };
-use crate::wire::merge;
+use crate::wire::request_parts::file_name;
+use crate::wire::{effort, merge};
 
 /// Everything that a normalized request can say has a place here but hints, which are dropped: a
 /// budget of reasoning tokens (only an effort can be said), metadata, and earlier reasoning, but for
@@ -40,12 +41,13 @@ pub(super) fn body(request: &Request, model: &str, vendor: &Vendor) -> Value {
         .parallel_tool_calls
         .filter(|_| !request.tools.is_empty());
     set("parallel_tool_calls", parallel.map(Value::from));
-    set(
-        "response_format",
-        request.response_format.as_ref().map(response_format),
-    );
-    let effort = request.reasoning.as_ref();
-    let effort = effort.and_then(|reasoning| reasoning.effort.as_deref());
+    // The client's own form, which servers other than OpenAI's understand.
+    let format = request.response_format.as_ref();
+    let format = format.filter(|_| !request.extra.contains_key("response_format"));
+    set("response_format", format.map(response_format));
+    let effort = request.reasoning.as_ref().and_then(effort::openai);
+    // The client's own setting in the form of OpenRouter.
+    let effort = effort.filter(|_| !request.extra.contains_key("reasoning"));
     set("reasoning_effort", effort.map(Value::from));
     let user = request.user.as_deref().filter(|_| vendor.user);
     set("user", user.map(Value::from));
@@ -91,9 +93,10 @@ fn messages(messages: &[Message], vendor: &Vendor) -> Value {
     Value::Array(out)
 }
 
-/// A lone text stays a string: some look-alikes know nothing else.
+/// A lone text stays a string: some look-alikes know nothing else. Many refuse an empty list.
 fn parts(list: &[Part]) -> Value {
     match list {
+        [] => "".into(),
         [Part::Text(text)] => text.as_str().into(),
         list => list.iter().filter_map(part).collect(),
     }
@@ -107,7 +110,8 @@ fn part(part: &Part) -> Option<Value> {
         Part::Reasoning { .. }
         | Part::EncryptedReasoning(_)
         | Part::ToolCall { .. }
-        | Part::ToolResult { .. } => return None,
+        | Part::ToolResult { .. }
+        | Part::CachePoint => return None,
     })
 }
 
@@ -128,8 +132,8 @@ fn file(media: &Media) -> Value {
             file.insert("file_data".into(), url(media).into())
         }
     };
-    if let Some(name) = &media.name {
-        file.insert("filename".into(), name.as_str().into());
+    if let Some(name) = file_name(media) {
+        file.insert("filename".into(), name.into());
     }
     json!({"type": "file", "file": file})
 }
@@ -194,7 +198,7 @@ fn assistant(message: &Message, vendor: &Vendor) -> Value {
 }
 
 fn tool_result(part: &Part) -> Option<Value> {
-    let Part::ToolResult { id, content } = part else {
+    let Part::ToolResult { id, content, .. } = part else {
         return None;
     };
     Some(json!({"role": "tool", "tool_call_id": id, "content": parts(content)}))

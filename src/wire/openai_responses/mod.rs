@@ -17,7 +17,7 @@ use http::HeaderMap;
 use serde_json::Value;
 
 use super::counting::retain_members;
-use super::{Counting, Decoder, Outgoing, VerbatimRequest, Wire};
+use super::{Counting, Decoder, Limits, NameLimit, Outgoing, VerbatimRequest, Wire};
 use crate::framing::Framing;
 use crate::model::{CredentialScheme, Error, Request, SignatureMembers, Vendor};
 
@@ -61,6 +61,21 @@ impl Wire for OpenaiResponses {
         SignatureMembers {
             names: &["encrypted_content"],
             carriers: &[],
+        }
+    }
+
+    /// <https://platform.openai.com/docs/api-reference/responses/create>
+    fn limits(&self, _: &str, _: &Vendor) -> Limits {
+        Limits {
+            tool_name: NameLimit::word(64),
+            call_id: NameLimit {
+                max: 64,
+                ..NameLimit::NONE
+            },
+            user: 64,
+            min_max_tokens: 16,
+            seed: false,
+            ..Limits::NONE
         }
     }
 

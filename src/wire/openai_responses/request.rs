@@ -5,7 +5,8 @@ use serde_json::{Map, Value, json};
 use crate::model::{
     Error, Media, MediaSource, Message, Part, Request, ResponseFormat, Role, Tool, ToolChoice,
 };
-use crate::wire::merge;
+use crate::wire::request_parts::file_name;
+use crate::wire::{effort, merge};
 
 /// `seed` and a budget of reasoning tokens have no place in the API; both are hints, so they are
 /// left out. Nothing is stored, since a client of another protocol always sends the whole
@@ -44,8 +45,7 @@ pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
     set("parallel_tool_calls", parallel.map(Value::from));
     let format = request.response_format.as_ref().map(format);
     set("text", format.map(|format| json!({ "format": format })));
-    let reasoning = request.reasoning.as_ref();
-    let effort = reasoning.and_then(|reasoning| reasoning.effort.as_deref());
+    let effort = request.reasoning.as_ref().and_then(effort::openai);
     set(
         "reasoning",
         effort.map(|effort| json!({ "effort": effort })),
@@ -124,7 +124,8 @@ fn input(messages: &[Message]) -> Result<Vec<Value>, Error> {
                     name,
                     arguments,
                 } => function_call(id, name, arguments),
-                Part::ToolResult { id, content } => {
+                Part::CachePoint => continue,
+                Part::ToolResult { id, content, .. } => {
                     let field = format!("{}.content[{place}]", message.field);
                     json!({ "type": "function_call_output", "call_id": id, "output": output(&field, content)? })
                 }
@@ -192,7 +193,8 @@ fn input_part(part: &Part) -> Option<Value> {
         Part::Reasoning { .. }
         | Part::EncryptedReasoning(_)
         | Part::ToolCall { .. }
-        | Part::ToolResult { .. } => return None,
+        | Part::ToolResult { .. }
+        | Part::CachePoint => return None,
     })
 }
 
@@ -212,7 +214,7 @@ fn image(media: &Media) -> Value {
 
 fn file(media: &Media) -> Value {
     let mut file = json!({ "type": "input_file" });
-    if let Some(name) = &media.name {
+    if let Some(name) = file_name(media) {
         file["filename"] = json!(name);
     }
     match &media.source {

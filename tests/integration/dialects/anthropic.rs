@@ -79,7 +79,15 @@ fn a_request_is_parsed() {
     assert_eq!(request.parallel_tool_calls, Some(false));
     let effort = Some("low".to_owned());
     let max_tokens = Some(2000);
-    assert_eq!(request.reasoning, Some(Reasoning { effort, max_tokens }));
+    assert_eq!(
+        request.reasoning,
+        Some(Reasoning {
+            effort,
+            max_tokens,
+            is_default: true,
+            ..Reasoning::default()
+        })
+    );
     assert!(matches!(
         request.response_format,
         Some(ResponseFormat::Schema { .. })
@@ -115,6 +123,7 @@ fn turns_become_messages() {
             Part::File(media(url, Some("T"))),
             text("words"),
             text("Hi"),
+            Part::CachePoint,
         ]
     );
     let call = |id: &str, name: &str, arguments: &str| Part::ToolCall {
@@ -138,8 +147,14 @@ fn turns_become_messages() {
     let result = |id: &str, said: &str| Part::ToolResult {
         id: id.to_owned(),
         content: vec![text(said)],
+        is_error: false,
     };
-    assert_eq!(messages[3].content, [result("a", "1")]);
+    let failed = Part::ToolResult {
+        id: "a".to_owned(),
+        content: vec![text("1")],
+        is_error: true,
+    };
+    assert_eq!(messages[3].content, [failed]);
     assert_eq!(messages[4].content, [result("b", "2")]);
     assert_eq!(messages[5].content, [text("And?")]);
 }
@@ -150,15 +165,20 @@ fn vendor_features_are_refused_for_other_wires() {
         {"name": "f", "input_schema": {"type": "object"}},
         {"type": "web_search_20250305", "name": "web_search"},
     ]);
-    let step = json!([
+    let forced = json!({"type": "tool", "name": "web_search"});
+    let unknown = json!([
         {"role": "user", "content": "Hi"},
-        {"role": "assistant", "content": [
-            {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}},
-        ]},
+        {"role": "assistant", "content": [{"type": "hologram", "data": "x"}]},
     ]);
     for (body, field) in [
-        (with(&hello(), "tools", search), "tools[1]"),
-        (with(&hello(), "messages", step), "messages[1].content[0]"),
+        (
+            with(&with(&hello(), "tools", search), "tool_choice", forced),
+            "tools[1]",
+        ),
+        (
+            with(&hello(), "messages", unknown),
+            "messages[1].content[0]",
+        ),
         (with(&hello(), "container", json!("c")), "container"),
         (
             with(&hello(), "mcp_servers", json!([{"url": "u"}])),

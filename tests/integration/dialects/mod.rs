@@ -1,6 +1,7 @@
 //! The dialects of vendors' protocols: their parsed requests, and the output of their encoders, decoded
 //! by the wire of the same protocol.
 
+mod adapted;
 mod anthropic;
 mod legacy_functions;
 mod mistakes;
@@ -14,7 +15,7 @@ mod ui_messages;
 use serde_json::Value;
 use sluicegate::dialect::{self, Dialect};
 use sluicegate::model::{Error, ErrorCode, ReasoningSigner, Request, Vendor};
-use sluicegate::wire;
+use sluicegate::wire::{self, Adapted, TargetSettings};
 
 fn dialect(path: &str) -> &'static dyn Dialect {
     let found = dialect::at(path);
@@ -28,10 +29,17 @@ fn parse(path: &str, body: &Value) -> Result<Request, Error> {
 
 /// The body that an upstream of that wire gets.
 fn sent(wire: &str, request: &Request) -> Result<Value, Error> {
-    let request = signer(wire).verify(request.for_wire(wire)?);
+    sent_to(wire, "their-model", request).map(|(body, _)| body)
+}
+
+/// The body that an upstream of that wire gets for `model`, and the fields that were changed.
+fn sent_to(wire: &str, model: &str, request: &Request) -> Result<(Value, Vec<String>), Error> {
+    let for_wire = signer(wire).verify(request.for_wire(wire)?);
     let found = wire::by_name(wire).expect("a wire of that name");
-    let outgoing = found.request(&request, "their-model", &Vendor::default())?;
-    Ok(outgoing.body)
+    let (vendor, settings) = (Vendor::default(), TargetSettings::default());
+    let adapted = Adapted::new(request, for_wire, found, model, &vendor, settings);
+    let outgoing = found.request(&adapted.request, model, &vendor)?;
+    Ok((outgoing.body, adapted.changes))
 }
 
 /// Of the only vendor of that wire.

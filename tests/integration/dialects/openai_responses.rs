@@ -69,7 +69,14 @@ fn a_request_is_parsed() {
     assert_eq!(request.parallel_tool_calls, Some(false));
     let effort = Some("low".to_owned());
     let max_tokens = None;
-    assert_eq!(request.reasoning, Some(Reasoning { effort, max_tokens }));
+    assert_eq!(
+        request.reasoning,
+        Some(Reasoning {
+            effort,
+            max_tokens,
+            ..Reasoning::default()
+        })
+    );
     assert!(matches!(
         request.response_format,
         Some(ResponseFormat::Schema { .. })
@@ -161,7 +168,6 @@ fn ids_of_the_gateway_are_removed() {
 
 #[test]
 fn vendor_features_are_refused_for_other_wires() {
-    let tools = json!([{"type": "function", "name": "f"}, {"type": "web_search"}]);
     let reference =
         json!([{"role": "user", "content": "Hi"}, {"type": "item_reference", "id": "msg_1"}]);
     for (body, field) in [
@@ -175,7 +181,6 @@ fn vendor_features_are_refused_for_other_wires() {
         ),
         (with(&hello(), "background", json!(true)), "background"),
         (with(&hello(), "prompt", json!({"id": "p"})), "prompt"),
-        (with(&hello(), "tools", tools), "tools[1]"),
         (
             with(&hello(), "tool_choice", json!({"type": "web_search"})),
             "tool_choice",

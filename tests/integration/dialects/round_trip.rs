@@ -245,6 +245,7 @@ fn encoded(protocol: &Protocol, answer: &Answer, streamed: bool) -> Vec<u8> {
         model: "model",
         signer: &signer(),
         verbatim: false,
+        changes: &[],
     });
     for_each(answer, &mut |event| match event {
         Event::Finish(finish) => encoder.complete(finish, Duration::ZERO, Duration::ZERO),

@@ -123,6 +123,7 @@ fn each_step_of_an_assistant_becomes_an_answer_and_its_results() {
     let result = |id: &str, said: &str| Part::ToolResult {
         id: id.to_owned(),
         content: vec![text(said)],
+        is_error: false,
     };
     let first = vec![
         Part::Reasoning {
@@ -137,7 +138,11 @@ fn each_step_of_an_assistant_becomes_an_answer_and_its_results() {
     ];
     let results = vec![
         result("a", r#"{"y":2}"#),
-        result("b", "no"),
+        Part::ToolResult {
+            id: "b".to_owned(),
+            content: vec![text("no")],
+            is_error: true,
+        },
         result("c", "never"),
     ];
     assert_eq!(
@@ -201,6 +206,7 @@ fn streamed(
         model: "model",
         signer: &ReasoningSigner::new("wire", "vendor"),
         verbatim: false,
+        changes: &[],
     });
     for event in events {
         encoder.event(event);

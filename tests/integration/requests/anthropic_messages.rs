@@ -224,24 +224,6 @@ fn extra_goes_in_last_and_deep() {
 
 #[test]
 fn what_it_cannot_say() {
-    let mut json_mode = hello();
-    json_mode.response_format = Some(ResponseFormat::Json);
-    refused(WIRE, &json_mode, "response_format");
-
-    let mut broken = tool_turns();
-    broken.messages[1].content[2] = call("b", "time", "{");
-    refused(
-        WIRE,
-        &broken,
-        "messages[1].tool_calls[1].function.arguments",
-    );
-    broken.messages[1].content[2] = call("b", "time", "[1]");
-    refused(
-        WIRE,
-        &broken,
-        "messages[1].tool_calls[1].function.arguments",
-    );
-
     let file = |source| asking(vec![message(Role::User, vec![Part::File(media(source))])]);
     let audio = file(inline("audio/wav", "UklG"));
     refused(WIRE, &audio, "messages[0].content[0].file");

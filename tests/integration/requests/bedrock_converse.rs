@@ -276,15 +276,6 @@ fn extra_goes_in_last_and_deep() {
 
 #[test]
 fn what_it_cannot_say() {
-    let mut json_mode = hello();
-    json_mode.response_format = Some(ResponseFormat::Json);
-    refused(WIRE, &json_mode, "response_format");
-
-    let mut broken = tool_turns();
-    broken.messages[1].content[2] = call("b", "time", "{");
-    let field = "messages[1].tool_calls[1].function.arguments";
-    refused(WIRE, &broken, field);
-
     let with = |part| asking(vec![message(Role::User, vec![text("x"), part])]);
     for (part, field) in [
         (

@@ -11,18 +11,38 @@ mod openai_responses;
 
 use serde_json::{Value, json};
 use sluicegate::model::{
-    ErrorCode, Media, MediaSource, Message, Part, Reasoning, Request, ResponseFormat, Role, Tool,
-    ToolChoice, Vendor,
+    Error, ErrorCode, Media, MediaSource, Message, Part, Reasoning, Request, ResponseFormat, Role,
+    Tool, ToolChoice, Vendor,
 };
-use sluicegate::wire::{self, Outgoing};
+use sluicegate::wire::{self, Adapted, Outgoing, TargetSettings};
 
 fn outgoing(wire: &str, request: &Request) -> Result<Outgoing, String> {
+    adapted(wire, "m", request).map(|(outgoing, _)| outgoing)
+}
+
+/// The request that `model` gets, and the fields that were changed.
+fn adapted(wire: &str, model: &str, request: &Request) -> Result<(Outgoing, Vec<String>), String> {
+    adapted_for(wire, model, &Vendor::default(), request)
+}
+
+fn adapted_for(
+    wire: &str,
+    model: &str,
+    vendor: &Vendor,
+    request: &Request,
+) -> Result<(Outgoing, Vec<String>), String> {
     let wire = wire::by_name(wire).expect("a wire of that name");
-    wire.request(request, "m", &Vendor::default())
-        .map_err(|error| {
-            assert_eq!(error.code(), ErrorCode::InvalidRequest);
-            error.message().to_owned()
-        })
+    let words = |error: Error| {
+        assert_eq!(error.code(), ErrorCode::InvalidRequest);
+        error.message().to_owned()
+    };
+    let for_wire = request.for_wire(wire.name()).map_err(words)?;
+    let settings = TargetSettings::default();
+    let fitted = Adapted::new(request, for_wire, wire, model, vendor, settings);
+    let outgoing = wire
+        .request(&fitted.request, model, vendor)
+        .map_err(words)?;
+    Ok((outgoing, fitted.changes))
 }
 
 fn body(wire: &str, request: &Request) -> Value {
@@ -92,7 +112,14 @@ fn call(id: &str, name: &str, arguments: &str) -> Part {
 
 fn answer(id: &str, content: Vec<Part>) -> Message {
     let id = id.to_owned();
-    message(Role::Tool, vec![Part::ToolResult { id, content }])
+    message(
+        Role::Tool,
+        vec![Part::ToolResult {
+            id,
+            content,
+            is_error: false,
+        }],
+    )
 }
 
 /// Two calls and their results, then a question.
@@ -116,12 +143,14 @@ fn tool_turns() -> Request {
         description: Some("Says it".to_owned()),
         parameters: Some(json!({"type": "object", "properties": {"city": {}}})),
         strict: Some(true),
+        cache_point: false,
     }];
     request.tools.push(Tool {
         name: "time".to_owned(),
         description: None,
         parameters: None,
         strict: None,
+        cache_point: false,
     });
     request
 }
@@ -145,6 +174,7 @@ fn thinking(effort: Option<&str>, max_tokens: Option<u64>, bound: Option<u64>) -
     request.reasoning = Some(Reasoning {
         effort: effort.map(str::to_owned),
         max_tokens,
+        ..Reasoning::default()
     });
     request
 }

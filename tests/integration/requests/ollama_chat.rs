@@ -115,15 +115,7 @@ fn what_it_cannot_say() {
     let filed = asked(Part::File(media(inline("application/pdf", "JVBERi0="))));
     refused(WIRE, &filed, "messages[0].content[1].file");
 
-    let mut broken = tool_turns();
-    broken.messages[1].content[2] = call("b", "time", "nope");
-    refused(
-        WIRE,
-        &broken,
-        "messages[1].tool_calls[1].function.arguments",
-    );
-
-    let mut forced = tool_turns();
+    let mut forced = hello();
     forced.tool_choice = Some(ToolChoice::Required);
     refused(WIRE, &forced, "tool_choice");
 }

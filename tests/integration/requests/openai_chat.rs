@@ -37,7 +37,7 @@ fn calls_and_results() {
         json!([
             {"id": "a", "type": "function",
                 "function": {"name": "weather", "arguments": "{\"city\":\"Rome\"}"}},
-            {"id": "b", "type": "function", "function": {"name": "time", "arguments": ""}}
+            {"id": "b", "type": "function", "function": {"name": "time", "arguments": "{}"}}
         ])
     );
     assert_eq!(

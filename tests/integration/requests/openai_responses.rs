@@ -78,6 +78,7 @@ fn calls_and_results() {
     request.messages[3].content[0] = Part::ToolResult {
         id: "b".to_owned(),
         content: vec![text("noon"), Part::Image(media(url()))],
+        is_error: false,
     };
     let body = body(WIRE, &request);
     assert_eq!(
