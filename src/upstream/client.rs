@@ -171,7 +171,7 @@ impl Upstream {
         } = request;
         let answer = self.post(encoded, trace).await?;
         if !answer.status.is_success() {
-            let client = verbatim.then_some(wire);
+            let client = verbatim.then_some(self.wire.name());
             let error = refused_answer::read(self.wire, answer, &self.secrets(), client).await;
             return Err(error);
         }
