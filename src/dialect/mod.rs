@@ -106,7 +106,7 @@ pub trait Dialect: Send + Sync + 'static {
     }
 
     /// The bytes that show that the connection is alive; they may come between two events and before
-    /// the first.
+    /// the first. See also [`Encoder::heartbeat`].
     fn heartbeat(&self) -> &'static [u8];
 
     /// The headers of the answer to `request`, its content type among them.
@@ -202,6 +202,10 @@ pub trait Encoder: Send {
     fn complete(&mut self, completion: &Completion, out: &mut BytesMut);
     fn error(&mut self, error: &Error, usage: Option<Usage>, out: &mut BytesMut);
 
+    /// Writes an event that shows that the answer is still being made, for clients that do not count
+    /// [`Dialect::heartbeat`]. Nothing is written if there is no such event, or not yet.
+    fn heartbeat(&self, _out: &mut BytesMut) {}
+
     /// The encoder of the same answer if it comes in the client's own protocol. Called before `start`,
     /// if at all. None for protocols that no upstream speaks.
     fn verbatim(&self) -> Option<Box<dyn VerbatimEncoder>> {
@@ -223,6 +227,9 @@ pub trait VerbatimEncoder: Send {
 
     /// The answer broke off.
     fn error(&mut self, error: &Error, out: &mut BytesMut);
+
+    /// As [`Encoder::heartbeat`].
+    fn heartbeat(&self, _out: &mut BytesMut) {}
 
     /// Whether the frames are kept, and `complete` writes the whole answer.
     fn collects(&self) -> bool;

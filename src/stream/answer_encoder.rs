@@ -160,6 +160,20 @@ impl AnswerEncoder {
         (!self.ready.is_empty()).then(|| self.ready.split().freeze())
     }
 
+    /// An event that shows that the answer is still being made. `None` if the protocol has none, and while
+    /// the answer has not begun.
+    pub fn heartbeat(&self) -> Option<Bytes> {
+        if self.state != State::Started || !self.ready.is_empty() {
+            return None;
+        }
+        let mut event = BytesMut::new();
+        match &self.verbatim {
+            None => self.encoder.heartbeat(&mut event),
+            Some(encoder) => encoder.heartbeat(&mut event),
+        }
+        (!event.is_empty()).then(|| event.freeze())
+    }
+
     /// How many encoded bytes have not been taken.
     pub fn buffered_bytes(&self) -> usize {
         self.ready.len()

@@ -126,6 +126,11 @@ impl ClientSink {
         self.answer.take_ready()
     }
 
+    /// See [`AnswerEncoder::heartbeat`].
+    pub fn heartbeat(&self) -> Option<Bytes> {
+        self.answer.heartbeat()
+    }
+
     /// How many encoded bytes have not been taken.
     pub fn buffered_bytes(&self) -> usize {
         self.answer.buffered_bytes()

@@ -3,6 +3,8 @@
 use std::sync::TryLockError;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
+
 use super::log::Dropped;
 use super::pump::Pump;
 use super::state::{BACKGROUND, State, ViewerId};
@@ -17,6 +19,12 @@ impl Stream {
             pump.cancel();
             self.poll(&mut pump, BACKGROUND);
         }
+    }
+
+    /// The heartbeat of the stream's protocol, for a viewer that has read the whole log. `None` if there is
+    /// none, or if another viewer drives right now.
+    pub(super) fn heartbeat(&self) -> Option<Bytes> {
+        self.pump.get()?.try_lock().ok()?.heartbeat()
     }
 
     /// Ends a stream without viewers, unless one came since the count was `total_viewers`.

@@ -245,6 +245,14 @@ impl Pump {
         }
     }
 
+    /// See [`AnswerEncoder::heartbeat`](super::AnswerEncoder::heartbeat).
+    pub(super) fn heartbeat(&self) -> Option<Bytes> {
+        match &self.state {
+            State::Active(active) => active.sink.heartbeat(),
+            State::Opening(_) | State::Ended(_) => None,
+        }
+    }
+
     pub(super) fn is_ended(&self) -> bool {
         matches!(self.state, State::Ended(_))
     }

@@ -287,7 +287,10 @@ impl Body for Viewer {
                     })
                 })
             }
-            Poll::Pending => Some(ready!(this.heartbeat.poll(context))),
+            Poll::Pending => {
+                let bytes = ready!(this.heartbeat.poll(context));
+                Some(this.reader.stream.heartbeat().unwrap_or(bytes))
+            }
         };
         Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
     }

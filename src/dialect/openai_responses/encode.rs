@@ -123,6 +123,16 @@ impl Encoder for ResponseEncoder {
         answer.writer.write("response.failed", data, out);
     }
 
+    fn heartbeat(&self, out: &mut BytesMut) {
+        if self.answer.begun {
+            let response = self.answer.head.response(&ResponseState {
+                status: "in_progress",
+                ..ResponseState::default()
+            });
+            self.answer.writer.repeat_in_progress(&response, out);
+        }
+    }
+
     fn verbatim(&self) -> Option<Box<dyn VerbatimEncoder>> {
         Some(if self.answer.writer.streamed {
             Box::<verbatim::StreamEncoder>::default()

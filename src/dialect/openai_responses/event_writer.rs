@@ -48,6 +48,14 @@ impl EventWriter {
         write_event(name, &event, out);
     }
 
+    /// Writes `response.in_progress` once more, with the number of the last event. Clients count it as an
+    /// event, and its place in the order changes nothing.
+    pub(super) fn repeat_in_progress(&self, response: &Value, out: &mut BytesMut) {
+        if self.streamed {
+            write_in_progress(self.number.saturating_sub(1), response, out);
+        }
+    }
+
     pub(super) fn delta(
         &mut self,
         name: &'static str,
@@ -173,6 +181,12 @@ impl EventWriter {
         let data = merged(place(item, at), fields);
         self.write("response.output_text.annotation.added", data, out);
     }
+}
+
+pub(super) fn write_in_progress(number: u64, response: &Value, out: &mut BytesMut) {
+    let name = "response.in_progress";
+    let event = json!({ "type": name, "sequence_number": number, "response": response });
+    write_event(name, &event, out);
 }
 
 impl Delta {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use super::event_writer::write_in_progress;
 use super::failure_code;
 use crate::dialect::VerbatimEncoder;
 use crate::dialect::event_stream::write_event;
@@ -22,7 +23,7 @@ use crate::model::Error;
 pub(super) struct StreamEncoder {
     /// The number of the last event.
     sequence_number: u64,
-    /// From the vendor's first event, for an error.
+    /// From the vendor's first event, for an error and heartbeats.
     identity: Option<Identity>,
 }
 
@@ -80,8 +81,7 @@ impl VerbatimEncoder for StreamEncoder {
             "error": { "type": kind, "code": code, "message": message, "param": null },
         });
         write_event("error", &data, out);
-        let identity = self.identity.take().unwrap_or_default();
-        let mut response = json!(identity);
+        let mut response = json!(self.identity.take().unwrap_or_default());
         response["status"] = "failed".into();
         response["output"] = json!([]);
         response["error"] = json!({ "code": failure_code(error), "message": message });
@@ -91,6 +91,15 @@ impl VerbatimEncoder for StreamEncoder {
             "response": response,
         });
         write_event("response.failed", &data, out);
+    }
+
+    fn heartbeat(&self, out: &mut BytesMut) {
+        if let Some(identity) = &self.identity {
+            let mut response = json!(identity);
+            response["status"] = "in_progress".into();
+            response["output"] = json!([]);
+            write_in_progress(self.sequence_number, &response, out);
+        }
     }
 
     fn collects(&self) -> bool {

@@ -8,6 +8,7 @@
 //! | `program` | the real binary: its output, its logs, its signals |
 //! | others | tests of one concern each |
 
+mod agents;
 mod answers;
 mod bodies;
 mod breaks;
