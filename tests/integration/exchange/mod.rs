@@ -6,6 +6,7 @@
 //! | `connections` | one connection: early, broken and dropped answers |
 //! | `proxies` | upstreams behind an HTTP proxy |
 //! | `pool` | which connections are reused |
+//! | `poison` | what an upstream may leave on a connection, and what becomes of it |
 //! | `tls` | certificates, and how an answer ends |
 //! | `differential` | the same answers decoded by hyper's client |
 //! | `support` | sends requests, for the other files |
@@ -15,6 +16,7 @@ mod bodies;
 mod connections;
 mod differential;
 mod heads;
+mod poison;
 mod pool;
 mod proxies;
 mod support;

@@ -31,10 +31,15 @@ impl ScriptedUpstream {
         self.listener.local_addr().unwrap()
     }
 
+    /// Waits for a connection.
+    pub async fn accept(&self) -> Exchange {
+        let (stream, _) = within_timeout(self.listener.accept()).await.unwrap();
+        Exchange::over(stream)
+    }
+
     /// Waits for a connection and the request on it.
     pub async fn request(&self) -> Exchange {
-        let (stream, _) = within_timeout(self.listener.accept()).await.unwrap();
-        let mut exchange = Exchange::over(stream);
+        let mut exchange = self.accept().await;
         assert!(
             exchange.next_request().await,
             "a connection without a request"
@@ -100,6 +105,11 @@ impl Exchange {
         within_timeout(self.stream.write_all(bytes.as_ref()))
             .await
             .unwrap();
+    }
+
+    /// Writes to a connection that the gateway may have closed.
+    pub async fn try_write(&mut self, bytes: &[u8]) {
+        let _ = within_timeout(self.stream.write_all(bytes)).await;
     }
 
     /// Starts a streamed answer that is the connection's last: a test that closes the connection later
