@@ -21,7 +21,7 @@ BINARY := $(or $(CARGO_TARGET_DIR),target)/debug/sluicegate
 MANIFESTS := $(wildcard k8s/*/kustomization.yaml k8s/*/*/kustomization.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help build test clients conformance soak bench micro instructions check fmt clippy deny kustomize prepare venv node \
+.PHONY: help build test clients agents conformance soak bench micro instructions check fmt clippy deny kustomize prepare venv node \
 	nginx valgrind tools
 
 help: ## list these commands
@@ -34,10 +34,15 @@ test: tools kustomize $(VALKEY) ## run every test, with real clients too; instal
 	$(CARGO) test $(CARGO_FLAGS)
 	cd bench && $(CARGO) test $(CARGO_FLAGS)
 	$(MAKE) clients
+	$(MAKE) agents
 
 clients: prepare $(CLIENTS)/venv/installed $(CLIENTS)/node/installed $(if $(RECITE),$(CLIENTS)/recite/installed) ## run the tests with real clients; ARGS="--only name" picks some
 	$(CARGO) build $(CARGO_FLAGS)
 	$(CLIENTS)/venv/bin/python -B tests/clients --binary $(BINARY) --work $(CLIENTS) $(if $(RECITE),--recite "$(RECITE)") $(ARGS)
+
+agents: prepare $(CLIENTS)/agents/installed ## run real coding agents on every upstream protocol; ARGS=--update writes docs/clients.md
+	$(CARGO) build $(CARGO_FLAGS)
+	python3 -B tests/clients/agents/matrix.py --binary $(BINARY) --work $(CLIENTS)/agents $(ARGS)
 
 conformance: prepare $(CONFORMANCE)/installed ## compare with the vendors' own SDKs; DIR= another folder of answers
 	$(CARGO) build $(CARGO_FLAGS)
@@ -118,6 +123,13 @@ $(CLIENTS)/node/installed: tests/clients/node/package.json tests/clients/node/pa
 	@mkdir -p $(CLIENTS)/node
 	@cp $^ $(CLIENTS)/node
 	@cd $(CLIENTS)/node && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(CLIENTS)/agents/installed: tests/clients/agents/package.json tests/clients/agents/package-lock.json | node
+	@echo "agents: installing into $(CLIENTS)/agents:"; sed -n '/"dependencies"/,/}/s/^ *"\(.*\)": "\(.*\)",*$$/\1 \2/p' $<
+	@mkdir -p $(CLIENTS)/agents
+	@cp $^ $(CLIENTS)/agents
+	@cd $(CLIENTS)/agents && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 # A prebuilt binary where there is one, else a build; the folder lasts until `cargo clean`.

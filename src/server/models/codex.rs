@@ -28,6 +28,7 @@ fn model(name: &str, place: usize) -> Value {
             effort("high", "More reasoning for hard problems"),
         ],
         "shell_type": "unified_exec",
+        "apply_patch_tool_type": "freeform",
         "visibility": "list",
         "supported_in_api": true,
         "priority": place,
