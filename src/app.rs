@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::access::{Caller, KeyRing};
 use crate::config::{
-    Config, ModelConfig, OnStoreFailure, StateConfig, TargetConfig, UpstreamConfig,
+    Config, ModelConfig, OnStoreFailure, StateConfig, TargetConfig, UpstreamConfig, preset,
 };
 use crate::limit::{Account, KeySettings, Limiter, MemoryBudget, Settings, SharedState};
 use crate::metrics::Metrics;
@@ -229,7 +229,8 @@ pub fn build_upstream(
             upstream.wire.name(),
             upstream.preset.unwrap_or(&upstream.name),
         )
-        .with_members(upstream.wire.signature_members()),
+        .with_members(upstream.wire.signature_members())
+        .with_family(&preset::signature_family(upstream.preset)),
         endpoint: Endpoint::new(&upstream.base_url, connector),
         frame_cap,
     })

@@ -20,6 +20,8 @@ pub struct Preset {
     /// Whether the vendor's answers keep to a protocol that many others speak in forms of their own, so
     /// that clients can read them as they are.
     pub keeps_to_protocol: bool,
+    /// Whether the vendor serves Claude, so that it accepts the signatures of the others that do.
+    pub serves_claude: bool,
     /// Whether the vendor refuses requests without a key.
     pub needs_key: bool,
     pub vendor: Vendor,
@@ -28,6 +30,17 @@ pub struct Preset {
 /// The preset of that name.
 pub fn by_name(name: &str) -> Option<&'static Preset> {
     ALL.iter().find(|preset| preset.name == name)
+}
+
+/// The vendors that accept each other's signatures of reasoning, with their wires; none if `preset` is
+/// not among them.
+pub fn signature_family(preset: Option<&str>) -> Vec<(&'static str, &'static str)> {
+    let family = ALL.iter().filter(|preset| preset.serves_claude);
+    let family: Vec<_> = family.map(|preset| (preset.wire, preset.name)).collect();
+    match family.iter().any(|(_, name)| Some(*name) == preset) {
+        true => family,
+        false => Vec::new(),
+    }
 }
 
 impl Preset {
@@ -101,6 +114,7 @@ const fn hosted(name: &'static str, base_url: &'static str) -> Preset {
         also: &[],
         credential: None,
         keeps_to_protocol: false,
+        serves_claude: false,
         needs_key: true,
         vendor: HOSTED,
     }
@@ -131,22 +145,28 @@ pub static ALL: &[Preset] = &[
         vendor: OPENAI,
         ..hosted("openai", "https://api.openai.com/v1")
     },
-    on_wire(
-        "anthropic",
-        "anthropic-messages",
-        "https://api.anthropic.com",
-    ),
+    Preset {
+        serves_claude: true,
+        ..on_wire(
+            "anthropic",
+            "anthropic-messages",
+            "https://api.anthropic.com",
+        )
+    },
     on_wire(
         "gemini",
         "gemini",
         "https://generativelanguage.googleapis.com",
     ),
     // Credentials from the environment are accepted instead of an API key.
-    on_wire(
-        "bedrock",
-        "bedrock-converse",
-        "https://bedrock-runtime.{region}.amazonaws.com",
-    ),
+    Preset {
+        serves_claude: true,
+        ..on_wire(
+            "bedrock",
+            "bedrock-converse",
+            "https://bedrock-runtime.{region}.amazonaws.com",
+        )
+    },
     on_wire("cohere", "cohere-chat", "https://api.cohere.com"),
     Preset {
         needs_key: false,

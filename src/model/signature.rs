@@ -5,6 +5,10 @@
 //! upstream. So the gateway puts a tag of the signer before each signature on its way to the client, and
 //! sends a signature only to that signer. A signature without a tag is from before the client used the
 //! gateway: it belongs to the protocol that the client speaks.
+//!
+//! Some vendors serve the same models and accept each other's signatures: they are a family. Where all
+//! targets of a model are of one family, and the client speaks the protocol of one of them, signatures
+//! get no tag.
 
 use std::borrow::Cow;
 
@@ -62,17 +66,58 @@ pub struct ReasoningSigner {
     wire: &'static str,
     members: SignatureMembers,
     origin_tag: String,
+    /// The origin tags of the family, its own included, and their wires. Empty without a family.
+    family: Vec<(String, &'static str)>,
 }
 
 impl ReasoningSigner {
     pub fn new(wire: &'static str, vendor: &str) -> Self {
-        // A `:` ends the vendor.
-        let vendor = vendor.replace('%', "%25").replace(':', "%3A");
         Self {
             wire,
             members: SignatureMembers::default(),
-            origin_tag: format!("{TAG_PREFIX}{wire}:{vendor}:"),
+            origin_tag: origin_tag(wire, vendor),
+            family: Vec::new(),
         }
+    }
+
+    /// A signer that puts no tag before signatures.
+    pub fn without_tag() -> Self {
+        Self {
+            wire: "",
+            members: SignatureMembers::default(),
+            origin_tag: String::new(),
+            family: Vec::new(),
+        }
+    }
+
+    /// Signatures of these vendors, at their wires, are accepted too.
+    #[must_use]
+    pub fn with_family(mut self, vendors: &[(&'static str, &str)]) -> Self {
+        let tags = vendors
+            .iter()
+            .map(|(wire, vendor)| (origin_tag(wire, vendor), *wire));
+        self.family = tags.collect();
+        self
+    }
+
+    /// The signer for a model that does not share the signatures of the family.
+    #[must_use]
+    pub fn without_family(&self) -> Self {
+        Self {
+            family: Vec::new(),
+            ..self.clone()
+        }
+    }
+
+    /// Whether `other` accepts the same signatures.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let mut family = self.family.iter();
+        self.origin_tag == other.origin_tag || family.any(|(tag, _)| *tag == other.origin_tag)
+    }
+
+    /// Whether a signature without a tag is accepted from a client that speaks the protocol of `wire`.
+    pub fn accepts_untagged(&self, wire: &str) -> bool {
+        self.wire == wire || self.family.iter().any(|(_, known)| *known == wire)
     }
 
     /// Requests in the wire's own protocol hold signatures in these members.
@@ -108,7 +153,7 @@ impl ReasoningSigner {
     /// which the upstream would refuse.
     pub fn verify<'a>(&self, mut request: Cow<'a, Request>) -> Cow<'a, Request> {
         let native = request.native_fields.as_ref();
-        let own = native.is_some_and(|native| native.wire == self.wire);
+        let own = native.is_some_and(|native| self.accepts_untagged(native.wire));
         let sealed = |part: &Part| self.replacement(part, own).is_some();
         let parts = |message: &Message| message.content.iter().any(sealed);
         if request.messages.iter().any(parts) {
@@ -166,7 +211,10 @@ impl ReasoningSigner {
         if !signature.contains(TAG_PREFIX) {
             return own.then_some(Cow::Borrowed(signature));
         }
-        let read = signature.replace(&self.origin_tag, "");
+        let mut read = signature.replace(&self.origin_tag, "");
+        for (tag, _) in &self.family {
+            read = read.replace(tag, "");
+        }
         (!read.contains(TAG_PREFIX)).then_some(Cow::Owned(read))
     }
 
@@ -219,4 +267,10 @@ impl ReasoningSigner {
             _ => false,
         }
     }
+}
+
+fn origin_tag(wire: &str, vendor: &str) -> String {
+    // A `:` ends the vendor.
+    let vendor = vendor.replace('%', "%25").replace(':', "%3A");
+    format!("{TAG_PREFIX}{wire}:{vendor}:")
 }

@@ -4,12 +4,12 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
 use super::{AnsweringTarget, Receiver, Route, Target};
 use crate::metrics::Metrics;
-use crate::model::{Error, ErrorCode, Event, Request, Sink, Usage};
+use crate::model::{Error, ErrorCode, Event, ReasoningSigner, Request, Sink, Usage};
 use crate::upstream::{Answer, PreparedRequest, Trace, Upstream};
 
 impl Route {
@@ -53,13 +53,17 @@ impl Route {
         receiver: &mut dyn Receiver,
     ) -> Result<Answer, Failure> {
         let upstream = &*target.upstream;
+        let untagged = ReasoningSigner::without_tag();
         let prepared = upstream.prepare(request, &target.model, target.settings);
         let mut prepared = prepared.map_err(Failure::Uncommitted)?;
         let changes = std::mem::take(&mut prepared.changes);
         let answering = AnsweringTarget {
             upstream: &upstream.name,
             model: &target.model,
-            signer: &upstream.signer,
+            signer: match self.accepts_untagged_signatures(request) {
+                true => &untagged,
+                false => &upstream.signer,
+            },
             verbatim: prepared.verbatim,
             changes: &changes,
         };
@@ -69,6 +73,20 @@ impl Route {
             true => Failure::Committed(error),
             false => Failure::Uncommitted(error),
         })
+    }
+
+    /// Whether every target accepts the signatures of each other one without their tags.
+    fn accepts_untagged_signatures(&self, request: &Request) -> bool {
+        let Some(native) = &request.native_fields else {
+            return false;
+        };
+        let signers = self.targets.iter();
+        let mut signers = signers.map(|target| target.upstream.signer_for(&target.model));
+        let Some(first) = signers.next() else {
+            return false;
+        };
+        first.accepts_untagged(native.wire)
+            && signers.all(|signer| first.is_like(&signer) && signer.accepts_untagged(native.wire))
     }
 
     async fn attempt(
@@ -84,6 +102,7 @@ impl Route {
         let mut answer = timeout_at(deadline, asked)
             .await
             .map_err(|_| first_token_timeout(limit))??;
+        commit.rate_limits = answer.take_rate_limits();
         loop {
             let read = poll_fn(|context| {
                 if commit.must_begin() {
@@ -161,6 +180,7 @@ pub fn combine_errors(before: Option<Error>, now: Error) -> Error {
 pub struct CommitSink<'a> {
     target: AnsweringTarget<'a>,
     receiver: &'a mut dyn Receiver,
+    rate_limits: HeaderMap,
     committed: bool,
     identity: Option<[String; 3]>,
     usage: Option<Usage>,
@@ -183,6 +203,7 @@ impl<'a> CommitSink<'a> {
         Self {
             target,
             receiver,
+            rate_limits: HeaderMap::new(),
             committed: false,
             identity: None,
             usage: None,
@@ -199,6 +220,8 @@ impl<'a> CommitSink<'a> {
 
     fn commit(&mut self) {
         self.committed = true;
+        let rate_limits = std::mem::take(&mut self.rate_limits);
+        self.receiver.rate_limits(rate_limits);
         self.receiver.begin_answer(&self.target);
         for (name, data) in std::mem::take(&mut self.frames) {
             self.receiver.frame(&name, &data);

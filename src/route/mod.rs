@@ -7,6 +7,8 @@ mod pass;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
+
 use crate::metrics::Metrics;
 use crate::model::{Error, ReasoningSigner, RequestId, Sink};
 use crate::upstream::{Trace, Upstream};
@@ -82,6 +84,10 @@ pub trait Receiver: Sink + Send {
     /// Announces the target that answers. Its first content follows, and no other target will be
     /// tried.
     fn begin_answer(&mut self, target: &AnsweringTarget<'_>);
+
+    /// Takes the headers in which the target that answers states its rate limits. Comes before
+    /// [`Receiver::begin_answer`].
+    fn rate_limits(&mut self, _headers: HeaderMap) {}
 
     /// Whether the client has its response already, with heartbeats only. A target whose answer is
     /// passed on verbatim then begins its answer with what it has sent, before its first content.

@@ -190,6 +190,10 @@ impl PreparedAnswer {
         };
         let mut response = Response::new(body);
         *response.headers_mut() = headers;
+        // The gateway's own limits replace the vendor's of the same name.
+        if let Some(limits) = report.rate_limits() {
+            response.headers_mut().extend(limits.clone());
+        }
         if let Some(changes) = adapted_header(report.changes()) {
             response.headers_mut().insert(ADAPTED, changes);
         }

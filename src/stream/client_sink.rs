@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use http::HeaderMap;
 
 use super::answer_encoder::AnswerEncoder;
 use super::record::StreamRecord;
@@ -30,12 +31,18 @@ pub struct ClientSink {
 #[derive(Debug, Default)]
 pub struct ResponseReport {
     changes: OnceLock<Vec<String>>,
+    rate_limits: OnceLock<HeaderMap>,
 }
 
 impl ResponseReport {
     /// The client's fields that the request to the answering target has in another form or not at all.
     pub fn changes(&self) -> &[String] {
         self.changes.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// The headers in which the answering target states its rate limits.
+    pub fn rate_limits(&self) -> Option<&HeaderMap> {
+        self.rate_limits.get()
     }
 }
 
@@ -305,6 +312,10 @@ impl Receiver for ClientSink {
             // Every frame is passed on at once.
             self.content_left = usize::MAX;
         }
+    }
+
+    fn rate_limits(&mut self, headers: HeaderMap) {
+        let _ = self.report.rate_limits.set(headers);
     }
 
     fn awaits_beginning(&self) -> bool {

@@ -13,6 +13,7 @@ use url::Url;
 use super::exchange::{Body, Endpoint, ExchangeError, Response};
 use super::ingest::Ingest;
 use super::long_work::run_long_work;
+use super::rate_limits::rate_limits;
 use super::refused_answer;
 use super::restore_names::RestoreNames;
 use super::scrub::{scrub, sensitive_value};
@@ -90,6 +91,8 @@ pub struct Trace {
 pub struct Answer {
     body: Body,
     ingest: Ingest,
+    /// The headers in which the upstream states its rate limits.
+    rate_limits: HeaderMap,
     /// The tools whose names were changed in the request.
     names: ToolNames,
     secrets: Vec<SecretString>,
@@ -150,11 +153,21 @@ impl Upstream {
         model: &str,
         settings: TargetSettings,
     ) -> Result<Adapted<'a>, Error> {
-        let for_wire = self.signer.verify(request.for_wire(self.wire.name())?);
+        let for_wire = self
+            .signer_for(model)
+            .verify(request.for_wire(self.wire.name())?);
         let vendor = &self.vendor;
         Ok(Adapted::new(
             request, for_wire, self.wire, model, vendor, settings,
         ))
+    }
+
+    /// The signer of `model`.
+    pub fn signer_for(&self, model: &str) -> Cow<'_, ReasoningSigner> {
+        match self.wire.shares_signatures(model) {
+            true => Cow::Borrowed(&self.signer),
+            false => Cow::Owned(self.signer.without_family()),
+        }
     }
 
     /// Sends a request and waits for the answer's head.
@@ -186,6 +199,7 @@ impl Upstream {
         Ok(Answer {
             body: answer.body,
             ingest,
+            rate_limits: rate_limits(&answer.headers),
             names,
             secrets: self.secrets(),
             failure: None,
@@ -345,6 +359,11 @@ impl Answer {
             self.failure = Some(Box::new(error));
         }
         Poll::Ready(Ok(self.ingest.is_finished()))
+    }
+
+    /// The headers in which the upstream states its rate limits.
+    pub fn take_rate_limits(&mut self) -> HeaderMap {
+        std::mem::take(&mut self.rate_limits)
     }
 
     /// Hands the events that the decoder holds back to `sink`, because the caller gives the answer

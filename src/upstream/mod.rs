@@ -8,6 +8,7 @@
 //! | `pass` | sends a client's body as it is, but for the model |
 //! | `recycle` | reads the last bytes of a finished answer, so that its connection can be reused |
 //! | `refusal`, `retry_after` | classifies a non-2xx answer, for every wire in one place; how long it asks to wait |
+//! | `rate_limits` | the headers in which a vendor states its rate limits |
 //! | `refused_answer` | reads a non-2xx answer and makes the client's error of it |
 //! | `scrub`, `account_ids` | remove credentials and account ids from messages |
 //! | `sigv4` | signs requests to AWS |
@@ -27,6 +28,7 @@ mod frame_reader;
 pub mod ingest;
 mod long_work;
 mod pass;
+mod rate_limits;
 mod recycle;
 mod refusal;
 mod refused_answer;

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, StatusCode};
 use secrecy::SecretString;
 
 use super::exchange::{Body, Response};
+use super::rate_limits::rate_limits;
 use super::refusal::classify;
 use super::scrub::scrub;
 use crate::model::{Error, ErrorCode, VendorRefusal};
@@ -61,10 +62,12 @@ pub(super) async fn read(
         let value = headers.get(*name)?;
         Some((HeaderName::from_static(name), value.clone()))
     });
+    let mut kept: HeaderMap = kept.collect();
+    kept.extend(rate_limits(&headers));
     error.with_vendor_refusal(VendorRefusal {
         wire: client,
         status,
-        headers: kept.collect(),
+        headers: kept,
         body: scrub(&String::from_utf8_lossy(&text), secrets),
     })
 }

@@ -120,6 +120,11 @@ pub trait Wire: Send + Sync + 'static {
         SignatureMembers::default()
     }
 
+    /// Whether the model accepts the signatures of its vendor's family, if the vendor is of one.
+    fn shares_signatures(&self, _model: &str) -> bool {
+        true
+    }
+
     /// The other end's view, for the fixture server: the body of a refusal, after the API reference.
     /// Most vendors use OpenAI's form.
     fn error_body(&self, status: StatusCode, message: &str) -> Value {

@@ -111,6 +111,10 @@ impl Wire for BedrockConverse {
         })
     }
 
+    fn shares_signatures(&self, model: &str) -> bool {
+        model.contains("anthropic.")
+    }
+
     fn supports_prefill(&self, _: &Vendor) -> bool {
         true
     }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::client::{Answer, ClientRequest};
 use super::harness::TestGateway;
+use super::keys::key;
 use super::scripted::{Exchange, ScriptedUpstream};
 
 /// The model `m` at an upstream of `wire`.
@@ -259,4 +260,83 @@ async fn a_shortened_tool_name_comes_back_as_the_client_wrote_it() {
     assert_eq!(answer.header("x-sluicegate-adapted"), "tools[0]");
     let message: Value = serde_json::from_slice(&answer.body().await).unwrap();
     assert_eq!(message["content"][0]["name"], name);
+}
+
+#[tokio::test]
+async fn the_rate_limits_of_the_vendor_are_passed_on_unless_the_key_has_its_own() {
+    for (key_limits, requests) in [("", "500"), (", limits: { requests: 7/hour }", "7")] {
+        let upstream = ScriptedUpstream::bind().await;
+        let key = key("one", "key-one", key_limits);
+        let running = gateway("openai-chat", &upstream, &format!("keys:\n{key}"));
+        let body = json!({"model": "m", "messages": [{"role": "user", "content": "Hi"}]});
+        let asked = ClientRequest::at("/v1/chat/completions", &body).key("key-one");
+        let answering = async {
+            let mut exchange = upstream.request().await;
+            let headers = "content-type: text/event-stream\r\n\
+                x-ratelimit-limit-requests: 500\r\nx-ratelimit-remaining-tokens: 90\r\n\
+                anthropic-ratelimit-unified-status: allowed\r\nx-internal: 1\r\n";
+            let text = chunk(&json!({"content": "Hi"}), Some("stop")) + "data: [DONE]\n\n";
+            exchange.answer(200, headers, &text).await;
+        };
+        let (answer, ()) = tokio::join!(running.ask(&asked), answering);
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.header("x-ratelimit-limit-requests"), requests);
+        assert_eq!(answer.header("x-ratelimit-remaining-tokens"), "90");
+        assert_eq!(
+            answer.header("anthropic-ratelimit-unified-status"),
+            "allowed"
+        );
+        assert!(!answer.has("x-internal"));
+    }
+}
+
+/// The signature that a client of `/v1/messages` gets from an upstream of the preset `anthropic`, where
+/// the model's targets have these presets, and what the upstream gets back.
+async fn signature(presets: &[&str]) -> (String, Value) {
+    let upstream = ScriptedUpstream::bind().await;
+    let addr = upstream.addr();
+    let mut declared = String::new();
+    let mut targets = String::new();
+    for preset in presets {
+        declared.push_str(&format!(
+            "  {preset}: {{ preset: {preset}, base_url: 'http://{addr}', api_key: k, fidelity: repaired{} }}\n",
+            if *preset == "bedrock" { ", region: eu-west-1" } else { "" }
+        ));
+        targets.push_str(&format!(
+            "{{ upstream: {preset}, model: anthropic.claude-x }}, "
+        ));
+    }
+    let running = TestGateway::start(&format!(
+        "upstreams:\n{declared}models:\n  m: {{ targets: [ {targets} ] }}\n"
+    ));
+    let thinking = json!({"type": "thinking", "thinking": "Hm", "signature": "c2ln"});
+    let body = json!({"model": "m", "max_tokens": 9, "messages": [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": [thinking, {"type": "text", "text": "A"}]},
+        {"role": "user", "content": "Go on"},
+    ]});
+    let asked = ClientRequest::at("/v1/messages", &body);
+    let answering = async {
+        let mut exchange = upstream.request().await;
+        let document = json!({"type": "message", "role": "assistant", "content": [thinking],
+            "stop_reason": "end_turn", "usage": {"input_tokens": 1, "output_tokens": 1}});
+        let headers = "content-type: application/json\r\n";
+        exchange.answer(200, headers, &document.to_string()).await;
+        serde_json::from_slice::<Value>(&exchange.body).unwrap()
+    };
+    let (mut answer, sent) = tokio::join!(running.ask(&asked), answering);
+    let message: Value = serde_json::from_slice(&answer.body().await).unwrap();
+    let signature = message["content"][0]["signature"].as_str();
+    (signature.unwrap_or_default().to_owned(), sent)
+}
+
+#[tokio::test]
+async fn signatures_have_no_tag_if_every_target_accepts_them() {
+    let (signature_at_one, sent) = signature(&["anthropic"]).await;
+    assert_eq!(signature_at_one, "c2ln");
+    assert_eq!(sent["messages"][1]["content"][0]["signature"], "c2ln");
+    let (shared, _) = signature(&["anthropic", "bedrock"]).await;
+    assert_eq!(shared, "c2ln");
+    let (mixed, _) = signature(&["anthropic", "gemini"]).await;
+    assert_eq!(mixed, "sluicegate:anthropic-messages:anthropic:c2ln");
 }
