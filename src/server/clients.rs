@@ -22,6 +22,7 @@ use super::body::Prompt;
 use super::chat;
 use super::endpoints::split;
 use super::paths;
+use super::raw_head::HeadFault;
 use super::refusal::{Refusal, respond};
 use super::service::Peer;
 use super::{endpoints, models, origin, resume, web};
@@ -89,7 +90,10 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
 /// Refuses a request whose head can be understood in two ways, and one of a web page that must not
 /// call this gateway.
 async fn check_head(gateway: State<Arc<Gateway>>, request: Request<Body>, next: Next) -> Response {
-    let fault = paths::fault(request.headers());
+    let raw = request.extensions().get::<HeadFault>();
+    let fault = raw
+        .map(|fault| fault.0)
+        .or_else(|| paths::fault(request.headers()));
     let error = fault.map(|fault| Error::new(ErrorCode::InvalidRequest, fault));
     let app = gateway.app();
     let config = &app.config;

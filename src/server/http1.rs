@@ -16,7 +16,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
 use http::header::CONNECTION;
-use http::{HeaderMap, Method, Request, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Version};
 use hyper::body::{Body as _, Bytes, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -24,6 +24,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower::ServiceExt as _;
 
+use super::raw_head::{NextHead, Seen};
 use super::service::{HEAD_CAP, KEEP_ALIVE_TIMEOUT, Peer, Service};
 use super::socket::ClientSocket;
 use super::streaming::{self, StreamedAnswer};
@@ -40,11 +41,12 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (unflushed, handover) = (Arc::<AtomicBool>::default(), Arc::<Handover>::default());
+    let next_head = Arc::clone(&handover.next_head);
     let handler = service_fn({
         let (handover, peer, router) = (Arc::clone(&handover), peer.clone(), &service.router);
         move |request| answer(peer.attach(request), router.clone(), Arc::clone(&handover))
     });
-    let socket = ClientSocket::new(socket, bytes, Arc::clone(&unflushed));
+    let socket = ClientSocket::new(socket, bytes, Arc::clone(&unflushed), next_head);
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         // The first head is whole already; this bounds the wait for the next ones.
@@ -93,6 +95,7 @@ struct Handover {
     answer: Mutex<Option<(Response, bool)>>,
     /// Whether the current request has a body that was not read to its end.
     unread_body: AtomicBool,
+    next_head: Arc<NextHead>,
 }
 
 impl Handover {
@@ -111,20 +114,36 @@ impl Handover {
     fn has_unread_body(&self) -> bool {
         self.unread_body.load(Ordering::Relaxed)
     }
+
+    fn set_unread_body(&self, unread: bool) {
+        self.unread_body.store(unread, Ordering::Relaxed);
+        if !unread {
+            self.next_head.expect();
+        }
+    }
 }
 
 /// Answers a request. An answer that streams is handed over instead, and hyper waits until the
 /// connection is taken from it.
 async fn answer(
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     router: Router,
     handover: Arc<Handover>,
 ) -> Result<Response, Infallible> {
     let can_stream = request.version() == Version::HTTP_11 && request.method() != Method::HEAD;
-    let keeps_alive = !asks_to_close(request.headers());
-    handover
-        .unread_body
-        .store(!request.body().is_end_stream(), Ordering::Relaxed);
+    let mut keeps_alive = !asks_to_close(request.headers());
+    let fault = match handover.next_head.take() {
+        Seen::Whole(fault) => fault,
+        // hyper closes after a head with two lengths, but does not show here that it had them.
+        Seen::Part => {
+            keeps_alive = false;
+            None
+        }
+    };
+    if let Some(fault) = fault {
+        request.extensions_mut().insert(fault);
+    }
+    handover.set_unread_body(!request.body().is_end_stream());
     let request = request.map(|body| match body.is_end_stream() {
         true => Body::empty(),
         false => Body::new(TrackedBody {
@@ -132,7 +151,12 @@ async fn answer(
             handover: Arc::clone(&handover),
         }),
     });
-    let answer = router.oneshot(request).await?;
+    let mut answer = router.oneshot(request).await?;
+    if fault.is_some() {
+        // The client and the gateway may not agree on where the next request begins.
+        let close = HeaderValue::from_static("close");
+        answer.headers_mut().insert(CONNECTION, close);
+    }
     if !(can_stream && streaming::is_streamed(&answer)) {
         return Ok(answer);
     }
@@ -164,7 +188,7 @@ impl hyper::body::Body for TrackedBody {
     ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         if frame.is_none() || (matches!(frame, Some(Ok(_))) && self.body.is_end_stream()) {
-            self.handover.unread_body.store(false, Ordering::Relaxed);
+            self.handover.set_unread_body(false);
         }
         Poll::Ready(frame)
     }

@@ -24,6 +24,7 @@
 //! | `service` | what the connections of a listener share, and the client of one |
 //! | `http1` | HTTP/1.1 up to an answer that streams |
 //! | `http2` | HTTP/2 |
+//! | `raw_head` | looks for heads that other servers read differently |
 //! | `streaming` | writes a streamed answer over HTTP/1.1, without hyper |
 //! | `socket` | a client's HTTP/1.1 socket, which detects that the client left |
 
@@ -50,6 +51,7 @@ mod origin;
 mod parsing;
 mod passing;
 mod paths;
+mod raw_head;
 mod refusal;
 mod resume;
 mod service;

@@ -8,6 +8,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::raw_head::NextHead;
+
 /// How much a client may send after a request that is still being answered, in bytes.
 const READ_AHEAD_CAP: usize = 64 * 1024;
 /// How much is read ahead at once, in bytes.
@@ -30,16 +32,23 @@ pub(super) struct ClientSocket<S> {
     /// Whether hyper has written since its last flush: then it may be about to read, and the client may
     /// not have taken all of it.
     unflushed: Arc<AtomicBool>,
+    next_head: Arc<NextHead>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> ClientSocket<S> {
     /// A socket from which the bytes in `read_ahead` were read already.
-    pub(super) fn new(inner: S, read_ahead: Vec<u8>, unflushed: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(
+        inner: S,
+        read_ahead: Vec<u8>,
+        unflushed: Arc<AtomicBool>,
+        next_head: Arc<NextHead>,
+    ) -> Self {
         Self {
             inner,
             read_ahead,
             reading: false,
             unflushed,
+            next_head,
         }
     }
 
@@ -75,11 +84,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientSocket<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.read_ahead.is_empty() {
+            let before = buffer.filled().len();
             let read = Pin::new(&mut self.inner).poll_read(context, buffer);
             self.reading = read.is_pending();
+            self.next_head.read(&buffer.filled()[before..]);
             return read;
         }
         let taken = self.read_ahead.len().min(buffer.remaining());
+        self.next_head.read(&self.read_ahead[..taken]);
         buffer.put_slice(&self.read_ahead[..taken]);
         self.read_ahead.drain(..taken);
         if self.read_ahead.is_empty() {

@@ -1,6 +1,6 @@
 //! Clients' connections: kept after a stream, bounded in number, and cheap before a request.
 
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::client::{Answer, ClientRequest, outcome, text};
@@ -41,6 +41,20 @@ async fn a_connection_is_kept_after_a_stream() {
     assert_eq!(running.metric("sluicegate_connections").await, 1.0);
     drop(client);
     running.wait_idle().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_a_first_byte_or_a_whole_head_is_closed() {
+    let running = TestGateway::with_upstreams(&[ScriptedUpstream::bind().await.addr()], "");
+    for (bytes, seconds) in [(&b""[..], 10), (HALF_A_HEAD, 30)] {
+        let mut client = TcpStream::connect(running.clients).await.unwrap();
+        client.write_all(bytes).await.unwrap();
+        let begun = tokio::time::Instant::now();
+        let closed = client.read(&mut [0]).await;
+        assert_eq!(closed.unwrap_or(0), 0);
+        let took = begun.elapsed().as_secs();
+        assert!((seconds..seconds + 5).contains(&took), "{took} s");
+    }
 }
 
 #[tokio::test]

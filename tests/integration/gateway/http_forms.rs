@@ -198,6 +198,47 @@ async fn heads_with_two_meanings_are_refused() {
     assert_eq!(upstream.request_count(), 0);
 }
 
+/// hyper accepts these heads, and closes the connection only after answers that it writes itself.
+#[tokio::test]
+async fn a_head_that_others_read_differently_is_refused_and_its_connection_closed() {
+    let upstream = serve(&fast());
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
+    let body = json!({"model": "m", "prompt": "x"}).to_string();
+    let length = format!("content-length: {}", body.len());
+    let chunked = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    let both = format!("{length}\r\ntransfer-encoding: chunked");
+    let reversed = format!("transfer-encoding: chunked\r\n{length}");
+    for (head, body) in [
+        (format!("host: localhost\n{length}\r\n\r\n"), &body),
+        (format!("host: localhost\r\n{length}\n\r\n"), &body),
+        (format!("host: localhost\r\n{length}\r\n\n"), &body),
+        (format!("host: localhost\r\n{both}\r\n\r\n"), &chunked),
+        (format!("host: localhost\r\n{reversed}\r\n\r\n"), &chunked),
+    ] {
+        let text = format!("POST /v1/streams HTTP/1.1\r\n{head}{body}");
+        // As the first request, after a whole answer and after a stream.
+        for before in [
+            None,
+            Some(ClientRequest::new("GET", "/v1/models")),
+            Some(ClientRequest::prompt("m")),
+        ] {
+            let mut client = RawClient::connect(running.clients).await.unwrap();
+            if let Some(before) = &before {
+                before.send(&mut client).await;
+                let answer = within_timeout(client.head()).await.unwrap();
+                assert_eq!(answer.status, 200);
+                within_timeout(client.body(&answer)).await.unwrap();
+            }
+            client.write(text.as_bytes()).await.unwrap();
+            let answer = within_timeout(client.head()).await.unwrap();
+            assert_eq!(answer.status, 400, "{head:?}");
+            assert_eq!(answer.headers["connection"], "close", "{head:?}");
+            within_timeout(client.body(&answer)).await.unwrap();
+            assert_eq!(within_timeout(client.closed()).await, 0, "{head:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_upgrade_to_websocket_is_answered_at_once() {
     let upstream = serve(&fast());
