@@ -19,6 +19,7 @@ HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent.parent
 sys.path.insert(0, str(HERE.parent))
 
+import strictness
 from agents import AGENTS
 from programs import Program
 from upstream import Run, Upstream
@@ -241,6 +242,7 @@ def _matrix(results):
 
 def main():
     options = _options()
+    strictness.check()
     results = {}
     with contextlib.ExitStack() as started:
         upstream = started.enter_context(contextlib.closing(Upstream()))
