@@ -122,7 +122,54 @@ pub(super) fn parse_usage(usage: &Value) -> Option<Usage> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
     use super::*;
+
+    /// Documents with the member at every level, and with strings that look like parts of one.
+    fn documents() -> impl Strategy<Value = Value> {
+        let name = prop_oneof![Just("usage"), Just("x"), Just("\"usage"), Just("us\\")];
+        let leaf = prop_oneof![
+            Just(json!(null)),
+            Just(json!("{\"usage\":{\"total_tokens\":1}}")),
+            Just(json!("\\")),
+            Just(json!("],}\"")),
+            (0..9_u64).prop_map(|count| json!({"prompt_tokens": count, "total_tokens": 9})),
+            (0..9_u64).prop_map(|count| json!({"completion_tokens": count})),
+        ];
+        leaf.prop_recursive(4, 32, 4, move |inner| {
+            let members = prop::collection::vec((name.clone(), inner.clone()), 0..4);
+            prop_oneof![
+                prop::collection::vec(inner, 0..4).prop_map(Value::Array),
+                members.prop_map(|members| {
+                    let members = members.into_iter();
+                    Value::Object(
+                        members
+                            .map(|(name, value)| (name.to_owned(), value))
+                            .collect(),
+                    )
+                }),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_scanner_finds_what_a_parser_finds(document in documents(), step in 1..40_usize, pretty: bool) {
+            let text = if pretty {
+                serde_json::to_string_pretty(&document).unwrap()
+            } else {
+                document.to_string()
+            };
+            let mut scanner = UsageScanner::default();
+            for piece in text.as_bytes().chunks(step) {
+                scanner.push(piece);
+            }
+            let expected = document.get("usage").and_then(parse_usage);
+            prop_assert_eq!(scanner.usage(), expected, "{}", text);
+        }
+    }
 
     fn scan(document: &str, step: usize) -> Option<(Option<u64>, Option<u64>)> {
         let mut scanner = UsageScanner::default();

@@ -221,6 +221,28 @@ async fn a_silent_stream_gets_heartbeats_and_ends_at_its_deadline() {
 }
 
 #[tokio::test]
+async fn the_total_deadline_holds_before_and_after_the_first_byte() {
+    let upstream = ScriptedUpstream::bind().await;
+    let settings = "timeouts: { total: 300ms }";
+    let running = gateway(&[("openai-chat", upstream.addr())], settings);
+    let asked = embeddings();
+    let (answer, exchange) = tokio::join!(running.ask(&asked), upstream.request());
+    assert_eq!(answer.status(), 504);
+    assert_eq!(error(answer).await["code"], "upstream_timeout");
+    exchange.closed().await;
+    let asked = completions();
+    let (mut answer, exchange) = tokio::join!(running.ask(&asked), async {
+        let mut exchange = upstream.request().await;
+        exchange.begin().await;
+        exchange.chunk(text_chunk("a", "")).await;
+        exchange
+    });
+    let all = text(&mut answer).await;
+    assert!(all.contains("stream_too_long"), "{all}");
+    exchange.closed().await;
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_closes_the_upstream() {
     let upstream = ScriptedUpstream::bind().await;
     let running = gateway(&[("openai-chat", upstream.addr())], "");
@@ -477,6 +499,9 @@ async fn an_open_answer_takes_a_place_among_the_streams() {
     assert_eq!(answer.status(), 200);
     let refused = running.ask(&embeddings()).await;
     assert_eq!(refused.status(), 503);
+    drop(refused);
+    // The request is not needed once its answer has begun.
+    assert_eq!(running.metric("sluicegate_request_memory_bytes").await, 0.0);
     // What a stream needs is released with it.
     drop(answer);
     exchange.closed().await;
