@@ -89,7 +89,9 @@ async fn ask_upstreams(
 ) -> Result<Option<u64>, Error> {
     let limit = route.timeouts.first_token;
     for target in &route.targets {
-        let asked = target.upstream.count(request, &target.model, trace);
+        let asked = target
+            .upstream
+            .count(request, &target.model, target.settings, trace);
         let counted = timeout(limit, asked).await;
         let error = match counted.unwrap_or_else(|_| Err(first_token_timeout(limit))) {
             Ok(Some(tokens)) => return Ok(Some(tokens)),

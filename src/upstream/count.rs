@@ -27,6 +27,7 @@ impl Upstream {
         &self,
         request: &Request,
         model: &str,
+        settings: TargetSettings,
         trace: &Trace,
     ) -> Result<Option<u64>, Error> {
         let Some(counting) = self.wire.counting() else {
@@ -40,7 +41,7 @@ impl Upstream {
         let mut encoded = match own_words {
             Some(encoded) => encoded,
             None => {
-                let adapted = self.adapt(request, model, TargetSettings::default())?;
+                let adapted = self.adapt(request, model, settings)?;
                 let outgoing = self.wire.request(&adapted.request, model, &self.vendor)?;
                 EncodedRequest::from((counting.request)(outgoing, model))
             }

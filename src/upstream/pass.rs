@@ -7,6 +7,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::client::{EncodedRequest, check_encoding};
 use super::exchange::Body;
+use super::rate_limits::rate_limits;
 use super::{Trace, Upstream, refused_answer};
 use crate::model::{Error, ErrorCode};
 use crate::wire::VerbatimRequest;
@@ -28,6 +29,8 @@ pub struct PassedRequest<'a> {
 pub struct PassedStart {
     pub status: StatusCode,
     pub headers: HeaderMap,
+    /// Those in which the upstream states its rate limits.
+    pub rate_limits: HeaderMap,
     pub first: Vec<u8>,
     /// The rest; `None` if the answer has ended.
     pub rest: Option<Body>,
@@ -81,6 +84,7 @@ impl Upstream {
         }
         Ok(PassedStart {
             status: answer.status,
+            rate_limits: rate_limits(&answer.headers),
             headers: answer.headers,
             first,
             rest: (!ended).then_some(body),

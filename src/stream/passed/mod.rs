@@ -132,7 +132,9 @@ impl PassedAnswer {
         settings: PassSettings,
         record: StreamRecord,
     ) -> Self {
-        let (content, headers) = content(&start, &settings);
+        let (content, mut headers) = content(&start, &settings);
+        // The gateway's own limits replace those of the same name.
+        headers.extend(start.rate_limits);
         let now = Instant::now();
         let mut body = PassedBody {
             source: start.rest,

@@ -165,6 +165,31 @@ async fn every_wire_that_counts_is_asked_in_its_form() {
     }
 }
 
+/// As Codex sends it: what is counted is what would be sent.
+#[tokio::test]
+async fn a_request_that_must_be_adapted_is_counted() {
+    let upstream = ScriptedUpstream::bind().await;
+    let running = gateway(&[("gemini", upstream.addr())], "");
+    let function = json!({"type": "function", "name": "f", "parameters": {"type": "object"}});
+    let tools = json!([
+        {"type": "namespace", "name": "mcp__x", "description": "x", "tools": [function]},
+        {"type": "web_search"},
+    ]);
+    let asked = ClientRequest::at(
+        RESPONSES,
+        &json!({"model": "m", "input": "Hi", "tools": tools}),
+    );
+    let (answer, body) = tokio::join!(running.ask(&asked), async {
+        let mut exchange = upstream.request().await;
+        let (_, body) = sent(&exchange);
+        exchange.answer(200, "", r#"{"totalTokens":9}"#).await;
+        body
+    });
+    assert_eq!(read(answer).await["input_tokens"], 9);
+    let tools = &body["generateContentRequest"]["tools"][0]["functionDeclarations"];
+    assert_eq!(tools.as_array().map(Vec::len), Some(1), "{body}");
+}
+
 #[tokio::test]
 async fn what_no_upstream_counts_is_estimated() {
     let upstream = serve(&fast());

@@ -72,7 +72,8 @@ fn text_chunk(text: &str, finish: &str) -> String {
 }
 
 async fn answer_json(exchange: &mut Exchange, body: &str) {
-    let headers = "content-type: application/json\r\nx-vendor: 1\r\n";
+    let headers = "content-type: application/json\r\nx-vendor: 1\r\n\
+                   x-ratelimit-remaining-images: 7\r\n";
     exchange.answer(200, headers, body).await;
 }
 
@@ -109,6 +110,7 @@ async fn every_path_passes_a_request_and_its_answer() {
             assert_eq!(answer.status(), 200, "{path}");
             assert_eq!(answer.header("content-type"), "application/json");
             assert!(answer.has("x-request-id") && !answer.has("x-vendor"));
+            assert_eq!(answer.header("x-ratelimit-remaining-images"), "7");
             assert_eq!(text(&mut answer).await, answered);
         }
     }
