@@ -11,13 +11,13 @@ mod events;
 mod usage;
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use http_body::Frame;
+use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -320,7 +320,15 @@ impl http_body::Body for PassedBody {
             if self.source.is_none() {
                 return Poll::Ready(None);
             }
-            std::task::ready!(self.read(context));
+            ready!(self.read(context));
+        }
+    }
+
+    /// The length of an answer that came as a whole with its first bytes.
+    fn size_hint(&self) -> SizeHint {
+        match self.source.is_none() && self.broken.is_none() {
+            true => SizeHint::with_exact(self.out.len() as u64),
+            false => SizeHint::default(),
         }
     }
 }
