@@ -239,6 +239,39 @@ async fn a_head_that_others_read_differently_is_refused_and_its_connection_close
     }
 }
 
+/// Such a head is not seen as it came, because hyper reads it together with the request before it.
+#[tokio::test]
+async fn no_request_follows_a_stream_whose_head_was_not_seen() {
+    let upstream = serve(&fast());
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "");
+    let body = json!({"model": "m", "prompt": "x"}).to_string();
+    let (length, next) = (
+        body.len(),
+        "GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    );
+    let chunked = format!("transfer-encoding: chunked\r\n\r\n{length:x}\r\n{body}\r\n0\r\n\r\n");
+    for stream in [
+        format!("content-length: {length}\r\n\r\n{body}"),
+        format!("content-length: {length}\r\n{chunked}"),
+    ] {
+        let stream = format!("POST /v1/streams HTTP/1.1\r\nhost: localhost\r\n{stream}");
+        let mut client = RawClient::connect(running.clients).await.unwrap();
+        let pipelined = [next, &stream, next].concat();
+        client.write(pipelined.as_bytes()).await.unwrap();
+        for closes in [false, true] {
+            let answer = within_timeout(client.head()).await.unwrap();
+            assert_eq!(answer.status, 200);
+            assert_eq!(
+                answer.headers.contains_key("connection"),
+                closes,
+                "{stream}"
+            );
+            within_timeout(client.body(&answer)).await.unwrap();
+        }
+        assert_eq!(within_timeout(client.closed()).await, 0, "{stream}");
+    }
+}
+
 #[tokio::test]
 async fn an_upgrade_to_websocket_is_answered_at_once() {
     let upstream = serve(&fast());
