@@ -191,6 +191,7 @@ impl App {
         };
         let targets = self.targets.get(&model.name).into_iter().flatten();
         let route = Route {
+            model: model.name.clone(),
             targets: targets
                 .map(|(upstream, target)| Target {
                     upstream: Arc::clone(upstream),

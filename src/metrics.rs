@@ -1,6 +1,7 @@
 //! The gateway's metrics. Label values come only from the configuration and from fixed lists, so
 //! the number of series is bounded: no label holds a key, a user, or a client's text.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -9,7 +10,6 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::model::Usage;
@@ -17,6 +17,14 @@ use crate::model::Usage;
 /// Seconds to the first content: OpenTelemetry's buckets for generative AI servers.
 const FIRST_TOKEN: [f64; 16] = [
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+];
+/// Seconds of one token of the output: OpenTelemetry's buckets for generative AI servers.
+const OUTPUT_TOKEN: [f64; 12] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0,
+];
+/// Seconds that the gateway itself takes before the first request goes out.
+const OVERHEAD: [f64; 10] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0,
 ];
 /// Seconds of a whole answer.
 const DURATION: [f64; 14] = [
@@ -31,14 +39,18 @@ pub struct Metrics {
     limit_refusals: Family<PolicyLabels, Counter>,
     request_memory: Gauge,
     connections: Gauge,
-    upstream_failures: Family<UpstreamLabels, Counter>,
+    upstream_errors: Family<UpstreamLabels, Counter>,
+    attempts: Family<AttemptLabels, Counter>,
+    failovers: Family<ModelLabels, Counter>,
+    overhead: Histogram,
     tokens: Family<TokenLabels, Counter>,
     open_streams: Gauge,
     readers: Gauge,
     resumes: Family<ResumeLabels, Counter>,
     takeovers: Family<TakeoverLabels, Counter>,
-    first_token: Histogram,
-    duration: Histogram,
+    first_token: Histograms<TargetLabels>,
+    output_token: Histograms<TargetLabels>,
+    duration: Histograms<DurationLabels>,
     repaired_lines: Counter,
     skipped_frames: Family<SkipLabels, Counter>,
     images: Family<ImageLabels, Counter>,
@@ -51,12 +63,17 @@ pub struct Metrics {
     settlements_lost: Counter,
 }
 
+/// A histogram for each set of labels.
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
 /// How one stream ended, for [`Metrics::record_stream_end`].
 #[derive(Debug)]
 pub struct StreamEnd<'a> {
     pub dialect: &'static str,
     /// The model's name in the configuration.
     pub model: &'a str,
+    /// The upstream that answered; none if no target did.
+    pub upstream: Option<&'a str>,
     /// `complete`, `cancelled` or an error's code.
     pub outcome: &'static str,
     pub first_token: Option<Duration>,
@@ -129,7 +146,38 @@ struct ImageLabels {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TokenLabels {
-    direction: &'static str,
+    model: String,
+    upstream: String,
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TargetLabels {
+    model: String,
+    upstream: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DurationLabels {
+    model: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ModelLabels {
+    model: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AttemptLabels {
+    upstream: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
+    revision: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -161,14 +209,18 @@ impl Default for Metrics {
             limit_refusals: Family::default(),
             request_memory: Gauge::default(),
             connections: Gauge::default(),
-            upstream_failures: Family::default(),
+            upstream_errors: Family::default(),
+            attempts: Family::default(),
+            failovers: Family::default(),
+            overhead: Histogram::new(OVERHEAD),
             tokens: Family::default(),
             open_streams: Gauge::default(),
             readers: Gauge::default(),
             resumes: Family::default(),
             takeovers: Family::default(),
-            first_token: Histogram::new(FIRST_TOKEN),
-            duration: Histogram::new(DURATION),
+            first_token: Family::new_with_constructor(|| Histogram::new(FIRST_TOKEN)),
+            output_token: Family::new_with_constructor(|| Histogram::new(OUTPUT_TOKEN)),
+            duration: Family::new_with_constructor(|| Histogram::new(DURATION)),
             repaired_lines: Counter::default(),
             skipped_frames: Family::default(),
             images: Family::default(),
@@ -181,10 +233,8 @@ impl Default for Metrics {
             settlements_lost: Counter::default(),
             registry: Registry::default(),
         };
-        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "The running version", version);
         registry.register(
-            "streams",
+            "requests",
             "Ended streams by outcome: complete, cancelled or an error code",
             metrics.requests.clone(),
         );
@@ -192,16 +242,6 @@ impl Default for Metrics {
             "refusals",
             "Requests that got an error instead of a stream, by error code",
             metrics.refusals.clone(),
-        );
-        registry.register(
-            "upstream_failures",
-            "Targets that failed before their first content, by error code",
-            metrics.upstream_failures.clone(),
-        );
-        registry.register(
-            "tokens",
-            "Tokens as reported by the upstreams",
-            metrics.tokens.clone(),
         );
         registry.register(
             "open_streams",
@@ -214,7 +254,7 @@ impl Default for Metrics {
             metrics.readers.clone(),
         );
         registry.register(
-            "returns",
+            "resumes",
             "Requests for an existing stream by result: resumed, complete or an error code",
             metrics.resumes.clone(),
         );
@@ -222,18 +262,6 @@ impl Default for Metrics {
             "streams_taken_over",
             "Streams of dead replicas that this replica took over, by outcome: continued or ended",
             metrics.takeovers.clone(),
-        );
-        registry.register_with_unit(
-            "first_token",
-            "Time from a request's arrival to its first content",
-            Unit::Seconds,
-            metrics.first_token.clone(),
-        );
-        registry.register_with_unit(
-            "stream_duration",
-            "Time from a request's arrival to the end of its answer",
-            Unit::Seconds,
-            metrics.duration.clone(),
         );
         registry.register(
             "repaired_lines",
@@ -260,6 +288,9 @@ impl Default for Metrics {
             "Reloads of the configuration by outcome: accepted or refused",
             metrics.reloads.clone(),
         );
+        metrics.register_build(&mut registry);
+        metrics.register_answers(&mut registry);
+        metrics.register_upstreams(&mut registry);
         metrics.register_limits(&mut registry);
         metrics.register_store(&mut registry);
         // Without a shared state the store is the process's own memory.
@@ -278,12 +309,98 @@ impl std::fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// All metrics in the OpenMetrics text format, which Prometheus reads.
-    pub fn text(&self) -> String {
+    /// All metrics in the OpenMetrics text format 1.0.0.
+    pub fn open_metrics(&self) -> String {
         let mut text = String::new();
         let written = encode(&mut text, &self.registry);
         debug_assert!(written.is_ok(), "a String takes any write");
         text
+    }
+
+    /// All metrics in Prometheus' text format 0.0.4, in which a counter has its whole name and there are no
+    /// units.
+    pub fn text(&self) -> String {
+        let open = self.open_metrics();
+        let types = open.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let counters: HashSet<&str> = types
+            .filter_map(|line| line.strip_suffix(" counter"))
+            .collect();
+        let mut text = String::with_capacity(open.len());
+        for line in open.lines() {
+            let mut words = line.splitn(4, ' ');
+            let (hash, keyword) = (words.next(), words.next());
+            let name = words.next().unwrap_or_default();
+            match (hash, keyword) {
+                (Some("#"), Some("EOF" | "UNIT")) => continue,
+                (Some("#"), Some(keyword)) if counters.contains(name) => {
+                    let rest = words.next().unwrap_or_default();
+                    text.push_str(&format!("# {keyword} {name}_total {rest}"));
+                }
+                _ => text.push_str(line),
+            }
+            text.push('\n');
+        }
+        text
+    }
+
+    fn register_build(&self, registry: &mut Registry) {
+        let build: Family<BuildLabels, Gauge> = Family::default();
+        let labels = BuildLabels {
+            version: env!("CARGO_PKG_VERSION"),
+            revision: option_env!("SLUICEGATE_REVISION").unwrap_or("unknown"),
+        };
+        build.get_or_create(&labels).set(1);
+        registry.register("build_info", "The running version; always 1", build);
+    }
+
+    fn register_answers(&self, registry: &mut Registry) {
+        registry.register(
+            "tokens",
+            "Tokens as reported by the upstreams; cached ones are part of the input, reasoning of the output",
+            self.tokens.clone(),
+        );
+        registry.register_with_unit(
+            "first_token",
+            "Time from a request's arrival to its first content",
+            Unit::Seconds,
+            self.first_token.clone(),
+        );
+        registry.register_with_unit(
+            "output_token",
+            "Time per token of the output after the first content",
+            Unit::Seconds,
+            self.output_token.clone(),
+        );
+        registry.register_with_unit(
+            "stream_duration",
+            "Time from a request's arrival to the end of its answer",
+            Unit::Seconds,
+            self.duration.clone(),
+        );
+    }
+
+    fn register_upstreams(&self, registry: &mut Registry) {
+        registry.register(
+            "upstream_errors",
+            "Targets that failed before their first content, by error code",
+            self.upstream_errors.clone(),
+        );
+        registry.register(
+            "attempts",
+            "Requests to upstreams by outcome: ok or an error code",
+            self.attempts.clone(),
+        );
+        registry.register(
+            "failovers",
+            "Requests that went on to another target after one failed",
+            self.failovers.clone(),
+        );
+        registry.register_with_unit(
+            "overhead",
+            "Time from the end of a client's request until it goes out to the first target",
+            Unit::Seconds,
+            self.overhead.clone(),
+        );
     }
 
     fn register_limits(&self, registry: &mut Registry) {
@@ -369,18 +486,66 @@ impl Metrics {
                 outcome: end.outcome,
             })
             .inc();
-        self.duration.observe(end.duration.as_secs_f64());
-        if let Some(first) = end.first_token {
-            self.first_token.observe(first.as_secs_f64());
+        let labels = DurationLabels {
+            model: end.model.to_owned(),
+            outcome: end.outcome,
+        };
+        let duration = self.duration.get_or_create(&labels);
+        duration.observe(end.duration.as_secs_f64());
+        if let Some(upstream) = end.upstream {
+            self.record_answer(end, upstream);
         }
-        if let Some(usage) = end.usage {
-            for (direction, count) in [("input", usage.input), ("output", usage.output)] {
-                let labels = TokenLabels { direction };
-                self.tokens
-                    .get_or_create(&labels)
-                    .inc_by(count.unwrap_or(0));
+    }
+
+    /// What an upstream's answer took and counted.
+    fn record_answer(&self, end: &StreamEnd<'_>, upstream: &str) {
+        let target = TargetLabels {
+            model: end.model.to_owned(),
+            upstream: upstream.to_owned(),
+        };
+        let usage = end.usage.unwrap_or_default();
+        if let Some(first) = end.first_token {
+            let times = self.first_token.get_or_create(&target);
+            times.observe(first.as_secs_f64());
+            if let Some(later @ 1..) = usage.output.map(|tokens| tokens.saturating_sub(1)) {
+                let taken = end.duration.saturating_sub(first);
+                let times = self.output_token.get_or_create(&target);
+                times.observe(taken.as_secs_f64() / later as f64);
             }
         }
+        for (kind, count) in [
+            ("input", usage.input),
+            ("output", usage.output),
+            ("cached", usage.cached_input),
+            ("reasoning", usage.reasoning),
+        ] {
+            if let Some(count) = count {
+                let labels = TokenLabels {
+                    model: end.model.to_owned(),
+                    upstream: upstream.to_owned(),
+                    kind,
+                };
+                self.tokens.get_or_create(&labels).inc_by(count);
+            }
+        }
+    }
+
+    /// A request was sent to an upstream: `ok`, or the code of its failure.
+    pub fn record_attempt(&self, upstream: &str, outcome: &'static str) {
+        let upstream = upstream.to_owned();
+        let labels = AttemptLabels { upstream, outcome };
+        self.attempts.get_or_create(&labels).inc();
+    }
+
+    /// Another target of `model` is tried after one failed.
+    pub fn record_failover(&self, model: &str) {
+        let model = model.to_owned();
+        self.failovers.get_or_create(&ModelLabels { model }).inc();
+    }
+
+    /// The gateway's own time before the first request goes out.
+    pub fn record_overhead(&self, taken: Duration) {
+        self.overhead.observe(taken.as_secs_f64());
     }
 
     pub fn record_refusal(&self, code: &'static str) {
@@ -409,9 +574,9 @@ impl Metrics {
             .dec_by(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    pub fn record_upstream_failure(&self, upstream: &str, code: &'static str) {
+    pub fn record_upstream_error(&self, upstream: &str, code: &'static str) {
         let upstream = upstream.to_owned();
-        self.upstream_failures
+        self.upstream_errors
             .get_or_create(&UpstreamLabels { upstream, code })
             .inc();
     }

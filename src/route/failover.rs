@@ -31,8 +31,17 @@ impl Route {
     ) -> Result<Answer, Error> {
         let mut failure = None;
         for target in &self.targets {
+            if failure.is_some() {
+                metrics.record_failover(&self.model);
+            }
+            if let (None, Some(arrived)) = (&failure, trace.arrived) {
+                metrics.record_overhead(arrived.elapsed());
+            }
             let error = match self.try_target(target, request, trace, receiver).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    metrics.record_attempt(&target.upstream.name, "ok");
+                    return Ok(answer);
+                }
                 Err(Failure::Committed(error)) => return Err(error),
                 Err(Failure::Uncommitted(error)) => error,
             };

@@ -19,6 +19,8 @@ pub use failover::{CommitSink, allows_failover, combine_errors, first_token_time
 /// The targets for one model.
 #[derive(Debug)]
 pub struct Route {
+    /// The model's name in the config.
+    pub model: String,
     /// In the order in which they are tried; at least one.
     pub targets: Vec<Target>,
     pub timeouts: Timeouts,
@@ -38,7 +40,8 @@ impl Route {
             .cloned()
             .partition(|target| Some(target.upstream.name.as_str()) == broken);
         let targets = [first, last].concat();
-        (!targets.is_empty()).then_some(Self {
+        (!targets.is_empty()).then(|| Self {
+            model: self.model.clone(),
             targets,
             timeouts: self.timeouts,
         })
@@ -56,7 +59,9 @@ pub struct Target {
 impl Target {
     /// Counts and logs that the target gave no answer.
     pub fn report_failure(&self, error: &Error, trace: &Trace, metrics: &Metrics) {
-        metrics.record_upstream_failure(&self.upstream.name, error.code().as_str());
+        let code = error.code().as_str();
+        metrics.record_upstream_error(&self.upstream.name, code);
+        metrics.record_attempt(&self.upstream.name, code);
         tracing::warn!(
             request_id = trace.request.as_ref().map(RequestId::as_str),
             upstream = self.upstream.name,

@@ -21,11 +21,17 @@ impl Route {
     ) -> Result<(&Target, PassedStart), Error> {
         let mut failure = None;
         for target in &self.targets {
+            if failure.is_some() {
+                metrics.record_failover(&self.model);
+            }
             let limit = self.timeouts.first_token;
             let asked = target.upstream.pass(request, &target.model, trace);
             let answer = timeout(limit, asked).await;
             let error = match answer.unwrap_or_else(|_| Err(first_token_timeout(limit))) {
-                Ok(start) => return Ok((target, start)),
+                Ok(start) => {
+                    metrics.record_attempt(&target.upstream.name, "ok");
+                    return Ok((target, start));
+                }
                 Err(error) => error,
             };
             target.report_failure(&error, trace, metrics);

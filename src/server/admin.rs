@@ -8,8 +8,8 @@ use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use http::StatusCode;
-use http::header::CONTENT_TYPE;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, StatusCode};
 
 use super::origin;
 use super::refusal::{Refusal, refuse};
@@ -48,10 +48,19 @@ async fn check_caller(
     }
 }
 
-async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(CONTENT_TYPE, kind)], gateway.metrics.text()).into_response()
+/// Prometheus' text format, or OpenMetrics for clients that ask for it.
+async fn metrics(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Response {
+    let accepted = headers.get_all(ACCEPT).iter();
+    let mut accepted = accepted.filter_map(|value| value.to_str().ok());
+    let (kind, text) = match accepted.any(|kinds| kinds.contains("application/openmetrics-text")) {
+        true => (OPEN_METRICS, gateway.metrics.open_metrics()),
+        false => (PROMETHEUS, gateway.metrics.text()),
+    };
+    ([(CONTENT_TYPE, kind)], text).into_response()
 }
+
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// 503 as soon as the gateway drains, so that load balancers send no new clients here.
 async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {

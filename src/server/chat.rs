@@ -1,7 +1,7 @@
 //! Answers prompt requests, for every dialect.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::body::Body;
@@ -46,6 +46,7 @@ pub(super) async fn answer(
     let limit = admitted.app.config.limits.body;
     let prompt = prompt.read(headers, limit, &mut memory).await;
     let (body, path_model) = prompt.map_err(refused)?;
+    let arrived = Instant::now();
     let app = Arc::clone(&admitted.app);
     let caller = &admitted.caller;
     let parse = move |body: &Bytes| dialect.parse(body);
@@ -75,7 +76,8 @@ pub(super) async fn answer(
         request_id,
         headers,
     };
-    let prepared = context.prepare(admitted, model, route, request, body, memory);
+    let mut prepared = context.prepare(admitted, model, route, request, body, memory);
+    prepared.trace.arrived = Some(arrived);
     let mut response = prepared.answer().await.map_err(refused)?;
     write_limit_headers(limits, dialect, response.headers_mut());
     Ok(response)
@@ -251,5 +253,6 @@ pub(super) fn trace(request: &RequestId, headers: &HeaderMap) -> Trace {
         request: Some(request.clone()),
         traceparent: headers.get("traceparent").cloned(),
         tracestate: headers.get("tracestate").cloned(),
+        arrived: None,
     }
 }

@@ -167,6 +167,7 @@ impl Drop for StreamRecord {
         self.metrics.record_stream_end(&StreamEnd {
             dialect: self.labels.dialect,
             model: &self.labels.model,
+            upstream: self.upstream(),
             outcome,
             first_token: self.first_token(),
             duration,

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::task::{Context, Poll, ready};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -82,6 +82,8 @@ impl From<Outgoing> for EncodedRequest {
 pub struct Trace {
     /// The id of the client's request, for the log.
     pub request: Option<RequestId>,
+    /// When the client's whole request was read.
+    pub arrived: Option<Instant>,
     pub traceparent: Option<HeaderValue>,
     pub tracestate: Option<HeaderValue>,
 }

@@ -112,23 +112,30 @@ fn metrics() -> String {
     metrics.record_stream_end(&StreamEnd {
         dialect: "native",
         model: "fast",
+        upstream: Some("openai"),
         outcome: "complete",
-        first_token: None,
+        first_token: Some(Duration::ZERO),
         duration: Duration::ZERO,
-        usage: Some(Usage::default()),
+        usage: Some(Usage {
+            output: Some(2),
+            ..Usage::default()
+        }),
     });
     metrics.record_resume("resumed");
     metrics.record_takeover(Takeover::Ended);
     metrics.record_refusal("draining");
     metrics.record_limit_refusal("memory");
-    metrics.record_upstream_failure("openai", "upstream_timeout");
+    metrics.record_upstream_error("openai", "upstream_timeout");
+    metrics.record_attempt("openai", "ok");
+    metrics.record_failover("fast");
+    metrics.record_overhead(Duration::ZERO);
     metrics.record_skipped_frames("openai", 1);
     metrics.record_image("native");
     metrics.record_store_failure(StoreFailure::Timeout);
     metrics.record_limit_without_store(true);
     metrics.record_token_count(true);
     metrics.record_reload(true);
-    metrics.text()
+    metrics.open_metrics()
 }
 
 #[test]

@@ -323,6 +323,6 @@ async fn failover_continues_after_heartbeats() {
     assert_eq!(events[0].data["upstream"], "b");
     assert_eq!(outcome(&events), "");
     within_timeout(slow.closed_by_client(1)).await;
-    let failures = "sluicegate_upstream_failures_total{upstream=\"a\",code=\"upstream_timeout\"}";
+    let failures = "sluicegate_upstream_errors_total{upstream=\"a\",code=\"upstream_timeout\"}";
     assert_eq!(running.metric(failures).await, 1.0);
 }

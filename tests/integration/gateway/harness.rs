@@ -142,12 +142,19 @@ pub async fn page(addr: SocketAddr, path: &str) -> (u16, String) {
     .await
 }
 
+/// The value of a series; without labels, the sum of all series of that name.
 pub async fn metric(admin: SocketAddr, name: &str) -> f64 {
     let (status, text) = page(admin, "/metrics").await;
     assert_eq!(status, 200);
-    text.lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
-        .map_or(0.0, |value| value.parse().unwrap())
+    let values = text.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        match rest.strip_prefix(' ') {
+            Some(value) => Some(value),
+            None if name.contains('{') => None,
+            None => rest.strip_prefix('{')?.rsplit(' ').next(),
+        }
+    });
+    values.map(|value| value.parse::<f64>().unwrap()).sum()
 }
 
 fn config(text: &str) -> Config {

@@ -225,7 +225,7 @@ async fn a_reset_cancels_only_its_own_upstream() {
     assert_eq!(outcome(&staying.events().await), "");
     running.wait_idle().await;
     let cancelled =
-        "sluicegate_streams_total{dialect=\"native\",model=\"m\",outcome=\"cancelled\"}";
+        "sluicegate_requests_total{dialect=\"native\",model=\"m\",outcome=\"cancelled\"}";
     assert_eq!(running.metric(cancelled).await, 2.0);
 }
 

@@ -17,7 +17,7 @@ use crate::fixture_server::{fast, serve};
 use crate::raw_client::RawClient;
 
 const CANCELLED: &str =
-    "sluicegate_streams_total{dialect=\"native\",model=\"m\",outcome=\"cancelled\"}";
+    "sluicegate_requests_total{dialect=\"native\",model=\"m\",outcome=\"cancelled\"}";
 
 #[tokio::test]
 async fn a_client_that_leaves_before_the_answer_cancels_its_upstream() {
@@ -283,7 +283,7 @@ async fn everything_is_given_back_however_a_stream_ends() {
     let count = async |outcome: &str| {
         let labels = format!("{{dialect=\"native\",model=\"*\",outcome=\"{outcome}\"}}");
         running
-            .metric(&format!("sluicegate_streams_total{labels}"))
+            .metric(&format!("sluicegate_requests_total{labels}"))
             .await
     };
     assert_eq!(count("complete").await, 3.0);
@@ -346,7 +346,7 @@ async fn many_clients_that_come_and_go_leave_nothing_behind() {
         upstream.until(|journal| journal.recent().all(|request| request.outcome.is_some())),
     )
     .await;
-    let streams = sum(&running, "sluicegate_streams_total{").await;
+    let streams = sum(&running, "sluicegate_requests_total{").await;
     // The request of a client that left at once may never have been read.
     assert!(streams <= CLIENTS as f64 && streams >= (CLIENTS - CLIENTS / 5) as f64);
     assert_eq!(

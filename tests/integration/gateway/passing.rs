@@ -155,7 +155,7 @@ async fn audio_is_streamed_through() {
     exchange.end().await;
     assert_eq!(answer.chunk().await, None);
     running.wait_idle().await;
-    let count = "sluicegate_streams_total{dialect=\"speech\",model=\"m\",outcome=\"complete\"}";
+    let count = "sluicegate_requests_total{dialect=\"speech\",model=\"m\",outcome=\"complete\"}";
     assert_eq!(running.metric(count).await, 1.0);
 }
 
@@ -178,7 +178,7 @@ async fn an_answer_that_breaks_has_no_clean_end() {
     );
     assert!(client.chunk().await.is_err());
     running.wait_idle().await;
-    let count = "sluicegate_streams_total{dialect=\"embeddings\",model=\"m\",outcome=\"stream_interrupted\"}";
+    let count = "sluicegate_requests_total{dialect=\"embeddings\",model=\"m\",outcome=\"stream_interrupted\"}";
     assert_eq!(running.metric(count).await, 1.0);
 }
 
@@ -277,7 +277,7 @@ async fn a_client_that_leaves_closes_the_upstream() {
     exchange.closed().await;
     running.wait_idle().await;
     let count =
-        "sluicegate_streams_total{dialect=\"completions\",model=\"m\",outcome=\"cancelled\"}";
+        "sluicegate_requests_total{dialect=\"completions\",model=\"m\",outcome=\"cancelled\"}";
     assert_eq!(running.metric(count).await, 1.0);
 }
 
@@ -477,7 +477,7 @@ async fn usage_settles_the_token_limit() {
     });
     assert_eq!(text(&mut answer).await, usage);
     running.wait_idle().await;
-    let tokens = "sluicegate_tokens_total{direction=\"input\"}";
+    let tokens = "sluicegate_tokens_total{model=\"m\",upstream=\"a\",kind=\"input\"}";
     assert_eq!(running.metric(tokens).await, 60.0);
     // The place among the key's streams is free again, and 40 tokens are left.
     let asked = completions().key("key-few");

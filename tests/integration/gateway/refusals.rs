@@ -378,13 +378,22 @@ async fn admin_and_client_routes_are_separate() {
     running.wait_idle().await;
     let (_, metrics) = running.admin("/metrics").await;
     for line in [
-        "sluicegate_streams_total{dialect=\"native\",model=\"m\",outcome=\"complete\"} 1",
+        "sluicegate_requests_total{dialect=\"native\",model=\"m\",outcome=\"complete\"} 1",
         "sluicegate_open_streams 0",
-        "sluicegate_first_token_seconds_count 1",
-        "sluicegate_stream_duration_seconds_count 1",
+        "sluicegate_first_token_seconds_count{model=\"m\",upstream=\"a\"} 1",
+        "sluicegate_stream_duration_seconds_count{model=\"m\",outcome=\"complete\"} 1",
     ] {
         assert!(metrics.contains(line), "{line} in {metrics}");
     }
-    assert!(metrics.contains("sluicegate_tokens_total{direction=\"output\"} "));
-    assert!(metrics.ends_with("# EOF\n"));
+    for line in [
+        "sluicegate_tokens_total{model=\"m\",upstream=\"a\",kind=\"output\"} ",
+        "sluicegate_attempts_total{upstream=\"a\",outcome=\"ok\"} 1",
+        "sluicegate_overhead_seconds_count 1",
+        "# TYPE sluicegate_requests_total counter",
+        "# TYPE sluicegate_build_info gauge",
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+    assert!(!metrics.contains("# EOF"), "{metrics}");
+    assert!(!metrics.contains("# UNIT"), "{metrics}");
 }

@@ -95,7 +95,7 @@ async fn an_ended_stream_is_readable_from_every_event_on_every_path() {
     assert_eq!(running.ask(&whole).await.events().await, events);
     assert_eq!(upstream.request_count(), 1);
     assert_eq!(running.metric("sluicegate_readers").await, 0.0);
-    let complete = running.metric("sluicegate_returns_total{found=\"complete\"}");
+    let complete = running.metric("sluicegate_resumes_total{found=\"complete\"}");
     assert_eq!(complete.await, 4.0);
 }
 

@@ -204,7 +204,7 @@ async fn a_cancelled_stream_closes_its_upstream_and_completes_for_all_viewers() 
         let again = running.ask(&cancel).await.status();
         assert_eq!(again, if window == "0s" { 410 } else { 200 });
         let labels = "dialect=\"native\",model=\"m\",outcome=\"cancelled\"";
-        let metric = format!("sluicegate_streams_total{{{labels}}}");
+        let metric = format!("sluicegate_requests_total{{{labels}}}");
         assert_eq!(running.metric(&metric).await, 1.0);
     }
 }
