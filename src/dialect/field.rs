@@ -1,6 +1,7 @@
 //! Access to the fields of a request's JSON, so that every error names the field as the client
 //! wrote it: `messages[2].content[0].source.type`.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use bytes::Bytes;
@@ -96,9 +97,10 @@ pub(super) fn native_fields(
         mut optional,
         mut bytes,
     } = native_only;
+    let refused: HashSet<&str> = indispensable.iter().map(String::as_str).collect();
     for (name, value) in others {
         bytes += text_length(value);
-        let is_known = settings.contains(&name.as_str()) || indispensable.contains(name);
+        let is_known = settings.contains(&name.as_str()) || refused.contains(name.as_str());
         if !is_known && !value.is_null() {
             optional.push(name.clone());
         }

@@ -130,10 +130,16 @@ impl Upstream {
         prepared.encoded = match own_words {
             Some(encoded) => encoded,
             None => {
-                let adapted = self.adapt(request, model, settings)?;
-                prepared.changes = adapted.changes;
-                prepared.names = adapted.names;
-                let outgoing = self.wire.request(&adapted.request, model, &self.vendor)?;
+                let outgoing = if verbatim {
+                    // Only the tags of signatures are removed from it.
+                    let request = self.signer_for(model).verify(request.for_wire(wire)?);
+                    self.wire.request(&request, model, &self.vendor)?
+                } else {
+                    let adapted = self.adapt(request, model, settings)?;
+                    prepared.changes = adapted.changes;
+                    prepared.names = adapted.names;
+                    self.wire.request(&adapted.request, model, &self.vendor)?
+                };
                 EncodedRequest::from(outgoing)
             }
         };

@@ -34,6 +34,10 @@ pub struct Limits {
     pub begins_with_user: bool,
     /// Whether requests can mark where the prompt is cached.
     pub cache_points: bool,
+    /// Whether the model is a Claude, whose thinking excludes other settings.
+    pub claude_thinking: bool,
+    /// Whether messages may hold files.
+    pub files: bool,
     /// Whether the API has these settings. They are hints: requests are sent without them.
     pub seed: bool,
     pub metadata: bool,
@@ -57,6 +61,8 @@ impl Limits {
         forced_calls: true,
         begins_with_user: false,
         cache_points: false,
+        claude_thinking: false,
+        files: true,
         seed: true,
         metadata: true,
         parallel_calls: true,

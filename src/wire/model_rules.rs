@@ -10,7 +10,7 @@ use crate::model::ReasoningStyle;
 /// What is known about the models whose name contains `name`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ModelRule {
-    /// In lower case. It matches at the beginning of a name and behind anything but a letter or digit,
+    /// In lower case, with `-` in place of points. It matches at the beginning of a name and behind anything but a letter or digit,
     /// because clouds put their own words before a model's name.
     name: &'static str,
     /// `None` if it is not known.
@@ -31,9 +31,10 @@ pub(super) enum Sampling {
 
 /// The rule for `model`: the first one that matches.
 pub(super) fn rule(model: &str) -> ModelRule {
-    let model = model.to_ascii_lowercase();
+    // Some clouds write versions with a point.
+    let model = model.to_ascii_lowercase().replace('.', "-");
     let found = RULES.iter().find(|rule| occurs(rule.name, &model));
-    found.copied().unwrap_or(UNKNOWN)
+    found.copied().unwrap_or(ModelRule::UNKNOWN)
 }
 
 fn occurs(name: &str, model: &str) -> bool {
@@ -43,18 +44,37 @@ fn occurs(name: &str, model: &str) -> bool {
     })
 }
 
-const UNKNOWN: ModelRule = ModelRule {
-    name: "",
-    reasoning: None,
-    max_tokens: None,
-    sampling: Sampling::Both,
-};
+impl ModelRule {
+    pub(super) const UNKNOWN: Self = Self {
+        name: "",
+        reasoning: None,
+        max_tokens: None,
+        sampling: Sampling::Both,
+    };
+
+    /// The longest answer that the model is known to give. For models that are not listed one by one the
+    /// number is only a default.
+    pub(super) fn longest(&self) -> Option<u64> {
+        self.max_tokens.filter(|_| self.name != LATER_CLAUDE)
+    }
+}
+
+/// All Claude models that are not listed one by one.
+const LATER_CLAUDE: &str = "claude";
 
 const fn rule_of(name: &'static str, reasoning: ReasoningStyle) -> ModelRule {
     ModelRule {
         name,
         reasoning: Some(reasoning),
-        ..UNKNOWN
+        ..ModelRule::UNKNOWN
+    }
+}
+
+/// OpenAI's reasoning models accept no `temperature` and no `top_p`.
+const fn openai_reasoning(name: &'static str) -> ModelRule {
+    ModelRule {
+        sampling: Sampling::Neither,
+        ..rule_of(name, Effort)
     }
 }
 
@@ -91,28 +111,30 @@ const RULES: &[ModelRule] = &[
     claude("claude-sonnet-4-6", Adaptive, 64_000, One),
     claude("claude-sonnet-4-5", Budget, 64_000, One),
     claude("claude-sonnet-4", Budget, 64_000, Both),
+    claude("claude-4-sonnet", Budget, 64_000, Both),
+    claude("claude-4-opus", Budget, 32_000, Both),
     claude("claude-haiku-4-5", Budget, 64_000, One),
     // Later models.
-    claude("claude", Adaptive, 64_000, Neither),
+    claude(LATER_CLAUDE, Adaptive, 64_000, Neither),
     rule_of("gpt-5-chat", NoReasoning),
-    rule_of("gpt-5.1-chat", NoReasoning),
-    rule_of("gpt-5", Effort),
-    rule_of("gpt-6", Effort),
+    rule_of("gpt-5-1-chat", NoReasoning),
+    openai_reasoning("gpt-5"),
+    openai_reasoning("gpt-6"),
     rule_of("gpt-oss", Effort),
     rule_of("gpt-4", NoReasoning),
     rule_of("gpt-3", NoReasoning),
     rule_of("chatgpt-4o", NoReasoning),
     rule_of("codex", Effort),
-    rule_of("o1", Effort),
-    rule_of("o3", Effort),
-    rule_of("o4", Effort),
+    openai_reasoning("o1"),
+    openai_reasoning("o3"),
+    openai_reasoning("o4"),
     rule_of("grok-3-mini", Effort),
     rule_of("grok-3", NoReasoning),
     rule_of("grok-4", NoReasoning),
     rule_of("gemini-1", NoReasoning),
-    rule_of("gemini-2.0", NoReasoning),
+    rule_of("gemini-2-0", NoReasoning),
     rule_of("gemma", NoReasoning),
-    rule_of("gemini-2.5", Budget),
+    rule_of("gemini-2-5", Budget),
     rule_of("gemini-3", Budget),
     rule_of("command-a-reasoning", Budget),
     rule_of("command", NoReasoning),
@@ -133,6 +155,9 @@ mod tests {
             ),
             ("claude-sonnet-4@20250514", Some(Budget)),
             ("claude-opus-6", Some(Adaptive)),
+            ("anthropic/claude-3.7-sonnet", Some(Budget)),
+            ("anthropic/claude-opus-4.8", Some(Adaptive)),
+            ("anthropic/claude-3.5-haiku", Some(NoReasoning)),
             ("openai/o3-mini", Some(Effort)),
             ("gpt-4o-mini", Some(NoReasoning)),
             ("GPT-5.5", Some(Effort)),

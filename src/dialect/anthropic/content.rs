@@ -38,20 +38,23 @@ impl Turns {
             return Ok(());
         }
         let mut pending = Vec::new();
+        let mut after_result = false;
         for part in self.parts(&content)? {
             check_role(&part, role, &content)?;
             match (part, self.messages.last_mut()) {
-                // A tool's result becomes a turn of its own, at the same position.
+                // A tool's result becomes a turn of its own, before the rest of the message: other protocols
+                // require all results right behind the calls.
                 (part @ Part::ToolResult { .. }, _) => {
-                    let before = std::mem::take(&mut pending);
-                    self.push(name.clone(), role, before);
                     self.push(name.clone(), Role::Tool, vec![part]);
+                    after_result = true;
+                    continue;
                 }
-                (Part::CachePoint, Some(last)) if pending.is_empty() && last.role == Role::Tool => {
+                (Part::CachePoint, Some(last)) if after_result => {
                     last.content.push(Part::CachePoint);
                 }
                 (part, _) => pending.push(part),
             }
+            after_result = false;
         }
         self.push(name, role, pending);
         Ok(())

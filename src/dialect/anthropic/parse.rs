@@ -206,16 +206,17 @@ fn reasoning(body: &Field<'_>) -> Result<Option<Reasoning>, Error> {
         is_default: true,
         ..Reasoning::default()
     };
+    let mut is_adaptive = false;
     if let Some(thinking) = body.get("thinking") {
         match thinking.kind()? {
             "enabled" => {
                 reasoning.max_tokens = Some(thinking.require("budget_tokens")?.count()?);
             }
             "disabled" => reasoning.without_thinking = true,
-            _ => {}
+            kind => is_adaptive = kind == "adaptive",
         }
     }
-    let is_set = reasoning.effort.is_some() || reasoning.max_tokens.is_some();
+    let is_set = is_adaptive || reasoning.effort.is_some() || reasoning.max_tokens.is_some();
     Ok(is_set.then_some(reasoning))
 }
 

@@ -4,6 +4,8 @@
 //! protocol: unknown members, and, where they have more than their normalized form, the client's
 //! own messages, tools, choice and format.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -311,11 +313,12 @@ impl NativeBuilder {
         reserved::check_members(&members, &PARSED_MEMBERS)?;
         let mut uncounted = self.unsupported_bytes;
         let mut optional = Vec::new();
+        let refused: HashSet<String> = self.indispensable.iter().cloned().collect();
         for (name, value) in members {
             if !PARSED_MEMBERS.contains(&name.as_str()) && !value.is_null() {
                 uncounted += text_length(&value);
                 let is_parsed = PARSED_AND_KEPT.contains(&name.as_str());
-                if !is_parsed && !self.indispensable.contains(&name) {
+                if !is_parsed && !refused.contains(&name) {
                     optional.push(name.clone());
                 }
                 self.fields.insert(name, value);

@@ -84,13 +84,13 @@ impl<'t> Conversation<'t> {
             Some("tool_search_call") if item.get("call_id").is_some() => {
                 let call = Part::ToolCall {
                     id: item.required_text("call_id")?,
-                    name: SEARCH.to_owned(),
+                    name: self.tools.search().unwrap_or(SEARCH).to_owned(),
                     arguments: item.require("arguments")?.value.to_string(),
                 };
                 self.push(item, Role::Assistant, vec![call]);
             }
             Some("tool_search_output") if item.get("call_id").is_some() => {
-                let found = found_tools(item.value);
+                let found = self.found_tools(item.value);
                 self.result(item, vec![Part::Text(found)])?;
             }
             Some("reasoning") => {
@@ -127,6 +127,26 @@ impl<'t> Conversation<'t> {
         };
         self.push(item, Role::Tool, vec![result]);
         Ok(())
+    }
+
+    /// What a search of tools found, for the model: the tools themselves are among the request's tools.
+    fn found_tools(&self, output: &Value) -> String {
+        let mut names = Vec::new();
+        for tool in output["tools"].as_array().into_iter().flatten() {
+            match (tool["type"].as_str(), tool["name"].as_str()) {
+                (Some("namespace"), Some(namespace)) => {
+                    let tools = tool["tools"].as_array().into_iter().flatten();
+                    let found = tools.filter_map(|tool| tool["name"].as_str());
+                    names.extend(found.map(|name| self.tools.offered(Some(namespace), name)));
+                }
+                (_, Some(name)) => names.push(self.tools.offered(None, name)),
+                _ => {}
+            }
+        }
+        match names.is_empty() {
+            true => "No tools were found.".to_owned(),
+            false => format!("These tools can be called now: {}", names.join(", ")),
+        }
     }
 
     fn message(&mut self, item: &Field<'_>) -> Result<(), Error> {
@@ -176,24 +196,6 @@ impl<'t> Conversation<'t> {
                 content,
             }),
         }
-    }
-}
-
-/// What a search of tools found, for the model: the tools themselves are among the request's tools.
-fn found_tools(output: &Value) -> String {
-    fn collect(tools: &Value, names: &mut Vec<String>) {
-        for tool in tools.as_array().into_iter().flatten() {
-            match tool["type"].as_str() {
-                Some("namespace") => collect(&tool["tools"], names),
-                _ => names.extend(tool["name"].as_str().map(str::to_owned)),
-            }
-        }
-    }
-    let mut names = Vec::new();
-    collect(&output["tools"], &mut names);
-    match names.is_empty() {
-        true => "No tools were found.".to_owned(),
-        false => format!("These tools can be called now: {}", names.join(", ")),
     }
 }
 

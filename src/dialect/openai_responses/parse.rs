@@ -102,6 +102,8 @@ fn parse_fields(body: &Field<'_>) -> Result<(Request, NativeOnly), Error> {
     if let Some(reasoning) = body.get("reasoning") {
         request.reasoning = reasoning.text_of("effort")?.map(|effort| Reasoning {
             effort: Some(effort),
+            // Codex sends an effort with every request, whatever the model.
+            is_default: body.get("client_metadata").is_some(),
             ..Reasoning::default()
         });
     }

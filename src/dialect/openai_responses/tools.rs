@@ -1,6 +1,8 @@
 //! The client's tools under the names and in the form that other protocols have: functions with JSON
 //! arguments. A call is given back in the form of its tool.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Map, Value, json};
 
 use crate::dialect::field::{Field, NativeOnly};
@@ -8,7 +10,13 @@ use crate::model::{Error, Tool, ToolChoice};
 
 /// The tools that the client itself runs.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct ToolTable(Vec<ClientTool>);
+pub(super) struct ToolTable {
+    tools: Vec<ClientTool>,
+    /// Their positions by their names for the model.
+    by_offered: HashMap<String, usize>,
+    /// Their positions by namespace and name; the namespace of a search is [`SEARCH_SPACE`].
+    by_name: HashMap<(String, String), usize>,
+}
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ClientTool {
@@ -30,17 +38,22 @@ pub(super) enum ToolKind {
 
 /// The name of the search of tools, which has none of its own.
 pub(super) const SEARCH: &str = "tool_search";
+/// Keeps the search apart from a function of that name. No namespace is called so.
+const SEARCH_SPACE: &str = "\0";
 
 /// The member of a function's arguments that holds the input of a custom tool.
 pub(super) const INPUT: &str = "input";
 
 impl ToolTable {
-    /// The tools of a request's body, those that a search found included.
+    /// The tools of a request's body, those that a search found included. Tools without a namespace keep
+    /// their names.
     pub(super) fn new(body: &Map<String, Value>) -> Self {
         let mut table = Self::default();
-        for tools in tool_lists(body) {
-            for tool in tools.and_then(Value::as_array).into_iter().flatten() {
-                table.add(tool, None);
+        for in_namespaces in [false, true] {
+            for tools in tool_lists(body) {
+                for tool in tools.and_then(Value::as_array).into_iter().flatten() {
+                    table.add_tool(tool, in_namespaces);
+                }
             }
         }
         table
@@ -48,46 +61,81 @@ impl ToolTable {
 
     /// The tool that the model calls by the name `offered`.
     pub(super) fn find(&self, offered: &str) -> Option<&ClientTool> {
-        self.0.iter().find(|tool| tool.offered == offered)
+        self.tools.get(*self.by_offered.get(offered)?)
     }
 
     /// The name for the model. A tool that is not offered any more keeps its own name.
     pub(super) fn offered<'a>(&'a self, namespace: Option<&str>, name: &'a str) -> &'a str {
-        let tools = &mut self.0.iter();
-        let found = tools.find(|tool| tool.name == name && tool.namespace.as_deref() == namespace);
+        let key = (namespace.unwrap_or_default().to_owned(), name.to_owned());
+        let found = self.by_name.get(&key).and_then(|at| self.tools.get(*at));
         found.map_or(name, |tool| &tool.offered)
     }
 
-    fn add(&mut self, tool: &Value, namespace: Option<&str>) {
+    /// The search's name for the model, if the client offers a search.
+    pub(super) fn search(&self) -> Option<&str> {
+        let offered = self.offered(Some(SEARCH_SPACE), SEARCH);
+        let tool = self.find(offered);
+        tool.filter(|tool| tool.kind == ToolKind::Search)
+            .map(|_| offered)
+    }
+
+    /// Adds the tools without a namespace first, and those in namespaces later.
+    fn add_tool(&mut self, tool: &Value, in_namespaces: bool) {
         let name = tool["name"].as_str();
-        let (kind, name) = match (tool["type"].as_str(), name) {
-            (Some("function"), Some(name)) => (ToolKind::Function, name),
-            (Some("custom"), Some(name)) => (ToolKind::Custom, name),
-            (Some("tool_search"), _) if is_client_search(tool) => (ToolKind::Search, SEARCH),
-            (Some("namespace"), Some(name)) if namespace.is_none() => {
+        match (tool["type"].as_str(), name) {
+            (Some("namespace"), Some(namespace)) if in_namespaces => {
                 for tool in tool["tools"].as_array().into_iter().flatten() {
-                    self.add(tool, Some(name));
+                    if let (Some(kind), Some(name)) = (tool_kind(tool), tool["name"].as_str()) {
+                        self.add(kind, name, Some(namespace));
+                    }
                 }
-                return;
             }
-            _ => return,
+            (Some("tool_search"), _) if !in_namespaces && is_client_search(tool) => {
+                self.add(ToolKind::Search, SEARCH, None);
+            }
+            (_, Some(name)) if !in_namespaces => {
+                if let Some(kind) = tool_kind(tool) {
+                    self.add(kind, name, None);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn add(&mut self, kind: ToolKind, name: &str, namespace: Option<&str>) {
+        let space = match kind {
+            ToolKind::Search => SEARCH_SPACE,
+            _ => namespace.unwrap_or_default(),
         };
-        let is_known =
-            |tool: &ClientTool| tool.name == name && tool.namespace.as_deref() == namespace;
-        if self.0.iter().any(is_known) {
+        let key = (space.to_owned(), name.to_owned());
+        if self.by_name.contains_key(&key) {
             return;
         }
         let mut offered = name.to_owned();
         // Two namespaces may have functions of the same name.
-        if let (Some(_), Some(namespace)) = (self.find(name), namespace) {
+        if let (true, Some(namespace)) = (self.by_offered.contains_key(name), namespace) {
             offered = format!("{namespace}__{name}");
         }
-        self.0.push(ClientTool {
+        while self.by_offered.contains_key(&offered) {
+            offered.push('_');
+        }
+        let at = self.tools.len();
+        self.by_name.insert(key, at);
+        self.by_offered.insert(offered.clone(), at);
+        self.tools.push(ClientTool {
             offered,
             name: name.to_owned(),
             namespace: namespace.map(str::to_owned),
             kind,
         });
+    }
+}
+
+fn tool_kind(tool: &Value) -> Option<ToolKind> {
+    match tool["type"].as_str() {
+        Some("function") => Some(ToolKind::Function),
+        Some("custom") => Some(ToolKind::Custom),
+        _ => None,
     }
 }
 
@@ -114,6 +162,8 @@ fn is_client_search(tool: &Value) -> bool {
 pub(super) struct ToolParser<'a> {
     pub(super) table: &'a ToolTable,
     pub(super) tools: Vec<Tool>,
+    /// The names of `tools`.
+    names: HashSet<String>,
     /// The tools that only this protocol has.
     pub(super) left_out: NativeOnly,
     /// The kinds of those, for the choice of a tool.
@@ -125,6 +175,7 @@ impl<'a> ToolParser<'a> {
         Self {
             table,
             tools: Vec::new(),
+            names: HashSet::new(),
             left_out: NativeOnly::default(),
             kinds: Vec::new(),
         }
@@ -142,10 +193,11 @@ impl<'a> ToolParser<'a> {
         let tool = match kind {
             "function" => function(field)?,
             "custom" => custom(field)?,
-            "tool_search" if is_client_search(field.value) => Tool {
-                name: SEARCH.to_owned(),
-                ..function_members(field)?
-            },
+            "tool_search" if namespace.is_none() && is_client_search(field.value) => {
+                let tool = function_members(field)?;
+                self.push(self.table.search().unwrap_or(SEARCH).to_owned(), tool);
+                return Ok(());
+            }
             "namespace" if namespace.is_none() => {
                 let name = field.required_name("name")?;
                 return self.parse(&field.require("tools")?, Some(&name));
@@ -157,14 +209,15 @@ impl<'a> ToolParser<'a> {
             }
         };
         let offered = self.table.offered(namespace, &tool.name).to_owned();
-        // A search may find what was offered before.
-        if !self.tools.iter().any(|known| known.name == offered) {
-            self.tools.push(Tool {
-                name: offered,
-                ..tool
-            });
-        }
+        self.push(offered, tool);
         Ok(())
+    }
+
+    /// A search may find what was offered before.
+    fn push(&mut self, name: String, tool: Tool) {
+        if self.names.insert(name.clone()) {
+            self.tools.push(Tool { name, ..tool });
+        }
     }
 
     /// The choice of a tool, with the tools that it leaves. `None` if the model must use what only this
@@ -180,16 +233,20 @@ impl<'a> ToolParser<'a> {
                 let offered = self.table.offered(namespace.as_deref(), &name);
                 Some(ToolChoice::Function(offered.to_owned()))
             }
-            "tool_search" if self.table.find(SEARCH).is_some() => {
-                Some(ToolChoice::Function(SEARCH.to_owned()))
-            }
+            "tool_search" => self
+                .table
+                .search()
+                .map(|name| ToolChoice::Function(name.to_owned())),
             "allowed_tools" => {
-                let mut allowed = Vec::new();
+                let mut allowed = HashSet::new();
                 for tool in field.require("tools")?.elements()? {
                     let namespace = tool.text_of("namespace")?;
                     let name = tool.text_of("name")?.unwrap_or_default();
-                    let offered = self.table.offered(namespace.as_deref(), &name);
-                    allowed.push(offered.to_owned());
+                    let offered = match tool.kind()? {
+                        "tool_search" => self.table.search().unwrap_or(SEARCH),
+                        _ => self.table.offered(namespace.as_deref(), &name),
+                    };
+                    allowed.insert(offered.to_owned());
                 }
                 self.tools.retain(|tool| allowed.contains(&tool.name));
                 let mode = field.text_of("mode")?;

@@ -1,6 +1,9 @@
 //! Messages that fit an API.
 
-use serde_json::{Map, Value, json};
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use serde::de::IgnoredAny;
+use serde_json::json;
 
 use super::names::fit;
 use super::{Changes, Pass};
@@ -17,19 +20,14 @@ const BROKEN_ARGUMENTS: &str = "incomplete_arguments";
 
 impl Pass<'_> {
     pub(super) fn adapt_conversation(&mut self) {
-        if self
-            .request
-            .messages
-            .iter()
-            .any(|message| self.must_change(message))
-        {
+        let messages = &self.request.messages;
+        if messages.iter().any(|message| self.must_change(message)) || self.repeats_ids() {
             self.change_messages();
         }
-        let first = self
-            .request
-            .messages
-            .iter()
-            .position(|message| message.role != Role::System);
+        let messages = self.request.messages.iter();
+        let first = messages
+            .clone()
+            .position(|message| message.role != Role::System && has_content(message));
         if let (true, Some(first)) = (self.limits.begins_with_user, first)
             && self.request.messages[first].role == Role::Assistant
         {
@@ -42,6 +40,36 @@ impl Pass<'_> {
             };
             self.request.to_mut().messages.insert(first, opening);
         }
+        // These vendors also refuse white space at the end of an answer that has begun.
+        if let (true, Some(last)) = (self.limits.begins_with_user, self.request.messages.last())
+            && last.role == Role::Assistant
+            && let Some(Part::Text(text)) = last.content.last()
+            && text.ends_with(char::is_whitespace)
+            && let Some(last) = self.request.to_mut().messages.last_mut()
+            && let Some(Part::Text(text)) = last.content.last_mut()
+        {
+            text.truncate(text.trim_end().len());
+            self.changes.add(&last.field);
+        }
+    }
+
+    /// Whether two calls have the same id, which some vendors give in each turn and others refuse.
+    fn repeats_ids(&self) -> bool {
+        if self.own_protocol {
+            return false;
+        }
+        let parts = self
+            .request
+            .messages
+            .iter()
+            .flat_map(|message| &message.content);
+        let mut known = HashSet::new();
+        parts
+            .filter_map(|part| match part {
+                Part::ToolCall { id, .. } => Some(id),
+                _ => None,
+            })
+            .any(|id| id.is_empty() || !known.insert(id))
     }
 
     fn must_change(&self, message: &Message) -> bool {
@@ -69,6 +97,7 @@ impl Pass<'_> {
         let mut changed = Vec::with_capacity(messages.len() + 1);
         // Media of results, which follow the last result in a turn of the user.
         let mut moved: Option<Message> = None;
+        let mut ids = CallIds::default();
         for mut message in messages {
             if message.role != Role::Tool {
                 changed.extend(moved.take());
@@ -83,7 +112,7 @@ impl Pass<'_> {
                 }
             }
             for part in &mut message.content {
-                self.change_part(part, &message.field, &mut moved);
+                self.change_part(part, &message.field, &mut ids, &mut moved);
             }
             changed.push(message);
         }
@@ -91,7 +120,13 @@ impl Pass<'_> {
         self.request.to_mut().messages = changed;
     }
 
-    fn change_part(&mut self, part: &mut Part, field: &str, moved: &mut Option<Message>) {
+    fn change_part(
+        &mut self,
+        part: &mut Part,
+        field: &str,
+        ids: &mut CallIds,
+        moved: &mut Option<Message>,
+    ) {
         match part {
             Part::ToolCall {
                 id,
@@ -100,12 +135,21 @@ impl Pass<'_> {
             } => {
                 // The client's own names and ids come back to it, so these are no changes for it.
                 self.names.change(name, self.limits.tool_name);
+                if !self.own_protocol {
+                    *id = ids.call(id);
+                }
                 *id = fit(id, self.limits.call_id).into_owned();
                 if !is_object(arguments) {
                     repair_arguments(arguments, field, &mut self.changes);
                 }
             }
             Part::ToolResult { id, content, .. } => {
+                if !self.own_protocol {
+                    *id = ids.result(id);
+                }
+                if leave_out_files(content, &self.limits) {
+                    self.changes.add(field);
+                }
                 let media = take_media(content, &self.limits);
                 if !media.is_empty() {
                     self.changes.add(field);
@@ -125,9 +169,59 @@ impl Pass<'_> {
     }
 }
 
+/// Makes the ids of calls unique, and gives results the id of their call.
+#[derive(Default)]
+struct CallIds {
+    /// By the client's id: how many calls had it, and the new ids of those without a result.
+    seen: HashMap<String, (usize, VecDeque<String>)>,
+}
+
+impl CallIds {
+    fn call(&mut self, id: &str) -> String {
+        let (count, open) = self.seen.entry(id.to_owned()).or_default();
+        let unique = match *count {
+            0 if !id.is_empty() => id.to_owned(),
+            number => format!("{id}_{number}"),
+        };
+        *count += 1;
+        open.push_back(unique.clone());
+        unique
+    }
+
+    fn result(&mut self, id: &str) -> String {
+        let open = self.seen.get_mut(id).map(|(_, open)| open);
+        let call = open.and_then(VecDeque::pop_front);
+        call.unwrap_or_else(|| id.to_owned())
+    }
+}
+
+/// Whether a message has something that vendors accept.
+fn has_content(message: &Message) -> bool {
+    message.content.iter().any(|part| match part {
+        Part::Text(text) => !text.trim().is_empty(),
+        Part::CachePoint => false,
+        _ => true,
+    })
+}
+
+/// A file in a result stays in the conversation for good, so a model that accepts none gets a text.
+fn leave_out_files(content: &mut [Part], limits: &Limits) -> bool {
+    let mut any = false;
+    for part in content {
+        if let Part::File(media) = part
+            && !limits.files
+            && !is_image(media)
+        {
+            *part = Part::Text("[A file was left out: this model accepts none.]".to_owned());
+            any = true;
+        }
+    }
+    any
+}
+
 /// Whether the arguments of a call are a JSON object, as all APIs that parse them require.
 fn is_object(arguments: &str) -> bool {
-    serde_json::from_str::<Map<String, Value>>(arguments).is_ok()
+    serde_json::from_str::<HashMap<String, IgnoredAny>>(arguments).is_ok()
 }
 
 fn repair_arguments(arguments: &mut String, field: &str, changes: &mut Changes) {

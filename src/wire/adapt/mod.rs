@@ -14,6 +14,7 @@ mod reasoning;
 mod settings;
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 pub use names::ToolNames;
 
@@ -57,6 +58,7 @@ impl Adapted<'_> {
             rule: rule(model),
             settings,
             request,
+            own_protocol: false,
             changes: Changes::default(),
             names: ToolNames::default(),
         };
@@ -64,8 +66,12 @@ impl Adapted<'_> {
             // The client's own words, which mean the same to the upstream.
             Some(native) if native.wire == wire.name() && native.complete => {}
             Some(native) if native.wire == wire.name() => {
-                // They are in the client's own messages, which go upstream as they are.
+                // They are in the client's own words, which go upstream as they are.
                 pass.limits.cache_points = true;
+                pass.limits.metadata = true;
+                pass.own_protocol = true;
+                // The client knows its model.
+                pass.rule = ModelRule::UNKNOWN;
                 pass.run();
             }
             native => {
@@ -77,7 +83,7 @@ impl Adapted<'_> {
         }
         Adapted {
             request: pass.request,
-            changes: pass.changes.0,
+            changes: pass.changes.fields,
             names: pass.names,
         }
     }
@@ -85,12 +91,18 @@ impl Adapted<'_> {
 
 /// The fields that were changed, each once, in the order of the changes.
 #[derive(Debug, Default)]
-struct Changes(Vec<String>);
+struct Changes {
+    fields: Vec<String>,
+    known: HashSet<String>,
+}
+
+/// More changed fields are not named: nobody reads them.
+const MAX_CHANGES: usize = 256;
 
 impl Changes {
     fn add(&mut self, field: &str) {
-        if !self.0.iter().any(|known| known == field) {
-            self.0.push(field.to_owned());
+        if self.fields.len() < MAX_CHANGES && self.known.insert(field.to_owned()) {
+            self.fields.push(field.to_owned());
         }
     }
 }
@@ -101,6 +113,8 @@ struct Pass<'a> {
     rule: ModelRule,
     settings: TargetSettings,
     request: Cow<'a, Request>,
+    /// Whether the client speaks the protocol of the wire.
+    own_protocol: bool,
     changes: Changes,
     names: ToolNames,
 }

@@ -1,5 +1,7 @@
 //! Settings that fit an API.
 
+use serde_json::{Map, Value};
+
 use super::Pass;
 use super::names::hash;
 use crate::model::{ResponseFormat, ToolChoice};
@@ -32,6 +34,7 @@ impl Pass<'_> {
             self.names.change(&mut name, limit);
             self.request.to_mut().tool_choice = Some(ToolChoice::Function(name));
         }
+        self.complete_schemas();
         let says_nothing = matches!(
             self.request.tool_choice,
             Some(ToolChoice::Auto | ToolChoice::None)
@@ -42,6 +45,39 @@ impl Pass<'_> {
         }
         if !self.limits.forced_calls {
             self.force_call_by_instruction();
+        }
+    }
+
+    /// Vendors require `type` and `properties` in the schema of a tool's parameters, OpenAI among them. A
+    /// schema that lacks them means the same with them.
+    fn complete_schemas(&mut self) {
+        let is_complete = |schema: &Value| {
+            let is_object = schema["type"] == "object";
+            schema.as_object().is_none_or(|_| {
+                if is_object {
+                    schema.get("properties").is_some()
+                } else {
+                    schema.get("type").is_some_and(|kind| !kind.is_null())
+                }
+            })
+        };
+        let mut schemas = self
+            .request
+            .tools
+            .iter()
+            .filter_map(|tool| tool.parameters.as_ref());
+        if self.own_protocol || schemas.all(is_complete) {
+            return;
+        }
+        for tool in &mut self.request.to_mut().tools {
+            if let Some(Value::Object(schema)) = &mut tool.parameters {
+                if schema.get("type").is_none_or(Value::is_null) {
+                    schema.insert("type".to_owned(), "object".into());
+                }
+                if schema["type"] == "object" && !schema.contains_key("properties") {
+                    schema.insert("properties".to_owned(), Map::new().into());
+                }
+            }
         }
     }
 
@@ -76,9 +112,10 @@ impl Pass<'_> {
 
     fn adapt_sampling(&mut self) {
         if let Some(temperature) = self.request.temperature
-            && temperature > self.limits.temperature
+            && !(0.0..=self.limits.temperature).contains(&temperature)
         {
-            self.request.to_mut().temperature = Some(self.limits.temperature);
+            let fitted = temperature.clamp(0.0, self.limits.temperature);
+            self.request.to_mut().temperature = Some(fitted);
             self.changes.add("temperature");
         }
         let (low, high) = self.limits.top_p;
@@ -106,7 +143,9 @@ impl Pass<'_> {
     }
 
     fn adapt_bounds(&mut self) {
-        let longest = self.rule.max_tokens.unwrap_or(u64::MAX);
+        let longest = self.settings.max_tokens.max(self.rule.longest());
+        let longest = longest.filter(|_| self.rule.longest().is_some());
+        let longest = longest.unwrap_or(u64::MAX);
         match self.request.max_tokens {
             Some(bound) => {
                 let fitted = bound.min(longest).max(self.limits.min_max_tokens);

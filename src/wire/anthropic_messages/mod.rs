@@ -80,6 +80,7 @@ impl Wire for AnthropicMessages {
             blank_stops: false,
             json_object: false,
             begins_with_user: true,
+            claude_thinking: true,
             cache_points: true,
             seed: false,
             metadata: false,

@@ -1,5 +1,7 @@
 //! Images and documents in a Converse message.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Value, json};
 
 use crate::model::{Error, Media, MediaSource};
@@ -7,7 +9,9 @@ use crate::model::{Error, Media, MediaSource};
 /// The document names of a request. The API requires them to be unique.
 #[derive(Default)]
 pub(super) struct DocumentNames {
-    taken: Vec<String>,
+    taken: HashSet<String>,
+    /// The last number that was added to a name.
+    numbers: HashMap<String, usize>,
 }
 
 /// The maximum length of a document's name in characters. It leaves room for a number at the end.
@@ -136,12 +140,11 @@ impl DocumentNames {
             words.join(" ")
         };
         let mut name = base.clone();
-        let mut number = 1;
-        while self.taken.contains(&name) {
-            number += 1;
+        let number = self.numbers.entry(base.clone()).or_insert(1);
+        while !self.taken.insert(name.clone()) {
+            *number += 1;
             name = format!("{base}-{number}");
         }
-        self.taken.push(name.clone());
         name
     }
 }

@@ -74,6 +74,7 @@ impl Wire for BedrockConverse {
             blank_stops: !model.contains("anthropic."),
             json_object: false,
             begins_with_user: true,
+            claude_thinking: model.contains("anthropic."),
             cache_points: ["anthropic.", "amazon.nova"]
                 .iter()
                 .any(|family| model.contains(family)),

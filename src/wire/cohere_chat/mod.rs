@@ -46,6 +46,7 @@ impl Wire for CohereChat {
             top_p: (0.01, 0.99),
             images_in_results: false,
             files_in_results: false,
+            files: false,
             metadata: false,
             parallel_calls: false,
             ..Limits::NONE

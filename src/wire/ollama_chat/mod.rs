@@ -40,6 +40,7 @@ impl Wire for OllamaChat {
         Limits {
             user: 0,
             files_in_results: false,
+            files: false,
             forced_calls: false,
             metadata: false,
             parallel_calls: false,

@@ -52,6 +52,7 @@ impl Wire for OpenaiChat {
             user: if vendor.user { 64 } else { 0 },
             images_in_results: false,
             files_in_results: false,
+            metadata: false,
             ..Limits::NONE
         }
     }

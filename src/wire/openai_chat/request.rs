@@ -85,7 +85,7 @@ fn messages(messages: &[Message], vendor: &Vendor) -> Value {
         match message.role {
             Role::System => out.push(json!({"role": "system", "content": parts(&message.content)})),
             Role::User => out.push(json!({"role": "user", "content": parts(&message.content)})),
-            Role::Assistant => out.push(assistant(message, vendor)),
+            Role::Assistant => out.extend(assistant(message, vendor)),
             // One message a result.
             Role::Tool => out.extend(message.content.iter().filter_map(tool_result)),
         }
@@ -148,7 +148,11 @@ fn url(media: &Media) -> String {
     }
 }
 
-fn assistant(message: &Message, vendor: &Vendor) -> Value {
+/// None for a turn of nothing that is sent, such as reasoning alone.
+fn assistant(message: &Message, vendor: &Vendor) -> Option<Value> {
+    if !message.content.iter().any(is_sent) {
+        return None;
+    }
     let mut calls = Vec::new();
     let mut said = Vec::new();
     let mut thought = String::new();
@@ -194,7 +198,15 @@ fn assistant(message: &Message, vendor: &Vendor) -> Value {
     for (signature, text) in signatures {
         restore(signature, text, &mut out);
     }
-    Value::Object(out)
+    Some(Value::Object(out))
+}
+
+fn is_sent(part: &Part) -> bool {
+    match part {
+        Part::CachePoint => false,
+        Part::Reasoning { signature, .. } => signature.is_some(),
+        _ => true,
+    }
 }
 
 fn tool_result(part: &Part) -> Option<Value> {

@@ -584,7 +584,12 @@ fn reasoning_has_the_form_that_the_model_takes() {
             "/reasoning_effort",
             json!("high"),
         ),
-        (("openai-chat", "gpt-4o"), "/reasoning_effort", Value::Null),
+        // The client's own protocol.
+        (
+            ("openai-chat", "gpt-4o"),
+            "/reasoning_effort",
+            json!("high"),
+        ),
         (
             ("openai-chat", "unknown"),
             "/reasoning_effort",
@@ -900,4 +905,210 @@ fn a_choice_of_tools_in_responses_is_kept() {
     .unwrap();
     let error = sent_to("openai-chat", "m", &request).unwrap_err();
     assert!(error.message().starts_with("tool_choice: "), "{error}");
+}
+
+#[test]
+fn settings_that_thinking_excludes_are_named() {
+    let body = with(&chat(), "reasoning_effort", json!("low"));
+    let body = with(&with(&body, "temperature", json!(0.2)), "top_p", json!(0.5));
+    let (_, changed) = sent("anthropic-messages", "claude-sonnet-4", CHAT, &body);
+    assert_eq!(changed, ["temperature", "top_p"]);
+    let tools = json!([{"type": "function", "function": {"name": "f"}}]);
+    let forced = with(
+        &with(&body, "tools", tools),
+        "tool_choice",
+        json!("required"),
+    );
+    let (_, changed) = sent("anthropic-messages", "claude-sonnet-4", CHAT, &forced);
+    assert_eq!(changed, ["reasoning"]);
+    let (openai, changed) = sent("openai-responses", "gpt-5.2", CHAT, &body);
+    assert_eq!(openai["temperature"], Value::Null);
+    assert_eq!(changed, ["temperature", "top_p"]);
+    // A client of the upstream's own protocol knows its model.
+    let (own, changed) = sent("openai-chat", "gpt-5.2", CHAT, &body);
+    assert_eq!(own["temperature"], 0.2);
+    assert_eq!(changed, Vec::<String>::new());
+}
+
+#[test]
+fn thinking_that_is_only_adaptive_reaches_claude() {
+    let body = with(&messages(), "thinking", json!({"type": "adaptive"}));
+    let (bedrock, _) = sent(
+        "bedrock-converse",
+        "anthropic.claude-opus-4-8",
+        MESSAGES,
+        &body,
+    );
+    let fields = &bedrock["additionalModelRequestFields"];
+    assert_eq!(fields["thinking"]["type"], "adaptive", "{bedrock}");
+}
+
+#[test]
+fn a_bound_is_not_lowered_to_a_guess() {
+    for (model, bound) in [
+        ("claude-next-9", 100_000),
+        ("anthropic/claude-3.7-sonnet", 64_000),
+        ("unknown", 100_000),
+    ] {
+        let body = with(&chat(), "max_tokens", json!(100_000));
+        let (claude, _) = sent("anthropic-messages", model, CHAT, &body);
+        assert_eq!(claude["max_tokens"], bound, "{model}");
+    }
+}
+
+#[test]
+fn ids_that_repeat_become_unique() {
+    let turn = |name: &str| {
+        let function = json!({"name": name, "arguments": "{}"});
+        json!({"role": "assistant", "tool_calls": [
+            {"id": "call_0", "type": "function", "function": function},
+            {"id": "", "type": "function", "function": function},
+        ]})
+    };
+    let result =
+        |id: &str, text: &str| json!({"role": "tool", "tool_call_id": id, "content": text});
+    let turns = json!([
+        {"role": "user", "content": "Hi"},
+        turn("f"), result("call_0", "one"), result("", "two"),
+        turn("f"), result("call_0", "three"), result("", "four"),
+    ]);
+    let (claude, _) = sent(CLAUDE.0, CLAUDE.1, CHAT, &with(&chat(), "messages", turns));
+    let blocks = |at: usize| {
+        claude["messages"][at]["content"]
+            .as_array()
+            .unwrap()
+            .clone()
+    };
+    let mut ids = std::collections::HashSet::new();
+    for (calls, results) in [(1, 2), (3, 4)] {
+        for (call, result) in blocks(calls).iter().zip(blocks(results)) {
+            assert_eq!(call["id"], result["tool_use_id"]);
+            assert!(
+                ids.insert(call["id"].as_str().unwrap().to_owned()),
+                "{claude}"
+            );
+        }
+    }
+    assert_eq!(blocks(4)[1]["content"][0]["text"], "four");
+}
+
+#[test]
+fn a_turn_of_nothing_that_is_sent_is_left_out() {
+    let turns = json!([
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": [{"type": "thinking", "thinking": "Hm", "signature": ""}]},
+        {"role": "user", "content": "Go on"},
+    ]);
+    let (sent_chat, _) = sent(
+        "openai-chat",
+        "gpt-4o",
+        MESSAGES,
+        &with(&messages(), "messages", turns),
+    );
+    assert_eq!(
+        sent_chat["messages"].as_array().unwrap().len(),
+        2,
+        "{sent_chat}"
+    );
+    let blank = json!([
+        {"role": "user", "content": ""},
+        {"role": "assistant", "content": "Hello! "},
+    ]);
+    let (claude, _) = sent(CLAUDE.0, CLAUDE.1, CHAT, &with(&chat(), "messages", blank));
+    assert_eq!(claude["messages"][0]["role"], "user");
+    assert_eq!(claude["messages"][1]["content"][0]["text"], "Hello!");
+}
+
+#[test]
+fn results_come_right_behind_their_calls() {
+    let turns = json!([
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": [
+            {"type": "tool_use", "id": "a", "name": "f", "input": {}},
+            {"type": "tool_use", "id": "b", "name": "f", "input": {}},
+        ]},
+        {"role": "user", "content": [
+            {"type": "tool_result", "tool_use_id": "a", "content": "1"},
+            {"type": "text", "text": "and"},
+            {"type": "tool_result", "tool_use_id": "b", "content": "2"},
+        ]},
+    ]);
+    let (sent_chat, _) = sent(
+        "openai-chat",
+        "gpt-4o",
+        MESSAGES,
+        &with(&messages(), "messages", turns),
+    );
+    let roles: Vec<_> = sent_chat["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| m["role"].clone())
+        .collect();
+    assert_eq!(roles, ["user", "assistant", "tool", "tool", "user"]);
+}
+
+#[test]
+fn schemas_have_a_type_and_properties() {
+    let tools = json!([{"name": "f", "input_schema": {"type": "object"}}]);
+    let (sent_chat, _) = sent(
+        "openai-chat",
+        "gpt-4o",
+        MESSAGES,
+        &with(&messages(), "tools", tools),
+    );
+    let schema = &sent_chat["tools"][0]["function"]["parameters"];
+    assert_eq!(*schema, json!({"type": "object", "properties": {}}));
+}
+
+#[test]
+fn a_file_that_a_tool_read_does_not_end_the_conversation() {
+    let file = json!([{"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBE"}}]);
+    for wire in ["ollama-chat", "cohere-chat"] {
+        let body = called("c1", "f", json!({}), file.clone());
+        let (_, changed) = sent(wire, "m", MESSAGES, &body);
+        assert_eq!(changed, ["messages[2]"], "{wire}");
+    }
+}
+
+#[test]
+fn tools_of_the_same_name_stay_apart() {
+    let body = json!({
+        "model": "m",
+        "input": [{"role": "user", "content": "Hi"}],
+        "tools": [
+            {"type": "namespace", "name": "a", "tools": [{"type": "function", "name": "f"}, {"type": "function", "name": "g"}]},
+            {"type": "function", "name": "f"},
+            {"type": "function", "name": "a__f"},
+            {"type": "function", "name": "tool_search"},
+            {"type": "tool_search", "execution": "client", "description": "Search"},
+        ],
+    });
+    let (sent_chat, _) = sent("openai-chat", "m", RESPONSES, &body);
+    let tools = sent_chat["tools"].as_array().unwrap().iter();
+    let names: Vec<_> = tools.map(|tool| tool["function"]["name"].clone()).collect();
+    assert_eq!(
+        names,
+        ["a__f_", "g", "f", "a__f", "tool_search", "tool_search_"]
+    );
+}
+
+#[test]
+fn the_work_for_many_tools_and_files_does_not_explode() {
+    let tools: Vec<Value> = (0..20_000)
+        .map(|at| json!({"type": "function", "name": format!("f{at}")}))
+        .chain((0..20_000).map(|_| json!({"type": "x"})))
+        .collect();
+    let mut body = codex();
+    body["tools"] = tools.into();
+    let (_, changed) = sent("openai-chat", "m", RESPONSES, &body);
+    assert!(changed.len() <= 256, "{}", changed.len());
+    let file = json!({"type": "file", "file": {"file_data": "data:application/pdf;base64,QQ=="}});
+    let content: Vec<Value> = std::iter::repeat_n(file, 5_000).collect();
+    let body = with(
+        &chat(),
+        "messages",
+        json!([{"role": "user", "content": content}]),
+    );
+    sent("bedrock-converse", "m", CHAT, &body);
 }

@@ -477,7 +477,7 @@ async fn usage_settles_the_token_limit() {
     });
     assert_eq!(text(&mut answer).await, usage);
     running.wait_idle().await;
-    let tokens = "sluicegate_tokens_total{model=\"m\",upstream=\"a\",kind=\"input\"}";
+    let tokens = "sluicegate_tokens_total{model=\"m\",upstream=\"u0\",kind=\"input\"}";
     assert_eq!(running.metric(tokens).await, 60.0);
     // The place among the key's streams is free again, and 40 tokens are left.
     let asked = completions().key("key-few");

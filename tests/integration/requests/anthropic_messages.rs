@@ -285,7 +285,10 @@ fn a_schema_without_a_type_is_an_object() {
     request.tools[0].parameters = Some(json!({}));
     request.tools[1].parameters = Some(json!({"properties": {"zone": {}}}));
     let tools = body(WIRE, &request)["tools"].clone();
-    assert_eq!(tools[0]["input_schema"], json!({"type": "object"}));
+    assert_eq!(
+        tools[0]["input_schema"],
+        json!({"type": "object", "properties": {}})
+    );
     assert_eq!(
         tools[1]["input_schema"],
         json!({"type": "object", "properties": {"zone": {}}})

@@ -330,7 +330,7 @@ fn a_tool_has_no_empty_description_and_a_typed_schema() {
     request.tools[0].strict = None;
     assert_eq!(
         body(WIRE, &request)["toolConfig"]["tools"],
-        json!([{"toolSpec": {"name": "weather", "inputSchema": {"json": {"type": "object"}}}}])
+        json!([{"toolSpec": {"name": "weather", "inputSchema": {"json": {"type": "object", "properties": {}}}}}])
     );
 }
 
