@@ -1,8 +1,10 @@
 """An upstream of the chat protocol for what fixtures cannot show: what the gateway asked, and when
 it left. The model says what it does."""
 
+import base64
 import http.server
 import json
+import struct
 import threading
 
 
@@ -13,6 +15,8 @@ class ScriptedUpstream:
     | `echo` | its text is the request's body |
     | `hold…` | one text, then silence until the gateway leaves |
     | `status-NNN` | that status, with an error in OpenAI's form |
+
+    A legacy completion of `whole` has its end, one of another model has not. `/embeddings` answers any model.
 
     `GET /asked/<model>` and `GET /left/<model>` wait until somebody asked for that `hold…` model, and
     until they left: 204.
@@ -31,6 +35,22 @@ class ScriptedUpstream:
         self._server.server_close()
 
 
+_USAGE = {"prompt_tokens": 5, "total_tokens": 5}
+
+
+def _embedding(request):
+    values = [0.5, -0.25]
+    # SDKs ask for base64 by themselves.
+    packed = base64.b64encode(struct.pack("<2f", *values)).decode()
+    vector = packed if request.get("encoding_format") == "base64" else values
+    return {"object": "embedding", "index": 0, "embedding": vector}
+
+
+def _completion(text, finish=None):
+    choice = {"index": 0, "text": text, "finish_reason": finish, "logprobs": None}
+    return {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": "m", "choices": [choice]}
+
+
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     # How long a test waits for the gateway to leave; it has one second.
@@ -38,8 +58,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
-        model = json.loads(body)["model"]
-        if model == "echo":
+        request = json.loads(body)
+        model = request["model"]
+        if self.path == "/embeddings":
+            self._json({"object": "list", "model": model, "data": [_embedding(request)], "usage": _USAGE})
+        elif "prompt" in request:
+            self._stream()
+            self._event(_completion("Hel"))
+            if model == "whole":
+                self._event(_completion("lo", "stop"))
+                self._write(b"data: [DONE]\n\n")
+            self._write(b"")
+        elif model == "echo":
             self._stream()
             self._event(_chunk({"content": body.decode()}))
             self._event(_chunk({}, "stop"))
@@ -61,6 +91,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(204 if seen else 504)
         self.send_header("content-length", "0")
         self.end_headers()
+
+    def _json(self, data):
+        body = json.dumps(data).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
     def _seen(self, what):
         with self.server.lock:
