@@ -29,6 +29,8 @@ pub(super) fn word(budget: u64) -> &'static str {
 pub(super) fn openai(reasoning: &Reasoning) -> Option<&str> {
     match (reasoning.effort.as_deref(), reasoning.max_tokens) {
         (Some("max"), _) => Some("high"),
+        // Not all of the models that take efforts take this one.
+        (Some("xhigh"), _) if reasoning.is_default => Some("high"),
         (Some(word), _) => Some(word),
         (None, Some(budget)) if reasoning.style.is_some() => Some(word(budget)),
         (None, _) => None,

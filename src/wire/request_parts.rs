@@ -1,5 +1,7 @@
 //! Parts of request bodies that several wires build in the same way.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value, json};
 
 use crate::model::{Error, Media, MediaSource, Message, Part, Role, Tool};
@@ -146,10 +148,15 @@ pub(super) fn file_name(media: &Media) -> Option<&str> {
     })
 }
 
-/// The registered name of a media type. Browsers and libraries write `image/jpg`, which APIs refuse.
-pub(super) fn registered_media_type(media_type: &str) -> &str {
-    match media_type {
-        "image/jpg" => "image/jpeg",
-        other => other,
-    }
+/// The registered name of a media type, without parameters. Browsers and libraries also write other
+/// names, which APIs refuse.
+pub(super) fn registered_media_type(media_type: &str) -> Cow<'_, str> {
+    let name = media_type.split(';').next().unwrap_or_default().trim();
+    let registered = match name.to_ascii_lowercase().as_str() {
+        "image/jpg" | "image/pjpeg" => "image/jpeg",
+        "image/x-png" => "image/png",
+        lower if lower == media_type => return Cow::Borrowed(media_type),
+        lower => return Cow::Owned(lower.to_owned()),
+    };
+    Cow::Borrowed(registered)
 }

@@ -38,7 +38,14 @@ const OWN: [&str; 8] = [
 ];
 
 pub(super) fn request(body: &Bytes) -> Result<Request, Error> {
-    parse(body, |body| body.require("max_tokens")?.count().map(Some))
+    parse(body, |body| {
+        let bound = body.require("max_tokens")?;
+        // It only fills the vendor's cache: see `native_only` below.
+        match bound.value.as_u64() {
+            Some(0) => Ok(None),
+            _ => bound.count().map(Some),
+        }
+    })
 }
 
 /// The body of `POST /v1/messages/count_tokens`, which needs no bound.
@@ -120,6 +127,9 @@ fn parse_fields(
     }
     if let Some(metadata) = body.get("metadata") {
         request.user = metadata.text_of("user_id")?;
+    }
+    if let Some(bound) = body.get("max_tokens").filter(|bound| *bound.value == 0) {
+        native_only.add(&bound);
     }
     let special = INDISPENSABLE.iter().filter_map(|name| body.get(name));
     let special =

@@ -66,6 +66,10 @@ impl<'t> Conversation<'t> {
 
     fn item(&mut self, item: &Field<'_>) -> Result<(), Error> {
         match item.text_of("type")?.as_deref() {
+            // The short form of a reference.
+            None if item.get("id").is_some() && item.get("role").is_none() => {
+                self.native_only.add(item);
+            }
             // The short form of a message has no type.
             Some("message") | None => self.message(item)?,
             Some("function_call") => {

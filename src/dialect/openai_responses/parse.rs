@@ -4,7 +4,7 @@
 //! the request for upstreams of other protocols.
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::WIRE;
 use super::input::Conversation;
@@ -76,6 +76,8 @@ fn parse_fields(body: &Field<'_>) -> Result<(Request, NativeOnly), Error> {
         conversation.instructions(&instructions)?;
     }
     match body.get("input") {
+        // The vendor has stored what came before.
+        Some(input) if *input.value == json!([]) && !native_only.fields.is_empty() => {}
         Some(input) => conversation.parse_input(&input)?,
         // The vendor has stored it.
         None if !native_only.fields.is_empty() => {}

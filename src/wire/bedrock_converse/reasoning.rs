@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::model::{Reasoning, Request};
 use crate::wire::claude_thinking::Thinking;
+use crate::wire::effort;
 
 /// The output tokens that are left for the answer if the client gave no bound, as on Claude's own API.
 const CLAUDE_DEFAULT_MAX_TOKENS: u64 = 4096;
@@ -43,7 +44,7 @@ pub(super) fn reasoning_fields(request: &Request, model: &str) -> ReasoningField
     let field = if model.contains("amazon.nova-2") {
         nova(reasoning).map(|config| ("reasoningConfig", config))
     } else if model.contains("openai.") {
-        let effort = reasoning.effort.as_deref();
+        let effort = effort::openai(reasoning);
         effort.map(|effort| ("reasoning_effort", json!(effort)))
     } else {
         None
@@ -62,6 +63,7 @@ fn nova(reasoning: &Reasoning) -> Option<Value> {
     let effort = match reasoning.effort.as_deref()? {
         "none" => return Some(json!({ "type": "disabled" })),
         "minimal" => "low",
+        "xhigh" | "max" => "high",
         effort => effort,
     };
     Some(json!({ "type": "enabled", "maxReasoningEffort": effort }))

@@ -15,7 +15,11 @@ use crate::wire::request_parts::{
 /// The API has no field for `seed` and `user`. Both are hints, so they are left out.
 pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
     let mut blocks = Blocks::default();
-    let conversation = Conversation::build(&request.messages, &mut blocks)?;
+    let mut conversation = Conversation::build(&request.messages, &mut blocks)?;
+    conversation
+        .messages
+        .iter_mut()
+        .for_each(accompany_documents);
     if conversation.messages.is_empty() {
         return Err(no_messages());
     }
@@ -100,6 +104,18 @@ impl BuildBlock for Blocks {
 
     fn cache_point(&mut self, content: &mut Vec<Value>) {
         content.push(cache_point());
+    }
+}
+
+/// The API requires a text beside documents.
+/// <https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_DocumentBlock.html>
+fn accompany_documents(message: &mut Value) {
+    let Some(blocks) = message["content"].as_array_mut() else {
+        return;
+    };
+    let has = |kind: &str| blocks.iter().any(|block| block.get(kind).is_some());
+    if has("document") && !has("text") {
+        blocks.push(json!({ "text": "(See the document.)" }));
     }
 }
 

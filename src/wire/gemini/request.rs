@@ -55,7 +55,7 @@ pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
             json!({ "functionCallingConfig": tool_choice(choice) }),
         );
     }
-    let config = generation_config(request);
+    let config = generation_config(request, model);
     if !config.is_empty() {
         body.insert("generationConfig".to_owned(), Value::Object(config));
     }
@@ -237,7 +237,7 @@ fn tool_choice(choice: &ToolChoice) -> Value {
     }
 }
 
-fn generation_config(request: &Request) -> Map<String, Value> {
+fn generation_config(request: &Request, model: &str) -> Map<String, Value> {
     let mut config = Map::new();
     let mut set = |name: &str, value: Option<Value>| {
         if let Some(value) = value {
@@ -260,7 +260,10 @@ fn generation_config(request: &Request) -> Map<String, Value> {
     }
     set(
         "thinkingConfig",
-        request.reasoning.as_ref().and_then(thinking),
+        request
+            .reasoning
+            .as_ref()
+            .and_then(|asked| thinking(asked, model)),
     );
     config
 }
@@ -274,18 +277,24 @@ fn seed(seed: i64) -> i64 {
     }
 }
 
+/// The smallest budget that the Pro models accept.
+const MIN_PRO_BUDGET: u64 = 128;
 /// The largest budget that all models accept.
 const MAX_THINKING_BUDGET: u64 = 24576;
 
 /// Efforts as budgets, with the values of the vendor's own OpenAI endpoint
 /// (<https://ai.google.dev/gemini-api/docs/openai#thinking>): models before Gemini 3 accept no levels,
 /// and later models accept budgets too.
-fn thinking(reasoning: &Reasoning) -> Option<Value> {
+fn thinking(reasoning: &Reasoning, model: &str) -> Option<Value> {
     let budget = |tokens: u64| {
         let tokens = tokens.min(MAX_THINKING_BUDGET);
         json!({ "thinkingBudget": tokens, "includeThoughts": true })
     };
     Some(match (reasoning.max_tokens, reasoning.effort.as_deref()) {
+        // These models cannot be kept from thinking.
+        (_, Some("none")) if model.contains("-pro") => {
+            json!({ "thinkingBudget": MIN_PRO_BUDGET })
+        }
         (_, Some("none")) => json!({ "thinkingBudget": 0 }),
         (Some(tokens), _) => budget(tokens),
         (None, Some("minimal" | "low")) => budget(1024),

@@ -196,6 +196,7 @@ fn think(reasoning: &Reasoning, model: &str) -> Option<Value> {
     match (reasoning.effort.as_deref(), reasoning.max_tokens) {
         (Some("none"), _) => Some(json!(false)),
         (Some("minimal"), _) if has_levels(model) => Some(json!("low")),
+        (Some("xhigh" | "max"), _) if has_levels(model) => Some(json!("high")),
         (Some(level), _) if has_levels(model) => Some(json!(level)),
         (Some(_), _) | (None, Some(_)) => Some(json!(true)),
         (None, None) => None,

@@ -7,7 +7,7 @@ use crate::model::{
     Media, MediaSource, Message, Part, Prefill, Request, ResponseFormat, Role, Tool, ToolChoice,
     Vendor,
 };
-use crate::wire::request_parts::file_name;
+use crate::wire::request_parts::{file_name, registered_media_type};
 use crate::wire::{effort, merge};
 
 /// Everything that a normalized request can say has a place here but hints, which are dropped: a
@@ -106,6 +106,7 @@ fn part(part: &Part) -> Option<Value> {
     Some(match part {
         Part::Text(text) => json!({"type": "text", "text": text}),
         Part::Image(media) => image(media),
+        Part::File(media) if is_image(media) => image(media),
         Part::File(media) => file(media),
         Part::Reasoning { .. }
         | Part::EncryptedReasoning(_)
@@ -113,6 +114,11 @@ fn part(part: &Part) -> Option<Value> {
         | Part::ToolResult { .. }
         | Part::CachePoint => return None,
     })
+}
+
+/// The API takes images as such only.
+fn is_image(media: &Media) -> bool {
+    matches!(&media.source, MediaSource::Inline { media_type, .. } if media_type.starts_with("image/"))
 }
 
 fn image(media: &Media) -> Value {
@@ -143,7 +149,7 @@ fn url(media: &Media) -> String {
         MediaSource::Url(url) => url.clone(),
         MediaSource::Id(id) => id.clone(),
         MediaSource::Inline { media_type, base64 } => {
-            format!("data:{media_type};base64,{base64}")
+            format!("data:{};base64,{base64}", registered_media_type(media_type))
         }
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::model::{
     Error, Media, MediaSource, Message, Part, Request, ResponseFormat, Role, Tool, ToolChoice,
 };
-use crate::wire::request_parts::file_name;
+use crate::wire::request_parts::{file_name, registered_media_type};
 use crate::wire::{effort, merge};
 
 /// `seed` and a budget of reasoning tokens have no place in the API; both are hints, so they are
@@ -228,7 +228,7 @@ fn file(media: &Media) -> Value {
 }
 
 fn data_url(media_type: &str, base64: &str) -> String {
-    format!("data:{media_type};base64,{base64}")
+    format!("data:{};base64,{base64}", registered_media_type(media_type))
 }
 
 /// `parameters` and `strict` must be there, and a missing `strict` would be true, which Chat's is not.

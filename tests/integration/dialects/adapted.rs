@@ -1112,3 +1112,64 @@ fn the_work_for_many_tools_and_files_does_not_explode() {
     );
     sent("bedrock-converse", "m", CHAT, &body);
 }
+
+#[test]
+fn media_have_the_form_that_the_vendor_knows() {
+    for written in ["image/JPG", "image/pjpeg", "image/jpeg; name=a.jpg"] {
+        let url = format!("data:{written};base64,AA==");
+        let parts = json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]);
+        let (claude, _) = sent(CLAUDE.0, CLAUDE.1, CHAT, &with(&chat(), "messages", parts));
+        let source = &claude["messages"][0]["content"][0]["source"];
+        assert_eq!(source["media_type"], "image/jpeg", "{written}");
+    }
+    let document = json!({"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBE"}});
+    let only = json!([{"role": "user", "content": [document]}]);
+    let (bedrock, _) = sent(
+        "bedrock-converse",
+        "m",
+        MESSAGES,
+        &with(&messages(), "messages", only),
+    );
+    assert_eq!(
+        bedrock["messages"][0]["content"][1],
+        json!({"text": "(See the document.)"})
+    );
+}
+
+#[test]
+fn what_only_the_clients_own_vendor_knows_reaches_it() {
+    let warm = with(&messages(), "max_tokens", json!(0));
+    assert_eq!(
+        sent("anthropic-messages", "claude-sonnet-4-5", MESSAGES, &warm).0["max_tokens"],
+        0
+    );
+    let request = parse(MESSAGES, &warm).unwrap();
+    let error = sent_to("openai-chat", "m", &request).unwrap_err();
+    assert!(error.message().starts_with("max_tokens: "), "{error}");
+    for body in [
+        json!({"model": "m", "input": [], "previous_response_id": "resp_1"}),
+        json!({"model": "m", "input": [{"id": "msg_1"}]}),
+    ] {
+        let (own, _) = sent("openai-responses", "m", RESPONSES, &body);
+        assert_eq!(own["input"], body["input"]);
+        assert!(
+            sent_to("openai-chat", "m", &parse(RESPONSES, &body).unwrap()).is_err(),
+            "{body}"
+        );
+    }
+}
+
+#[test]
+fn efforts_are_words_that_the_model_knows() {
+    let effort = |word: &str| with(&chat(), "reasoning_effort", json!(word));
+    let (gemini, _) = sent("gemini", "gemini-2.5-pro", CHAT, &effort("none"));
+    assert_eq!(
+        gemini["generationConfig"]["thinkingConfig"]["thinkingBudget"],
+        128
+    );
+    let (ollama, _) = sent("ollama-chat", "gpt-oss:20b", CHAT, &effort("max"));
+    assert_eq!(ollama["think"], "high");
+    let agents = with(&messages(), "output_config", json!({"effort": "xhigh"}));
+    let (openai, _) = sent("openai-responses", "gpt-5", MESSAGES, &agents);
+    assert_eq!(openai["reasoning"]["effort"], "high");
+}

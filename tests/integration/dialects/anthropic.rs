@@ -228,7 +228,7 @@ fn errors_name_the_field() {
         (with(&hello(), "model", Value::Null), "model"),
         (with(&hello(), "model", json!("")), "model"),
         (with(&hello(), "max_tokens", Value::Null), "max_tokens"),
-        (with(&hello(), "max_tokens", json!(0)), "max_tokens"),
+        (with(&hello(), "max_tokens", json!(-1)), "max_tokens"),
         (with(&hello(), "messages", Value::Null), "messages"),
         (with(&hello(), "messages", json!([])), "messages"),
         (with(&hello(), "messages", json!("Hi")), "messages"),

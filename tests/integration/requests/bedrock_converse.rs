@@ -181,7 +181,8 @@ fn images_and_documents() {
             {"document": {"name": "x", "source":
                 {"s3Location": {"uri": "s3://bucket/x.docx"}}, "format": "docx"}},
             {"document": {"name": "x-2", "source": {"s3Location": {"uri": "s3://bucket/y"}}}},
-            {"image": {"format": "png", "source": {"bytes": "iVBO"}}}
+            {"image": {"format": "png", "source": {"bytes": "iVBO"}}},
+            {"text": "(See the document.)"}
         ])
     );
 }
