@@ -81,12 +81,13 @@ const OPENAI: Vendor = Vendor {
 
 /// <https://docs.mistral.ai/api/endpoint/chat>: refuses every field that it does not know,
 /// including OpenAI's `stream_options`, `seed` and `user`. Sends usage without being asked. An id of a
-/// call "must be a-z, A-Z, 0-9, with a length of 9".
+/// call "must be a-z, A-Z, 0-9, with a length of 9"; "Unexpected role 'user' after role 'tool'".
 const MISTRAL: Vendor = Vendor {
     stream_options: false,
     seed_field: "random_seed",
     user: false,
     call_id_length: Some(9),
+    user_after_results: false,
     prefill: Prefill::Prefix,
     ..Vendor::PLAIN
 };

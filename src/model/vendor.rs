@@ -17,6 +17,8 @@ pub struct Vendor {
     pub user: bool,
     /// The only length of a call's id that it accepts, in letters and digits (`openai-chat`).
     pub call_id_length: Option<usize>,
+    /// Whether a message of the user may follow the results of tools (`openai-chat`).
+    pub user_after_results: bool,
     /// Whether an earlier message with tool calls is sent with its reasoning (`openai-chat`): some
     /// vendors refuse such a message without.
     pub reasoning_beside_calls: bool,
@@ -49,6 +51,7 @@ impl Vendor {
         seed_field: "seed",
         user: true,
         call_id_length: None,
+        user_after_results: true,
         reasoning_beside_calls: false,
         prefill: Prefill::Message,
         finish_words: &[],

@@ -26,6 +26,8 @@ pub struct Limits {
     pub files_in_results: bool,
     /// Whether the API can be asked for any JSON object, without a schema.
     pub json_object: bool,
+    /// Whether the API refuses a strict schema whose objects have optional or further properties.
+    pub strict_schemas: bool,
     /// Whether the API accepts tools together with a format of the answer.
     pub format_with_tools: bool,
     /// Whether the API can be made to call a tool.
@@ -57,6 +59,7 @@ impl Limits {
         images_in_results: true,
         files_in_results: true,
         json_object: true,
+        strict_schemas: false,
         format_with_tools: true,
         forced_calls: true,
         begins_with_user: false,

@@ -1,5 +1,7 @@
 //! Settings that fit an API.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
 use super::Pass;
@@ -35,6 +37,9 @@ impl Pass<'_> {
             self.request.to_mut().tool_choice = Some(ToolChoice::Function(name));
         }
         self.complete_schemas();
+        if self.limits.strict_schemas && !self.own_protocol {
+            self.relax_strict_schemas();
+        }
         let says_nothing = matches!(
             self.request.tool_choice,
             Some(ToolChoice::Auto | ToolChoice::None)
@@ -78,6 +83,34 @@ impl Pass<'_> {
                     schema.insert("properties".to_owned(), Map::new().into());
                 }
             }
+        }
+    }
+
+    /// A schema that cannot be enforced strictly is sent without that wish.
+    fn relax_strict_schemas(&mut self) {
+        let tools = self.request.tools.iter().enumerate();
+        let relaxed: Vec<usize> = tools
+            .filter(|(_, tool)| {
+                let schema = tool.parameters.as_ref();
+                tool.strict == Some(true) && !schema.is_none_or(is_strict)
+            })
+            .map(|(at, _)| at)
+            .collect();
+        for at in relaxed {
+            self.request.to_mut().tools[at].strict = None;
+            self.changes.add(&format!("tools[{at}]"));
+        }
+        if let Some(ResponseFormat::Schema {
+            schema,
+            strict: Some(true),
+            ..
+        }) = &self.request.response_format
+            && !is_strict(schema)
+            && let Some(ResponseFormat::Schema { strict, .. }) =
+                &mut self.request.to_mut().response_format
+        {
+            *strict = None;
+            self.changes.add("response_format");
         }
     }
 
@@ -229,5 +262,26 @@ impl Pass<'_> {
                 self.changes.add(name);
             }
         }
+    }
+}
+
+/// Whether all objects of a schema require all of their properties and allow no others, as OpenAI demands
+/// of a strict schema: <https://platform.openai.com/docs/guides/structured-outputs#supported-schemas>.
+fn is_strict(schema: &Value) -> bool {
+    match schema {
+        Value::Array(list) => list.iter().all(is_strict),
+        Value::Object(members) => {
+            let properties = members.get("properties").and_then(Value::as_object);
+            let is_object = properties.is_some() || schema["type"] == "object";
+            let required = members.get("required").and_then(Value::as_array);
+            let required = required.into_iter().flatten().filter_map(Value::as_str);
+            let required: HashSet<&str> = required.collect();
+            let requires = |name: &String| required.contains(name.as_str());
+            let is_closed = !is_object
+                || (schema["additionalProperties"] == false
+                    && properties.is_none_or(|properties| properties.keys().all(requires)));
+            is_closed && members.values().all(is_strict)
+        }
+        _ => true,
     }
 }

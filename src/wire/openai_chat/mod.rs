@@ -37,6 +37,7 @@ impl Wire for OpenaiChat {
     fn limits(&self, _: &str, vendor: &Vendor) -> Limits {
         Limits {
             tool_name: NameLimit::word(64),
+            strict_schemas: true,
             call_id: match vendor.call_id_length {
                 Some(length) => NameLimit {
                     min: length,

@@ -79,12 +79,23 @@ fn some<T>(list: &[T]) -> Option<&[T]> {
     (!list.is_empty()).then_some(list)
 }
 
+/// Stands between the results of tools and a message of the user, where the vendor refuses that order.
+const BETWEEN: &str = "(The results were received.)";
+
 fn messages(messages: &[Message], vendor: &Vendor) -> Value {
     let mut out = Vec::with_capacity(messages.len());
     for message in messages {
         match message.role {
             Role::System => out.push(json!({"role": "system", "content": parts(&message.content)})),
-            Role::User => out.push(json!({"role": "user", "content": parts(&message.content)})),
+            Role::User => {
+                let follows = out
+                    .last()
+                    .is_some_and(|last: &Value| last["role"] == "tool");
+                if follows && !vendor.user_after_results {
+                    out.push(json!({"role": "assistant", "content": BETWEEN}));
+                }
+                out.push(json!({"role": "user", "content": parts(&message.content)}));
+            }
             Role::Assistant => out.extend(assistant(message, vendor)),
             // One message a result.
             Role::Tool => out.extend(message.content.iter().filter_map(tool_result)),

@@ -68,6 +68,7 @@ impl Wire for OpenaiResponses {
     fn limits(&self, _: &str, _: &Vendor) -> Limits {
         Limits {
             tool_name: NameLimit::word(64),
+            strict_schemas: true,
             call_id: NameLimit {
                 max: 64,
                 ..NameLimit::NONE

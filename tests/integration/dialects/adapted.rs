@@ -1173,3 +1173,46 @@ fn efforts_are_words_that_the_model_knows() {
     let (openai, _) = sent("openai-responses", "gpt-5", MESSAGES, &agents);
     assert_eq!(openai["reasoning"]["effort"], "high");
 }
+
+#[test]
+fn a_schema_that_is_not_strict_is_not_called_so() {
+    let optional = json!({"type": "object", "additionalProperties": false, "required": ["a"],
+        "properties": {"a": {"type": "string"}, "b": {"type": "string"}}});
+    let mut closed = optional.clone();
+    closed["required"] = json!(["a", "b"]);
+    for (schema, strict, changes) in [
+        (optional, Value::Null, vec!["response_format"]),
+        (closed, json!(true), vec![]),
+    ] {
+        let format = json!({"format": {"type": "json_schema", "schema": schema}});
+        let body = with(&messages(), "output_config", format);
+        let (sent_chat, changed) = sent("openai-chat", "gpt-4o", MESSAGES, &body);
+        assert_eq!(
+            sent_chat["response_format"]["json_schema"]["strict"],
+            strict
+        );
+        assert_eq!(changed, changes);
+    }
+}
+
+#[test]
+fn mistral_gets_no_message_of_the_user_behind_results() {
+    let request = parse(MESSAGES, &called("c1", "f", json!({}), json!("ok"))).unwrap();
+    let wire = wire::by_name("openai-chat").unwrap();
+    let roles = |preset: &str| {
+        let vendor = &preset::by_name(preset).unwrap().vendor;
+        let for_wire = request.for_wire(wire.name()).unwrap();
+        let settings = TargetSettings::default();
+        let adapted = Adapted::new(&request, for_wire, wire, "m", vendor, settings);
+        let sent = wire.request(&adapted.request, "m", vendor).unwrap().body;
+        let messages = sent["messages"].as_array().unwrap().iter();
+        messages
+            .map(|message| message["role"].clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(roles("groq"), ["user", "assistant", "tool", "user"]);
+    assert_eq!(
+        roles("mistral"),
+        ["user", "assistant", "tool", "assistant", "user"]
+    );
+}
