@@ -59,6 +59,7 @@ impl Adapted<'_> {
             settings,
             request,
             own_protocol: false,
+            other_protocol: false,
             changes: Changes::default(),
             names: ToolNames::default(),
         };
@@ -75,6 +76,7 @@ impl Adapted<'_> {
                 pass.run();
             }
             native => {
+                pass.other_protocol = native.is_some();
                 for field in native.iter().flat_map(|native| &native.optional) {
                     pass.changes.add(field);
                 }
@@ -115,6 +117,8 @@ struct Pass<'a> {
     request: Cow<'a, Request>,
     /// Whether the client speaks the protocol of the wire.
     own_protocol: bool,
+    /// Whether the client speaks the protocol of another wire, by which its request is legal.
+    other_protocol: bool,
     changes: Changes,
     names: ToolNames,
 }

@@ -37,7 +37,7 @@ impl Pass<'_> {
             self.request.to_mut().tool_choice = Some(ToolChoice::Function(name));
         }
         self.complete_schemas();
-        if self.limits.strict_schemas && !self.own_protocol {
+        if self.limits.strict_schemas && self.other_protocol {
             self.relax_strict_schemas();
         }
         let says_nothing = matches!(
