@@ -103,6 +103,18 @@ impl Request {
         request
     }
 
+    /// Roughly how many bytes its conversation has.
+    pub fn approximate_bytes(&self) -> usize {
+        let native = self.native_fields.as_ref();
+        match native.and_then(|native| native.body.as_ref()) {
+            Some(body) => body.len(),
+            None => {
+                let parts = self.messages.iter().flat_map(|message| &message.content);
+                parts.map(Part::approximate_bytes).sum()
+            }
+        }
+    }
+
     /// Checks the length of a model's name, which is repeated in every event of some protocols.
     ///
     /// # Errors
@@ -264,6 +276,23 @@ pub enum Part {
     },
     /// The client wants the vendor to cache the prompt up to here.
     CachePoint,
+}
+
+impl Part {
+    fn approximate_bytes(&self) -> usize {
+        match self {
+            Self::Text(text) | Self::EncryptedReasoning(text) | Self::Reasoning { text, .. } => {
+                text.len()
+            }
+            Self::Image(media) | Self::File(media) => match &media.source {
+                MediaSource::Inline { base64, .. } => base64.len(),
+                MediaSource::Url(text) | MediaSource::Id(text) => text.len(),
+            },
+            Self::ToolCall { arguments, .. } => arguments.len(),
+            Self::ToolResult { content, .. } => content.iter().map(Self::approximate_bytes).sum(),
+            Self::CachePoint => 0,
+        }
+    }
 }
 
 /// An image or a file in a message.

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{AnsweringTarget, Receiver, Route, Target};
 use crate::metrics::Metrics;
 use crate::model::{Error, ErrorCode, Event, ReasoningSigner, Request, Sink, Usage};
-use crate::upstream::{Answer, PreparedRequest, Trace, Upstream};
+use crate::upstream::{Answer, PreparedRequest, Trace, Upstream, run_long_work};
 
 impl Route {
     /// Tries the targets in order and returns the answer whose first content `receiver` got. That
@@ -63,7 +63,9 @@ impl Route {
     ) -> Result<Answer, Failure> {
         let upstream = &*target.upstream;
         let untagged = ReasoningSigner::without_tag();
-        let prepared = upstream.prepare(request, &target.model, target.settings);
+        let prepared = run_long_work(request.approximate_bytes(), || {
+            upstream.prepare(request, &target.model, target.settings)
+        });
         let mut prepared = prepared.map_err(Failure::Uncommitted)?;
         let changes = std::mem::take(&mut prepared.changes);
         let answering = AnsweringTarget {
