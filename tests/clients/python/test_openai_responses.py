@@ -175,12 +175,14 @@ def test_refusals(url, narrow_key, limited_key, client):
     assert raised.value.code == "not_found"
     for field, more in {
         "previous_response_id": {"previous_response_id": "resp_1"},
-        r"tools\[0\]": {"tools": [{"type": "web_search"}]},
+        "tool_choice": {"tools": [{"type": "web_search"}], "tool_choice": {"type": "web_search"}},
         r"input\[0\]": {"input": [{"type": "item_reference", "id": "msg_1"}]},
         r"input\[0\].content\[0\].text": {"input": [{"role": "user", "content": [{"type": "input_text"}]}]},
     }.items():
         with pytest.raises(openai.BadRequestError, match=field):
             ask(client, "openai-chat/text", **more)
+    # The model may use the search, but need not.
+    assert ask(client, "openai-chat/text", tools=[{"type": "web_search"}]).status == "completed"
 
 
 def test_a_failed_upstream_is_asked_again(url, key):
