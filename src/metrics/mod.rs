@@ -1,10 +1,11 @@
 //! The gateway's metrics. Label values come only from the configuration and from fixed lists, so
 //! the number of series is bounded: no label holds a key, a user, or a client's text.
 
+mod labels;
+
 use std::collections::HashSet;
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -13,6 +14,11 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::model::Usage;
+use labels::{
+    AttemptLabels, BuildLabels, CauseLabels, CodeLabels, DecisionLabels, DurationLabels,
+    ImageLabels, ModelLabels, PolicyLabels, ReloadLabels, RequestLabels, ResumeLabels, SkipLabels,
+    SourceLabels, TakeoverLabels, TargetLabels, TokenLabels, UpstreamLabels,
+};
 
 /// Seconds to the first content: OpenTelemetry's buckets for generative AI servers.
 const FIRST_TOKEN: [f64; 16] = [
@@ -99,105 +105,6 @@ pub enum StoreFailure {
     Connection,
     /// A healthy server refused the command.
     Refused,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    dialect: &'static str,
-    model: String,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ResumeLabels {
-    found: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TakeoverLabels {
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CodeLabels {
-    code: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PolicyLabels {
-    policy: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct UpstreamLabels {
-    upstream: String,
-    code: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SkipLabels {
-    upstream: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ImageLabels {
-    dialect: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TokenLabels {
-    model: String,
-    upstream: String,
-    kind: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TargetLabels {
-    model: String,
-    upstream: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct DurationLabels {
-    model: String,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ModelLabels {
-    model: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct AttemptLabels {
-    upstream: String,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct BuildLabels {
-    version: &'static str,
-    revision: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SourceLabels {
-    source: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReloadLabels {
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CauseLabels {
-    cause: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct DecisionLabels {
-    decision: &'static str,
 }
 
 impl Default for Metrics {
@@ -596,7 +503,7 @@ impl Metrics {
         self.images.get_or_create(&ImageLabels { dialect }).inc();
     }
 
-    /// A client was told how many tokens its prompt has.
+    /// The gateway answered how many tokens a prompt has.
     pub fn record_token_count(&self, estimated: bool) {
         let source = if estimated { "estimate" } else { "upstream" };
         self.token_counts
