@@ -172,18 +172,20 @@ impl Pass<'_> {
 /// Makes the ids of calls unique, and gives results the id of their call.
 #[derive(Default)]
 struct CallIds {
-    /// By the client's id: how many calls had it, and the new ids of those without a result.
+    /// By the client's id: the last number that was added to it, and the new ids of those without a result.
     seen: HashMap<String, (usize, VecDeque<String>)>,
+    /// All new ids.
+    used: HashSet<String>,
 }
 
 impl CallIds {
     fn call(&mut self, id: &str) -> String {
         let (count, open) = self.seen.entry(id.to_owned()).or_default();
-        let unique = match *count {
-            0 if !id.is_empty() => id.to_owned(),
-            number => format!("{id}_{number}"),
-        };
-        *count += 1;
+        let mut unique = id.to_owned();
+        while unique.is_empty() || !self.used.insert(unique.clone()) {
+            *count += 1;
+            unique = format!("{id}_{count}");
+        }
         open.push_back(unique.clone());
         unique
     }

@@ -114,7 +114,8 @@ impl Pass<'_> {
         }
     }
 
-    /// The model is told to call a tool, of which there is only the one that the client names.
+    /// Replaces a forced call by an instruction to the model. If the client names a tool, only that tool is
+    /// offered.
     fn force_call_by_instruction(&mut self) {
         let words = match &self.request.tool_choice {
             Some(ToolChoice::Required) if !self.request.tools.is_empty() => {
@@ -176,9 +177,10 @@ impl Pass<'_> {
     }
 
     fn adapt_bounds(&mut self) {
-        let longest = self.settings.max_tokens.max(self.rule.longest());
-        let longest = longest.filter(|_| self.rule.longest().is_some());
-        let longest = longest.unwrap_or(u64::MAX);
+        // The config knows a model better than its name says.
+        let longest = self.rule.longest().map_or(u64::MAX, |known| {
+            known.max(self.settings.max_tokens.unwrap_or(0))
+        });
         match self.request.max_tokens {
             Some(bound) => {
                 let fitted = bound.min(longest).max(self.limits.min_max_tokens);

@@ -1216,3 +1216,24 @@ fn mistral_gets_no_message_of_the_user_behind_results() {
         ["user", "assistant", "tool", "assistant", "user"]
     );
 }
+
+#[test]
+fn a_new_id_is_not_one_that_another_call_has() {
+    let turn = |id: &str| {
+        let function = json!({"name": "f", "arguments": "{}"});
+        json!({"role": "assistant", "tool_calls": [{"id": id, "type": "function", "function": function}]})
+    };
+    let result = |id: &str| json!({"role": "tool", "tool_call_id": id, "content": "ok"});
+    let mut turns = vec![json!({"role": "user", "content": "Hi"})];
+    for id in ["a_1", "a", "a"] {
+        turns.extend([turn(id), result(id)]);
+    }
+    let body = with(&chat(), "messages", turns.into());
+    let (claude, _) = sent(CLAUDE.0, CLAUDE.1, CHAT, &body);
+    let messages = claude["messages"].as_array().unwrap();
+    let id = |at: usize, member: &str| messages[at]["content"][0][member].clone();
+    let calls = [id(1, "id"), id(3, "id"), id(5, "id")];
+    assert_eq!(calls, ["a_1", "a", "a_2"]);
+    let results = [2, 4, 6].map(|at| id(at, "tool_use_id"));
+    assert_eq!(results, calls);
+}
