@@ -14,6 +14,8 @@ DIR ?= proto-fixtures
 MINUTES ?= 10
 # The SDKs and frameworks that apps use, for `make clients`.
 CLIENTS := target/clients
+# Chromium's driver and the pictures, for `make browser`.
+BROWSER := target/browser
 # A real model server, where SLUICEGATE_SHARED names a folder that has one.
 RECITE := $(wildcard $(SLUICEGATE_SHARED)/tools/recite.py)
 # The output of `cargo build`.
@@ -21,8 +23,8 @@ BINARY := $(or $(CARGO_TARGET_DIR),target)/debug/sluicegate
 MANIFESTS := $(wildcard k8s/*/kustomization.yaml k8s/*/*/kustomization.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help build test clients agents conformance soak bench micro instructions check fmt clippy deny kustomize prepare venv node \
-	nginx valgrind tools
+.PHONY: help build test clients agents browser conformance soak bench micro instructions check fmt clippy deny kustomize prepare venv node \
+	nginx valgrind chromium tools
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -35,6 +37,7 @@ test: tools kustomize $(VALKEY) ## run every test, with real clients too; instal
 	cd bench && $(CARGO) test $(CARGO_FLAGS)
 	$(MAKE) clients
 	$(MAKE) agents
+	$(MAKE) browser
 
 clients: prepare $(CLIENTS)/venv/installed $(CLIENTS)/node/installed $(if $(RECITE),$(CLIENTS)/recite/installed) ## run the tests with real clients; ARGS="--only name" picks some
 	$(CARGO) build $(CARGO_FLAGS)
@@ -43,6 +46,10 @@ clients: prepare $(CLIENTS)/venv/installed $(CLIENTS)/node/installed $(if $(RECI
 agents: prepare $(CLIENTS)/agents/installed ## run real coding agents on every upstream protocol; ARGS=--update writes docs/clients.md
 	$(CARGO) build $(CARGO_FLAGS)
 	python3 -B tests/clients/agents/matrix.py --binary $(BINARY) --work $(CLIENTS)/agents $(ARGS)
+
+browser: prepare chromium $(BROWSER)/installed ## test the pages in Chromium, pictures go to target/browser; ARGS="--only name"
+	$(CARGO) build $(CARGO_FLAGS)
+	node tests/browser/run.mjs --binary $(BINARY) --work $(BROWSER) $(ARGS)
 
 conformance: prepare $(CONFORMANCE)/installed ## compare with the vendors' own SDKs; DIR= another folder of answers
 	$(CARGO) build $(CARGO_FLAGS)
@@ -93,12 +100,12 @@ kustomize: ## render the Kubernetes manifests, where kubectl is installed
 prepare:
 	@.ci/need cc
 
-nginx valgrind venv node:
+nginx valgrind venv node chromium:
 	@.ci/need $@
 
 # Everything that `test` needs, so that one message names all that is missing.
 tools:
-	@.ci/need cc venv node
+	@.ci/need cc venv node chromium
 
 $(CONFORMANCE)/installed: tests/conformance/requirements.txt | venv
 	@echo "conformance: installing into $(CONFORMANCE):"; grep -v '^#' $<
@@ -130,6 +137,13 @@ $(CLIENTS)/agents/installed: tests/clients/agents/package.json tests/clients/age
 	@mkdir -p $(CLIENTS)/agents
 	@cp $^ $(CLIENTS)/agents
 	@cd $(CLIENTS)/agents && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(BROWSER)/installed: tests/browser/package.json tests/browser/package-lock.json | node
+	@echo "browser: installing into $(BROWSER):"; sed -n '/"dependencies"/,/}/s/^ *"\(.*\)": "\(.*\)",*$$/\1 \2/p' $<
+	@mkdir -p $(BROWSER)
+	@cp $^ $(BROWSER)
+	@cd $(BROWSER) && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 # A prebuilt binary where there is one, else a build; the folder lasts until `cargo clean`.

@@ -15,7 +15,7 @@
 //! | `parsing` | parses a request's body without holding up streams |
 //! | `paths` | puts the forms in which clients write one path into one |
 //! | `models` | lists the models that a key may use |
-//! | `web` | the chat page at `GET /` |
+//! | `web` | the pages for browsers: static files |
 //! | `refusal` | errors as HTTP responses |
 //! | `admin` | the routes of the admin listener |
 //! | `listener` | binds an address, accepts its connections |

@@ -1,10 +1,12 @@
-//! The chat page: its files, its headers, and that its content security policy permits what it does.
+//! The pages for browsers: their files, their headers, and that their content security policy permits what they do.
 
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use http::header::{ALLOW, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use http::header::{ALLOW, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use sluicegate::app::Gateway;
@@ -58,7 +60,7 @@ async fn the_page_loads_only_files_of_this_gateway() {
     let mut files = attributes(&html, "src");
     files.extend(attributes(&html, "href"));
     files.retain(|file| *file != "data:,");
-    assert_eq!(files.len(), 2, "{files:?}");
+    assert!(files.len() >= 2, "{files:?}");
     for file in files {
         let (status, headers, text) = ask(Method::GET, file).await;
         assert_eq!(status, StatusCode::OK, "{file}");
@@ -80,30 +82,57 @@ async fn the_browser_client_needs_no_key() {
     assert!(script.contains("export function stream("));
 }
 
-/// The paths in the strings of `script`, with a stream's id where it inserts one.
+/// The paths under `/v1` in the strings of `script`, with a stream's id where it inserts something.
 fn paths(script: &str) -> Vec<String> {
     let stream = format!("st_{}", "a".repeat(26));
-    let filled = script.replace("${answer.stream}", &stream);
     let mut paths = Vec::new();
     for quote in ['"', '`'] {
-        let mark = format!("{quote}/");
-        let named = filled.split(&mark).skip(1);
-        let end = |c: char| c == quote || c == '$' || c == '?';
-        paths.extend(named.map(|rest| format!("/{}", rest.split(end).next().unwrap())));
+        let mark = format!("{quote}/v1/");
+        for rest in script.split(&mark).skip(1) {
+            let path = rest.split([quote, '?']).next().unwrap();
+            let mut filled = String::from("/v1/");
+            for (at, part) in path.split("${").enumerate() {
+                match (at, part.split_once('}')) {
+                    (0, _) | (_, None) => filled.push_str(part),
+                    (_, Some((_, rest))) => filled = filled + &stream + rest,
+                }
+            }
+            paths.push(filled);
+        }
     }
     paths
 }
 
 #[tokio::test]
-async fn the_script_names_only_existing_paths() {
-    let (_, _, script) = ask(Method::GET, "/web/chat.js").await;
-    let paths = paths(&script);
+async fn the_scripts_name_only_existing_paths() {
+    let (_, _, script) = ask(Method::GET, "/sluicegate.js").await;
+    let mut paths = paths(&script);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("web/playground");
+    for entry in fs::read_dir(folder).unwrap() {
+        paths.extend(self::paths(
+            &fs::read_to_string(entry.unwrap().path()).unwrap(),
+        ));
+    }
+    // The client listener gets it with the notifications.
+    paths.retain(|path| path != "/v1/notifications");
     assert!(paths.len() >= 4, "{paths:?}");
     for path in paths {
         // No route supports PATCH, and only an existing one answers 405.
         let (status, _, _) = ask(Method::PATCH, &path).await;
         assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_file_that_did_not_change_is_not_sent_again() {
+    let (_, headers, _) = ask(Method::GET, "/sluicegate.js").await;
+    let request = Request::get("/sluicegate.js").header(IF_NONE_MATCH, &headers[ETAG]);
+    let request = request.body(Body::empty()).unwrap();
+    let response = clients().oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::NOT_MODIFIED);
+    assert_eq!(response.headers()[ETAG], headers[ETAG]);
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert!(body.is_empty());
 }
 
 #[tokio::test]

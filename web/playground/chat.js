@@ -104,7 +104,7 @@ async function sendPrompt(prompt) {
   read();
 }
 
-const events = () => `/v1/streams/${answer.stream}/events${answer.seen === null ? "" : `?after=${answer.seen}`}`;
+const events = () => `/v1/streams/${answer.stream}/events` + (answer.seen === null ? "" : `?after=${answer.seen}`);
 
 function read() {
   const source = new EventSource(events());
