@@ -18,6 +18,7 @@ use crate::config::{
 use crate::limit::{Account, KeySettings, Limiter, MemoryBudget, Settings, SharedState};
 use crate::metrics::Metrics;
 use crate::model::{Error, ErrorCode, ReasoningSigner};
+use crate::notify::{Notification, Notifications, Relay};
 use crate::route::{Route, Target, Timeouts};
 use crate::store::Store;
 use crate::stream::{OrphanQueue, Readers, Registry, Replicas};
@@ -37,6 +38,7 @@ pub struct Gateway {
     pub orphans: Arc<OrphanQueue>,
     /// Readers beside the streams' own clients.
     pub readers: Arc<Readers>,
+    pub notifications: Arc<Notifications>,
     pub recycler: Recycler,
     /// Every admitted request holds a token until its answer ends.
     pub in_flight: TaskTracker,
@@ -56,8 +58,18 @@ pub struct App {
     pub store: Option<Arc<Store>>,
     /// The streams that replicas share, where a store is configured.
     pub replicas: Option<Arc<Replicas>>,
+    /// Carries announcements to all replicas, where a store is configured.
+    pub relay: Option<Arc<Relay>>,
     /// Each model's targets, by the model's name in the configuration.
     targets: HashMap<String, Vec<(Arc<Upstream>, TargetConfig)>>,
+}
+
+/// What the objects of every configuration share.
+struct Outlasting<'a> {
+    metrics: &'a Arc<Metrics>,
+    registry: &'a Arc<Registry>,
+    orphans: &'a Arc<OrphanQueue>,
+    notifications: &'a Arc<Notifications>,
 }
 
 impl Gateway {
@@ -67,13 +79,21 @@ impl Gateway {
         let (metrics, registry) = (Arc::<Metrics>::default(), Arc::default());
         let orphans = Arc::default();
         let memory = MemoryBudget::new(config.limits.memory, Arc::clone(&metrics));
-        let app = App::new(config, None, &metrics, &registry, &orphans)?;
+        let notifications = Arc::new(Notifications::new(Arc::clone(&metrics)));
+        let outlasting = Outlasting {
+            metrics: &metrics,
+            registry: &registry,
+            orphans: &orphans,
+            notifications: &notifications,
+        };
+        let app = App::new(config, None, &outlasting)?;
         Ok(Self {
             metrics,
             memory,
             registry,
             orphans,
             readers: Arc::default(),
+            notifications,
             recycler: Recycler::default(),
             in_flight: TaskTracker::new(),
             draining: CancellationToken::new(),
@@ -94,16 +114,26 @@ impl Gateway {
     /// # Errors
     /// As [`Gateway::new`]; the old configuration stays current.
     pub fn reload(&self, config: Config) -> Result<(), rustls::Error> {
-        let app = App::new(
-            config,
-            Some(&self.app()),
-            &self.metrics,
-            &self.registry,
-            &self.orphans,
-        )?;
+        let outlasting = Outlasting {
+            metrics: &self.metrics,
+            registry: &self.registry,
+            orphans: &self.orphans,
+            notifications: &self.notifications,
+        };
+        let app = App::new(config, Some(&self.app()), &outlasting)?;
         self.memory.set_limit(app.config.limits.memory);
         *self.app.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(app);
+        self.notifications.publish(&Notification::ConfigReloaded);
         Ok(())
+    }
+
+    /// Refuses new requests, and sends listeners to other replicas.
+    pub fn begin_drain(&self) {
+        self.draining.cancel();
+        let seconds = self.app().config.drain.as_secs();
+        self.notifications
+            .publish(&Notification::Draining { seconds });
+        self.notifications.close();
     }
 }
 
@@ -111,10 +141,9 @@ impl App {
     fn new(
         config: Config,
         before: Option<&Self>,
-        metrics: &Arc<Metrics>,
-        registry: &Arc<Registry>,
-        orphans: &Arc<OrphanQueue>,
+        outlasting: &Outlasting<'_>,
     ) -> Result<Self, rustls::Error> {
+        let metrics = outlasting.metrics;
         let certificates = system_certificates()?;
         let mut upstreams: HashMap<(&str, Duration), Arc<Upstream>> = HashMap::new();
         let mut targets = HashMap::new();
@@ -148,17 +177,17 @@ impl App {
                 Some(before) => before.limiter.reconfigured(&settings, state),
                 None => Limiter::new(&settings, state, Arc::clone(metrics)),
             },
-            replicas: shared_replicas(
-                &config,
-                before,
-                store.as_ref(),
-                (registry, orphans),
-                metrics,
-            ),
+            replicas: shared_replicas(&config, before, store.as_ref(), outlasting),
+            relay: shared_relay(before, store.as_ref(), outlasting),
             store,
             targets,
             config,
         })
+    }
+
+    fn has_store(&self, store: &Arc<Store>) -> bool {
+        let own = self.store.as_ref();
+        own.is_some_and(|own| Arc::ptr_eq(own, store))
     }
 
     /// The caller's account in the limiter; callers without a key have none.
@@ -277,28 +306,39 @@ fn shared_replicas(
     config: &Config,
     before: Option<&App>,
     store: Option<&Arc<Store>>,
-    (registry, orphans): (&Arc<Registry>, &Arc<OrphanQueue>),
-    metrics: &Arc<Metrics>,
+    outlasting: &Outlasting<'_>,
 ) -> Option<Arc<Replicas>> {
     let store = store?;
-    let same = |before: &&App| {
-        let old = before.store.as_ref();
-        old.is_some_and(|old| Arc::ptr_eq(old, store))
-    };
     if let Some(replicas) = before
-        .filter(same)
+        .filter(|before| before.has_store(store))
         .and_then(|before| before.replicas.clone())
     {
         return Some(replicas);
     }
     Some(Arc::new(Replicas::new(
         Arc::clone(store),
-        Arc::clone(registry),
-        Arc::clone(orphans),
-        Arc::clone(metrics),
+        Arc::clone(outlasting.registry),
+        Arc::clone(outlasting.orphans),
+        Arc::clone(outlasting.metrics),
         config.resume.buffer,
         config.resume.window,
     )))
+}
+
+/// What carries announcements through `store`; the same as before where that is the same store.
+fn shared_relay(
+    before: Option<&App>,
+    store: Option<&Arc<Store>>,
+    outlasting: &Outlasting<'_>,
+) -> Option<Arc<Relay>> {
+    let store = store?;
+    let before = before.filter(|before| before.has_store(store));
+    let relay = || Relay::new(Arc::clone(store), Arc::clone(outlasting.notifications));
+    Some(
+        before
+            .and_then(|before| before.relay.clone())
+            .unwrap_or_else(|| Arc::new(relay())),
+    )
 }
 
 /// The store that the configuration names; the same connection as before if the URL is the same.

@@ -17,6 +17,7 @@
 //! | [`pipeline`] | the same without a connection: chunks to events to bytes, for tests and tools |
 //! | [`config`], [`access`] | the operator's config; API keys |
 //! | [`store`] | the connection to the state that replicas share |
+//! | [`notify`] | events about the gateway, for every listener |
 //! | [`limit`] | requests and tokens per key, requests per address, open streams, memory |
 //! | [`metrics`] | counters, gauges and histograms |
 //! | [`app`] | the objects of one config, and the change to the next |
@@ -36,6 +37,7 @@ pub mod framing;
 pub mod limit;
 pub mod metrics;
 pub mod model;
+pub mod notify;
 pub mod pipeline;
 pub mod route;
 pub mod server;

@@ -239,6 +239,7 @@ fn limits(config: &Config) -> Value {
         "connections".to_owned(),
         json!({ "total": connections.total, "per_ip": per_ip }),
     );
+    entry.insert("listeners".to_owned(), json!(limits.listeners));
     if let Some(rate) = limits.per_ip {
         entry.insert("per_ip".to_owned(), json!({ "requests": write_rate(rate) }));
     }

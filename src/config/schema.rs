@@ -338,6 +338,11 @@ pub const LIMITS: &[Setting] = &[
         "Connections that clients may have open.",
     ),
     setting(
+        "listeners",
+        COUNT,
+        "Clients that may listen to notifications at once. Default: 10000.",
+    ),
+    setting(
         "per_ip",
         Kind::Section(PER_IP),
         "Limits for one client address, before authentication.",

@@ -31,6 +31,8 @@ pub struct LimitsConfig {
     /// Streams that may be open at once.
     pub streams: u64,
     pub connections: ConnectionLimits,
+    /// Clients that may listen to notifications at once.
+    pub listeners: u64,
     /// Requests of one client address, before authentication.
     pub per_ip: Option<Rate>,
     /// Request bodies and heads that are held at once, in bytes.
@@ -135,6 +137,7 @@ impl Default for LimitsConfig {
                 total: 15_000,
                 per_ip: None,
             },
+            listeners: 10_000,
             per_ip: None,
             memory: 512 * 1024 * 1024,
             body: 10 * 1024 * 1024,
@@ -192,6 +195,7 @@ pub fn read_limits(reader: &mut Reader, field: Option<&Field<'_>>) -> LimitsConf
     let limits = LimitsConfig {
         streams: reader.setting(&section, "streams", base.streams, unit::parse_count),
         connections: connections.unwrap_or(base.connections),
+        listeners: reader.setting(&section, "listeners", base.listeners, unit::parse_count),
         per_ip,
         memory: reader.setting(&section, "memory", base.memory, unit::parse_size),
         body: reader.setting(&section, "body", base.body, unit::parse_size),

@@ -100,3 +100,8 @@ pub(super) struct CauseLabels {
 pub(super) struct DecisionLabels {
     pub(super) decision: &'static str,
 }
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct EventLabels {
+    pub(super) event: &'static str,
+}

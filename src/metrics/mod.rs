@@ -16,8 +16,8 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::model::Usage;
 use labels::{
     AttemptLabels, BuildLabels, CauseLabels, CodeLabels, DecisionLabels, DurationLabels,
-    ImageLabels, ModelLabels, PolicyLabels, ReloadLabels, RequestLabels, ResumeLabels, SkipLabels,
-    SourceLabels, TakeoverLabels, TargetLabels, TokenLabels, UpstreamLabels,
+    EventLabels, ImageLabels, ModelLabels, PolicyLabels, ReloadLabels, RequestLabels, ResumeLabels,
+    SkipLabels, SourceLabels, TakeoverLabels, TargetLabels, TokenLabels, UpstreamLabels,
 };
 
 /// Seconds to the first content: OpenTelemetry's buckets for generative AI servers.
@@ -67,6 +67,9 @@ pub struct Metrics {
     store_failures: Family<CauseLabels, Counter>,
     limited_alone: Family<DecisionLabels, Counter>,
     settlements_lost: Counter,
+    listeners: Gauge,
+    notifications: Family<EventLabels, Counter>,
+    dropped_listeners: Counter,
 }
 
 /// A histogram for each set of labels.
@@ -138,6 +141,9 @@ impl Default for Metrics {
             store_failures: Family::default(),
             limited_alone: Family::default(),
             settlements_lost: Counter::default(),
+            listeners: Gauge::default(),
+            notifications: Family::default(),
+            dropped_listeners: Counter::default(),
             registry: Registry::default(),
         };
         registry.register(
@@ -200,6 +206,7 @@ impl Default for Metrics {
         metrics.register_upstreams(&mut registry);
         metrics.register_limits(&mut registry);
         metrics.register_store(&mut registry);
+        metrics.register_notifications(&mut registry);
         // Without a shared state the store is the process's own memory.
         metrics.store_up.set(1);
         Self {
@@ -354,6 +361,24 @@ impl Metrics {
             "limits_lost_settlements",
             "Settlements of ended streams that the shared state did not get",
             self.settlements_lost.clone(),
+        );
+    }
+
+    fn register_notifications(&self, registry: &mut Registry) {
+        registry.register(
+            "listeners",
+            "Clients that listen to notifications",
+            self.listeners.clone(),
+        );
+        registry.register(
+            "notifications",
+            "Notifications that this replica published, by event",
+            self.notifications.clone(),
+        );
+        registry.register(
+            "listeners_dropped",
+            "Listeners that were dropped because they did not read",
+            self.dropped_listeners.clone(),
         );
     }
 
@@ -541,6 +566,20 @@ impl Metrics {
         self.limited_alone
             .get_or_create(&DecisionLabels { decision })
             .inc();
+    }
+
+    pub fn set_listeners(&self, count: usize) {
+        self.listeners.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    pub fn record_notification(&self, event: &'static str) {
+        self.notifications
+            .get_or_create(&EventLabels { event })
+            .inc();
+    }
+
+    pub fn record_dropped_listener(&self) {
+        self.dropped_listeners.inc();
     }
 
     pub fn record_lost_settlements(&self, count: u64) {

@@ -7,21 +7,23 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 
-use super::origin;
-use super::refusal::{Refusal, refuse};
+use super::admission::request_id;
+use super::refusal::{Refusal, refuse, respond};
+use super::{notifications, origin};
 use crate::app::Gateway;
 use crate::dialect::NATIVE;
 use crate::limit::RateLimits;
 use crate::model::RequestId;
 
-/// `/metrics`, `/livez`, `/readyz`.
+/// Every path of the admin listener.
 pub fn router(gateway: Arc<Gateway>) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
+        .route("/notifications", post(announce))
         .route_layer(middleware::from_fn_with_state(
             Arc::clone(&gateway),
             check_caller,
@@ -57,6 +59,14 @@ async fn metrics(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Res
         false => (PROMETHEUS, gateway.metrics.text()),
     };
     ([(CONTENT_TYPE, kind)], text).into_response()
+}
+
+/// Publishes an announcement.
+async fn announce(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    let id = request_id(request.headers());
+    let result = notifications::announce(&gateway, request).await;
+    let result = result.map_err(|error| Refusal::new(error, RateLimits::default()));
+    respond(result, NATIVE, &gateway.metrics, &id)
 }
 
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";

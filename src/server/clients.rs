@@ -25,7 +25,7 @@ use super::paths;
 use super::raw_head::HeadFault;
 use super::refusal::{Refusal, respond};
 use super::service::Peer;
-use super::{endpoints, models, origin, resume, web};
+use super::{endpoints, models, notifications, origin, resume, web};
 use crate::app::Gateway;
 use crate::dialect::{self, Dialect, NATIVE};
 use crate::limit::{Admission, RateLimits};
@@ -49,7 +49,7 @@ const CORS_RESPONSE_HEADERS: &[&str] = &[
 /// The paths that belong to no dialect, as the refusal of an unknown path lists them.
 const OTHER_PATHS: &str = "GET /, GET /v1/models, GET /v1/models/{name}, GET /v1/streams, \
                            GET and DELETE /v1/streams/{id}, GET /v1/streams/{id}/events, \
-                           GET /v1/events";
+                           GET /v1/events, GET /v1/notifications";
 
 /// Answers `GET` and `POST`, but not `HEAD`, which the router would list in `allow`.
 const STREAMS: &str = "/v1/streams";
@@ -73,6 +73,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/v1/streams/{id}", get(get_status).delete(cancel_stream))
         .route("/v1/streams/{id}/events", get(get_events))
         .route("/v1/events", get(get_multiplexed))
+        .route("/v1/notifications", get(get_notifications))
         .fallback(path_not_found)
         // Routes that are added after this call do not get the fallback.
         .method_not_allowed_fallback(method_not_allowed)
@@ -216,6 +217,20 @@ async fn cancel_stream(
 ) -> Response {
     let result = match admit_key_holder(&gateway, &peer, &headers).await {
         Ok((access, caller)) => resume::cancel(&gateway, &access, &caller, &id).await,
+        Err(refusal) => Err(refusal),
+    };
+    respond(result, NATIVE, &gateway.metrics, &request_id(&headers))
+}
+
+async fn get_notifications(
+    State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    headers: HeaderMap,
+) -> Response {
+    let result = match admit_key_holder(&gateway, &peer, &headers).await {
+        Ok((access, _)) => {
+            notifications::listen(&gateway, &access, resume::last_event_id(&headers))
+        }
         Err(refusal) => Err(refusal),
     };
     respond(result, NATIVE, &gateway.metrics, &request_id(&headers))

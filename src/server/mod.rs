@@ -10,6 +10,7 @@
 //! | `count` | answers how many tokens a prompt has |
 //! | `passing` | answers of upstreams to requests that are passed on |
 //! | `resume` | existing streams: resuming, reading along, status, cancelling |
+//! | `notifications` | listening to notifications, and announcing |
 //! | `stream_builder` | assembles what one stream needs |
 //! | `takeover` | continues the streams of replicas that are gone |
 //! | `parsing` | parses a request's body without holding up streams |
@@ -47,6 +48,7 @@ mod http1;
 mod http2;
 mod listener;
 mod models;
+mod notifications;
 mod origin;
 mod parsing;
 mod passing;

@@ -19,6 +19,8 @@ use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
+use crate::stream::CancelWaiter;
+
 /// How much is gathered before it is written although more is ready, in bytes.
 const BATCH: usize = 64 * 1024;
 /// How many writes are made before other tasks get their turn.
@@ -38,6 +40,11 @@ thread_local! {
 pub(super) fn is_streamed(answer: &Response) -> bool {
     !answer.headers().contains_key(CONTENT_LENGTH) && answer.body().size_hint().exact().is_none()
 }
+
+/// In the extensions of an answer: once cancelled, the connection ends although its client does not
+/// read.
+#[derive(Debug, Clone)]
+pub(super) struct Cutoff(pub(super) CancellationToken);
 
 /// An answer that streams, and the connection that it is written to.
 pub(super) struct StreamedAnswer<S> {
@@ -60,7 +67,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StreamedAnswer<S> {
         draining: &CancellationToken,
     ) -> io::Result<Option<(S, Vec<u8>)>> {
         let keeps_alive = self.keeps_alive && !draining.is_cancelled();
+        let cutoff = self.answer.extensions().get::<Cutoff>();
+        let cutoff = cutoff.map(|cutoff| Box::new(CancelWaiter::new(cutoff.0.clone())));
         let mut writer = StreamWriter {
+            cutoff,
             head: head(&self.answer, keeps_alive),
             unsent: Vec::new(),
             sent: 0,
@@ -80,6 +90,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StreamedAnswer<S> {
 
 struct StreamWriter<S> {
     socket: S,
+    cutoff: Option<Box<CancelWaiter>>,
     /// Goes out with the first of the body; empty from then on.
     head: Vec<u8>,
     body: Body,
@@ -95,7 +106,14 @@ struct StreamWriter<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> StreamWriter<S> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.poll_write(context) {
-            Poll::Pending => self.detect_close(context),
+            Poll::Pending => {
+                if let Some(cutoff) = &mut self.cutoff
+                    && cutoff.poll(context).is_ready()
+                {
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+                self.detect_close(context)
+            }
             written => written,
         }
     }

@@ -315,12 +315,13 @@ impl Heartbeat {
         }
     }
 
-    pub(super) fn reset(&mut self) {
+    /// Something else was written.
+    pub fn reset(&mut self) {
         self.last_write = Instant::now();
     }
 
     /// The heartbeat, once it is due.
-    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Bytes> {
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Bytes> {
         let due = self.last_write + self.period;
         ready!(self.alarm.poll(context, due));
         self.reset();

@@ -135,6 +135,7 @@ fn metrics() -> String {
     metrics.record_limit_without_store(true);
     metrics.record_token_count(true);
     metrics.record_reload(true);
+    metrics.record_notification("announcement");
     metrics.open_metrics()
 }
 

@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["config"],
     &["metrics"],
     &["store"],
-    &["access", "limit"],
+    &["access", "limit", "notify"],
     &["upstream"],
     &["route"],
     &["stream"],

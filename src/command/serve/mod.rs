@@ -182,7 +182,7 @@ impl Serve {
 /// rest. `cut_short` ends them at once.
 async fn drain(gateway: &Gateway, cut_short: impl Future<Output = ()>) {
     let patience = gateway.app().config.drain;
-    gateway.draining.cancel();
+    gateway.begin_drain();
     gateway.in_flight.close();
     if let Some(replicas) = &gateway.app().replicas {
         replicas.stop_takeovers();

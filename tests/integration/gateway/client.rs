@@ -241,6 +241,11 @@ pub fn check_order(events: &[Event]) {
 }
 
 fn item(block: &str) -> Item {
+    // The time after which an `EventSource` reconnects can come before anything.
+    let block = match block.split_once('\n') {
+        Some((retry, rest)) if retry.starts_with("retry: ") => rest,
+        _ => block,
+    };
     if let Some(comment) = block.strip_prefix(": ") {
         assert!(!comment.contains('\n'), "{block}");
         return Item::Comment(comment.to_owned());

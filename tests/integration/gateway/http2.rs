@@ -8,6 +8,7 @@ use h2::client::{Connection, ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
 use http::{Request, Response};
 use serde_json::{Value, json};
+use sluicegate::notify::Notification;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -203,6 +204,20 @@ async fn every_http1_route_answers_over_http2() {
     // The admin listener too.
     let admin = Client::connect(running.admin).await;
     assert_eq!(admin.get("/readyz").await.status(), 200);
+}
+
+#[tokio::test]
+async fn notifications_arrive_until_the_drain() {
+    let running = TestGateway::start("{}");
+    let client = Client::connect(running.clients).await;
+    let mut answer = client.get("/v1/notifications").await;
+    answer.more().await.unwrap().unwrap();
+    let notifications = &running.gateway.notifications;
+    notifications.publish(&Notification::ConfigReloaded);
+    answer.until("config_reloaded").await;
+    running.gateway.begin_drain();
+    let body = answer.body().await;
+    assert!(body.contains("event: draining\n"), "{body}");
 }
 
 #[tokio::test]

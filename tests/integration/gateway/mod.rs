@@ -31,7 +31,9 @@ mod limits;
 mod long_frames;
 mod memory;
 mod models;
+
 mod multiplexing;
+mod notifications;
 mod parsing;
 mod passing;
 mod program;
