@@ -1,4 +1,4 @@
-"""One server for all the vendors of `vendors.py`. What it answers is a script's: the model names the run."""
+"""One server for all the vendors of `vendors`. What it answers is a script's: the model names the run."""
 
 import contextlib
 import http.server
