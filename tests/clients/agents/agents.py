@@ -8,12 +8,26 @@ import subprocess
 import sys
 import zlib
 
+import cases
+
 HERE = pathlib.Path(__file__).parent
+CASES = [
+    cases.session,
+    cases.tool_search,
+    cases.rate_limit,
+    cases.overload,
+    cases.silence,
+    cases.silence_before,
+    cases.compaction,
+]
 # A hanging agent is a failure.
 PATIENCE = 90
 
 
 class Agent:
+    # How often it asks for one prompt.
+    requests = 1
+
     def __init__(self, binaries, url, key):
         self.binary = binaries / self.executable
         self.url, self.key = url, key
@@ -42,11 +56,18 @@ class Agent:
 class ClaudeCode(Agent):
     name, title, executable, own_wire = "claude-code", "Claude Code", "claude", "anthropic-messages"
     package = "@anthropic-ai/claude-code"
-    tools = "Read,Write,WebSearch,mcp__colors__lookup"
+    allowed = "Read,Write,WebSearch,ToolSearch,mcp__colors__lookup"
+    tool_search = ("ToolSearch", {"query": "select:mcp__colors__lookup"})
+    cases = CASES
 
     def command(self, home, work, model, prompt, mcp, options):
         servers = {"mcpServers": {"colors": {"command": mcp[0], "args": mcp[1:]}}}
-        command = [self.binary, "-p", prompt, "--allowedTools", self.tools, "--tools", "Read,Write,WebSearch"]
+        tools, settings = "Read,Write,WebSearch", {}
+        if options.get("deferred"):
+            tools, settings = f"{tools},ToolSearch", {"ENABLE_TOOL_SEARCH": "true"}
+        if options.get("compaction"):
+            settings["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] = "200000"
+        command = [self.binary, "-p", prompt, "--allowedTools", self.allowed, "--tools", tools]
         command += ["--mcp-config", json.dumps(servers), "--strict-mcp-config"]
         return command, {
             "ANTHROPIC_BASE_URL": self.url,
@@ -54,7 +75,7 @@ class ClaudeCode(Agent):
             "ANTHROPIC_MODEL": model,
             "ANTHROPIC_DEFAULT_HAIKU_MODEL": model,
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-        } | options.get("claude", {})
+        } | settings
 
     @staticmethod
     def steps(work, word):
@@ -73,8 +94,12 @@ class ClaudeCode(Agent):
 class Codex(Agent):
     name, title, executable, own_wire = "codex", "Codex", "codex", "openai-responses"
     package = "@openai/codex"
+    tool_search = ("tool_search", {"query": "look up a color"})
+    cases = [*CASES, cases.remote_compaction]
 
     def command(self, home, work, model, prompt, mcp, options):
+        # Without the gateway's list Codex asks its own what a model can do.
+        catalog = "" if options.get("deferred") else f'model_catalog_url = "{self.url}/v1/models"'
         (home / "config.toml").write_text(
             f"""
             model = "{model}"
@@ -82,17 +107,17 @@ class Codex(Agent):
             approval_policy = "never"
             sandbox_mode = "danger-full-access"
             check_for_update_on_startup = false
-            {options.get("codex", "")}
+            {"model_auto_compact_token_limit = 100000" if options.get("compaction") else ""}
             [features]
             plugins = false
             [analytics]
             enabled = false
             [model_providers.gateway]
-            name = "gateway"
+            name = "{options.get("provider", "gateway")}"
             base_url = "{self.url}/v1"
             env_key = "GATEWAY_KEY"
             wire_api = "responses"
-            model_catalog_url = "{self.url}/v1/models"
+            {catalog}
             stream_idle_timeout_ms = {options.get("idle", 60_000)}
             [mcp_servers.colors]
             command = "{mcp[0]}"

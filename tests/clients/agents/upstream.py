@@ -78,9 +78,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("content-type", vendor.content_type)
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
-        # Silence comes after the opening, or after the first words.
-        words = reply.get("stall_after", "").encode()
-        first = next(at for at, piece in enumerate(pieces, 1) if words in piece)
+        # Silence comes before or after the first words.
+        words = reply.get("text", "").encode()
+        first = next((at for at, piece in enumerate(pieces) if words in piece), 0) + (reply.get("stall_place") == "after")
         self._chunk(b"".join(pieces[:first]))
         time.sleep(reply.get("stall", 0))
         self._chunk(b"".join(pieces[first:]))

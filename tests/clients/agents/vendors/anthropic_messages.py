@@ -1,4 +1,5 @@
 import json
+import re
 
 from .shared import Tool, Vendor, View, new_id, sse_with_types, text_of
 
@@ -39,6 +40,9 @@ class AnthropicMessages(Vendor):
                     strict.name(block["id"], where)
                     strict.check(isinstance(block["input"], dict), f"{where}: input")
         strict.check(not open_calls, "the last calls have no result")
+        deferred = {tool["name"] for tool in body.get("tools", []) if tool.get("defer_loading")}
+        for name in re.findall(r'"tool_reference", "tool_name": "([^"]*)"', json.dumps(body["messages"])):
+            strict.check(name in deferred, f"the tool reference {name} has no tool")
         for at, tool in enumerate(body.get("tools", [])):
             strict.name(tool["name"], f"tools[{at}]", 128)
             if tool.get("type", "custom") == "custom":
@@ -47,8 +51,9 @@ class AnthropicMessages(Vendor):
         strict.check(marks <= 4, f"{marks} blocks with cache_control")
 
     def view(self, body):
-        view = View([Tool(tool["name"], tool.get("type", "function")) for tool in body.get("tools", [])])
+        view = View()
         view.texts.append(text_of(body.get("system") or ""))
+        found = set()
         for message in body["messages"]:
             content = message["content"]
             view.texts.append(text_of(content))
@@ -57,7 +62,12 @@ class AnthropicMessages(Vendor):
                 if block["type"] == "tool_result":
                     view.results.append(text_of(block.get("content")))
                     inner = block["content"] if isinstance(block.get("content"), list) else []
+                    found |= {part["tool_name"] for part in inner if part["type"] == "tool_reference"}
                 view.media |= {part["type"] for part in inner} & {"image", "document"}
+        # The model does not see a deferred tool until a search has found it.
+        for tool in body.get("tools", []):
+            if not tool.get("defer_loading") or tool["name"] in found:
+                view.tools.append(Tool(tool["name"], tool.get("type", "function")))
         return view
 
     def answer(self, model, text, calls, tokens):

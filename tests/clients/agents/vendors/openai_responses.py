@@ -25,10 +25,10 @@ class OpenaiResponses(Vendor):
         for at, item in enumerate(items):
             kind = item.get("type", "message")
             strict.check(kind in self.ITEMS, f"input[{at}]: {kind}")
-            if kind in ("function_call", "custom_tool_call"):
+            if kind in ("function_call", "custom_tool_call", "tool_search_call"):
                 strict.check(len(item["call_id"]) <= 64, f"input[{at}]: call_id")
                 calls.append(item["call_id"])
-            elif kind in ("function_call_output", "custom_tool_call_output"):
+            elif kind in ("function_call_output", "custom_tool_call_output", "tool_search_output"):
                 results.append(item["call_id"])
         strict.answered(calls, results, "input")
         for at, tool in enumerate(body.get("tools", [])):
@@ -41,23 +41,28 @@ class OpenaiResponses(Vendor):
         strict.check(len(body.get("user") or "") <= 64, "user")
 
     def view(self, body):
-        view = View(self._tools(body), texts=[body.get("instructions") or ""])
-        for item in body["input"] if isinstance(body["input"], list) else [{"role": "user", "content": body["input"]}]:
+        items = body["input"] if isinstance(body["input"], list) else [{"role": "user", "content": body["input"]}]
+        view = View(self._tools(body.get("tools", [])), texts=[body.get("instructions") or ""])
+        for item in items:
             kind = item.get("type", "message")
             content = item.get("output") if kind.endswith("_output") else item.get("content")
-            text = text_of(content) if isinstance(content, (str, list)) else ""
+            text = text_of(content) if isinstance(content, (str, list)) else item.get("encrypted_content", "")
             (view.results if kind.endswith("call_output") else view.texts).append(text)
+            # What a search found can be called from then on.
+            view.tools += self._tools(item.get("tools", []))
+            if kind == "compaction_trigger":
+                view.tools.append(Tool(kind, kind))
             for part in content if isinstance(content, list) else []:
                 view.media |= {"input_image": {"image"}, "input_file": {"document"}}.get(part.get("type"), set())
         return view
 
-    def _tools(self, body):
+    def _tools(self, declared):
         tools = []
-        for tool in body.get("tools", []):
-            for inner in tool.get("tools", []) if tool["type"] == "namespace" else []:
-                tools.append(Tool(inner["name"], inner["type"], tool["name"]))
-            if tool["type"] in ("function", "custom"):
-                tools.append(Tool(tool["name"], tool["type"]))
+        for tool in declared:
+            if tool["type"] == "namespace":
+                tools += [Tool(inner["name"], inner["type"], tool["name"]) for inner in tool["tools"]]
+            elif tool["type"] in ("function", "custom", "tool_search"):
+                tools.append(Tool(tool.get("name", tool["type"]), tool["type"]))
         return tools
 
     def answer(self, model, text, calls, tokens):
@@ -82,24 +87,38 @@ class OpenaiResponses(Vendor):
             output.append(item | {"status": "completed", "content": [part | {"text": text}]})
             emit("response.output_item.done", output_index=0, item=output[-1])
         for tool, arguments in calls:
-            at = len(output)
-            item = {"id": new_id("fc"), "call_id": new_id("call"), "name": tool.name, "status": "in_progress"}
-            if tool.namespace:
-                item["namespace"] = tool.namespace
-            kind, member, delta = ("function_call", "arguments", "response.function_call_arguments")
-            if tool.kind == "custom":
-                kind, member, delta = ("custom_tool_call", "input", "response.custom_tool_call_input")
-                arguments = json.loads(arguments)["input"]
-            item = {"type": kind, member: ""} | item
-            emit("response.output_item.added", output_index=at, item=item)
-            emit(f"{delta}.delta", item_id=item["id"], output_index=at, delta=arguments)
-            emit(f"{delta}.done", item_id=item["id"], output_index=at, **{member: arguments})
-            output.append(item | {"status": "completed", member: arguments})
-            emit("response.output_item.done", output_index=at, item=output[-1])
+            at, deltas, item = len(output), None, self._call(tool, arguments)
+            begun = item | {"status": "in_progress"}
+            if tool.kind in self.DELTAS:
+                deltas, member = self.DELTAS[tool.kind]
+                begun[member] = ""
+            emit("response.output_item.added", output_index=at, item=begun)
+            if deltas:
+                emit(f"{deltas}.delta", item_id=item["id"], output_index=at, delta=item[member])
+                emit(f"{deltas}.done", item_id=item["id"], output_index=at, **{member: item[member]})
+            output.append(item)
+            emit("response.output_item.done", output_index=at, item=item)
         usage = {"input_tokens": tokens, "output_tokens": 9, "total_tokens": tokens + 9}
         usage |= {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
         emit("response.completed", response=response | {"status": "completed", "output": output, "usage": usage})
         return sse(events)
+
+    # The events of a call's text, and the member that has all of it.
+    DELTAS = {
+        "function": ("response.function_call_arguments", "arguments"),
+        "custom": ("response.custom_tool_call_input", "input"),
+    }
+
+    def _call(self, tool, arguments):
+        if tool.kind == "compaction_trigger":
+            return {"type": "compaction", "id": new_id("cmp"), "encrypted_content": arguments}
+        call = {"id": new_id("fc"), "call_id": new_id("call"), "status": "completed"}
+        if tool.kind == "tool_search":
+            return call | {"type": "tool_search_call", "execution": "client", "arguments": json.loads(arguments)}
+        call |= {"name": tool.name} | ({"namespace": tool.namespace} if tool.namespace else {})
+        if tool.kind == "custom":
+            return call | {"type": "custom_tool_call", "input": json.loads(arguments)["input"]}
+        return call | {"type": "function_call", "arguments": arguments}
 
     def error(self, status, message):
         return openai_error(status, message)
