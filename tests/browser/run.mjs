@@ -20,7 +20,7 @@ rmSync(copy, { recursive: true, force: true });
 cpSync(here, copy, { recursive: true });
 
 const files = readdirSync(copy).filter((name) => name.endsWith(".test.mjs") && name.includes(values.file ?? ""));
-const flags = ["--test", "--test-reporter=spec", "--test-concurrency=2", "--test-timeout=120000"];
+const flags = ["--test", "--test-reporter=spec", "--test-concurrency=2", "--test-timeout=300000"];
 if (values.only) flags.push(`--test-name-pattern=${values.only}`);
 // No credentials and no proxies of the caller.
 const inherited = ["PATH", "HOME", "TMPDIR", "LANG", "UPDATE_PICTURES"].filter((name) => name in process.env);

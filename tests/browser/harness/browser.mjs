@@ -4,7 +4,7 @@
 // or violates its content security policy.
 
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -15,7 +15,7 @@ const FLAGS = [
   "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
   "--disable-component-update", "--disable-sync",
 ];
-const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 /** Sizes and themes in which the pages are looked at. */
 export const LOOKS = {
@@ -50,6 +50,10 @@ export function pageTest(name, run) {
     };
     try {
       await run({ t, open, problems });
+    } catch (error) {
+      const pages = [...contexts].flatMap((context) => context.pages());
+      await Promise.all(pages.map((page, at) => picture(page, `failed-${name.replaceAll(/\W+/g, "-")}-${at}`).catch(() => {})));
+      throw problems.length ? new Error(`${error.message}\n${problems.join("\n")}`, { cause: error }) : error;
     } finally {
       await Promise.all([...contexts].map((context) => context.close()));
     }
@@ -69,10 +73,12 @@ function watch(page, origins, errors, problems) {
   });
 }
 
-/** Fails if axe finds something serious or critical in the page. */
+/** Fails if axe finds something serious or critical in the page, or if the page is wider than the screen. */
 export async function assertAccessible(page, name) {
+  const [needed, wide] = await page.evaluate(() => [document.documentElement.scrollWidth, screen.width]);
+  assert.ok(needed <= Math.max(wide, page.viewportSize().width), `${name}: the page is ${needed} pixels wide`);
   // The page's policy forbids scripts of others, so axe comes through the debugger.
-  await page.evaluate((await import("node:fs")).readFileSync(AXE, "utf8"));
+  await page.evaluate(AXE);
   const found = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
   const serious = found.violations.filter(({ impact }) => impact === "serious" || impact === "critical");
   const described = serious.map(({ id, nodes }) => `${id}: ${nodes.map(({ html, failureSummary }) => `${html} ${failureSummary}`).join("; ")}`);
