@@ -59,7 +59,8 @@ async fn the_page_loads_only_files_of_this_gateway() {
     let (_, _, html) = ask(Method::GET, "/").await;
     let mut files = attributes(&html, "src");
     files.extend(attributes(&html, "href"));
-    files.retain(|file| *file != "data:,");
+    // No icon, and links to places of the page itself.
+    files.retain(|file| !["data:,", "/"].contains(file) && !file.starts_with('#'));
     assert!(files.len() >= 2, "{files:?}");
     for file in files {
         let (status, headers, text) = ask(Method::GET, file).await;
@@ -120,6 +121,19 @@ async fn the_scripts_name_only_existing_paths() {
         // No route supports PATCH, and only an existing one answers 405.
         let (status, _, _) = ask(Method::PATCH, &path).await;
         assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
+    }
+}
+
+#[test]
+fn the_demo_s_cases_on_the_page_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let script = fs::read_to_string(root.join("web/playground/demo-cases.js")).unwrap();
+    let models = script.split("model: \"demo-").skip(1);
+    let cases: Vec<_> = models.map(|rest| rest.split('"').next().unwrap()).collect();
+    assert!(cases.len() > 5, "{cases:?}");
+    for case in cases {
+        let folder = root.join("proto-fixtures").join(case);
+        assert!(folder.join("events.golden").exists(), "{case}");
     }
 }
 
