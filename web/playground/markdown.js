@@ -82,13 +82,17 @@ const indentOf = (line) => line.length - line.trimStart().length;
 function parseList(lines, at, depth) {
   const [, , marker] = ITEM.exec(lines[at]);
   const ordered = /\d/.test(marker);
+  /** The start of another item of this list. */
+  const match = (line) => {
+    const found = RULE.test(line) ? null : ITEM.exec(line);
+    return found && (ordered ? /\d/.test(found[2]) : found[2] === marker) ? found : null;
+  };
   const items = [];
   let loose = false;
   let end = at;
   while (end < lines.length) {
-    const found = ITEM.exec(lines[end]);
-    if (!found || RULE.test(lines[end]) || /\d/.test(found[2]) !== ordered) break;
-    if (!ordered && found[2] !== marker) break;
+    const found = match(lines[end]);
+    if (!found) break;
     const indent = found[1].length;
     const content = indent + found[2].length + (found[3]?.length ?? 1);
     const inside = [lines[end].slice(content)];
@@ -100,11 +104,11 @@ function parseList(lines, at, depth) {
       else if (inside.at(-1) && !ITEM.test(line) && !interrupts(lines, end, depth)) inside.push(line);
       else break;
     }
-    const trailing = inside.at(-1) === "" && end < lines.length && ITEM.test(lines[end]);
+    const trailing = inside.at(-1) === "" && end < lines.length && match(lines[end]);
     while (inside.length > 1 && !inside.at(-1)) inside.pop();
     const blank = inside.indexOf("", 1);
     const follows = blank > 0 && inside.find((line, place) => place > blank && line);
-    loose ||= trailing || Boolean(follows && !ITEM.test(follows));
+    loose ||= Boolean(trailing || (follows && !ITEM.test(follows)));
     items.push(parseBlocks(inside, depth + 1));
   }
   return [{ type: "list", ordered, first: ordered ? Number.parseInt(marker, 10) : 1, loose, items }, end];
