@@ -21,6 +21,8 @@ mod verbatim;
 
 use std::time::SystemTime;
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
@@ -206,11 +208,25 @@ pub trait Encoder: Send {
     /// [`Dialect::heartbeat`]. Nothing is written if there is no such event, or not yet.
     fn heartbeat(&self, _out: &mut BytesMut) {}
 
+    /// Writes the heartbeats before the answer's first event, if these are events too. `None` for
+    /// protocols whose clients count [`Dialect::heartbeat`].
+    fn opening_heartbeat(&self) -> Option<Arc<dyn OpeningHeartbeat>> {
+        None
+    }
+
     /// The encoder of the same answer if it comes in the client's own protocol. Called before `start`,
     /// if at all. None for protocols that no upstream speaks.
     fn verbatim(&self) -> Option<Box<dyn VerbatimEncoder>> {
         None
     }
+}
+
+/// Writes the heartbeats of an answer before its first event. The encoder of the same answer knows
+/// what was written.
+pub trait OpeningHeartbeat: Send + Sync {
+    /// Writes whole events that show that the answer is being made. It cannot be passed on verbatim
+    /// from then on.
+    fn write(&self, out: &mut BytesMut);
 }
 
 /// Writes an answer that comes in the client's own protocol: the frames as the upstream wrote them,

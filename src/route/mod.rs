@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::HeaderMap;
 
 use crate::metrics::Metrics;
-use crate::model::{Error, ReasoningSigner, RequestId, Sink};
+use crate::model::{Error, ReasoningSigner, Request, RequestId, Sink};
 use crate::upstream::{Trace, Upstream};
 use crate::wire::TargetSettings;
 
@@ -27,6 +27,12 @@ pub struct Route {
 }
 
 impl Route {
+    /// Whether a target exists whose answer to `request` would be passed on verbatim.
+    pub fn may_be_verbatim(&self, request: &Request) -> bool {
+        let mut targets = self.targets.iter();
+        targets.any(|target| target.upstream.passes_frames(request))
+    }
+
     /// The route that continues an answer whose upstream, `broken`, failed. Only targets that can
     /// continue an answer are in it, and `broken` comes last. `None` if there is none.
     pub fn continuation(&self, broken: Option<&str>) -> Option<Self> {

@@ -1,10 +1,11 @@
 //! Encodes one answer for its client: one start, then events, then exactly one terminal event.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::dialect::{AnswerSource, Completion, Encoder, VerbatimEncoder};
+use crate::dialect::{AnswerSource, Completion, Encoder, OpeningHeartbeat, VerbatimEncoder};
 use crate::model::{Error, Event, FinishReason, ReasoningSigner, StreamId, ToolCallDelta, Usage};
 use crate::route::AnsweringTarget;
 
@@ -172,6 +173,11 @@ impl AnswerEncoder {
             Some(encoder) => encoder.heartbeat(&mut event),
         }
         (!event.is_empty()).then(|| event.freeze())
+    }
+
+    /// Writes the heartbeats before the answer's first event, if the protocol has events for that.
+    pub fn opening_heartbeat(&self) -> Option<Arc<dyn OpeningHeartbeat>> {
+        self.encoder.opening_heartbeat()
     }
 
     /// How many encoded bytes have not been taken.

@@ -8,7 +8,7 @@ use http::HeaderMap;
 
 use super::answer_encoder::AnswerEncoder;
 use super::record::StreamRecord;
-use crate::dialect::Encoder;
+use crate::dialect::{Encoder, OpeningHeartbeat};
 use crate::model::{Error, ErrorCode, Event, FinishReason, Sink};
 use crate::route::{AnsweringTarget, Receiver};
 use crate::upstream::run_long_work;
@@ -136,6 +136,11 @@ impl ClientSink {
     /// See [`AnswerEncoder::heartbeat`].
     pub fn heartbeat(&self) -> Option<Bytes> {
         self.answer.heartbeat()
+    }
+
+    /// See [`AnswerEncoder::opening_heartbeat`].
+    pub fn opening_heartbeat(&self) -> Option<Arc<dyn OpeningHeartbeat>> {
+        self.answer.opening_heartbeat()
     }
 
     /// How many encoded bytes have not been taken.

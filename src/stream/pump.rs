@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +15,7 @@ use super::active_answer::{ActiveAnswer, UpstreamAnswer};
 use super::client_sink::ClientSink;
 use super::deadlines::{Deadlines, too_long};
 use super::timers::CancelWaiter;
+use crate::dialect::OpeningHeartbeat;
 use crate::limit::MemoryReservation;
 use crate::metrics::Metrics;
 use crate::model::{Error, ErrorCode, Request};
@@ -74,6 +75,8 @@ enum State {
 
 struct PendingOpen {
     future: Pin<Box<dyn Future<Output = (ClientSink, OpenOutcome)> + Send>>,
+    /// Only before the first answer, and only if that is not passed on verbatim.
+    heartbeat: Option<Arc<dyn OpeningHeartbeat>>,
     /// Makes the next poll end the opening as cancelled.
     cancel_opening: Arc<AtomicBool>,
 }
@@ -101,6 +104,8 @@ impl Pump {
             })
         });
         let deadlines = Deadlines::new(settings.route.timeouts);
+        let may_be_verbatim = settings.route.may_be_verbatim(&request);
+        let heartbeat = (!may_be_verbatim).then(|| sink.opening_heartbeat());
         let response_started = Arc::clone(sink.response_started());
         let cancel_opening = Arc::<AtomicBool>::default();
         let (shutdown, recycler) = (settings.shutdown.clone(), settings.recycler.clone());
@@ -109,6 +114,7 @@ impl Pump {
         Self {
             state: State::Opening(PendingOpen {
                 future: Box::pin(future),
+                heartbeat: heartbeat.flatten(),
                 cancel_opening,
             }),
             deadlines,
@@ -249,7 +255,13 @@ impl Pump {
     pub(super) fn heartbeat(&self) -> Option<Bytes> {
         match &self.state {
             State::Active(active) => active.sink.heartbeat(),
-            State::Opening(_) | State::Ended(_) => None,
+            State::Opening(opening) => {
+                let heartbeat = opening.heartbeat.as_ref()?;
+                let mut events = BytesMut::new();
+                heartbeat.write(&mut events);
+                Some(events.freeze())
+            }
+            State::Ended(_) => None,
         }
     }
 
@@ -315,6 +327,7 @@ impl Pump {
         };
         self.state = State::Opening(PendingOpen {
             future: Box::pin(future),
+            heartbeat: None,
             cancel_opening,
         });
     }

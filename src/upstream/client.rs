@@ -216,7 +216,7 @@ impl Upstream {
 
     /// Whether the answer to `request` is passed on verbatim: the client speaks this upstream's
     /// protocol.
-    fn passes_frames(&self, request: &Request) -> bool {
+    pub fn passes_frames(&self, request: &Request) -> bool {
         let native = request.native_fields.as_ref();
         self.verbatim
             && native.is_some_and(|native| native.verbatim && native.wire == self.wire.name())

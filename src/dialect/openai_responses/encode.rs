@@ -1,6 +1,8 @@
 //! Encodes events as output items, one after another. A stream has an event for every step; a whole
 //! answer is the object in the last of these events.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use serde_json::{Value, json};
 
@@ -14,7 +16,9 @@ use super::verbatim;
 use crate::dialect::json::put_json;
 use crate::dialect::openai_error;
 use crate::dialect::sequence::Sequence;
-use crate::dialect::{AnswerInfo, AnswerSource, Completion, Encoder, VerbatimEncoder};
+use crate::dialect::{
+    AnswerInfo, AnswerSource, Completion, Encoder, OpeningHeartbeat, VerbatimEncoder,
+};
 use crate::model::{Citation, Error, Event, FinishReason, Request, ToolCallDelta, Usage};
 
 pub(super) struct ResponseEncoder {
@@ -24,7 +28,7 @@ pub(super) struct ResponseEncoder {
 
 /// The answer so far.
 struct Answer {
-    head: Head,
+    head: Arc<Head>,
     output: Vec<Value>,
     open: Option<Item>,
     writer: EventWriter,
@@ -40,7 +44,7 @@ impl ResponseEncoder {
         Self {
             sequence: Sequence::default(),
             answer: Answer {
-                head: Head::new(request, &info),
+                head: Arc::new(Head::new(request, &info)),
                 output: Vec::new(),
                 open: None,
                 writer: EventWriter::new(request.stream),
@@ -125,12 +129,14 @@ impl Encoder for ResponseEncoder {
 
     fn heartbeat(&self, out: &mut BytesMut) {
         if self.answer.begun {
-            let response = self.answer.head.response(&ResponseState {
-                status: "in_progress",
-                ..ResponseState::default()
-            });
+            let response = self.answer.head.in_progress();
             self.answer.writer.repeat_in_progress(&response, out);
         }
+    }
+
+    fn opening_heartbeat(&self) -> Option<Arc<dyn OpeningHeartbeat>> {
+        let is_streamed = self.answer.writer.streamed;
+        is_streamed.then(|| Arc::<Head>::clone(&self.answer.head) as _)
     }
 
     fn verbatim(&self) -> Option<Box<dyn VerbatimEncoder>> {
@@ -291,13 +297,9 @@ impl Answer {
             return;
         }
         self.begun = true;
-        let response = self.head.response(&ResponseState {
-            status: "in_progress",
-            ..ResponseState::default()
-        });
-        for event in ["response.created", "response.in_progress"] {
-            let data = json!({ "response": response });
-            self.writer.write(event, data, out);
+        if self.writer.streamed {
+            let next = self.head.write_opening(out);
+            self.writer.set_next(next);
         }
     }
 

@@ -35,6 +35,11 @@ impl EventWriter {
         }
     }
 
+    /// Sets the number of the next event.
+    pub(super) fn set_next(&mut self, number: u64) {
+        self.number = number;
+    }
+
     /// Writes an event. `data` is an object, to which the event's name and number are added.
     pub(super) fn write(&mut self, name: &'static str, data: Value, out: &mut BytesMut) {
         if !self.streamed {

@@ -1,15 +1,23 @@
 //! The `response` object.
 
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::BytesMut;
 use serde_json::{Map, Value, json};
 
-use crate::dialect::AnswerInfo;
+use super::event_writer::write_in_progress;
+use crate::dialect::event_stream::write_event;
+use crate::dialect::{AnswerInfo, OpeningHeartbeat};
 use crate::model::{Request, StreamId, Usage};
 
 /// A response without its output: identity, and the client's own settings repeated.
 pub(super) struct Head {
     /// Part of the ids of items, by which the gateway recognizes its own.
     stream: StreamId,
-    id: String,
+    id: OnceLock<String>,
+    /// Whether the opening events were written.
+    opened: AtomicBool,
     created: u64,
     model: String,
     settings: Map<String, Value>,
@@ -65,7 +73,8 @@ impl Head {
         settings.insert("user".to_owned(), json!(request.user));
         Self {
             stream: info.stream,
-            id: format!("resp_{}", info.stream),
+            id: OnceLock::new(),
+            opened: AtomicBool::new(false),
             created: info.created,
             model: info.model.clone(),
             settings,
@@ -73,10 +82,35 @@ impl Head {
     }
 
     /// Adopts the upstream's id, under which a vendor that stores responses finds this one.
-    pub(super) fn set_id(&mut self, upstream: &str) {
+    ///
+    /// The id does not change once an event has it.
+    pub(super) fn set_id(&self, upstream: &str) {
         if upstream.starts_with("resp_") {
-            upstream.clone_into(&mut self.id);
+            self.id.get_or_init(|| upstream.to_owned());
         }
+    }
+
+    /// Writes the events that open a response, unless they were written. Returns the number of the event
+    /// that follows them.
+    pub(super) fn write_opening(&self, out: &mut BytesMut) -> u64 {
+        let names = ["response.created", "response.in_progress"];
+        if !self.opened.swap(true, Ordering::Relaxed) {
+            let response = self.in_progress();
+            for (number, name) in names.iter().enumerate() {
+                let event =
+                    json!({ "type": name, "sequence_number": number, "response": response });
+                write_event(name, &event, out);
+            }
+        }
+        names.len() as u64
+    }
+
+    /// The response before its end, without its output.
+    pub(super) fn in_progress(&self) -> Value {
+        self.response(&ResponseState {
+            status: "in_progress",
+            ..ResponseState::default()
+        })
     }
 
     /// The unique part of the id of the item at that index: see [`is_gateway_id`].
@@ -86,7 +120,7 @@ impl Head {
 
     pub(super) fn response(&self, state: &ResponseState<'_>) -> Value {
         let mut response = json!({
-            "id": self.id,
+            "id": self.id.get_or_init(|| format!("resp_{}", self.stream)),
             "object": "response",
             "created_at": self.created,
             "status": state.status,
@@ -100,6 +134,17 @@ impl Head {
             response.extend(self.settings.clone());
         }
         response
+    }
+}
+
+impl OpeningHeartbeat for Head {
+    fn write(&self, out: &mut BytesMut) {
+        if self.opened.load(Ordering::Relaxed) {
+            let number = self.write_opening(out);
+            write_in_progress(number - 1, &self.in_progress(), out);
+        } else {
+            self.write_opening(out);
+        }
     }
 }
 

@@ -122,6 +122,7 @@ async fn calls_come_back_in_the_form_of_their_tools() {
 }
 
 /// An event without an id.
+#[derive(Debug)]
 struct Event {
     name: String,
     data: Value,
@@ -230,6 +231,53 @@ async fn a_silent_response_repeats_that_it_is_in_progress() {
         drop(exchange);
         let rest = events.rest().await;
         assert_eq!(rest.last().unwrap().name, "response.failed", "{wire}");
+    }
+}
+
+#[tokio::test]
+async fn an_unanswered_response_begins_with_the_first_heartbeat() {
+    for fails in [false, true] {
+        let upstream = ScriptedUpstream::bind().await;
+        let running = gateway("openai-chat", &upstream, "heartbeat: 100ms");
+        let body = json!({"model": "m", "input": "Hi", "stream": true});
+        let asked = ClientRequest::at("/v1/responses", &body);
+        let (answer, mut exchange) = tokio::join!(running.ask(&asked), upstream.request());
+        let mut events = Events::new(answer);
+        let created = events.next().await.unwrap();
+        assert_eq!(created.name, "response.created");
+        for number in [1, 1, 1] {
+            let heartbeat = events.next().await.unwrap();
+            assert_eq!(heartbeat.name, "response.in_progress");
+            assert_eq!(heartbeat.data["sequence_number"], number);
+            assert_eq!(heartbeat.data["response"], created.data["response"]);
+        }
+        if fails {
+            drop(exchange);
+        } else {
+            exchange.begin().await;
+            exchange
+                .chunk(&chunk(&json!({"content": "Hello"}), None))
+                .await;
+            exchange.chunk(&chunk(&json!({}), Some("stop"))).await;
+            exchange.end().await;
+        }
+        let rest = events.rest().await;
+        let rest = rest
+            .iter()
+            .filter(|event| event.name != "response.in_progress");
+        let rest: Vec<_> = rest.collect();
+        let numbers = rest
+            .iter()
+            .map(|event| event.data["sequence_number"].as_u64());
+        assert!(numbers.eq((2..).take(rest.len()).map(Some)), "{rest:?}");
+        let last = rest.last().unwrap();
+        let end = if fails {
+            "response.failed"
+        } else {
+            "response.completed"
+        };
+        assert_eq!(last.name, end);
+        assert_eq!(last.data["response"]["id"], created.data["response"]["id"]);
     }
 }
 
