@@ -10,7 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::dialect::{AnswerInfo, Dialect};
-use crate::model::{Error, Event, ReasoningSigner, Request, Sink, StreamId, ToolCallDelta, Usage};
+use crate::model::{
+    Error, Event, MemberPlace, ReasoningSigner, Request, Sink, StreamId, ToolCallDelta, Usage,
+};
 use crate::route::{AnsweringTarget, CommitSink, Receiver};
 use crate::stream::AnswerEncoder;
 use crate::upstream::ingest::Ingest;
@@ -114,11 +116,13 @@ pub fn line(event: &Event<'_>) -> String {
             out
         }
         Event::Logprobs(json) => format!("logprobs {json}"),
-        Event::NativeMembers { call: None, json } => format!("members {json}"),
-        Event::NativeMembers {
-            call: Some(call),
-            json,
-        } => format!("members call={call} {json}"),
+        Event::NativeMembers { place, json } => match place {
+            MemberPlace::Message => format!("members {json}"),
+            MemberPlace::Call(call) => format!("members call={call} {json}"),
+            MemberPlace::Choice => format!("members choice {json}"),
+            MemberPlace::Answer => format!("members answer {json}"),
+            MemberPlace::Usage => format!("members usage {json}"),
+        },
         Event::Text(text) => format!("text {}", quoted(text)),
         Event::Refusal(text) => format!("refusal {}", quoted(text)),
         Event::Reasoning(text) => format!("reasoning {}", quoted(text)),
@@ -175,6 +179,10 @@ fn ingest(wire: &dyn Wire, request: &Request) -> Ingest {
     let mut ingest = Ingest::new(wire, FRAME_CAP);
     if request.answers.is_some() {
         ingest.expect_alternatives();
+    }
+    let native = request.native_fields.as_ref();
+    if native.is_some_and(|native| native.wire == wire.name()) {
+        ingest.keep_members();
     }
     ingest
 }

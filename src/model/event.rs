@@ -17,11 +17,7 @@ pub enum Event<'a> {
     Logprobs(&'a str),
     /// Members of the vendor's own answer that no other event expresses, such as signatures that belong
     /// to a call: a JSON object on one line, for clients of its protocol.
-    NativeMembers {
-        /// The index of the tool call that has the members; otherwise the message has them.
-        call: Option<u32>,
-        json: &'a str,
-    },
+    NativeMembers { place: MemberPlace, json: &'a str },
     /// The next piece of the answer's text.
     Text(&'a str),
     /// The next words of a refusal. They are the answer's text, and the finish says what they are.
@@ -73,6 +69,21 @@ impl Event<'_> {
             Self::Identity { .. } | Self::Usage(_) | Self::Finish(_) => 0,
         }
     }
+}
+
+/// Which object of an answer has [`Event::NativeMembers`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemberPlace {
+    /// The message, or the next piece of it.
+    Message,
+    /// The tool call of that index.
+    Call(u32),
+    /// The choice. These members stay the same until the next ones replace them, `{}` for none.
+    Choice,
+    /// The whole answer. These members stay the same until the next ones replace them, `{}` for none.
+    Answer,
+    /// The token counts.
+    Usage,
 }
 
 /// A piece of one tool call. The first piece of an `index` names it; the `arguments` of all its

@@ -16,7 +16,7 @@ mod vendor;
 
 pub use credential::{Credential, SigningKey};
 pub use error::{Error, ErrorCode, Origin, VendorRefusal};
-pub use event::{Citation, Event, FinishReason, Sink, ToolCallDelta, Usage};
+pub use event::{Citation, Event, FinishReason, MemberPlace, Sink, ToolCallDelta, Usage};
 pub use grammar::{Grammar, MAX_TOOL_CALLS};
 pub use ids::{EventId, Ordinal, RequestId, StreamId};
 pub use json_text::JsonText;

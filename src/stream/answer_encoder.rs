@@ -234,18 +234,18 @@ impl AnswerEncoder {
                 changed = self.tagged(signature);
                 &Event::EncryptedReasoning(&changed)
             }
-            Event::NativeMembers { call, json } => {
+            Event::NativeMembers { place, json } => {
                 changed = self.tagged_members(json);
                 let json = &changed;
-                &Event::NativeMembers { call, json }
+                &Event::NativeMembers { place, json }
             }
             Event::Alternative {
                 index,
-                event: &Event::NativeMembers { call, json },
+                event: &Event::NativeMembers { place, json },
             } => {
                 changed = self.tagged_members(json);
                 let json = &changed;
-                let event = &Event::NativeMembers { call, json };
+                let event = &Event::NativeMembers { place, json };
                 return self
                     .encoder
                     .event(&Event::Alternative { index, event }, &mut self.ready);

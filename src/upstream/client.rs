@@ -54,6 +54,8 @@ pub struct PreparedRequest {
     /// Whether the answer is passed on verbatim.
     pub verbatim: bool,
     expects_alternatives: bool,
+    /// Whether the client speaks the upstream's protocol.
+    keeps_members: bool,
     /// The client's fields that were changed or left out, because the API does not accept them.
     pub changes: Vec<String>,
     names: ToolNames,
@@ -124,6 +126,8 @@ impl Upstream {
             encoded: EncodedRequest::default(),
             verbatim,
             expects_alternatives: request.answers.is_some(),
+            keeps_members: (request.native_fields.as_ref())
+                .is_some_and(|native| native.wire == wire),
             changes: Vec::new(),
             names: ToolNames::default(),
         };
@@ -187,6 +191,7 @@ impl Upstream {
             encoded,
             verbatim,
             expects_alternatives,
+            keeps_members,
             names,
             ..
         } = request;
@@ -203,6 +208,8 @@ impl Upstream {
         }
         if verbatim {
             ingest.pass_frames();
+        } else if keeps_members {
+            ingest.keep_members();
         }
         Ok(Answer {
             body: answer.body,

@@ -53,6 +53,11 @@ impl Ingest {
         self.reader.decoder.expect_alternatives();
     }
 
+    /// The client speaks the upstream's protocol, and its answer is encoded anew.
+    pub fn keep_members(&mut self) {
+        self.reader.decoder.keep_members();
+    }
+
     /// Hands the events that `bytes` completes to `sink`. What comes after the finish is not read.
     ///
     /// # Errors

@@ -139,8 +139,9 @@ pub(super) fn annotation(citation: Citation<'_>) -> Option<Annotation<'_>> {
     })
 }
 
-/// The API's counts are always numbers: a count that the upstream left out is 0.
-pub(super) fn usage(usage: Usage) -> Value {
+/// The API's counts are always numbers: a count that the upstream left out is 0. `members` are the
+/// vendor's own; its other counts stay beside the gateway's.
+pub(super) fn usage(usage: Usage, members: &Map<String, Value>) -> Value {
     let (input, output) = (usage.input.unwrap_or(0), usage.output.unwrap_or(0));
     let mut data = json!({
         "prompt_tokens": input,
@@ -152,5 +153,22 @@ pub(super) fn usage(usage: Usage) -> Value {
     if let Some(written) = usage.cache_write {
         data["prompt_tokens_details"]["cache_write_tokens"] = written.into();
     }
+    add_missing(&mut data, members);
     data
+}
+
+/// Adds the members that an object and the objects in it do not have.
+fn add_missing(object: &mut Value, members: &Map<String, Value>) {
+    let Some(object) = object.as_object_mut() else {
+        return;
+    };
+    for (name, value) in members {
+        match (object.get_mut(name), value) {
+            (None, _) => {
+                object.insert(name.clone(), value.clone());
+            }
+            (Some(inner), Value::Object(members)) => add_missing(inner, members),
+            (Some(_), _) => {}
+        }
+    }
 }

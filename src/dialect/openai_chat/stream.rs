@@ -4,17 +4,18 @@
 use std::fmt::Write as _;
 
 use bytes::{BufMut, BytesMut};
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
 use super::shape::{
-    annotation, bare_members, choices, finish_reason, id, image, logprobs_wanted, usage,
+    add_members, annotation, bare_members, choices, finish_reason, id, image, logprobs_wanted,
+    usage,
 };
 use super::verbatim;
 use crate::dialect::json::{put_json, put_text};
 use crate::dialect::{
     AnswerInfo, AnswerSource, Completion, Encoder, VerbatimEncoder, openai_error,
 };
-use crate::model::{Error, Event, Request, ToolCallDelta, Usage};
+use crate::model::{Error, Event, MemberPlace, Request, ToolCallDelta, Usage};
 
 pub(super) struct StreamEncoder {
     template: ChunkTemplate,
@@ -30,6 +31,10 @@ struct ChunkTemplate {
     logprobs_wanted: bool,
     /// Whether calls are written as `function_call`.
     legacy: bool,
+    /// The vendor's own members of the answer, with a comma before each.
+    members: String,
+    /// Those of the usage.
+    usage_members: Map<String, Value>,
 }
 
 /// One choice.
@@ -39,8 +44,12 @@ struct Choice {
     begun: bool,
     /// Belong to the next text.
     logprobs: Option<String>,
-    /// The vendor's own members of the next chunk, without the braces around them.
+    /// The vendor's own members of the next delta, without the braces around them.
     members: Option<String>,
+    /// Those of the choice, with a comma before each.
+    outer_members: String,
+    /// Whether members wait for a chunk that has them.
+    members_wait: bool,
     refused: bool,
     /// Whether the client has calls to answer.
     called: bool,
@@ -56,6 +65,8 @@ impl StreamEncoder {
             begun: false,
             logprobs: None,
             members: None,
+            outer_members: String::new(),
+            members_wait: false,
             refused: false,
             called: false,
             images: 0,
@@ -68,6 +79,8 @@ impl StreamEncoder {
                 usage_wanted: request.usage_wanted,
                 logprobs_wanted: logprobs_wanted(request),
                 legacy: request.legacy_functions,
+                members: String::new(),
+                usage_members: Map::new(),
             },
             choices: choices.collect(),
         }
@@ -129,7 +142,10 @@ impl Choice {
                 };
                 self.chunk(template, delta, None, out);
             }
-            Event::NativeMembers { call: None, json } => {
+            Event::NativeMembers {
+                place: MemberPlace::Message,
+                json,
+            } => {
                 // Members without another event, such as the signature of the reasoning before.
                 if self.members.is_some() {
                     self.chunk(template, |_| {}, None, out);
@@ -137,7 +153,15 @@ impl Choice {
                 self.members = Some(bare_members(json).to_owned());
             }
             Event::NativeMembers {
-                call: Some(index),
+                place: MemberPlace::Choice,
+                json,
+            } => {
+                self.write_waiting(template, out);
+                self.outer_members = after_comma(json);
+                self.members_wait = !self.outer_members.is_empty();
+            }
+            Event::NativeMembers {
+                place: MemberPlace::Call(index),
                 json,
             } if !template.legacy => {
                 let delta = |out: &mut BytesMut| {
@@ -178,6 +202,13 @@ impl Choice {
         }
     }
 
+    /// Writes a chunk for members that no chunk has had yet, before others replace them.
+    fn write_waiting(&mut self, template: &ChunkTemplate, out: &mut BytesMut) {
+        if self.members_wait {
+            self.chunk(template, |_| {}, None, out);
+        }
+    }
+
     /// Writes one chunk of the choice; `delta` writes the members of its delta.
     fn chunk(
         &mut self,
@@ -207,10 +238,13 @@ impl Choice {
             None => out.put_slice(b"null"),
             Some(reason) => put_json(reason, out),
         }
+        out.put_slice(self.outer_members.as_bytes());
+        self.members_wait = false;
         out.put_slice(b"}]");
         if template.usage_wanted {
             out.put_slice(br#","usage":null"#);
         }
+        out.put_slice(template.members.as_bytes());
         out.put_slice(b"}\n\n");
     }
 
@@ -276,8 +310,26 @@ impl Encoder for StreamEncoder {
     }
 
     fn event(&mut self, event: &Event<'_>, out: &mut BytesMut) {
-        if let Event::Identity { fingerprint, .. } = event {
-            return self.template.set_fingerprint(fingerprint);
+        match event {
+            Event::Identity { fingerprint, .. } => {
+                return self.template.set_fingerprint(fingerprint);
+            }
+            Event::NativeMembers {
+                place: MemberPlace::Usage,
+                json,
+            } => return add_members(&mut self.template.usage_members, json),
+            Event::NativeMembers {
+                place: MemberPlace::Answer,
+                json,
+            } => {
+                if let Some((template, choice)) = self.choice(0) {
+                    choice.write_waiting(template, out);
+                    choice.members_wait = true;
+                }
+                self.template.members = after_comma(json);
+                return;
+            }
+            _ => {}
         }
         let (index, event) = match event {
             Event::Alternative { index, event } => (*index, *event),
@@ -293,7 +345,8 @@ impl Encoder for StreamEncoder {
         if let (true, Some(counts)) = (self.template.usage_wanted, completion.usage) {
             out.put_slice(self.template.head.as_bytes());
             out.put_slice(br#"],"usage":"#);
-            put_json(&usage(counts), out);
+            put_json(&usage(counts, &self.template.usage_members), out);
+            out.put_slice(self.template.members.as_bytes());
             out.put_slice(b"}\n\n");
         }
         out.put_slice(b"data: [DONE]\n\n");
@@ -302,7 +355,7 @@ impl Encoder for StreamEncoder {
     fn error(&mut self, error: &Error, counts: Option<Usage>, out: &mut BytesMut) {
         let mut data = openai_error::body(error);
         if let (true, Some(counts)) = (self.template.usage_wanted, counts) {
-            data["usage"] = json!(usage(counts));
+            data["usage"] = usage(counts, &self.template.usage_members);
         }
         out.put_slice(b"data: ");
         put_json(&data, out);
@@ -313,6 +366,14 @@ impl Encoder for StreamEncoder {
         Some(Box::new(verbatim::StreamEncoder {
             usage_wanted: self.template.usage_wanted,
         }))
+    }
+}
+
+/// The members of a JSON object with a comma before each; empty if there are none.
+fn after_comma(json: &str) -> String {
+    match bare_members(json).trim_ascii() {
+        "" => String::new(),
+        members => format!(",{members}"),
     }
 }
 

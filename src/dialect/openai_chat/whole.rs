@@ -9,7 +9,7 @@ use super::shape::{
 use super::verbatim;
 use crate::dialect::json::put_json;
 use crate::dialect::{AnswerInfo, AnswerSource, Completion, Encoder, VerbatimEncoder};
-use crate::model::{Error, Event, FinishReason, Request, ToolCallDelta, Usage};
+use crate::model::{Error, Event, FinishReason, MemberPlace, Request, ToolCallDelta, Usage};
 
 pub(super) struct WholeEncoder {
     info: AnswerInfo,
@@ -20,6 +20,10 @@ pub(super) struct WholeEncoder {
     legacy: bool,
     /// As many as the client asked for.
     choices: Vec<Choice>,
+    /// The vendor's own members of the answer.
+    members: Map<String, Value>,
+    /// Those of the usage.
+    usage_members: Map<String, Value>,
 }
 
 /// One choice.
@@ -34,6 +38,8 @@ struct Choice {
     images: Vec<Value>,
     /// The vendor's own members of the message.
     members: Map<String, Value>,
+    /// Those of the choice.
+    outer_members: Map<String, Value>,
     /// None for a choice that the upstream did not give.
     finish: Option<FinishReason>,
 }
@@ -55,6 +61,8 @@ impl WholeEncoder {
             logprobs_wanted: logprobs_wanted(request),
             legacy: request.legacy_functions,
             choices: (0..choices(request)).map(|_| Choice::default()).collect(),
+            members: Map::new(),
+            usage_members: Map::new(),
         }
     }
 }
@@ -73,21 +81,26 @@ impl Choice {
             Event::Logprobs(json) if logprobs_wanted => self.add_logprobs(json),
             Event::Finish(finish) => self.finish = Some(finish),
             Event::Image(url) => self.images.push(image(url, self.images.len())),
-            Event::NativeMembers { call: None, json } => add_members(&mut self.members, json),
-            Event::NativeMembers {
-                call: Some(index),
-                json,
-            } => {
-                if let Some(call) = self.calls.get_mut(index as usize) {
-                    add_members(&mut call.members, json);
-                }
-            }
+            Event::NativeMembers { place, json } => self.add_members(place, json),
             Event::Identity { .. }
             | Event::Logprobs(_)
             | Event::Signature(_)
             | Event::EncryptedReasoning(_)
             | Event::Alternative { .. }
             | Event::Usage(_) => {}
+        }
+    }
+
+    fn add_members(&mut self, place: MemberPlace, json: &str) {
+        match place {
+            MemberPlace::Message => add_members(&mut self.members, json),
+            MemberPlace::Choice => add_members(&mut self.outer_members, json),
+            MemberPlace::Call(index) => {
+                if let Some(call) = self.calls.get_mut(index as usize) {
+                    add_members(&mut call.members, json);
+                }
+            }
+            MemberPlace::Answer | MemberPlace::Usage => {}
         }
     }
 
@@ -127,12 +140,16 @@ impl Choice {
     fn choice(&mut self, index: usize, legacy: bool) -> Option<Value> {
         let called = !self.calls.is_empty();
         let reason = finish_reason(self.finish?, !self.refusal.is_empty(), called, legacy);
-        Some(json!({
+        let mut choice = json!({
             "index": index,
             "message": self.message(legacy),
             "logprobs": self.logprobs.take(),
             "finish_reason": reason,
-        }))
+        });
+        if let Some(choice) = choice.as_object_mut() {
+            choice.append(&mut self.outer_members);
+        }
+        Some(choice)
     }
 
     fn message(&mut self, legacy: bool) -> Value {
@@ -189,9 +206,20 @@ impl Encoder for WholeEncoder {
     fn start(&mut self, _: &AnswerSource<'_>, _: &mut BytesMut) {}
 
     fn event(&mut self, event: &Event<'_>, _: &mut BytesMut) {
-        if let Event::Identity { fingerprint, .. } = event {
-            self.fingerprint = (*fingerprint).to_owned();
-            return;
+        match event {
+            Event::Identity { fingerprint, .. } => {
+                self.fingerprint = (*fingerprint).to_owned();
+                return;
+            }
+            Event::NativeMembers {
+                place: MemberPlace::Answer,
+                json,
+            } => return add_members(&mut self.members, json),
+            Event::NativeMembers {
+                place: MemberPlace::Usage,
+                json,
+            } => return add_members(&mut self.usage_members, json),
+            _ => {}
         }
         let (index, event) = match event {
             Event::Alternative { index, event } => (*index as usize, *event),
@@ -214,10 +242,13 @@ impl Encoder for WholeEncoder {
             "choices": choices.collect::<Value>(),
         });
         if let Some(counts) = completion.usage {
-            choice["usage"] = usage(counts);
+            choice["usage"] = usage(counts, &self.usage_members);
         }
         if !self.fingerprint.is_empty() {
             choice["system_fingerprint"] = self.fingerprint.as_str().into();
+        }
+        if let Some(choice) = choice.as_object_mut() {
+            choice.append(&mut self.members);
         }
         put_json(&choice, out);
     }

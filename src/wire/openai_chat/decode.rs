@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::choice::{ChoiceDecoder, cite, text};
 use super::chunk::{ChatUsage, Choice, Chunk, Source};
+use super::members::{MemberKeeper, MemberSink};
 use crate::framing::Frame;
 use crate::model::{Error, Event, FinishReason, Sink, Usage, Vendor};
 use crate::wire::failure::{is_error, is_failed_status, stated_failure};
@@ -31,11 +32,17 @@ pub(super) struct ChatDecoder {
     whole: bool,
     sourced: bool,
     usage: Usage,
+    /// Only for clients of this protocol.
+    members: Option<Box<MemberKeeper>>,
 }
 
 impl Decoder for ChatDecoder {
     fn expect_alternatives(&mut self) {
         self.several = true;
+    }
+
+    fn keep_members(&mut self) {
+        self.members = Some(Box::default());
     }
 
     fn frame(&mut self, frame: &Frame<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
@@ -46,7 +53,7 @@ impl Decoder for ChatDecoder {
         if data.is_empty() || data == "null" {
             return Ok(());
         }
-        self.chunk(frame.name, data, sink)
+        self.any_chunk(frame.name, data, sink)
     }
 
     /// OpenAI pads every chunk so that its length tells nothing of its text.
@@ -56,7 +63,7 @@ impl Decoder for ChatDecoder {
 
     fn document(&mut self, document: &str, sink: &mut dyn Sink) -> Result<(), Error> {
         self.whole = true;
-        self.chunk("", document, sink)?;
+        self.any_chunk("", document, sink)?;
         if self.first.is_none() {
             return Err(document_error(document));
         }
@@ -115,7 +122,31 @@ impl ChatDecoder {
             whole: false,
             sourced: false,
             usage: Usage::default(),
+            members: None,
         }
+    }
+
+    /// As [`ChatDecoder::chunk`], for clients of this protocol too.
+    fn any_chunk(&mut self, name: &str, data: &str, sink: &mut dyn Sink) -> Result<(), Error> {
+        let Some(mut keeper) = self.members.take() else {
+            return self.chunk(name, data, sink);
+        };
+        let (several, first) = (self.several, self.first);
+        keeper.read(data, |index| {
+            let index = index.or(first).unwrap_or(0);
+            match is_alternative(index, first.unwrap_or(index), several) {
+                true => u32::try_from(index).unwrap_or(u32::MAX),
+                false => 0,
+            }
+        });
+        let (keeper_ref, inner) = (&mut *keeper, sink);
+        let mut sink = MemberSink {
+            keeper: keeper_ref,
+            sink: inner,
+        };
+        let outcome = self.chunk(name, data, &mut sink);
+        self.members = Some(keeper);
+        outcome
     }
 
     /// One chunk, or a whole answer. `name` is the event's.
@@ -166,7 +197,7 @@ impl ChatDecoder {
         let index = choice.index.and_then(|index| index.0);
         let index = index.or(self.first).unwrap_or(0);
         let first = *self.first.get_or_insert(index);
-        if index != 0 && (first == 0 || self.several) {
+        if is_alternative(index, first, self.several) {
             return self.alternative(choice, index, sink);
         }
         self.answer.choice(choice, self.whole, &self.vendor, sink)
@@ -196,6 +227,10 @@ impl ChatDecoder {
     fn finish(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
         if self.answer.finish().is_none() && !self.answer.has_content() {
             return Err(interrupted());
+        }
+        if let Some(members) = &mut self.members {
+            members.emit_waiting(sink);
+            members.emit_usage(sink);
         }
         for (&index, answer) in &mut self.alternatives {
             let mut alternative = |event: Event<'_>| {
@@ -279,6 +314,11 @@ fn counts(usage: &ChatUsage) -> Usage {
             .or(count_value(usage.cache_creation_input_tokens)),
         reasoning,
     }
+}
+
+/// Whether a choice is another answer than the first.
+fn is_alternative(index: i64, first: i64, several: bool) -> bool {
+    index != 0 && (first == 0 || several)
 }
 
 /// Whether a chunk has nothing of this protocol in it.

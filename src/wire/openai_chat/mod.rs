@@ -6,6 +6,7 @@
 mod choice;
 mod chunk;
 mod decode;
+mod members;
 mod request;
 mod signatures;
 

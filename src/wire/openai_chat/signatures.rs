@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::chunk::{Delta, ToolPiece};
-use crate::model::{Event, SignatureMembers, Sink};
+use crate::model::{Event, MemberPlace, SignatureMembers, Sink};
 use crate::wire::calls::CallAssembler;
 
 /// See [`crate::wire::Wire::signature_members`].
@@ -95,7 +95,7 @@ impl Signatures {
             };
             let json = Value::Object(members.clone()).to_string();
             sink.event(Event::NativeMembers {
-                call: Some(index),
+                place: MemberPlace::Call(index),
                 json: &json,
             });
             let mut call = members.clone();
@@ -112,7 +112,7 @@ impl MessageMembers {
     pub(super) fn emit_members(&self, sink: &mut dyn Sink) {
         let json = Value::Object(self.0.clone()).to_string();
         sink.event(Event::NativeMembers {
-            call: None,
+            place: MemberPlace::Message,
             json: &json,
         });
     }

@@ -25,6 +25,7 @@ mod failure_log;
 mod harness;
 mod http2;
 mod http_forms;
+mod kept_members;
 mod keys;
 mod leaving;
 mod limits;

@@ -1,0 +1,216 @@
+//! Members of chunks that no event expresses, for clients of the same protocol.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::model::{Event, MemberPlace, Sink};
+use crate::wire::json::{Index, Text, list};
+use crate::wire::parse::parse;
+
+/// Members that the decoder reads or the gateway writes itself.
+const KNOWN_IN_CHUNK: &[&str] = &[
+    "choices",
+    "created",
+    "error",
+    "id",
+    "model",
+    "obfuscation",
+    "object",
+    "system_fingerprint",
+    "usage",
+];
+const KNOWN_IN_CHOICE: &[&str] = &[
+    "delta",
+    "finish_reason",
+    "index",
+    "logprobs",
+    "message",
+    "messages",
+    "usage",
+];
+const KNOWN_IN_DELTA: &[&str] = &[
+    "annotations",
+    "content",
+    "extra_content",
+    "function_call",
+    "images",
+    "provider_specific_fields",
+    "reasoning",
+    "reasoning_content",
+    "reasoning_details",
+    "reasoning_opaque",
+    "refusal",
+    "role",
+    "thinking_blocks",
+    "thought_signature",
+    "tool_calls",
+];
+
+/// How many bytes of members may wait for the first content.
+const MAX_WAITING: usize = 256 * 1024;
+
+/// Collects the members of the chunks of one answer, and emits each before the content that it came
+/// with, or before the next content.
+#[derive(Default)]
+pub(super) struct MemberKeeper {
+    /// Those of the last chunk.
+    answer: String,
+    /// Those of the last chunk of each choice that had any.
+    choices: HashMap<u32, String>,
+    /// The whole of the last usage.
+    usage: Option<String>,
+    /// The choice, the place, and the members.
+    waiting: Vec<(u32, MemberPlace, String)>,
+    waiting_bytes: usize,
+}
+
+impl MemberKeeper {
+    /// Reads the members of a chunk, or of a whole answer. `answer_of` maps the index of a choice to the
+    /// one of its answer.
+    pub(super) fn read(&mut self, json: &str, answer_of: impl Fn(Option<i64>) -> u32) {
+        let chunk = Members::parse(json);
+        let others = chunk.others(KNOWN_IN_CHUNK);
+        if others != self.answer {
+            self.answer.clone_from(&others);
+            self.wait(0, MemberPlace::Answer, others);
+        }
+        if let Some(usage) = chunk.get("usage") {
+            self.usage = Some(one_line(usage.get()).into_owned());
+        }
+        let choices = chunk.get("choices").map(list::<&RawValue>);
+        for choice in choices.unwrap_or_default() {
+            let choice = Members::parse(choice.get());
+            let index = choice
+                .get("index")
+                .and_then(|raw| parse::<Index>(raw.get()).ok());
+            let index = answer_of(index.and_then(|index| index.0));
+            let others = choice.others(KNOWN_IN_CHOICE);
+            let last = self.choices.get(&index).map_or("", String::as_str);
+            if others != last {
+                self.choices.insert(index, others.clone());
+                self.wait(index, MemberPlace::Choice, others);
+            }
+            let delta = choice.get("delta").or_else(|| choice.get("message"));
+            let delta = delta.map(|delta| Members::parse(delta.get()).others(KNOWN_IN_DELTA));
+            if let Some(delta) = delta.filter(|delta| !delta.is_empty()) {
+                self.wait(index, MemberPlace::Message, delta);
+            }
+        }
+    }
+
+    /// Emits the members that wait. `index` is that of an answer, 0 for the first.
+    pub(super) fn emit_waiting(&mut self, sink: &mut dyn Sink) {
+        self.waiting_bytes = 0;
+        for (index, place, members) in self.waiting.drain(..) {
+            let json = format!("{{{members}}}");
+            let event = Event::NativeMembers { place, json: &json };
+            match index {
+                0 => sink.event(event),
+                index => {
+                    let event = &event;
+                    sink.event(Event::Alternative { index, event });
+                }
+            }
+        }
+    }
+
+    /// Emits the vendor's own counts. Called once, before the finish.
+    pub(super) fn emit_usage(&mut self, sink: &mut dyn Sink) {
+        if let Some(json) = self.usage.take().filter(|json| json.starts_with('{')) {
+            let place = MemberPlace::Usage;
+            sink.event(Event::NativeMembers { place, json: &json });
+        }
+    }
+
+    fn wait(&mut self, index: u32, place: MemberPlace, members: String) {
+        if self.waiting_bytes <= MAX_WAITING {
+            self.waiting_bytes += members.len();
+            self.waiting.push((index, place, members));
+        }
+    }
+}
+
+/// Passes events on, and the members that wait before the first event that is content.
+pub(super) struct MemberSink<'a> {
+    pub(super) keeper: &'a mut MemberKeeper,
+    pub(super) sink: &'a mut dyn Sink,
+}
+
+impl Sink for MemberSink<'_> {
+    fn event(&mut self, event: Event<'_>) {
+        if !self.keeper.waiting.is_empty()
+            && !matches!(event, Event::Identity { .. } | Event::Usage(_))
+        {
+            self.keeper.emit_waiting(self.sink);
+        }
+        self.sink.event(event);
+    }
+}
+
+/// The members of one object, in their order.
+#[derive(Default)]
+struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'a> Members<'a> {
+    /// None for JSON that is not an object.
+    fn parse(json: &'a str) -> Self {
+        parse(json).unwrap_or_default()
+    }
+
+    fn get(&self, name: &str) -> Option<&'a RawValue> {
+        let mut members = self.0.iter();
+        members.find(|(key, _)| key == name).map(|(_, raw)| *raw)
+    }
+
+    /// The members with other names, as JSON on one line, without the braces.
+    fn others(&self, known: &[&str]) -> String {
+        let mut json = String::new();
+        let others = self.0.iter();
+        for (name, value) in others.filter(|(name, _)| !known.contains(&&**name)) {
+            if !json.is_empty() {
+                json.push(',');
+            }
+            json.push_str(&Value::from(&**name).to_string());
+            json.push(':');
+            json.push_str(&one_line(value.get()));
+        }
+        json
+    }
+}
+
+/// JSON has line ends only between its tokens.
+fn one_line(json: &str) -> Cow<'_, str> {
+    match json.contains(['\n', '\r']) {
+        true => Cow::Owned(json.replace(['\n', '\r'], " ")),
+        false => Cow::Borrowed(json),
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_map(MembersVisitor)
+    }
+}
+
+struct MembersVisitor;
+
+impl<'de> Visitor<'de> for MembersVisitor {
+    type Value = Members<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Vec::new();
+        while let Some(name) = map.next_key::<Text<'_>>()? {
+            members.push((name.0, map.next_value()?));
+        }
+        Ok(Members(members))
+    }
+}

@@ -1,0 +1,109 @@
+//! Look-alikes of Chat Completions whose answers are repaired: members that the gateway does not know
+//! reach clients of the same protocol.
+
+use serde_json::{Value, json};
+
+use super::client::ClientRequest;
+use super::harness::TestGateway;
+use super::scripted::ScriptedUpstream;
+
+/// What a vendor might send: members of its own at every level, some on every chunk, some on one.
+const CHUNKS: [&str; 8] = [
+    r#"{"id":"c1","object":"chat.completion.chunk","model":"t","provider":"P","region":"eu","choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}"#,
+    r#"{"id":"c1","provider":"P","choices":[{"index":0,"delta":{"content":"One"},"native":null}]}"#,
+    r#"{"id":"c1","provider":"P","choices":[{"index":0,"delta":{"content":" two"},"native":null}]}"#,
+    r#"{"id":"c1","provider":"P","choices":[{"index":0,"delta":{"content":" three","channel":"x"},"native":null,"token_ids":[7,8]}]}"#,
+    r#"{"id":"c1","provider":"P","choices":[{"index":0,"delta":{"content":" four","channel":"y"},"native":null,"token_ids":[9]}]}"#,
+    r#"{"id":"c1","provider":"Q","choices":[{"index":0,"delta":{},"finish_reason":"stop","native":"eos"}]}"#,
+    r#"{"id":"c1","provider":"Q","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7,"cost":0.25,"prompt_tokens_details":{"audio_tokens":2}},"citations":["http://a.example"]}"#,
+    "[DONE]",
+];
+
+async fn ask(body: &Value) -> (TestGateway, String) {
+    let upstream = ScriptedUpstream::bind().await;
+    let addr = upstream.addr();
+    let running = TestGateway::start(&format!(
+        "upstreams:\n  u: {{ wire: openai-chat, base_url: 'http://{addr}/v1' }}\n\
+         models:\n  m: {{ targets: [ {{ upstream: u, model: theirs }} ] }}\n"
+    ));
+    let request = ClientRequest {
+        body: body.to_string().into_bytes(),
+        ..ClientRequest::new("POST", "/v1/chat/completions")
+    };
+    let answering = async {
+        let mut exchange = upstream.request().await;
+        exchange.begin().await;
+        for chunk in CHUNKS {
+            exchange.chunk(format!("data: {chunk}\n\n")).await;
+        }
+        exchange.end().await;
+    };
+    let (mut answer, ()) = tokio::join!(running.ask(&request), answering);
+    let got = String::from_utf8(answer.body().await).unwrap();
+    (running, got)
+}
+
+#[tokio::test]
+async fn a_stream_of_a_look_alike_keeps_members_that_are_not_known() {
+    let body = json!({
+        "model": "m",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "stream": true,
+        "stream_options": {"include_usage": true},
+    });
+    let (_running, got) = ask(&body).await;
+    let chunks = got.lines().filter_map(|line| line.strip_prefix("data: "));
+    let chunks: Vec<Value> = chunks
+        .filter_map(|data| serde_json::from_str(data).ok())
+        .collect();
+    let having = |text: &str| {
+        let mut found = chunks.iter();
+        found
+            .find(|chunk| chunk["choices"][0]["delta"]["content"] == text)
+            .unwrap()
+    };
+    assert!(chunks.iter().any(|chunk| chunk["region"] == "eu"), "{got}");
+    for text in ["One", " two", " three", " four"] {
+        let chunk = having(text);
+        assert_eq!(chunk["provider"], "P", "{got}");
+        let choice = chunk["choices"][0].as_object().unwrap();
+        assert_eq!(choice.get("native"), Some(&Value::Null), "{got}");
+    }
+    assert!(having("One").get("region").is_none(), "{got}");
+    assert!(
+        having(" two")["choices"][0].get("token_ids").is_none(),
+        "{got}"
+    );
+    assert_eq!(having(" three")["choices"][0]["token_ids"], json!([7, 8]));
+    assert_eq!(having(" three")["choices"][0]["delta"]["channel"], "x");
+    assert_eq!(having(" four")["choices"][0]["token_ids"], json!([9]));
+    assert_eq!(having(" four")["choices"][0]["delta"]["channel"], "y");
+    let finish = chunks
+        .iter()
+        .find(|chunk| chunk["choices"][0]["finish_reason"] == "stop");
+    let finish = finish.unwrap();
+    assert_eq!(finish["choices"][0]["native"], "eos");
+    assert!(finish["choices"][0].get("token_ids").is_none());
+    let usage = chunks.last().unwrap();
+    assert_eq!(usage["usage"]["cost"], 0.25);
+    assert_eq!(usage["usage"]["prompt_tokens_details"]["audio_tokens"], 2);
+    assert_eq!(usage["usage"]["total_tokens"], 7);
+    assert_eq!(usage["provider"], "Q");
+    assert_eq!(usage["citations"], json!(["http://a.example"]));
+}
+
+#[tokio::test]
+async fn a_whole_answer_of_a_look_alike_keeps_members_that_are_not_known() {
+    let body = json!({"model": "m", "messages": [{"role": "user", "content": "Hi"}]});
+    let (_running, got) = ask(&body).await;
+    let got: Value = serde_json::from_str(&got).unwrap();
+    assert_eq!(got["provider"], "Q");
+    assert_eq!(got["region"], "eu");
+    assert_eq!(got["citations"], json!(["http://a.example"]));
+    let choice = &got["choices"][0];
+    assert_eq!(choice["native"], "eos");
+    assert_eq!(choice["token_ids"], json!([7, 8, 9]));
+    assert_eq!(choice["message"]["channel"], "y");
+    assert_eq!(choice["message"]["content"], "One two three four");
+    assert_eq!(got["usage"]["cost"], 0.25);
+}
