@@ -247,6 +247,10 @@ impl Sink for Client {
     fn error_frame(&mut self, name: &str, data: &str) {
         self.0.error_frame(name, data);
     }
+
+    fn whole_document(&mut self, document: &str) {
+        self.0.set_document(document);
+    }
 }
 
 impl Receiver for Client {

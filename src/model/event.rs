@@ -190,8 +190,8 @@ pub trait Sink {
     /// follows.
     fn error_frame(&mut self, _name: &str, _data: &str) {}
 
-    /// The answer is one JSON document, so it has no frames. Comes before its events.
-    fn whole_document(&mut self) {}
+    /// The answer is this JSON document, so it has no frames. Comes before its events.
+    fn whole_document(&mut self, _document: &str) {}
 }
 
 impl<F: FnMut(Event<'_>)> Sink for F {

@@ -47,15 +47,22 @@ impl SignatureMembers {
     fn tag(self, value: &mut Value, tag: &str) {
         match value {
             Value::Array(list) => list.iter_mut().for_each(|element| self.tag(element, tag)),
-            Value::Object(members) => members.iter_mut().for_each(|(name, value)| match value {
-                Value::String(text) => {
-                    if self.names.contains(&name.as_str()) && !text.is_empty() {
-                        text.insert_str(0, tag);
-                    }
-                }
-                value => self.tag(value, tag),
-            }),
+            Value::Object(members) => {
+                let members = members.iter_mut();
+                members.for_each(|(name, value)| self.tag_member(name, value, tag));
+            }
             _ => {}
+        }
+    }
+
+    fn tag_member(self, name: &str, value: &mut Value, tag: &str) {
+        match value {
+            Value::String(text) => {
+                if self.names.contains(&name) && !text.is_empty() {
+                    text.insert_str(0, tag);
+                }
+            }
+            value => self.tag(value, tag),
         }
     }
 }
@@ -138,15 +145,22 @@ impl ReasoningSigner {
         &self.origin_tag
     }
 
-    /// A vendor's own JSON with the tag before each of its signatures.
+    /// A vendor's own members, a JSON object, with the tag before each signature in a carrier.
     pub fn tag_members<'a>(&self, json: &'a str) -> Cow<'a, str> {
-        match serde_json::from_str::<Value>(json) {
-            Ok(mut value) if self.members.are_in(&value) => {
-                self.members.tag(&mut value, &self.origin_tag);
-                Cow::Owned(value.to_string())
-            }
-            _ => Cow::Borrowed(json),
+        let carriers = self.members.carriers;
+        if !carriers.iter().any(|name| json.contains(name)) {
+            return Cow::Borrowed(json);
         }
+        let Ok(Value::Object(members)) = serde_json::from_str(json) else {
+            return Cow::Borrowed(json);
+        };
+        let tagged = members.into_iter().map(|(name, mut value)| {
+            if carriers.contains(&name.as_str()) {
+                self.members.tag_member(&name, &mut value, &self.origin_tag);
+            }
+            (name, value)
+        });
+        Cow::Owned(tagged.collect::<Value>().to_string())
     }
 
     /// The request with this signer's signatures as it wrote them, and without the signatures of others,

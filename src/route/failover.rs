@@ -199,6 +199,7 @@ pub struct CommitSink<'a> {
     frames: Vec<(String, String)>,
     /// How many more bytes of frames may be held back.
     frames_left: usize,
+    document: Option<String>,
 }
 
 /// The memory that a held frame takes beside its bytes.
@@ -220,6 +221,7 @@ impl<'a> CommitSink<'a> {
             usage: None,
             frames: Vec::new(),
             frames_left: max_frames,
+            document: None,
         }
     }
 
@@ -233,6 +235,9 @@ impl<'a> CommitSink<'a> {
         self.committed = true;
         let rate_limits = std::mem::take(&mut self.rate_limits);
         self.receiver.rate_limits(rate_limits);
+        if let Some(document) = self.document.take() {
+            self.receiver.whole_document(&document);
+        }
         self.receiver.begin_answer(&self.target);
         for (name, data) in std::mem::take(&mut self.frames) {
             self.receiver.frame(&name, &data);
@@ -291,7 +296,9 @@ impl Sink for CommitSink<'_> {
         }
     }
 
-    fn whole_document(&mut self) {
-        self.target.verbatim = false;
+    fn whole_document(&mut self, document: &str) {
+        if self.target.verbatim && !self.committed {
+            self.document = Some(document.to_owned());
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::dialect::{AnswerSource, Completion, Encoder, OpeningHeartbeat, VerbatimEncoder};
 use crate::model::{Error, Event, FinishReason, ReasoningSigner, StreamId, ToolCallDelta, Usage};
@@ -21,6 +21,8 @@ pub struct AnswerEncoder {
     encoder: Box<dyn Encoder>,
     /// Writes the answer in place of `encoder` if it is passed on verbatim.
     verbatim: Option<Box<dyn VerbatimEncoder>>,
+    /// The upstream's whole answer, if it came as one document.
+    document: Option<String>,
     /// Whether the upstream's own error was written, which ends the answer.
     error_written: bool,
     /// The prefix of ids for calls to which the upstream gave none.
@@ -49,6 +51,7 @@ impl AnswerEncoder {
         Self {
             encoder,
             verbatim: None,
+            document: None,
             error_written: false,
             call_id_prefix: hint.replacen("st_", "call_", 1),
             signer: None,
@@ -65,7 +68,19 @@ impl AnswerEncoder {
         if target.verbatim && self.state == State::Waiting {
             self.verbatim = self.encoder.verbatim();
         }
+        // A document is passed on to clients that want one. For others its events are encoded.
+        if self.document.is_some() {
+            self.verbatim.take_if(|encoder| !encoder.collects());
+        }
+        if self.verbatim.is_none() {
+            self.document = None;
+        }
         self.begin(Some(target.upstream), Some(target.model));
+    }
+
+    /// Takes the whole answer, if it comes as one document. Comes before [`AnswerEncoder::start`].
+    pub fn set_document(&mut self, document: &str) {
+        self.document = Some(document.to_owned());
     }
 
     /// Whether the answer is written from frames; its events only count.
@@ -131,9 +146,10 @@ impl AnswerEncoder {
             total_ms: total.as_millis() as u64,
             continued: self.continued,
         };
-        match &mut self.verbatim {
-            None => self.encoder.complete(&completion, &mut self.ready),
-            Some(encoder) => encoder.complete(&mut self.ready),
+        match (&mut self.verbatim, self.document.take()) {
+            (None, _) => self.encoder.complete(&completion, &mut self.ready),
+            (Some(_), Some(document)) => self.ready.put_slice(document.as_bytes()),
+            (Some(encoder), None) => encoder.complete(&mut self.ready),
         }
     }
 

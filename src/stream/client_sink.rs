@@ -262,6 +262,10 @@ impl Sink for ClientSink {
         }
     }
 
+    fn whole_document(&mut self, document: &str) {
+        self.answer.set_document(document);
+    }
+
     fn error_frame(&mut self, name: &str, data: &str) {
         self.answer.error_frame(name, data);
     }

@@ -149,8 +149,12 @@ impl Ingest {
 
     fn finish_body(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
         let remainder = self.framer.end()?;
-        if matches!(remainder, Remainder::Document(_)) {
-            sink.whole_document();
+        if let Remainder::Document(document) = &remainder {
+            sink.whole_document(document);
+            if self.verbatim {
+                // It is encoded anew for a client that wants a stream.
+                self.reader.decoder.keep_members();
+            }
         }
         let mut held = HoldFinish { sink, finish: None };
         let mut checked = self.grammar.check(&mut held);

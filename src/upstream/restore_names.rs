@@ -43,8 +43,8 @@ impl Sink for RestoreNames<'_> {
         self.sink.error_frame(name, data);
     }
 
-    fn whole_document(&mut self) {
-        self.sink.whole_document();
+    fn whole_document(&mut self, document: &str) {
+        self.sink.whole_document(document);
     }
 }
 

@@ -1,15 +1,12 @@
 //! Requests that reach an upstream in the client's own words.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fmt;
 
 use http::HeaderMap;
-use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::json::Members;
 use super::merge;
 
 /// What an upstream needs beside the body of a client of its own protocol.
@@ -52,12 +49,6 @@ impl VerbatimRequest {
     }
 }
 
-/// The members of an object in their order, duplicates included.
-struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-#[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
 fn put_member(name: &str, value: &str, out: &mut Vec<u8>) {
     if out.len() > 1 {
         out.push(b',');
@@ -76,30 +67,6 @@ fn merged(client: &RawValue, own: &Value) -> Value {
     let mut object = client.unwrap_or_default();
     merge(&mut object, own);
     Value::Object(object)
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-                let mut members = Vec::new();
-                while let Some((Name(name), value)) =
-                    map.next_entry::<Name<'de>, &'de RawValue>()?
-                {
-                    members.push((name, value));
-                }
-                Ok(Members(members))
-            }
-        }
-        from.deserialize_map(Object)
-    }
 }
 
 #[cfg(test)]

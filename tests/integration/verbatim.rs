@@ -1,13 +1,13 @@
 //! Answers for clients that speak the upstream's own protocol: every frame reaches the client as the
 //! upstream wrote it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
 use sluicegate::dialect::{self, Dialect};
-use sluicegate::model::Request;
+use sluicegate::model::{NativeFields, Request};
 use sluicegate::pipeline;
 use sluicegate::wire;
 
@@ -80,10 +80,135 @@ fn dialect_of(wire: &str) -> Option<&'static dyn Dialect> {
     Some(dialect::at(path))
 }
 
-fn request(stream: bool) -> Request {
+#[test]
+fn every_whole_answer_of_a_recording_reaches_the_client_as_it_is() {
+    let Ok(folder) = std::env::var("SLUICEGATE_SHARED") else {
+        return;
+    };
+    let folder = &Path::new(&folder).join("recordings");
+    let mut checked = BTreeMap::new();
+    for (path, wire) in recordings::streams(folder) {
+        let Some(dialect) = dialect_of(wire) else {
+            continue;
+        };
+        let bytes = fs::read(folder.join(&path)).expect("a recording that is listed");
+        if !bytes.trim_ascii_start().starts_with(b"{") {
+            continue;
+        }
+        let found = wire::by_name(wire).expect("a wire of that name");
+        let request = request(wire, false);
+        let outcome = pipeline::run(found, dialect, &request, [&*bytes]).events;
+        if outcome.lines().any(|line| line.starts_with("error ")) {
+            continue;
+        }
+        let written = pipeline::verbatim_bytes(found, dialect, &request, [&*bytes]);
+        assert_eq!(written.trim_ascii(), bytes.trim_ascii(), "{path}");
+        *checked.entry(wire).or_insert(0) += 1;
+    }
+    assert_eq!(checked.len(), PROTOCOLS.len(), "{checked:?}");
+}
+
+/// Look-alikes of Chat Completions are encoded anew. Members that the gateway does not know are kept.
+#[test]
+fn a_repaired_recording_keeps_every_member_that_is_not_known() {
+    let Ok(folder) = std::env::var("SLUICEGATE_SHARED") else {
+        return;
+    };
+    let folder = &Path::new(&folder).join("recordings");
+    let wire = wire::by_name("openai-chat").expect("a wire of that name");
+    let dialect = dialect_of("openai-chat").expect("a dialect of that name");
+    let request = request("openai-chat", true);
+    let (mut members, mut lost) = (0, Vec::new());
+    for (path, name) in recordings::streams(folder) {
+        let bytes = fs::read(folder.join(&path)).expect("a recording that is listed");
+        if name != "openai-chat" || bytes.trim_ascii_start().starts_with(b"{") {
+            continue;
+        }
+        let events = pipeline::run(wire, dialect, &request, [&*bytes]).events;
+        if events.lines().any(|line| line.starts_with("error ")) {
+            continue;
+        }
+        let sent = other_members(&naive_sse::events(&[&bytes, &b"\n\n"[..]].concat()));
+        let got = pipeline::bytes(wire, dialect, &request, [&*bytes]);
+        let got = other_members(&naive_sse::events(&got));
+        members += sent.len();
+        lost.extend(
+            sent.difference(&got)
+                .map(|member| format!("{path}: {member}")),
+        );
+    }
+    assert!(
+        lost.is_empty(),
+        "{} of {members}:\n{}",
+        lost.len(),
+        lost.join("\n")
+    );
+    assert!(members > 100, "{members}");
+}
+
+/// Members of chunks, choices, deltas and usages that the gateway does not write itself.
+fn other_members(events: &[NaiveEvent]) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut add = |place: &str, object: &Value, known: &[&str]| {
+        for (name, value) in object.as_object().into_iter().flatten() {
+            if !known.contains(&&**name) {
+                found.insert(format!("{place} {name} {value}"));
+            }
+        }
+    };
+    for event in events {
+        let chunk: Value = serde_json::from_str(&event.data).unwrap_or_default();
+        let known = [
+            "choices",
+            "created",
+            "id",
+            "model",
+            "object",
+            "system_fingerprint",
+            "usage",
+        ];
+        add("chunk", &chunk, &[&known[..], &["obfuscation"]].concat());
+        for choice in chunk["choices"].as_array().into_iter().flatten() {
+            let known = [
+                "delta",
+                "finish_reason",
+                "index",
+                "logprobs",
+                "message",
+                "usage",
+            ];
+            add("choice", choice, &known);
+            let known = [
+                "annotations",
+                "content",
+                "extra_content",
+                "function_call",
+                "images",
+                "provider_specific_fields",
+                "reasoning",
+                "reasoning_content",
+                "reasoning_details",
+                "reasoning_opaque",
+                "refusal",
+                "role",
+                "tool_calls",
+            ];
+            add("delta", &choice["delta"], &known);
+        }
+    }
+    found
+}
+
+fn request(wire: &str, stream: bool) -> Request {
+    let found = PROTOCOLS.iter().find(|(name, _)| *name == wire);
+    let native = found.map(|(wire, _)| NativeFields {
+        wire,
+        ..NativeFields::default()
+    });
     Request {
         model: "m".to_owned(),
         stream,
+        native_fields: native,
         usage_wanted: true,
         ..Request::default()
     }
@@ -93,7 +218,7 @@ fn request(stream: bool) -> Request {
 /// An answer that breaks off has an error in place of its rest.
 fn compare(wire: &str, dialect: &dyn Dialect, body: &[u8], cut: &[&[u8]]) -> Result<usize, String> {
     let found = wire::by_name(wire).expect("a wire of that name");
-    let request = request(true);
+    let request = request(wire, true);
     let written = pipeline::verbatim_bytes(found, dialect, &request, cut.iter().copied());
     if body.trim_ascii_start().starts_with(b"{") {
         // A document in place of a stream is written as events.

@@ -139,12 +139,15 @@ impl ChatDecoder {
                 false => 0,
             }
         });
-        let (keeper_ref, inner) = (&mut *keeper, sink);
         let mut sink = MemberSink {
-            keeper: keeper_ref,
-            sink: inner,
+            keeper: &mut keeper,
+            sink,
         };
         let outcome = self.chunk(name, data, &mut sink);
+        if self.answer.has_content() {
+            // Such as audio, which has no event.
+            sink.keeper.emit_waiting(sink.sink);
+        }
         self.members = Some(keeper);
         outcome
     }

@@ -2,14 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::model::{Event, MemberPlace, Sink};
-use crate::wire::json::{Index, Text, list};
+use crate::wire::json::{Index, Members, list};
 use crate::wire::parse::parse;
 
 /// Members that the decoder reads or the gateway writes itself.
@@ -73,30 +71,30 @@ impl MemberKeeper {
     /// Reads the members of a chunk, or of a whole answer. `answer_of` maps the index of a choice to the
     /// one of its answer.
     pub(super) fn read(&mut self, json: &str, answer_of: impl Fn(Option<i64>) -> u32) {
-        let chunk = Members::parse(json);
-        let others = chunk.others(KNOWN_IN_CHUNK);
-        if others != self.answer {
-            self.answer.clone_from(&others);
-            self.wait(0, MemberPlace::Answer, others);
+        let chunk = members(json);
+        let unknown = others(&chunk, KNOWN_IN_CHUNK);
+        if unknown != self.answer {
+            self.answer.clone_from(&unknown);
+            self.wait(0, MemberPlace::Answer, unknown);
         }
         if let Some(usage) = chunk.get("usage") {
             self.usage = Some(one_line(usage.get()).into_owned());
         }
         let choices = chunk.get("choices").map(list::<&RawValue>);
         for choice in choices.unwrap_or_default() {
-            let choice = Members::parse(choice.get());
+            let choice = members(choice.get());
             let index = choice
                 .get("index")
                 .and_then(|raw| parse::<Index>(raw.get()).ok());
             let index = answer_of(index.and_then(|index| index.0));
-            let others = choice.others(KNOWN_IN_CHOICE);
+            let unknown = others(&choice, KNOWN_IN_CHOICE);
             let last = self.choices.get(&index).map_or("", String::as_str);
-            if others != last {
-                self.choices.insert(index, others.clone());
-                self.wait(index, MemberPlace::Choice, others);
+            if unknown != last {
+                self.choices.insert(index, unknown.clone());
+                self.wait(index, MemberPlace::Choice, unknown);
             }
             let delta = choice.get("delta").or_else(|| choice.get("message"));
-            let delta = delta.map(|delta| Members::parse(delta.get()).others(KNOWN_IN_DELTA));
+            let delta = delta.map(|delta| others(&members(delta.get()), KNOWN_IN_DELTA));
             if let Some(delta) = delta.filter(|delta| !delta.is_empty()) {
                 self.wait(index, MemberPlace::Message, delta);
             }
@@ -152,35 +150,24 @@ impl Sink for MemberSink<'_> {
     }
 }
 
-/// The members of one object, in their order.
-#[derive(Default)]
-struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+/// No members for JSON that is not an object.
+fn members(json: &str) -> Members<'_> {
+    parse(json).unwrap_or_default()
+}
 
-impl<'a> Members<'a> {
-    /// None for JSON that is not an object.
-    fn parse(json: &'a str) -> Self {
-        parse(json).unwrap_or_default()
-    }
-
-    fn get(&self, name: &str) -> Option<&'a RawValue> {
-        let mut members = self.0.iter();
-        members.find(|(key, _)| key == name).map(|(_, raw)| *raw)
-    }
-
-    /// The members with other names, as JSON on one line, without the braces.
-    fn others(&self, known: &[&str]) -> String {
-        let mut json = String::new();
-        let others = self.0.iter();
-        for (name, value) in others.filter(|(name, _)| !known.contains(&&**name)) {
-            if !json.is_empty() {
-                json.push(',');
-            }
-            json.push_str(&Value::from(&**name).to_string());
-            json.push(':');
-            json.push_str(&one_line(value.get()));
+/// The members with names that are not known, as JSON on one line, without the braces.
+fn others(members: &Members<'_>, known: &[&str]) -> String {
+    let mut json = String::new();
+    let others = members.0.iter();
+    for (name, value) in others.filter(|(name, _)| !known.contains(&&**name)) {
+        if !json.is_empty() {
+            json.push(',');
         }
-        json
+        json.push_str(&Value::from(&**name).to_string());
+        json.push(':');
+        json.push_str(&one_line(value.get()));
     }
+    json
 }
 
 /// JSON has line ends only between its tokens.
@@ -188,29 +175,5 @@ fn one_line(json: &str) -> Cow<'_, str> {
     match json.contains(['\n', '\r']) {
         true => Cow::Owned(json.replace(['\n', '\r'], " ")),
         false => Cow::Borrowed(json),
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_map(MembersVisitor)
-    }
-}
-
-struct MembersVisitor;
-
-impl<'de> Visitor<'de> for MembersVisitor {
-    type Value = Members<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members = Vec::new();
-        while let Some(name) = map.next_key::<Text<'_>>()? {
-            members.push((name.0, map.next_value()?));
-        }
-        Ok(Members(members))
     }
 }
