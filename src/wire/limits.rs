@@ -40,6 +40,12 @@ pub struct Limits {
     pub claude_thinking: bool,
     /// Whether messages may hold files.
     pub files: bool,
+    /// Whether a file needs a name: the wire makes one up.
+    pub requires_file_names: bool,
+    /// Whether a text may consist of white space: the wire leaves it out.
+    pub blank_texts: bool,
+    /// Whether a conversation with calls needs the tools: the wire makes them up.
+    pub requires_called_tools: bool,
     /// Whether the API has these settings. They are hints: requests are sent without them.
     pub seed: bool,
     pub metadata: bool,
@@ -66,6 +72,9 @@ impl Limits {
         cache_points: false,
         claude_thinking: false,
         files: true,
+        requires_file_names: false,
+        blank_texts: true,
+        requires_called_tools: false,
         seed: true,
         metadata: true,
         parallel_calls: true,

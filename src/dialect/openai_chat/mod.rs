@@ -15,6 +15,7 @@ mod native_members;
 mod parse;
 mod shape;
 mod stream;
+mod variants;
 mod verbatim;
 mod whole;
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
-use super::{WIRE, legacy, native_members};
+use super::{WIRE, legacy, native_members, variants};
 use crate::dialect::chat_form::{ChatFormat, ChatMessage, ChatTool, ChatToolChoice, check_objects};
 use crate::dialect::field::{self, Field, text_length};
 use crate::dialect::reserved;
@@ -97,6 +97,7 @@ pub(super) fn request(body: &Bytes) -> Result<Request, Error> {
     let model = Field::body(&value).required_name("model")?;
     let legacy_functions = legacy::rewrite(&mut value)?;
     nest_functions(&mut value);
+    variants::normalize(&mut value);
     check_objects(&Field::body(&value))?;
     Field::body(&value).objects(&["reasoning", "stream_options"])?;
     let body: Body = field::parse_object(&value)?;

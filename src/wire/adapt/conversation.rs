@@ -5,9 +5,9 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use serde::de::IgnoredAny;
 use serde_json::json;
 
+use super::Pass;
 use super::names::fit;
-use super::{Changes, Pass};
-use crate::model::{Media, Message, Part, Role};
+use crate::model::{Media, MediaSource, Message, Part, Role};
 use crate::wire::limits::Limits;
 
 /// Stands before a conversation that begins with the assistant, where the API requires the user's turn
@@ -20,6 +20,7 @@ const BROKEN_ARGUMENTS: &str = "incomplete_arguments";
 
 impl Pass<'_> {
     pub(super) fn adapt_conversation(&mut self) {
+        self.name_changes_of_wires();
         let messages = &self.request.messages;
         if messages.iter().any(|message| self.must_change(message)) || self.repeats_ids() {
             self.change_messages();
@@ -50,6 +51,22 @@ impl Pass<'_> {
         {
             text.truncate(text.trim_end().len());
             self.changes.add(&last.field);
+        }
+    }
+
+    /// Names what the wire itself leaves out or makes up.
+    fn name_changes_of_wires(&mut self) {
+        let mut has_calls = false;
+        for message in &self.request.messages {
+            for part in &message.content {
+                has_calls |= matches!(part, Part::ToolCall { .. });
+                if changed_by_wire(part, &self.limits) {
+                    self.changes.add(&message.field);
+                }
+            }
+        }
+        if has_calls && self.limits.requires_called_tools && self.request.tools.is_empty() {
+            self.changes.add("tools");
         }
     }
 
@@ -139,8 +156,11 @@ impl Pass<'_> {
                     *id = ids.call(id);
                 }
                 *id = fit(id, self.limits.call_id).into_owned();
-                if !is_object(arguments) {
-                    repair_arguments(arguments, field, &mut self.changes);
+                if let Some(repaired) = repaired(arguments) {
+                    if !arguments.trim().is_empty() {
+                        self.changes.add(field);
+                    }
+                    *arguments = repaired;
                 }
             }
             Part::ToolResult { id, content, .. } => {
@@ -206,6 +226,21 @@ fn has_content(message: &Message) -> bool {
     })
 }
 
+/// Whether the wire leaves the part out or adds a name to it.
+fn changed_by_wire(part: &Part, limits: &Limits) -> bool {
+    match part {
+        Part::Text(text) => !limits.blank_texts && text.trim().is_empty(),
+        Part::File(media) => {
+            let is_inline = matches!(media.source, MediaSource::Inline { .. });
+            limits.requires_file_names && is_inline && media.name.is_none()
+        }
+        Part::ToolResult { content, .. } => {
+            content.iter().any(|part| changed_by_wire(part, limits))
+        }
+        _ => false,
+    }
+}
+
 /// A file in a result stays in the conversation for good, so a model that accepts none gets a text.
 fn leave_out_files(content: &mut [Part], limits: &Limits) -> bool {
     let mut any = false;
@@ -226,13 +261,13 @@ fn is_object(arguments: &str) -> bool {
     serde_json::from_str::<HashMap<String, IgnoredAny>>(arguments).is_ok()
 }
 
-fn repair_arguments(arguments: &mut String, field: &str, changes: &mut Changes) {
+/// An object in place of arguments that are none; `None` for an object.
+pub(super) fn repaired(arguments: &str) -> Option<String> {
     if arguments.trim().is_empty() {
-        "{}".clone_into(arguments);
-        return;
+        return Some("{}".to_owned());
     }
-    changes.add(field);
-    *arguments = json!({ BROKEN_ARGUMENTS: arguments }).to_string();
+    let broken = || json!({ BROKEN_ARGUMENTS: arguments }).to_string();
+    (!is_object(arguments)).then(broken)
 }
 
 /// Whether a tool's result may hold the part.
@@ -246,8 +281,7 @@ fn fits_result(part: &Part, limits: &Limits) -> bool {
 }
 
 fn is_image(media: &Media) -> bool {
-    use crate::model::MediaSource::Inline;
-    matches!(&media.source, Inline { media_type, .. } if media_type.starts_with("image/"))
+    matches!(&media.source, MediaSource::Inline { media_type, .. } if media_type.starts_with("image/"))
 }
 
 /// Takes the media that must not stand in the result, and leaves a text that says where they are.

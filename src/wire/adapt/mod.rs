@@ -5,11 +5,13 @@
 //! |---|---|
 //! | `names` | names of tools and ids of calls |
 //! | `conversation` | messages: calls, results, media |
+//! | `own_words` | the same for messages and tools that go upstream in the client's own JSON |
 //! | `settings` | sampling, bounds, formats, forced calls |
 //! | `reasoning` | how much a model may think |
 
 mod conversation;
 mod names;
+mod own_words;
 mod reasoning;
 mod settings;
 
@@ -130,6 +132,9 @@ impl Pass<'_> {
         self.adapt_settings();
         // Last, because thinking excludes other settings.
         self.adapt_reasoning();
+        if self.own_protocol {
+            self.adapt_own_words();
+        }
     }
 
     /// Adds an instruction behind the system prompt.

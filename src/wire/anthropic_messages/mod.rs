@@ -78,6 +78,7 @@ impl Wire for AnthropicMessages {
             top_p: (0.0, 1.0),
             requires_max_tokens: true,
             blank_stops: false,
+            blank_texts: false,
             json_object: false,
             begins_with_user: true,
             claude_thinking: true,

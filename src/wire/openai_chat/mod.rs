@@ -39,6 +39,7 @@ impl Wire for OpenaiChat {
         Limits {
             tool_name: NameLimit::word(64),
             strict_schemas: true,
+            requires_file_names: true,
             call_id: match vendor.call_id_length {
                 Some(length) => NameLimit {
                     min: length,

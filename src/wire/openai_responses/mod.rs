@@ -75,6 +75,7 @@ impl Wire for OpenaiResponses {
             },
             user: 64,
             min_max_tokens: 16,
+            requires_file_names: true,
             seed: false,
             ..Limits::NONE
         }

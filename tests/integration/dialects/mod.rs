@@ -11,6 +11,7 @@ mod round_trip;
 mod several_answers;
 mod signatures;
 mod ui_messages;
+mod variants;
 
 use serde_json::Value;
 use sluicegate::dialect::{self, Dialect};

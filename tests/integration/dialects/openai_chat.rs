@@ -287,7 +287,7 @@ fn errors_name_the_field() {
         (with(&hello(), "stop", json!(7)), "stop"),
         (with(&hello(), "stream", json!("yes")), "stream"),
         (with(&hello(), "max_tokens", json!(0)), "max_tokens"),
-        (with(&hello(), "max_tokens", json!(-1)), "max_tokens"),
+        (with(&hello(), "max_tokens", json!(-1.5)), "max_tokens"),
         (
             with(&hello(), "tools", json!([{"type": "function"}])),
             "tools[0]",
