@@ -84,7 +84,16 @@ export interface StreamOptions extends ReadOptions {
   system?: string;
   maxTokens?: number;
   temperature?: number;
+  topP?: number;
+  stop?: string | string[];
+  seed?: number;
   tools?: unknown[];
+  toolChoice?: unknown;
+  responseFormat?: unknown;
+  /** An effort, such as "low". */
+  reasoning?: string | { effort?: string; max_tokens?: number };
+  user?: string;
+  metadata?: Record<string, unknown>;
   extra?: Record<string, unknown>;
 }
 

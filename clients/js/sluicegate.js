@@ -8,6 +8,9 @@ const MODULE_ORIGIN = new URL(import.meta.url).origin; // "null" for a file
 const FIRST_WAIT_MS = 500;
 const SILENCE_MS = 60_000; // The gateway sends a comment every `heartbeat`, 15 s by default.
 
+// Of the request; the options have the same names in camel case.
+const FIELDS = "model prompt messages system max_tokens temperature top_p stop seed tools tool_choice response_format reasoning user metadata extra".split(" ");
+
 /** Why a stream has no (whole) answer. `code` is one of the gateway's, or `unreachable`, `closed`. */
 export class SluicegateError extends Error {
   constructor({ message, ...fields }) {
@@ -18,8 +21,8 @@ export class SluicegateError extends Error {
 
 /** Sends a prompt. Returns at once: an async iterator of events, with `id`, `text()`, `cancel()` and `close()`. */
 export function stream(options) {
-  const { model, prompt, messages, system, maxTokens, temperature, tools, extra } = options;
-  const body = { model, prompt, messages, system, max_tokens: maxTokens, temperature, tools, extra };
+  const body = {};
+  for (const field of FIELDS) body[field] = options[field.replace(/_./g, (part) => part[1].toUpperCase())];
   return new Reading({ options }, async (reading) => {
     const asked = await reading.fetch("/v1/streams", {
       method: "POST",
