@@ -140,6 +140,16 @@ class Bench:
             print(f"bench: {workload}: {seen['incomplete']} incomplete: {seen['reason']}", flush=True)
         return seen
 
+    def listeners(self, count):
+        """Clients that listen to notifications while something is announced."""
+        with self.gateway("127.0.0.1:9", 1, self.options.window) as proxy:
+            words = [self.options.driver, "listeners", "--target", proxy.address, "--admin", proxy.admin, "--key", KEY,
+                     "--listeners", count, "--watch", proxy.id]
+            done = subprocess.run(list(map(str, words)), stdout=subprocess.PIPE, check=True, timeout=600)
+        seen = {"workload": "listeners", "subject": "gateway", "incomplete": 0, **json.loads(done.stdout)}
+        self.results.append(seen)
+        return seen
+
     @contextlib.contextmanager
     def upstream(self):
         address = free_address()
@@ -169,7 +179,7 @@ class Bench:
             wait_for(address)
             with urllib.request.urlopen(f"http://{admin}/readyz", timeout=5):
                 pass
-            yield Running(address, process.pid)
+            yield Running(address, process.pid, admin)
 
     @contextlib.contextmanager
     def process(self, words, name, place, environment=None):
@@ -205,9 +215,10 @@ class Bench:
 
 
 class Running:
-    def __init__(self, address, id):
+    def __init__(self, address, id, admin=None):
         self.address = address
         self.id = id
+        self.admin = admin
 
 
 def table_w1(bench):
@@ -331,6 +342,17 @@ def table_scale(bench):
     print(f"\n{crowd2['kib_per_stream']:.1f} KiB per stream over HTTP/2, {crowd['kib_per_stream']:.1f} over HTTP/1.1")
 
 
+def table_listeners(bench):
+    # One connection each, and as many files again are for upstreams.
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    count = min(10_000, (files - 64) // 2)
+    heading(f"Listeners: {count:,} clients get an announcement, ten times")
+    seen = bench.listeners(count)
+    table(["listeners", "ms: p50", "p99", "max", "KiB/listener", "CPU s/announcement"], [[
+        f"{count:,}", number(seen["p50_ms"]), number(seen["p99_ms"]), number(seen["max_ms"]),
+        f"{seen['kib_per_listener']:.1f}", number(seen["cpu_seconds_per_announcement"])]])
+
+
 SECTIONS = {
     "W1": table_w1,
     "W1k1": table_w1k1,
@@ -340,6 +362,7 @@ SECTIONS = {
     "scale": table_scale,
     "growth": table_growth,
     "matrix": table_matrix,
+    "listeners": table_listeners,
 }
 
 

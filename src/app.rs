@@ -21,7 +21,7 @@ use crate::model::{Error, ErrorCode, ReasoningSigner};
 use crate::notify::{Notification, Notifications, Relay};
 use crate::route::{Route, Target, Timeouts};
 use crate::store::Store;
-use crate::stream::{OrphanQueue, Readers, Registry, Replicas};
+use crate::stream::{OpenStreams, OrphanQueue, Readers, Registry, Replicas};
 use crate::upstream::exchange::{
     ClientCertificate, Connector, Endpoint, Proxy, Reuse, custom_certificates, system_certificates,
 };
@@ -39,6 +39,7 @@ pub struct Gateway {
     /// Readers beside the streams' own clients.
     pub readers: Arc<Readers>,
     pub notifications: Arc<Notifications>,
+    pub open_streams: Arc<OpenStreams>,
     pub recycler: Recycler,
     /// Every admitted request holds a token until its answer ends.
     pub in_flight: TaskTracker,
@@ -94,6 +95,7 @@ impl Gateway {
             orphans,
             readers: Arc::default(),
             notifications,
+            open_streams: Arc::default(),
             recycler: Recycler::default(),
             in_flight: TaskTracker::new(),
             draining: CancellationToken::new(),
@@ -125,6 +127,12 @@ impl Gateway {
         *self.app.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(app);
         self.notifications.publish(&Notification::ConfigReloaded);
         Ok(())
+    }
+
+    /// Measures the memory of the streams' logs, for the metrics.
+    pub fn record_stream_buffer(&self) {
+        let bytes = self.open_streams.log_bytes() + self.registry.held_bytes();
+        self.metrics.set_stream_buffer(bytes);
     }
 
     /// Refuses new requests, and sends listeners to other replicas.

@@ -1,12 +1,14 @@
 //! `sluicegate-bench upstream …` and `sluicegate-bench load …`: the upstream and the clients of the
 //! gateway while `bench/run.py` measures it. One thread each, nothing but epoll and prepared bytes.
-//! `sluicegate-bench multiplexed …` is a load over HTTP/2, with the h2 crate.
+//! `sluicegate-bench multiplexed …` is a load over HTTP/2, with the h2 crate, and
+//! `sluicegate-bench listeners …` the clients of notifications.
 
 #[allow(dead_code, reason = "the micro-benchmarks need more of it")]
 mod answer;
 mod arguments;
 mod clock;
 mod histogram;
+mod listeners;
 mod load;
 mod multiplexed;
 mod process;
@@ -33,6 +35,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     match arguments.command.as_str() {
         "upstream" => upstream::run(&mut arguments),
         "load" => load::run(&mut arguments),
+        "listeners" => listeners::run(&mut arguments),
         "multiplexed" => multiplexed::run(&mut arguments),
         other => Err(format!("{other:?} is no command").into()),
     }

@@ -70,6 +70,8 @@ pub struct Metrics {
     listeners: Gauge,
     notifications: Family<EventLabels, Counter>,
     dropped_listeners: Counter,
+    streamed_tokens: Family<ModelLabels, Counter>,
+    stream_buffer: Gauge,
 }
 
 /// A histogram for each set of labels.
@@ -88,6 +90,8 @@ pub struct StreamEnd<'a> {
     pub first_token: Option<Duration>,
     pub duration: Duration,
     pub usage: Option<Usage>,
+    /// The tokens of the output: the upstream's count, or an estimate.
+    pub output_tokens: u64,
 }
 
 /// The result of taking over a stream of a dead replica.
@@ -144,6 +148,8 @@ impl Default for Metrics {
             listeners: Gauge::default(),
             notifications: Family::default(),
             dropped_listeners: Counter::default(),
+            streamed_tokens: Family::default(),
+            stream_buffer: Gauge::default(),
             registry: Registry::default(),
         };
         registry.register(
@@ -272,6 +278,17 @@ impl Metrics {
             "tokens",
             "Tokens as reported by the upstreams; cached ones are part of the input, reasoning of the output",
             self.tokens.clone(),
+        );
+        registry.register(
+            "streamed_tokens",
+            "Tokens of the output of ended streams; estimated from the content if the upstream did not count",
+            self.streamed_tokens.clone(),
+        );
+        registry.register_with_unit(
+            "stream_buffer",
+            "Memory of the events that are kept for clients that resume",
+            Unit::Bytes,
+            self.stream_buffer.clone(),
         );
         registry.register_with_unit(
             "first_token",
@@ -424,6 +441,9 @@ impl Metrics {
         };
         let duration = self.duration.get_or_create(&labels);
         duration.observe(end.duration.as_secs_f64());
+        let model = end.model.to_owned();
+        let tokens = self.streamed_tokens.get_or_create(&ModelLabels { model });
+        tokens.inc_by(end.output_tokens);
         if let Some(upstream) = end.upstream {
             self.record_answer(end, upstream);
         }
@@ -566,6 +586,11 @@ impl Metrics {
         self.limited_alone
             .get_or_create(&DecisionLabels { decision })
             .inc();
+    }
+
+    pub fn set_stream_buffer(&self, bytes: usize) {
+        self.stream_buffer
+            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     pub fn set_listeners(&self, count: usize) {

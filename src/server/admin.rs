@@ -1,29 +1,37 @@
 //! The routes of the admin listener, which never shares a port with the clients.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 
 use super::admission::request_id;
+use super::live::Sampler;
 use super::refusal::{Refusal, refuse, respond};
-use super::{notifications, origin};
+use super::{notifications, open_streams, origin};
 use crate::app::Gateway;
 use crate::dialect::NATIVE;
 use crate::limit::RateLimits;
-use crate::model::RequestId;
+use crate::model::{self, Error, ErrorCode, RequestId};
 
 /// Every path of the admin listener.
-pub fn router(gateway: Arc<Gateway>) -> Router {
+pub(super) fn router(gateway: Arc<Gateway>, sampler: Arc<Sampler>) -> Router {
+    let stream_metrics = move |query| stream_metrics(Arc::clone(&sampler), query);
     Router::new()
         .route("/metrics", get(metrics))
+        .route("/metrics-stream", get(stream_metrics))
         .route("/notifications", post(announce))
+        .route("/streams", get(list_streams))
+        .route("/streams/{id}", delete(cancel_stream))
+        .fallback(path_not_found)
+        .method_not_allowed_fallback(method_not_allowed)
         .route_layer(middleware::from_fn_with_state(
             Arc::clone(&gateway),
             check_caller,
@@ -54,6 +62,7 @@ async fn check_caller(
 async fn metrics(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Response {
     let accepted = headers.get_all(ACCEPT).iter();
     let mut accepted = accepted.filter_map(|value| value.to_str().ok());
+    gateway.record_stream_buffer();
     let (kind, text) = match accepted.any(|kinds| kinds.contains("application/openmetrics-text")) {
         true => (OPEN_METRICS, gateway.metrics.open_metrics()),
         false => (PROMETHEUS, gateway.metrics.text()),
@@ -61,13 +70,66 @@ async fn metrics(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Res
     ([(CONTENT_TYPE, kind)], text).into_response()
 }
 
+/// Samples, once a second.
+async fn stream_metrics(
+    sampler: Arc<Sampler>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    let Some(body) = sampler.view(query.contains_key("history")) else {
+        let message = "this replica has as many viewers of `/metrics-stream` as it allows\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, message).into_response();
+    };
+    let mut response = Response::new(Body::new(body));
+    *response.headers_mut() = NATIVE.headers(&model::Request::default());
+    response
+}
+
 /// Publishes an announcement.
 async fn announce(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
     let id = request_id(request.headers());
     let result = notifications::announce(&gateway, request).await;
-    let result = result.map_err(|error| Refusal::new(error, RateLimits::default()));
-    respond(result, NATIVE, &gateway.metrics, &id)
+    answer(result, &gateway, &id)
 }
+
+async fn list_streams(
+    State(gateway): State<Arc<Gateway>>,
+    Query(query): Query<HashMap<String, String>>,
+    headers: HeaderMap,
+) -> Response {
+    let result = open_streams::list(&gateway, &query);
+    answer(result, &gateway, &request_id(&headers))
+}
+
+async fn cancel_stream(
+    State(gateway): State<Arc<Gateway>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let result = open_streams::cancel(&gateway, &id);
+    answer(result, &gateway, &request_id(&headers))
+}
+
+async fn path_not_found(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Response {
+    let message = format!("there is no such path; there are {PATHS}");
+    let error = Error::new(ErrorCode::NotFound, message);
+    answer(Err(error), &gateway, &request_id(&headers))
+}
+
+async fn method_not_allowed(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Response {
+    let message =
+        "this path does not support this method; the `allow` header lists those that it does";
+    let error = Error::new(ErrorCode::MethodNotAllowed, message);
+    answer(Err(error), &gateway, &request_id(&headers))
+}
+
+fn answer(result: Result<Response, Error>, gateway: &Gateway, id: &RequestId) -> Response {
+    let result = result.map_err(|error| Refusal::new(error, RateLimits::default()));
+    respond(result, NATIVE, &gateway.metrics, id)
+}
+
+/// The paths of the admin listener, as the refusal of an unknown path lists them.
+const PATHS: &str = "GET /dashboard, GET /metrics, GET /metrics-stream, POST /notifications, \
+                     GET /streams, DELETE /streams/{id}, GET /livez, GET /readyz";
 
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

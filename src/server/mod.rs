@@ -11,6 +11,8 @@
 //! | `passing` | answers of upstreams to requests that are passed on |
 //! | `resume` | existing streams: resuming, reading along, status, cancelling |
 //! | `notifications` | listening to notifications, and announcing |
+//! | `open_streams` | the open streams, for the operator |
+//! | `live` | samples of what the gateway does, for viewers |
 //! | `stream_builder` | assembles what one stream needs |
 //! | `takeover` | continues the streams of replicas that are gone |
 //! | `parsing` | parses a request's body without holding up streams |
@@ -47,8 +49,10 @@ mod endpoints;
 mod http1;
 mod http2;
 mod listener;
+mod live;
 mod models;
 mod notifications;
+mod open_streams;
 mod origin;
 mod parsing;
 mod passing;
@@ -63,12 +67,13 @@ mod streaming;
 mod takeover;
 mod web;
 
-pub use admin::router as admin_router;
 pub use clients::router as client_router;
 pub use listener::Listener;
 pub use takeover::run_takeovers;
 
+use axum::Router;
 use connections::Connections;
+use live::Sampler;
 use service::Service;
 
 /// Serves the routes of the client listener until `closing`.
@@ -90,13 +95,26 @@ pub async fn serve_clients(listener: Listener, gateway: Arc<Gateway>, closing: C
     listener.serve(service, connections).await;
 }
 
+/// The routes of the admin listener, without samples.
+pub fn admin_router(gateway: Arc<Gateway>) -> Router {
+    let sampler = Arc::new(Sampler::new(Arc::clone(&gateway)));
+    admin::router(gateway, sampler)
+}
+
 /// Serves the routes of the admin listener until `closing`.
 pub async fn serve_admin(listener: Listener, gateway: Arc<Gateway>, closing: CancellationToken) {
+    let sampler = Arc::new(Sampler::new(Arc::clone(&gateway)));
     let service = Service {
         draining: gateway.draining.clone(),
         tls: Arc::new(|| None),
-        router: admin::router(gateway),
-        closing,
+        router: admin::router(gateway, Arc::clone(&sampler)),
+        closing: closing.clone(),
     };
-    listener.serve(service, Connections::of_admin()).await;
+    let sampling = async {
+        tokio::select! {
+            () = sampler.run() => {}
+            () = closing.cancelled() => sampler.close(),
+        }
+    };
+    tokio::join!(listener.serve(service, Connections::of_admin()), sampling);
 }

@@ -69,6 +69,7 @@ impl StreamBuilder<'_> {
             heartbeat_bytes: self.dialect.heartbeat(),
             shutdown: gateway.shutdown.clone(),
             recycler: gateway.recycler.clone(),
+            open_streams: Arc::clone(&gateway.open_streams),
             may_continue: self.model.continues,
             memory: Arc::new(self.memory),
         };

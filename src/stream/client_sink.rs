@@ -113,6 +113,11 @@ impl ClientSink {
         Some(text.to_owned())
     }
 
+    /// What the stream's labels and counts are so far.
+    pub(super) fn record(&self) -> &StreamRecord {
+        &self.record
+    }
+
     /// The name of the upstream that answers.
     pub fn upstream(&self) -> Option<&str> {
         self.record.upstream()

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::log::Dropped;
+use super::open_streams::Progress;
 use super::pump::Pump;
 use super::state::{BACKGROUND, State, ViewerId};
 use super::stream::{ReadOutcome, Retention, Stream};
@@ -19,6 +20,11 @@ impl Stream {
             pump.cancel();
             self.poll(&mut pump, BACKGROUND);
         }
+    }
+
+    /// What it has sent so far. `None` if that is not known, or if a viewer drives right now.
+    pub(super) fn progress(&self) -> Option<Progress> {
+        self.pump.get()?.try_lock().ok()?.progress()
     }
 
     /// The heartbeat of the stream's protocol, for a viewer that has read the whole log. `None` if there is

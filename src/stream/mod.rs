@@ -28,6 +28,7 @@
 //! | `background` | drives a stream without viewers, for as long as its window |
 //! | `orphans` | the queue of streams that this replica is to continue |
 //! | `replicas` | writes this replica's streams to the shared store, and follows those of others |
+//! | `open_streams` | the streams that are open, for the operator |
 //! | `registry` | which streams exist and existed, for clients that come back |
 //! | `readers` | how many readers there may be beside the streams' own clients |
 
@@ -38,6 +39,7 @@ mod deadlines;
 mod driver;
 mod log;
 mod multiplex;
+mod open_streams;
 mod orphans;
 mod passed;
 mod pump;
@@ -58,6 +60,7 @@ mod viewer;
 pub use answer_encoder::AnswerEncoder;
 pub use client_sink::{ClientSink, ResponseReport};
 pub use multiplex::{Multiplex, Positions, Subscription, SubscriptionSource};
+pub use open_streams::{OpenStream, OpenStreams, PrefixMatch, Progress};
 pub use orphans::{Orphan, OrphanQueue};
 pub use passed::{PassSettings, PassedAnswer, pass};
 pub use pump::StreamSettings;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::active_answer::{ActiveAnswer, UpstreamAnswer};
 use super::client_sink::ClientSink;
 use super::deadlines::{Deadlines, too_long};
+use super::open_streams::{OpenStreams, Progress};
 use super::timers::CancelWaiter;
 use crate::dialect::OpeningHeartbeat;
 use crate::limit::MemoryReservation;
@@ -33,6 +34,8 @@ pub struct StreamSettings {
     /// Ends the stream with `draining`.
     pub shutdown: CancellationToken,
     pub recycler: Recycler,
+    /// The list that the stream is in while it is open.
+    pub open_streams: Arc<OpenStreams>,
     /// Whether another target may continue an answer that breaks off.
     pub may_continue: bool,
     /// Returned to the budget with the last clone of the settings: once the request is not needed any
@@ -262,6 +265,20 @@ impl Pump {
                 Some(events.freeze())
             }
             State::Ended(_) => None,
+        }
+    }
+
+    /// What it has sent so far; `None` before an answer begins and after its end.
+    pub(super) fn progress(&self) -> Option<Progress> {
+        match &self.state {
+            State::Active(active) => {
+                let record = active.sink.record();
+                Some(Progress {
+                    upstream: record.upstream().map(str::to_owned),
+                    tokens: record.output_tokens(),
+                })
+            }
+            State::Opening(_) | State::Ended(_) => None,
         }
     }
 

@@ -10,6 +10,9 @@ use crate::limit::Permit;
 use crate::metrics::{Metrics, StreamEnd};
 use crate::model::{Error, ErrorCode, FinishReason, Origin, RequestId, StreamId, Usage};
 
+/// The length of a token in bytes, where nothing better is known.
+const BYTES_PER_TOKEN: u64 = 4;
+
 /// What a stream's log line and metrics name.
 #[derive(Debug)]
 pub struct StreamLabels {
@@ -35,6 +38,8 @@ pub struct StreamRecord {
     outcome: Outcome,
     /// How many bytes of content the upstream sent.
     content_bytes: u64,
+    /// In how many events it came.
+    content_events: u64,
     /// Released last, when everything else is settled.
     guards: StreamGuards,
 }
@@ -67,6 +72,7 @@ impl StreamRecord {
             usage: None,
             outcome: Outcome::Abandoned,
             content_bytes: 0,
+            content_events: 0,
             guards,
         }
     }
@@ -100,6 +106,22 @@ impl StreamRecord {
             self.first_content = Some(Instant::now());
         }
         self.content_bytes += bytes as u64;
+        self.content_events += 1;
+    }
+
+    /// The tokens of the output so far: the upstream's count, or an estimate. Most upstreams send an
+    /// event for each token, and some send longer ones.
+    pub(super) fn output_tokens(&self) -> u64 {
+        let estimate = self
+            .content_events
+            .max(self.content_bytes / BYTES_PER_TOKEN);
+        self.usage
+            .and_then(|usage| usage.output)
+            .unwrap_or(estimate)
+    }
+
+    pub(super) fn labels(&self) -> &StreamLabels {
+        &self.labels
     }
 
     pub(super) fn set_completed(&mut self, finish: FinishReason) {
@@ -172,6 +194,7 @@ impl Drop for StreamRecord {
             first_token: self.first_token(),
             duration,
             usage: self.usage,
+            output_tokens: self.output_tokens(),
         });
         tracing::info!(
             request = self.labels.request.as_str(),

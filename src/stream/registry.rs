@@ -93,6 +93,11 @@ impl Registry {
         &self.tasks
     }
 
+    /// The memory of the streams that have ended and can be read, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        self.lock().held_bytes
+    }
+
     /// Removes expired entries, until it is dropped.
     pub async fn run_cleanup(&self) {
         let mut every = tokio::time::interval(CLEANUP_PERIOD);

@@ -135,8 +135,13 @@ fn begin_stream(
     settings: StreamSettings,
     retention: Option<Retention>,
 ) -> Arc<Stream> {
+    let labels = sink.record().labels();
+    let (id, dialect) = (labels.stream, labels.dialect);
+    let (model, key) = (labels.model.clone(), labels.key.clone());
+    let open_streams = Arc::clone(&settings.open_streams);
     let pump = Pump::new(request, trace, sink, settings);
     let stream = Arc::new(Stream::new(pump, retention));
+    open_streams.add(&stream, id, dialect, model, key);
     if let Some(retention) = stream.retention() {
         for observer in retention.observers() {
             observer.begin(&stream, retention);

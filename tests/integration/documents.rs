@@ -116,6 +116,7 @@ fn metrics() -> String {
         outcome: "complete",
         first_token: Some(Duration::ZERO),
         duration: Duration::ZERO,
+        output_tokens: 2,
         usage: Some(Usage {
             output: Some(2),
             ..Usage::default()

@@ -239,6 +239,10 @@ impl Replicas {
             return self.end_orphan(orphan);
         }
         self.inner.metrics.record_takeover(Takeover::Continued);
+        let labels = sink.record().labels();
+        let (model, key) = (labels.model.clone(), labels.key.clone());
+        let (open_streams, dialect) = (Arc::clone(&settings.open_streams), labels.dialect);
+        open_streams.add(&stream, orphan.id, dialect, model, key);
         let pump = Pump::for_takeover(request, sink, settings, producer_gone());
         self.inner.registry.begin(&stream, &retention);
         stream.take_over(pump, retention);

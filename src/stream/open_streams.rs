@@ -1,0 +1,134 @@
+//! The streams that are open on this replica, for its operator. A stream does nothing for this list
+//! while it runs: the list looks into the streams when the operator asks.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::stream::Stream;
+use crate::model::StreamId;
+
+/// How many entries there are before ended ones are removed for the first time.
+const SWEEP_AT_LEAST: usize = 64;
+
+/// Every stream of a dialect that this replica produces.
+#[derive(Default)]
+pub struct OpenStreams {
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    /// In the order in which they began.
+    entries: Vec<Arc<OpenStream>>,
+    /// The number of entries at which ended ones are removed.
+    sweep_at: usize,
+}
+
+/// One of them, as its list shows it.
+pub struct OpenStream {
+    pub id: StreamId,
+    pub dialect: &'static str,
+    /// The model's name in the configuration.
+    pub model: String,
+    /// The name of the caller's key.
+    pub key: String,
+    begun: Instant,
+    stream: Weak<Stream>,
+}
+
+/// What a stream has sent so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The upstream that answers; `None` before the first content.
+    pub upstream: Option<String>,
+    /// The tokens of the output, as far as they are known.
+    pub tokens: u64,
+}
+
+/// The result of looking for a stream by the beginning of its id.
+pub enum PrefixMatch {
+    None,
+    One(Arc<OpenStream>),
+    Several,
+}
+
+impl OpenStreams {
+    pub(super) fn add(
+        &self,
+        stream: &Arc<Stream>,
+        id: StreamId,
+        dialect: &'static str,
+        model: String,
+        key: String,
+    ) {
+        let entry = OpenStream {
+            id,
+            dialect,
+            model,
+            key,
+            begun: Instant::now(),
+            stream: Arc::downgrade(stream),
+        };
+        let mut table = self.lock();
+        if table.entries.len() >= table.sweep_at {
+            table.entries.retain(|entry| entry.is_open());
+            // Each entry is looked at about once while it is in the list, however long that is.
+            table.sweep_at = (2 * table.entries.len()).max(SWEEP_AT_LEAST);
+        }
+        table.entries.push(Arc::new(entry));
+    }
+
+    /// All of them, the oldest first.
+    pub fn all(&self) -> Vec<Arc<OpenStream>> {
+        let mut open = self.lock().entries.clone();
+        open.retain(|entry| entry.is_open());
+        open
+    }
+
+    /// The stream whose id begins with `prefix`.
+    pub fn find(&self, prefix: &str) -> PrefixMatch {
+        let mut all = self.all();
+        all.retain(|entry| entry.id.to_string().starts_with(prefix));
+        match all.len() {
+            0 => PrefixMatch::None,
+            1 => all.pop().map_or(PrefixMatch::None, PrefixMatch::One),
+            _ => PrefixMatch::Several,
+        }
+    }
+
+    /// The memory of the logs of the streams that are open, in bytes.
+    pub fn log_bytes(&self) -> usize {
+        let streams = self.all();
+        let streams = streams.iter().filter_map(|entry| entry.stream.upgrade());
+        streams.map(|stream| stream.held_bytes()).sum()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl OpenStream {
+    fn is_open(&self) -> bool {
+        let stream = self.stream.upgrade();
+        stream.is_some_and(|stream| !stream.is_ended())
+    }
+
+    pub fn age(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// `None` while the stream is read, because that is no reason to hold it up, and after its end.
+    pub fn progress(&self) -> Option<Progress> {
+        self.stream.upgrade()?.progress()
+    }
+
+    /// Ends it for all its clients, and closes the upstream's connection.
+    pub fn cancel(&self) {
+        if let Some(stream) = self.stream.upgrade() {
+            stream.cancel();
+        }
+    }
+}
