@@ -105,7 +105,7 @@ nginx valgrind venv node chromium:
 
 # Everything that `test` needs, so that one message names all that is missing.
 tools:
-	@.ci/need cc venv node chromium
+	@.ci/need cc venv node chromium promtool
 
 $(CONFORMANCE)/installed: tests/conformance/requirements.txt | venv
 	@echo "conformance: installing into $(CONFORMANCE):"; grep -v '^#' $<

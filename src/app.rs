@@ -87,6 +87,7 @@ impl Gateway {
             orphans: &orphans,
             notifications: &notifications,
         };
+        metrics.set_key_label(config.metrics.key);
         let app = App::new(config, None, &outlasting)?;
         Ok(Self {
             metrics,
@@ -124,6 +125,7 @@ impl Gateway {
         };
         let app = App::new(config, Some(&self.app()), &outlasting)?;
         self.memory.set_limit(app.config.limits.memory);
+        self.metrics.set_key_label(app.config.metrics.key);
         *self.app.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(app);
         self.notifications.publish(&Notification::ConfigReloaded);
         Ok(())

@@ -56,6 +56,7 @@ pub fn write(config: &Config) -> String {
             "buffer": write_size(config.resume.buffer),
         }),
     );
+    set("metrics", json!({ "key": config.metrics.key }));
     set("drain", json!(write_duration(config.drain)));
     set("state", text(&config.state.redacted()));
     let on_store_failure = match config.on_store_failure {

@@ -54,8 +54,8 @@ pub use keys::{KeyConfig, KeyLimitsConfig, is_well_known};
 pub use models::{ModelConfig, Models, TargetConfig};
 pub use problem::{Problem, Problems};
 pub use settings::{
-    AllowedOrigins, ConnectionLimits, LimitsConfig, OnStoreFailure, ResumeConfig, StateConfig,
-    TimeoutsConfig,
+    AllowedOrigins, ConnectionLimits, LimitsConfig, MetricsConfig, OnStoreFailure, ResumeConfig,
+    StateConfig, TimeoutsConfig,
 };
 pub use tls::TlsConfig;
 pub use unit::parse_address;
@@ -92,6 +92,7 @@ pub struct Config {
     /// Proxies whose `x-forwarded-for` is trusted.
     pub trusted_proxies: Vec<IpNet>,
     pub resume: ResumeConfig,
+    pub metrics: MetricsConfig,
     /// How long open streams may continue after a shutdown has begun.
     pub drain: Duration,
     pub state: StateConfig,
@@ -242,6 +243,7 @@ fn read_config(
         limits: settings::read_limits(reader, section.get("limits")),
         trusted_proxies: settings::read_trusted_proxies(reader, &section),
         resume: settings::read_resume(reader, section.get("resume")),
+        metrics: settings::read_metrics(reader, section.get("metrics")),
         drain: reader.setting(&section, "drain", DRAIN, unit::parse_duration),
         state: settings::read_state(reader, &section),
         on_store_failure: settings::read_on_store_failure(reader, &section),

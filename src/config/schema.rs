@@ -97,6 +97,11 @@ pub const ROOT: &[Setting] = &[
         "How long and how much of a stream is kept for clients that reconnect.",
     ),
     setting(
+        "metrics",
+        Kind::Section(METRICS),
+        "What the metrics distinguish.",
+    ),
+    setting(
         "drain",
         DURATION,
         "How long open streams may continue after a shutdown has begun. Default: 30s.",
@@ -384,6 +389,12 @@ pub const TLS: &[Setting] = &[
 ];
 
 pub const PER_IP: &[Setting] = &[setting("requests", RATE, "Requests in a period.")];
+
+pub const METRICS: &[Setting] = &[setting(
+    "key",
+    Kind::Switch,
+    "Counts requests and tokens for each API key, in a label `key`. Default: off.",
+)];
 
 pub const RESUME: &[Setting] = &[
     setting(

@@ -51,6 +51,13 @@ pub struct ConnectionLimits {
     pub per_ip: Option<usize>,
 }
 
+/// What the metrics distinguish.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MetricsConfig {
+    /// Whether requests and tokens are counted for each API key.
+    pub key: bool,
+}
+
 /// How long and how much of a stream is kept for clients that reconnect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResumeConfig {
@@ -246,6 +253,18 @@ pub fn read_resume(reader: &mut Reader, field: Option<&Field<'_>>) -> ResumeConf
     ResumeConfig {
         window: reader.setting(&section, "window", base.window, unit::parse_duration),
         buffer: reader.setting(&section, "buffer", base.buffer, unit::parse_size),
+    }
+}
+
+/// Reads `metrics`.
+pub fn read_metrics(reader: &mut Reader, field: Option<&Field<'_>>) -> MetricsConfig {
+    let base = MetricsConfig::default();
+    let Some(field) = field else {
+        return base;
+    };
+    let section = reader.section(field, schema::METRICS);
+    MetricsConfig {
+        key: reader.setting(&section, "key", base.key, unit::parse_switch),
     }
 }
 

@@ -1,12 +1,29 @@
 //! The labels of the metrics.
 
-use prometheus_client::encoding::EncodeLabelSet;
+use std::fmt;
+
+use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder};
+
+/// The name of the API key, where the configuration asks for it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct KeyLabel(pub(super) Option<String>);
+
+impl EncodeLabelSet for KeyLabel {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
+        match &self.0 {
+            Some(key) => ("key", key.as_str()).encode(encoder.encode_label()),
+            None => Ok(()),
+        }
+    }
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct RequestLabels {
     pub(super) dialect: &'static str,
     pub(super) model: String,
     pub(super) outcome: &'static str,
+    #[prometheus(flatten)]
+    pub(super) key: KeyLabel,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -50,6 +67,8 @@ pub(super) struct TokenLabels {
     pub(super) model: String,
     pub(super) upstream: String,
     pub(super) kind: &'static str,
+    #[prometheus(flatten)]
+    pub(super) key: KeyLabel,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -4,6 +4,7 @@
 mod labels;
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
@@ -16,8 +17,9 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::model::Usage;
 use labels::{
     AttemptLabels, BuildLabels, CauseLabels, CodeLabels, DecisionLabels, DurationLabels,
-    EventLabels, ImageLabels, ModelLabels, PolicyLabels, ReloadLabels, RequestLabels, ResumeLabels,
-    SkipLabels, SourceLabels, TakeoverLabels, TargetLabels, TokenLabels, UpstreamLabels,
+    EventLabels, ImageLabels, KeyLabel, ModelLabels, PolicyLabels, ReloadLabels, RequestLabels,
+    ResumeLabels, SkipLabels, SourceLabels, TakeoverLabels, TargetLabels, TokenLabels,
+    UpstreamLabels,
 };
 
 /// Seconds to the first content: OpenTelemetry's buckets for generative AI servers.
@@ -40,6 +42,8 @@ const DURATION: [f64; 14] = [
 /// Every metric of the process.
 pub struct Metrics {
     registry: Registry,
+    /// Whether requests and tokens are counted for each API key.
+    has_key_label: AtomicBool,
     requests: Family<RequestLabels, Counter>,
     refusals: Family<CodeLabels, Counter>,
     limit_refusals: Family<PolicyLabels, Counter>,
@@ -72,6 +76,8 @@ pub struct Metrics {
     dropped_listeners: Counter,
     streamed_tokens: Family<ModelLabels, Counter>,
     stream_buffer: Gauge,
+    broken_answers: Family<UpstreamLabels, Counter>,
+    unread_tokens: Family<ModelLabels, Counter>,
 }
 
 /// A histogram for each set of labels.
@@ -83,6 +89,8 @@ pub struct StreamEnd<'a> {
     pub dialect: &'static str,
     /// The model's name in the configuration.
     pub model: &'a str,
+    /// The name of the caller's API key.
+    pub key: &'a str,
     /// The upstream that answered; none if no target did.
     pub upstream: Option<&'a str>,
     /// `complete`, `cancelled` or an error's code.
@@ -118,6 +126,7 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("sluicegate");
         let metrics = Self {
+            has_key_label: AtomicBool::new(false),
             requests: Family::default(),
             refusals: Family::default(),
             limit_refusals: Family::default(),
@@ -150,6 +159,8 @@ impl Default for Metrics {
             dropped_listeners: Counter::default(),
             streamed_tokens: Family::default(),
             stream_buffer: Gauge::default(),
+            broken_answers: Family::default(),
+            unread_tokens: Family::default(),
             registry: Registry::default(),
         };
         registry.register(
@@ -284,6 +295,11 @@ impl Metrics {
             "Tokens of the output of ended streams; estimated from the content if the upstream did not count",
             self.streamed_tokens.clone(),
         );
+        registry.register(
+            "unread_tokens",
+            "Tokens of the output that no client received, of streams that no other replica can read",
+            self.unread_tokens.clone(),
+        );
         registry.register_with_unit(
             "stream_buffer",
             "Memory of the events that are kept for clients that resume",
@@ -315,6 +331,11 @@ impl Metrics {
             "upstream_errors",
             "Targets that failed before their first content, by error code",
             self.upstream_errors.clone(),
+        );
+        registry.register(
+            "broken_answers",
+            "Answers of upstreams that broke off after their first content, by error code",
+            self.broken_answers.clone(),
         );
         registry.register(
             "attempts",
@@ -433,6 +454,7 @@ impl Metrics {
                 dialect: end.dialect,
                 model: end.model.to_owned(),
                 outcome: end.outcome,
+                key: self.key_label(end),
             })
             .inc();
         let labels = DurationLabels {
@@ -447,6 +469,16 @@ impl Metrics {
         if let Some(upstream) = end.upstream {
             self.record_answer(end, upstream);
         }
+    }
+
+    /// Whether requests and tokens are counted for each API key from here on.
+    pub fn set_key_label(&self, on: bool) {
+        self.has_key_label.store(on, Ordering::Relaxed);
+    }
+
+    fn key_label(&self, end: &StreamEnd<'_>) -> KeyLabel {
+        let has_label = self.has_key_label.load(Ordering::Relaxed);
+        KeyLabel(has_label.then(|| end.key.to_owned()))
     }
 
     /// What an upstream's answer took and counted.
@@ -476,6 +508,7 @@ impl Metrics {
                     model: end.model.to_owned(),
                     upstream: upstream.to_owned(),
                     kind,
+                    key: self.key_label(end),
                 };
                 self.tokens.get_or_create(&labels).inc_by(count);
             }
@@ -533,6 +566,14 @@ impl Metrics {
             .inc();
     }
 
+    /// An upstream's answer broke off after its first content.
+    pub fn record_broken_answer(&self, upstream: &str, code: &'static str) {
+        let upstream = upstream.to_owned();
+        self.broken_answers
+            .get_or_create(&UpstreamLabels { upstream, code })
+            .inc();
+    }
+
     pub fn record_repaired_lines(&self, lines: u64) {
         self.repaired_lines.inc_by(lines);
     }
@@ -586,6 +627,14 @@ impl Metrics {
         self.limited_alone
             .get_or_create(&DecisionLabels { decision })
             .inc();
+    }
+
+    /// No client received these tokens of a stream's output.
+    pub fn record_unread_tokens(&self, model: &str, tokens: u64) {
+        let model = model.to_owned();
+        self.unread_tokens
+            .get_or_create(&ModelLabels { model })
+            .inc_by(tokens);
     }
 
     pub fn set_stream_buffer(&self, bytes: usize) {

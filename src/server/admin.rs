@@ -15,7 +15,7 @@ use http::{HeaderMap, StatusCode};
 use super::admission::request_id;
 use super::live::Sampler;
 use super::refusal::{Refusal, refuse, respond};
-use super::{notifications, open_streams, origin};
+use super::{notifications, open_streams, origin, web};
 use crate::app::Gateway;
 use crate::dialect::NATIVE;
 use crate::limit::RateLimits;
@@ -24,7 +24,7 @@ use crate::model::{self, Error, ErrorCode, RequestId};
 /// Every path of the admin listener.
 pub(super) fn router(gateway: Arc<Gateway>, sampler: Arc<Sampler>) -> Router {
     let stream_metrics = move |query| stream_metrics(Arc::clone(&sampler), query);
-    Router::new()
+    web::admin_router()
         .route("/metrics", get(metrics))
         .route("/metrics-stream", get(stream_metrics))
         .route("/notifications", post(announce))

@@ -4,7 +4,7 @@
 //! edit needs no new build.
 
 use axum::Router;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::get;
 use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY,
@@ -39,6 +39,16 @@ pub(super) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
         BrowserClient::get,
         "sluicegate.js",
     )
+}
+
+/// The operator's pages, for the admin listener.
+pub(super) fn admin_router<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    let pages = &[
+        ("/dashboard", "admin/dashboard.html"),
+        ("/dashboard/streams", "admin/streams.html"),
+        ("/dashboard/announcements", "admin/announcements.html"),
+    ];
+    files(&["shared", "admin"], pages).route("/", get(|| async { Redirect::to("/dashboard") }))
 }
 
 /// The files of these folders of `web`, and `pages`: further paths of files.

@@ -6,11 +6,30 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::log::Dropped;
-use super::open_streams::Progress;
+use super::open_streams::ListedStream;
 use super::pump::Pump;
+use super::record::Progress;
 use super::state::{BACKGROUND, State, ViewerId};
 use super::stream::{ReadOutcome, Retention, Stream};
 use crate::dialect::native::log_codec::last_event;
+
+impl ListedStream for Stream {
+    fn is_open(&self) -> bool {
+        !self.is_ended()
+    }
+
+    fn progress(&self) -> Option<Progress> {
+        self.pump.get()?.try_lock().ok()?.progress()
+    }
+
+    fn log_bytes(&self) -> usize {
+        self.held_bytes()
+    }
+
+    fn cancel(&self) {
+        Self::cancel(self);
+    }
+}
 
 impl Stream {
     /// Ends the stream as cancelled, closes the upstream's connection, and wakes its viewers.
@@ -20,11 +39,6 @@ impl Stream {
             pump.cancel();
             self.poll(&mut pump, BACKGROUND);
         }
-    }
-
-    /// What it has sent so far. `None` if that is not known, or if a viewer drives right now.
-    pub(super) fn progress(&self) -> Option<Progress> {
-        self.pump.get()?.try_lock().ok()?.progress()
     }
 
     /// The heartbeat of the stream's protocol, for a viewer that has read the whole log. `None` if there is

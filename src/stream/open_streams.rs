@@ -6,11 +6,24 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::stream::Stream;
+use super::record::Progress;
 use crate::model::StreamId;
 
 /// How many entries there are before ended ones are removed for the first time.
 const SWEEP_AT_LEAST: usize = 64;
+
+/// What the list needs of a stream.
+pub(super) trait ListedStream: Send + Sync {
+    fn is_open(&self) -> bool;
+
+    /// What it has sent so far. `None` if that is not known, or if a viewer drives right now.
+    fn progress(&self) -> Option<Progress>;
+
+    /// The memory of its log, in bytes.
+    fn log_bytes(&self) -> usize;
+
+    fn cancel(&self);
+}
 
 /// Every stream of a dialect that this replica produces.
 #[derive(Default)]
@@ -35,16 +48,7 @@ pub struct OpenStream {
     /// The name of the caller's key.
     pub key: String,
     begun: Instant,
-    stream: Weak<Stream>,
-}
-
-/// What a stream has sent so far.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// The upstream that answers; `None` before the first content.
-    pub upstream: Option<String>,
-    /// The tokens of the output, as far as they are known.
-    pub tokens: u64,
+    stream: Weak<dyn ListedStream>,
 }
 
 /// The result of looking for a stream by the beginning of its id.
@@ -57,7 +61,7 @@ pub enum PrefixMatch {
 impl OpenStreams {
     pub(super) fn add(
         &self,
-        stream: &Arc<Stream>,
+        stream: &Arc<impl ListedStream + 'static>,
         id: StreamId,
         dialect: &'static str,
         model: String,
@@ -69,7 +73,7 @@ impl OpenStreams {
             model,
             key,
             begun: Instant::now(),
-            stream: Arc::downgrade(stream),
+            stream: Arc::downgrade(stream) as _,
         };
         let mut table = self.lock();
         if table.entries.len() >= table.sweep_at {
@@ -102,7 +106,7 @@ impl OpenStreams {
     pub fn log_bytes(&self) -> usize {
         let streams = self.all();
         let streams = streams.iter().filter_map(|entry| entry.stream.upgrade());
-        streams.map(|stream| stream.held_bytes()).sum()
+        streams.map(|stream| stream.log_bytes()).sum()
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -113,7 +117,7 @@ impl OpenStreams {
 impl OpenStream {
     fn is_open(&self) -> bool {
         let stream = self.stream.upgrade();
-        stream.is_some_and(|stream| !stream.is_ended())
+        stream.is_some_and(|stream| stream.is_open())
     }
 
     pub fn age(&self) -> Duration {

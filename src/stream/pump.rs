@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 use super::active_answer::{ActiveAnswer, UpstreamAnswer};
 use super::client_sink::ClientSink;
 use super::deadlines::{Deadlines, too_long};
-use super::open_streams::{OpenStreams, Progress};
+use super::open_streams::OpenStreams;
+use super::record::{EndedOutput, Progress};
 use super::timers::CancelWaiter;
 use crate::dialect::OpeningHeartbeat;
 use crate::limit::MemoryReservation;
@@ -59,6 +60,8 @@ pub(super) struct Pump {
     response_started: Arc<AtomicBool>,
     /// Whether polling again is useless until the waker was called.
     is_waiting: bool,
+    /// Set when an answer that had begun ends.
+    output: Option<Box<EndedOutput>>,
 }
 
 #[derive(Clone)]
@@ -127,6 +130,7 @@ impl Pump {
             continuation,
             response_started,
             is_waiting: false,
+            output: None,
         }
     }
 
@@ -156,6 +160,7 @@ impl Pump {
             })),
             response_started,
             is_waiting: false,
+            output: None,
         }
     }
 
@@ -197,6 +202,7 @@ impl Pump {
                         continue;
                     }
                     if active.upstream.is_none() && active.break_error.is_none() {
+                        self.output = Some(active.sink.record().ended_output());
                         self.state = State::Ended(active.sink.failure().cloned());
                     }
                     if ready.is_some() {
@@ -228,6 +234,9 @@ impl Pump {
     /// Ends a stream that has no readers any more: closes the upstream's connection and settles the
     /// stream.
     pub(super) fn abandon(&mut self) {
+        if let State::Active(active) = &self.state {
+            self.output = Some(active.sink.record().ended_output());
+        }
         self.state = State::Ended(None);
     }
 
@@ -268,16 +277,15 @@ impl Pump {
         }
     }
 
+    /// What an answer had when it ended.
+    pub(super) fn output(&self) -> Option<&EndedOutput> {
+        self.output.as_deref()
+    }
+
     /// What it has sent so far; `None` before an answer begins and after its end.
     pub(super) fn progress(&self) -> Option<Progress> {
         match &self.state {
-            State::Active(active) => {
-                let record = active.sink.record();
-                Some(Progress {
-                    upstream: record.upstream().map(str::to_owned),
-                    tokens: record.output_tokens(),
-                })
-            }
+            State::Active(active) => Some(active.sink.record().progress()),
             State::Opening(_) | State::Ended(_) => None,
         }
     }

@@ -44,6 +44,32 @@ pub struct StreamRecord {
     guards: StreamGuards,
 }
 
+/// What a stream has sent so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The upstream that answers; `None` before the first content.
+    pub upstream: Option<String>,
+    /// The tokens of the output, as far as they are known.
+    pub tokens: u64,
+}
+
+/// The output of a stream that has ended, until it is known how much of it clients received.
+pub(super) struct EndedOutput {
+    metrics: Arc<Metrics>,
+    model: String,
+    tokens: u64,
+}
+
+impl EndedOutput {
+    /// Counts the tokens that no client received, where that is this share of the output.
+    pub(super) fn record_unread(&self, share: f64) {
+        let tokens = (self.tokens as f64 * share).round() as u64;
+        if tokens > 0 {
+            self.metrics.record_unread_tokens(&self.model, tokens);
+        }
+    }
+}
+
 /// What a stream holds while it is open.
 #[derive(Debug)]
 pub struct StreamGuards {
@@ -120,6 +146,21 @@ impl StreamRecord {
             .unwrap_or(estimate)
     }
 
+    pub(super) fn ended_output(&self) -> Box<EndedOutput> {
+        Box::new(EndedOutput {
+            metrics: Arc::clone(&self.metrics),
+            model: self.labels.model.clone(),
+            tokens: self.output_tokens(),
+        })
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        Progress {
+            upstream: self.upstream.clone(),
+            tokens: self.output_tokens(),
+        }
+    }
+
     pub(super) fn labels(&self) -> &StreamLabels {
         &self.labels
     }
@@ -131,10 +172,13 @@ impl StreamRecord {
     /// Failures of targets before their first content were logged where the next target was chosen.
     pub(super) fn set_failed(&mut self, error: &Error) {
         let code = error.code();
-        if self.upstream.is_some() && code.origin() == Origin::Upstream {
+        if let Some(upstream) = &self.upstream
+            && code.origin() == Origin::Upstream
+        {
+            self.metrics.record_broken_answer(upstream, code.as_str());
             tracing::warn!(
                 request_id = self.labels.request.as_str(),
-                upstream = self.upstream,
+                upstream,
                 model = self.labels.model,
                 code = code.as_str(),
                 reason = error.explanation(),
@@ -189,6 +233,7 @@ impl Drop for StreamRecord {
         self.metrics.record_stream_end(&StreamEnd {
             dialect: self.labels.dialect,
             model: &self.labels.model,
+            key: &self.labels.key,
             upstream: self.upstream(),
             outcome,
             first_token: self.first_token(),

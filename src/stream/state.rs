@@ -29,6 +29,8 @@ pub(super) struct State {
     pub(super) viewers: usize,
     /// How many viewers there have been in all.
     pub(super) total_viewers: u64,
+    /// The furthest position of the viewers that have left.
+    pub(super) received_until: u64,
     /// The position up to which other replicas can read the stream.
     pub(super) stored_until: u64,
     /// Whether the stream is queued for a write to the store.
@@ -223,6 +225,7 @@ impl StreamState {
                 waiters: VecDeque::new(),
                 viewers: 0,
                 total_viewers: 0,
+                received_until: 0,
                 stored_until: 0,
                 queued_for_storage: false,
                 visible_limit: None,

@@ -104,11 +104,10 @@ impl Stream {
         let retained = retention.as_ref();
         let owner = retained.map_or_else(String::new, |retention| retention.owner.clone());
         let id = retained.map(|retention| retention.stream);
-        Self {
-            pump: OnceLock::from(Mutex::new(pump)),
-            retention: retention.map_or_else(OnceLock::new, OnceLock::from),
-            ..Self::without_pump(id, owner, buffer)
-        }
+        let mut stream = Self::without_pump(id, owner, buffer);
+        stream.pump = OnceLock::from(Mutex::new(pump));
+        stream.retention = retention.map_or_else(OnceLock::new, OnceLock::from);
+        stream
     }
 
     /// A stream that this replica does not produce; its bytes come from the store.
@@ -252,10 +251,11 @@ impl Stream {
         self.state.lock().total_viewers
     }
 
-    /// Removes a viewer. Returns whether it was the last one of a stream that has not ended.
-    pub(super) fn remove_viewer(&self, viewer: ViewerId) -> bool {
+    /// Removes a viewer that has read up to `position`. Returns whether it was the last one of a stream that has not ended.
+    pub(super) fn remove_viewer(&self, viewer: ViewerId, position: u64) -> bool {
         let mut state = self.state.lock();
         state.viewers -= 1;
+        state.received_until = state.received_until.max(position);
         state.waiters.retain(|(waiting, _)| *waiting != viewer);
         let unviewed = state.viewers == 0 && !state.ended;
         drop(state);
@@ -268,6 +268,26 @@ impl Stream {
     pub(super) fn pump(&self) -> Option<MutexGuard<'_, Pump>> {
         let pump = self.pump.get()?;
         Some(pump.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Counts what no client received. Readers on other replicas are not known here.
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let replicated = self.retention().and_then(Retention::replicated_to);
+        if replicated.is_some() {
+            return;
+        }
+        let (received, end) = {
+            let state = self.state.lock();
+            (state.received_until, state.log.end())
+        };
+        if received < end
+            && let Some(pump) = self.pump()
+            && let Some(output) = pump.output()
+        {
+            output.record_unread((end - received) as f64 / end as f64);
+        }
     }
 }
 

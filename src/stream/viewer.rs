@@ -262,7 +262,7 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        if self.stream.remove_viewer(self.id) {
+        if self.stream.remove_viewer(self.id, self.position) {
             background::last_viewer_left(&self.stream);
         }
     }

@@ -2,6 +2,7 @@
 //! that what the documents name exists.
 
 mod clients;
+mod monitoring;
 mod names;
 
 use std::collections::HashSet;
@@ -112,6 +113,7 @@ fn metrics() -> String {
     metrics.record_stream_end(&StreamEnd {
         dialect: "native",
         model: "fast",
+        key: "app",
         upstream: Some("openai"),
         outcome: "complete",
         first_token: Some(Duration::ZERO),
@@ -122,11 +124,13 @@ fn metrics() -> String {
             ..Usage::default()
         }),
     });
+    metrics.record_unread_tokens("fast", 1);
     metrics.record_resume("resumed");
     metrics.record_takeover(Takeover::Ended);
     metrics.record_refusal("draining");
     metrics.record_limit_refusal("memory");
     metrics.record_upstream_error("openai", "upstream_timeout");
+    metrics.record_broken_answer("openai", "stream_interrupted");
     metrics.record_attempt("openai", "ok");
     metrics.record_failover("fast");
     metrics.record_overhead(Duration::ZERO);

@@ -97,6 +97,8 @@ fn launch(port: u16) -> Option<Child> {
         }
         let connection = client.get_connection_with_timeout(Duration::from_secs(1));
         let served = connection.and_then(|mut connection| {
+            // Another program that has the port may never answer.
+            connection.set_read_timeout(Some(Duration::from_secs(1)))?;
             let process: String = redis::cmd("INFO").arg("server").query(&mut connection)?;
             Ok(process.contains(&format!("process_id:{}\r", child.id())))
         });

@@ -158,3 +158,43 @@ async fn a_wrong_method_is_refused_with_an_error_body() {
         assert!(body.contains("\"code\":\"method_not_allowed\""), "{body}");
     }
 }
+
+/// Every page and file of the operator, over the admin listener's routes.
+#[tokio::test]
+async fn the_operators_pages_load_only_files_of_the_admin_listener() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let loaded = Config::parse("{}", "test", &|_| None, &Overrides::default()).unwrap();
+    let router = server::admin_router(Arc::new(Gateway::new(loaded.config).unwrap()));
+    let ask = async |path: &str| {
+        let request = Request::builder().uri(path).header("host", "localhost");
+        let request = request.body(Body::empty()).unwrap();
+        let answer = router.clone().oneshot(request).await.unwrap();
+        let (head, body) = answer.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        (head, String::from_utf8(body.to_vec()).unwrap())
+    };
+    let (head, _) = ask("/").await;
+    assert_eq!(head.headers["location"], "/dashboard");
+    for page in [
+        "/dashboard",
+        "/dashboard/streams",
+        "/dashboard/announcements",
+    ] {
+        let (head, html) = ask(page).await;
+        assert_eq!(head.status, StatusCode::OK, "{page}");
+        let policy = head.headers[CONTENT_SECURITY_POLICY].to_str().unwrap();
+        assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"));
+        assert!(
+            attributes(&html, "style").is_empty() && !html.contains("<style"),
+            "{page}"
+        );
+        let mut files = attributes(&html, "src");
+        files.extend(attributes(&html, "href"));
+        files.retain(|file| file.starts_with('/'));
+        assert!(files.len() >= 5, "{files:?}");
+        for file in files {
+            assert_eq!(ask(file).await.0.status, StatusCode::OK, "{page}: {file}");
+        }
+    }
+    assert_eq!(ask("/sluicegate.js").await.0.status, StatusCode::NOT_FOUND);
+}

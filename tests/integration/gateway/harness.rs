@@ -18,6 +18,7 @@ pub struct TestGateway {
     pub gateway: Arc<Gateway>,
     pub clients: SocketAddr,
     pub admin: SocketAddr,
+    stop: CancellationToken,
     _stop: DropGuard,
 }
 
@@ -47,6 +48,7 @@ impl TestGateway {
         Self {
             clients: client_addr,
             admin: admin_addr,
+            stop: stop.clone(),
             _stop: stop.drop_guard(),
             gateway,
         }
@@ -62,6 +64,11 @@ impl TestGateway {
     /// that name.
     pub fn with_resume(upstreams: &[SocketAddr], resume: &str, settings: &str) -> Self {
         Self::start(&resumable_targets(upstreams, resume, settings))
+    }
+
+    /// Closes the listeners, as at the end of a drain.
+    pub fn stop(&self) {
+        self.stop.cancel();
     }
 
     /// Reloads with another config.

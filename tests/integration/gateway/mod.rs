@@ -31,10 +31,12 @@ mod leaving;
 mod limits;
 mod long_frames;
 mod memory;
+mod metrics;
 mod models;
 
 mod multiplexing;
 mod notifications;
+mod operator;
 mod parsing;
 mod passing;
 mod program;
