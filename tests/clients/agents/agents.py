@@ -11,26 +11,28 @@ import zlib
 import cases
 
 HERE = pathlib.Path(__file__).parent
-CASES = [
-    cases.session,
-    cases.tool_search,
-    cases.rate_limit,
-    cases.overload,
-    cases.silence,
-    cases.silence_before,
-    cases.compaction,
-]
 # A hanging agent is a failure.
-PATIENCE = 90
+PATIENCE = 180
 
 
 class Agent:
-    # How often it asks for one prompt.
-    requests = 1
+    cases = [
+        cases.session,
+        cases.tool_search,
+        cases.rate_limit,
+        cases.overload,
+        cases.silence,
+        cases.silence_before,
+        cases.compaction,
+    ]
 
     def __init__(self, binaries, url, key):
         self.binary = binaries / self.executable
         self.url, self.key = url, key
+
+    @classmethod
+    def cases_on(cls, wire):
+        return cls.cases
 
     def start(self, folder, model, prompt, options):
         """Runs the agent in `folder` to its end and returns what it printed."""
@@ -58,7 +60,6 @@ class ClaudeCode(Agent):
     package = "@anthropic-ai/claude-code"
     allowed = "Read,Write,WebSearch,ToolSearch,mcp__colors__lookup"
     tool_search = ("ToolSearch", {"query": "select:mcp__colors__lookup"})
-    cases = CASES
 
     def command(self, home, work, model, prompt, mcp, options):
         servers = {"mcpServers": {"colors": {"command": mcp[0], "args": mcp[1:]}}}
@@ -95,7 +96,7 @@ class Codex(Agent):
     name, title, executable, own_wire = "codex", "Codex", "codex", "openai-responses"
     package = "@openai/codex"
     tool_search = ("tool_search", {"query": "look up a color"})
-    cases = [*CASES, cases.remote_compaction]
+    cases = [*Agent.cases, cases.remote_compaction]
 
     def command(self, home, work, model, prompt, mcp, options):
         # Without the gateway's list Codex asks its own what a model can do.
@@ -139,7 +140,60 @@ class Codex(Agent):
         ]
 
 
-AGENTS = [ClaudeCode, Codex]
+class Opencode(Agent):
+    name, title, executable, own_wire = "opencode", "opencode", "opencode", "openai-chat"
+    package = "opencode-ai"
+
+    @classmethod
+    def cases_on(cls, wire):
+        # A start takes several seconds of computing.
+        return [case for case in cls.cases if case is not cases.tool_search] if wire == cls.own_wire else [cases.session]
+
+    def command(self, home, work, model, prompt, mcp, options):
+        provider = {
+            "npm": "@ai-sdk/openai-compatible",
+            "name": "gateway",
+            "options": {"baseURL": f"{self.url}/v1", "apiKey": self.key},
+            "models": {
+                model: {
+                    "attachment": True,
+                    "modalities": {"input": ["text", "image", "pdf"], "output": ["text"]},
+                    "limit": {"context": 150_000, "output": 8_000},
+                }
+            },
+        }
+        config = {
+            "provider": {"gateway": provider},
+            "model": f"gateway/{model}",
+            "small_model": f"gateway/{model}",
+            "mcp": {"colors": {"type": "local", "command": mcp}},
+            "permission": "allow",
+            "snapshot": False,
+        }
+        (work / "opencode.json").write_text(json.dumps(config))
+        # With a title it does not ask a model for one.
+        command = [self.binary, "run", "--pure", "--title", "Test", prompt]
+        # It has all that it needs, and must not wait for the network.
+        return command, {
+            "OPENCODE_DISABLE_AUTOUPDATE": "1",
+            "OPENCODE_DISABLE_DEFAULT_PLUGINS": "1",
+            "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
+            "OPENCODE_DISABLE_MODELS_FETCH": "1",
+            "npm_config_offline": "true",
+        }
+
+    @staticmethod
+    def steps(work, word):
+        return [
+            ("file", "read", {"filePath": str(work / "word.txt")}),
+            ("mcp", "lookup", {"color": "blue"}),
+            ("edit", "write", {"filePath": str(work / "new.txt"), "content": word}),
+            ("png", "read", {"filePath": str(work / "picture.png")}),
+            ("pdf", "read", {"filePath": str(work / "page.pdf")}),
+        ]
+
+
+AGENTS = [ClaudeCode, Codex, Opencode]
 
 
 def _png():

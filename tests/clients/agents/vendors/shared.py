@@ -46,8 +46,9 @@ class View:
         return "\n".join(self.texts)
 
     def tool(self, ending):
-        """The tool with a name that ends so: clients and gateways put prefixes before it."""
-        return next((tool for tool in self.tools if tool.name.lower().endswith(ending.lower())), None)
+        """The tool with this name, else one with a name that ends so: clients and gateways put prefixes before it."""
+        found = [tool for tool in self.tools if tool.name.lower().endswith(ending.lower())]
+        return min(found, key=lambda tool: len(tool.name), default=None)
 
 
 class Strict:
