@@ -39,7 +39,7 @@ test: tools kustomize $(VALKEY) ## run every test, with real clients too; instal
 	$(MAKE) agents
 	$(MAKE) browser
 
-clients: prepare $(CLIENTS)/venv/installed $(CLIENTS)/node/installed $(if $(RECITE),$(CLIENTS)/recite/installed) ## run the tests with real clients; ARGS="--only name" picks some
+clients: prepare $(CLIENTS)/venv/installed $(CLIENTS)/node/installed $(CLIENTS)/ai7/installed $(if $(RECITE),$(CLIENTS)/recite/installed) ## run the tests with real clients; ARGS="--only name" picks some
 	$(CARGO) build $(CARGO_FLAGS)
 	$(CLIENTS)/venv/bin/python -B tests/clients --binary $(BINARY) --work $(CLIENTS) $(if $(RECITE),--recite "$(RECITE)") $(ARGS)
 
@@ -126,17 +126,13 @@ $(CLIENTS)/recite/installed: tests/clients/recite.txt | venv
 	@touch $@
 
 $(CLIENTS)/node/installed: tests/clients/node/package.json tests/clients/node/package-lock.json | node
-	@echo "clients: installing into $(CLIENTS)/node:"; sed -n '/"dependencies"/,/}/s/^ *"\(.*\)": "\(.*\)",*$$/\1 \2/p' $<
-	@mkdir -p $(CLIENTS)/node
-	@cp $^ $(CLIENTS)/node
-	@cd $(CLIENTS)/node && npm ci --no-audit --no-fund --loglevel=error
-	@touch $@
-
+$(CLIENTS)/ai7/installed: tests/clients/node/ai7/package.json tests/clients/node/ai7/package-lock.json | node
 $(CLIENTS)/agents/installed: tests/clients/agents/package.json tests/clients/agents/package-lock.json | node
-	@echo "agents: installing into $(CLIENTS)/agents:"; sed -n '/"dependencies"/,/}/s/^ *"\(.*\)": "\(.*\)",*$$/\1 \2/p' $<
-	@mkdir -p $(CLIENTS)/agents
-	@cp $^ $(CLIENTS)/agents
-	@cd $(CLIENTS)/agents && npm ci --no-audit --no-fund --loglevel=error
+$(CLIENTS)/node/installed $(CLIENTS)/ai7/installed $(CLIENTS)/agents/installed:
+	@echo "clients: installing into $(@D):"; sed -n '/"dependencies"/,/}/s/^ *"\(.*\)": "\(.*\)",*$$/\1 \2/p' $<
+	@mkdir -p $(@D)
+	@cp $^ $(@D)
+	@cd $(@D) && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 $(BROWSER)/installed: tests/browser/package.json tests/browser/package-lock.json | node

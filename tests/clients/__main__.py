@@ -19,6 +19,8 @@ HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
 # A hanging client is a failure; nothing here takes long.
 PATIENCE = 480
+# The tests that are run with two generations of the AI SDK.
+AI_SDK = ("ai-sdk.test.mjs", "ai-sdk-dialects.test.mjs", "ui-messages.test.mjs")
 
 
 def main():
@@ -87,20 +89,24 @@ def _python(options, settings):
 
 
 def _node(options, settings):
+    return any([_node_in("node", ".test.mjs", options, settings), _node_in("ai7", AI_SDK, options, settings)])
+
+
+def _node_in(name, endings, options, settings):
+    """Runs the tests whose files end so with the packages of one folder."""
     # Node looks for packages from a test's own folder upwards, so the tests go where those are.
-    folder = options.work / "node"
+    folder = options.work / name
     for stale in folder.glob("*.mjs"):
         stale.unlink()
     # A package outside `node_modules` needs this ending.
     shutil.copy(ROOT / "clients" / "js" / "sluicegate.js", folder / "sluicegate.mjs")
-    tests = []
     for source in sorted((HERE / "node").glob("*.mjs")):
         shutil.copy(source, folder)
-        if source.name.endswith(".test.mjs"):
-            tests.append(source.name)
+    tests = sorted(file.name for file in folder.glob("*.test.mjs") if file.name.endswith(endings))
     command = ["node", "--test", "--test-reporter=spec"]
     if options.only:
         command.append(f"--test-name-pattern={options.only}")
+    print(f"clients: Node's tests with the packages of {folder}", flush=True)
     return _run(command + tests, folder, settings)
 
 
