@@ -58,7 +58,7 @@ export class TurnView {
     copy.addEventListener("click", async () => setText(copy.lastChild, (await copyText(text)) ? "Copied" : "Not copied"));
     place.replaceChildren(
       h("h2", { class: "visually-hidden" }, "Question"),
-      h("div", { class: "bubble plain" }, text, images.length > 0 && h("div", { class: "thumbs" }, images.map((url, at) => h("img", { src: url, alt: `Attached image ${at + 1}` })))),
+      h("div", { class: "bubble plain", tabindex: "0", role: "group", "aria-label": "Your question" }, text, images.length > 0 && h("div", { class: "thumbs" }, images.map((url, at) => h("img", { src: url, alt: `Attached image ${at + 1}` })))),
       h("div", { class: "tools" },
         !watched && h("button", { class: "quiet", type: "button", "aria-label": "Edit question", onclick: () => this.#edit() }, icon("edit"), h("span", {}, "Edit")),
         copy));
