@@ -289,3 +289,92 @@ pageTest("the demo's cases play on a click", async ({ open }) => {
   await play(/^Three protocols/);
   await until(page, "three answers", () => document.querySelectorAll(".answer[aria-busy=false]").length === 3);
 });
+
+pageTest("a gateway that keeps no streams answers too", async ({ open }) => {
+  const forgetful = await startGateway(config({ resume: { window: 0 } }));
+  started.push(forgetful);
+  const page = await open(forgetful.url);
+  const begun = scripted("one", (answer) => answer.text("Read directly"));
+  await choose(page, "one", "two");
+  upstream.answer("two", (answer) => answer.text("At once.").finish());
+  await ask(page, "Question");
+  await page.getByText("Read directly").waitFor();
+  assert.equal(await page.getByRole("button", { name: "Share" }).count(), 0);
+  await page.click("#send");
+  await (await begun).left;
+  await answered(page);
+  assert.match(await page.textContent(".ending"), /Stopped/);
+  assert.deepEqual(await page.locator(".prose").allTextContents(), ["Read directly", "At once."]);
+});
+
+pageTest("a question that cannot be sent can be tried again", async ({ open }) => {
+  const proxy = await startProxy(gateway.url);
+  started.push(proxy);
+  const page = await open(proxy.url, { errors: /Failed to load resource|net::ERR/ });
+  await choose(page, "one");
+  const before = upstream.requests.length;
+  upstream.answer("one", (answer) => answer.text("Here again.").finish());
+  proxy.refuse();
+  await ask(page, "Are you there?");
+  await page.getByRole("heading", { name: "The gateway cannot be reached" }).waitFor();
+  proxy.restore();
+  await page.getByRole("button", { name: "Try again" }).click();
+  await page.getByText("Here again.").waitFor();
+  assert.equal(upstream.requests.length, before + 1);
+});
+
+pageTest("an answer that the gateway no longer keeps after a reload says so", async ({ open }) => {
+  const brief = await startGateway(config({ resume: { window: "100ms" } }));
+  started.push(brief);
+  const page = await open(brief.url, { errors: /40[04]|410/ });
+  const begun = scripted("one", (answer) => answer.text("Gone soon"));
+  await choose(page, "one");
+  await ask(page, "Question");
+  await page.getByText("Gone soon").waitFor();
+  // Without a viewer, the gateway leaves the upstream after the window.
+  await page.goto(`${brief.url}/sluicegate.js`);
+  await (await begun).left;
+  await page.goBack();
+  await page.locator(".answer[aria-busy=false]").waitFor();
+  assert.match(await page.textContent(".prose"), /^Gone soon/);
+  assert.equal(await page.locator(".bubble").count(), 1);
+});
+
+pageTest("the keyboard alone sends, stops, edits and leaves dialogs", async ({ open }) => {
+  const page = await open(gateway.url);
+  await choose(page, "one");
+  const begun = scripted("one", (answer) => answer.text("A long story"));
+  await page.focus("#prompt");
+  await page.keyboard.type("First line");
+  await page.keyboard.press("Shift+Enter");
+  await page.keyboard.type("second line");
+  await page.keyboard.press("Enter");
+  await page.getByText("A long story").waitFor();
+  assert.equal(await page.textContent(".bubble"), "First line\nsecond line");
+  await page.keyboard.press("Escape");
+  await (await begun).left;
+  await answered(page);
+  assert.match(await page.textContent("#announce"), /was stopped/);
+  // Every control is reached by Tab, with a name, and in the order of the page.
+  await page.evaluate(() => document.querySelector(".skip").focus());
+  const names = [];
+  for (let count = 0; count < 40 && names.at(-1) !== "prompt"; count++) {
+    names.push(await page.evaluate(() => document.activeElement.id || document.activeElement.getAttribute("aria-label") || document.activeElement.textContent));
+    await page.keyboard.press("Tab");
+  }
+  for (const name of ["open-settings", "Edit question", "Copy", "Regenerate", "Code", "Events", "Share", "Model", "prompt"]) assert.ok(names.includes(name), `${name} in ${names}`);
+  await page.getByRole("button", { name: "Events" }).focus();
+  await page.keyboard.press("Enter");
+  await page.locator("dialog[open]").waitFor();
+  await page.keyboard.press("Escape");
+  await page.locator("dialog[open]").waitFor({ state: "detached" });
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), "Events");
+});
+
+pageTest("what was typed survives a reload", async ({ open }) => {
+  const page = await open(gateway.url);
+  await page.locator("#models select").waitFor();
+  await page.fill("#prompt", "A draft");
+  await page.reload();
+  assert.equal(await page.inputValue("#prompt"), "A draft");
+});

@@ -1,6 +1,6 @@
 // One answer on the page: drawn at most once per frame, and only what is new.
 
-import { copyText, h, icon, setText } from "../shared/dom.js";
+import { bindCopy, h, icon, setText } from "../shared/dom.js";
 import { isRunning } from "./conversation.js";
 import { describeEnd, explain } from "./errors.js";
 import { safeAddress } from "./inline.js";
@@ -22,12 +22,12 @@ export class AnswerView {
     this.#answer = answer;
     this.#actions = actions;
     const part = (name, element) => (this.#parts[name] = element);
-    const button = (name, label, symbol, run) => part(name, h("button", { class: "quiet", type: "button", onclick: () => run(answer) }, icon(symbol), h("span", {}, label)));
+    const button = (name, label, symbol, run) => part(name, h("button", { class: "quiet", type: "button", onclick: run && (() => run(answer)) }, icon(symbol), h("span", {}, label)));
     const named = `${answer.model}: `;
     this.element = h("article", { class: "answer", "aria-label": `Answer of ${answer.model}`, tabindex: "-1" },
       h("header", {}, part("model", h("h3", {}, answer.model)), part("upstream", h("span", { class: "soft small" }))),
       part("reasoning", h("details", { class: "reasoning", hidden: true }, part("summary", h("summary", {}, "Reasoning")), part("reasoningText", h("div", { class: "plain" })))),
-      part("text", h("div", { class: "prose" })),
+      part("text", h("div", { class: "prose", dir: "auto" })),
       part("calls", h("div", { class: "calls", hidden: true })),
       part("sources", h("section", { class: "sources", hidden: true, "aria-label": `${named}sources` }, h("h4", {}, "Sources"), part("sourceList", h("ol")))),
       part("waiting", h("p", { class: "waiting soft small" }, h("span", { class: "dots", "aria-hidden": "true" }, h("i"), h("i"), h("i")), part("status", h("span")))),
@@ -36,7 +36,7 @@ export class AnswerView {
       part("figures", h("p", { class: "figures soft small" })),
       h("div", { class: "tools" },
         button("stop", "Stop", "stop", actions.stop),
-        button("copy", "Copy", "copy", () => this.#copy()),
+        bindCopy(button("copy", "Copy", "copy"), () => answer.text),
         button("retry", "Regenerate", "retry", actions.retry),
         button("code", "Code", "code", actions.showCode),
         button("events", "Events", "list", actions.showEvents),
@@ -44,11 +44,6 @@ export class AnswerView {
       ),
     );
     this.#markdown = new MarkdownView(this.#parts.text);
-  }
-
-  async #copy() {
-    const copied = await copyText(this.#answer.text);
-    this.#parts.copy.lastChild.textContent = copied ? "Copied" : "Not copied";
   }
 
   /** Draws what changed. `false` if it is too early and must be tried again in the next frame. */

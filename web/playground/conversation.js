@@ -5,7 +5,7 @@ const STORAGE = "sluicegate.conversation";
 const KEY_STORAGE = "sluicegate.key";
 const MOST_EVENTS = 3000; // kept for "raw events"
 
-export const settings = { system: "", temperature: "", maxTokens: "", effort: "", models: [] };
+export const settings = { system: "", temperature: "", maxTokens: "", effort: "", models: [], draft: "" };
 /** `{ text, images: [data URL], answers: [answer], readings: [{ streams, after }] }` */
 export const turns = [];
 
@@ -71,7 +71,7 @@ export function applyEvent(answer, event) {
       answer.error = event.error;
       break;
   }
-  if (event.text !== undefined || event.type === "tool_call") {
+  if (["token", "reasoning", "tool_call"].includes(event.type)) {
     answer.pieces += 1;
     answer.firstAt ??= Date.now();
   }

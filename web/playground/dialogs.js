@@ -1,6 +1,6 @@
 // The dialogs: an answer's request as code, its raw events, its link, the settings.
 
-import { $, copyText, h, icon, setText } from "../shared/dom.js";
+import { $, bindCopy, h, icon, setText } from "../shared/dom.js";
 import { getKey, settings } from "./conversation.js";
 import { snippets } from "./snippets.js";
 
@@ -24,11 +24,7 @@ export function closeOutside(dialog) {
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
 }
 
-function copyButton(text) {
-  const button = h("button", { type: "button" }, icon("copy"), h("span", {}, "Copy"));
-  button.addEventListener("click", async () => setText(button.lastChild, (await copyText(text())) ? "Copied" : "Not copied"));
-  return button;
-}
+const copyButton = (text) => bindCopy(h("button", { type: "button" }, icon("copy"), h("span", {}, "Copy")), text);
 
 /** The answer's request as curl, Python and JavaScript. */
 export function showCode(answer) {

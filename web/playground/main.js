@@ -99,7 +99,8 @@ function draw(now) {
 streams.onChange((turn, answer) => {
   views.get(turn)?.mark(answer);
   if (!chat.isRunning(answer)) {
-    const end = answer.error ? `ended in an error: ${explain(answer.error).title}` : "is complete";
+    const whole = answer.end?.finish_reason === "cancelled" ? "was stopped" : "is complete";
+    const end = answer.error ? `ended in an error: ${explain(answer.error).title}` : whole;
     setText($("#announce"), `The answer of ${answer.model} ${end}.`);
     showState();
   }
@@ -137,6 +138,7 @@ function submit() {
   if (!text && $("#thumbs").hidden) return field.focus();
   report("");
   field.value = "";
+  fitField();
   return send(text, takeImages(), models);
 }
 
@@ -144,8 +146,21 @@ function stopAll() {
   for (const turn of chat.turns) for (const answer of turn.answers) if (chat.isRunning(answer)) void streams.stop(turn, answer);
 }
 
+/** Keeps the draft, and makes the field as high as its text where the browser does not. */
+function fitField() {
+  const field = $("#prompt");
+  chat.settings.draft = field.value;
+  chat.markChanged();
+  if (CSS.supports("field-sizing", "content")) return;
+  field.style.height = "auto";
+  field.style.height = `${field.scrollHeight}px`;
+}
+
 function bindComposer() {
   const field = $("#prompt");
+  field.value = chat.settings.draft;
+  fitField();
+  field.addEventListener("input", fitField);
   $("#composer").addEventListener("submit", (event) => {
     event.preventDefault();
     submit();
@@ -245,6 +260,13 @@ function watch(id) {
 
 // ---- Start ----
 
+let warned = false;
+function saveOften() {
+  chat.save();
+  if (chat.notKept && !warned) report("This chat is too large for the browser to keep it: a reload will lose what is new.");
+  warned = chat.notKept;
+}
+
 function start() {
   bindDialog();
   bindFollowing();
@@ -261,7 +283,7 @@ function start() {
   }
   addEventListener("pagehide", chat.save);
   document.addEventListener("visibilitychange", () => document.hidden && chat.save());
-  setInterval(chat.save, SAVE_MS);
+  setInterval(saveOften, SAVE_MS);
   showState();
   redraw();
   if (chat.turns.length) follow();

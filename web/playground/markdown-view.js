@@ -1,6 +1,6 @@
 // Draws Markdown while it arrives. Builds elements and text nodes only: what a model wrote never becomes markup.
 
-import { copyText, h, icon } from "../shared/dom.js";
+import { bindCopy, h, icon } from "../shared/dom.js";
 import { parseInline, plainText } from "./inline.js";
 import { parseBlocks, splitLines } from "./markdown.js";
 
@@ -93,10 +93,7 @@ function drawCode({ text, language }) {
   const label = language || "text";
   const code = h("code", {}, text);
   const button = h("button", { class: "quiet", type: "button", "aria-label": `Copy code (${label})` }, icon("copy"), h("span", {}, "Copy"));
-  button.addEventListener("click", async () => {
-    const copied = await copyText(code.textContent);
-    button.lastChild.textContent = copied ? "Copied" : "Not copied";
-  });
+  bindCopy(button, () => code.textContent);
   // The block scrolls sideways, so it takes the keyboard's focus.
   return h("figure", { class: "code" }, h("figcaption", {}, h("span", {}, label), button), h("pre", { tabindex: "0", "aria-label": `Code (${label})`, role: "region" }, code));
 }

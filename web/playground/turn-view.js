@@ -1,6 +1,6 @@
 // One turn on the page: the question, which can be edited, and its answers side by side.
 
-import { $, copyText, h, icon, setText } from "../shared/dom.js";
+import { $, bindCopy, h, icon } from "../shared/dom.js";
 import { AnswerView } from "./answer-view.js";
 
 export class TurnView {
@@ -54,11 +54,10 @@ export class TurnView {
   #drawQuestion() {
     const { text, images, watched } = this.#turn;
     const place = $(".question", this.element);
-    const copy = h("button", { class: "quiet", type: "button", "aria-label": "Copy question" }, icon("copy"), h("span", {}, "Copy"));
-    copy.addEventListener("click", async () => setText(copy.lastChild, (await copyText(text)) ? "Copied" : "Not copied"));
+    const copy = bindCopy(h("button", { class: "quiet", type: "button", "aria-label": "Copy question" }, icon("copy"), h("span", {}, "Copy")), () => text);
     place.replaceChildren(
       h("h2", { class: "visually-hidden" }, "Question"),
-      h("div", { class: "bubble plain", tabindex: "0", role: "group", "aria-label": "Your question" }, text, images.length > 0 && h("div", { class: "thumbs" }, images.map((url, at) => h("img", { src: url, alt: `Attached image ${at + 1}` })))),
+      h("div", { class: "bubble plain", dir: "auto", tabindex: "0", role: "group", "aria-label": "Your question" }, text, images.length > 0 && h("div", { class: "thumbs" }, images.map((url, at) => h("img", { src: url, alt: `Attached image ${at + 1}` })))),
       h("div", { class: "tools" },
         !watched && h("button", { class: "quiet", type: "button", "aria-label": "Edit question", onclick: () => this.#edit() }, icon("edit"), h("span", {}, "Edit")),
         copy));

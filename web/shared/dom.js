@@ -54,8 +54,19 @@ export function icon(name) {
   return svg;
 }
 
+/** Makes a button copy what `text()` returns; its last child, a label, says for a moment whether it worked. */
+export function bindCopy(button, text) {
+  const label = button.lastChild;
+  const usual = label.textContent;
+  button.addEventListener("click", async () => {
+    setText(label, (await copyText(text())) ? "Copied" : "Not copied");
+    setTimeout(() => setText(label, usual), 2000);
+  });
+  return button;
+}
+
 /** Copies a text, also where the page has no clipboard (plain HTTP on another host than loopback). */
-export async function copyText(text) {
+async function copyText(text) {
   try {
     await navigator.clipboard.writeText(text);
     return true;
