@@ -4,6 +4,8 @@
 //! Parts, calls, tools, choices and formats that a [`crate::model::Request`] cannot hold are parsed
 //! as `Other`; each dialect decides what to do with them.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -123,6 +125,9 @@ pub(super) enum ChatToolChoice {
     Function {
         function: ChatFunctionName,
     },
+    Allowed {
+        allowed_tools: ChatAllowedTools,
+    },
     Other {
         #[serde(rename = "type")]
         _kind: String,
@@ -141,6 +146,17 @@ pub(super) enum ChatToolMode {
 #[derive(Deserialize)]
 pub(super) struct ChatFunctionName {
     name: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct ChatAllowedTools {
+    mode: ChatToolMode,
+    tools: Vec<ChatAllowedTool>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct ChatAllowedTool {
+    function: ChatFunctionName,
 }
 
 #[derive(Deserialize)]
@@ -403,11 +419,30 @@ impl ChatTool {
 }
 
 impl ChatToolChoice {
+    /// Leaves only the tools that the model may call. Returns whether the choice lists them.
+    pub(super) fn retain_allowed(&self, tools: &mut Vec<Tool>) -> bool {
+        let Self::Allowed { allowed_tools } = self else {
+            return false;
+        };
+        let allowed: HashSet<&str> = allowed_tools
+            .tools
+            .iter()
+            .map(|tool| tool.function.name.as_str())
+            .collect();
+        tools.retain(|tool| allowed.contains(tool.name.as_str()));
+        true
+    }
+
     pub(super) fn into_choice(self) -> Option<ToolChoice> {
         Some(match self {
-            Self::Mode(ChatToolMode::Auto) => ToolChoice::Auto,
-            Self::Mode(ChatToolMode::None) => ToolChoice::None,
-            Self::Mode(ChatToolMode::Required) => ToolChoice::Required,
+            Self::Mode(mode)
+            | Self::Allowed {
+                allowed_tools: ChatAllowedTools { mode, .. },
+            } => match mode {
+                ChatToolMode::Auto => ToolChoice::Auto,
+                ChatToolMode::None => ToolChoice::None,
+                ChatToolMode::Required => ToolChoice::Required,
+            },
             Self::Function { function } => ToolChoice::Function(function.name),
             Self::Other { .. } => return None,
         })

@@ -130,6 +130,9 @@ fn into_request(body: Body) -> Result<Request, Error> {
         let place = format!("tools[{at}].type");
         tools.push(require_known(&place, tool.into_tool())?);
     }
+    if let Some(choice) = &body.tool_choice {
+        choice.retain_allowed(&mut tools);
+    }
     let choice = body.tool_choice.map(ChatToolChoice::into_choice);
     let format = body.response_format.map(ChatFormat::into_format);
     let format = format.transpose()?;

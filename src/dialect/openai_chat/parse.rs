@@ -135,6 +135,11 @@ pub(super) fn request(body: &Bytes) -> Result<Request, Error> {
     native.messages(&mut value, body.messages, &mut request)?;
     native.tools(&mut value, body.tools, &mut request);
     if let Some(choice) = body.tool_choice {
+        if choice.retain_allowed(&mut request.tools) {
+            for field in ["tools", "tool_choice"] {
+                native.keep_if_left(field, &mut value);
+            }
+        }
         request.tool_choice = choice.into_choice();
         native.keep_unless("tool_choice", request.tool_choice.is_some(), &mut value);
         // Mistral's own word for `required`.
@@ -297,6 +302,13 @@ impl NativeBuilder {
     fn keep_unless(&mut self, field: &str, known: bool, body: &mut Value) {
         if !known {
             self.indispensable.push(field.to_owned());
+            self.keep(field, &mut body[field]);
+        }
+    }
+
+    /// Keeps a member that is not kept yet.
+    fn keep_if_left(&mut self, field: &str, body: &mut Value) {
+        if !body[field].is_null() {
             self.keep(field, &mut body[field]);
         }
     }

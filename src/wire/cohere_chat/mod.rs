@@ -49,6 +49,7 @@ impl Wire for CohereChat {
             files: false,
             metadata: false,
             parallel_calls: false,
+            blank_texts: false,
             ..Limits::NONE
         }
     }

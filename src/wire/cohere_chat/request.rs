@@ -6,8 +6,11 @@ use crate::model::{
     Error, Media, MediaSource, Message, Part, Reasoning, Request, ResponseFormat, Role, Tool,
     ToolChoice,
 };
-use crate::wire::request_parts::{parameters_schema, registered_media_type};
+use crate::wire::request_parts::{no_messages, parameters_schema, registered_media_type};
 use crate::wire::{effort, merge};
+
+/// The result of a tool that had no output.
+const NO_OUTPUT: &str = "(no output)";
 
 /// The API has no field for `user` and `metadata`. Both are hints, so they are left out.
 pub(super) fn body(request: &Request, model: &str) -> Result<Value, Error> {
@@ -39,9 +42,9 @@ fn messages(messages: &[Message]) -> Result<Value, Error> {
     let mut out = Vec::with_capacity(messages.len());
     for message in messages {
         match message.role {
-            Role::System => out.push(text_message("system", message)?),
-            Role::User => out.push(text_message("user", message)?),
-            Role::Assistant => out.push(assistant(message)),
+            Role::System => out.extend(text_message("system", message)?),
+            Role::User => out.extend(text_message("user", message)?),
+            Role::Assistant => out.extend(assistant(message)),
             // Each result is a message of its own.
             Role::Tool => {
                 for (place, part) in message.content.iter().enumerate() {
@@ -53,16 +56,19 @@ fn messages(messages: &[Message]) -> Result<Value, Error> {
             }
         }
     }
+    if out.is_empty() {
+        return Err(no_messages());
+    }
     Ok(Value::Array(out))
 }
 
-/// A system prompt or a user message.
-fn text_message(role: &str, message: &Message) -> Result<Value, Error> {
+/// A system prompt or a user message; `None` if it is blank, which the API refuses.
+fn text_message(role: &str, message: &Message) -> Result<Option<Value>, Error> {
     let mut blocks = Vec::new();
     for (place, part) in message.content.iter().enumerate() {
         let field = format!("{}.content[{place}]", message.field);
         match part {
-            Part::Text(text) => blocks.push(text_block(text)),
+            Part::Text(text) => blocks.extend(text_block(text)),
             Part::Image(media) => blocks.push(image(&field, media)?),
             Part::File(_) => {
                 return Err(Error::invalid(
@@ -74,17 +80,17 @@ fn text_message(role: &str, message: &Message) -> Result<Value, Error> {
             _ => {}
         }
     }
-    Ok(json!({ "role": role, "content": content(blocks) }))
+    Ok((!blocks.is_empty()).then(|| json!({ "role": role, "content": content(blocks) })))
 }
 
-/// An earlier answer. Reasoning before tool calls becomes the tool plan.
-fn assistant(message: &Message) -> Value {
+/// An earlier answer; `None` if it is blank. Reasoning before tool calls becomes the tool plan.
+fn assistant(message: &Message) -> Option<Value> {
     let mut blocks = Vec::new();
     let mut thoughts = Vec::new();
     let mut calls = Vec::new();
     for part in &message.content {
         match part {
-            Part::Text(text) if !text.is_empty() => blocks.push(text_block(text)),
+            Part::Text(text) => blocks.extend(text_block(text)),
             Part::Reasoning { text, .. } => thoughts.push(text.as_str()),
             Part::ToolCall {
                 id,
@@ -107,13 +113,16 @@ fn assistant(message: &Message) -> Value {
             out["tool_plan"] = json!(thoughts);
         }
     }
-    if !blocks.is_empty() || calls.is_empty() {
+    if blocks.is_empty() && calls.is_empty() {
+        return None;
+    }
+    if !blocks.is_empty() {
         out["content"] = content(blocks);
     }
     if !calls.is_empty() {
         out["tool_calls"] = Value::Array(calls);
     }
-    out
+    Some(out)
 }
 
 /// The API parses the arguments, so a call without arguments needs an empty object.
@@ -134,7 +143,11 @@ fn result(field: &str, id: &str, parts: &[Part]) -> Result<Value, Error> {
                 "a tool result can hold only text with this model's upstream",
             ));
         };
-        blocks.push(text_block(text));
+        blocks.extend(text_block(text));
+    }
+    // A call needs its result, and a result needs a text.
+    if blocks.is_empty() {
+        blocks.extend(text_block(NO_OUTPUT));
     }
     Ok(json!({ "role": "tool", "tool_call_id": id, "content": content(blocks) }))
 }
@@ -142,14 +155,14 @@ fn result(field: &str, id: &str, parts: &[Part]) -> Result<Value, Error> {
 /// A single text becomes a string, which all models accept.
 fn content(mut blocks: Vec<Value>) -> Value {
     match blocks.as_mut_slice() {
-        [] => json!(""),
         [block] if block["type"] == "text" => block["text"].take(),
         _ => Value::Array(blocks),
     }
 }
 
-fn text_block(text: &str) -> Value {
-    json!({ "type": "text", "text": text })
+/// `None` for a blank text.
+fn text_block(text: &str) -> Option<Value> {
+    (!text.trim().is_empty()).then(|| json!({ "type": "text", "text": text }))
 }
 
 fn image(field: &str, media: &Media) -> Result<Value, Error> {

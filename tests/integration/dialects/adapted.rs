@@ -1020,6 +1020,24 @@ fn a_turn_of_nothing_that_is_sent_is_left_out() {
 }
 
 #[test]
+fn allowed_tools_are_the_only_tools() {
+    let tool = |name: &str| json!({"type": "function", "function": {"name": name}});
+    let choice = json!({"type": "allowed_tools", "allowed_tools": {
+        "mode": "required",
+        "tools": [{"type": "function", "function": {"name": "b"}}],
+    }});
+    let asked = with(&chat(), "tools", json!([tool("a"), tool("b")]));
+    let asked = with(&asked, "tool_choice", choice);
+    let (claude, _) = sent(CLAUDE.0, CLAUDE.1, CHAT, &asked);
+    assert_eq!(claude["tools"].as_array().map(Vec::len), Some(1));
+    assert_eq!(claude["tools"][0]["name"], "b");
+    assert_eq!(claude["tool_choice"]["type"], "any");
+    let (own, _) = sent("openai-chat", "m", CHAT, &asked);
+    assert_eq!(own["tools"], json!([tool("a"), tool("b")]));
+    assert_eq!(own["tool_choice"]["type"], "allowed_tools");
+}
+
+#[test]
 fn results_come_right_behind_their_calls() {
     let turns = json!([
         {"role": "user", "content": "Hi"},

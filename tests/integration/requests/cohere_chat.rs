@@ -82,7 +82,7 @@ fn calls_and_results() {
                 {"id": "b", "type": "function", "function": {"name": "time", "arguments": "{}"}}
             ]},
             {"role": "tool", "tool_call_id": "a", "content": "sunny"},
-            {"role": "tool", "tool_call_id": "b", "content": ""},
+            {"role": "tool", "tool_call_id": "b", "content": "(no output)"},
             {"role": "user", "content": "And?"}
         ])
     );
@@ -99,6 +99,26 @@ fn calls_and_results() {
     assert_eq!(body.get("strict_tools"), None);
     request.tools[1].strict = Some(true);
     assert_eq!(super::body(WIRE, &request)["strict_tools"], true);
+}
+
+#[test]
+fn blank_texts_are_left_out() {
+    let mut request = asking(vec![
+        message(Role::System, vec![text("")]),
+        message(Role::User, vec![text(" "), text("Hi")]),
+        message(Role::Assistant, vec![text("\n\n")]),
+        message(Role::User, vec![text("Well?")]),
+    ]);
+    assert_eq!(
+        body(WIRE, &request)["messages"],
+        json!([
+            {"role": "user", "content": "Hi"},
+            {"role": "user", "content": "Well?"}
+        ])
+    );
+    request.messages.truncate(1);
+    let error = outgoing(WIRE, &request).expect_err("nothing is left");
+    assert!(error.to_string().contains("there is no message"), "{error}");
 }
 
 #[test]
