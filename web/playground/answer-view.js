@@ -6,16 +6,12 @@ import { describeEnd, explain } from "./errors.js";
 import { safeAddress } from "./inline.js";
 import { MarkdownView } from "./markdown-view.js";
 
-/** Drawing must not take more than this share of the time, so that the page stays usable with long answers. */
-const LARGEST_SHARE = 0.25;
-
 export class AnswerView {
   #answer;
   #actions;
   #parts = {};
   #shown = { reasoning: 0, sources: 0, calls: "", error: null };
   #markdown;
-  #next = 0; // not drawn before this time, in milliseconds
 
   /** `actions`: `{ stop, retry, showCode, showEvents, share }`, each called with the answer. */
   constructor(answer, actions) {
@@ -46,19 +42,14 @@ export class AnswerView {
     this.#markdown = new MarkdownView(this.#parts.text);
   }
 
-  /** Draws what changed. `false` if it is too early and must be tried again in the next frame. */
-  draw(now) {
-    const answer = this.#answer;
-    const running = isRunning(answer);
-    if (running && now < this.#next) return false;
-    const before = performance.now();
+  /** Draws what changed. */
+  draw() {
+    const running = isRunning(this.#answer);
     this.#drawText();
     this.#drawCalls();
     this.#drawSources();
     this.#drawEnd(running);
     this.#drawFigures(running);
-    this.#next = now + (performance.now() - before) / LARGEST_SHARE;
-    return true;
   }
 
   #drawText() {

@@ -13,10 +13,12 @@ import { TurnView } from "./turn-view.js";
 
 const SAVE_MS = 1000;
 const FRAME_MS = 30; // drawn per frame before the browser gets its turn
+const LARGEST_SHARE = 0.3; // of the time that drawing may take, so that the page stays usable with long answers
 
 const views = new Map(); // turn → view
 const watched = new URLSearchParams(location.hash.slice(1)).get("watch");
 let frame = 0;
+let resting = false; // after a frame, so that others get their share
 
 // ---- Turns ----
 
@@ -78,22 +80,23 @@ function edit(turn, text) {
   $("#prompt").focus({ preventScroll: true });
 }
 
-// ---- Drawing: once per frame. A hidden page is drawn when it is shown. ----
+// ---- Drawing: at most once per frame. A hidden page is drawn when it is shown. ----
 
 function redraw() {
-  if (!frame && !document.hidden) frame = requestAnimationFrame(draw);
+  if (!frame && !resting && !document.hidden) frame = requestAnimationFrame(draw);
 }
 
-function draw(now) {
-  frame = 0;
-  let left = false;
-  const until = performance.now() + FRAME_MS;
-  for (const view of [...views.values()].reverse()) {
-    if (performance.now() > until) left = true;
-    else left = view.draw(now) || left;
-  }
+function draw() {
+  const begun = performance.now();
+  for (const view of [...views.values()].reverse()) if (performance.now() - begun < FRAME_MS) view.draw();
+  // Measures the page, so the layout is a part of the time.
   keepUp();
-  if (left) redraw();
+  frame = 0;
+  resting = true;
+  setTimeout(() => {
+    resting = false;
+    if ([...views.values()].some((view) => view.isDirty)) redraw();
+  }, (performance.now() - begun) * (1 / LARGEST_SHARE - 1));
 }
 
 streams.onChange((turn, answer) => {

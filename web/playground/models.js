@@ -19,7 +19,7 @@ export async function loadModels() {
   if (!response.ok) return body?.error ?? { code: "not_the_gateway", message: `status ${response.status}` };
   names = (body?.data ?? []).map((model) => model.id);
   // A name that may be anything comes last.
-  names.sort((one, other) => one.includes("*") - other.includes("*") || one.localeCompare(other));
+  names.sort((one, other) => one.includes("*") - other.includes("*") || one.localeCompare(other, undefined, { numeric: true }));
   if (!settings.models.length && names.length) settings.models = [names[0].replace("*", "")];
   draw();
   return names.length ? null : { code: "no_models", message: "This gateway, or this key, has no models." };

@@ -43,12 +43,14 @@ export class TurnView {
     if (this.#views.has(answer)) this.#dirty.add(answer);
   }
 
-  /** Draws what changed; `true` if something is left for the next frame. */
-  draw(now) {
-    for (const answer of [...this.#dirty]) {
-      if (this.#views.get(answer).draw(now)) this.#dirty.delete(answer);
-    }
+  get isDirty() {
     return this.#dirty.size > 0;
+  }
+
+  /** Draws what changed. */
+  draw() {
+    for (const answer of this.#dirty) this.#views.get(answer).draw();
+    this.#dirty.clear();
   }
 
   #drawQuestion() {
