@@ -35,13 +35,13 @@ export function stream(options) {
     // A gateway with `resume.window: 0` answers with the stream itself, which cannot be resumed.
     if (asked.status !== 202) return (await reading.read(asked)) || reading.fail(interrupted());
     reading.id = (await asked.json()).stream;
-    return reading.follow(`/v1/streams/${reading.id}/events`);
+    return reading.follow(`${pathOf(reading.id)}/events`);
   });
 }
 
 /** Reads a stream that exists, from its first event or after the event `options.after`. */
 export function resume(id, options = {}) {
-  return new Reading({ options, id }, (reading) => reading.follow(`/v1/streams/${id}/events`));
+  return new Reading({ options, id }, (reading) => reading.follow(`${pathOf(id)}/events`));
 }
 
 /** Reads several streams over one connection. Each event has its `stream`; the reading ends when all have ended. */
@@ -54,6 +54,9 @@ export function multiplex(ids, options = {}) {
 export function notifications(options = {}) {
   return new Reading({ options, streams: Infinity }, (reading) => reading.follow("/v1/notifications"));
 }
+
+// An id may come from a link that somebody else wrote.
+const pathOf = (id) => `/v1/streams/${encodeURIComponent(id)}`;
 
 const interrupted = () => ({ code: "stream_interrupted", message: "the connection broke and the stream cannot be resumed", retryable: true, origin: "gateway" });
 
@@ -106,7 +109,7 @@ class Reading {
   async cancel() {
     const id = this.id ?? (await this.#known.promise);
     if (!id) return;
-    const response = await fetch(this.#url(`/v1/streams/${id}`), { method: "DELETE", headers: this.#headers() });
+    const response = await fetch(this.#url(pathOf(id)), { method: "DELETE", headers: this.#headers() });
     if (!response.ok) throw await refusal(response);
   }
 

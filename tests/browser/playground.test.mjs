@@ -371,6 +371,25 @@ pageTest("the keyboard alone sends, stops, edits and leaves dialogs", async ({ o
   assert.equal(await page.evaluate(() => document.activeElement.textContent), "Events");
 });
 
+pageTest("a hidden page is drawn when it is shown", async ({ open }) => {
+  const page = await open(gateway.url);
+  await choose(page, "one");
+  const begun = scripted("one", (answer) => answer.text("Seen. "));
+  await ask(page, "Question");
+  await page.getByText("Seen.").waitFor();
+  const setHidden = (hidden) => page.evaluate((hidden) => {
+    Object.defineProperty(document, "hidden", { configurable: true, value: hidden });
+    document.dispatchEvent(new Event("visibilitychange"));
+  }, hidden);
+  await setHidden(true);
+  (await begun).text("Not seen yet.").finish();
+  const ended = async () => Boolean((await import("/web/playground/conversation.js")).turns[0].answers[0].end);
+  while (!(await page.evaluate(ended)));
+  assert.doesNotMatch(await page.textContent(".prose"), /Not seen/);
+  await setHidden(false);
+  await page.getByText("Seen. Not seen yet.").waitFor();
+});
+
 pageTest("what was typed survives a reload", async ({ open }) => {
   const page = await open(gateway.url);
   await page.locator("#models select").waitFor();

@@ -97,6 +97,20 @@ pageTest("a shared link shows its question as text", async ({ open }) => {
   assert.equal(await page.locator(".bubble img").count(), 0);
 });
 
+pageTest("a link cannot ask a model", async ({ open }) => {
+  const before = upstream.requests.length;
+  for (const id of ["../streams?model=one&prompt=pay&", "st_a/../../streams?model=one&prompt=pay#", "%2e%2e/streams?model=one&prompt=pay&x="]) {
+    const page = await open(`${gateway.url}/#${new URLSearchParams({ watch: id })}`, { errors: /40[04]/ });
+    await page.locator(".answer [role=alert]").waitFor();
+    // Nor does the client, if a page of others gives it such an id.
+    await page.evaluate(async (id) => {
+      const { resume } = await import("/sluicegate.js");
+      await resume(id).text().catch(() => {});
+    }, id);
+  }
+  assert.equal(upstream.requests.length, before);
+});
+
 pageTest("Markdown is drawn as it is meant, however it is cut", async ({ open }) => {
   const page = await open(gateway.url);
   await choose(page, "one");

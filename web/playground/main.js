@@ -256,7 +256,9 @@ function watch(id) {
   $("#banner").replaceChildren("You are watching an answer that somebody shared with you. ", own, ".");
   $("footer").hidden = true;
   $("#open-settings").hidden = true;
-  streams.watch(turn, turn.answers[0]);
+  if (/^st_[\w-]+$/.test(id)) streams.watch(turn, turn.answers[0]);
+  // Nothing else may be asked for by a link.
+  else turn.answers[0].error = { code: "not_found", message: "the link is not complete", retryable: false, origin: "client" };
   showState();
   redraw();
 }
