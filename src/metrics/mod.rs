@@ -483,19 +483,16 @@ impl Metrics {
 
     /// What an upstream's answer took and counted.
     fn record_answer(&self, end: &StreamEnd<'_>, upstream: &str) {
-        let target = TargetLabels {
-            model: end.model.to_owned(),
-            upstream: upstream.to_owned(),
-        };
         let usage = end.usage.unwrap_or_default();
-        if let Some(first) = end.first_token {
-            let times = self.first_token.get_or_create(&target);
-            times.observe(first.as_secs_f64());
-            if let Some(later @ 1..) = usage.output.map(|tokens| tokens.saturating_sub(1)) {
-                let taken = end.duration.saturating_sub(first);
-                let times = self.output_token.get_or_create(&target);
-                times.observe(taken.as_secs_f64() / later as f64);
-            }
+        let later = usage.output.map(|tokens| tokens.saturating_sub(1));
+        if let (Some(first), Some(later @ 1..)) = (end.first_token, later) {
+            let taken = end.duration.saturating_sub(first);
+            let target = TargetLabels {
+                model: end.model.to_owned(),
+                upstream: upstream.to_owned(),
+            };
+            let times = self.output_token.get_or_create(&target);
+            times.observe(taken.as_secs_f64() / later as f64);
         }
         for (kind, count) in [
             ("input", usage.input),
@@ -513,6 +510,16 @@ impl Metrics {
                 self.tokens.get_or_create(&labels).inc_by(count);
             }
         }
+    }
+
+    /// The first content of a stream arrived, so long after its request.
+    pub fn record_first_token(&self, model: &str, upstream: &str, taken: Duration) {
+        let target = TargetLabels {
+            model: model.to_owned(),
+            upstream: upstream.to_owned(),
+        };
+        let times = self.first_token.get_or_create(&target);
+        times.observe(taken.as_secs_f64());
     }
 
     /// A request was sent to an upstream: `ok`, or the code of its failure.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::cursor::{Cursor, SharedId};
-use super::log::Log;
+use super::log::{Log, now};
 use super::notification::Notification;
 use crate::metrics::Metrics;
 
@@ -42,9 +42,16 @@ struct Registration {
 pub struct Listener {
     hub: Arc<Notifications>,
     number: u64,
-    /// The events that its client has; `None` for a new client.
-    seen: Option<Cursor>,
+    /// The events that its client has.
+    seen: Seen,
     dropped: CancellationToken,
+}
+
+enum Seen {
+    /// All up to this one.
+    UpTo(Cursor),
+    /// A new client, which gets what was published since this time, in milliseconds since 1970.
+    Since(u64),
 }
 
 /// The listener did not read for so long that events which it lacks were dropped.
@@ -130,9 +137,9 @@ impl Notifications {
         }
         let number = state.next;
         state.next += 1;
-        let position = match seen {
-            Some(_) => state.log.replay_start(),
-            None => state.log.end(),
+        let (seen, position) = match seen {
+            Some(seen) => (Seen::UpTo(seen), state.log.replay_start()),
+            None => (Seen::Since(now()), state.log.end()),
         };
         let dropped = CancellationToken::new();
         let registration = Registration {
@@ -184,8 +191,9 @@ impl Listener {
         while let Some(entry) = log.get(listener.position) {
             listener.position += 1;
             let lacked = match &self.seen {
-                Some(seen) => entry.is_after(seen),
-                None => !entry.is_old,
+                Seen::UpTo(seen) => entry.is_after(seen),
+                // Announced after the client came, although before this replica knew the store.
+                Seen::Since(begun) => !entry.is_old || entry.is_announced_since(*begun),
             };
             if lacked {
                 return Poll::Ready(Some(Ok(entry.bytes.clone())));

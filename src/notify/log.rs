@@ -98,10 +98,15 @@ impl Entry {
     pub(super) fn is_after(&self, cursor: &Cursor) -> bool {
         cursor.lacks(self.time, self.shared)
     }
+
+    /// Whether the shared state got it at this time or later, in milliseconds since 1970.
+    pub(super) fn is_announced_since(&self, time: u64) -> bool {
+        self.shared.is_some_and(|shared| shared.time >= time)
+    }
 }
 
 /// Milliseconds since 1970; 0 for a clock before that.
-fn now() -> u64 {
+pub(super) fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX - 1)

@@ -129,10 +129,20 @@ impl StreamRecord {
     /// Counts content that the upstream sent.
     pub(super) fn add_content_bytes(&mut self, bytes: usize) {
         if bytes > 0 && self.first_content.is_none() {
-            self.first_content = Some(Instant::now());
+            self.record_first_content();
         }
         self.content_bytes += bytes as u64;
         self.content_events += 1;
+    }
+
+    #[cold]
+    fn record_first_content(&mut self) {
+        let now = Instant::now();
+        self.first_content = Some(now);
+        if let Some(upstream) = &self.upstream {
+            let (model, taken) = (&self.labels.model, now - self.arrived);
+            self.metrics.record_first_token(model, upstream, taken);
+        }
     }
 
     /// The tokens of the output so far: the upstream's count, or an estimate. Most upstreams send an

@@ -124,6 +124,7 @@ fn metrics() -> String {
             ..Usage::default()
         }),
     });
+    metrics.record_first_token("fast", "openai", Duration::ZERO);
     metrics.record_unread_tokens("fast", 1);
     metrics.record_resume("resumed");
     metrics.record_takeover(Takeover::Ended);

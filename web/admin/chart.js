@@ -15,12 +15,13 @@ const svg = (name, attributes, ...children) => {
 
 /**
  * `lines` are `{ name, value(sample) }`; `shown(number)` is a value as people read it; `least` is the top of the axis
- * while all values are smaller.
+ * while all values are smaller; `binary` axes end at powers of two.
  */
 export class Chart {
   #lines;
   #shown;
   #least;
+  #binary;
   #samples = [];
   #pointed; // the sample under the pointer, from the right
   #paths;
@@ -30,10 +31,11 @@ export class Chart {
   #cursor;
   #svg;
 
-  constructor({ title, lines, shown, least = 1 }) {
+  constructor({ title, lines, shown, least = 1, binary = false }) {
     this.#lines = lines;
     this.#shown = shown;
     this.#least = least;
+    this.#binary = binary;
     this.#paths = lines.map((_, at) => svg("path", { class: `line-${at}` }));
     this.#area = svg("path", { class: "area line-0" });
     this.#cursor = svg("line", { class: "cursor", y1: 0, y2: HEIGHT, visibility: "hidden" });
@@ -57,7 +59,7 @@ export class Chart {
   draw(samples) {
     this.#samples = samples;
     const values = this.#lines.map(({ value }) => samples.map((sample) => value(sample) ?? null));
-    const most = nice(Math.max(this.#least, ...values.flat().filter((value) => value !== null)));
+    const most = nice(this.#binary, Math.max(this.#least, ...values.flat().filter((value) => value !== null)));
     const x = (index) => WIDTH - samples.length + 1 + index;
     const y = (value) => round(HEIGHT * (1 - value / most));
     values.forEach((line, at) => this.#paths[at].setAttribute("d", path(line, x, y)));
@@ -95,8 +97,9 @@ function path(values, x, y) {
   return drawn;
 }
 
-/** The next of 1, 2, 5, 10, 20, … */
-function nice(value) {
+/** The next of 1, 2, 5, 10, 20, …, or the next power of two. */
+function nice(binary, value) {
+  if (binary) return 2 ** Math.ceil(Math.log2(value) - 1e-9);
   const power = 10 ** Math.floor(Math.log10(value));
   return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value * 0.999);
 }

@@ -2,7 +2,7 @@
 
 import { $, h } from "/web/shared/dom.js";
 import { Chart } from "./chart.js";
-import { age, bytes, duration, number, sum } from "./format.js";
+import { bytes, duration, number, sum, uptime } from "./format.js";
 import { limitName, modelState, problems, room, upstreamState } from "./health.js";
 import { follow } from "./samples.js";
 
@@ -26,7 +26,7 @@ const CHARTS = [
     ],
   },
   { title: "Processor, % of one core", shown: number, least: 10, lines: [{ name: "%", value: (sample) => sample.cpu_percent }] },
-  { title: "Memory", shown: bytes, least: 1024 * 1024, lines: [{ name: "resident", value: (sample) => sample.memory_bytes }] },
+  { title: "Memory", shown: bytes, least: 1024 * 1024, binary: true, lines: [{ name: "resident", value: (sample) => sample.memory_bytes }] },
 ].map((settings) => new Chart(settings));
 $("#charts").append(...CHARTS.map((chart) => chart.element));
 
@@ -56,7 +56,7 @@ function drawFigures(now) {
     ["First token, half within", duration(now.first_token_ms?.p50)],
     ["First token, 99 % within", duration(now.first_token_ms?.p99)],
     ["Resumes per second", number(sum(Object.values(now.resumes_per_second ?? {})))],
-    ["Running for", age(now.uptime_seconds ?? 0)],
+    ["Running for", uptime(now.uptime_seconds ?? 0)],
   ];
   $("#figures").replaceChildren(...figures.map(([name, value, bad]) => h("div", { class: bad && "is-bad" }, h("dt", {}, name), h("dd", {}, value))));
 }
@@ -86,7 +86,7 @@ function drawUpstreams(samples) {
 function drawRefusals(samples) {
   const counts = samples.countsInLastMinute((sample) => sample.refusals_per_second);
   const most = Math.max(1, ...counts.map(([, count]) => count));
-  const bars = counts.flatMap(([policy, count]) => [h("span", {}, limitName(policy)), h("meter", { max: most, value: count, "aria-label": limitName(policy) }), h("span", { class: "figures" }, number(count))]);
+  const bars = counts.flatMap(([policy, count]) => [h("span", {}, limitName(policy)), h("meter", { max: most, low: 0, high: 0, optimum: 0, value: count, "aria-label": limitName(policy) }), h("span", { class: "figures" }, number(count))]);
   $("#refusals").replaceChildren(bars.length ? h("div", { class: "bars" }, bars) : h("p", { class: "empty" }, "No request was refused by a limit."));
 }
 

@@ -16,6 +16,12 @@ export function age(seconds) {
   return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
 }
 
+/** The same, as short as it can be. */
+export function uptime(seconds) {
+  const [count, unit] = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]].find(([size]) => seconds >= size) ?? [1, "s"];
+  return `${Math.floor(seconds / count)} ${unit}`;
+}
+
 /** A number of bytes. */
 export function bytes(value) {
   if (value === null || value === undefined) return "–";

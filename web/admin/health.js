@@ -33,10 +33,12 @@ export function upstreamState(samples, name) {
 export function modelState(samples, name) {
   const errors = samples.inLastMinute((sample) => sample.models?.[name]?.errors_per_second);
   const requests = samples.inLastMinute((sample) => sample.models?.[name]?.requests_per_second);
-  return { errors, requests, ...judged(errors, Math.max(errors, requests)) };
+  const open = samples.last.models?.[name]?.open_streams ?? 0;
+  return { errors, requests, ...judged(errors, Math.max(errors, requests), open) };
 }
 
-function judged(failed, all) {
+function judged(failed, all, open = 0) {
+  if (all === 0 && open > 0) return { level: "good", word: "fine" };
   if (all === 0) return { level: "idle", word: "idle" };
   const share = failed / all;
   if (failed === 0) return { level: "good", word: "fine" };
@@ -62,7 +64,7 @@ export function problems(samples) {
   }
   for (const [policy, count] of samples.countsInLastMinute((sample) => sample.refusals_per_second)) {
     const [level] = LIMITS[policy] ?? ["warn"];
-    add(level, `${plural(count, "request")} refused in the last minute by the limit on ${limitName(policy)}.`.replace(/^o/, "O"));
+    add(level, `${plural(count, "request")} ${count === 1 ? "was" : "were"} refused in the last minute by the limit on ${limitName(policy)}.`.replace(/^o/, "O"));
   }
   for (const { name, used, limit, shown } of room(now)) {
     if (limit && used / limit >= FULL) add("warn", `${name}: ${percent(used / limit)} of the limit is in use (${shown(used)} of ${shown(limit)}).`);

@@ -22,7 +22,7 @@ async function ask(path, options) {
 
 function row(stream) {
   const cell = (name, text, kind) => h("td", { "data-label": name, class: kind }, text);
-  const cancel = h("button", { type: "button", class: "quiet danger", onclick: () => confirm(stream) }, "Cancel", h("span", { class: "visually-hidden" }, ` ${stream.id}`));
+  const cancel = h("button", { type: "button", class: "small danger", onclick: () => confirm(stream) }, "Cancel", h("span", { class: "visually-hidden" }, ` ${stream.id}`));
   return h(
     "tr",
     { "data-id": stream.id },

@@ -12,13 +12,19 @@ use crate::app::Gateway;
 pub(super) const WINDOW_SECONDS: usize = 60;
 
 /// The first-token times of each model at earlier moments, oldest first.
-#[derive(Default)]
 pub(super) struct Window(VecDeque<BTreeMap<String, Histogram>>);
 
 /// One sample: for the viewers, and what the history keeps of it.
 pub(super) struct Sample {
     pub(super) whole: Value,
     pub(super) short: Value,
+}
+
+impl Default for Window {
+    /// Begins before the process counted anything.
+    fn default() -> Self {
+        Self(VecDeque::from([BTreeMap::new()]))
+    }
 }
 
 impl Window {

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::sample::{Sample, Window};
+use super::sample::{Sample, WINDOW_SECONDS, Window};
 use super::snapshot::{OpenTokens, Snapshot};
 use crate::app::Gateway;
 
@@ -32,8 +32,10 @@ pub(in crate::server) struct Sampler {
 #[derive(Default)]
 struct State {
     viewers: Vec<mpsc::Sender<Bytes>>,
-    /// Short samples, oldest first.
+    /// Oldest first: the last minute whole, the time before without details.
     history: VecDeque<Value>,
+    /// The short form of the whole ones, oldest first.
+    short: VecDeque<Value>,
     closed: bool,
 }
 
@@ -73,11 +75,15 @@ impl Sampler {
         if state.history.len() == HISTORY {
             state.history.pop_front();
         }
-        state.history.push_back(sample.short);
-        if state.viewers.is_empty() {
-            return;
-        }
         let event = Bytes::from(format!("event: metrics\ndata: {}\n\n", sample.whole));
+        state.history.push_back(sample.whole);
+        state.short.push_back(sample.short);
+        if state.short.len() > WINDOW_SECONDS {
+            let index = state.history.len() - state.short.len();
+            if let Some(short) = state.short.pop_front() {
+                state.history[index] = short;
+            }
+        }
         state.viewers.retain(|viewer| {
             // A viewer that has not taken its last sample does not get this one.
             !matches!(

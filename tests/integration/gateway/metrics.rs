@@ -155,6 +155,7 @@ async fn tokens_that_no_client_received_are_counted() {
     let (mut answer, mut exchange) = tokio::join!(running.prompt(), answering());
     exchange.finish().await;
     answer.events().await;
+    drop(answer);
     // A client that leaves in the middle and does not come back.
     let (mut answer, mut exchange) = tokio::join!(running.prompt(), answering());
     answer.expect("start").await;

@@ -53,8 +53,10 @@ async fn announce(running: &TestGateway, data: Value) -> Value {
     body
 }
 
+/// The next event. Heartbeats do not count as one.
 async fn next(answer: &mut Answer) -> Event {
-    answer.event().await.expect("the notifications ended")
+    let event = within_timeout(answer.event()).await;
+    event.expect("the notifications ended")
 }
 
 #[tokio::test]
