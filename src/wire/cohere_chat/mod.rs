@@ -50,6 +50,7 @@ impl Wire for CohereChat {
             metadata: false,
             parallel_calls: false,
             blank_texts: false,
+            format_with_tools: false,
             ..Limits::NONE
         }
     }

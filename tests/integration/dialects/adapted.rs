@@ -498,7 +498,7 @@ fn a_json_object_is_asked_for_by_an_instruction_where_the_vendor_has_no_such_for
 }
 
 #[test]
-fn a_schema_with_tools_becomes_an_instruction_for_older_gemini() {
+fn a_schema_with_tools_becomes_an_instruction_where_the_vendor_has_either() {
     let format =
         json!({"type": "json_schema", "json_schema": {"name": "x", "schema": {"title": "Fruit"}}});
     let tools = json!([{"type": "function", "function": {"name": "f"}}]);
@@ -516,6 +516,14 @@ fn a_schema_with_tools_becomes_an_instruction_for_older_gemini() {
         "application/json"
     );
     assert_eq!(changed, Vec::<String>::new());
+    let (cohere, changed) = sent("cohere-chat", "m", CHAT, &body);
+    assert_eq!(cohere["messages"][0]["role"], "system");
+    assert!(
+        cohere["messages"][0].to_string().contains("Fruit"),
+        "{cohere}"
+    );
+    assert_eq!(cohere["response_format"], Value::Null);
+    assert_eq!(changed, ["response_format"]);
 }
 
 #[test]
