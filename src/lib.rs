@@ -20,6 +20,7 @@
 //! | [`notify`] | events about the gateway, for every listener |
 //! | [`limit`] | requests and tokens per key, requests per address, open streams, memory |
 //! | [`metrics`] | counters, gauges and histograms |
+//! | [`telemetry`] | the access log, and a trace of each request |
 //! | [`app`] | the objects of one config, and the change to the next |
 //! | [`server`] | HTTP: listeners, connections, handlers |
 //! | [`fixture`] | canned upstream answers, and a server that plays them |
@@ -43,5 +44,6 @@ pub mod route;
 pub mod server;
 pub mod store;
 pub mod stream;
+pub mod telemetry;
 pub mod upstream;
 pub mod wire;

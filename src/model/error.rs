@@ -1,5 +1,6 @@
 //! Errors that know where they come from, whether another try can help, and what the client reads.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +66,7 @@ struct Details {
     field: Option<Box<str>>,
     source: Option<Source>,
     should_retry: Option<bool>,
+    upstream_status: Option<StatusCode>,
     vendor_refusal: Option<VendorRefusal>,
 }
 
@@ -256,6 +258,25 @@ impl Error {
             self.details.get_or_insert_default().should_retry = retry;
         }
         self
+    }
+
+    /// The status with which the upstream answered.
+    #[must_use]
+    pub fn with_upstream_status(mut self, status: StatusCode) -> Self {
+        self.details.get_or_insert_default().upstream_status = Some(status);
+        self
+    }
+
+    /// What one try of a target came to: the upstream's status if it answered with one, else the code.
+    pub fn attempt_outcome(&self) -> Cow<'static, str> {
+        let status = self
+            .details
+            .as_ref()
+            .and_then(|details| details.upstream_status);
+        match status {
+            Some(status) => Cow::Owned(status.as_u16().to_string()),
+            None => Cow::Borrowed(self.code.as_str()),
+        }
     }
 
     /// See [`Error::with_retry_advice`].

@@ -39,10 +39,14 @@ impl Route {
             }
             let error = match self.try_target(target, request, trace, receiver).await {
                 Ok(answer) => {
+                    trace.end_attempt("ok");
                     metrics.record_attempt(&target.upstream.name, "ok");
                     return Ok(answer);
                 }
-                Err(Failure::Committed(error)) => return Err(error),
+                Err(Failure::Committed(error)) => {
+                    trace.end_attempt(&error.attempt_outcome());
+                    return Err(error);
+                }
                 Err(Failure::Uncommitted(error)) => error,
             };
             target.report_failure(&error, trace, metrics);
@@ -79,7 +83,8 @@ impl Route {
             changes: &changes,
         };
         let mut commit = CommitSink::new(answering, upstream.frame_cap, receiver);
-        let answer = self.attempt(upstream, prepared, trace, &mut commit).await;
+        let trace = trace.begin_attempt(&upstream.name, &target.model);
+        let answer = self.attempt(upstream, prepared, &trace, &mut commit).await;
         answer.map_err(|error| match commit.committed {
             true => Failure::Committed(error),
             false => Failure::Uncommitted(error),

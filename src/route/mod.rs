@@ -68,6 +68,7 @@ impl Target {
         let code = error.code().as_str();
         metrics.record_upstream_error(&self.upstream.name, code);
         metrics.record_attempt(&self.upstream.name, code);
+        trace.end_attempt(&error.attempt_outcome());
         tracing::warn!(
             request_id = trace.request.as_ref().map(RequestId::as_str),
             upstream = self.upstream.name,

@@ -25,10 +25,12 @@ impl Route {
                 metrics.record_failover(&self.model);
             }
             let limit = self.timeouts.first_token;
-            let asked = target.upstream.pass(request, &target.model, trace);
+            let asking = trace.begin_attempt(&target.upstream.name, &target.model);
+            let asked = target.upstream.pass(request, &target.model, &asking);
             let answer = timeout(limit, asked).await;
             let error = match answer.unwrap_or_else(|_| Err(first_token_timeout(limit))) {
                 Ok(start) => {
+                    trace.end_attempt("ok");
                     metrics.record_attempt(&target.upstream.name, "ok");
                     return Ok((target, start));
                 }

@@ -14,7 +14,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::admission::request_id;
 use super::live::Sampler;
-use super::refusal::{Refusal, refuse, respond};
+use super::refusal::{Refusal, respond};
 use super::{notifications, open_streams, origin, web};
 use crate::app::Gateway;
 use crate::dialect::NATIVE;
@@ -53,7 +53,7 @@ async fn check_caller(
         Ok(()) => next.run(request).await,
         Err(error) => {
             let refusal = Refusal::new(error, RateLimits::default());
-            refuse(&refusal, NATIVE, &RequestId::random(), &gateway.metrics)
+            respond(Err(refusal), NATIVE, &gateway.metrics, &RequestId::random())
         }
     }
 }

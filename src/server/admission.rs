@@ -75,7 +75,10 @@ pub(super) async fn admit(
     };
     let account = app.account(&caller);
     let permit = app.limiter.admit(address, account.as_ref(), admission);
-    let permit = permit.await.map_err(limit_refusal)?;
+    let permit = permit.await.map_err(|refused| Refusal {
+        caller: Some(Arc::clone(&caller)),
+        ..limit_refusal(refused)
+    })?;
     peer.mark_admitted();
     Ok(Admitted {
         app,

@@ -20,9 +20,10 @@ use crate::app::Gateway;
 use crate::config::ModelConfig;
 use crate::dialect::{AnswerInfo, Dialect};
 use crate::limit::{Estimate, MemoryReservation};
-use crate::model::{Error, Request, RequestId, StreamId};
+use crate::model::{Error, Request, StreamId};
 use crate::route::Route;
 use crate::stream::{ClientSink, Retention, StreamSettings, collect, open, open_in_background};
+use crate::telemetry::Observation;
 use crate::upstream::Trace;
 
 /// Names the fields of the request that were changed or left out, because the upstream does not accept
@@ -35,7 +36,7 @@ pub(super) async fn answer(
     gateway: &Gateway,
     dialect: &'static dyn Dialect,
     admitted: Admitted,
-    request_id: &RequestId,
+    observation: &Observation,
     headers: &HeaderMap,
     prompt: Prompt,
 ) -> Result<Response, Refusal> {
@@ -60,6 +61,7 @@ pub(super) async fn answer(
         // Another target could not continue the vendor's own events.
         native.verbatim = false;
     }
+    observation.set_model(&model.name);
     let estimate = Estimate::of(&request, model.reserve_tokens);
     let account = admitted.app.account(&admitted.caller);
     let limiter = &admitted.app.limiter;
@@ -73,7 +75,7 @@ pub(super) async fn answer(
     let context = RequestContext {
         gateway,
         dialect,
-        request_id,
+        observation,
         headers,
     };
     let mut prepared = context.prepare(admitted, model, route, request, body, memory);
@@ -99,7 +101,7 @@ struct PreparedAnswer {
 pub(super) struct RequestContext<'a> {
     pub(super) gateway: &'a Gateway,
     pub(super) dialect: &'static dyn Dialect,
-    pub(super) request_id: &'a RequestId,
+    pub(super) observation: &'a Observation,
     pub(super) headers: &'a HeaderMap,
 }
 
@@ -116,7 +118,7 @@ impl RequestContext<'_> {
         let Self {
             gateway,
             dialect,
-            request_id,
+            observation,
             headers,
         } = *self;
         let Admitted {
@@ -142,7 +144,7 @@ impl RequestContext<'_> {
             caller: &caller,
             model,
             stream,
-            request_id: request_id.clone(),
+            observation: observation.clone(),
             route,
             permit,
             open,
@@ -157,7 +159,7 @@ impl RequestContext<'_> {
             sink.limit_content(app.config.limits.frame);
         }
         PreparedAnswer {
-            trace: trace(request_id, headers),
+            trace: Trace::of(observation),
             sink,
             settings,
             retention: dialect.supports_resume().then_some(retention),
@@ -246,13 +248,4 @@ fn prefers_async(headers: &HeaderMap) -> bool {
     preferences
         .filter_map(|preference| preference.split(';').next())
         .any(|name| name.trim().eq_ignore_ascii_case("respond-async"))
-}
-
-pub(super) fn trace(request: &RequestId, headers: &HeaderMap) -> Trace {
-    Trace {
-        request: Some(request.clone()),
-        traceparent: headers.get("traceparent").cloned(),
-        tracestate: headers.get("tracestate").cloned(),
-        arrived: None,
-    }
 }

@@ -23,13 +23,14 @@ use super::chat;
 use super::endpoints::split;
 use super::paths;
 use super::raw_head::HeadFault;
-use super::refusal::{Refusal, respond};
+use super::refusal::{Refusal, respond, respond_observed};
 use super::service::Peer;
 use super::{endpoints, models, notifications, origin, resume, web};
 use crate::app::Gateway;
 use crate::dialect::{self, Dialect, NATIVE};
 use crate::limit::{Admission, RateLimits};
 use crate::model::{Error, ErrorCode};
+use crate::telemetry::Observation;
 
 /// The response headers that web pages may read in every dialect.
 const CORS_RESPONSE_HEADERS: &[&str] = &[
@@ -43,6 +44,7 @@ const CORS_RESPONSE_HEADERS: &[&str] = &[
     "x-ratelimit-reset-tokens",
     "x-request-id",
     "x-sluicegate-adapted",
+    "x-sluicegate-attempts",
     "x-sluicegate-estimated",
 ];
 
@@ -139,7 +141,7 @@ async fn answer_prompt(
     headers: HeaderMap,
     prompt: Prompt,
 ) -> Response {
-    let request = request_id(&headers);
+    let observation = Observation::new(request_id(&headers), dialect.name(), &headers);
     let result = match resume::last_event_id(&headers) {
         Some(id) => {
             prompt.discard().await;
@@ -150,7 +152,8 @@ async fn answer_prompt(
         }
         None => match admit(gateway, peer, &headers, Admission::Stream).await {
             Ok(admitted) => {
-                chat::answer(gateway, dialect, admitted, &request, &headers, prompt).await
+                observation.set_caller(&admitted.caller.name);
+                chat::answer(gateway, dialect, admitted, &observation, &headers, prompt).await
             }
             Err(refusal) => {
                 // Not held while the body is discarded.
@@ -160,7 +163,7 @@ async fn answer_prompt(
             }
         },
     };
-    respond(result, dialect, &gateway.metrics, &request)
+    respond_observed(result, dialect, &gateway.metrics, &observation)
 }
 
 /// Needs no key: the stream's id is the capability to read it.

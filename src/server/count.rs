@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::admission::Admitted;
 use super::body::Prompt;
-use super::chat::{RequestContext, trace};
+use super::chat::RequestContext;
 use super::parsing;
 use super::refusal::{Refusal, write_limit_headers};
 use crate::dialect::CountEndpoint;
@@ -50,7 +50,7 @@ async fn count(
     let RequestContext {
         gateway,
         dialect,
-        request_id,
+        observation,
         headers,
     } = *context;
     let (app, caller) = (&admitted.app, &admitted.caller);
@@ -62,8 +62,9 @@ async fn count(
     let parsed = parsing::parse(parse, app, caller, body, path_model, &mut memory).await;
     let (mut request, _) = parsed?;
     dialect.read_headers(headers, &mut request);
-    let (_, route) = app.route(&request.model, caller)?;
-    let trace = trace(request_id, headers);
+    let (model, route) = app.route(&request.model, caller)?;
+    observation.set_model(&model.name);
+    let trace = Trace::of(observation);
     let asked = ask_upstreams(context, &route, &request, &trace);
     let counted = match route.timeouts.total {
         // An estimate is better than an error.
@@ -89,18 +90,23 @@ async fn ask_upstreams(
 ) -> Result<Option<u64>, Error> {
     let limit = route.timeouts.first_token;
     for target in &route.targets {
+        let asking = trace.begin_attempt(&target.upstream.name, &target.model);
         let asked = target
             .upstream
-            .count(request, &target.model, target.settings, trace);
+            .count(request, &target.model, target.settings, &asking);
         let counted = timeout(limit, asked).await;
         let error = match counted.unwrap_or_else(|_| Err(first_token_timeout(limit))) {
-            Ok(Some(tokens)) => return Ok(Some(tokens)),
+            Ok(Some(tokens)) => {
+                trace.end_attempt("ok");
+                return Ok(Some(tokens));
+            }
             Ok(None) => continue,
             Err(error) => error,
         };
         let wire = context.dialect.wire();
         let is_clients = wire.is_some_and(|wire| error.vendor_refusal(wire).is_some());
         if error.code() == ErrorCode::UpstreamRejected && is_clients {
+            trace.end_attempt(&error.attempt_outcome());
             return Err(error);
         }
         target.report_failure(&error, trace, &context.gateway.metrics);

@@ -16,11 +16,12 @@ use super::chat::RequestContext;
 use super::count;
 use super::passing::{self, PassedPath};
 use super::paths::PathModel;
-use super::refusal::{Refusal, respond};
+use super::refusal::{Refusal, respond_observed};
 use super::service::Peer;
 use crate::app::Gateway;
 use crate::dialect::{self, CountEndpoint, Dialect};
 use crate::limit::Admission;
+use crate::telemetry::Observation;
 
 /// The paths of [`add_routes`].
 pub(super) fn paths() -> impl Iterator<Item = &'static str> {
@@ -56,11 +57,11 @@ async fn post_count(
     request: Request<Body>,
 ) -> Response {
     let (headers, prompt) = split(request);
-    let request = request_id(&headers);
+    let observation = Observation::new(request_id(&headers), dialect.name(), &headers);
     let context = RequestContext {
         gateway: &gateway,
         dialect,
-        request_id: &request,
+        observation: &observation,
         headers: &headers,
     };
     let admitted = admit_prompt(&context, &peer, Admission::Request, prompt).await;
@@ -68,7 +69,7 @@ async fn post_count(
         Ok((admitted, prompt)) => count::answer(&context, endpoint, admitted, prompt).await,
         Err(refusal) => Err(refusal),
     };
-    respond(result, dialect, &gateway.metrics, &request)
+    respond_observed(result, dialect, &gateway.metrics, &observation)
 }
 
 async fn post_passed(
@@ -78,11 +79,12 @@ async fn post_passed(
     request: Request<Body>,
 ) -> Response {
     let (headers, prompt) = split(request);
-    let (request, dialect) = (request_id(&headers), path.dialect());
+    let dialect = path.dialect();
+    let observation = Observation::new(request_id(&headers), path.name(), &headers);
     let context = RequestContext {
         gateway: &gateway,
         dialect,
-        request_id: &request,
+        observation: &observation,
         headers: &headers,
     };
     let admitted = admit_prompt(&context, &peer, Admission::Stream, prompt).await;
@@ -90,7 +92,7 @@ async fn post_passed(
         Ok((admitted, prompt)) => passing::answer(&context, path, admitted, prompt).await,
         Err(refusal) => Err(refusal),
     };
-    respond(result, dialect, &gateway.metrics, &request)
+    respond_observed(result, dialect, &gateway.metrics, &observation)
 }
 
 /// The headers of a `POST`, and its prompt.
@@ -109,7 +111,10 @@ async fn admit_prompt(
     prompt: Prompt,
 ) -> Result<(Admitted, Prompt), Refusal> {
     match admit(context.gateway, peer, context.headers, admission).await {
-        Ok(admitted) => Ok((admitted, prompt)),
+        Ok(admitted) => {
+            context.observation.set_caller(&admitted.caller.name);
+            Ok((admitted, prompt))
+        }
         Err(refusal) => {
             prompt.discard().await;
             Err(refusal)

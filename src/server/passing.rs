@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::admission::Admitted;
 use super::body::Prompt;
-use super::chat::{RequestContext, trace};
+use super::chat::RequestContext;
 use super::parsing::{self, Outline};
 use super::refusal::{Refusal, write_limit_headers};
 use crate::app::{App, Gateway};
@@ -22,7 +22,7 @@ use crate::limit::{Estimate, MemoryReservation};
 use crate::model::{Error, ErrorCode, Request, StreamId};
 use crate::route::Route;
 use crate::stream::{PassSettings, StreamGuards, StreamLabels, StreamRecord, pass};
-use crate::upstream::PassedRequest;
+use crate::upstream::{PassedRequest, Trace};
 
 /// A path whose requests are passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +96,10 @@ pub(super) const PATHS: &[PassedPath] = &[
 const BETA: HeaderName = HeaderName::from_static("openai-beta");
 
 impl PassedPath {
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
     pub(super) fn dialect(&self) -> &'static dyn Dialect {
         dialect::at(self.dialect)
     }
@@ -155,6 +159,7 @@ pub(super) async fn answer(
         route,
         memory,
     } = read.map_err(|error| Refusal::new(error, limits))?;
+    context.observation.set_model(&model.name);
     let account = app.account(&admitted.caller);
     let estimate = members.estimate(path, body.len(), model.reserve_tokens);
     let reserved = app
@@ -166,7 +171,7 @@ pub(super) async fn answer(
     let limits = permit.limits();
     let labels = StreamLabels {
         stream: StreamId::random(),
-        request: context.request_id.clone(),
+        observation: context.observation.clone(),
         dialect: path.name,
         model: model.name.clone(),
         key: admitted.caller.name.clone(),
@@ -182,7 +187,7 @@ pub(super) async fn answer(
         wire: path.dialect().wire().unwrap_or_default(),
     };
     let settings = settings(context, path, &app, &members);
-    let trace = trace(context.request_id, context.headers);
+    let trace = Trace::of(context.observation);
     let metrics = &context.gateway.metrics;
     let passed = pass(&route, &request, &trace, metrics, record, settings).await;
     // The request is not sent again.
@@ -249,7 +254,7 @@ fn settings(
         is_text: path.is_text,
         is_streamed: members.is_streamed,
         dialect: context.dialect,
-        request_id: context.request_id.clone(),
+        request_id: context.observation.request().clone(),
     }
 }
 

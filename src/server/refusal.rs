@@ -1,5 +1,6 @@
 //! Errors as HTTP responses, in the dialect of the request.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::body::Body;
@@ -7,44 +8,79 @@ use axum::response::Response;
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::access::Caller;
 use crate::dialect::{Dialect, RateStatus};
 use crate::limit::RateLimits;
 use crate::metrics::Metrics;
-use crate::model::{Error, ErrorCode, Origin, RequestId};
+use crate::model::{Error, ErrorCode, RequestId};
+use crate::telemetry::Observation;
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Every try of a target, in order: its upstream, its model, and what came of it.
+const ATTEMPTS: HeaderName = HeaderName::from_static("x-sluicegate-attempts");
 
 /// Why a request is refused, and the state of the limits that counted it.
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) error: Error,
     pub(super) limits: RateLimits,
+    /// Whose request it is, if that is known.
+    pub(super) caller: Option<Arc<Caller>>,
 }
 
 impl Refusal {
     pub(super) fn new(error: Error, limits: RateLimits) -> Self {
-        Self { error, limits }
+        Self {
+            error,
+            limits,
+            caller: None,
+        }
     }
 }
 
-/// The response to a request, with its id.
+/// The response to a request, with its id. Its line of the access log is written here.
 pub(super) fn respond(
     result: Result<Response, Refusal>,
     dialect: &dyn Dialect,
     metrics: &Metrics,
     request: &RequestId,
 ) -> Response {
-    match result {
+    let observation = Observation::new(request.clone(), dialect.name(), &HeaderMap::new());
+    respond_observed(result, dialect, metrics, &observation)
+}
+
+/// As [`respond`], for a request that is observed until its answer has ended.
+pub(super) fn respond_observed(
+    result: Result<Response, Refusal>,
+    dialect: &dyn Dialect,
+    metrics: &Metrics,
+    observation: &Observation,
+) -> Response {
+    let request = observation.request();
+    let mut response = match result {
         Ok(mut response) => {
             set_request_id(&mut response, dialect, request);
             response
         }
-        Err(refusal) => refuse(&refusal, dialect, request, metrics),
+        Err(refusal) => {
+            observation.set_refused(&refusal.error);
+            if let Some(caller) = &refusal.caller {
+                observation.set_caller(&caller.name);
+            }
+            refuse(&refusal, dialect, request, metrics)
+        }
+    };
+    observation.set_status(response.status());
+    let attempts = observation.attempts().map(HeaderValue::try_from);
+    if let Some(Ok(attempts)) = attempts {
+        response.headers_mut().insert(ATTEMPTS, attempts);
     }
+    response
 }
 
-/// The response to a refused request; counts and logs the refusal.
-pub(super) fn refuse(
+/// The response to a refused request; counts the refusal.
+fn refuse(
     refusal: &Refusal,
     dialect: &dyn Dialect,
     request: &RequestId,
@@ -53,16 +89,6 @@ pub(super) fn refuse(
     let error = &refusal.error;
     let code = error.code();
     metrics.record_refusal(code.as_str());
-    // A message about the client's request may quote it, and prompts must not be logged.
-    let logged = (code.origin() != Origin::Client).then(|| error.message());
-    tracing::info!(
-        request = request.as_str(),
-        dialect = dialect.name(),
-        code = code.as_str(),
-        status = error.status().as_u16(),
-        message = logged,
-        "request refused"
-    );
     let vendor = dialect.wire().and_then(|wire| error.vendor_refusal(wire));
     let (status, body) = match vendor {
         Some(vendor) => (vendor.status, vendor.body.clone().into_bytes()),

@@ -10,11 +10,12 @@ use crate::app::{App, Gateway};
 use crate::config::ModelConfig;
 use crate::dialect::{Dialect, Encoder};
 use crate::limit::{MemoryReservation, Permit};
-use crate::model::{RequestId, StreamId};
+use crate::model::StreamId;
 use crate::route::Route;
 use crate::stream::{
     ClientSink, Retention, StreamGuards, StreamLabels, StreamRecord, StreamSettings,
 };
+use crate::telemetry::Observation;
 
 /// What is known about a stream when its request was admitted.
 pub(super) struct StreamBuilder<'a> {
@@ -24,7 +25,7 @@ pub(super) struct StreamBuilder<'a> {
     pub(super) caller: &'a Caller,
     pub(super) model: &'a ModelConfig,
     pub(super) stream: StreamId,
-    pub(super) request_id: RequestId,
+    pub(super) observation: Observation,
     pub(super) route: Route,
     pub(super) permit: Permit,
     pub(super) open: TaskTrackerToken,
@@ -52,7 +53,7 @@ impl StreamBuilder<'_> {
         } = self;
         let labels = StreamLabels {
             stream: self.stream,
-            request: self.request_id,
+            observation: self.observation,
             dialect: self.dialect.name(),
             model: self.model.name.clone(),
             key: self.caller.name.clone(),

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use http::HeaderMap;
+
 use super::stream_builder::{StreamBuilder, StreamParts};
 use crate::app::{App, Gateway};
 use crate::dialect::NATIVE;
@@ -9,6 +11,7 @@ use crate::dialect::native::log_codec;
 use crate::limit::Estimate;
 use crate::model::{Error, ErrorCode, Request, RequestId};
 use crate::stream::Orphan;
+use crate::telemetry::Observation;
 
 /// Continues every stream that this replica takes over, for as long as the gateway runs. A stream that
 /// cannot be continued ends in an error.
@@ -70,6 +73,9 @@ async fn prepare(
     let mut memory = gateway.memory.reservation();
     // Another replica admitted the request: it is counted here and not refused.
     memory.count_admitted(body.len());
+    let observation = Observation::new(RequestId::random(), NATIVE.name(), &HeaderMap::new());
+    observation.set_caller(&caller.name);
+    observation.set_model(&model.name);
     let builder = StreamBuilder {
         gateway,
         app,
@@ -77,7 +83,7 @@ async fn prepare(
         caller,
         model,
         stream: orphan.id,
-        request_id: RequestId::random(),
+        observation,
         route,
         permit,
         open: gateway.in_flight.token(),

@@ -135,7 +135,9 @@ impl ClientSink {
 
     /// Takes what was encoded since the last call; `None` if that is nothing.
     pub fn take_ready(&mut self) -> Option<Bytes> {
-        self.answer.take_ready()
+        let ready = self.answer.take_ready()?;
+        self.record.add_written_bytes(ready.len());
+        Some(ready)
     }
 
     /// See [`AnswerEncoder::heartbeat`].

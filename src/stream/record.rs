@@ -8,7 +8,8 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::limit::Permit;
 use crate::metrics::{Metrics, StreamEnd};
-use crate::model::{Error, ErrorCode, FinishReason, Origin, RequestId, StreamId, Usage};
+use crate::model::{Error, ErrorCode, FinishReason, Origin, StreamId, Usage};
+use crate::telemetry::{Observation, StreamFacts};
 
 /// The length of a token in bytes, where nothing better is known.
 const BYTES_PER_TOKEN: u64 = 4;
@@ -17,7 +18,7 @@ const BYTES_PER_TOKEN: u64 = 4;
 #[derive(Debug)]
 pub struct StreamLabels {
     pub stream: StreamId,
-    pub request: RequestId,
+    pub observation: Observation,
     pub dialect: &'static str,
     /// The model's name in the configuration.
     pub model: String,
@@ -40,6 +41,8 @@ pub struct StreamRecord {
     content_bytes: u64,
     /// In how many events it came.
     content_events: u64,
+    /// How many bytes of the answer were written for the client.
+    written_bytes: u64,
     /// Released last, when everything else is settled.
     guards: StreamGuards,
 }
@@ -99,6 +102,7 @@ impl StreamRecord {
             outcome: Outcome::Abandoned,
             content_bytes: 0,
             content_events: 0,
+            written_bytes: 0,
             guards,
         }
     }
@@ -175,6 +179,11 @@ impl StreamRecord {
         &self.labels
     }
 
+    /// Counts bytes that were written for the client.
+    pub(super) fn add_written_bytes(&mut self, bytes: usize) {
+        self.written_bytes += bytes as u64;
+    }
+
     pub(super) fn set_completed(&mut self, finish: FinishReason) {
         self.outcome = Outcome::Complete(finish);
     }
@@ -187,7 +196,7 @@ impl StreamRecord {
         {
             self.metrics.record_broken_answer(upstream, code.as_str());
             tracing::warn!(
-                request_id = self.labels.request.as_str(),
+                request_id = self.labels.observation.request().as_str(),
                 upstream,
                 model = self.labels.model,
                 code = code.as_str(),
@@ -251,20 +260,13 @@ impl Drop for StreamRecord {
             usage: self.usage,
             output_tokens: self.output_tokens(),
         });
-        tracing::info!(
-            request = self.labels.request.as_str(),
-            stream = self.labels.stream.hint(),
-            dialect = self.labels.dialect,
-            key = self.labels.key,
-            model = self.labels.model,
-            upstream = self.upstream,
+        self.labels.observation.set_stream(StreamFacts {
+            stream: self.labels.stream.hint(),
             outcome,
             finish,
-            input_tokens = self.usage.and_then(|usage| usage.input),
-            output_tokens = self.usage.and_then(|usage| usage.output),
-            first_token_ms = self.first_token().map(|first| first.as_millis() as u64),
-            total_ms = duration.as_millis() as u64,
-            "stream ended"
-        );
+            usage: self.usage,
+            first_token: self.first_token(),
+            bytes: self.written_bytes,
+        });
     }
 }

@@ -21,6 +21,7 @@ use super::sigv4;
 use crate::model::{
     Credential, Error, ErrorCode, ReasoningSigner, Request, RequestId, Sink, Vendor,
 };
+use crate::telemetry::{Observation, TraceContext};
 use crate::wire::{Adapted, Outgoing, TargetSettings, ToolNames, Wire};
 
 /// A configured header value shorter than this, in bytes, is a switch or a version and not a
@@ -86,8 +87,38 @@ pub struct Trace {
     pub request: Option<RequestId>,
     /// When the client's whole request was read.
     pub arrived: Option<Instant>,
-    pub traceparent: Option<HeaderValue>,
-    pub tracestate: Option<HeaderValue>,
+    /// The trace headers of the upstream's request.
+    pub context: TraceContext,
+    /// Records the tries of targets.
+    pub observation: Option<Observation>,
+}
+
+impl Trace {
+    /// Of a client's request.
+    pub fn of(observation: &Observation) -> Self {
+        Self {
+            request: Some(observation.request().clone()),
+            observation: Some(observation.clone()),
+            ..Self::default()
+        }
+    }
+
+    /// A target is asked.
+    pub fn begin_attempt(&self, upstream: &str, model: &str) -> Self {
+        let observation = self.observation.as_ref();
+        let context = observation.map(|observation| observation.begin_attempt(upstream, model));
+        Self {
+            context: context.unwrap_or_default(),
+            ..self.clone()
+        }
+    }
+
+    /// The target that was asked last answers (`ok`) or failed.
+    pub fn end_attempt(&self, outcome: &str) {
+        if let Some(observation) = &self.observation {
+            observation.end_attempt(outcome);
+        }
+    }
 }
 
 /// An answer whose status was good and whose events are still to be read. Dropping it closes the
@@ -251,8 +282,8 @@ impl Upstream {
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         for (name, value) in [
-            ("traceparent", &trace.traceparent),
-            ("tracestate", &trace.tracestate),
+            ("traceparent", &trace.context.traceparent),
+            ("tracestate", &trace.context.tracestate),
         ] {
             if let Some(value) = value {
                 headers.insert(HeaderName::from_static(name), value.clone());

@@ -48,6 +48,7 @@ pub(super) async fn read(
         None => excerpt(&text, secrets),
     };
     let error = error
+        .with_upstream_status(status)
         .with_retry_advice(retry_advice(&headers))
         .with_source(UpstreamAnswer { status, words });
     // What is about the gateway's own credential is not the client's business, and a client must not

@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["config"],
     &["metrics"],
     &["store"],
-    &["access", "limit", "notify"],
+    &["access", "limit", "notify", "telemetry"],
     &["upstream"],
     &["route"],
     &["stream"],

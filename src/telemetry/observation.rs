@@ -1,0 +1,208 @@
+//! Collects what happens to one request, and writes it when the request has ended.
+
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, StatusCode};
+
+use super::context::TraceContext;
+use crate::model::{Error, ErrorCode, Origin, RequestId, Usage};
+
+/// One request, as the access log shows it. The handler of the request and the answer's stream have a
+/// clone each; dropping the last one writes the line.
+///
+/// Invariant: every request has exactly one line, whether it is answered or refused.
+#[derive(Debug, Clone)]
+pub struct Observation(Arc<Observed>);
+
+#[derive(Debug)]
+struct Observed {
+    request: RequestId,
+    dialect: &'static str,
+    started: Instant,
+    context: TraceContext,
+    facts: Mutex<Facts>,
+}
+
+#[derive(Debug, Default)]
+struct Facts {
+    /// The name of the caller's key.
+    key: Option<String>,
+    /// The model's name in the config.
+    model: Option<String>,
+    attempts: Vec<Attempt>,
+    status: Option<u16>,
+    /// Why the request was refused.
+    refusal: Option<ErrorCode>,
+    message: Option<String>,
+    stream: Option<StreamFacts>,
+}
+
+/// One try of one target.
+#[derive(Debug)]
+struct Attempt {
+    upstream: String,
+    /// The upstream's name of the model.
+    model: String,
+    /// The upstream's status where it answered with one, otherwise the code of the error, or `ok`.
+    /// `None` while it is not known.
+    outcome: Option<String>,
+}
+
+/// How the stream of an answer ended.
+#[derive(Debug, Clone, Default)]
+pub struct StreamFacts {
+    /// The beginning of its id: enough to find the stream, too little to read it.
+    pub stream: String,
+    pub outcome: &'static str,
+    pub finish: Option<&'static str>,
+    pub usage: Option<Usage>,
+    pub first_token: Option<Duration>,
+    /// How many bytes of the answer's stream were written for the client.
+    pub bytes: u64,
+}
+
+impl Observation {
+    /// Begins with the request's arrival.
+    pub fn new(request: RequestId, dialect: &'static str, headers: &HeaderMap) -> Self {
+        Self(Arc::new(Observed {
+            request,
+            dialect,
+            started: Instant::now(),
+            context: TraceContext::from_headers(headers),
+            facts: Mutex::default(),
+        }))
+    }
+
+    pub fn request(&self) -> &RequestId {
+        &self.0.request
+    }
+
+    pub fn set_caller(&self, key: &str) {
+        self.facts().key = Some(key.to_owned());
+    }
+
+    pub fn set_model(&self, model: &str) {
+        self.facts().model = Some(model.to_owned());
+    }
+
+    /// The status that the client gets.
+    pub fn set_status(&self, status: StatusCode) {
+        self.facts().status = Some(status.as_u16());
+    }
+
+    pub fn set_refused(&self, error: &Error) {
+        let mut facts = self.facts();
+        let code = error.code();
+        facts.refusal = Some(code);
+        // A message about the client's request may quote it, and prompts must not be logged.
+        facts.message = (code.origin() != Origin::Client).then(|| error.message().to_owned());
+    }
+
+    /// A target is asked. Returns the trace headers that its request has.
+    pub fn begin_attempt(&self, upstream: &str, model: &str) -> TraceContext {
+        self.facts().attempts.push(Attempt {
+            upstream: upstream.to_owned(),
+            model: model.to_owned(),
+            outcome: None,
+        });
+        self.0.context.clone()
+    }
+
+    /// The target that was asked last answers (`ok`) or failed. Without one, nothing is recorded.
+    pub fn end_attempt(&self, outcome: &str) {
+        let mut facts = self.facts();
+        if let Some(attempt) = facts.attempts.last_mut()
+            && attempt.outcome.is_none()
+        {
+            attempt.outcome = Some(outcome.to_owned());
+        }
+    }
+
+    /// All tries in their order, such as `a/model=429,b/other=ok`. `None` if no target was asked, or one
+    /// has not answered yet.
+    pub fn attempts(&self) -> Option<String> {
+        let facts = self.facts();
+        let is_known = facts
+            .attempts
+            .iter()
+            .all(|attempt| attempt.outcome.is_some());
+        facts.attempts().filter(|_| is_known)
+    }
+
+    pub fn set_stream(&self, stream: StreamFacts) {
+        self.facts().stream = Some(stream);
+    }
+
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.0.facts()
+    }
+}
+
+impl Facts {
+    fn attempts(&self) -> Option<String> {
+        let mut list = String::new();
+        for attempt in &self.attempts {
+            let separator = if list.is_empty() { "" } else { "," };
+            let outcome = attempt.outcome.as_deref().unwrap_or("cancelled");
+            // Writing to a string cannot fail.
+            let _ = write!(
+                list,
+                "{separator}{}/{}={outcome}",
+                attempt.upstream, attempt.model
+            );
+        }
+        (!list.is_empty()).then_some(list)
+    }
+
+    /// The word for how the request ended.
+    fn outcome(&self) -> &'static str {
+        match (self.refusal, &self.stream) {
+            (Some(code), _) => code.as_str(),
+            (None, Some(stream)) => stream.outcome,
+            (None, None) if self.status.is_none() => "cancelled",
+            (None, None) => "complete",
+        }
+    }
+}
+
+impl Observed {
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Observed {
+    fn drop(&mut self) {
+        let facts = self.facts();
+        let stream = facts.stream.as_ref();
+        let usage = stream.and_then(|stream| stream.usage).unwrap_or_default();
+        let last = facts.attempts.last();
+        tracing::info!(
+            request_id = self.request.as_str(),
+            trace_id = self.context.trace_id(),
+            stream = stream.map(|stream| stream.stream.as_str()),
+            key = facts.key,
+            dialect = self.dialect,
+            model = facts.model,
+            upstream = last.map(|attempt| attempt.upstream.as_str()),
+            upstream_model = last.map(|attempt| attempt.model.as_str()),
+            outcome = facts.outcome(),
+            status = facts.status,
+            reason = facts.message,
+            finish_reason = stream.and_then(|stream| stream.finish),
+            attempts = facts.attempts(),
+            input_tokens = usage.input,
+            output_tokens = usage.output,
+            cached_input_tokens = usage.cached_input,
+            reasoning_tokens = usage.reasoning,
+            first_token_ms = stream
+                .and_then(|stream| stream.first_token)
+                .map(|first| first.as_millis() as u64),
+            duration_ms = self.started.elapsed().as_millis() as u64,
+            bytes = stream.map(|stream| stream.bytes),
+            "request ended"
+        );
+    }
+}
