@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use rustls::ClientConfig;
@@ -22,6 +22,7 @@ use crate::notify::{Notification, Notifications, Relay};
 use crate::route::{Route, Target, Timeouts};
 use crate::store::Store;
 use crate::stream::{OpenStreams, OrphanQueue, Readers, Registry, Replicas};
+use crate::telemetry::{Tracing, provider_name};
 use crate::upstream::exchange::{
     ClientCertificate, Connector, Endpoint, Proxy, Reuse, custom_certificates, system_certificates,
 };
@@ -41,6 +42,8 @@ pub struct Gateway {
     pub notifications: Arc<Notifications>,
     pub open_streams: Arc<OpenStreams>,
     pub recycler: Recycler,
+    /// Writes traces, where a receiver is configured. Set once, before the first request.
+    pub tracing: OnceLock<Arc<Tracing>>,
     /// Every admitted request holds a token until its answer ends.
     pub in_flight: TaskTracker,
     /// Cancelled when a drain begins: new requests are refused.
@@ -98,6 +101,7 @@ impl Gateway {
             notifications,
             open_streams: Arc::default(),
             recycler: Recycler::default(),
+            tracing: OnceLock::new(),
             in_flight: TaskTracker::new(),
             draining: CancellationToken::new(),
             shutdown: CancellationToken::new(),
@@ -264,6 +268,7 @@ pub fn build_upstream(
         credential: upstream.credential.clone(),
         headers: upstream.headers.clone(),
         vendor: upstream.vendor.clone(),
+        provider: provider_name(upstream.preset, upstream.wire.name()),
         verbatim: upstream.verbatim,
         signer: ReasoningSigner::new(
             upstream.wire.name(),

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::keys::write_hash;
-use super::settings::{AllowedOrigins, OnStoreFailure, TimeoutsConfig};
+use super::settings::{AllowedOrigins, OnStoreFailure, SpanNames, TimeoutsConfig};
 use super::unit::{write_duration, write_rate, write_size};
 use super::{Config, KeyConfig, ModelConfig, UpstreamConfig};
 use crate::model::{Credential, ReasoningStyle};
@@ -70,6 +70,12 @@ pub fn write(config: &Config) -> String {
     };
     set("cors", json!({ "origins": origins }));
     set("hosts", json!(config.hosts));
+    let names = match config.tracing.names {
+        SpanNames::Latest => "latest",
+        SpanNames::Legacy => "legacy",
+        SpanNames::Both => "both",
+    };
+    set("tracing", json!({ "semconv": names, "content": "off" }));
     to_yaml(&Value::Object(root))
 }
 

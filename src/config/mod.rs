@@ -55,7 +55,7 @@ pub use models::{ModelConfig, Models, TargetConfig};
 pub use problem::{Problem, Problems};
 pub use settings::{
     AllowedOrigins, ConnectionLimits, LimitsConfig, MetricsConfig, OnStoreFailure, ResumeConfig,
-    StateConfig, TimeoutsConfig,
+    SpanNames, StateConfig, TimeoutsConfig, TracingConfig,
 };
 pub use tls::TlsConfig;
 pub use unit::parse_address;
@@ -101,6 +101,7 @@ pub struct Config {
     pub origins: AllowedOrigins,
     /// The names, besides loopback, under which a listener without keys may be called.
     pub hosts: Vec<String>,
+    pub tracing: TracingConfig,
 }
 
 /// Settings from the command line, which override the file.
@@ -249,6 +250,7 @@ fn read_config(
         on_store_failure: settings::read_on_store_failure(reader, &section),
         origins: settings::read_cors(reader, section.get("cors")),
         hosts: settings::read_hosts(reader, &section),
+        tracing: settings::read_tracing(reader, section.get("tracing")),
     }
 }
 

@@ -122,6 +122,11 @@ pub const ROOT: &[Setting] = &[
         "Which web pages may call the gateway.",
     ),
     setting(
+        "tracing",
+        Kind::Section(TRACING),
+        "How traces are written. They go where the variables `OTEL_EXPORTER_OTLP_…` of the environment say.",
+    ),
+    setting(
         "hosts",
         Kind::Texts,
         "Host names under which a gateway without keys may be called, besides loopback names.",
@@ -406,6 +411,19 @@ pub const RESUME: &[Setting] = &[
         "buffer",
         SIZE,
         "How much of each stream is kept. Default: 1MiB.",
+    ),
+];
+
+pub const TRACING: &[Setting] = &[
+    setting(
+        "semconv",
+        Kind::Words(&["latest", "legacy", "both"]),
+        "Which names the attributes of spans have: those of OpenTelemetry's newest convention for generative AI, the earlier ones, or both. Default: latest.",
+    ),
+    setting(
+        "content",
+        Kind::Words(&["off"]),
+        "Whether prompts and answers are written into traces. They are not.",
     ),
 ];
 

@@ -90,6 +90,21 @@ pub enum OnStoreFailure {
     Deny,
 }
 
+/// How traces are written. Where they go is said in the environment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TracingConfig {
+    pub names: SpanNames,
+}
+
+/// Which names the attributes of spans have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SpanNames {
+    #[default]
+    Latest,
+    Legacy,
+    Both,
+}
+
 /// Which web pages may call the gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AllowedOrigins {
@@ -349,6 +364,25 @@ pub fn read_cors(reader: &mut Reader, field: Option<&Field<'_>>) -> AllowedOrigi
     } else {
         AllowedOrigins::These(origins)
     }
+}
+
+/// Reads `tracing`.
+pub fn read_tracing(reader: &mut Reader, field: Option<&Field<'_>>) -> TracingConfig {
+    let Some(field) = field else {
+        return TracingConfig::default();
+    };
+    let section = reader.section(field, schema::TRACING);
+    let names = reader.setting(&section, "semconv", SpanNames::Latest, |text| match text {
+        "latest" => Ok(SpanNames::Latest),
+        "legacy" => Ok(SpanNames::Legacy),
+        "both" => Ok(SpanNames::Both),
+        _ => Err("`latest`, `legacy` or `both`"),
+    });
+    reader.setting(&section, "content", (), |text| match text {
+        "off" | "false" => Ok(()),
+        _ => Err("`off`: this version writes no prompts and answers into traces"),
+    });
+    TracingConfig { names }
 }
 
 /// Reads `hosts`: names without a scheme and without a port.

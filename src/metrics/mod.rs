@@ -65,6 +65,7 @@ pub struct Metrics {
     skipped_frames: Family<SkipLabels, Counter>,
     images: Family<ImageLabels, Counter>,
     token_counts: Family<SourceLabels, Counter>,
+    dropped_spans: Counter,
     reloads: Family<ReloadLabels, Counter>,
     store_up: Gauge,
     store_round_trips: Counter,
@@ -148,6 +149,7 @@ impl Default for Metrics {
             skipped_frames: Family::default(),
             images: Family::default(),
             token_counts: Family::default(),
+            dropped_spans: Counter::default(),
             reloads: Family::default(),
             store_up: Gauge::default(),
             store_round_trips: Counter::default(),
@@ -207,6 +209,11 @@ impl Default for Metrics {
             "images",
             "Generated images in answers; the native and the Anthropic protocol leave them out",
             metrics.images.clone(),
+        );
+        registry.register(
+            "trace_spans_dropped",
+            "Spans that were not sent: the receiver of traces failed, or was too slow",
+            metrics.dropped_spans.clone(),
         );
         registry.register(
             "token_counts",
@@ -594,6 +601,11 @@ impl Metrics {
 
     pub fn record_image(&self, dialect: &'static str) {
         self.images.get_or_create(&ImageLabels { dialect }).inc();
+    }
+
+    /// Spans that the receiver of traces did not take, or that found too many waiting.
+    pub fn record_dropped_spans(&self, spans: u64) {
+        self.dropped_spans.inc_by(spans);
     }
 
     /// The gateway answered how many tokens a prompt has.

@@ -15,6 +15,7 @@ use crate::access::Caller;
 use crate::app::{App, Gateway};
 use crate::limit::{Admission, LimitRefusal, Permit, RateLimits};
 use crate::model::{Error, ErrorCode, RequestId};
+use crate::telemetry::Observation;
 
 /// A request that was admitted.
 pub(super) struct Admitted {
@@ -46,6 +47,12 @@ pub(super) fn request_id(headers: &HeaderMap) -> RequestId {
         .and_then(|value| value.to_str().ok())
         .and_then(RequestId::from_client)
         .unwrap_or_else(RequestId::random)
+}
+
+/// Begins the observation of a request to a model.
+pub(super) fn observe(gateway: &Gateway, dialect: &'static str, headers: &HeaderMap) -> Observation {
+    let tracing = gateway.tracing.get();
+    Observation::new(request_id(headers), dialect, headers, tracing)
 }
 
 /// How many of the keys that a request presents are checked: each costs a hash.

@@ -17,7 +17,7 @@ use tower::util::MapRequest;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use tower_http::decompression::RequestDecompressionLayer;
 
-use super::admission::{admit, admit_key_holder, admit_reader, request_id};
+use super::admission::{admit, admit_key_holder, admit_reader, observe, request_id};
 use super::body::Prompt;
 use super::chat;
 use super::endpoints::split;
@@ -30,7 +30,6 @@ use crate::app::Gateway;
 use crate::dialect::{self, Dialect, NATIVE};
 use crate::limit::{Admission, RateLimits};
 use crate::model::{Error, ErrorCode};
-use crate::telemetry::Observation;
 
 /// The response headers that web pages may read in every dialect.
 const CORS_RESPONSE_HEADERS: &[&str] = &[
@@ -141,7 +140,7 @@ async fn answer_prompt(
     headers: HeaderMap,
     prompt: Prompt,
 ) -> Response {
-    let observation = Observation::new(request_id(&headers), dialect.name(), &headers);
+    let observation = observe(gateway, dialect.name(), &headers);
     let result = match resume::last_event_id(&headers) {
         Some(id) => {
             prompt.discard().await;

@@ -10,7 +10,7 @@ use axum::response::Response;
 use axum::routing::post;
 use http::{HeaderMap, Request};
 
-use super::admission::{Admitted, admit, request_id};
+use super::admission::{Admitted, admit, observe};
 use super::body::Prompt;
 use super::chat::RequestContext;
 use super::count;
@@ -21,7 +21,6 @@ use super::service::Peer;
 use crate::app::Gateway;
 use crate::dialect::{self, CountEndpoint, Dialect};
 use crate::limit::Admission;
-use crate::telemetry::Observation;
 
 /// The paths of [`add_routes`].
 pub(super) fn paths() -> impl Iterator<Item = &'static str> {
@@ -57,7 +56,7 @@ async fn post_count(
     request: Request<Body>,
 ) -> Response {
     let (headers, prompt) = split(request);
-    let observation = Observation::new(request_id(&headers), dialect.name(), &headers);
+    let observation = observe(&gateway, dialect.name(), &headers);
     let context = RequestContext {
         gateway: &gateway,
         dialect,
@@ -80,7 +79,7 @@ async fn post_passed(
 ) -> Response {
     let (headers, prompt) = split(request);
     let dialect = path.dialect();
-    let observation = Observation::new(request_id(&headers), path.name(), &headers);
+    let observation = observe(&gateway, path.name(), &headers);
     let context = RequestContext {
         gateway: &gateway,
         dialect,

@@ -46,7 +46,7 @@ pub(super) fn respond(
     metrics: &Metrics,
     request: &RequestId,
 ) -> Response {
-    let observation = Observation::new(request.clone(), dialect.name(), &HeaderMap::new());
+    let observation = Observation::new(request.clone(), dialect.name(), &HeaderMap::new(), None);
     respond_observed(result, dialect, metrics, &observation)
 }
 

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
+use super::admission::observe;
 use super::stream_builder::{StreamBuilder, StreamParts};
 use crate::app::{App, Gateway};
 use crate::dialect::NATIVE;
 use crate::dialect::native::log_codec;
 use crate::limit::Estimate;
-use crate::model::{Error, ErrorCode, Request, RequestId};
+use crate::model::{Error, ErrorCode, Request};
 use crate::stream::Orphan;
-use crate::telemetry::Observation;
 
 /// Continues every stream that this replica takes over, for as long as the gateway runs. A stream that
 /// cannot be continued ends in an error.
@@ -73,7 +73,7 @@ async fn prepare(
     let mut memory = gateway.memory.reservation();
     // Another replica admitted the request: it is counted here and not refused.
     memory.count_admitted(body.len());
-    let observation = Observation::new(RequestId::random(), NATIVE.name(), &HeaderMap::new());
+    let observation = observe(gateway, NATIVE.name(), &HeaderMap::new());
     observation.set_caller(&caller.name);
     observation.set_model(&model.name);
     let builder = StreamBuilder {

@@ -4,9 +4,20 @@
 //! |---|---|
 //! | `observation` | collects what happens to one request, and writes it when the request has ended |
 //! | `context` | the trace that a client's request belongs to |
+//! | `facts` | what a stream reports at its end |
+//! | `spans` | the spans of one request |
+//! | `names` | the names of their attributes, by generation of the convention |
+//! | `export` | sends finished spans to a receiver, and drops those that it does not take |
 
 mod context;
+mod export;
+mod facts;
+mod names;
 mod observation;
+mod spans;
 
 pub use context::TraceContext;
-pub use observation::{Observation, StreamFacts};
+pub use export::Tracing;
+pub use names::provider_name;
+pub use facts::StreamFacts;
+pub use observation::Observation;

@@ -2,12 +2,15 @@
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::{HeaderMap, StatusCode};
 
 use super::context::TraceContext;
-use crate::model::{Error, ErrorCode, Origin, RequestId, Usage};
+use super::export::Tracing;
+use super::facts::StreamFacts;
+use super::spans::{RequestFacts, RequestSpans};
+use crate::model::{Error, ErrorCode, Origin, RequestId};
 
 /// One request, as the access log shows it. The handler of the request and the answer's stream have a
 /// clone each; dropping the last one writes the line.
@@ -23,6 +26,8 @@ struct Observed {
     started: Instant,
     context: TraceContext,
     facts: Mutex<Facts>,
+    /// Only where traces are written.
+    spans: Option<Mutex<RequestSpans>>,
 }
 
 #[derive(Debug, Default)]
@@ -50,28 +55,22 @@ struct Attempt {
     outcome: Option<String>,
 }
 
-/// How the stream of an answer ended.
-#[derive(Debug, Clone, Default)]
-pub struct StreamFacts {
-    /// The beginning of its id: enough to find the stream, too little to read it.
-    pub stream: String,
-    pub outcome: &'static str,
-    pub finish: Option<&'static str>,
-    pub usage: Option<Usage>,
-    pub first_token: Option<Duration>,
-    /// How many bytes of the answer's stream were written for the client.
-    pub bytes: u64,
-}
-
 impl Observation {
-    /// Begins with the request's arrival.
-    pub fn new(request: RequestId, dialect: &'static str, headers: &HeaderMap) -> Self {
+    /// Begins with the request's arrival. With `tracing`, the request has spans.
+    pub fn new(
+        request: RequestId,
+        dialect: &'static str,
+        headers: &HeaderMap,
+        tracing: Option<&Arc<Tracing>>,
+    ) -> Self {
+        let spans = tracing.map(|tracing| RequestSpans::begin(tracing, dialect, headers));
         Self(Arc::new(Observed {
             request,
             dialect,
             started: Instant::now(),
             context: TraceContext::from_headers(headers),
             facts: Mutex::default(),
+            spans: spans.map(Mutex::new),
         }))
     }
 
@@ -101,13 +100,23 @@ impl Observation {
     }
 
     /// A target is asked. Returns the trace headers that its request has.
-    pub fn begin_attempt(&self, upstream: &str, model: &str) -> TraceContext {
+    ///
+    /// `provider` is the vendor's name in OpenTelemetry's convention.
+    pub fn begin_attempt(
+        &self,
+        upstream: &str,
+        provider: &'static str,
+        model: &str,
+    ) -> TraceContext {
         self.facts().attempts.push(Attempt {
             upstream: upstream.to_owned(),
             model: model.to_owned(),
             outcome: None,
         });
-        self.0.context.clone()
+        match self.0.spans() {
+            Some(mut spans) => spans.begin_attempt(upstream, provider, model),
+            None => self.0.context.clone(),
+        }
     }
 
     /// The target that was asked last answers (`ok`) or failed. Without one, nothing is recorded.
@@ -117,6 +126,9 @@ impl Observation {
             && attempt.outcome.is_none()
         {
             attempt.outcome = Some(outcome.to_owned());
+            if let (true, Some(mut spans)) = (outcome != "ok", self.0.spans()) {
+                spans.fail_attempt(outcome);
+            }
         }
     }
 
@@ -173,15 +185,24 @@ impl Observed {
     }
 }
 
+impl Observed {
+    fn spans(&self) -> Option<MutexGuard<'_, RequestSpans>> {
+        let spans = self.spans.as_ref()?;
+        Some(spans.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 impl Drop for Observed {
     fn drop(&mut self) {
         let facts = self.facts();
+        let trace_id = self.spans().map(|spans| spans.trace_id());
+        let trace_id = trace_id.as_deref().or(self.context.trace_id());
         let stream = facts.stream.as_ref();
         let usage = stream.and_then(|stream| stream.usage).unwrap_or_default();
         let last = facts.attempts.last();
         tracing::info!(
             request_id = self.request.as_str(),
-            trace_id = self.context.trace_id(),
+            trace_id,
             stream = stream.map(|stream| stream.stream.as_str()),
             key = facts.key,
             dialect = self.dialect,
@@ -204,5 +225,16 @@ impl Drop for Observed {
             bytes = stream.map(|stream| stream.bytes),
             "request ended"
         );
+        if let Some(mut spans) = self.spans() {
+            spans.end(&RequestFacts {
+                request: self.request.as_str(),
+                key: facts.key.as_deref(),
+                model: facts.model.as_deref(),
+                attempts: facts.attempts(),
+                outcome: facts.outcome(),
+                status: facts.status,
+                stream,
+            });
+        }
     }
 }

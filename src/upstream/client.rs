@@ -38,6 +38,8 @@ pub struct Upstream {
     /// Sent with every request.
     pub headers: HeaderMap,
     pub vendor: Vendor,
+    /// The vendor's name in OpenTelemetry's convention.
+    pub provider: &'static str,
     /// Whether a client that speaks the wire's own protocol gets answers verbatim.
     pub verbatim: bool,
     /// Signs and verifies reasoning for the preset's vendor, or for this upstream if it has no
@@ -104,9 +106,10 @@ impl Trace {
     }
 
     /// A target is asked.
-    pub fn begin_attempt(&self, upstream: &str, model: &str) -> Self {
-        let observation = self.observation.as_ref();
-        let context = observation.map(|observation| observation.begin_attempt(upstream, model));
+    pub fn begin_attempt(&self, upstream: &Upstream, model: &str) -> Self {
+        let context = self.observation.as_ref().map(|observation| {
+            observation.begin_attempt(&upstream.name, upstream.provider, model)
+        });
         Self {
             context: context.unwrap_or_default(),
             ..self.clone()

@@ -20,6 +20,7 @@ use crate::config::{Overrides, parse_address};
 use crate::model::Error;
 use crate::server::{self, Listener};
 use crate::store;
+use crate::telemetry::Tracing;
 
 use demo::Demo;
 use error::ServeError;
@@ -122,6 +123,7 @@ impl Serve {
         let (admin, admin_addr) = bind(loaded.config.admin_listen)?;
         let gateway = Gateway::new(loaded.config).map_err(ServeError::Certificates)?;
         let gateway = Arc::new(gateway);
+        let tracing = start_tracing(&gateway).await?;
         let closing = CancellationToken::new();
         let mut listeners = JoinSet::new();
         listeners.spawn(server::serve_clients(
@@ -173,9 +175,28 @@ impl Serve {
                 "the shared state was not updated for the last streams; their unused tokens return with time"
             );
         }
+        if let Some(tracing) = tracing {
+            // Waits for the receiver, which may be slow.
+            let sent = tokio::task::spawn_blocking(move || tracing.shutdown());
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, sent).await;
+        }
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// Sends traces where the environment names a receiver.
+async fn start_tracing(gateway: &Arc<Gateway>) -> Result<Option<Arc<Tracing>>, ServeError> {
+    let (names, metrics) = (gateway.app().config.tracing.names, Arc::clone(&gateway.metrics));
+    // The exporter's own HTTP client must not be made on a thread that runs async tasks.
+    let made = tokio::task::spawn_blocking(move || Tracing::from_environment(names, &metrics));
+    let made = made.await.map_err(|error| ServeError::Tracing(error.to_string()))?;
+    let tracing = made.map_err(ServeError::Tracing)?.map(Arc::new);
+    if let Some(tracing) = &tracing {
+        // Set here only.
+        let _ = gateway.tracing.set(Arc::clone(tracing));
+    }
+    Ok(tracing)
 }
 
 /// Refuses new requests, lets open streams finish for as long as the config allows, then ends the
