@@ -11,8 +11,11 @@ use sluicegate::command::{
     ShutdownSignals, ask, check, completions, connect, healthcheck, keys, record, replay, schema,
     serve,
 };
+use sluicegate::telemetry::log_level;
 use tokio::runtime::{Builder, Runtime};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, reload};
 
 /// A request makes some hundred small, short-lived allocations.
 #[global_allocator]
@@ -115,12 +118,20 @@ async fn run_replay(replay: replay::Replay, out: io::Stdout) -> Result<(), Box<d
 /// Logs to stderr: human-readable on a terminal, JSON lines otherwise. `RUST_LOG` filters.
 fn init_logging() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr);
+    let (filter, handle) = reload::Layer::new(filter);
+    let registry = tracing_subscriber::registry().with(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     if io::stderr().is_terminal() {
-        builder.init();
+        registry.with(lines).init();
     } else {
-        builder.json().flatten_event(true).init();
+        registry.with(lines.json().flatten_event(true)).init();
     }
+    let current = handle.clone();
+    log_level::register(
+        move |filter| handle.reload(filter).map_err(|error| error.to_string()),
+        move || {
+            let text = current.with_current(EnvFilter::to_string);
+            text.unwrap_or_default()
+        },
+    );
 }

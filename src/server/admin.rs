@@ -15,7 +15,7 @@ use http::{HeaderMap, StatusCode};
 use super::admission::request_id;
 use super::live::Sampler;
 use super::refusal::{Refusal, respond};
-use super::{notifications, open_streams, origin, web};
+use super::{log_level, notifications, open_streams, origin, web};
 use crate::app::Gateway;
 use crate::dialect::NATIVE;
 use crate::limit::RateLimits;
@@ -28,6 +28,7 @@ pub(super) fn router(gateway: Arc<Gateway>, sampler: Arc<Sampler>) -> Router {
         .route("/metrics", get(metrics))
         .route("/metrics-stream", get(stream_metrics))
         .route("/notifications", post(announce))
+        .route("/log-level", get(show_log_level).put(change_log_level))
         .route("/streams", get(list_streams))
         .route("/streams/{id}", delete(cancel_stream))
         .fallback(path_not_found)
@@ -89,6 +90,15 @@ async fn announce(State(gateway): State<Arc<Gateway>>, request: Request) -> Resp
     let id = request_id(request.headers());
     let result = notifications::announce(&gateway, request).await;
     answer(result, &gateway, &id)
+}
+
+async fn show_log_level(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Response {
+    answer(log_level::show(), &gateway, &request_id(&headers))
+}
+
+async fn change_log_level(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    let id = request_id(request.headers());
+    answer(log_level::change(request).await, &gateway, &id)
 }
 
 async fn list_streams(

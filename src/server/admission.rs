@@ -50,7 +50,11 @@ pub(super) fn request_id(headers: &HeaderMap) -> RequestId {
 }
 
 /// Begins the observation of a request to a model.
-pub(super) fn observe(gateway: &Gateway, dialect: &'static str, headers: &HeaderMap) -> Observation {
+pub(super) fn observe(
+    gateway: &Gateway,
+    dialect: &'static str,
+    headers: &HeaderMap,
+) -> Observation {
     let tracing = gateway.tracing.get();
     Observation::new(request_id(headers), dialect, headers, tracing)
 }

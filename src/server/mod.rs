@@ -21,6 +21,7 @@
 //! | `web` | the pages for browsers: static files |
 //! | `refusal` | errors as HTTP responses |
 //! | `admin` | the routes of the admin listener |
+//! | `log_level` | the level of the log, which can be changed |
 //! | `listener` | binds an address, accepts its connections |
 //! | `connections` | counts and bounds the open connections |
 //! | `connection` | one connection: its first bytes, then HTTP/1.1 or HTTP/2 |
@@ -50,6 +51,7 @@ mod http1;
 mod http2;
 mod listener;
 mod live;
+mod log_level;
 mod models;
 mod notifications;
 mod open_streams;

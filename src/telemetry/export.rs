@@ -44,8 +44,8 @@ impl Tracing {
         let is = |name, word| {
             std::env::var(name).is_ok_and(|value: String| value.trim().eq_ignore_ascii_case(word))
         };
-        let has_receiver = is_set("OTEL_EXPORTER_OTLP_ENDPOINT")
-            || is_set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
+        let has_receiver =
+            is_set("OTEL_EXPORTER_OTLP_ENDPOINT") || is_set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
         if !has_receiver || is("OTEL_SDK_DISABLED", "true") || is("OTEL_TRACES_EXPORTER", "none") {
             return Ok(None);
         }

@@ -6,18 +6,20 @@
 //! | `context` | the trace that a client's request belongs to |
 //! | `facts` | what a stream reports at its end |
 //! | `spans` | the spans of one request |
+//! | `log_level` | changes which log lines are written |
 //! | `names` | the names of their attributes, by generation of the convention |
 //! | `export` | sends finished spans to a receiver, and drops those that it does not take |
 
 mod context;
 mod export;
 mod facts;
+pub mod log_level;
 mod names;
 mod observation;
 mod spans;
 
 pub use context::TraceContext;
 pub use export::Tracing;
-pub use names::provider_name;
 pub use facts::StreamFacts;
+pub use names::provider_name;
 pub use observation::Observation;

@@ -38,7 +38,11 @@ pub(super) struct RequestFacts<'a> {
 
 impl RequestSpans {
     /// Begins the span of a request, below the client's span where its headers name one.
-    pub(super) fn begin(tracing: &Arc<Tracing>, dialect: &'static str, headers: &HeaderMap) -> Self {
+    pub(super) fn begin(
+        tracing: &Arc<Tracing>,
+        dialect: &'static str,
+        headers: &HeaderMap,
+    ) -> Self {
         let parent = PROPAGATOR.extract_with_context(&Context::new(), &Headers(headers));
         let span = tracing
             .tracer
@@ -127,7 +131,9 @@ impl RequestSpans {
             span.set_attribute(KeyValue::new("http.response.status_code", status));
         }
         // A refusal of the client's own request is no error of a server.
-        let is_clients = facts.status.is_some_and(|status| (400..500).contains(&status));
+        let is_clients = facts
+            .status
+            .is_some_and(|status| (400..500).contains(&status));
         if is_failure {
             span.set_attribute(KeyValue::new("error.type", facts.outcome));
             if !is_clients {
@@ -155,14 +161,20 @@ impl RequestSpans {
         }
         if let Some(finish) = stream.finish {
             let list = vec![StringValue::from(finish)];
-            self.set(attempt, names::FINISH_REASONS, Value::Array(Array::String(list)));
+            self.set(
+                attempt,
+                names::FINISH_REASONS,
+                Value::Array(Array::String(list)),
+            );
         }
     }
 
     fn set(&self, context: &Context, attribute: Attribute, value: impl Into<Value>) {
         let value = value.into();
         for name in attribute.names(self.tracing.names) {
-            context.span().set_attribute(KeyValue::new(name, value.clone()));
+            context
+                .span()
+                .set_attribute(KeyValue::new(name, value.clone()));
         }
     }
 }

@@ -107,9 +107,10 @@ impl Trace {
 
     /// A target is asked.
     pub fn begin_attempt(&self, upstream: &Upstream, model: &str) -> Self {
-        let context = self.observation.as_ref().map(|observation| {
-            observation.begin_attempt(&upstream.name, upstream.provider, model)
-        });
+        let context = self
+            .observation
+            .as_ref()
+            .map(|observation| observation.begin_attempt(&upstream.name, upstream.provider, model));
         Self {
             context: context.unwrap_or_default(),
             ..self.clone()

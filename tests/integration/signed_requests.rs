@@ -38,6 +38,7 @@ async fn the_signature_covers_what_is_sent() {
         })),
         headers,
         vendor: Vendor::default(),
+        provider: "aws.bedrock",
         verbatim: false,
         signer: ReasoningSigner::new("bedrock-converse", "bedrock"),
         endpoint: Endpoint::new(&base_url.parse().unwrap(), &connector),

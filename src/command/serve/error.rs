@@ -17,6 +17,8 @@ pub(in crate::command) enum ServeError {
     Signals(io::Error),
     /// The system's certificates cannot be read.
     Certificates(rustls::Error),
+    /// The exporter of traces cannot be made.
+    Tracing(String),
     Output(io::Error),
 }
 
@@ -48,6 +50,10 @@ impl fmt::Display for ServeError {
             Self::Certificates(error) => {
                 write!(f, "cannot read the system's certificates: {error}")
             }
+            Self::Tracing(problem) => write!(
+                f,
+                "cannot send traces as the environment says (OTEL_…): {problem}"
+            ),
             Self::Output(error) => write!(f, "cannot write the output: {error}"),
         }
     }

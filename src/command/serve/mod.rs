@@ -187,10 +187,15 @@ impl Serve {
 
 /// Sends traces where the environment names a receiver.
 async fn start_tracing(gateway: &Arc<Gateway>) -> Result<Option<Arc<Tracing>>, ServeError> {
-    let (names, metrics) = (gateway.app().config.tracing.names, Arc::clone(&gateway.metrics));
+    let (names, metrics) = (
+        gateway.app().config.tracing.names,
+        Arc::clone(&gateway.metrics),
+    );
     // The exporter's own HTTP client must not be made on a thread that runs async tasks.
     let made = tokio::task::spawn_blocking(move || Tracing::from_environment(names, &metrics));
-    let made = made.await.map_err(|error| ServeError::Tracing(error.to_string()))?;
+    let made = made
+        .await
+        .map_err(|error| ServeError::Tracing(error.to_string()))?;
     let tracing = made.map_err(ServeError::Tracing)?.map(Arc::new);
     if let Some(tracing) = &tracing {
         // Set here only.

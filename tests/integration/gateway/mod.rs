@@ -53,6 +53,7 @@ mod stopping;
 mod superseded;
 mod takeover;
 mod tls;
+mod traces;
 mod trials;
 mod vendor_refusals;
 mod verbatim;
