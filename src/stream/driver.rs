@@ -19,7 +19,7 @@ impl ListedStream for Stream {
     }
 
     fn progress(&self) -> Option<Progress> {
-        self.pump.get()?.try_lock().ok()?.progress()
+        self.look(Pump::progress)
     }
 
     fn log_bytes(&self) -> usize {
@@ -44,7 +44,17 @@ impl Stream {
     /// The heartbeat of the stream's protocol, for a viewer that has read the whole log. `None` if there is
     /// none, or if another viewer drives right now.
     pub(super) fn heartbeat(&self) -> Option<Bytes> {
-        self.pump.get()?.try_lock().ok()?.heartbeat()
+        self.look(Pump::heartbeat)
+    }
+
+    /// Looks at the pump, unless a viewer drives right now.
+    fn look<T>(&self, look: impl FnOnce(&Pump) -> Option<T>) -> Option<T> {
+        let found = look(&*self.pump.get()?.try_lock().ok()?);
+        // A viewer that found the pump locked meanwhile waits to be woken by the holder of the lock.
+        if self.state.is_due() {
+            self.state.wake_all();
+        }
+        found
     }
 
     /// Ends a stream without viewers, unless one came since the count was `total_viewers`.

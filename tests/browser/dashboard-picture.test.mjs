@@ -51,7 +51,7 @@ if (process.env.UPDATE_PICTURES) {
       }
     };
     await Promise.all([load("fast", 700), load("smart", 1100), load("local", 4000)]);
-    const page = await open(`${gateway.admin}/dashboard`, { viewport: { width: 1080, height: 990 } });
+    const page = await open(`${gateway.admin}/dashboard`, { viewport: { width: 1200, height: 980 } });
     await page.locator("#models tbody tr").nth(2).waitFor();
     await picture(page, "dashboard-load");
     const file = join(process.env.SLUICEGATE_PICTURES, "dashboard-load.png");

@@ -56,7 +56,6 @@ function drawFigures(now) {
     ["First token, half within", duration(now.first_token_ms?.p50)],
     ["First token, 99 % within", duration(now.first_token_ms?.p99)],
     ["Resumes per second", number(sum(Object.values(now.resumes_per_second ?? {})))],
-    ["Running for", uptime(now.uptime_seconds ?? 0)],
   ];
   $("#figures").replaceChildren(...figures.map(([name, value, bad]) => h("div", { class: bad && "is-bad" }, h("dt", {}, name), h("dd", {}, value))));
 }
@@ -92,7 +91,7 @@ function drawRefusals(samples) {
 
 function drawRoom(now) {
   const bars = room(now).flatMap(({ name, used, limit, shown }) => [h("span", {}, name), h("meter", { max: limit ?? 1, high: 0.9 * (limit ?? 1), optimum: 0, value: used ?? 0, "aria-label": name }), h("span", { class: "figures" }, `${shown(used)} of ${shown(limit)}`)]);
-  const more = `Events kept for clients that resume: ${bytes(now.stream_buffer_bytes)}. Further readers of streams: ${number(now.readers)}.`;
+  const more = `Events kept for clients that resume: ${bytes(now.stream_buffer_bytes)}. Further readers of streams: ${number(now.readers)}. Running for ${uptime(now.uptime_seconds ?? 0)}.`;
   $("#room").replaceChildren(h("div", { class: "bars" }, bars), h("p", { class: "empty small" }, more));
 }
 

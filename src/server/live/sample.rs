@@ -54,6 +54,7 @@ impl Sample {
     ) -> Self {
         let seconds = (now.at - before.at).as_secs_f64().max(1e-3);
         let rate = |old: f64, new: f64| round((new - old).max(0.0) / seconds);
+        let count = |name| now.gauge(name) as u64;
         let cpu = now.cpu.saturating_sub(before.cpu).as_secs_f64();
         let mut first_token = Histogram::default();
         let mut models = Map::new();
@@ -65,7 +66,7 @@ impl Sample {
             first_token.merge(&times);
             let begun = (old.ended + old.open, counts.ended + counts.open);
             let model = json!({
-                "open_streams": counts.open,
+                "open_streams": counts.open as u64,
                 "tokens_per_second": rate(old.tokens, counts.tokens),
                 "requests_per_second": rate(begun.0, begun.1),
                 "errors_per_second": rate(old.errors, counts.errors),
@@ -92,7 +93,7 @@ impl Sample {
             "time": humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string(),
             "cpu_percent": round(100.0 * cpu / seconds),
             "memory_bytes": now.memory,
-            "open_streams": now.gauge("open_streams"),
+            "open_streams": count("open_streams"),
             "tokens_per_second": round(tokens),
             "requests_per_second": round(requests),
             "first_token_ms": percentiles(&first_token),
@@ -105,11 +106,11 @@ impl Sample {
             "resumes_per_second": rates(&before.resumes, &now.resumes, seconds),
             "models": models,
             "upstreams": upstreams.collect::<Map<_, _>>(),
-            "connections": now.gauge("connections"),
-            "readers": now.gauge("readers"),
-            "listeners": now.gauge("listeners"),
-            "request_memory_bytes": now.gauge("request_memory_bytes"),
-            "stream_buffer_bytes": now.gauge("stream_buffer_bytes"),
+            "connections": count("connections"),
+            "readers": count("readers"),
+            "listeners": count("listeners"),
+            "request_memory_bytes": count("request_memory_bytes"),
+            "stream_buffer_bytes": count("stream_buffer_bytes"),
             "store_up": now.gauge("store_up") == 1.0,
             "draining": gateway.draining.is_cancelled(),
             "limits": limits(gateway),

@@ -1,5 +1,8 @@
 //! What the operator sees and does on the admin listener: samples, open streams, pages.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde_json::{Value, json};
 
 use super::client::{Answer, ClientRequest, Event, outcome};
@@ -210,6 +213,36 @@ async fn the_operator_cancels_a_stream_by_the_beginning_of_its_id() {
     assert_eq!(json_of(&running, "GET", "/streams").await.1["open"], 1);
     let (status, _) = json_of(&running, "DELETE", &format!("/streams/{}", &id[..11])).await;
     assert_eq!(status, 404);
+}
+
+/// A viewer that finds its stream locked waits for a wake, and heartbeats come too late to hide a lost one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn looking_at_streams_holds_up_no_token() {
+    let upstream = ScriptedUpstream::bind().await;
+    let running = TestGateway::with_upstreams(&[upstream.addr()], "heartbeat: 1h");
+    let (mut answer, mut exchange, _) = begun(&running, &upstream).await;
+    let looking = Arc::new(AtomicBool::new(true));
+    let operator = std::thread::spawn({
+        let (streams, looking) = (
+            Arc::clone(&running.gateway.open_streams),
+            Arc::clone(&looking),
+        );
+        move || {
+            while looking.load(Ordering::Relaxed) {
+                for stream in streams.all() {
+                    stream.progress();
+                }
+            }
+        }
+    });
+    for _ in 0..3000 {
+        exchange.token("more ").await;
+        answer.expect("token").await;
+    }
+    looking.store(false, Ordering::Relaxed);
+    operator.join().unwrap();
+    exchange.finish().await;
+    answer.rest().await;
 }
 
 #[tokio::test]
