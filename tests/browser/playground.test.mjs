@@ -390,6 +390,14 @@ pageTest("a hidden page is drawn when it is shown", async ({ open }) => {
   await page.getByText("Seen. Not seen yet.").waitFor();
 });
 
+pageTest("the page works where the browser forbids storage", async ({ open }) => {
+  const forbid = () => Object.defineProperty(globalThis, "sessionStorage", { get() { throw new DOMException("forbidden", "SecurityError"); } });
+  const page = await open(demo.url, { before: forbid });
+  await ask(page, "Hello");
+  assert.match(await (await answered(page)).locator(".prose").textContent(), /Streaming sends/);
+  await page.getByText("The browser does not keep this chat").waitFor();
+});
+
 pageTest("what was typed survives a reload", async ({ open }) => {
   const page = await open(gateway.url);
   await page.locator("#models select").waitFor();

@@ -9,7 +9,7 @@ import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
-const TIMEOUT_MS = 600_000;
+const TIMEOUT_MS = 900_000;
 
 const here = dirname(fileURLToPath(import.meta.url));
 const text = { type: "string" };

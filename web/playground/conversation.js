@@ -115,7 +115,14 @@ export function withoutImages(request) {
 // ---- The key ----
 
 export const getKey = () => key;
-export const keyIsKept = () => sessionStorage.getItem(KEY_STORAGE) !== null;
+
+export function keyIsKept() {
+  try {
+    return sessionStorage.getItem(KEY_STORAGE) !== null;
+  } catch {
+    return false; // The browser forbids storage.
+  }
+}
 
 /** Sets the API key; `keep` says whether it survives a reload of this tab. */
 export function setKey(text, keep) {

@@ -268,7 +268,7 @@ function watch(id) {
 let warned = false;
 function saveOften() {
   chat.save();
-  if (chat.notKept && !warned) report("This chat is too large for the browser to keep it: a reload will lose what is new.");
+  if (chat.notKept && !warned) report("The browser does not keep this chat: it is too large, or storage is forbidden. A reload will lose it.");
   warned = chat.notKept;
 }
 
@@ -277,7 +277,9 @@ function start() {
   bindFollowing();
   addEventListener("hashchange", () => location.reload());
   document.addEventListener("visibilitychange", redraw);
+  // Who comes back to the page, or to the network, does not wait for the next try.
   addEventListener("online", streams.retryNow);
+  document.addEventListener("visibilitychange", () => document.hidden || streams.retryNow());
   if (watched) return watch(watched);
   bindComposer();
   bindAttachments(report);

@@ -33,18 +33,20 @@ const launch = async () => (browser ??= await chromium.launch({ executablePath: 
 /**
  * A test with pages. `run` gets `open(url, options)`, which opens a page in a context of its own; `options` are
  * Playwright's for the context, and `origins` (others that the page may ask), `errors` (a pattern of errors in the
- * page's console that the test expects) and `context` (of another page, to share its storage).
+ * page's console that the test expects), `before` (a function that runs in the page before its scripts) and `context`
+ * (of another page, to share its storage).
  */
 export function pageTest(name, run) {
   test(name, async (t) => {
     const problems = [];
     const contexts = new Set();
-    const open = async (url, { origins = [], errors = /(?!)/, context, ...options } = {}) => {
+    const open = async (url, { origins = [], errors = /(?!)/, before, context, ...options } = {}) => {
       const own = context ?? (await (await launch()).newContext({ ...LOOKS.light, reducedMotion: "reduce", ...options }));
       contexts.add(own);
       const page = await own.newPage();
       watch(page, [new URL(url).origin, ...origins], errors, problems);
       page.setDefaultTimeout(15_000);
+      if (before) await page.addInitScript(before);
       await page.goto(url);
       return page;
     };
