@@ -5,7 +5,11 @@ from vendors import WIRES, Strict
 
 _USER = {"role": "user", "content": "x"}
 _CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+_TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 _USE = {"type": "tool_use", "id": "a b", "name": "f", "input": {}}
+_SEARCH = {"role": "assistant", "content": [_USE | {"id": "a"}]}
+_REFERENCE = {"type": "tool_reference", "tool_name": "g"}
+_FOUND = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "a", "content": [_REFERENCE]}]}
 _CONTENTS = [{"role": "user", "parts": [{"text": "x"}]}]
 _TURN = {"role": "user", "content": [{"text": "x"}]}
 
@@ -22,9 +26,13 @@ REFUSED = [
     ("bedrock-converse", {"messages": [_TURN, _TURN]}, "alternate"),
     ("bedrock-converse", {"messages": [{"role": "user", "content": [{"document": {"name": "a.pdf"}}]}]}, "name"),
     ("cohere-chat", {"messages": [_USER], "tool_choice": "AUTO"}, "tool_choice"),
+    ("cohere-chat", {"messages": [_USER], "tools": [_TOOL], "response_format": {"type": "json_object"}}, "response_format"),
+    ("cohere-chat", {"messages": [_USER | {"content": ""}]}, "no content"),
     ("ollama-chat", {"messages": [_USER], "think": "high"}, "think"),
     ("openai-responses", {"input": [], "max_output_tokens": 1}, "max_output_tokens"),
     ("openai-responses", {"input": [{"type": "function_call", "call_id": "a", "name": "f"}]}, "results"),
+    ("openai-responses", {"input": [{"type": "tool_search_call", "call_id": "a"}]}, "results"),
+    ("anthropic-messages", {"max_tokens": 1, "messages": [_USER, _SEARCH, _FOUND]}, "tool reference"),
 ]
 
 

@@ -1,5 +1,4 @@
 import json
-import re
 
 from .shared import Tool, Vendor, View, new_id, sse_with_types, text_of
 
@@ -41,7 +40,7 @@ class AnthropicMessages(Vendor):
                     strict.check(isinstance(block["input"], dict), f"{where}: input")
         strict.check(not open_calls, "the last calls have no result")
         deferred = {tool["name"] for tool in body.get("tools", []) if tool.get("defer_loading")}
-        for name in re.findall(r'"tool_reference", "tool_name": "([^"]*)"', json.dumps(body["messages"])):
+        for name in self._found(body):
             strict.check(name in deferred, f"the tool reference {name} has no tool")
         for at, tool in enumerate(body.get("tools", [])):
             strict.name(tool["name"], f"tools[{at}]", 128)
@@ -53,7 +52,6 @@ class AnthropicMessages(Vendor):
     def view(self, body):
         view = View()
         view.texts.append(text_of(body.get("system") or ""))
-        found = set()
         for message in body["messages"]:
             content = message["content"]
             view.texts.append(text_of(content))
@@ -61,14 +59,20 @@ class AnthropicMessages(Vendor):
                 inner = [block]
                 if block["type"] == "tool_result":
                     view.results.append(text_of(block.get("content")))
-                    inner = block["content"] if isinstance(block.get("content"), list) else []
-                    found |= {part["tool_name"] for part in inner if part["type"] == "tool_reference"}
+                    inner = _inner(block)
                 view.media |= {part["type"] for part in inner} & {"image", "document"}
+        found = self._found(body)
         # The model does not see a deferred tool until a search has found it.
         for tool in body.get("tools", []):
             if not tool.get("defer_loading") or tool["name"] in found:
                 view.tools.append(Tool(tool["name"], tool.get("type", "function")))
         return view
+
+    def _found(self, body):
+        """The names of the tools that searches have found."""
+        contents = [message["content"] for message in body["messages"] if isinstance(message["content"], list)]
+        results = [block for content in contents for block in content if block["type"] == "tool_result"]
+        return {part["tool_name"] for block in results for part in _inner(block) if part["type"] == "tool_reference"}
 
     def answer(self, model, text, calls, tokens):
         usage = {"input_tokens": tokens, "output_tokens": 1, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0}
@@ -89,3 +93,8 @@ class AnthropicMessages(Vendor):
     def error(self, status, message):
         kind = {400: "invalid_request_error", 429: "rate_limit_error", 529: "overloaded_error"}.get(status, "api_error")
         return {"type": "error", "error": {"type": kind, "message": message}}
+
+
+def _inner(block):
+    """The blocks of a tool's result."""
+    return block["content"] if isinstance(block.get("content"), list) else []

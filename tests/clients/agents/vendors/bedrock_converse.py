@@ -11,7 +11,7 @@ class BedrockConverse(Vendor):
     content_type = "application/vnd.amazon.eventstream"
 
     def check(self, body, headers, strict):
-        strict.members(body, "messages system inferenceConfig toolConfig additionalModelRequestFields requestMetadata", "body")
+        strict.members(body, "messages system inferenceConfig toolConfig additionalModelRequestFields outputConfig requestMetadata", "body")
         strict.members(body.get("inferenceConfig", {}), "maxTokens temperature topP stopSequences", "inferenceConfig")
         open_calls, previous = [], None
         for at, message in enumerate(body["messages"]):

@@ -15,6 +15,7 @@ class CohereChat(Vendor):
             "body",
         )
         strict.check(body.get("tool_choice", "NONE") in ("REQUIRED", "NONE"), "tool_choice")
+        strict.check(not (body.get("tools") and body.get("response_format")), "response_format with tools")
         open_calls = OpenCalls(strict)
         for at, message in enumerate(body["messages"]):
             where, role = f"messages[{at}]", message["role"]
