@@ -18,6 +18,8 @@ pub(super) struct ModelRule {
     /// The longest answer, in tokens, if it is known.
     pub(super) max_tokens: Option<u64>,
     pub(super) sampling: Sampling,
+    /// Whether the model can be held to a JSON Schema.
+    pub(super) schemas: bool,
 }
 
 /// Which of `temperature` and `top_p` a model accepts.
@@ -50,6 +52,7 @@ impl ModelRule {
         reasoning: None,
         max_tokens: None,
         sampling: Sampling::Both,
+        schemas: true,
     };
 
     /// The longest answer that the model is known to give. For models that are not listed one by one the
@@ -89,6 +92,16 @@ const fn claude(
         reasoning: Some(reasoning),
         max_tokens: Some(max_tokens),
         sampling,
+        schemas: true,
+    }
+}
+
+/// Models before Opus 4.1 and Sonnet 4.5 have no structured outputs:
+/// <https://platform.claude.com/docs/en/build-with-claude/structured-outputs>.
+const fn without_schemas(rule: ModelRule) -> ModelRule {
+    ModelRule {
+        schemas: false,
+        ..rule
     }
 }
 
@@ -97,22 +110,22 @@ use Sampling::{Both, Neither, One};
 
 /// More special names come before more general ones.
 const RULES: &[ModelRule] = &[
-    claude("claude-2", NoReasoning, 4_096, Both),
-    claude("claude-instant", NoReasoning, 4_096, Both),
-    claude("claude-3-7", Budget, 64_000, Both),
-    claude("claude-3-5", NoReasoning, 8_192, Both),
-    claude("claude-3", NoReasoning, 4_096, Both),
+    without_schemas(claude("claude-2", NoReasoning, 4_096, Both)),
+    without_schemas(claude("claude-instant", NoReasoning, 4_096, Both)),
+    without_schemas(claude("claude-3-7", Budget, 64_000, Both)),
+    without_schemas(claude("claude-3-5", NoReasoning, 8_192, Both)),
+    without_schemas(claude("claude-3", NoReasoning, 4_096, Both)),
     claude("claude-opus-4-8", Adaptive, 128_000, Neither),
     claude("claude-opus-4-7", Adaptive, 128_000, Neither),
     claude("claude-opus-4-6", Adaptive, 128_000, One),
     claude("claude-opus-4-5", Budget, 64_000, One),
     claude("claude-opus-4-1", Budget, 32_000, One),
-    claude("claude-opus-4", Budget, 32_000, Both),
+    without_schemas(claude("claude-opus-4", Budget, 32_000, Both)),
     claude("claude-sonnet-4-6", Adaptive, 64_000, One),
     claude("claude-sonnet-4-5", Budget, 64_000, One),
-    claude("claude-sonnet-4", Budget, 64_000, Both),
-    claude("claude-4-sonnet", Budget, 64_000, Both),
-    claude("claude-4-opus", Budget, 32_000, Both),
+    without_schemas(claude("claude-sonnet-4", Budget, 64_000, Both)),
+    without_schemas(claude("claude-4-sonnet", Budget, 64_000, Both)),
+    without_schemas(claude("claude-4-opus", Budget, 32_000, Both)),
     claude("claude-haiku-4-5", Budget, 64_000, One),
     // Later models.
     claude(LATER_CLAUDE, Adaptive, 64_000, Neither),

@@ -312,6 +312,7 @@ impl http_body::Body for PassedBody {
             if !self.out.is_empty() {
                 self.last_write = Instant::now();
                 let bytes = self.out.split().freeze();
+                self.record.add_written_bytes(bytes.len());
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
             if let Some(error) = self.broken.take() {

@@ -217,9 +217,13 @@ impl Pass<'_> {
                 "When you answer with text, answer with one JSON object only, without any other text and without a code fence."
                     .to_owned()
             }
-            Some(ResponseFormat::Schema { schema, .. }) if self.excludes_format() => format!(
+            Some(ResponseFormat::Schema { schema, .. })
+                if self.excludes_format() || !self.rule.schemas =>
+            {
+                format!(
                 "When you answer with text, answer with one JSON value only, without any other text and without a code fence. It must be valid against this JSON Schema: {schema}"
-            ),
+                )
+            }
             Some(_) => return,
         };
         self.request.to_mut().response_format = None;

@@ -127,3 +127,29 @@ fn what_the_wire_makes_up_or_leaves_out_is_named() {
     let (_, changed) = sent(("openai-chat", "gpt-5.2"), "/v1/messages", &body);
     assert_eq!(changed, ["messages[0]"]);
 }
+
+#[test]
+fn a_schema_is_an_instruction_for_models_without_structured_outputs() {
+    let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}});
+    let body = json!({"model": "m", "messages": [{"role": "user", "content": "Hi"}],
+        "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}});
+    for (model, is_supported) in [
+        ("claude-sonnet-4-5", true),
+        ("claude-opus-4-1-20250805", true),
+        ("claude-sonnet-4-20250514", false),
+        ("claude-opus-4-20250514", false),
+        ("claude-3-5-haiku-latest", false),
+    ] {
+        let (claude, changed) = sent(("anthropic-messages", model), CHAT, &body);
+        let format = &claude["output_config"]["format"];
+        let system = claude["system"].to_string();
+        if is_supported {
+            assert_eq!(format["schema"], schema, "{model}");
+            assert!(changed.is_empty(), "{model}: {changed:?}");
+        } else {
+            assert!(format.is_null(), "{model}");
+            assert!(system.contains("JSON Schema"), "{model}: {system}");
+            assert_eq!(changed, ["response_format"], "{model}");
+        }
+    }
+}
