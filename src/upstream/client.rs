@@ -22,7 +22,7 @@ use crate::model::{
     Credential, Error, ErrorCode, ReasoningSigner, Request, RequestId, Sink, Vendor,
 };
 use crate::telemetry::{Observation, TraceContext};
-use crate::wire::{Adapted, Outgoing, TargetSettings, ToolNames, Wire};
+use crate::wire::{Adapted, Outgoing, TargetSettings, ToolNames, Wire, digits};
 
 /// A configured header value shorter than this, in bytes, is a switch or a version and not a
 /// credential.
@@ -77,7 +77,7 @@ impl From<Outgoing> for EncodedRequest {
         Self {
             path: Cow::Owned(outgoing.path),
             headers: outgoing.headers,
-            body: outgoing.body.to_string().into_bytes(),
+            body: digits::restore(outgoing.body.to_string().into_bytes()),
         }
     }
 }

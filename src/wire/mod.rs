@@ -13,6 +13,7 @@ mod claude_thinking;
 mod cohere_chat;
 mod counting;
 mod digest;
+pub mod digits;
 mod effort;
 mod emit;
 mod failure;

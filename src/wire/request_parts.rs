@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value, json};
 
+use super::digits::protect;
 use crate::model::{Error, Media, MediaSource, Message, Part, Role, Tool};
 
 /// A conversation in the form of the Messages and the Converse API: a separate system prompt, and
@@ -101,7 +102,7 @@ pub(super) fn arguments_object(field: &str, arguments: &str) -> Result<Map<Strin
     if arguments.trim().is_empty() {
         return Ok(Map::new());
     }
-    serde_json::from_str(arguments).map_err(|error| {
+    serde_json::from_str(&protect(arguments)).map_err(|error| {
         Error::invalid(
             &format!("{field}.function.arguments"),
             format!("expected a JSON object: {error}"),

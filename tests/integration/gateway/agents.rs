@@ -388,3 +388,26 @@ async fn signatures_have_no_tag_if_every_target_accepts_them() {
     let (mixed, _) = signature(&["anthropic", "gemini"]).await;
     assert_eq!(mixed, "sluicegate:anthropic-messages:anthropic:c2ln");
 }
+
+#[tokio::test]
+async fn long_numbers_in_the_arguments_of_calls_keep_their_digits() {
+    let arguments = r#"{"wei":123456789012345678901234567890,"part":0.12345678901234567890}"#;
+    for wire in ["anthropic-messages", "gemini", "ollama-chat"] {
+        let upstream = ScriptedUpstream::bind().await;
+        let running = gateway(wire, &upstream, "");
+        let body = json!({"model": "m", "messages": [
+            {"role": "user", "content": "Hi"},
+            {"role": "assistant", "content": null, "tool_calls": [{"id": "c1", "type": "function",
+                "function": {"name": "f", "arguments": arguments}}]},
+            {"role": "tool", "tool_call_id": "c1", "content": "ok"},
+        ]});
+        let asked = ClientRequest::at("/v1/chat/completions", &body);
+        let answering = async {
+            let mut exchange = upstream.request().await;
+            exchange.answer(400, "", "{}").await;
+            String::from_utf8(exchange.body.clone()).unwrap()
+        };
+        let (_, sent) = tokio::join!(running.ask(&asked), answering);
+        assert!(sent.contains(arguments), "{wire}: {sent}");
+    }
+}
