@@ -75,7 +75,8 @@ pub fn write(config: &Config) -> String {
         SpanNames::Legacy => "legacy",
         SpanNames::Both => "both",
     };
-    set("tracing", json!({ "semconv": names, "content": "off" }));
+    let content = config.tracing.content;
+    set("tracing", json!({ "semconv": names, "content": content }));
     to_yaml(&Value::Object(root))
 }
 

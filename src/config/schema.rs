@@ -422,8 +422,8 @@ pub const TRACING: &[Setting] = &[
     ),
     setting(
         "content",
-        Kind::Words(&["off"]),
-        "Whether prompts and answers are written into traces. They are not.",
+        Kind::Switch,
+        "Whether spans have prompts and answers, up to 32 KiB of each. Whoever reads the traces reads them. Default: off.",
     ),
 ];
 

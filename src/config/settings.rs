@@ -94,6 +94,8 @@ pub enum OnStoreFailure {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TracingConfig {
     pub names: SpanNames,
+    /// Whether spans have prompts and answers.
+    pub content: bool,
 }
 
 /// Which names the attributes of spans have.
@@ -378,11 +380,8 @@ pub fn read_tracing(reader: &mut Reader, field: Option<&Field<'_>>) -> TracingCo
         "both" => Ok(SpanNames::Both),
         _ => Err("`latest`, `legacy` or `both`"),
     });
-    reader.setting(&section, "content", (), |text| match text {
-        "off" | "false" => Ok(()),
-        _ => Err("`off`: this version writes no prompts and answers into traces"),
-    });
-    TracingConfig { names }
+    let content = reader.setting(&section, "content", false, unit::parse_switch);
+    TracingConfig { names, content }
 }
 
 /// Reads `hosts`: names without a scheme and without a port.

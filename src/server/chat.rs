@@ -23,7 +23,7 @@ use crate::limit::{Estimate, MemoryReservation};
 use crate::model::{Error, Request, StreamId};
 use crate::route::Route;
 use crate::stream::{ClientSink, Retention, StreamSettings, collect, open, open_in_background};
-use crate::telemetry::Observation;
+use crate::telemetry::{Observation, input_messages};
 use crate::upstream::Trace;
 
 /// Names the fields of the request that were changed or left out, because the upstream does not accept
@@ -62,6 +62,9 @@ pub(super) async fn answer(
         native.verbatim = false;
     }
     observation.set_model(&model.name);
+    if observation.wants_content() {
+        observation.set_input(input_messages(&request));
+    }
     let estimate = Estimate::of(&request, model.reserve_tokens);
     let account = admitted.app.account(&admitted.caller);
     let limiter = &admitted.app.limiter;

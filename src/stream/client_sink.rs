@@ -254,6 +254,9 @@ impl Sink for ClientSink {
             if !matches!(event, Event::Logprobs(_) | Event::NativeMembers { .. }) {
                 self.record.add_content_bytes(event.size());
             }
+            if let Event::Text(text) = event {
+                self.record.add_text(text);
+            }
             self.answer.event(&event);
             if let Event::Usage(_) = event {
                 self.record.set_usage(self.answer.usage());

@@ -9,7 +9,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use crate::limit::Permit;
 use crate::metrics::{Metrics, StreamEnd};
 use crate::model::{Error, ErrorCode, FinishReason, Origin, StreamId, Usage};
-use crate::telemetry::{Observation, StreamFacts};
+use crate::telemetry::{MAX_CONTENT, Observation, StreamFacts, truncate};
 
 /// The length of a token in bytes, where nothing better is known.
 const BYTES_PER_TOKEN: u64 = 4;
@@ -43,6 +43,8 @@ pub struct StreamRecord {
     content_events: u64,
     /// How many bytes of the answer were written for the client.
     written_bytes: u64,
+    /// The beginning of the answer's text, if traces have contents.
+    text: Option<String>,
     /// Released last, when everything else is settled.
     guards: StreamGuards,
 }
@@ -91,6 +93,7 @@ enum Outcome {
 
 impl StreamRecord {
     pub fn new(labels: StreamLabels, guards: StreamGuards, metrics: Arc<Metrics>) -> Self {
+        let text = labels.observation.wants_content().then(String::new);
         metrics.record_stream_opened();
         Self {
             labels,
@@ -103,6 +106,7 @@ impl StreamRecord {
             content_bytes: 0,
             content_events: 0,
             written_bytes: 0,
+            text,
             guards,
         }
     }
@@ -177,6 +181,15 @@ impl StreamRecord {
 
     pub(super) fn labels(&self) -> &StreamLabels {
         &self.labels
+    }
+
+    /// Takes a piece of the answer's text, for a trace with contents.
+    #[inline]
+    pub(super) fn add_text(&mut self, piece: &str) {
+        if let Some(text) = &mut self.text {
+            let mut budget = MAX_CONTENT - text.len();
+            text.push_str(truncate(piece, &mut budget));
+        }
     }
 
     /// Counts bytes that were written for the client.
@@ -266,6 +279,7 @@ impl Drop for StreamRecord {
             finish,
             usage: self.usage,
             first_token: self.first_token(),
+            text: self.text.take(),
             bytes: self.written_bytes,
         });
     }

@@ -13,7 +13,7 @@ use opentelemetry_sdk::trace::{
     BatchSpanProcessor, SdkTracer, SdkTracerProvider, Span, SpanData, SpanExporter, SpanProcessor,
 };
 
-use crate::config::SpanNames;
+use crate::config::{SpanNames, TracingConfig};
 use crate::metrics::Metrics;
 
 /// How many finished spans may wait for the receiver; further ones are dropped and counted. The
@@ -27,6 +27,8 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 pub struct Tracing {
     pub(super) tracer: SdkTracer,
     pub(super) names: SpanNames,
+    /// Whether spans have prompts and answers.
+    pub(super) content: bool,
     provider: SdkTracerProvider,
 }
 
@@ -37,7 +39,7 @@ impl Tracing {
     /// # Errors
     /// For a variable with a wrong value, in words.
     pub fn from_environment(
-        names: SpanNames,
+        config: TracingConfig,
         metrics: &Arc<Metrics>,
     ) -> Result<Option<Self>, String> {
         let is_set = |name| std::env::var(name).is_ok_and(|value: String| !value.trim().is_empty());
@@ -75,7 +77,8 @@ impl Tracing {
             .build();
         Ok(Some(Self {
             tracer: provider.tracer_with_scope(scope),
-            names,
+            names: config.names,
+            content: config.content,
             provider,
         }))
     }

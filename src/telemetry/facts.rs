@@ -13,6 +13,8 @@ pub struct StreamFacts {
     pub finish: Option<&'static str>,
     pub usage: Option<Usage>,
     pub first_token: Option<Duration>,
+    /// The beginning of the answer's text, if traces have contents.
+    pub text: Option<String>,
     /// How many bytes of the answer's stream were written for the client.
     pub bytes: u64,
 }

@@ -8,8 +8,10 @@
 //! | `spans` | the spans of one request |
 //! | `log_level` | changes which log lines are written |
 //! | `names` | the names of their attributes, by generation of the convention |
+//! | `content` | prompts and answers in spans, where they are wanted |
 //! | `export` | sends finished spans to a receiver, and drops those that it does not take |
 
+mod content;
 mod context;
 mod export;
 mod facts;
@@ -18,6 +20,7 @@ mod names;
 mod observation;
 mod spans;
 
+pub use content::{MAX_CONTENT, input_messages, truncate};
 pub use context::TraceContext;
 pub use export::Tracing;
 pub use facts::StreamFacts;

@@ -41,6 +41,8 @@ pub(super) const CACHE_WRITE: Attribute = renamed(
     "gen_ai.usage.cache_write.input_tokens",
     "gen_ai.usage.cache_creation.input_tokens",
 );
+pub(super) const INPUT_MESSAGES: Attribute = same("gen_ai.input.messages");
+pub(super) const OUTPUT_MESSAGES: Attribute = same("gen_ai.output.messages");
 pub(super) const REASONING: Attribute = new("gen_ai.usage.reasoning.output_tokens");
 
 impl Attribute {

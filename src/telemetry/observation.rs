@@ -99,6 +99,18 @@ impl Observation {
         facts.message = (code.origin() != Origin::Client).then(|| error.message().to_owned());
     }
 
+    /// Whether prompts and answers are to be recorded.
+    pub fn wants_content(&self) -> bool {
+        self.0.spans().is_some_and(|spans| spans.wants_content())
+    }
+
+    /// The messages of the request, in the form of [`input_messages`](super::input_messages).
+    pub fn set_input(&self, messages: String) {
+        if let Some(mut spans) = self.0.spans() {
+            spans.set_input(messages);
+        }
+    }
+
     /// A target is asked. Returns the trace headers that its request has.
     ///
     /// `provider` is the vendor's name in OpenTelemetry's convention.

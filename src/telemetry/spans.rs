@@ -8,6 +8,7 @@ use opentelemetry::trace::{SpanKind, Status, TraceContextExt as _, Tracer as _};
 use opentelemetry::{Array, Context, KeyValue, StringValue, Value};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 
+use super::content::output_message;
 use super::context::TraceContext;
 use super::export::Tracing;
 use super::facts::StreamFacts;
@@ -21,6 +22,8 @@ pub(super) struct RequestSpans {
     tracing: Arc<Tracing>,
     /// Of the request: kind SERVER.
     request: Context,
+    /// The messages of the request, if contents are wanted.
+    input: Option<String>,
     /// Of the target that was asked last: kind CLIENT. `None` once it has ended.
     attempt: Option<Context>,
 }
@@ -53,8 +56,17 @@ impl RequestSpans {
         Self {
             tracing: Arc::clone(tracing),
             request: parent.with_span(span),
+            input: None,
             attempt: None,
         }
+    }
+
+    pub(super) fn wants_content(&self) -> bool {
+        self.tracing.content
+    }
+
+    pub(super) fn set_input(&mut self, messages: String) {
+        self.input = Some(messages);
     }
 
     /// 32 hexadecimal digits.
@@ -105,6 +117,9 @@ impl RequestSpans {
         if let Some(attempt) = self.attempt.take() {
             if let Some(stream) = facts.stream {
                 self.set_stream(&attempt, stream);
+            }
+            if let Some(messages) = self.input.take() {
+                self.set(&attempt, names::INPUT_MESSAGES, messages);
             }
             if is_failure {
                 let kind = KeyValue::new("error.type", facts.outcome);
@@ -158,6 +173,10 @@ impl RequestSpans {
         }
         if let Some(first) = stream.first_token {
             self.set(attempt, names::FIRST_CHUNK, first.as_secs_f64());
+        }
+        if let Some(text) = &stream.text {
+            let messages = output_message(text, stream.finish);
+            self.set(attempt, names::OUTPUT_MESSAGES, messages);
         }
         if let Some(finish) = stream.finish {
             let list = vec![StringValue::from(finish)];

@@ -187,12 +187,9 @@ impl Serve {
 
 /// Sends traces where the environment names a receiver.
 async fn start_tracing(gateway: &Arc<Gateway>) -> Result<Option<Arc<Tracing>>, ServeError> {
-    let (names, metrics) = (
-        gateway.app().config.tracing.names,
-        Arc::clone(&gateway.metrics),
-    );
+    let (config, metrics) = (gateway.app().config.tracing, Arc::clone(&gateway.metrics));
     // The exporter's own HTTP client must not be made on a thread that runs async tasks.
-    let made = tokio::task::spawn_blocking(move || Tracing::from_environment(names, &metrics));
+    let made = tokio::task::spawn_blocking(move || Tracing::from_environment(config, &metrics));
     let made = made
         .await
         .map_err(|error| ServeError::Tracing(error.to_string()))?;

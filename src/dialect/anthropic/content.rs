@@ -80,8 +80,12 @@ impl Turns {
 
     fn block(&mut self, block: &Field<'_>, parts: &mut Vec<Part>) -> Result<(), Error> {
         self.block_parts(block, parts)?;
-        if is_cached(block) {
+        if let Some(cache) = block.get("cache_control") {
             parts.push(Part::CachePoint);
+            // Other protocols get the mark with its default lifetime.
+            if let Some(lifetime) = cache.get("ttl").filter(|ttl| ttl.value != "5m") {
+                self.native_only.add_optional(&lifetime);
+            }
         }
         Ok(())
     }

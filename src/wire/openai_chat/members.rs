@@ -7,7 +7,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::model::{Event, MemberPlace, Sink};
-use crate::wire::json::{Index, Members, list};
+use crate::wire::json::{Index, Members, Text, list};
 use crate::wire::parse::parse;
 
 /// Members that the decoder reads or the gateway writes itself.
@@ -51,6 +51,18 @@ const KNOWN_IN_DELTA: &[&str] = &[
 
 /// How many bytes of members may wait for the first content.
 const MAX_WAITING: usize = 256 * 1024;
+/// How many calls with members may wait for their begin.
+const MAX_CALLS: usize = 128;
+
+const KNOWN_IN_CALL: &[&str] = &[
+    "extra_content",
+    "function",
+    "id",
+    "index",
+    "provider_specific_fields",
+    "thought_signature",
+    "type",
+];
 
 /// Collects the members of the chunks of one answer, and emits each before the content that it came
 /// with, or before the next content.
@@ -65,6 +77,8 @@ pub(super) struct MemberKeeper {
     /// The choice, the place, and the members.
     waiting: Vec<(u32, MemberPlace, String)>,
     waiting_bytes: usize,
+    /// Those of calls that have not begun, by the call's id.
+    calls: HashMap<String, String>,
 }
 
 impl MemberKeeper {
@@ -94,6 +108,9 @@ impl MemberKeeper {
                 self.wait(index, MemberPlace::Choice, unknown);
             }
             let delta = choice.get("delta").or_else(|| choice.get("message"));
+            if let Some(delta) = delta {
+                self.read_calls(delta);
+            }
             let delta = delta.map(|delta| others(&members(delta.get()), KNOWN_IN_DELTA));
             if let Some(delta) = delta.filter(|delta| !delta.is_empty()) {
                 self.wait(index, MemberPlace::Message, delta);
@@ -125,6 +142,31 @@ impl MemberKeeper {
         }
     }
 
+    /// Reads the members of the calls that a piece of a message begins.
+    fn read_calls(&mut self, delta: &RawValue) {
+        let delta = members(delta.get());
+        let calls = delta.get("tool_calls").map(list::<&RawValue>);
+        for call in calls.unwrap_or_default() {
+            let call = members(call.get());
+            let unknown = others(&call, KNOWN_IN_CALL);
+            let id = call
+                .get("id")
+                .and_then(|id| parse::<Text<'_>>(id.get()).ok());
+            if let Some(id) = id.filter(|_| !unknown.is_empty() && self.calls.len() < MAX_CALLS) {
+                self.calls.insert(id.as_str().to_owned(), unknown);
+            }
+        }
+    }
+
+    /// The members of the call that `event` begins, as JSON.
+    fn take_call(&mut self, event: &Event<'_>) -> Option<(u32, String)> {
+        let (Event::ToolCall(call), false) = (event, self.calls.is_empty()) else {
+            return None;
+        };
+        let members = self.calls.remove(call.id?)?;
+        Some((call.index, format!("{{{members}}}")))
+    }
+
     fn wait(&mut self, index: u32, place: MemberPlace, members: String) {
         if self.waiting_bytes <= MAX_WAITING {
             self.waiting_bytes += members.len();
@@ -146,7 +188,12 @@ impl Sink for MemberSink<'_> {
         {
             self.keeper.emit_waiting(self.sink);
         }
+        let call = self.keeper.take_call(&event);
         self.sink.event(event);
+        if let Some((index, json)) = call {
+            let (place, json) = (MemberPlace::Call(index), json.as_str());
+            self.sink.event(Event::NativeMembers { place, json });
+        }
     }
 }
 

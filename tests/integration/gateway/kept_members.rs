@@ -8,12 +8,13 @@ use super::harness::TestGateway;
 use super::scripted::ScriptedUpstream;
 
 /// What a vendor might send: members of its own at every level, some on every chunk, some on one.
-const CHUNKS: [&str; 8] = [
+const CHUNKS: [&str; 9] = [
     r#"{"id":"c1","object":"chat.completion.chunk","model":"t","provider":"P","region":"eu","choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}"#,
     r#"{"id":"c1","provider":"P","choices":[{"index":0,"delta":{"content":"One"},"native":null}]}"#,
     r#"{"id":"c1","provider":"P","choices":[{"index":0,"delta":{"content":" two"},"native":null}]}"#,
     r#"{"id":"c1","provider":"P","choices":[{"index":0,"delta":{"content":" three","channel":"x"},"native":null,"token_ids":[7,8]}]}"#,
     r#"{"id":"c1","provider":"P","choices":[{"index":0,"delta":{"content":" four","channel":"y"},"native":null,"token_ids":[9]}]}"#,
+    r#"{"id":"c1","provider":"P","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"k1","type":"function","function":{"name":"f","arguments":"{}"},"mcp_server":"s"}]},"native":null}]}"#,
     r#"{"id":"c1","provider":"Q","choices":[{"index":0,"delta":{},"finish_reason":"stop","native":"eos"}]}"#,
     r#"{"id":"c1","provider":"Q","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7,"cost":0.25,"prompt_tokens_details":{"audio_tokens":2}},"citations":["http://a.example"]}"#,
     "[DONE]",
@@ -78,9 +79,12 @@ async fn a_stream_of_a_look_alike_keeps_members_that_are_not_known() {
     assert_eq!(having(" three")["choices"][0]["delta"]["channel"], "x");
     assert_eq!(having(" four")["choices"][0]["token_ids"], json!([9]));
     assert_eq!(having(" four")["choices"][0]["delta"]["channel"], "y");
+    let has_call =
+        |chunk: &Value| chunk["choices"][0]["delta"]["tool_calls"][0]["mcp_server"] == "s";
+    assert!(chunks.iter().any(has_call), "{got}");
     let finish = chunks
         .iter()
-        .find(|chunk| chunk["choices"][0]["finish_reason"] == "stop");
+        .find(|chunk| chunk["choices"][0]["finish_reason"].is_string());
     let finish = finish.unwrap();
     assert_eq!(finish["choices"][0]["native"], "eos");
     assert!(finish["choices"][0].get("token_ids").is_none());
@@ -105,5 +109,6 @@ async fn a_whole_answer_of_a_look_alike_keeps_members_that_are_not_known() {
     assert_eq!(choice["token_ids"], json!([7, 8, 9]));
     assert_eq!(choice["message"]["channel"], "y");
     assert_eq!(choice["message"]["content"], "One two three four");
+    assert_eq!(choice["message"]["tool_calls"][0]["mcp_server"], "s");
     assert_eq!(got["usage"]["cost"], 0.25);
 }

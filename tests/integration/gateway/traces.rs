@@ -274,3 +274,27 @@ async fn the_log_level_can_be_changed() {
     assert!(log.contains("the log level was changed"), "{log}");
     assert!(!log.contains("request ended"), "{log}");
 }
+
+#[tokio::test]
+async fn contents_are_in_spans_only_if_the_config_wants_them() {
+    for (settings, wanted) in [("", false), ("tracing: { content: on }", true)] {
+        let (spans, ..) = observe(settings, &[]).await;
+        let texts = |name| spans.iter().filter_map(move |span| text(span, name));
+        let input: Vec<_> = texts("gen_ai.input.messages").collect();
+        let output: Vec<_> = texts("gen_ai.output.messages").collect();
+        assert_eq!(
+            (input.len(), output.len()),
+            (usize::from(wanted), usize::from(wanted))
+        );
+        assert!(
+            output
+                .iter()
+                .all(|output| output.contains(r#""content":"Hi""#)),
+            "{output:?}"
+        );
+        assert!(
+            input.iter().all(|input| input.contains(r#""role":"user""#)),
+            "{input:?}"
+        );
+    }
+}
