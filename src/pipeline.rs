@@ -119,6 +119,7 @@ pub fn line(event: &Event<'_>) -> String {
         Event::NativeMembers { place, json } => match place {
             MemberPlace::Message => format!("members {json}"),
             MemberPlace::Call(call) => format!("members call={call} {json}"),
+            MemberPlace::ChoicePiece => format!("members choice_piece {json}"),
             MemberPlace::Choice => format!("members choice {json}"),
             MemberPlace::Answer => format!("members answer {json}"),
             MemberPlace::Usage => format!("members usage {json}"),

@@ -78,6 +78,8 @@ pub enum MemberPlace {
     Message,
     /// The tool call of that index.
     Call(u32),
+    /// The next piece of the choice.
+    ChoicePiece,
     /// The choice. These members stay the same until the next ones replace them, `{}` for none.
     Choice,
     /// The whole answer. These members stay the same until the next ones replace them, `{}` for none.

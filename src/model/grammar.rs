@@ -175,7 +175,8 @@ impl Sink for Checked<'_> {
     }
 }
 
-fn is_empty(event: &Event<'_>) -> bool {
+/// Whether an event says nothing. Such events are dropped.
+pub fn is_empty(event: &Event<'_>) -> bool {
     match event {
         Event::Logprobs(text)
         | Event::Text(text)

@@ -17,7 +17,7 @@ mod vendor;
 pub use credential::{Credential, SigningKey};
 pub use error::{Error, ErrorCode, Origin, VendorRefusal};
 pub use event::{Citation, Event, FinishReason, MemberPlace, Sink, ToolCallDelta, Usage};
-pub use grammar::{Grammar, MAX_TOOL_CALLS};
+pub use grammar::{Grammar, MAX_TOOL_CALLS, is_empty};
 pub use ids::{EventId, Ordinal, RequestId, StreamId};
 pub use json_text::JsonText;
 pub use rate::Rate;

@@ -10,6 +10,7 @@ use crate::dialect::VerbatimEncoder;
 use crate::dialect::event_stream::write_event;
 use crate::dialect::json::put_json;
 use crate::dialect::verbatim::{MAX_SEARCHED, merge_delta, write_frame};
+use crate::framing::surrogate;
 use crate::model::Error;
 
 /// Writes the vendor's events unchanged.
@@ -62,6 +63,8 @@ impl VerbatimEncoder for StreamEncoder {
 
 impl VerbatimEncoder for WholeEncoder {
     fn frame(&mut self, _: &str, data: &str, _: &mut BytesMut) {
+        let repaired = surrogate::repair(data);
+        let data = repaired.as_deref().unwrap_or(data);
         let Ok(Value::Object(mut event)) = serde_json::from_str(data) else {
             return;
         };

@@ -99,6 +99,18 @@ pub(super) fn add_members(object: &mut Map<String, Value>, json: &str) {
     }
 }
 
+/// Puts the vendor's own members in the place of earlier ones; a null replaces nothing.
+pub(super) fn replace_members(object: &mut Map<String, Value>, json: &str) {
+    let Ok(Value::Object(more)) = serde_json::from_str(json) else {
+        return;
+    };
+    for (name, value) in more {
+        if !value.is_null() || !object.contains_key(&name) {
+            object.insert(name, value);
+        }
+    }
+}
+
 fn add_element(list: &mut Vec<Value>, element: Value) {
     const TEXTS: [&str; 3] = ["text", "summary", "thinking"];
     let same = |last: &Value| {

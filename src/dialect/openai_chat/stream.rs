@@ -17,6 +17,10 @@ use crate::dialect::{
 };
 use crate::model::{Error, Event, MemberPlace, Request, ToolCallDelta, Usage};
 
+/// Members of a choice or an answer up to this length are repeated on every chunk, as vendors repeat
+/// theirs, in bytes. One chunk of a vendor may become many.
+const MAX_REPEATED: usize = 1024;
+
 pub(super) struct StreamEncoder {
     template: ChunkTemplate,
     /// As many as the client asked for.
@@ -48,6 +52,10 @@ struct Choice {
     members: Option<String>,
     /// Those of the choice, with a comma before each.
     outer_members: String,
+    /// Those of the next chunk's choice, in place of the others.
+    outer_piece: Option<String>,
+    /// Those of the next chunk, if they are too long to be repeated.
+    long_members: Option<String>,
     /// Whether members wait for a chunk that has them.
     members_wait: bool,
     refused: bool,
@@ -66,6 +74,8 @@ impl StreamEncoder {
             logprobs: None,
             members: None,
             outer_members: String::new(),
+            outer_piece: None,
+            long_members: None,
             members_wait: false,
             refused: false,
             called: false,
@@ -157,8 +167,23 @@ impl Choice {
                 json,
             } => {
                 self.write_waiting(template, out);
-                self.outer_members = after_comma(json);
-                self.members_wait = !self.outer_members.is_empty();
+                let members = after_comma(json);
+                self.members_wait = !members.is_empty();
+                if members.len() > MAX_REPEATED {
+                    self.outer_piece = Some(members);
+                } else {
+                    self.outer_members = members;
+                }
+            }
+            Event::NativeMembers {
+                place: MemberPlace::ChoicePiece,
+                json,
+            } => {
+                if self.outer_piece.is_some() {
+                    self.chunk(template, |_| {}, None, out);
+                }
+                self.members_wait = true;
+                self.outer_piece = Some(after_comma(json));
             }
             Event::NativeMembers {
                 place: MemberPlace::Call(index),
@@ -238,13 +263,19 @@ impl Choice {
             None => out.put_slice(b"null"),
             Some(reason) => put_json(reason, out),
         }
-        out.put_slice(self.outer_members.as_bytes());
+        match self.outer_piece.take() {
+            Some(piece) => out.put_slice(piece.as_bytes()),
+            None => out.put_slice(self.outer_members.as_bytes()),
+        }
         self.members_wait = false;
         out.put_slice(b"}]");
         if template.usage_wanted {
             out.put_slice(br#","usage":null"#);
         }
-        out.put_slice(template.members.as_bytes());
+        match self.long_members.take() {
+            Some(members) => out.put_slice(members.as_bytes()),
+            None => out.put_slice(template.members.as_bytes()),
+        }
         out.put_slice(b"}\n\n");
     }
 
@@ -322,11 +353,15 @@ impl Encoder for StreamEncoder {
                 place: MemberPlace::Answer,
                 json,
             } => {
+                let mut members = after_comma(json);
                 if let Some((template, choice)) = self.choice(0) {
                     choice.write_waiting(template, out);
-                    choice.members_wait = true;
+                    choice.members_wait = !members.is_empty();
+                    if members.len() > MAX_REPEATED {
+                        choice.long_members = Some(std::mem::take(&mut members));
+                    }
                 }
-                self.template.members = after_comma(json);
+                self.template.members = members;
                 return;
             }
             _ => {}

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::dialect::verbatim::{merge_delta, write_frame};
 use crate::dialect::{VerbatimEncoder, openai_error};
+use crate::framing::surrogate;
 use crate::model::Error;
 
 /// A count of every chunk with the usage.
@@ -60,6 +61,8 @@ impl VerbatimEncoder for StreamEncoder {
 
 impl VerbatimEncoder for WholeEncoder {
     fn frame(&mut self, _: &str, data: &str, _: &mut BytesMut) {
+        let repaired = surrogate::repair(data);
+        let data = repaired.as_deref().unwrap_or(data);
         let Ok(Value::Object(mut chunk)) = serde_json::from_str(data) else {
             return;
         };

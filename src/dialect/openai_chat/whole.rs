@@ -4,7 +4,8 @@ use bytes::BytesMut;
 use serde_json::{Map, Value, json};
 
 use super::shape::{
-    add_members, annotation, choices, finish_reason, id, image, logprobs_wanted, usage,
+    add_members, annotation, choices, finish_reason, id, image, logprobs_wanted, replace_members,
+    usage,
 };
 use super::verbatim;
 use crate::dialect::json::put_json;
@@ -94,7 +95,8 @@ impl Choice {
     fn add_members(&mut self, place: MemberPlace, json: &str) {
         match place {
             MemberPlace::Message => add_members(&mut self.members, json),
-            MemberPlace::Choice => add_members(&mut self.outer_members, json),
+            MemberPlace::ChoicePiece => add_members(&mut self.outer_members, json),
+            MemberPlace::Choice => replace_members(&mut self.outer_members, json),
             MemberPlace::Call(index) => {
                 if let Some(call) = self.calls.get_mut(index as usize) {
                     add_members(&mut call.members, json);
@@ -214,11 +216,11 @@ impl Encoder for WholeEncoder {
             Event::NativeMembers {
                 place: MemberPlace::Answer,
                 json,
-            } => return add_members(&mut self.members, json),
+            } => return replace_members(&mut self.members, json),
             Event::NativeMembers {
                 place: MemberPlace::Usage,
                 json,
-            } => return add_members(&mut self.usage_members, json),
+            } => return replace_members(&mut self.usage_members, json),
             _ => {}
         }
         let (index, event) = match event {

@@ -22,7 +22,14 @@ impl Pass<'_> {
                     let tools = changed.as_array_mut().into_iter().flatten();
                     tools.for_each(|tool| self.adapt_own_name(tool));
                 }
-                _ => self.adapt_own_name(&mut changed),
+                _ => {
+                    self.adapt_own_name(&mut changed);
+                    let allowed = changed.pointer_mut("/allowed_tools/tools");
+                    let allowed = allowed.and_then(Value::as_array_mut);
+                    for tool in allowed.into_iter().flatten() {
+                        self.adapt_own_name(tool);
+                    }
+                }
             }
             if self.request.extra.get(field) != Some(&changed) {
                 let extra = &mut self.request.to_mut().extra;

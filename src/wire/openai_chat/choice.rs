@@ -204,6 +204,13 @@ impl ChoiceDecoder {
         }
     }
 
+    fn joined(&mut self, texts: &mut String, reasoning: bool, sink: &mut dyn Sink) {
+        if !texts.is_empty() {
+            let text = Text(std::mem::take(texts).into());
+            self.content(&Content::Text(text), reasoning, sink);
+        }
+    }
+
     /// Emits a text in any of its forms, as reasoning if the field or the part is one of reasoning.
     fn content(&mut self, content: &Content<'_>, reasoning: bool, sink: &mut dyn Sink) {
         match content {
@@ -213,9 +220,18 @@ impl ChoiceDecoder {
             }
             Content::Text(text) => self.emit_text(text.as_str(), sink),
             Content::List(list) => {
+                // One event for texts that follow each other: a list may have very many.
+                let mut texts = String::new();
                 for item in list {
-                    self.content(item, reasoning, sink);
+                    match item {
+                        Content::Text(text) => texts.push_str(text.as_str()),
+                        item => {
+                            self.joined(&mut texts, reasoning, sink);
+                            self.content(item, reasoning, sink);
+                        }
+                    }
                 }
+                self.joined(&mut texts, reasoning, sink);
             }
             Content::Part(part) => {
                 let reasoning = reasoning || is_reasoning(text(&part.kind));

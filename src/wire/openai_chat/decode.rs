@@ -53,7 +53,7 @@ impl Decoder for ChatDecoder {
         if data.is_empty() || data == "null" {
             return Ok(());
         }
-        self.any_chunk(frame.name, data, sink)
+        self.chunk(frame.name, data, sink)
     }
 
     /// OpenAI pads every chunk so that its length tells nothing of its text.
@@ -63,7 +63,7 @@ impl Decoder for ChatDecoder {
 
     fn document(&mut self, document: &str, sink: &mut dyn Sink) -> Result<(), Error> {
         self.whole = true;
-        self.any_chunk("", document, sink)?;
+        self.chunk("", document, sink)?;
         if self.first.is_none() {
             return Err(document_error(document));
         }
@@ -126,12 +126,18 @@ impl ChatDecoder {
         }
     }
 
-    /// As [`ChatDecoder::chunk`], for clients of this protocol too.
-    fn any_chunk(&mut self, name: &str, data: &str, sink: &mut dyn Sink) -> Result<(), Error> {
+    /// One chunk, or a whole answer. `name` is the event's.
+    fn chunk(&mut self, name: &str, data: &str, sink: &mut dyn Sink) -> Result<(), Error> {
+        let chunk: Chunk<'_> = parse(data).map_err(|error| unparsable(&error))?;
         let Some(mut keeper) = self.members.take() else {
-            return self.chunk(name, data, sink);
+            return self.read_chunk(&chunk, name, data, sink);
         };
-        let (several, first) = (self.several, self.first);
+        let several = self.several;
+        let first_here = chunk.choices.iter().next();
+        let first_here = first_here.map(|choice| choice.index.and_then(|index| index.0));
+        let first = self
+            .first
+            .or_else(|| first_here.map(|index| index.unwrap_or(0)));
         keeper.read(data, |index| {
             let index = index.or(first).unwrap_or(0);
             match is_alternative(index, first.unwrap_or(index), several) {
@@ -143,7 +149,7 @@ impl ChatDecoder {
             keeper: &mut keeper,
             sink,
         };
-        let outcome = self.chunk(name, data, &mut sink);
+        let outcome = self.read_chunk(&chunk, name, data, &mut sink);
         if self.answer.has_content() {
             // Such as audio, which has no event.
             sink.keeper.emit_waiting(sink.sink);
@@ -152,16 +158,20 @@ impl ChatDecoder {
         outcome
     }
 
-    /// One chunk, or a whole answer. `name` is the event's.
-    fn chunk(&mut self, name: &str, data: &str, sink: &mut dyn Sink) -> Result<(), Error> {
-        let chunk: Chunk<'_> = parse(data).map_err(|error| unparsable(&error))?;
-        if is_foreign(&chunk)
+    fn read_chunk(
+        &mut self,
+        chunk: &Chunk<'_>,
+        name: &str,
+        data: &str,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Error> {
+        if is_foreign(chunk)
             && let Some(error) = stated_failure(data)
         {
             return Err(error);
         }
-        self.identify(&chunk, sink);
-        self.sources(&chunk, sink);
+        self.identify(chunk, sink);
+        self.sources(chunk, sink);
         let mut failure = None;
         for choice in chunk.choices.iter() {
             if let Err(error) = self.choice(choice, sink) {
@@ -176,7 +186,7 @@ impl ChatDecoder {
             }
         }
         // The upstream's own message is better than a finish reason that reports a failure.
-        match in_band_error(&chunk, name, data).or(failure) {
+        match in_band_error(chunk, name, data).or(failure) {
             Some(error) => Err(error),
             None => Ok(()),
         }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::model::{Event, MemberPlace, Sink};
+use crate::model::{Event, MemberPlace, Sink, is_empty};
 use crate::wire::json::{Index, Members, Text, list};
 use crate::wire::parse::parse;
 
@@ -51,6 +51,8 @@ const KNOWN_IN_DELTA: &[&str] = &[
 
 /// How many bytes of members may wait for the first content.
 const MAX_WAITING: usize = 256 * 1024;
+/// How many choices may have members; further ones are not decoded.
+const MAX_CHOICES: u32 = 128;
 /// How many calls with members may wait for their begin.
 const MAX_CALLS: usize = 128;
 
@@ -91,7 +93,9 @@ impl MemberKeeper {
             self.answer.clone_from(&unknown);
             self.wait(0, MemberPlace::Answer, unknown);
         }
-        if let Some(usage) = chunk.get("usage") {
+        if let Some(usage) = chunk.get("usage")
+            && usage.get().starts_with('{')
+        {
             self.usage = Some(one_line(usage.get()).into_owned());
         }
         let choices = chunk.get("choices").map(list::<&RawValue>);
@@ -101,9 +105,14 @@ impl MemberKeeper {
                 .get("index")
                 .and_then(|raw| parse::<Index>(raw.get()).ok());
             let index = answer_of(index.and_then(|index| index.0));
+            if index >= MAX_CHOICES {
+                continue;
+            }
             let unknown = others(&choice, KNOWN_IN_CHOICE);
-            let last = self.choices.get(&index).map_or("", String::as_str);
-            if unknown != last {
+            // Lists, such as the ids of tokens, are pieces as the text is.
+            if unknown.contains('[') {
+                self.wait(index, MemberPlace::ChoicePiece, unknown);
+            } else if self.choices.get(&index).map_or("", String::as_str) != unknown {
                 self.choices.insert(index, unknown.clone());
                 self.wait(index, MemberPlace::Choice, unknown);
             }
@@ -136,7 +145,7 @@ impl MemberKeeper {
 
     /// Emits the vendor's own counts. Called once, before the finish.
     pub(super) fn emit_usage(&mut self, sink: &mut dyn Sink) {
-        if let Some(json) = self.usage.take().filter(|json| json.starts_with('{')) {
+        if let Some(json) = self.usage.take() {
             let place = MemberPlace::Usage;
             sink.event(Event::NativeMembers { place, json: &json });
         }
@@ -168,8 +177,10 @@ impl MemberKeeper {
     }
 
     fn wait(&mut self, index: u32, place: MemberPlace, members: String) {
-        if self.waiting_bytes <= MAX_WAITING {
-            self.waiting_bytes += members.len();
+        let bytes = self.waiting_bytes + members.len();
+        // A single piece may be as long as its chunk, as one of audio is.
+        if bytes <= MAX_WAITING || self.waiting.is_empty() {
+            self.waiting_bytes = bytes;
             self.waiting.push((index, place, members));
         }
     }
@@ -185,6 +196,7 @@ impl Sink for MemberSink<'_> {
     fn event(&mut self, event: Event<'_>) {
         if !self.keeper.waiting.is_empty()
             && !matches!(event, Event::Identity { .. } | Event::Usage(_))
+            && !is_empty(&event)
         {
             self.keeper.emit_waiting(self.sink);
         }

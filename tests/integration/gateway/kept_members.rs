@@ -112,3 +112,73 @@ async fn a_whole_answer_of_a_look_alike_keeps_members_that_are_not_known() {
     assert_eq!(choice["message"]["tool_calls"][0]["mcp_server"], "s");
     assert_eq!(got["usage"]["cost"], 0.25);
 }
+
+/// The client's bytes, where `first` and then `second` are asked and answer with these chunks.
+async fn ask_two(first: &[&str], second: &[&str]) -> (String, String) {
+    let upstreams = [
+        ScriptedUpstream::bind().await,
+        ScriptedUpstream::bind().await,
+    ];
+    let [a, b] = upstreams.each_ref().map(ScriptedUpstream::addr);
+    let running = TestGateway::start(&format!(
+        "upstreams:\n  a: {{ wire: openai-chat, base_url: 'http://{a}/v1' }}\n  \
+         b: {{ wire: openai-chat, base_url: 'http://{b}/v1' }}\n\
+         models:\n  m: {{ targets: [ {{ upstream: a, model: x }}, {{ upstream: b, model: y }} ] }}\n"
+    ));
+    let body =
+        json!({"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": true});
+    let request = ClientRequest {
+        body: body.to_string().into_bytes(),
+        ..ClientRequest::new("POST", "/v1/chat/completions")
+    };
+    let answering = async {
+        for (upstream, chunks) in upstreams.iter().zip([first, second]) {
+            if chunks.is_empty() {
+                continue;
+            }
+            let mut exchange = upstream.request().await;
+            exchange.begin().await;
+            for chunk in chunks {
+                exchange.chunk(format!("data: {chunk}\n\n")).await;
+            }
+            exchange.try_end().await;
+        }
+    };
+    let (mut answer, ()) = tokio::join!(running.ask(&request), answering);
+    let attempts = answer.header("x-sluicegate-attempts").to_owned();
+    (String::from_utf8(answer.body().await).unwrap(), attempts)
+}
+
+const OPENING: &str = r#"{"id":"c1","provider":"P","choices":[{"index":0,"delta":{"role":"assistant","content":""},"native":null}]}"#;
+const GOOD: [&str; 2] = [
+    r#"{"id":"c2","choices":[{"index":0,"delta":{"content":"Good"},"finish_reason":"stop"}]}"#,
+    "[DONE]",
+];
+
+#[tokio::test]
+async fn members_before_the_first_content_do_not_prevent_a_failover() {
+    let error = r#"{"error":{"message":"overloaded","code":502}}"#;
+    let (got, attempts) = ask_two(&[OPENING, error], &GOOD).await;
+    assert!(got.contains("Good") && !got.contains("\"P\""), "{got}");
+    assert_eq!(attempts, "a/x=upstream_error,b/y=ok");
+}
+
+#[tokio::test]
+async fn a_chunk_that_is_repaired_has_its_members_once() {
+    let half = r#"{"id":"c1","choices":[{"index":0,"delta":{"content":"\ud83d","channel":"z"},"token_ids":[77]}]}"#;
+    let (got, _) = ask_two(&[OPENING, half, GOOD[0], GOOD[1]], &[]).await;
+    assert!(got.contains("\u{fffd}") && got.contains("[DONE]"), "{got}");
+    assert_eq!(got.matches("[77]").count(), 1, "{got}");
+    assert_eq!(got.matches("channel").count(), 1, "{got}");
+}
+
+#[tokio::test]
+async fn lists_of_a_choice_come_once_and_long_members_are_not_repeated() {
+    let long = "l".repeat(3000);
+    let last = format!(
+        r#"{{"id":"c1","long":"{long}","choices":[{{"index":0,"delta":{{"content":"One","reasoning_content":"R"}},"token_ids":[9],"finish_reason":"stop"}}]}}"#
+    );
+    let (got, _) = ask_two(&[OPENING, &last, "[DONE]"], &[]).await;
+    assert_eq!(got.matches("[9]").count(), 1, "{got}");
+    assert_eq!(got.matches(&long).count(), 1, "{got}");
+}
