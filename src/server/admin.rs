@@ -139,7 +139,7 @@ fn answer(result: Result<Response, Error>, gateway: &Gateway, id: &RequestId) ->
 
 /// The paths of the admin listener, as the refusal of an unknown path lists them.
 const PATHS: &str = "GET /dashboard, GET /metrics, GET /metrics-stream, POST /notifications, \
-                     GET /streams, DELETE /streams/{id}, GET /livez, GET /readyz";
+                     GET /streams, DELETE /streams/{id}, GET and PUT /log-level, GET /livez, GET /readyz";
 
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

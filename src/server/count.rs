@@ -100,7 +100,10 @@ async fn ask_upstreams(
                 trace.end_attempt("ok");
                 return Ok(Some(tokens));
             }
-            Ok(None) => continue,
+            Ok(None) => {
+                trace.discard_attempt();
+                continue;
+            }
             Err(error) => error,
         };
         let wire = context.dialect.wire();

@@ -204,6 +204,7 @@ impl Pump {
                     if active.upstream.is_none() && active.break_error.is_none() {
                         self.output = Some(active.sink.record().ended_output());
                         self.state = State::Ended(active.sink.failure().cloned());
+                        self.continuation = None;
                     }
                     if ready.is_some() {
                         self.is_waiting = read.drained && self.deadlines.are_awaited(now);
@@ -238,6 +239,7 @@ impl Pump {
             self.output = Some(active.sink.record().ended_output());
         }
         self.state = State::Ended(None);
+        self.continuation = None;
     }
 
     /// Ends the stream here without a terminal event, so that another replica can continue it: closes the
@@ -247,6 +249,7 @@ impl Pump {
             active.sink.record_failure(why);
         }
         self.state = State::Ended(None);
+        self.continuation = None;
     }
 
     /// Ends the stream after a panic in the pump.
@@ -411,5 +414,9 @@ async fn open_route(
             answer.map_or_else(OpenOutcome::Failed, |answer| OpenOutcome::Answer(Box::new(answer)))
         }
     };
+    if let OpenOutcome::Failed(error) = &outcome {
+        // The target that was being asked, if there was one.
+        trace.end_attempt(&error.attempt_outcome());
+    }
     (sink, outcome)
 }

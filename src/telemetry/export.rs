@@ -10,7 +10,8 @@ use opentelemetry_otlp::SpanExporter as OtlpExporter;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{
-    BatchSpanProcessor, SdkTracer, SdkTracerProvider, Span, SpanData, SpanExporter, SpanProcessor,
+    BatchConfigBuilder, BatchSpanProcessor, SdkTracer, SdkTracerProvider, Span, SpanData,
+    SpanExporter, SpanProcessor,
 };
 
 use crate::config::{SpanNames, TracingConfig};
@@ -59,8 +60,14 @@ impl Tracing {
             waiting: Arc::clone(&waiting),
             metrics: Arc::clone(metrics),
         };
+        // It must hold all that may wait: what it drops itself would count as waiting for ever.
+        let queue = BatchConfigBuilder::default()
+            .with_max_queue_size(MAX_WAITING)
+            .build();
         let processor = BoundedProcessor {
-            next: BatchSpanProcessor::builder(exporter).build(),
+            next: BatchSpanProcessor::builder(exporter)
+                .with_batch_config(queue)
+                .build(),
             waiting,
             metrics: Arc::clone(metrics),
         };

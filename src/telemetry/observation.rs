@@ -96,6 +96,14 @@ impl Observation {
         let code = error.code();
         facts.refusal = Some(code);
         // A message about the client's request may quote it, and prompts must not be logged.
+        // The answer broke off before the client got any of it.
+        let is_targets = code.origin() == Origin::Upstream;
+        if let Some(attempt) = facts.attempts.last_mut()
+            && is_targets
+            && attempt.outcome.as_deref() == Some("ok")
+        {
+            attempt.outcome = Some(error.attempt_outcome().into_owned());
+        }
         facts.message = (code.origin() != Origin::Client).then(|| error.message().to_owned());
     }
 
@@ -142,6 +150,13 @@ impl Observation {
                 spans.fail_attempt(outcome);
             }
         }
+    }
+
+    /// The target was not asked after all.
+    pub fn discard_attempt(&self) {
+        self.facts()
+            .attempts
+            .pop_if(|attempt| attempt.outcome.is_none());
     }
 
     /// All tries in their order, such as `a/model=429,b/other=ok`. `None` if no target was asked, or one

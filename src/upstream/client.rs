@@ -117,6 +117,13 @@ impl Trace {
         }
     }
 
+    /// The target was not asked after all.
+    pub fn discard_attempt(&self) {
+        if let Some(observation) = &self.observation {
+            observation.discard_attempt();
+        }
+    }
+
     /// The target that was asked last answers (`ok`) or failed.
     pub fn end_attempt(&self, outcome: &str) {
         if let Some(observation) = &self.observation {

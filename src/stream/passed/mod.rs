@@ -101,6 +101,7 @@ pub async fn pass(
     let (target, start) = match passed {
         Ok(started) => started,
         Err(error) => {
+            trace.end_attempt(&error.attempt_outcome());
             record.set_failed(&error);
             return Err(error);
         }

@@ -371,9 +371,10 @@ async fn admin_and_client_routes_are_separate() {
     for path in ["/livez", "/readyz", "/metrics"] {
         assert_eq!(running.admin(path).await.0, 200, "{path}");
     }
-    for path in ["/v1/models", "/v1/streams?model=m&prompt=x", "/"] {
+    for path in ["/v1/models", "/v1/streams?model=m&prompt=x"] {
         assert_eq!(running.admin(path).await.0, 404, "{path}");
     }
+    assert_eq!(running.admin("/").await.0, 303, "to the dashboard");
     running.prompt().await.events().await;
     running.wait_idle().await;
     let (_, metrics) = running.admin("/metrics").await;
