@@ -145,7 +145,10 @@ async fn answer_prompt(
         Some(id) => {
             prompt.discard().await;
             match admit_key_holder(gateway, peer, &headers).await {
-                Ok((access, _)) => resume::resume(gateway, &access, id).await,
+                Ok((access, caller)) => {
+                    observation.set_caller(&caller.name);
+                    resume::resume(gateway, &access, id).await
+                }
                 Err(refusal) => Err(refusal),
             }
         }
@@ -173,13 +176,14 @@ async fn get_events(
     Query(query): Query<HashMap<String, String>>,
     headers: HeaderMap,
 ) -> Response {
+    let observation = observe(&gateway, NATIVE.name(), &headers);
     let after = query.get("after").map(String::as_str);
     let last = resume::last_event_id(&headers);
     let result = match admit_reader(&gateway, &peer, &headers).await {
         Ok(access) => resume::events(&gateway, &access, &id, last, after).await,
         Err(refusal) => Err(refusal),
     };
-    respond(result, NATIVE, &gateway.metrics, &request_id(&headers))
+    respond_observed(result, NATIVE, &gateway.metrics, &observation)
 }
 
 async fn get_multiplexed(
@@ -188,6 +192,7 @@ async fn get_multiplexed(
     Query(query): Query<Vec<(String, String)>>,
     headers: HeaderMap,
 ) -> Response {
+    let observation = observe(&gateway, NATIVE.name(), &headers);
     let named = query.into_iter().filter(|(name, _)| name == "stream");
     let streams: Vec<_> = named.map(|(_, stream)| stream).collect();
     let last = resume::last_event_id(&headers);
@@ -195,7 +200,7 @@ async fn get_multiplexed(
         Ok(access) => resume::multiplexed(&gateway, &access, &streams, last).await,
         Err(refusal) => Err(refusal),
     };
-    respond(result, NATIVE, &gateway.metrics, &request_id(&headers))
+    respond_observed(result, NATIVE, &gateway.metrics, &observation)
 }
 
 async fn get_status(
@@ -204,11 +209,12 @@ async fn get_status(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Response {
+    let observation = observe(&gateway, NATIVE.name(), &headers);
     let result = match admit_reader(&gateway, &peer, &headers).await {
         Ok(access) => resume::status(&gateway, &access, &id).await,
         Err(refusal) => Err(refusal),
     };
-    respond(result, NATIVE, &gateway.metrics, &request_id(&headers))
+    respond_observed(result, NATIVE, &gateway.metrics, &observation)
 }
 
 async fn cancel_stream(
@@ -217,11 +223,15 @@ async fn cancel_stream(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Response {
+    let observation = observe(&gateway, NATIVE.name(), &headers);
     let result = match admit_key_holder(&gateway, &peer, &headers).await {
-        Ok((access, caller)) => resume::cancel(&gateway, &access, &caller, &id).await,
+        Ok((access, caller)) => {
+            observation.set_caller(&caller.name);
+            resume::cancel(&gateway, &access, &caller, &id).await
+        }
         Err(refusal) => Err(refusal),
     };
-    respond(result, NATIVE, &gateway.metrics, &request_id(&headers))
+    respond_observed(result, NATIVE, &gateway.metrics, &observation)
 }
 
 async fn get_notifications(
@@ -229,13 +239,15 @@ async fn get_notifications(
     ConnectInfo(peer): ConnectInfo<Peer>,
     headers: HeaderMap,
 ) -> Response {
+    let observation = observe(&gateway, NATIVE.name(), &headers);
     let result = match admit_key_holder(&gateway, &peer, &headers).await {
-        Ok((access, _)) => {
+        Ok((access, caller)) => {
+            observation.set_caller(&caller.name);
             notifications::listen(&gateway, &access, resume::last_event_id(&headers))
         }
         Err(refusal) => Err(refusal),
     };
-    respond(result, NATIVE, &gateway.metrics, &request_id(&headers))
+    respond_observed(result, NATIVE, &gateway.metrics, &observation)
 }
 
 async fn list_models(
@@ -245,14 +257,13 @@ async fn list_models(
     headers: HeaderMap,
 ) -> Response {
     let form = models::Form::of(&headers, &query);
+    let observation = observe(&gateway, form.dialect().name(), &headers);
     let entered = admit(&gateway, &peer, &headers, Admission::Request).await;
-    let result = entered.and_then(|admitted| models::list(&admitted, form, &query));
-    respond(
-        result,
-        form.dialect(),
-        &gateway.metrics,
-        &request_id(&headers),
-    )
+    let result = entered.and_then(|admitted| {
+        observation.set_caller(&admitted.caller.name);
+        models::list(&admitted, form, &query)
+    });
+    respond_observed(result, form.dialect(), &gateway.metrics, &observation)
 }
 
 async fn find_model(
@@ -263,14 +274,13 @@ async fn find_model(
     headers: HeaderMap,
 ) -> Response {
     let form = models::Form::of(&headers, &query);
+    let observation = observe(&gateway, form.dialect().name(), &headers);
     let entered = admit(&gateway, &peer, &headers, Admission::Request).await;
-    let result = entered.and_then(|admitted| models::find(&admitted, form, &name));
-    respond(
-        result,
-        form.dialect(),
-        &gateway.metrics,
-        &request_id(&headers),
-    )
+    let result = entered.and_then(|admitted| {
+        observation.set_caller(&admitted.caller.name);
+        models::find(&admitted, form, &name)
+    });
+    respond_observed(result, form.dialect(), &gateway.metrics, &observation)
 }
 
 async fn path_not_found(gateway: State<Arc<Gateway>>, request: Request<Body>) -> Response {

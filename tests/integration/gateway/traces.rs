@@ -231,9 +231,16 @@ async fn a_refusal_has_one_line_too() {
     assert_eq!(line["outcome"], "not_found");
     assert_eq!(line["status"], 404);
     assert_eq!(line["key"], "anonymous");
+    let traceparent = format!("00-{CLIENTS_TRACE}-{CLIENTS_SPAN}-01");
+    let models = ClientRequest::new("GET", "/v1/models").header("traceparent", &traceparent);
+    assert_eq!(gateway.ask(&models).await.status(), 200);
+    let line = gateway.program.wait_for_log("request ended").await;
+    assert_eq!(line["trace_id"], CLIENTS_TRACE);
+    assert_eq!(line["outcome"], "complete");
+    assert_eq!(line["key"], "anonymous");
     gateway.program.signal(Signal::TERM);
     let log = gateway.program.ended().await.err;
-    assert_eq!(log.matches("request ended").count(), 1, "{log}");
+    assert_eq!(log.matches("request ended").count(), 2, "{log}");
 }
 
 #[tokio::test]
