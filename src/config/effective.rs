@@ -5,7 +5,8 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::keys::write_hash;
-use super::settings::{AllowedOrigins, OnStoreFailure, SpanNames, TimeoutsConfig};
+use super::settings::{AllowedOrigins, OnStoreFailure, TimeoutsConfig};
+use super::telemetry::SpanNames;
 use super::unit::{write_duration, write_rate, write_size};
 use super::{Config, KeyConfig, ModelConfig, UpstreamConfig};
 use crate::model::{Credential, ReasoningStyle};

@@ -32,6 +32,7 @@ mod problem;
 mod read;
 pub mod schema;
 mod settings;
+mod telemetry;
 mod tls;
 mod tree;
 mod unit;
@@ -54,9 +55,10 @@ pub use keys::{KeyConfig, KeyLimitsConfig, is_well_known};
 pub use models::{ModelConfig, Models, TargetConfig};
 pub use problem::{Problem, Problems};
 pub use settings::{
-    AllowedOrigins, ConnectionLimits, LimitsConfig, MetricsConfig, OnStoreFailure, ResumeConfig,
-    SpanNames, StateConfig, TimeoutsConfig, TracingConfig,
+    AllowedOrigins, ConnectionLimits, LimitsConfig, OnStoreFailure, ResumeConfig, StateConfig,
+    TimeoutsConfig,
 };
+pub use telemetry::{MetricsConfig, SpanNames, TracingConfig};
 pub use tls::TlsConfig;
 pub use unit::parse_address;
 pub use upstream::UpstreamConfig;
@@ -244,13 +246,13 @@ fn read_config(
         limits: settings::read_limits(reader, section.get("limits")),
         trusted_proxies: settings::read_trusted_proxies(reader, &section),
         resume: settings::read_resume(reader, section.get("resume")),
-        metrics: settings::read_metrics(reader, section.get("metrics")),
+        metrics: telemetry::read_metrics(reader, section.get("metrics")),
         drain: reader.setting(&section, "drain", DRAIN, unit::parse_duration),
         state: settings::read_state(reader, &section),
         on_store_failure: settings::read_on_store_failure(reader, &section),
         origins: settings::read_cors(reader, section.get("cors")),
         hosts: settings::read_hosts(reader, &section),
-        tracing: settings::read_tracing(reader, section.get("tracing")),
+        tracing: telemetry::read_tracing(reader, section.get("tracing")),
     }
 }
 

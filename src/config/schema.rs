@@ -423,7 +423,7 @@ pub const TRACING: &[Setting] = &[
     setting(
         "content",
         Kind::Switch,
-        "Whether spans have prompts and answers, up to 32 KiB of each. Whoever reads the traces reads them. Default: off.",
+        "Whether spans have prompts and answers, up to 32 KiB of each. Everyone who can read the traces can read them. Default: off.",
     ),
 ];
 

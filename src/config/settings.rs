@@ -51,13 +51,6 @@ pub struct ConnectionLimits {
     pub per_ip: Option<usize>,
 }
 
-/// What the metrics distinguish.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct MetricsConfig {
-    /// Whether requests and tokens are counted for each API key.
-    pub key: bool,
-}
-
 /// How long and how much of a stream is kept for clients that reconnect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResumeConfig {
@@ -88,23 +81,6 @@ pub enum OnStoreFailure {
     Local,
     /// It is refused.
     Deny,
-}
-
-/// How traces are written. Where they go is said in the environment.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct TracingConfig {
-    pub names: SpanNames,
-    /// Whether spans have prompts and answers.
-    pub content: bool,
-}
-
-/// Which names the attributes of spans have.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum SpanNames {
-    #[default]
-    Latest,
-    Legacy,
-    Both,
 }
 
 /// Which web pages may call the gateway.
@@ -273,18 +249,6 @@ pub fn read_resume(reader: &mut Reader, field: Option<&Field<'_>>) -> ResumeConf
     }
 }
 
-/// Reads `metrics`.
-pub fn read_metrics(reader: &mut Reader, field: Option<&Field<'_>>) -> MetricsConfig {
-    let base = MetricsConfig::default();
-    let Some(field) = field else {
-        return base;
-    };
-    let section = reader.section(field, schema::METRICS);
-    MetricsConfig {
-        key: reader.setting(&section, "key", base.key, unit::parse_switch),
-    }
-}
-
 /// Reads an address to listen on.
 pub fn read_address(
     reader: &mut Reader,
@@ -366,22 +330,6 @@ pub fn read_cors(reader: &mut Reader, field: Option<&Field<'_>>) -> AllowedOrigi
     } else {
         AllowedOrigins::These(origins)
     }
-}
-
-/// Reads `tracing`.
-pub fn read_tracing(reader: &mut Reader, field: Option<&Field<'_>>) -> TracingConfig {
-    let Some(field) = field else {
-        return TracingConfig::default();
-    };
-    let section = reader.section(field, schema::TRACING);
-    let names = reader.setting(&section, "semconv", SpanNames::Latest, |text| match text {
-        "latest" => Ok(SpanNames::Latest),
-        "legacy" => Ok(SpanNames::Legacy),
-        "both" => Ok(SpanNames::Both),
-        _ => Err("`latest`, `legacy` or `both`"),
-    });
-    let content = reader.setting(&section, "content", false, unit::parse_switch);
-    TracingConfig { names, content }
 }
 
 /// Reads `hosts`: names without a scheme and without a port.
