@@ -120,6 +120,7 @@ pub fn line(event: &Event<'_>) -> String {
             MemberPlace::Message => format!("members {json}"),
             MemberPlace::Call(call) => format!("members call={call} {json}"),
             MemberPlace::ChoicePiece => format!("members choice_piece {json}"),
+            MemberPlace::AnswerPiece => format!("members answer_piece {json}"),
             MemberPlace::Choice => format!("members choice {json}"),
             MemberPlace::Answer => format!("members answer {json}"),
             MemberPlace::Usage => format!("members usage {json}"),

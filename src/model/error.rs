@@ -267,7 +267,7 @@ impl Error {
         self
     }
 
-    /// What one try of a target came to: the upstream's status if it answered with one, else the code.
+    /// The outcome of one attempt: the upstream's status if it answered with one, else the code.
     pub fn attempt_outcome(&self) -> Cow<'static, str> {
         let status = self
             .details

@@ -78,8 +78,10 @@ pub enum MemberPlace {
     Message,
     /// The tool call of that index.
     Call(u32),
-    /// The next piece of the choice.
+    /// The next piece of the choice, in place of what stays the same.
     ChoicePiece,
+    /// The next piece of the whole answer, in place of what stays the same.
+    AnswerPiece,
     /// The choice. These members stay the same until the next ones replace them, `{}` for none.
     Choice,
     /// The whole answer. These members stay the same until the next ones replace them, `{}` for none.

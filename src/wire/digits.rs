@@ -9,12 +9,12 @@ use memchr::memmem;
 /// The most significant digits that a float always keeps.
 const FLOAT_DIGITS: usize = 15;
 
-/// Before the digits in a string that stands for a number. Nobody outside can know it, so no text of a
-/// client is taken for a number.
+/// The beginning of a string that stands for a number, in the form in which JSON writes it. It is random, so
+/// that no text of a client is taken for a number.
 static MARK: OnceLock<String> = OnceLock::new();
 
 fn mark() -> &'static str {
-    MARK.get_or_init(|| format!("\u{1}{:032x}:", rand::random::<u128>()))
+    MARK.get_or_init(|| format!("\"\\u0001{:032x}:", rand::random::<u128>()))
 }
 
 /// JSON with strings in place of numbers that would lose digits. What is not JSON stays as it is.
@@ -33,8 +33,9 @@ pub(super) fn protect(json: &str) -> Cow<'_, str> {
                 let number = &json[at..at + length];
                 if loses_digits(number) {
                     protected.push_str(&json[copied..at]);
-                    // The mark's first character as JSON writes it.
-                    protected.push_str(&format!("\"\\u0001{}{number}\"", &mark()[1..]));
+                    protected.push_str(mark());
+                    protected.push_str(number);
+                    protected.push('"');
                     copied = at + length;
                 }
                 at += length - 1;
@@ -55,8 +56,7 @@ pub fn restore(json: Vec<u8>) -> Vec<u8> {
     let Some(mark) = MARK.get() else {
         return json;
     };
-    let mark = format!("\"\\u0001{}", &mark[1..]);
-    let finder = memmem::Finder::new(&mark);
+    let finder = memmem::Finder::new(mark);
     if finder.find(&json).is_none() {
         return json;
     }

@@ -176,8 +176,8 @@ pub trait Decoder: Send {
     /// The request asked for several answers. Called before anything is read, if at all.
     fn expect_alternatives(&mut self) {}
 
-    /// The client speaks this protocol, and its answer is encoded anew: members that no event expresses
-    /// are emitted as [`Event::NativeMembers`]. Called before anything is read, if at all.
+    /// The client speaks this protocol, and the gateway encodes the answer's events for it: members that
+    /// no event expresses are emitted as [`Event::NativeMembers`]. Called before anything is read, if at all.
     fn keep_members(&mut self) {}
 
     /// Decodes one frame and emits its events at once.

@@ -17,10 +17,6 @@ use crate::dialect::{
 };
 use crate::model::{Error, Event, MemberPlace, Request, ToolCallDelta, Usage};
 
-/// Members of a choice or an answer up to this length are repeated on every chunk, as vendors repeat
-/// theirs, in bytes. One chunk of a vendor may become many.
-const MAX_REPEATED: usize = 1024;
-
 pub(super) struct StreamEncoder {
     template: ChunkTemplate,
     /// As many as the client asked for.
@@ -51,13 +47,13 @@ struct Choice {
     /// The vendor's own members of the next delta, without the braces around them.
     members: Option<String>,
     /// Those of the choice, with a comma before each.
-    outer_members: String,
+    choice_members: String,
     /// Those of the next chunk's choice, in place of the others.
-    outer_piece: Option<String>,
-    /// Those of the next chunk, if they are too long to be repeated.
-    long_members: Option<String>,
-    /// Whether members wait for a chunk that has them.
-    members_wait: bool,
+    choice_piece: Option<String>,
+    /// The answer's own members in the next chunk, in place of the others.
+    answer_piece: Option<String>,
+    /// Whether members are held back for the next chunk.
+    members_held: bool,
     refused: bool,
     /// Whether the client has calls to answer.
     called: bool,
@@ -73,10 +69,10 @@ impl StreamEncoder {
             begun: false,
             logprobs: None,
             members: None,
-            outer_members: String::new(),
-            outer_piece: None,
-            long_members: None,
-            members_wait: false,
+            choice_members: String::new(),
+            choice_piece: None,
+            answer_piece: None,
+            members_held: false,
             refused: false,
             called: false,
             images: 0,
@@ -166,24 +162,19 @@ impl Choice {
                 place: MemberPlace::Choice,
                 json,
             } => {
-                self.write_waiting(template, out);
-                let members = after_comma(json);
-                self.members_wait = !members.is_empty();
-                if members.len() > MAX_REPEATED {
-                    self.outer_piece = Some(members);
-                } else {
-                    self.outer_members = members;
-                }
+                self.flush_members(template, out);
+                self.choice_members = after_comma(json);
+                self.members_held = !self.choice_members.is_empty();
             }
             Event::NativeMembers {
                 place: MemberPlace::ChoicePiece,
                 json,
             } => {
-                if self.outer_piece.is_some() {
+                if self.choice_piece.is_some() {
                     self.chunk(template, |_| {}, None, out);
                 }
-                self.members_wait = true;
-                self.outer_piece = Some(after_comma(json));
+                self.members_held = true;
+                self.choice_piece = Some(after_comma(json));
             }
             Event::NativeMembers {
                 place: MemberPlace::Call(index),
@@ -227,9 +218,9 @@ impl Choice {
         }
     }
 
-    /// Writes a chunk for members that no chunk has had yet, before others replace them.
-    fn write_waiting(&mut self, template: &ChunkTemplate, out: &mut BytesMut) {
-        if self.members_wait {
+    /// Writes a chunk with the members that are held back, before others replace them.
+    fn flush_members(&mut self, template: &ChunkTemplate, out: &mut BytesMut) {
+        if self.members_held {
             self.chunk(template, |_| {}, None, out);
         }
     }
@@ -263,16 +254,16 @@ impl Choice {
             None => out.put_slice(b"null"),
             Some(reason) => put_json(reason, out),
         }
-        match self.outer_piece.take() {
+        match self.choice_piece.take() {
             Some(piece) => out.put_slice(piece.as_bytes()),
-            None => out.put_slice(self.outer_members.as_bytes()),
+            None => out.put_slice(self.choice_members.as_bytes()),
         }
-        self.members_wait = false;
+        self.members_held = false;
         out.put_slice(b"}]");
         if template.usage_wanted {
             out.put_slice(br#","usage":null"#);
         }
-        match self.long_members.take() {
+        match self.answer_piece.take() {
             Some(members) => out.put_slice(members.as_bytes()),
             None => out.put_slice(template.members.as_bytes()),
         }
@@ -350,15 +341,16 @@ impl Encoder for StreamEncoder {
                 json,
             } => return add_members(&mut self.template.usage_members, json),
             Event::NativeMembers {
-                place: MemberPlace::Answer,
+                place: place @ (MemberPlace::Answer | MemberPlace::AnswerPiece),
                 json,
             } => {
-                let mut members = after_comma(json);
+                let members = after_comma(json);
                 if let Some((template, choice)) = self.choice(0) {
-                    choice.write_waiting(template, out);
-                    choice.members_wait = !members.is_empty();
-                    if members.len() > MAX_REPEATED {
-                        choice.long_members = Some(std::mem::take(&mut members));
+                    choice.flush_members(template, out);
+                    choice.members_held = !members.is_empty();
+                    if *place == MemberPlace::AnswerPiece {
+                        choice.answer_piece = Some(members);
+                        return;
                     }
                 }
                 self.template.members = members;

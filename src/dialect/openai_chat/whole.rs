@@ -40,7 +40,7 @@ struct Choice {
     /// The vendor's own members of the message.
     members: Map<String, Value>,
     /// Those of the choice.
-    outer_members: Map<String, Value>,
+    choice_members: Map<String, Value>,
     /// None for a choice that the upstream did not give.
     finish: Option<FinishReason>,
 }
@@ -95,14 +95,14 @@ impl Choice {
     fn add_members(&mut self, place: MemberPlace, json: &str) {
         match place {
             MemberPlace::Message => add_members(&mut self.members, json),
-            MemberPlace::ChoicePiece => add_members(&mut self.outer_members, json),
-            MemberPlace::Choice => replace_members(&mut self.outer_members, json),
+            MemberPlace::ChoicePiece => add_members(&mut self.choice_members, json),
+            MemberPlace::Choice => replace_members(&mut self.choice_members, json),
             MemberPlace::Call(index) => {
                 if let Some(call) = self.calls.get_mut(index as usize) {
                     add_members(&mut call.members, json);
                 }
             }
-            MemberPlace::Answer | MemberPlace::Usage => {}
+            MemberPlace::Answer | MemberPlace::AnswerPiece | MemberPlace::Usage => {}
         }
     }
 
@@ -149,7 +149,7 @@ impl Choice {
             "finish_reason": reason,
         });
         if let Some(choice) = choice.as_object_mut() {
-            choice.append(&mut self.outer_members);
+            choice.append(&mut self.choice_members);
         }
         Some(choice)
     }
@@ -214,7 +214,7 @@ impl Encoder for WholeEncoder {
                 return;
             }
             Event::NativeMembers {
-                place: MemberPlace::Answer,
+                place: MemberPlace::Answer | MemberPlace::AnswerPiece,
                 json,
             } => return replace_members(&mut self.members, json),
             Event::NativeMembers {

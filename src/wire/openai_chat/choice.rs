@@ -204,7 +204,8 @@ impl ChoiceDecoder {
         }
     }
 
-    fn joined(&mut self, texts: &mut String, reasoning: bool, sink: &mut dyn Sink) {
+    /// Emits texts that were joined.
+    fn emit_joined(&mut self, texts: &mut String, reasoning: bool, sink: &mut dyn Sink) {
         if !texts.is_empty() {
             let text = Text(std::mem::take(texts).into());
             self.content(&Content::Text(text), reasoning, sink);
@@ -226,12 +227,12 @@ impl ChoiceDecoder {
                     match item {
                         Content::Text(text) => texts.push_str(text.as_str()),
                         item => {
-                            self.joined(&mut texts, reasoning, sink);
+                            self.emit_joined(&mut texts, reasoning, sink);
                             self.content(item, reasoning, sink);
                         }
                     }
                 }
-                self.joined(&mut texts, reasoning, sink);
+                self.emit_joined(&mut texts, reasoning, sink);
             }
             Content::Part(part) => {
                 let reasoning = reasoning || is_reasoning(text(&part.kind));

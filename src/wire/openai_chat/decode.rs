@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::choice::{ChoiceDecoder, cite, text};
 use super::chunk::{ChatUsage, Choice, Chunk, Source};
-use super::members::{MemberKeeper, MemberSink};
+use super::members::{MemberCollector, MemberSink};
 use crate::framing::Frame;
 use crate::model::{Error, Event, FinishReason, Sink, Usage, Vendor};
 use crate::wire::failure::{is_error, is_failed_status, stated_failure};
@@ -33,7 +33,7 @@ pub(super) struct ChatDecoder {
     sourced: bool,
     usage: Usage,
     /// Only for clients of this protocol.
-    members: Option<Box<MemberKeeper>>,
+    members: Option<Box<MemberCollector>>,
 }
 
 impl Decoder for ChatDecoder {
@@ -129,7 +129,7 @@ impl ChatDecoder {
     /// One chunk, or a whole answer. `name` is the event's.
     fn chunk(&mut self, name: &str, data: &str, sink: &mut dyn Sink) -> Result<(), Error> {
         let chunk: Chunk<'_> = parse(data).map_err(|error| unparsable(&error))?;
-        let Some(mut keeper) = self.members.take() else {
+        let Some(mut collector) = self.members.take() else {
             return self.read_chunk(&chunk, name, data, sink);
         };
         let several = self.several;
@@ -138,7 +138,7 @@ impl ChatDecoder {
         let first = self
             .first
             .or_else(|| first_here.map(|index| index.unwrap_or(0)));
-        keeper.read(data, |index| {
+        collector.read(data, |index| {
             let index = index.or(first).unwrap_or(0);
             match is_alternative(index, first.unwrap_or(index), several) {
                 true => u32::try_from(index).unwrap_or(u32::MAX),
@@ -146,15 +146,15 @@ impl ChatDecoder {
             }
         });
         let mut sink = MemberSink {
-            keeper: &mut keeper,
+            collector: &mut collector,
             sink,
         };
         let outcome = self.read_chunk(&chunk, name, data, &mut sink);
         if self.answer.has_content() {
             // Such as audio, which has no event.
-            sink.keeper.emit_waiting(sink.sink);
+            sink.collector.flush(sink.sink);
         }
-        self.members = Some(keeper);
+        self.members = Some(collector);
         outcome
     }
 
@@ -242,7 +242,7 @@ impl ChatDecoder {
             return Err(interrupted());
         }
         if let Some(members) = &mut self.members {
-            members.emit_waiting(sink);
+            members.flush(sink);
             members.emit_usage(sink);
         }
         for (&index, answer) in &mut self.alternatives {

@@ -49,13 +49,6 @@ const KNOWN_IN_DELTA: &[&str] = &[
     "tool_calls",
 ];
 
-/// How many bytes of members may wait for the first content.
-const MAX_WAITING: usize = 256 * 1024;
-/// How many choices may have members; further ones are not decoded.
-const MAX_CHOICES: u32 = 128;
-/// How many calls with members may wait for their begin.
-const MAX_CALLS: usize = 128;
-
 const KNOWN_IN_CALL: &[&str] = &[
     "extra_content",
     "function",
@@ -66,32 +59,45 @@ const KNOWN_IN_CALL: &[&str] = &[
     "type",
 ];
 
+/// How many bytes of members are held back at most, and the overhead of each entry.
+const MAX_HELD: usize = 256 * 1024;
+const ENTRY: usize = 64;
+/// The longest members of a chunk or a choice that stay the same for the next ones, in bytes. The
+/// encoder repeats them, and may write many chunks for one of the vendor.
+const MAX_REPEATED: usize = 1024;
+/// How many choices may have members; further ones are not decoded.
+const MAX_CHOICES: u32 = 128;
+/// How many calls with members may be held back.
+const MAX_CALLS: usize = 128;
+
 /// Collects the members of the chunks of one answer, and emits each before the content that it came
 /// with, or before the next content.
 #[derive(Default)]
-pub(super) struct MemberKeeper {
-    /// Those of the last chunk.
+pub(super) struct MemberCollector {
+    /// Those of the last chunk, if they are repeated.
     answer: String,
-    /// Those of the last chunk of each choice that had any.
+    /// Those of the last chunk of each choice, if they are repeated.
     choices: HashMap<u32, String>,
     /// The whole of the last usage.
     usage: Option<String>,
     /// The choice, the place, and the members.
-    waiting: Vec<(u32, MemberPlace, String)>,
-    waiting_bytes: usize,
+    held: Vec<(u32, MemberPlace, String)>,
+    held_bytes: usize,
     /// Those of calls that have not begun, by the call's id.
     calls: HashMap<String, String>,
 }
 
-impl MemberKeeper {
+impl MemberCollector {
     /// Reads the members of a chunk, or of a whole answer. `answer_of` maps the index of a choice to the
     /// one of its answer.
     pub(super) fn read(&mut self, json: &str, answer_of: impl Fn(Option<i64>) -> u32) {
         let chunk = members(json);
         let unknown = others(&chunk, KNOWN_IN_CHUNK);
-        if unknown != self.answer {
+        if unknown.len() > MAX_REPEATED {
+            self.hold(0, MemberPlace::AnswerPiece, unknown);
+        } else if unknown != self.answer {
             self.answer.clone_from(&unknown);
-            self.wait(0, MemberPlace::Answer, unknown);
+            self.hold(0, MemberPlace::Answer, unknown);
         }
         if let Some(usage) = chunk.get("usage")
             && usage.get().starts_with('{')
@@ -110,11 +116,11 @@ impl MemberKeeper {
             }
             let unknown = others(&choice, KNOWN_IN_CHOICE);
             // Lists, such as the ids of tokens, are pieces as the text is.
-            if unknown.contains('[') {
-                self.wait(index, MemberPlace::ChoicePiece, unknown);
+            if unknown.contains('[') || unknown.len() > MAX_REPEATED {
+                self.hold(index, MemberPlace::ChoicePiece, unknown);
             } else if self.choices.get(&index).map_or("", String::as_str) != unknown {
                 self.choices.insert(index, unknown.clone());
-                self.wait(index, MemberPlace::Choice, unknown);
+                self.hold(index, MemberPlace::Choice, unknown);
             }
             let delta = choice.get("delta").or_else(|| choice.get("message"));
             if let Some(delta) = delta {
@@ -122,15 +128,15 @@ impl MemberKeeper {
             }
             let delta = delta.map(|delta| others(&members(delta.get()), KNOWN_IN_DELTA));
             if let Some(delta) = delta.filter(|delta| !delta.is_empty()) {
-                self.wait(index, MemberPlace::Message, delta);
+                self.hold(index, MemberPlace::Message, delta);
             }
         }
     }
 
-    /// Emits the members that wait. `index` is that of an answer, 0 for the first.
-    pub(super) fn emit_waiting(&mut self, sink: &mut dyn Sink) {
-        self.waiting_bytes = 0;
-        for (index, place, members) in self.waiting.drain(..) {
+    /// Emits the members that are held back.
+    pub(super) fn flush(&mut self, sink: &mut dyn Sink) {
+        self.held_bytes = 0;
+        for (index, place, members) in self.held.drain(..) {
             let json = format!("{{{members}}}");
             let event = Event::NativeMembers { place, json: &json };
             match index {
@@ -161,7 +167,9 @@ impl MemberKeeper {
             let id = call
                 .get("id")
                 .and_then(|id| parse::<Text<'_>>(id.get()).ok());
-            if let Some(id) = id.filter(|_| !unknown.is_empty() && self.calls.len() < MAX_CALLS) {
+            let is_short = unknown.len() <= MAX_HELD / MAX_CALLS;
+            let is_held = !unknown.is_empty() && is_short && self.calls.len() < MAX_CALLS;
+            if let Some(id) = id.filter(|_| is_held) {
                 self.calls.insert(id.as_str().to_owned(), unknown);
             }
         }
@@ -176,31 +184,31 @@ impl MemberKeeper {
         Some((call.index, format!("{{{members}}}")))
     }
 
-    fn wait(&mut self, index: u32, place: MemberPlace, members: String) {
-        let bytes = self.waiting_bytes + members.len();
+    fn hold(&mut self, index: u32, place: MemberPlace, members: String) {
+        let bytes = self.held_bytes + members.len() + ENTRY;
         // A single piece may be as long as its chunk, as one of audio is.
-        if bytes <= MAX_WAITING || self.waiting.is_empty() {
-            self.waiting_bytes = bytes;
-            self.waiting.push((index, place, members));
+        if bytes <= MAX_HELD || self.held.is_empty() {
+            self.held_bytes = bytes;
+            self.held.push((index, place, members));
         }
     }
 }
 
-/// Passes events on, and the members that wait before the first event that is content.
+/// Passes events on, and the members that are held back before the first event that is content.
 pub(super) struct MemberSink<'a> {
-    pub(super) keeper: &'a mut MemberKeeper,
+    pub(super) collector: &'a mut MemberCollector,
     pub(super) sink: &'a mut dyn Sink,
 }
 
 impl Sink for MemberSink<'_> {
     fn event(&mut self, event: Event<'_>) {
-        if !self.keeper.waiting.is_empty()
+        if !self.collector.held.is_empty()
             && !matches!(event, Event::Identity { .. } | Event::Usage(_))
             && !is_empty(&event)
         {
-            self.keeper.emit_waiting(self.sink);
+            self.collector.flush(self.sink);
         }
-        let call = self.keeper.take_call(&event);
+        let call = self.collector.take_call(&event);
         self.sink.event(event);
         if let Some((index, json)) = call {
             let (place, json) = (MemberPlace::Call(index), json.as_str());
@@ -234,5 +242,25 @@ fn one_line(json: &str) -> Cow<'_, str> {
     match json.contains(['\n', '\r']) {
         true => Cow::Owned(json.replace(['\n', '\r'], " ")),
         false => Cow::Borrowed(json),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An upstream that sends members without end and never any content.
+    #[test]
+    fn members_without_content_are_bounded() {
+        let mut collector = MemberCollector::default();
+        for n in 0..20_000 {
+            let chunk = format!(
+                r#"{{"a":{n},"choices":[{{"index":{n},"b":[{n}],"delta":{{"tool_calls":[{{"id":"c{n}","d":1}}]}}}}]}}"#
+            );
+            collector.read(&chunk, |index| index.unwrap_or(0) as u32);
+        }
+        assert!(collector.held.len() <= MAX_HELD / ENTRY + 1);
+        assert!(collector.calls.len() <= MAX_CALLS);
+        assert!(collector.choices.len() <= MAX_CHOICES as usize);
     }
 }
