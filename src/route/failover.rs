@@ -83,7 +83,7 @@ impl Route {
             changes: &changes,
         };
         let mut commit = CommitSink::new(answering, upstream.frame_cap, receiver);
-        let trace = trace.begin_attempt(upstream, &target.model);
+        let trace = trace.begin_attempt(&upstream.name, upstream.provider, &target.model);
         let answer = self.attempt(upstream, prepared, &trace, &mut commit).await;
         answer.map_err(|error| match commit.committed {
             true => Failure::Committed(error),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::HeaderMap;
 
 use crate::metrics::Metrics;
-use crate::model::{Error, ReasoningSigner, Request, RequestId, Sink};
+use crate::model::{Error, ReasoningSigner, Request, Sink};
 use crate::upstream::{Trace, Upstream};
 use crate::wire::TargetSettings;
 
@@ -70,7 +70,7 @@ impl Target {
         metrics.record_attempt(&self.upstream.name, code);
         trace.end_attempt(&error.attempt_outcome());
         tracing::warn!(
-            request_id = trace.request.as_ref().map(RequestId::as_str),
+            request_id = trace.request_id(),
             upstream = self.upstream.name,
             model = self.model,
             code = error.code().as_str(),

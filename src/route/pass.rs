@@ -25,7 +25,11 @@ impl Route {
                 metrics.record_failover(&self.model);
             }
             let limit = self.timeouts.first_token;
-            let asking = trace.begin_attempt(&target.upstream, &target.model);
+            let asking = trace.begin_attempt(
+                &target.upstream.name,
+                target.upstream.provider,
+                &target.model,
+            );
             let asked = target.upstream.pass(request, &target.model, &asking);
             let answer = timeout(limit, asked).await;
             let error = match answer.unwrap_or_else(|_| Err(first_token_timeout(limit))) {

@@ -90,7 +90,11 @@ async fn ask_upstreams(
 ) -> Result<Option<u64>, Error> {
     let limit = route.timeouts.first_token;
     for target in &route.targets {
-        let asking = trace.begin_attempt(&target.upstream, &target.model);
+        let asking = trace.begin_attempt(
+            &target.upstream.name,
+            target.upstream.provider,
+            &target.model,
+        );
         let asked = target
             .upstream
             .count(request, &target.model, target.settings, &asking);

@@ -17,7 +17,7 @@ use crate::telemetry::Observation;
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Every try of a target, in order: its upstream, its model, and what came of it.
+/// Every attempt, in order: its upstream, its model and its outcome.
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-sluicegate-attempts");
 
 /// Why a request is refused, and the state of the limits that counted it.

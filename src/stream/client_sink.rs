@@ -11,6 +11,7 @@ use super::record::StreamRecord;
 use crate::dialect::{Encoder, OpeningHeartbeat};
 use crate::model::{Error, ErrorCode, Event, FinishReason, Sink};
 use crate::route::{AnsweringTarget, Receiver};
+use crate::telemetry::Observation;
 use crate::upstream::run_long_work;
 
 /// Takes the events of one answer: encodes them, and settles the stream with the terminal one.
@@ -116,6 +117,11 @@ impl ClientSink {
     /// What the stream's labels and counts are so far.
     pub(super) fn record(&self) -> &StreamRecord {
         &self.record
+    }
+
+    /// The observation of the stream's request.
+    pub(super) fn observation(&self) -> &Observation {
+        &self.record.labels().observation
     }
 
     /// The name of the upstream that answers.

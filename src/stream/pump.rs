@@ -145,6 +145,7 @@ impl Pump {
         let (shutdown, recycler) = (settings.shutdown.clone(), settings.recycler.clone());
         let response_started = Arc::clone(sink.response_started());
         response_started.store(true, Ordering::Relaxed);
+        let trace = Trace::of(sink.observation());
         let mut active = ActiveAnswer::new(sink, None);
         active.break_error = Some(Box::new(why));
         Self {
@@ -155,7 +156,7 @@ impl Pump {
             cancelled: false,
             continuation: Some(Box::new(Continuation {
                 request,
-                trace: Trace::default(),
+                trace,
                 settings,
             })),
             response_started,

@@ -60,7 +60,8 @@ impl Tracing {
             waiting: Arc::clone(&waiting),
             metrics: Arc::clone(metrics),
         };
-        // It must hold all that may wait: what it drops itself would count as waiting for ever.
+        // The queue must hold all spans that may wait: a span that it drops itself would be counted as waiting for
+        // as long as the process runs.
         let queue = BatchConfigBuilder::default()
             .with_max_queue_size(MAX_WAITING)
             .build();

@@ -40,6 +40,7 @@ struct Facts {
     status: Option<u16>,
     /// Why the request was refused.
     refusal: Option<ErrorCode>,
+    /// The refusal's message, unless it may quote the request.
     message: Option<String>,
     stream: Option<StreamFacts>,
 }
@@ -95,7 +96,6 @@ impl Observation {
         let mut facts = self.facts();
         let code = error.code();
         facts.refusal = Some(code);
-        // A message about the client's request may quote it, and prompts must not be logged.
         // The answer broke off before the client got any of it.
         let is_targets = code.origin() == Origin::Upstream;
         if let Some(attempt) = facts.attempts.last_mut()
@@ -104,6 +104,7 @@ impl Observation {
         {
             attempt.outcome = Some(error.attempt_outcome().into_owned());
         }
+        // A message about the client's request may quote it, and prompts must not be logged.
         facts.message = (code.origin() != Origin::Client).then(|| error.message().to_owned());
     }
 
@@ -210,9 +211,7 @@ impl Observed {
     fn facts(&self) -> MutexGuard<'_, Facts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl Observed {
     fn spans(&self) -> Option<MutexGuard<'_, RequestSpans>> {
         let spans = self.spans.as_ref()?;
         Some(spans.lock().unwrap_or_else(PoisonError::into_inner))
@@ -226,7 +225,7 @@ impl Drop for Observed {
         let trace_id = trace_id.as_deref().or(self.context.trace_id());
         let stream = facts.stream.as_ref();
         let usage = stream.and_then(|stream| stream.usage).unwrap_or_default();
-        let last = facts.attempts.last();
+        let (last, attempts) = (facts.attempts.last(), facts.attempts());
         tracing::info!(
             request_id = self.request.as_str(),
             trace_id,
@@ -240,7 +239,7 @@ impl Drop for Observed {
             status = facts.status,
             reason = facts.message,
             finish_reason = stream.and_then(|stream| stream.finish),
-            attempts = facts.attempts(),
+            attempts,
             input_tokens = usage.input,
             output_tokens = usage.output,
             cached_input_tokens = usage.cached_input,
@@ -257,7 +256,7 @@ impl Drop for Observed {
                 request: self.request.as_str(),
                 key: facts.key.as_deref(),
                 model: facts.model.as_deref(),
-                attempts: facts.attempts(),
+                attempts,
                 outcome: facts.outcome(),
                 status: facts.status,
                 stream,

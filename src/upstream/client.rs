@@ -2,26 +2,22 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::task::{Context, Poll, ready};
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::exchange::{Body, Endpoint, ExchangeError, Response};
+use super::answer::Answer;
+use super::exchange::{Endpoint, ExchangeError, Response};
 use super::ingest::Ingest;
-use super::long_work::run_long_work;
 use super::rate_limits::rate_limits;
 use super::refused_answer;
-use super::restore_names::RestoreNames;
-use super::scrub::{scrub, sensitive_value};
+use super::scrub::sensitive_value;
 use super::sigv4;
-use crate::model::{
-    Credential, Error, ErrorCode, ReasoningSigner, Request, RequestId, Sink, Vendor,
-};
-use crate::telemetry::{Observation, TraceContext};
+use super::trace::Trace;
+use crate::model::{Credential, Error, ErrorCode, ReasoningSigner, Request, Vendor};
 use crate::wire::{Adapted, Outgoing, TargetSettings, ToolNames, Wire, digits};
 
 /// A configured header value shorter than this, in bytes, is a switch or a version and not a
@@ -80,70 +76,6 @@ impl From<Outgoing> for EncodedRequest {
             body: digits::restore(outgoing.body.to_string().into_bytes()),
         }
     }
-}
-
-/// W3C trace context that is passed on to the upstream, as the client sent it.
-#[derive(Debug, Clone, Default)]
-pub struct Trace {
-    /// The id of the client's request, for the log.
-    pub request: Option<RequestId>,
-    /// When the client's whole request was read.
-    pub arrived: Option<Instant>,
-    /// The trace headers of the upstream's request.
-    pub context: TraceContext,
-    /// Records the tries of targets.
-    pub observation: Option<Observation>,
-}
-
-impl Trace {
-    /// Of a client's request.
-    pub fn of(observation: &Observation) -> Self {
-        Self {
-            request: Some(observation.request().clone()),
-            observation: Some(observation.clone()),
-            ..Self::default()
-        }
-    }
-
-    /// A target is asked.
-    pub fn begin_attempt(&self, upstream: &Upstream, model: &str) -> Self {
-        let context = self
-            .observation
-            .as_ref()
-            .map(|observation| observation.begin_attempt(&upstream.name, upstream.provider, model));
-        Self {
-            context: context.unwrap_or_default(),
-            ..self.clone()
-        }
-    }
-
-    /// The target was not asked after all.
-    pub fn discard_attempt(&self) {
-        if let Some(observation) = &self.observation {
-            observation.discard_attempt();
-        }
-    }
-
-    /// The target that was asked last answers (`ok`) or failed.
-    pub fn end_attempt(&self, outcome: &str) {
-        if let Some(observation) = &self.observation {
-            observation.end_attempt(outcome);
-        }
-    }
-}
-
-/// An answer whose status was good and whose events are still to be read. Dropping it closes the
-/// connection.
-pub struct Answer {
-    body: Body,
-    ingest: Ingest,
-    /// The headers in which the upstream states its rate limits.
-    rate_limits: HeaderMap,
-    /// The tools whose names were changed in the request.
-    names: ToolNames,
-    secrets: Vec<SecretString>,
-    /// The error that ended the answer, if it was found in the same read as its last events.
-    failure: Option<Box<Error>>,
 }
 
 impl Upstream {
@@ -357,92 +289,6 @@ impl fmt::Debug for Upstream {
             .field("wire", &self.wire.name())
             .field("base_url", &self.base_url)
             .finish_non_exhaustive()
-    }
-}
-
-impl Answer {
-    /// Reads what the upstream has ready, once, and hands its events to `sink`. `true` means that
-    /// the answer finished: its finish event was handed over.
-    ///
-    /// # Errors
-    /// Why the answer failed. The error is returned by the call after the one that handed over the
-    /// last events. The answer must not be read after it.
-    pub fn poll_read(
-        &mut self,
-        context: &mut Context<'_>,
-        sink: &mut dyn Sink,
-    ) -> Poll<Result<bool, Error>> {
-        run_long_work(self.ingest.held_bytes(), || {
-            if self.names.is_empty() {
-                return self.poll_events(context, sink);
-            }
-            let names = std::mem::take(&mut self.names);
-            let polled = self.poll_events(context, &mut RestoreNames::new(&names, sink));
-            self.names = names;
-            polled
-        })
-    }
-
-    fn poll_events(
-        &mut self,
-        context: &mut Context<'_>,
-        sink: &mut dyn Sink,
-    ) -> Poll<Result<bool, Error>> {
-        if let Some(error) = self.failure.take() {
-            return Poll::Ready(Err(*error));
-        }
-        let ingest = &mut self.ingest;
-        let mut pushed = Ok(());
-        let read = ready!(self.body.poll_read(context, |bytes| {
-            if pushed.is_ok() {
-                pushed = ingest.push(bytes, sink);
-            }
-        }));
-        let read = match read {
-            _ if pushed.is_err() || ingest.is_finished() => pushed,
-            Ok(false) => Ok(()),
-            Ok(true) => ingest.end(sink),
-            Err(error) => {
-                ingest.flush(sink);
-                Err(Error::new(
-                    ErrorCode::StreamInterrupted,
-                    "the connection to the upstream broke before its answer ended",
-                )
-                .with_source(error))
-            }
-        };
-        if let Err(error) = read {
-            let error = error.map_message(|text| scrub(text, &self.secrets));
-            self.failure = Some(Box::new(error));
-        }
-        Poll::Ready(Ok(self.ingest.is_finished()))
-    }
-
-    /// The headers in which the upstream states its rate limits.
-    pub fn take_rate_limits(&mut self) -> HeaderMap {
-        std::mem::take(&mut self.rate_limits)
-    }
-
-    /// Hands the events that the decoder holds back to `sink`, because the caller gives the answer
-    /// up. An answer that failed has already done so.
-    pub fn flush(&mut self, sink: &mut dyn Sink) {
-        self.ingest.flush(&mut RestoreNames::new(&self.names, sink));
-    }
-
-    /// How many lines had invalid UTF-8 that was replaced by U+FFFD.
-    pub fn repaired_lines(&self) -> u64 {
-        self.ingest.repaired_lines()
-    }
-
-    /// How many frames were left out because they were no JSON.
-    pub fn skipped_frames(&self) -> u64 {
-        self.ingest.skipped_frames()
-    }
-
-    /// The rest of a finished answer's body, to be read to its end so that the connection can be
-    /// reused.
-    pub(super) fn into_body(self) -> Body {
-        self.body
     }
 }
 

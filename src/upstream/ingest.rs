@@ -53,7 +53,7 @@ impl Ingest {
         self.reader.decoder.expect_alternatives();
     }
 
-    /// The client speaks the upstream's protocol, and its answer is encoded anew.
+    /// The client speaks the upstream's protocol, and the gateway encodes the answer's events for it.
     pub fn keep_members(&mut self) {
         self.reader.decoder.keep_members();
     }
@@ -152,7 +152,7 @@ impl Ingest {
         if let Remainder::Document(document) = &remainder {
             sink.whole_document(document);
             if self.verbatim {
-                // It is encoded anew for a client that wants a stream.
+                // For a client that wants a stream, the gateway encodes its events.
                 self.reader.decoder.keep_members();
             }
         }

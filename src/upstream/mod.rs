@@ -3,6 +3,8 @@
 //! | file | does |
 //! |---|---|
 //! | `client` | one upstream: its address and credential; sends a request, returns the answer |
+//! | `answer` | an answer while it is read |
+//! | `trace` | names the client's request in logs and at the upstream, and records the attempts |
 //! | `count` | asks an upstream how many tokens a prompt has |
 //! | `exchange` | the HTTP/1.1 client: connections, heads, bodies |
 //! | `pass` | sends a client's body as it is, but for the model |
@@ -21,6 +23,7 @@
 //! | `think_tags` | separates reasoning from text where a vendor marks it inside the text |
 
 mod account_ids;
+mod answer;
 mod client;
 mod count;
 pub mod exchange;
@@ -39,9 +42,12 @@ mod scrub;
 mod sigv4;
 mod template;
 mod think_tags;
+mod trace;
 
-pub use client::{Answer, PreparedRequest, Trace, Upstream};
+pub use answer::Answer;
+pub use client::{PreparedRequest, Upstream};
 pub use long_work::run_long_work;
 pub use pass::{PassedRequest, PassedStart};
 pub use recycle::Recycler;
 pub use scrub::mask;
+pub use trace::Trace;
