@@ -55,7 +55,7 @@ export function notifications(options = {}) {
   return new Reading({ options, streams: Infinity }, (reading) => reading.follow("/v1/notifications"));
 }
 
-// An id may come from a link that somebody else wrote.
+// An id may come from a link of another person.
 const pathOf = (id) => `/v1/streams/${encodeURIComponent(id)}`;
 
 const interrupted = () => ({ code: "stream_interrupted", message: "the connection broke and the stream cannot be resumed", retryable: true, origin: "gateway" });

@@ -98,7 +98,7 @@ function drawRoom(now) {
 follow((samples) => {
   drawVerdict(samples);
   const now = samples.last;
-  // Nothing moves in a page that nobody sees.
+  // A hidden page draws nothing.
   if (!now || document.hidden) return;
   drawFigures(now);
   for (const chart of CHARTS) chart.draw(samples.all);

@@ -90,7 +90,7 @@ export function requestFor(place, model) {
     const parts = [{ type: "text", text }, ...images.map(imagePart)].filter((part) => part.text !== "");
     messages.push({ role: "user", content: images.length ? parts : text });
     if (at === place) break;
-    // Each model goes on with its own answers, and with those of others where it has none.
+    // Each model gets its own earlier answers, and those of other models where it has none.
     const answered = answers.filter((answer) => answer.text);
     const own = answered.find((answer) => answer.model === model) ?? answered[0];
     // A question without an answer would make two messages of the same role follow one another.

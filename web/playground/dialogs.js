@@ -66,7 +66,7 @@ export function showEvents(answer) {
   draw();
 }
 
-/** The link by which somebody else reads the answer. */
+/** The link by which another person reads the answer. */
 export function showLink(answer, question) {
   const link = `${location.origin}/#${new URLSearchParams({ watch: answer.stream, question: question.slice(0, 2000) })}`;
   const field = h("input", { readonly: true, "aria-label": "Link" });
