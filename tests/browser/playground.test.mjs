@@ -307,6 +307,23 @@ pageTest("a gateway that keeps no streams answers too", async ({ open }) => {
   assert.deepEqual(await page.locator(".prose").allTextContents(), ["Read directly", "At once."]);
 });
 
+pageTest("the button to the newest text moves nothing on the page", async ({ open }) => {
+  const page = await open(gateway.url);
+  upstream.answer("one", (answer) => answer.text("A line of the answer.\n\n".repeat(80)).finish());
+  await choose(page, "one");
+  await ask(page, "A long answer, please");
+  await answered(page);
+  const height = () => page.evaluate(() => document.documentElement.scrollHeight);
+  await until(page, "the page to be at its end", () => document.querySelector("#jump").hidden);
+  const before = await height();
+  await page.evaluate(() => scrollTo(0, 0));
+  await page.locator("#jump").waitFor();
+  assert.equal(await height(), before);
+  await page.click("#jump");
+  await until(page, "the button to go", () => document.querySelector("#jump").hidden);
+  assert.equal(await height(), before);
+});
+
 pageTest("a question that cannot be sent can be tried again", async ({ open }) => {
   const proxy = await startProxy(gateway.url);
   started.push(proxy);
