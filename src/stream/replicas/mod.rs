@@ -48,7 +48,7 @@ use std::time::Duration;
 
 use redis::Value;
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::background;
@@ -63,7 +63,7 @@ use crate::store::{Store, StoreError};
 
 use followed::FollowedStream;
 use keys::Keys;
-use sync_loop::FOLLOW_INTERVAL;
+use sync_loop::{FAILURE_DELAY, FOLLOW_INTERVAL};
 use writer::{NewStream, OrphanEnding};
 
 /// How long a new event may take to reach a healthy store.
@@ -95,6 +95,8 @@ struct Inner {
     /// How long a stream runs on after its last reader left.
     window: Duration,
     work: Mutex<Work>,
+    /// Held during a round trip, so that a leaving replica waits for the one that is under way.
+    round_trip: tokio::sync::Mutex<()>,
     /// Wakes the loop before its interval has passed.
     sync_requested: Notify,
 }
@@ -136,6 +138,7 @@ impl Replicas {
             buffer,
             window,
             work: Mutex::default(),
+            round_trip: tokio::sync::Mutex::default(),
             sync_requested: Notify::new(),
         });
         let syncing = Arc::clone(&inner);
@@ -156,7 +159,7 @@ impl Replicas {
             if found.is_some() || asked.elapsed() >= STORE_DELAY {
                 return Ok(found);
             }
-            tokio::time::sleep(FOLLOW_INTERVAL).await;
+            sleep(FOLLOW_INTERVAL).await;
         }
     }
 
@@ -262,11 +265,19 @@ impl Replicas {
     }
 
     /// Writes what is not stored yet, within a bounded time, and deletes this replica's key, so that others
-    /// take its streams over at once.
+    /// take its streams over at once. Every stream must have ended or been handed over.
     pub async fn leave(&self) {
+        let inner = &self.inner;
         let flushing = async {
-            while !self.inner.work().unstored.is_empty() && self.inner.sync_once(None).await.is_ok()
-            {
+            // A stream without viewers is settled before its end is queued for the store.
+            inner.registry.tasks().close();
+            inner.registry.tasks().wait().await;
+            loop {
+                match inner.sync_once(None).await {
+                    Ok(_) if inner.work().is_all_written() => return,
+                    Ok(_) => {}
+                    Err(_) => sleep(FAILURE_DELAY).await,
+                }
             }
         };
         if timeout(FLUSH_TIMEOUT, flushing).await.is_err() {
@@ -338,6 +349,14 @@ impl Replication for Replicas {
 }
 
 impl Work {
+    /// Whether the store has everything that this replica has to write.
+    fn is_all_written(&self) -> bool {
+        self.unstored.is_empty()
+            && self.unconfirmed.is_empty()
+            && self.new_streams.is_empty()
+            && self.endings.is_empty()
+    }
+
     /// A stream that is followed. One whose reads were ended with an error here may have more in the store
     /// by now, and its log here ends in an error that is not the stream's own.
     fn find_followed(&self, id: StreamId) -> Option<Arc<Stream>> {

@@ -19,7 +19,7 @@ pub(super) const FOLLOW_INTERVAL: Duration = Duration::from_millis(50);
 /// The same when a viewer waits for the store.
 const REQUESTED_DELAY: Duration = Duration::from_millis(10);
 /// The pause after a round trip that failed.
-const FAILURE_DELAY: Duration = Duration::from_millis(250);
+pub(super) const FAILURE_DELAY: Duration = Duration::from_millis(250);
 
 impl Inner {
     /// Synchronises until it is dropped.
@@ -53,6 +53,7 @@ impl Inner {
 
     /// One round trip. Returns whether there is more to write than one takes.
     pub(super) async fn sync_once(&self, lease: Option<Duration>) -> Result<bool, StoreError> {
+        let _round_trip = self.round_trip.lock().await;
         let mut batch = Batch::new();
         if let Some(lease) = lease {
             batch.add_lease_renewal(self.keys.own_alive(), lease);

@@ -17,7 +17,7 @@ pub fn state(valkey: &Valkey) -> String {
 }
 
 /// Two replicas of one gateway.
-async fn pair(
+pub async fn pair(
     upstream: &ScriptedUpstream,
     valkey: &Valkey,
     resume: &str,
@@ -39,7 +39,7 @@ async fn pair(
     (one, other)
 }
 
-async fn started(running: &TestGateway, upstream: &ScriptedUpstream) -> (Answer, Exchange, String) {
+pub async fn started(running: &TestGateway, upstream: &ScriptedUpstream) -> (Answer, Exchange, String) {
     let answering = async {
         let mut exchange = upstream.request().await;
         exchange.begin().await;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::client::{ClientRequest, outcome, text};
 use super::harness::{TestGateway, resumable_targets};
 use super::program::{GatewayProcess, TemporaryFile};
-use super::replicas::{state, status, viewed};
+use super::replicas::{pair, started, state, status, viewed};
 use super::scripted::ScriptedUpstream;
 use super::within_timeout;
 use crate::valkey::Valkey;
@@ -162,4 +162,22 @@ async fn a_stream_of_a_killed_replica_continues_on_another() {
     let back = ClientRequest::prompt("m").header("last-event-id", &complete.id);
     assert_eq!(there.ask(&back).await.status(), 204);
     assert!(!upstream.was_asked_again());
+}
+
+#[tokio::test]
+async fn a_leaving_replica_stores_what_a_slow_store_did_not_take_at_first() {
+    let (upstream, valkey) = (ScriptedUpstream::bind().await, Valkey::start());
+    let (here, there) = pair(&upstream, &valkey, "{ window: 1h }").await;
+    let (mut answer, mut exchange, stream) = started(&here, &upstream).await;
+    valkey.stall();
+    exchange.token("two").await;
+    exchange.finish().await;
+    // The client waits for the store until the store has missed its deadline.
+    assert_eq!(text(&answer.rest().await), "two");
+    valkey.resume();
+    within_timeout(here.gateway.app().replicas.as_ref().unwrap().leave()).await;
+    drop(here);
+    let (_, status) = status(&there, &stream).await;
+    assert_eq!(status["state"], "complete");
+    assert_eq!(status["text"], "one two");
 }
