@@ -20,11 +20,12 @@ BROWSER := target/browser
 RECITE := $(wildcard $(SLUICEGATE_SHARED)/tools/recite.py)
 # The output of `cargo build`.
 BINARY := $(or $(CARGO_TARGET_DIR),target)/debug/sluicegate
+ROLLING = python3 -B tests/rolling --binary $(BINARY) --valkey $(VALKEY) --work target/rolling
 MANIFESTS := $(wildcard k8s/*/kustomization.yaml k8s/*/*/kustomization.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help build test clients agents browser conformance soak bench micro instructions check fmt clippy deny kustomize prepare venv node \
-	nginx valgrind chromium tools
+.PHONY: help build test clients agents browser rolling rolling-short conformance soak bench micro instructions check fmt clippy deny kustomize prepare venv node \
+	nginx haproxy valgrind chromium tools
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -38,6 +39,7 @@ test: tools kustomize $(VALKEY) ## run every test, with real clients too; instal
 	$(MAKE) clients
 	$(MAKE) agents
 	$(MAKE) browser
+	$(MAKE) rolling-short
 
 clients: prepare $(CLIENTS)/venv/installed $(CLIENTS)/node/installed $(CLIENTS)/ai7/installed $(if $(RECITE),$(CLIENTS)/recite/installed) ## run the tests with real clients; ARGS="--only name" picks some
 	$(CARGO) build $(CARGO_FLAGS)
@@ -50,6 +52,15 @@ agents: prepare $(CLIENTS)/agents/installed ## run real coding agents on every u
 browser: prepare chromium $(BROWSER)/installed ## test the pages in Chromium, pictures go to target/browser; ARGS="--only name"
 	$(CARGO) build $(CARGO_FLAGS)
 	node tests/browser/run.mjs --binary $(BINARY) --work $(BROWSER) $(ARGS)
+
+rolling: prepare haproxy nginx $(VALKEY) ## replace and kill replicas behind HAProxy and nginx under load, about 20 minutes; ARGS="--trials sigkill"
+	$(CARGO) build $(CARGO_FLAGS)
+	$(ROLLING) $(ARGS)
+
+# In `make test`: a minute.
+rolling-short: prepare haproxy $(VALKEY)
+	$(CARGO) build $(CARGO_FLAGS)
+	$(ROLLING) --short --balancers haproxy --trials rollout,short-drain,sigkill
 
 conformance: prepare $(CONFORMANCE)/installed ## compare with the vendors' own SDKs; DIR= another folder of answers
 	$(CARGO) build $(CARGO_FLAGS)
@@ -100,12 +111,12 @@ kustomize: ## render the Kubernetes manifests, where kubectl is installed
 prepare:
 	@.ci/need cc
 
-nginx valgrind venv node chromium:
+nginx haproxy valgrind venv node chromium:
 	@.ci/need $@
 
 # Everything that `test` needs, so that one message names all that is missing.
 tools:
-	@.ci/need cc venv node chromium promtool
+	@.ci/need cc venv node chromium promtool haproxy
 
 $(CONFORMANCE)/installed: tests/conformance/requirements.txt | venv
 	@echo "conformance: installing into $(CONFORMANCE):"; grep -v '^#' $<
