@@ -39,7 +39,10 @@ pub async fn pair(
     (one, other)
 }
 
-pub async fn started(running: &TestGateway, upstream: &ScriptedUpstream) -> (Answer, Exchange, String) {
+pub async fn started(
+    running: &TestGateway,
+    upstream: &ScriptedUpstream,
+) -> (Answer, Exchange, String) {
     let answering = async {
         let mut exchange = upstream.request().await;
         exchange.begin().await;
