@@ -21,11 +21,12 @@ RECITE := $(wildcard $(SLUICEGATE_SHARED)/tools/recite.py)
 # The output of `cargo build`.
 BINARY := $(or $(CARGO_TARGET_DIR),target)/debug/sluicegate
 ROLLING = python3 -B tests/rolling --binary $(BINARY) --valkey $(VALKEY) --work target/rolling
-MANIFESTS := $(wildcard k8s/*/kustomization.yaml k8s/*/*/kustomization.yaml)
+# Helm's engine and Kubernetes' schemas, for `make kubernetes`.
+KUBERNETES := target/kubernetes
 
 .DEFAULT_GOAL := help
-.PHONY: help build test clients agents browser rolling rolling-short conformance soak bench micro instructions check fmt clippy deny kustomize prepare venv node \
-	nginx haproxy valgrind chromium tools
+.PHONY: help build test clients agents browser rolling rolling-short conformance soak bench micro instructions check fmt clippy deny kubernetes manifests prepare venv node \
+	nginx haproxy valgrind chromium kubectl promtool tools
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -33,9 +34,10 @@ help: ## list these commands
 build: prepare ## build the release binary, target/release/sluicegate
 	$(CARGO) build --release $(CARGO_FLAGS)
 
-test: tools kustomize $(VALKEY) ## run every test, with real clients too; installs what they need
+test: tools $(VALKEY) ## run every test, with real clients too; installs what they need
 	$(CARGO) test $(CARGO_FLAGS)
 	cd bench && $(CARGO) test $(CARGO_FLAGS)
+	$(MAKE) kubernetes
 	$(MAKE) clients
 	$(MAKE) agents
 	$(MAKE) browser
@@ -97,31 +99,34 @@ clippy: prepare ## lint; a warning is an error
 deny: $(DENY) ## check licenses, sources and banned crates of all dependencies
 	PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" $(CARGO) deny check --hide-inclusion-graph licenses bans sources
 
-kustomize: ## render the Kubernetes manifests, where kubectl is installed
-	@if ! command -v kubectl >/dev/null; then \
-		echo "kustomize: skipped, kubectl is not installed"; \
-	else \
-		for folder in $(dir $(MANIFESTS)); do \
-			echo "kustomize: rendering $$folder"; \
-			kubectl kustomize "$$folder" >/dev/null || exit 1; \
-		done; \
-	fi
+kubernetes: prepare kubectl promtool $(KUBERNETES)/venv/installed ## check the chart, the manifests and the Dockerfile; needs no cluster
+	$(CARGO) build $(CARGO_FLAGS)
+	$(KUBERNETES)/venv/bin/python -B tests/kubernetes --binary $(BINARY) --work $(KUBERNETES)/work
+
+manifests: $(KUBERNETES)/venv/installed ## render the manifests for kustomize from the chart
+	$(KUBERNETES)/venv/bin/python -B tests/kubernetes/manifests.py
 
 # The crate ring compiles C code; Cargo fetches everything else that a build needs.
 prepare:
 	@.ci/need cc
 
-nginx haproxy valgrind venv node chromium:
+nginx haproxy valgrind venv node chromium kubectl promtool:
 	@.ci/need $@
 
 # Everything that `test` needs, so that one message names all that is missing.
 tools:
-	@.ci/need cc venv node chromium promtool haproxy
+	@.ci/need cc venv node chromium promtool haproxy kubectl
 
 $(CONFORMANCE)/installed: tests/conformance/requirements.txt | venv
 	@echo "conformance: installing into $(CONFORMANCE):"; grep -v '^#' $<
 	@python3 -m venv $(CONFORMANCE)
 	@$(CONFORMANCE)/bin/pip install --quiet --requirement $<
+	@touch $@
+
+$(KUBERNETES)/venv/installed: tests/kubernetes/requirements.txt | venv
+	@echo "kubernetes: installing into $(KUBERNETES)/venv:"; grep -v '^#' $<
+	@python3 -m venv $(KUBERNETES)/venv
+	@$(KUBERNETES)/venv/bin/pip install --quiet --no-deps --only-binary :all: --no-compile --requirement $<
 	@touch $@
 
 $(CLIENTS)/venv/installed: tests/clients/requirements.txt | venv

@@ -111,6 +111,12 @@ fn the_alert_rules_name_existing_metrics() {
         .collect();
     assert!(queries.len() >= 10);
     check(&queries);
+    let guide = std::fs::read_to_string(root().join("docs/kubernetes.md")).unwrap();
+    for rule in rules {
+        let alert = rule["alert"].as_str().unwrap();
+        let row = format!("| `{alert}` |");
+        assert!(guide.contains(&row), "docs/kubernetes.md lacks {alert}");
+    }
     // Where Prometheus' tool is installed, it checks the rules' form.
     if let Ok(done) = Command::new("promtool")
         .args(["check", "rules"])

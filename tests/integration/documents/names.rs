@@ -10,7 +10,7 @@ use sluicegate::config::{Config, Overrides, schema};
 use super::{documents, metrics, root};
 
 /// The folders whose files documents name with their whole path.
-const FOLDERS: [&str; 13] = [
+const FOLDERS: [&str; 14] = [
     ".ci",
     ".github",
     "bench",
@@ -19,6 +19,7 @@ const FOLDERS: [&str; 13] = [
     "docs",
     "fuzz",
     "k8s",
+    "packaging",
     "proto-fixtures",
     "src",
     "target",
