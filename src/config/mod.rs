@@ -39,13 +39,17 @@ mod unit;
 mod upstream;
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+
+/// What a file that does not exist is answered with, most often a container without its mount.
+const NO_FILE: &str = "cannot be read: there is no such file. In a container, mount your config there. --config and \
+    SLUICEGATE_CONFIG name another file; `sluicegate demo` needs none";
 
 pub use connection::{CaConfig, ClientCertConfig, ConnectionConfig, ProxyConfig, ReuseConfig};
 pub use effective::key_entry;
@@ -140,6 +144,7 @@ impl Config {
         });
         let text = match read {
             Ok(_) => String::from_utf8(bytes).map_err(|_| "is not valid UTF-8".to_owned()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(NO_FILE.to_owned()),
             Err(error) => Err(format!("cannot be read: {error}")),
         };
         match text {

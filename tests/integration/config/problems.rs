@@ -334,6 +334,7 @@ fn an_unreadable_file_is_a_problem() {
         found.contains("no-such-sluicegate.yaml: cannot be read"),
         "{found}"
     );
+    assert!(found.contains("mount your config there"), "{found}");
     let found = load(&std::env::temp_dir());
     assert!(found.contains("cannot be read"), "{found}");
 }
