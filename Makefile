@@ -25,7 +25,7 @@ ROLLING = python3 -B tests/rolling --binary $(BINARY) --valkey $(VALKEY) --work 
 KUBERNETES := target/kubernetes
 
 .DEFAULT_GOAL := help
-.PHONY: help build test clients agents browser rolling rolling-short conformance soak bench micro instructions check fmt clippy deny kubernetes manifests prepare venv node \
+.PHONY: help build test clients agents browser rolling rolling-short conformance soak bench micro instructions check fmt clippy deny kubernetes manifests image release prepare venv node \
 	nginx haproxy valgrind chromium kubectl promtool tools
 
 help: ## list these commands
@@ -105,6 +105,15 @@ kubernetes: prepare kubectl promtool $(KUBERNETES)/venv/installed ## check the c
 
 manifests: $(KUBERNETES)/venv/installed ## render the manifests for kustomize from the chart
 	$(KUBERNETES)/venv/bin/python -B tests/kubernetes/manifests.py
+
+# In the end the image is unpacked and run, which needs root and Linux.
+image: prepare ## build the image without an engine, target/image/oci.tar, and run it
+	packaging/image.sh target/image
+	@if [ "$$(id -u)" = 0 ]; then python3 -B tests/image --layout target/image/oci --work target/image/test; \
+	else echo "image: not run, only root can"; fi
+
+release: prepare ## build everything that a release consists of, target/dist
+	packaging/release.sh target/dist
 
 # The crate ring compiles C code; Cargo fetches everything else that a build needs.
 prepare:
