@@ -13,13 +13,17 @@ use tokio_util::task::TaskTracker;
 
 use crate::access::{Caller, KeyRing};
 use crate::config::{
-    Config, ModelConfig, OnStoreFailure, StateConfig, TargetConfig, UpstreamConfig, preset,
+    Config, HedgeConfig, ModelConfig, OnStoreFailure, RoutingConfig, StateConfig, StrategyConfig,
+    TargetConfig, UpstreamConfig, preset,
 };
 use crate::limit::{Account, KeySettings, Limiter, MemoryBudget, Settings, SharedState};
 use crate::metrics::Metrics;
 use crate::model::{Error, ErrorCode, ReasoningSigner};
 use crate::notify::{Notification, Notifications, Relay};
-use crate::route::{Route, Target, Timeouts};
+use crate::route::policy::{BreakerSettings, HedgeAfter, RetrySettings, Strategy};
+use crate::route::{
+    HealthTable, ModelSettings, Route, RoutedModel, Target, TargetHealth, Timeouts,
+};
 use crate::store::Store;
 use crate::stream::{OpenStreams, OrphanQueue, Readers, Registry, Replicas};
 use crate::telemetry::{Tracing, provider_name};
@@ -40,6 +44,8 @@ pub struct Gateway {
     /// Readers beside the streams' own clients.
     pub readers: Arc<Readers>,
     pub notifications: Arc<Notifications>,
+    /// What is known of the targets.
+    pub health: Arc<HealthTable>,
     pub open_streams: Arc<OpenStreams>,
     pub recycler: Recycler,
     /// Writes traces, where a receiver is configured. Set once, before the first request.
@@ -64,8 +70,21 @@ pub struct App {
     pub replicas: Option<Arc<Replicas>>,
     /// Carries announcements to all replicas, where a store is configured.
     pub relay: Option<Arc<Relay>>,
-    /// Each model's targets, by the model's name in the configuration.
-    targets: HashMap<String, Vec<(Arc<Upstream>, TargetConfig)>>,
+    /// By the model's name in the configuration.
+    models: HashMap<String, Model>,
+}
+
+/// What the requests for one model have in common.
+struct Model {
+    targets: Vec<ModelTarget>,
+    policy: Arc<RoutedModel>,
+    breaker: Option<BreakerSettings>,
+}
+
+struct ModelTarget {
+    upstream: Arc<Upstream>,
+    config: TargetConfig,
+    health: Arc<TargetHealth>,
 }
 
 /// What the objects of every configuration share.
@@ -74,6 +93,7 @@ struct Outlasting<'a> {
     registry: &'a Arc<Registry>,
     orphans: &'a Arc<OrphanQueue>,
     notifications: &'a Arc<Notifications>,
+    health: &'a Arc<HealthTable>,
 }
 
 impl Gateway {
@@ -84,11 +104,14 @@ impl Gateway {
         let orphans = Arc::default();
         let memory = MemoryBudget::new(config.limits.memory, Arc::clone(&metrics));
         let notifications = Arc::new(Notifications::new(Arc::clone(&metrics)));
+        let health = HealthTable::new(Arc::clone(&metrics), Arc::clone(&notifications));
+        let health = Arc::new(health);
         let outlasting = Outlasting {
             metrics: &metrics,
             registry: &registry,
             orphans: &orphans,
             notifications: &notifications,
+            health: &health,
         };
         metrics.set_key_label(config.metrics.key);
         let app = App::new(config, None, &outlasting)?;
@@ -99,6 +122,7 @@ impl Gateway {
             orphans,
             readers: Arc::default(),
             notifications,
+            health,
             open_streams: Arc::default(),
             recycler: Recycler::default(),
             tracing: OnceLock::new(),
@@ -126,8 +150,11 @@ impl Gateway {
             registry: &self.registry,
             orphans: &self.orphans,
             notifications: &self.notifications,
+            health: &self.health,
         };
         let app = App::new(config, Some(&self.app()), &outlasting)?;
+        self.health
+            .retain(|upstream, model| app.config.has_target(upstream, model));
         self.memory.set_limit(app.config.limits.memory);
         self.metrics.set_key_label(app.config.metrics.key);
         *self.app.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(app);
@@ -160,10 +187,10 @@ impl App {
         let metrics = outlasting.metrics;
         let certificates = system_certificates()?;
         let mut upstreams: HashMap<(&str, Duration), Arc<Upstream>> = HashMap::new();
-        let mut targets = HashMap::new();
+        let mut models = HashMap::new();
         for model in config.models.iter() {
             let connect = model.timeouts.connect;
-            let mut list = Vec::with_capacity(model.targets.len());
+            let mut targets = Vec::with_capacity(model.targets.len());
             for target in &model.targets {
                 let entry = upstreams.entry((&target.upstream.name, connect));
                 let upstream = match entry {
@@ -174,9 +201,21 @@ impl App {
                         new.insert(build_upstream(&target.upstream, &connector, cap))
                     }
                 };
-                list.push((Arc::clone(upstream), target.clone()));
+                targets.push(ModelTarget {
+                    upstream: Arc::clone(upstream),
+                    config: target.clone(),
+                    health: outlasting
+                        .health
+                        .target(&target.upstream.name, target.pattern()),
+                });
             }
-            targets.insert(model.name.clone(), list);
+            let settings = model_settings(&model.routing);
+            let model_routes = Model {
+                policy: Arc::new(RoutedModel::new(settings, targets.len(), rand::random())),
+                breaker: settings.breaker,
+                targets,
+            };
+            models.insert(model.name.clone(), model_routes);
         }
         let settings = limiter_settings(&config);
         let store = shared_store(&config, before, metrics);
@@ -194,7 +233,7 @@ impl App {
             replicas: shared_replicas(&config, before, store.as_ref(), outlasting),
             relay: shared_relay(before, store.as_ref(), outlasting),
             store,
-            targets,
+            models,
             config,
         })
     }
@@ -232,26 +271,60 @@ impl App {
                 ),
             ));
         };
-        let targets = self.targets.get(&model.name).into_iter().flatten();
+        let Some(routed) = self.models.get(&model.name) else {
+            return Err(Error::new(ErrorCode::Internal, "the model has no targets"));
+        };
+        let targets = routed.targets.iter().enumerate();
+        let targets = targets.map(|(index, target)| Target {
+            upstream: Arc::clone(&target.upstream),
+            model: target.config.model(captured).into_owned(),
+            settings: TargetSettings {
+                reasoning: target.config.reasoning,
+                max_tokens: model.max_tokens,
+            },
+            index,
+            priority: target.config.priority,
+            weight: target.config.weight,
+            health: Arc::clone(&target.health),
+            breaker: routed.breaker,
+        });
         let route = Route {
             model: model.name.clone(),
-            targets: targets
-                .map(|(upstream, target)| Target {
-                    upstream: Arc::clone(upstream),
-                    model: target.model(captured).into_owned(),
-                    settings: TargetSettings {
-                        reasoning: target.reasoning,
-                        max_tokens: model.max_tokens,
-                    },
-                })
-                .collect(),
+            targets: targets.collect(),
             timeouts: Timeouts {
                 first_token: model.timeouts.first_token,
                 idle: model.timeouts.idle,
                 total: model.timeouts.total,
             },
+            policy: Arc::clone(&routed.policy),
+            session: None,
+            may_hedge: true,
         };
         Ok((model, route))
+    }
+}
+
+fn model_settings(config: &RoutingConfig) -> ModelSettings {
+    let (retry, breaker) = (config.retry, config.breaker);
+    ModelSettings {
+        strategy: match config.strategy {
+            StrategyConfig::Weighted => Strategy::Weighted,
+            StrategyConfig::Fastest => Strategy::Fastest,
+        },
+        retry: RetrySettings {
+            attempts: retry.attempts,
+            backoff: retry.backoff,
+            max_backoff: retry.max_backoff,
+        },
+        breaker: breaker.map(|breaker| BreakerSettings {
+            failures: breaker.failures,
+            window: breaker.window,
+            open: breaker.open,
+        }),
+        hedge: config.hedge.map(|hedge| match hedge {
+            HedgeConfig::After(after) => HedgeAfter::Fixed(after),
+            HedgeConfig::P95 => HedgeAfter::P95,
+        }),
     }
 }
 

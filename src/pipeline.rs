@@ -13,7 +13,7 @@ use crate::dialect::{AnswerInfo, Dialect};
 use crate::model::{
     Error, Event, MemberPlace, ReasoningSigner, Request, Sink, StreamId, ToolCallDelta, Usage,
 };
-use crate::route::{AnsweringTarget, CommitSink, Receiver};
+use crate::route::{AnsweringTarget, HeldAnswer, Receiver};
 use crate::stream::AnswerEncoder;
 use crate::upstream::ingest::Ingest;
 use crate::wire::Wire;
@@ -59,7 +59,8 @@ pub fn run<'a>(
     let mut client = Client::new(dialect, request);
     let signer =
         ReasoningSigner::new(wire.name(), UPSTREAM.0).with_members(wire.signature_members());
-    let mut commit = CommitSink::new(answering(&signer, false), FRAME_CAP, &mut client);
+    let mut held = HeldAnswer::new(FRAME_CAP);
+    let mut commit = held.sink(answering(&signer, false), &mut client);
     let ingest = ingest(wire, request);
     let (repaired, outcome) = read_all(ingest, chunks, &mut |event: Event<'_>| {
         events.push_str(&line(&event));
@@ -157,7 +158,8 @@ fn client_bytes<'a>(
     let mut client = Client::new(dialect, request);
     let signer =
         ReasoningSigner::new(wire.name(), UPSTREAM.0).with_members(wire.signature_members());
-    let mut commit = CommitSink::new(answering(&signer, verbatim), FRAME_CAP, &mut client);
+    let mut held = HeldAnswer::new(FRAME_CAP);
+    let mut commit = held.sink(answering(&signer, verbatim), &mut client);
     let mut ingest = ingest(wire, request);
     if verbatim {
         ingest.pass_frames();

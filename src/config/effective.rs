@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::keys::write_hash;
+use super::routing::{AffinityConfig, BreakerConfig, HedgeConfig, RetryConfig, StrategyConfig};
 use super::settings::{AllowedOrigins, OnStoreFailure, TimeoutsConfig};
 use super::telemetry::SpanNames;
 use super::unit::{write_duration, write_rate, write_size};
@@ -187,11 +188,46 @@ fn model(model: &std::sync::Arc<ModelConfig>) -> Value {
         "timeouts": timeouts(&model.timeouts),
         "continue": if model.continues { "on" } else { "off" },
         "reserve_tokens": model.reserve_tokens,
+        "strategy": match model.routing.strategy {
+            StrategyConfig::Weighted => "weighted",
+            StrategyConfig::Fastest => "fastest",
+        },
+        "affinity": match &model.routing.affinity {
+            AffinityConfig::Auto => "auto".to_owned(),
+            AffinityConfig::Off => "off".to_owned(),
+            AffinityConfig::Header(name) => format!("header:{name}"),
+        },
+        "retry": retry(&model.routing.retry),
+        "breaker": breaker(model.routing.breaker.as_ref()),
+        "hedge": match model.routing.hedge {
+            None => json!("off"),
+            Some(HedgeConfig::P95) => json!({ "after": "p95" }),
+            Some(HedgeConfig::After(after)) => json!({ "after": write_duration(after) }),
+        },
     });
     if let Some(max_tokens) = model.max_tokens {
         entry["max_tokens"] = max_tokens.into();
     }
     entry
+}
+
+fn retry(retry: &RetryConfig) -> Value {
+    json!({
+        "attempts": retry.attempts,
+        "backoff": write_duration(retry.backoff),
+        "max_backoff": write_duration(retry.max_backoff),
+    })
+}
+
+fn breaker(breaker: Option<&BreakerConfig>) -> Value {
+    let Some(breaker) = breaker else {
+        return json!("off");
+    };
+    json!({
+        "failures": breaker.failures,
+        "window": write_duration(breaker.window),
+        "open": write_duration(breaker.open),
+    })
 }
 
 fn reasoning_style(style: ReasoningStyle) -> &'static str {

@@ -30,6 +30,7 @@ mod pending;
 pub mod preset;
 mod problem;
 mod read;
+mod routing;
 pub mod schema;
 mod settings;
 mod telemetry;
@@ -58,6 +59,9 @@ pub use glob::Glob;
 pub use keys::{KeyConfig, KeyLimitsConfig, is_well_known};
 pub use models::{ModelConfig, Models, TargetConfig};
 pub use problem::{Problem, Problems};
+pub use routing::{
+    AffinityConfig, BreakerConfig, HedgeConfig, RetryConfig, RoutingConfig, StrategyConfig,
+};
 pub use settings::{
     AllowedOrigins, ConnectionLimits, LimitsConfig, OnStoreFailure, ResumeConfig, StateConfig,
     TimeoutsConfig,
@@ -126,6 +130,13 @@ pub struct LoadedConfig {
 }
 
 impl Config {
+    /// Whether a model has this upstream's model, a name or a pattern, as a target.
+    pub fn has_target(&self, upstream: &str, model: &str) -> bool {
+        let targets = self.models.iter().flat_map(|model| &model.targets);
+        let mut targets = targets.map(|target| (target.upstream.name.as_str(), target.pattern()));
+        targets.any(|target| target == (upstream, model))
+    }
+
     /// Loads the file at `path`, of at most 1 MiB.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::glob::capture;
 use super::read::{Field, Reader, Section};
+use super::routing::{self, RoutingConfig};
 use super::schema;
 use super::settings::{self, TimeoutsConfig};
 use super::unit;
@@ -16,10 +17,11 @@ use crate::model::ReasoningStyle;
 #[derive(Debug, Clone)]
 pub struct ModelConfig {
     pub name: String,
-    /// In the order in which they are tried; never empty.
+    /// Sorted by priority; never empty.
     pub targets: Vec<TargetConfig>,
     /// The model's own deadlines; those of the config where it has none.
     pub timeouts: TimeoutsConfig,
+    pub routing: RoutingConfig,
     /// Whether a stream that broke is continued on another target.
     pub continues: bool,
     /// Output tokens that are reserved from a key's limit if a request does not bound them.
@@ -52,6 +54,8 @@ pub struct Models {
     patterns: Vec<Arc<ModelConfig>>,
 }
 
+/// How many targets a model may have.
+const MAX_TARGETS: usize = 64;
 /// A few pages of text; most answers have less.
 const RESERVE_TOKENS: u64 = 1024;
 
@@ -164,11 +168,13 @@ fn read_one(
     let max_tokens = reader.setting(&section, "max_tokens", None, |text| {
         unit::parse_count(text).map(Some)
     });
+    let routing = routing::read(reader, &section);
     let targets = read_targets(reader, &section, upstreams, stars > 0)?;
     Some(ModelConfig {
         name: name.to_owned(),
         targets,
         timeouts,
+        routing,
         continues,
         reserve_tokens,
         max_tokens,
@@ -193,6 +199,15 @@ fn read_targets(
         reader.add_problem(
             field,
             "must not be empty; a model needs at least one target",
+        );
+    }
+    if items.len() > MAX_TARGETS {
+        reader.add_problem(
+            field,
+            format!(
+                "has {} targets; at most {MAX_TARGETS} are allowed",
+                items.len()
+            ),
         );
     }
     let mut targets: Vec<_> = items

@@ -204,6 +204,10 @@ pub trait Encoder: Send {
     fn complete(&mut self, completion: &Completion, out: &mut BytesMut);
     fn error(&mut self, error: &Error, usage: Option<Usage>, out: &mut BytesMut);
 
+    /// Takes the tries of targets, such as `a/model=429`, if there was more than one. Comes before
+    /// `complete` or `error`.
+    fn set_attempts(&mut self, _attempts: Vec<String>) {}
+
     /// Writes an event that shows that the answer is still being made, for clients that do not count
     /// [`Dialect::heartbeat`]. Nothing is written if there is no such event, or not yet.
     fn heartbeat(&self, _out: &mut BytesMut) {}

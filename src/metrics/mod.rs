@@ -3,6 +3,7 @@
 
 mod labels;
 mod register;
+mod routing;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,10 +18,13 @@ use prometheus_client::registry::Registry;
 
 use crate::model::Usage;
 use labels::{
-    AttemptLabels, CauseLabels, CodeLabels, DecisionLabels, DurationLabels, EventLabels,
-    ImageLabels, KeyLabel, ModelLabels, PolicyLabels, ReloadLabels, RequestLabels, ResumeLabels,
-    SkipLabels, SourceLabels, TakeoverLabels, TargetLabels, TokenLabels, UpstreamLabels,
+    CauseLabels, CodeLabels, DecisionLabels, DurationLabels, EventLabels, ImageLabels, KeyLabel,
+    ModelLabels, PolicyLabels, ReloadLabels, RequestLabels, ResumeLabels, SkipLabels, SourceLabels,
+    TakeoverLabels, TargetLabels, TokenLabels, UpstreamLabels,
 };
+
+use routing::RoutingMetrics;
+pub use routing::{Affinity, HedgeWinner};
 
 /// Seconds to the first content: OpenTelemetry's buckets for generative AI servers.
 const FIRST_TOKEN: [f64; 16] = [
@@ -50,8 +54,7 @@ pub struct Metrics {
     request_memory: Gauge,
     connections: Gauge,
     upstream_errors: Family<UpstreamLabels, Counter>,
-    attempts: Family<AttemptLabels, Counter>,
-    failovers: Family<ModelLabels, Counter>,
+    routing: RoutingMetrics,
     overhead: Histogram,
     tokens: Family<TokenLabels, Counter>,
     open_streams: Gauge,
@@ -134,8 +137,7 @@ impl Default for Metrics {
             request_memory: Gauge::default(),
             connections: Gauge::default(),
             upstream_errors: Family::default(),
-            attempts: Family::default(),
-            failovers: Family::default(),
+            routing: RoutingMetrics::default(),
             overhead: Histogram::new(OVERHEAD),
             tokens: Family::default(),
             open_streams: Gauge::default(),
@@ -316,19 +318,6 @@ impl Metrics {
         };
         let times = self.first_token.get_or_create(&target);
         times.observe(taken.as_secs_f64());
-    }
-
-    /// A request was sent to an upstream: `ok`, or the code of its failure.
-    pub fn record_attempt(&self, upstream: &str, outcome: &'static str) {
-        let upstream = upstream.to_owned();
-        let labels = AttemptLabels { upstream, outcome };
-        self.attempts.get_or_create(&labels).inc();
-    }
-
-    /// Another target of `model` is tried after one failed.
-    pub fn record_failover(&self, model: &str) {
-        let model = model.to_owned();
-        self.failovers.get_or_create(&ModelLabels { model }).inc();
     }
 
     /// The gateway's own time before the first request goes out.

@@ -140,16 +140,7 @@ impl Metrics {
             "Answers of upstreams that broke off after their first content, by error code",
             self.broken_answers.clone(),
         );
-        registry.register(
-            "attempts",
-            "Requests to upstreams by outcome: ok or an error code",
-            self.attempts.clone(),
-        );
-        registry.register(
-            "failovers",
-            "Requests that went on to another target after one failed",
-            self.failovers.clone(),
-        );
+        self.routing.register(registry);
         registry.register_with_unit(
             "overhead",
             "Time from the end of a client's request until it goes out to the first target",

@@ -67,6 +67,7 @@ struct Details {
     source: Option<Source>,
     should_retry: Option<bool>,
     upstream_status: Option<StatusCode>,
+    unanswered: bool,
     vendor_refusal: Option<VendorRefusal>,
 }
 
@@ -269,14 +270,42 @@ impl Error {
 
     /// The outcome of one attempt: the upstream's status if it answered with one, else the code.
     pub fn attempt_outcome(&self) -> Cow<'static, str> {
-        let status = self
-            .details
-            .as_ref()
-            .and_then(|details| details.upstream_status);
-        match status {
+        match self.upstream_status() {
             Some(status) => Cow::Owned(status.as_u16().to_string()),
             None => Cow::Borrowed(self.code.as_str()),
         }
+    }
+
+    /// The request was sent, and the upstream may have processed it, but there was no answer.
+    #[must_use]
+    pub fn with_no_answer(mut self) -> Self {
+        self.details.get_or_insert_default().unanswered = true;
+        self
+    }
+
+    /// Whether the same upstream may be asked again at once or after a pause: nothing was sent to it, or
+    /// it answered with a failure that may pass.
+    pub fn allows_retry(&self) -> bool {
+        let details = self.details.as_deref();
+        if details.is_some_and(|details| details.unanswered || details.should_retry == Some(false))
+        {
+            return false;
+        }
+        match details.and_then(|details| details.upstream_status) {
+            Some(status) => matches!(status.as_u16(), 408 | 429 | 500 | 502..=504 | 529),
+            None => matches!(
+                self.code,
+                ErrorCode::UpstreamUnavailable
+                    | ErrorCode::UpstreamRateLimited
+                    | ErrorCode::UpstreamError
+                    | ErrorCode::BadUpstreamData
+            ),
+        }
+    }
+
+    /// See [`Error::with_upstream_status`].
+    pub fn upstream_status(&self) -> Option<StatusCode> {
+        self.details.as_ref()?.upstream_status
     }
 
     /// See [`Error::with_retry_advice`].

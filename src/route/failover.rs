@@ -1,22 +1,25 @@
 //! Tries one target after another until the first content commits the answer to one.
 
 use std::future::poll_fn;
-use std::task::Poll;
-use std::time::Duration;
+use std::pin::pin;
+use std::task::{Context, Poll};
 
-use http::{HeaderMap, StatusCode};
-use tokio::time::{Instant, timeout_at};
+use http::StatusCode;
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-use super::{AnsweringTarget, Receiver, Route, Target};
-use crate::metrics::Metrics;
-use crate::model::{Error, ErrorCode, Event, ReasoningSigner, Request, Sink, Usage};
-use crate::upstream::{Answer, PreparedRequest, Trace, Upstream, run_long_work};
+use super::attempt::{Attempt, Failure, now};
+use super::policy::{Plan, Step};
+use super::{Receiver, Route, RoutedAnswer};
+use crate::limit::Estimate;
+use crate::metrics::{Affinity, HedgeWinner, Metrics};
+use crate::model::{Error, ErrorCode, Request};
+use crate::upstream::Trace;
 
 impl Route {
-    /// Tries the targets in order and returns the answer whose first content `receiver` got. That
-    /// answer may already be finished.
+    /// Tries the targets in the order of the model's policy and returns the answer whose first content
+    /// `receiver` got. That answer may already be finished.
     ///
-    /// A request is never sent twice to the same target.
+    /// A request that was sent and not answered is never sent again to the same target.
     ///
     /// # Errors
     /// If `receiver` already got content, the error that ended that answer. Otherwise the last
@@ -28,67 +31,59 @@ impl Route {
         trace: &Trace,
         receiver: &mut dyn Receiver,
         metrics: &Metrics,
-    ) -> Result<Answer, Error> {
-        let mut failure = None;
-        for target in &self.targets {
-            if failure.is_some() {
-                metrics.record_failover(&self.model);
-            }
-            if let (None, Some(arrived)) = (&failure, trace.arrived) {
-                metrics.record_overhead(arrived.elapsed());
-            }
-            let error = match self.try_target(target, request, trace, receiver).await {
-                Ok(answer) => {
-                    trace.end_attempt("ok");
-                    metrics.record_attempt(&target.upstream.name, "ok");
+    ) -> Result<RoutedAnswer, Error> {
+        let mut opening = Opening {
+            route: self,
+            request,
+            trace,
+            metrics,
+            plan: self.begin_plan(now()),
+            accepts_untagged: self.accepts_untagged_signatures(request),
+            failure: None,
+        };
+        while let Some(place) = self.next_target(&mut opening.plan, trace).await {
+            opening.record_start(place);
+            let Some(attempt) = opening.begin(place)? else {
+                continue;
+            };
+            match opening.run(place, attempt, receiver).await {
+                Ok(Some((place, answer))) => {
+                    self.record_affinity(&opening.plan, place, metrics);
                     return Ok(answer);
                 }
-                Err(Failure::Committed(error)) => {
-                    trace.end_attempt(&error.attempt_outcome());
-                    return Err(error);
-                }
-                Err(Failure::Uncommitted(error)) => error,
-            };
-            target.report_failure(&error, trace, metrics);
-            if !allows_failover(&error) {
-                return Err(error);
+                Ok(None) => {}
+                Err(error) => return Err(error),
             }
-            failure = Some(combine_errors(failure, error));
         }
-        Err(failure.unwrap_or_else(|| Error::new(ErrorCode::Internal, "the model has no target")))
+        Err(opening.failure.unwrap_or_else(no_target))
     }
 
-    async fn try_target(
-        &self,
-        target: &Target,
-        request: &Request,
-        trace: &Trace,
-        receiver: &mut dyn Receiver,
-    ) -> Result<Answer, Failure> {
-        let upstream = &*target.upstream;
-        let untagged = ReasoningSigner::without_tag();
-        let prepared = run_long_work(request.approximate_bytes(), || {
-            upstream.prepare(request, &target.model, target.settings)
-        });
-        let mut prepared = prepared.map_err(Failure::Uncommitted)?;
-        let changes = std::mem::take(&mut prepared.changes);
-        let answering = AnsweringTarget {
-            upstream: &upstream.name,
-            model: &target.model,
-            signer: match self.accepts_untagged_signatures(request) {
-                true => &untagged,
-                false => &upstream.signer,
-            },
-            verbatim: prepared.verbatim,
-            changes: &changes,
+    /// The next target to ask, after the pause before it. `None` if none is left.
+    pub(super) async fn next_target(&self, plan: &mut Plan, trace: &Trace) -> Option<usize> {
+        loop {
+            match self.next_step(plan, now()) {
+                Step::Ask(place) => return Some(place),
+                Step::PassOver(place, why) => {
+                    let target = &self.targets[place];
+                    trace.pass_over(&target.upstream.name, &target.model, why.as_str());
+                }
+                Step::Wait(pause) => sleep(pause).await,
+                Step::Stop => return None,
+            }
+        }
+    }
+
+    /// Counts whether the target of the request's session answered. Models with one target have no choice.
+    pub(super) fn record_affinity(&self, plan: &Plan, place: usize, metrics: &Metrics) {
+        if self.targets.len() < 2 {
+            return;
+        }
+        let affinity = match self.session {
+            None => Affinity::None,
+            Some(_) if plan.preferred() == place => Affinity::Hit,
+            Some(_) => Affinity::Moved,
         };
-        let mut commit = CommitSink::new(answering, upstream.frame_cap, receiver);
-        let trace = trace.begin_attempt(&upstream.name, upstream.provider, &target.model);
-        let answer = self.attempt(upstream, prepared, &trace, &mut commit).await;
-        answer.map_err(|error| match commit.committed {
-            true => Failure::Committed(error),
-            false => Failure::Uncommitted(error),
-        })
+        metrics.record_affinity(&self.model, affinity);
     }
 
     /// Whether every target accepts the signatures of each other one without their tags.
@@ -104,67 +99,222 @@ impl Route {
         first.accepts_untagged(native.wire)
             && signers.all(|signer| first.is_like(&signer) && signer.accepts_untagged(native.wire))
     }
+}
 
-    async fn attempt(
-        &self,
-        upstream: &Upstream,
-        request: PreparedRequest,
-        trace: &Trace,
-        commit: &mut CommitSink<'_>,
-    ) -> Result<Answer, Error> {
-        let limit = self.timeouts.first_token;
-        let deadline = Instant::now() + limit;
-        let asked = upstream.open(request, trace);
-        let mut answer = timeout_at(deadline, asked)
-            .await
-            .map_err(|_| first_token_timeout(limit))??;
-        commit.rate_limits = answer.take_rate_limits();
-        loop {
-            let read = poll_fn(|context| {
-                if commit.must_begin() {
-                    commit.commit();
-                    return Poll::Ready(Ok(false));
-                }
-                answer.poll_read(context, commit)
-            });
-            let finished = timeout_at(deadline, read)
-                .await
-                .map_err(|_| first_token_timeout(limit))?;
-            let finished = match finished {
-                Err(error) if !commit.committed => return Err(empty_answer_error(error)),
-                finished => finished?,
-            };
-            if finished || commit.committed {
-                return Ok(answer);
+/// One request on its way to a target that answers.
+struct Opening<'a> {
+    route: &'a Route,
+    request: &'a Request,
+    trace: &'a Trace,
+    metrics: &'a Metrics,
+    plan: Plan,
+    accepts_untagged: bool,
+    /// Of the targets that were asked.
+    failure: Option<Error>,
+}
+
+/// The attempts that are under way: one, or two while the first is silent.
+struct Race<'a> {
+    first: Option<(usize, Attempt<'a>)>,
+    second: Option<(usize, Attempt<'a>)>,
+    /// When the second one is to begin. `None` where it has begun, or is not to.
+    hedge_at: Option<Instant>,
+    /// The place of the second one, once it has begun.
+    hedge: Option<usize>,
+}
+
+/// What ended the wait for a target.
+enum Event {
+    Answer(usize, RoutedAnswer),
+    Failed(usize, Failure),
+    /// The first target is silent for so long that another is to be asked.
+    Hedge,
+}
+
+impl<'a> Opening<'a> {
+    fn record_start(&mut self, place: usize) {
+        if self.failure.is_none() {
+            if let Some(arrived) = self.trace.arrived {
+                self.metrics.record_overhead(arrived.elapsed());
+            }
+        } else if self.plan.is_retry(place) {
+            self.metrics.record_retry(&self.route.model);
+        } else {
+            self.metrics.record_failover(&self.route.model);
+        }
+    }
+
+    /// `None` if the target cannot be asked, and another may be.
+    ///
+    /// # Errors
+    /// If no other target could be asked either.
+    fn begin(&mut self, place: usize) -> Result<Option<Attempt<'a>>, Error> {
+        let target = &self.route.targets[place];
+        let timeout = self.route.timeouts.first_token;
+        let begun = Attempt::begin(
+            target,
+            self.request,
+            self.accepts_untagged,
+            timeout,
+            self.trace,
+        );
+        match begun {
+            Ok(attempt) => Ok(Some(attempt)),
+            Err(error) => {
+                target.report_failure(&error, self.trace, self.metrics);
+                self.record_failure(place, error)?;
+                Ok(None)
             }
         }
     }
+
+    /// Waits for the attempt's answer, or that of a second one which begins when the first is silent.
+    /// `None` if they failed, and another target may be asked.
+    ///
+    /// # Errors
+    /// If no other target may be asked.
+    async fn run(
+        &mut self,
+        place: usize,
+        attempt: Attempt<'a>,
+        receiver: &mut dyn Receiver,
+    ) -> Result<Option<(usize, RoutedAnswer)>, Error> {
+        let begun = Instant::now();
+        let hedge_at = self.route.hedge_after(place).map(|after| begun + after);
+        let mut race = Race {
+            hedge_at,
+            first: Some((place, attempt)),
+            second: None,
+            hedge: None,
+        };
+        let mut timer = pin!(sleep_until(race.next_timeout(begun)));
+        while race.is_running() {
+            let wait = poll_fn(|context| race.poll(context, timer.as_mut(), receiver));
+            match wait.await {
+                Event::Answer(place, answer) => {
+                    self.metrics
+                        .record_attempt(&self.route.targets[place].upstream.name, "ok");
+                    self.end_race(race, Some(place));
+                    return Ok(Some((place, answer)));
+                }
+                Event::Failed(_, failure) if failure.committed => {
+                    self.end_race(race, None);
+                    return Err(failure.error);
+                }
+                Event::Failed(place, failure) => {
+                    self.route.targets[place].report_failure(
+                        &failure.error,
+                        self.trace,
+                        self.metrics,
+                    );
+                    if let Err(error) = self.record_failure(place, failure.error) {
+                        self.end_race(race, None);
+                        return Err(error);
+                    }
+                }
+                Event::Hedge => {
+                    race.second = self.begin_hedge();
+                    race.hedge = race.second.as_ref().map(|(place, _)| *place);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Asks the next target of the plan too. `None` if there is none, or too many were asked already.
+    fn begin_hedge(&mut self) -> Option<(usize, Attempt<'a>)> {
+        let place = self.route.next_hedge(&mut self.plan, now())?;
+        // An error that would end the request is left to the attempt that is under way.
+        let attempt = self.begin(place).ok().flatten()?;
+        Some((place, attempt))
+    }
+
+    /// Closes the connection of the attempt that lost. `winner` is the place of the target that answers.
+    fn end_race(&self, race: Race<'a>, winner: Option<usize>) {
+        for (_, loser) in [race.first, race.second].into_iter().flatten() {
+            let tokens = Estimate::of(self.request, 0).prompt;
+            self.metrics.record_hedged_input(&self.route.model, tokens);
+            loser.give_up(self.metrics);
+        }
+        if race.hedge.is_some() && winner.is_some() {
+            let winner = match race.hedge == winner {
+                true => HedgeWinner::Second,
+                false => HedgeWinner::First,
+            };
+            self.metrics.record_hedge(&self.route.model, winner);
+        }
+    }
+
+    /// # Errors
+    /// If another target would not do better.
+    fn record_failure(&mut self, place: usize, error: Error) -> Result<(), Error> {
+        if !allows_failover(&error) {
+            return Err(error);
+        }
+        self.plan
+            .record_failure(place, error.allows_retry(), error.retry_after());
+        self.failure = Some(combine_errors(self.failure.take(), error));
+        Ok(())
+    }
 }
 
-/// Why a target gave no answer.
-enum Failure {
-    /// The client has a part of this target's answer.
-    Committed(Error),
-    Uncommitted(Error),
-}
+impl Race<'_> {
+    fn is_running(&self) -> bool {
+        self.first.is_some() || self.second.is_some()
+    }
 
-/// The error of a target that did not begin its answer in time.
-pub fn first_token_timeout(limit: Duration) -> Error {
-    Error::new(
-        ErrorCode::UpstreamTimeout,
-        format!("the upstream sent no token within {limit:?} (timeouts.first_token)"),
-    )
-}
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        mut timer: std::pin::Pin<&mut Sleep>,
+        receiver: &mut dyn Receiver,
+    ) -> Poll<Event> {
+        for slot in [&mut self.first, &mut self.second] {
+            let Some((place, attempt)) = slot else {
+                continue;
+            };
+            let place = *place;
+            if let Poll::Ready(polled) = attempt.poll(context, receiver) {
+                *slot = None;
+                return Poll::Ready(match polled {
+                    Ok(answer) => Event::Answer(place, answer),
+                    Err(failure) => Event::Failed(place, failure),
+                });
+            }
+        }
+        loop {
+            let now = Instant::now();
+            let next = self.next_timeout(now);
+            if timer.deadline() != next {
+                timer.as_mut().reset(next);
+            }
+            if timer.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            if let Some(event) = self.take_timeout(Instant::now()) {
+                return Poll::Ready(event);
+            }
+        }
+    }
 
-/// An answer that ended before its first content was not interrupted: nothing of it had come.
-fn empty_answer_error(error: Error) -> Error {
-    match error.code() {
-        ErrorCode::StreamInterrupted => Error::new(
-            ErrorCode::UpstreamUnavailable,
-            "the upstream's answer ended before its first content",
-        )
-        .with_source(error),
-        _ => error,
+    /// When the next deadline is, or a second attempt begins.
+    fn next_timeout(&self, now: Instant) -> Instant {
+        let deadline = |slot: &Option<(usize, Attempt<'_>)>| {
+            slot.as_ref().map(|(_, attempt)| attempt.deadline)
+        };
+        let deadlines = [deadline(&self.first), deadline(&self.second), self.hedge_at];
+        deadlines.into_iter().flatten().min().unwrap_or(now)
+    }
+
+    fn take_timeout(&mut self, now: Instant) -> Option<Event> {
+        for slot in [&mut self.first, &mut self.second] {
+            if let Some((place, mut attempt)) = slot.take_if(|(_, attempt)| attempt.deadline <= now)
+            {
+                return Some(Event::Failed(place, attempt.time_out()));
+            }
+        }
+        let is_due = |at: &mut Instant| *at <= now;
+        self.hedge_at.take_if(is_due).map(|_| Event::Hedge)
     }
 }
 
@@ -191,119 +341,6 @@ pub fn combine_errors(before: Option<Error>, now: Error) -> Error {
     }
 }
 
-/// Holds back the events before a target's first content, so that a target that fails before it
-/// leaves no trace.
-pub struct CommitSink<'a> {
-    target: AnsweringTarget<'a>,
-    receiver: &'a mut dyn Receiver,
-    rate_limits: HeaderMap,
-    committed: bool,
-    identity: Option<[String; 3]>,
-    usage: Option<Usage>,
-    /// Names and data.
-    frames: Vec<(String, String)>,
-    /// How many more bytes of frames may be held back.
-    frames_left: usize,
-    document: Option<String>,
-}
-
-/// The memory that a held frame takes beside its bytes.
-const FRAME_OVERHEAD: usize = 128;
-
-impl<'a> CommitSink<'a> {
-    /// Frames beyond `max_frames` bytes are not held back: they begin the answer.
-    pub fn new(
-        target: AnsweringTarget<'a>,
-        max_frames: usize,
-        receiver: &'a mut dyn Receiver,
-    ) -> Self {
-        Self {
-            target,
-            receiver,
-            rate_limits: HeaderMap::new(),
-            committed: false,
-            identity: None,
-            usage: None,
-            frames: Vec::new(),
-            frames_left: max_frames,
-            document: None,
-        }
-    }
-
-    /// Whether the answer begins before its first content, because the client waits for what is held
-    /// back.
-    fn must_begin(&self) -> bool {
-        !self.committed && !self.frames.is_empty() && self.receiver.awaits_beginning()
-    }
-
-    fn commit(&mut self) {
-        self.committed = true;
-        let rate_limits = std::mem::take(&mut self.rate_limits);
-        self.receiver.rate_limits(rate_limits);
-        if let Some(document) = self.document.take() {
-            self.receiver.whole_document(&document);
-        }
-        self.receiver.begin_answer(&self.target);
-        for (name, data) in std::mem::take(&mut self.frames) {
-            self.receiver.frame(&name, &data);
-        }
-        if let Some([id, model, fingerprint]) = &self.identity {
-            self.receiver.event(Event::Identity {
-                id,
-                model,
-                fingerprint,
-            });
-        }
-        if let Some(usage) = self.usage {
-            self.receiver.event(Event::Usage(usage));
-        }
-    }
-}
-
-impl Sink for CommitSink<'_> {
-    fn event(&mut self, event: Event<'_>) {
-        if !self.committed {
-            match event {
-                Event::Identity {
-                    id,
-                    model,
-                    fingerprint,
-                } => {
-                    self.identity = Some([id, model, fingerprint].map(str::to_owned));
-                    return;
-                }
-                Event::Usage(usage) => {
-                    self.usage = Some(usage);
-                    return;
-                }
-                _ => self.commit(),
-            }
-        }
-        self.receiver.event(event);
-    }
-
-    fn frame(&mut self, name: &str, data: &str) {
-        if self.committed {
-            return self.receiver.frame(name, data);
-        }
-        let size = name.len() + data.len() + FRAME_OVERHEAD;
-        self.frames.push((name.to_owned(), data.to_owned()));
-        match self.frames_left.checked_sub(size) {
-            Some(left) => self.frames_left = left,
-            None => self.commit(),
-        }
-    }
-
-    fn error_frame(&mut self, name: &str, data: &str) {
-        // Before the first content another target is tried.
-        if self.committed {
-            self.receiver.error_frame(name, data);
-        }
-    }
-
-    fn whole_document(&mut self, document: &str) {
-        if self.target.verbatim && !self.committed {
-            self.document = Some(document.to_owned());
-        }
-    }
+pub(super) fn no_target() -> Error {
+    Error::new(ErrorCode::Internal, "the model has no target")
 }

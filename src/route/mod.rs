@@ -1,32 +1,77 @@
-//! Routes a request for a model to the target that answers: targets are tried in order until one
-//! emits its first content.
+//! Routes a request for a model to the target that answers.
+//!
+//! | file | does |
+//! |---|---|
+//! | `policy` | decides which target is asked when; pure |
+//! | `health` | the health of every target of the process, and the reports of its changes |
+//! | `model` | the settings and the policy of one model |
+//! | `attempt` | one try of one target, until its first content |
+//! | `commit` | holds back what a target sends before its first content |
+//! | `failover` | tries targets until one answers; asks a second one if the first is silent |
+//! | `pass` | the same for requests that are passed on as they are |
 
+mod attempt;
+mod commit;
 mod failover;
+mod health;
+mod model;
 mod pass;
+pub mod policy;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
+use tokio::time::Instant;
 
 use crate::metrics::Metrics;
 use crate::model::{Error, ReasoningSigner, Request, Sink};
-use crate::upstream::{Trace, Upstream};
+use crate::upstream::{Answer, Trace, Upstream};
 use crate::wire::TargetSettings;
 
-pub use failover::{CommitSink, allows_failover, combine_errors, first_token_timeout};
+pub use attempt::first_token_timeout;
+pub use commit::{CommitSink, HeldAnswer};
+pub use health::{HealthTable, TargetHealth, TrackedAttempt, stable_hash};
+pub use model::{ModelSettings, RoutedModel};
 
-/// The targets for one model.
-#[derive(Debug)]
+/// The targets for one request.
+#[derive(Debug, Clone)]
 pub struct Route {
     /// The model's name in the config.
     pub model: String,
-    /// In the order in which they are tried; at least one.
+    /// Sorted by priority; at least one.
     pub targets: Vec<Target>,
     pub timeouts: Timeouts,
+    /// The model's policy, which all of its requests share.
+    pub policy: Arc<RoutedModel>,
+    /// A hash of the session that the request belongs to.
+    pub session: Option<u64>,
+    /// Whether a second target may be asked while the first is silent.
+    pub may_hedge: bool,
+}
+
+/// An answer that has begun, and the attempt that it is the answer to.
+pub struct RoutedAnswer {
+    pub answer: Box<Answer>,
+    /// `None` for an answer whose end nobody records.
+    pub attempt: Option<TrackedAttempt>,
+}
+
+impl RoutedAnswer {
+    /// The answer ended: with an error, or complete.
+    pub fn record_end(&mut self, error: Option<&Error>) {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.record_end(error);
+        }
+    }
 }
 
 impl Route {
+    /// Whether there is more than one target.
+    pub fn has_choice(&self) -> bool {
+        self.targets.len() > 1
+    }
+
     /// Whether a target exists whose answer to `request` would be passed on verbatim.
     pub fn may_be_verbatim(&self, request: &Request) -> bool {
         let mut targets = self.targets.iter();
@@ -45,11 +90,15 @@ impl Route {
         let (last, first): (Vec<_>, Vec<_>) = able
             .cloned()
             .partition(|target| Some(target.upstream.name.as_str()) == broken);
-        let targets = [first, last].concat();
+        let mut targets = [first, last].concat();
+        for (priority, target) in (0..).zip(&mut targets) {
+            target.priority = priority;
+        }
         (!targets.is_empty()).then(|| Self {
-            model: self.model.clone(),
             targets,
-            timeouts: self.timeouts,
+            // A target that begins anew would repeat what the client has.
+            may_hedge: false,
+            ..self.clone()
         })
     }
 }
@@ -60,10 +109,16 @@ pub struct Target {
     pub upstream: Arc<Upstream>,
     pub model: String,
     pub settings: TargetSettings,
+    /// Its place in the model's list of targets.
+    pub index: usize,
+    pub priority: u32,
+    pub weight: u32,
+    pub health: Arc<TargetHealth>,
+    pub breaker: Option<policy::BreakerSettings>,
 }
 
 impl Target {
-    /// Counts and logs that the target gave no answer.
+    /// Counts and logs that the target gave no answer. `trace` is that of the attempt.
     pub fn report_failure(&self, error: &Error, trace: &Trace, metrics: &Metrics) {
         let code = error.code().as_str();
         metrics.record_upstream_error(&self.upstream.name, code);
@@ -77,6 +132,10 @@ impl Target {
             reason = error.explanation(),
             "target failed"
         );
+    }
+
+    fn begin_attempt(&self, now: Instant) -> TrackedAttempt {
+        self.health.begin_attempt(self.breaker, now.into_std())
     }
 }
 

@@ -15,6 +15,7 @@ use super::admission::Admitted;
 use super::body::Prompt;
 use super::parsing;
 use super::refusal::{Refusal, write_limit_headers};
+use super::session::find_session;
 use super::stream_builder::{StreamBuilder, StreamParts};
 use crate::app::Gateway;
 use crate::config::ModelConfig;
@@ -54,12 +55,16 @@ pub(super) async fn answer(
     let parsed = parsing::parse(parse, &app, caller, body, path_model, &mut memory).await;
     let (mut request, body) = parsed.map_err(refused)?;
     dialect.read_headers(headers, &mut request);
-    let (model, route) = app
+    let (model, mut route) = app
         .route(&request.model, &admitted.caller)
         .map_err(refused)?;
     if let (true, Some(native)) = (model.continues, &mut request.native_fields) {
         // Another target could not continue the vendor's own events.
         native.verbatim = false;
+    }
+    if route.has_choice() {
+        let affinity = &model.routing.affinity;
+        route.session = find_session(affinity, headers, &request, &caller.name);
     }
     observation.set_model(&model.name);
     if observation.wants_content() {

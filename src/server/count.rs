@@ -101,11 +101,11 @@ async fn ask_upstreams(
         let counted = timeout(limit, asked).await;
         let error = match counted.unwrap_or_else(|_| Err(first_token_timeout(limit))) {
             Ok(Some(tokens)) => {
-                trace.end_attempt("ok");
+                asking.end_attempt("ok");
                 return Ok(Some(tokens));
             }
             Ok(None) => {
-                trace.discard_attempt();
+                asking.discard_attempt();
                 continue;
             }
             Err(error) => error,
@@ -113,10 +113,10 @@ async fn ask_upstreams(
         let wire = context.dialect.wire();
         let is_clients = wire.is_some_and(|wire| error.vendor_refusal(wire).is_some());
         if error.code() == ErrorCode::UpstreamRejected && is_clients {
-            trace.end_attempt(&error.attempt_outcome());
+            asking.end_attempt(&error.attempt_outcome());
             return Err(error);
         }
-        target.report_failure(&error, trace, &context.gateway.metrics);
+        target.report_failure(&error, &asking, &context.gateway.metrics);
     }
     Ok(None)
 }

@@ -20,6 +20,7 @@
 //! | `models` | lists the models that a key may use |
 //! | `web` | the pages for browsers: static files |
 //! | `refusal` | errors as HTTP responses |
+//! | `session` | the session that a request belongs to |
 //! | `admin` | the routes of the admin listener |
 //! | `log_level` | the level of the log, which can be changed |
 //! | `listener` | binds an address, accepts its connections |
@@ -63,6 +64,7 @@ mod raw_head;
 mod refusal;
 mod resume;
 mod service;
+mod session;
 mod socket;
 mod stream_builder;
 mod streaming;

@@ -15,6 +15,7 @@ use super::body::Prompt;
 use super::chat::RequestContext;
 use super::parsing::{self, Outline};
 use super::refusal::{Refusal, write_limit_headers};
+use super::session::find_named_session;
 use crate::app::{App, Gateway};
 use crate::config::ModelConfig;
 use crate::dialect::{self, Dialect};
@@ -230,6 +231,7 @@ async fn read<'a>(
     }
     let (config, mut route) = app.route(&names.model, caller)?;
     path.select_targets(&mut route, &names.model)?;
+    route.session = find_named_session(&config.routing.affinity, context.headers, &caller.name);
     Ok(Passing {
         body,
         members,

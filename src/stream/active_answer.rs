@@ -8,7 +8,8 @@ use super::client_sink::ClientSink;
 use super::deadlines::{Deadlines, too_long};
 use super::timers::CancelWaiter;
 use crate::model::{Error, ErrorCode};
-use crate::upstream::{Answer, Recycler};
+use crate::route::RoutedAnswer;
+use crate::upstream::Recycler;
 
 /// How many encoded bytes one poll gathers before it hands them over, even if the upstream has more.
 const BATCH_BYTES: usize = 32 * 1024;
@@ -25,7 +26,7 @@ pub(super) struct ActiveAnswer {
 }
 
 pub(super) struct UpstreamAnswer {
-    pub(super) answer: Answer,
+    pub(super) routed: RoutedAnswer,
     /// Ends the stream with `draining`.
     pub(super) shutdown: CancelWaiter,
 }
@@ -68,7 +69,7 @@ impl ActiveAnswer {
                 context.waker().wake_by_ref();
                 break;
             }
-            match upstream.answer.poll_read(context, &mut self.sink) {
+            match upstream.routed.answer.poll_read(context, &mut self.sink) {
                 Poll::Pending => {
                     drained = true;
                     break;
@@ -95,7 +96,7 @@ impl ActiveAnswer {
             return;
         };
         if cancelled {
-            upstream.answer.flush(&mut self.sink);
+            upstream.routed.answer.flush(&mut self.sink);
             self.sink.cancel();
             self.detach();
         } else if upstream.shutdown.poll(context).is_ready() {
@@ -115,8 +116,10 @@ impl ActiveAnswer {
             return self.fail(&error);
         }
         if let Some(upstream) = &mut self.upstream {
-            upstream.answer.flush(&mut self.sink);
+            upstream.routed.answer.flush(&mut self.sink);
+            upstream.routed.record_end(Some(&error));
         }
+        self.sink.record_break(&error);
         self.detach();
         self.break_error = Some(Box::new(error));
     }
@@ -124,23 +127,26 @@ impl ActiveAnswer {
     /// Ends the stream with an error and drops the upstream's connection.
     pub(super) fn fail(&mut self, error: &Error) {
         if let Some(upstream) = &mut self.upstream {
-            upstream.answer.flush(&mut self.sink);
+            upstream.routed.answer.flush(&mut self.sink);
+            upstream.routed.record_end(Some(error));
         }
         self.sink.fail(error);
         self.detach();
     }
 
-    fn detach(&mut self) -> Option<Answer> {
-        let answer = self.upstream.take()?.answer;
+    fn detach(&mut self) -> Option<RoutedAnswer> {
+        let routed = self.upstream.take()?.routed;
+        let answer = &routed.answer;
         self.sink.record_repaired_lines(answer.repaired_lines());
         self.sink.record_skipped_frames(answer.skipped_frames());
-        Some(answer)
+        Some(routed)
     }
 
     /// Hands the answer to the recycler after its terminal event.
     fn close(&mut self, recycler: &Recycler) {
-        if let Some(answer) = self.detach() {
-            recycler.recycle(answer);
+        if let Some(mut routed) = self.detach() {
+            routed.record_end(self.sink.failure());
+            recycler.recycle(*routed.answer);
         }
     }
 }

@@ -116,6 +116,13 @@ impl AnswerEncoder {
         self.continued = continued;
     }
 
+    /// Takes the tries of targets, for protocols that name them in the terminal event.
+    pub fn set_attempts(&mut self, attempts: Vec<String>) {
+        if !attempts.is_empty() {
+            self.encoder.set_attempts(attempts);
+        }
+    }
+
     /// Encodes the next event, unless the terminal event was written. [`AnswerEncoder::complete`] takes
     /// the finish.
     pub fn event(&mut self, event: &Event<'_>) {

@@ -9,7 +9,7 @@ use http::HeaderMap;
 use super::answer_encoder::AnswerEncoder;
 use super::record::StreamRecord;
 use crate::dialect::{Encoder, OpeningHeartbeat};
-use crate::model::{Error, ErrorCode, Event, FinishReason, Sink};
+use crate::model::{Error, ErrorCode, Event, FinishReason, Origin, Sink};
 use crate::route::{AnsweringTarget, Receiver};
 use crate::telemetry::Observation;
 use crate::upstream::run_long_work;
@@ -129,6 +129,11 @@ impl ClientSink {
         self.record.upstream()
     }
 
+    /// The answer broke off, and another target may continue it.
+    pub(super) fn record_break(&self, error: &Error) {
+        self.observation().break_attempt(&error.attempt_outcome());
+    }
+
     /// Ends the answer with an error once it has more than `bytes` of content.
     pub fn limit_content(&mut self, bytes: usize) {
         self.content_left = bytes;
@@ -178,6 +183,11 @@ impl ClientSink {
         }
         self.failure = Some(Box::new(error.clone()));
         self.record.set_failed(error);
+        if error.code().origin() == Origin::Upstream {
+            self.record_break(error);
+        }
+        let attempts = self.observation().several_attempts();
+        self.answer.set_attempts(attempts);
         run_long_work(self.record.content_bytes(), || self.answer.fail(error));
     }
 
@@ -227,6 +237,8 @@ impl ClientSink {
         self.record.set_completed(finish);
         let total = self.record.elapsed();
         let first_token = self.record.first_token().unwrap_or(total);
+        let attempts = self.observation().several_attempts();
+        self.answer.set_attempts(attempts);
         // Some dialects repeat the whole answer at its end.
         run_long_work(self.record.content_bytes(), || {
             self.answer.complete(finish, first_token, total);

@@ -21,8 +21,8 @@ use crate::dialect::OpeningHeartbeat;
 use crate::limit::MemoryReservation;
 use crate::metrics::Metrics;
 use crate::model::{Error, ErrorCode, Request};
-use crate::route::Route;
-use crate::upstream::{Answer, Recycler, Trace};
+use crate::route::{Route, RoutedAnswer};
+use crate::upstream::{Recycler, Trace};
 
 /// The settings of one stream, beside its request.
 #[derive(Clone)]
@@ -88,7 +88,7 @@ struct PendingOpen {
 }
 
 enum OpenOutcome {
-    Answer(Box<Answer>),
+    Answer(RoutedAnswer),
     Failed(Error),
     Cancelled,
 }
@@ -363,8 +363,8 @@ impl Pump {
 
     fn handle_opened(&self, mut sink: ClientSink, outcome: OpenOutcome) -> State {
         let upstream = match outcome {
-            OpenOutcome::Answer(answer) => Some(UpstreamAnswer {
-                answer: *answer,
+            OpenOutcome::Answer(routed) => Some(UpstreamAnswer {
+                routed,
                 shutdown: CancelWaiter::new(self.shutdown.clone()),
             }),
             OpenOutcome::Failed(error)
@@ -412,12 +412,12 @@ async fn open_route(
         () = settings.shutdown.cancelled() => OpenOutcome::Failed(Error::draining()),
         () = ended => OpenOutcome::Failed(too_long()),
         answer = route.open(&request, &trace, &mut sink, &settings.metrics) => {
-            answer.map_or_else(OpenOutcome::Failed, |answer| OpenOutcome::Answer(Box::new(answer)))
+            answer.map_or_else(OpenOutcome::Failed, OpenOutcome::Answer)
         }
     };
     if let OpenOutcome::Failed(error) = &outcome {
         // The target that was being asked, if there was one.
-        trace.end_attempt(&error.attempt_outcome());
+        trace.end_open_attempts(&error.attempt_outcome());
     }
     (sink, outcome)
 }

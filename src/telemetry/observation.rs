@@ -1,6 +1,6 @@
 //! Collects what happens to one request, and writes it when the request has ended.
 
-use std::fmt::Write as _;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -51,8 +51,8 @@ struct Attempt {
     upstream: String,
     /// The upstream's name of the model.
     model: String,
-    /// The upstream's status where it answered with one, otherwise the code of the error, or `ok`.
-    /// `None` while it is not known.
+    /// The upstream's status where it answered with one, otherwise the code of the error, or `ok`,
+    /// `hedged`, `open` or `resting`. `None` while it is not known.
     outcome: Option<String>,
 }
 
@@ -97,12 +97,8 @@ impl Observation {
         let code = error.code();
         facts.refusal = Some(code);
         // The answer broke off before the client got any of it.
-        let is_targets = code.origin() == Origin::Upstream;
-        if let Some(attempt) = facts.attempts.last_mut()
-            && is_targets
-            && attempt.outcome.as_deref() == Some("ok")
-        {
-            attempt.outcome = Some(error.attempt_outcome().into_owned());
+        if code.origin() == Origin::Upstream {
+            facts.break_attempt(&error.attempt_outcome());
         }
         // A message about the client's request may quote it, and prompts must not be logged.
         facts.message = (code.origin() != Origin::Client).then(|| error.message().to_owned());
@@ -120,7 +116,7 @@ impl Observation {
         }
     }
 
-    /// A target is asked. Returns the trace headers that its request has.
+    /// A target is asked. Returns the attempt's number, and the trace headers that its request has.
     ///
     /// `provider` is the vendor's name in OpenTelemetry's convention.
     pub fn begin_attempt(
@@ -128,36 +124,53 @@ impl Observation {
         upstream: &str,
         provider: &'static str,
         model: &str,
-    ) -> TraceContext {
-        self.facts().attempts.push(Attempt {
-            upstream: upstream.to_owned(),
-            model: model.to_owned(),
-            outcome: None,
-        });
-        match self.0.spans() {
-            Some(mut spans) => spans.begin_attempt(upstream, provider, model),
+    ) -> (usize, TraceContext) {
+        let number = self.facts().push_attempt(upstream, model, None);
+        let context = match self.0.spans() {
+            Some(mut spans) => spans.begin_attempt(number, upstream, provider, model),
             None => self.0.context.clone(),
-        }
+        };
+        (number, context)
     }
 
-    /// The target that was asked last answers (`ok`) or failed. Without one, nothing is recorded.
-    pub fn end_attempt(&self, outcome: &str) {
+    /// A target is not asked, although its turn came: `open` or `resting`.
+    pub fn pass_over(&self, upstream: &str, model: &str, why: &'static str) {
+        self.facts().push_attempt(upstream, model, Some(why));
+    }
+
+    /// The attempt's target answers (`ok`), lost to a faster one (`hedged`) or failed. Only the first
+    /// outcome counts.
+    pub fn end_attempt(&self, number: usize, outcome: &str) {
         let mut facts = self.facts();
-        if let Some(attempt) = facts.attempts.last_mut()
+        if let Some(attempt) = facts.attempts.get_mut(number)
             && attempt.outcome.is_none()
         {
             attempt.outcome = Some(outcome.to_owned());
             if let (true, Some(mut spans)) = (outcome != "ok", self.0.spans()) {
-                spans.fail_attempt(outcome);
+                spans.end_attempt(number, outcome);
             }
         }
     }
 
-    /// The target was not asked after all.
-    pub fn discard_attempt(&self) {
-        self.facts()
-            .attempts
-            .pop_if(|attempt| attempt.outcome.is_none());
+    /// The attempts that have no outcome yet are given up.
+    pub fn end_open_attempts(&self, outcome: &str) {
+        let attempts = self.facts().attempts.len();
+        for number in 0..attempts {
+            self.end_attempt(number, outcome);
+        }
+    }
+
+    /// The answer of the target that answered broke off.
+    pub fn break_attempt(&self, outcome: &str) {
+        self.facts().break_attempt(outcome);
+    }
+
+    /// The attempt's target was not asked after all.
+    pub fn discard_attempt(&self, number: usize) {
+        let mut facts = self.facts();
+        if number + 1 == facts.attempts.len() {
+            facts.attempts.pop_if(|attempt| attempt.outcome.is_none());
+        }
     }
 
     /// All tries in their order, such as `a/model=429,b/other=ok`. `None` if no target was asked, or one
@@ -171,6 +184,13 @@ impl Observation {
         facts.attempts().filter(|_| is_known)
     }
 
+    /// The tries in their order, if there was more than one.
+    pub fn several_attempts(&self) -> Vec<String> {
+        let facts = self.facts();
+        let attempts = facts.attempts.iter().filter(|_| facts.attempts.len() > 1);
+        attempts.map(Attempt::to_string).collect()
+    }
+
     pub fn set_stream(&self, stream: StreamFacts) {
         self.facts().stream = Some(stream);
     }
@@ -181,19 +201,39 @@ impl Observation {
 }
 
 impl Facts {
-    fn attempts(&self) -> Option<String> {
-        let mut list = String::new();
-        for attempt in &self.attempts {
-            let separator = if list.is_empty() { "" } else { "," };
-            let outcome = attempt.outcome.as_deref().unwrap_or("cancelled");
-            // Writing to a string cannot fail.
-            let _ = write!(
-                list,
-                "{separator}{}/{}={outcome}",
-                attempt.upstream, attempt.model
-            );
+    fn push_attempt(&mut self, upstream: &str, model: &str, outcome: Option<&str>) -> usize {
+        self.attempts.push(Attempt {
+            upstream: upstream.to_owned(),
+            model: model.to_owned(),
+            outcome: outcome.map(str::to_owned),
+        });
+        self.attempts.len() - 1
+    }
+
+    fn break_attempt(&mut self, outcome: &str) {
+        let is_ok = |attempt: &&mut Attempt| attempt.outcome.as_deref() == Some("ok");
+        if let Some(attempt) = self.attempts.iter_mut().rfind(is_ok) {
+            attempt.outcome = Some(outcome.to_owned());
         }
+    }
+
+    fn attempts(&self) -> Option<String> {
+        let attempts = self.attempts.iter().map(Attempt::to_string);
+        let list = attempts.collect::<Vec<_>>().join(",");
         (!list.is_empty()).then_some(list)
+    }
+
+    /// The attempt that answered; without one, the last.
+    fn answering(&self) -> Option<&Attempt> {
+        let answered = |attempt: &&Attempt| attempt.outcome.as_deref() == Some("ok");
+        let asked = |attempt: &&Attempt| {
+            let outcome = attempt.outcome.as_deref();
+            !matches!(outcome, Some("open" | "resting" | "hedged"))
+        };
+        let attempts = || self.attempts.iter();
+        attempts()
+            .rfind(answered)
+            .or_else(|| attempts().rfind(asked))
     }
 
     /// The word for how the request ended.
@@ -204,6 +244,13 @@ impl Facts {
             (None, None) if self.status.is_none() => "cancelled",
             (None, None) => "complete",
         }
+    }
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let outcome = self.outcome.as_deref().unwrap_or("cancelled");
+        write!(f, "{}/{}={outcome}", self.upstream, self.model)
     }
 }
 
@@ -225,7 +272,7 @@ impl Drop for Observed {
         let trace_id = trace_id.as_deref().or(self.context.trace_id());
         let stream = facts.stream.as_ref();
         let usage = stream.and_then(|stream| stream.usage).unwrap_or_default();
-        let (last, attempts) = (facts.attempts.last(), facts.attempts());
+        let (answering, attempts) = (facts.answering(), facts.attempts());
         tracing::info!(
             request_id = self.request.as_str(),
             trace_id,
@@ -233,8 +280,8 @@ impl Drop for Observed {
             key = facts.key,
             dialect = self.dialect,
             model = facts.model,
-            upstream = last.map(|attempt| attempt.upstream.as_str()),
-            upstream_model = last.map(|attempt| attempt.model.as_str()),
+            upstream = answering.map(|attempt| attempt.upstream.as_str()),
+            upstream_model = answering.map(|attempt| attempt.model.as_str()),
             outcome = facts.outcome(),
             status = facts.status,
             reason = facts.message,

@@ -24,8 +24,8 @@ pub(super) struct RequestSpans {
     request: Context,
     /// The messages of the request, if contents are wanted.
     input: Option<String>,
-    /// Of the target that was asked last: kind CLIENT. `None` once it has ended.
-    attempt: Option<Context>,
+    /// Of the attempts that have not ended, with their numbers: kind CLIENT.
+    attempts: Vec<(usize, Context)>,
 }
 
 /// What the span of a request says at its end.
@@ -57,7 +57,7 @@ impl RequestSpans {
             tracing: Arc::clone(tracing),
             request: parent.with_span(span),
             input: None,
-            attempt: None,
+            attempts: Vec::new(),
         }
     }
 
@@ -77,6 +77,7 @@ impl RequestSpans {
     /// Begins the span of a try, and returns the trace headers of its request.
     pub(super) fn begin_attempt(
         &mut self,
+        number: usize,
         upstream: &str,
         provider: &'static str,
         model: &str,
@@ -94,27 +95,35 @@ impl RequestSpans {
         attempt.span().set_attribute(upstream);
         let mut headers = HeaderMap::new();
         PROPAGATOR.inject_context(&attempt, &mut HeadersMut(&mut headers));
-        self.attempt = Some(attempt);
+        self.attempts.push((number, attempt));
         TraceContext::from_headers(&headers)
     }
 
-    /// The target that was asked last failed.
-    pub(super) fn fail_attempt(&mut self, outcome: &str) {
-        if let Some(attempt) = self.attempt.take() {
-            let span = attempt.span();
+    /// The attempt's target failed, or lost to a faster one.
+    pub(super) fn end_attempt(&mut self, number: usize, outcome: &str) {
+        let Some(place) = self.attempts.iter().position(|(known, _)| *known == number) else {
+            return;
+        };
+        let (_, attempt) = self.attempts.swap_remove(place);
+        let span = attempt.span();
+        if outcome == "hedged" {
+            let outcome = KeyValue::new("sluicegate.outcome", outcome.to_owned());
+            span.set_attribute(outcome);
+        } else {
             span.set_attribute(KeyValue::new("error.type", outcome.to_owned()));
             if let Ok(status) = outcome.parse::<i64>() {
                 span.set_attribute(KeyValue::new("http.response.status_code", status));
             }
             span.set_status(Status::error(outcome.to_owned()));
-            span.end();
         }
+        span.end();
     }
 
-    /// Ends the spans. The tokens are those of the last try, so that they are counted once in a trace.
+    /// Ends the spans. The tokens are those of the attempt that answered, so that they are counted once in
+    /// a trace.
     pub(super) fn end(&mut self, facts: &RequestFacts<'_>) {
         let is_failure = !matches!(facts.outcome, "complete" | "cancelled");
-        if let Some(attempt) = self.attempt.take() {
+        if let Some((_, attempt)) = self.attempts.pop() {
             if let Some(stream) = facts.stream {
                 self.set_stream(&attempt, stream);
             }

@@ -327,7 +327,15 @@ fn connection_error(failure: ExchangeError) -> Error {
             "the upstream closed the connection without an answer"
         }
     };
-    Error::new(ErrorCode::UpstreamUnavailable, message).with_source(failure)
+    let is_unanswered = matches!(
+        failure,
+        ExchangeError::Closed(_) | ExchangeError::Malformed(_)
+    );
+    let error = Error::new(ErrorCode::UpstreamUnavailable, message).with_source(failure);
+    match is_unanswered {
+        true => error.with_no_answer(),
+        false => error,
+    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ pub struct Trace {
     pub context: TraceContext,
     /// `None` for requests that no client sent.
     pub observation: Option<Observation>,
+    /// The attempt that this is the trace of.
+    attempt: Option<usize>,
 }
 
 impl Trace {
@@ -30,29 +32,49 @@ impl Trace {
         observation.map(|observation| observation.request().as_str())
     }
 
-    /// A target is asked. See [`Observation::begin_attempt`].
+    /// A target is asked: the trace of that attempt. See [`Observation::begin_attempt`].
     #[must_use]
     pub fn begin_attempt(&self, upstream: &str, provider: &'static str, model: &str) -> Self {
         let observation = self.observation.as_ref();
-        let context =
+        let begun =
             observation.map(|observation| observation.begin_attempt(upstream, provider, model));
+        let (attempt, context) = begun.unzip();
         Self {
             context: context.unwrap_or_default(),
+            attempt,
             ..self.clone()
         }
     }
 
-    /// The target was not asked after all.
+    /// This attempt's target was not asked after all.
     pub fn discard_attempt(&self) {
-        if let Some(observation) = &self.observation {
-            observation.discard_attempt();
+        if let Some((observation, number)) = self.attempt() {
+            observation.discard_attempt(number);
         }
     }
 
-    /// The target that was asked last answers (`ok`) or failed.
+    /// This attempt has ended. See [`Observation::end_attempt`].
     pub fn end_attempt(&self, outcome: &str) {
-        if let Some(observation) = &self.observation {
-            observation.end_attempt(outcome);
+        if let Some((observation, number)) = self.attempt() {
+            observation.end_attempt(number, outcome);
         }
+    }
+
+    /// See [`Observation::pass_over`].
+    pub fn pass_over(&self, upstream: &str, model: &str, why: &'static str) {
+        if let Some(observation) = &self.observation {
+            observation.pass_over(upstream, model, why);
+        }
+    }
+
+    /// See [`Observation::end_open_attempts`].
+    pub fn end_open_attempts(&self, outcome: &str) {
+        if let Some(observation) = &self.observation {
+            observation.end_open_attempts(outcome);
+        }
+    }
+
+    fn attempt(&self) -> Option<(&Observation, usize)> {
+        self.observation.as_ref().zip(self.attempt)
     }
 }

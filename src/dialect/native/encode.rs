@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::{BufMut, BytesMut};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::error_fields;
 use crate::dialect::json::{put_json, put_number, put_text};
@@ -26,6 +26,7 @@ pub(super) struct NativeEncoder {
     /// `id: st_….` and a zero for each epoch; each event appends its number.
     id: String,
     number: u64,
+    attempts: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -68,6 +69,7 @@ impl NativeEncoder {
             info,
             id,
             number: 0,
+            attempts: Vec::new(),
         }
     }
 
@@ -82,6 +84,7 @@ impl NativeEncoder {
             },
             id: format!("id: {stream}.{zeros}"),
             number: next.number,
+            attempts: Vec::new(),
         }
     }
 
@@ -104,6 +107,12 @@ impl NativeEncoder {
         out.put_slice(b"}\n\n");
     }
 
+    fn add_attempts(&mut self, data: &mut Value) {
+        if !self.attempts.is_empty() {
+            data["attempts"] = std::mem::take(&mut self.attempts).into();
+        }
+    }
+
     /// Writes an event up to its data.
     fn put_head(&mut self, event: &str, out: &mut BytesMut) {
         out.put_slice(self.id.as_bytes());
@@ -116,6 +125,10 @@ impl NativeEncoder {
 }
 
 impl Encoder for NativeEncoder {
+    fn set_attempts(&mut self, attempts: Vec<String>) {
+        self.attempts = attempts;
+    }
+
     fn start(&mut self, source: &AnswerSource<'_>, out: &mut BytesMut) {
         write_retry(out);
         let created = UNIX_EPOCH + Duration::from_secs(self.info.created);
@@ -161,6 +174,7 @@ impl Encoder for NativeEncoder {
         if completion.continued > 0 {
             data["continued"] = completion.continued.into();
         }
+        self.add_attempts(&mut data);
         self.write("complete", &data, out);
     }
 
@@ -169,6 +183,7 @@ impl Encoder for NativeEncoder {
         if let Some(usage) = usage {
             data["usage"] = json!(UsageData::from(usage));
         }
+        self.add_attempts(&mut data);
         self.write("error", &data, out);
     }
 }

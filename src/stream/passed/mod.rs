@@ -27,7 +27,7 @@ use super::timers::{Alarm, CancelWaiter};
 use crate::dialect::{Dialect, stream_headers};
 use crate::metrics::Metrics;
 use crate::model::{Error, ErrorCode, FinishReason, RequestId};
-use crate::route::Route;
+use crate::route::{Route, TrackedAttempt};
 use crate::upstream::exchange::Body as Source;
 use crate::upstream::{PassedRequest, PassedStart, Recycler, Trace};
 use events::EventReader;
@@ -72,6 +72,7 @@ pub struct PassedBody {
     last_write: Instant,
     settings: PassSettings,
     record: StreamRecord,
+    attempt: TrackedAttempt,
 }
 
 enum Content {
@@ -98,10 +99,10 @@ pub async fn pass(
         passed = within_total(passed, route.timeouts.total) => passed,
         () = settings.shutdown.cancelled() => Err(Error::draining()),
     };
-    let (target, start) = match passed {
+    let (target, start, attempt) = match passed {
         Ok(started) => started,
         Err(error) => {
-            trace.end_attempt(&error.attempt_outcome());
+            trace.end_open_attempts(&error.attempt_outcome());
             record.set_failed(&error);
             return Err(error);
         }
@@ -109,7 +110,9 @@ pub async fn pass(
     record.set_upstream(&target.upstream.name);
     let mut deadlines = Deadlines::new(route.timeouts);
     deadlines.end = route.timeouts.total.map(|total| begun + total);
-    Ok(PassedAnswer::new(start, deadlines, settings, record))
+    Ok(PassedAnswer::new(
+        start, deadlines, settings, record, attempt,
+    ))
 }
 
 async fn within_total<T>(
@@ -132,6 +135,7 @@ impl PassedAnswer {
         deadlines: Deadlines,
         settings: PassSettings,
         record: StreamRecord,
+        attempt: TrackedAttempt,
     ) -> Self {
         let (content, mut headers) = content(&start, &settings);
         // The gateway's own limits replace those of the same name.
@@ -148,6 +152,7 @@ impl PassedAnswer {
             last_write: now,
             settings,
             record,
+            attempt,
         };
         body.take(&start.first, body.source.is_none());
         Self {
@@ -232,6 +237,7 @@ impl PassedBody {
             Content::Events(events) => events.failure(),
             Content::Json(_) | Content::Other => None,
         };
+        self.attempt.record_end(failure.as_ref());
         match failure {
             Some(error) => self.record.set_failed(&error),
             None => self.record.set_completed(FinishReason::Stop),
@@ -241,6 +247,7 @@ impl PassedBody {
     /// The answer breaks off: a stream of events ends in an error event, anything else without its end.
     fn fail(&mut self, error: Error) {
         self.source = None;
+        self.attempt.record_end(Some(&error));
         self.record.set_failed(&error);
         if let Content::Events(_) = self.content {
             let PassSettings {

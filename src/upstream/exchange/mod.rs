@@ -142,7 +142,7 @@ impl Endpoint {
         let connection = self.dialer.connect().await?;
         let answer = self.exchange(connection, request).await;
         answer.map_err(|error| match error {
-            AttemptError::Unsent(error) => ExchangeError::Closed(error),
+            AttemptError::Unsent(error) => ExchangeError::Connect(ConnectStage::Tcp, error.into()),
             AttemptError::Sent(failure) => failure,
         })
     }

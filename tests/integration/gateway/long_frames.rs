@@ -60,7 +60,7 @@ async fn other_tasks_run_while_a_long_frame_is_read() {
         let trace = Trace::default();
         let opened = route.open(&request, &trace, &mut observer, metrics);
         let mut answer = opened.await.unwrap();
-        while !poll_fn(|context| answer.poll_read(context, &mut observer))
+        while !poll_fn(|context| answer.answer.poll_read(context, &mut observer))
             .await
             .unwrap()
         {}

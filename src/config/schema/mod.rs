@@ -1,7 +1,11 @@
 //! Every setting of the config with its description: what the reader accepts, and the JSON Schema
 //! for editors. Both come from these tables, so they cannot differ.
 
+mod model;
+
 use serde_json::{Map, Value, json};
+
+pub use model::{BREAKER, HEDGE, MODEL, RETRY, TARGET};
 
 /// One key of a section.
 pub struct Setting {
@@ -229,58 +233,6 @@ pub const REUSE: &[Setting] = &[
         "age",
         DURATION,
         "How long after it was opened a connection is reused. Default: 10m.",
-    ),
-];
-
-pub const MODEL: &[Setting] = &[
-    setting(
-        "targets",
-        Kind::Sections(TARGET),
-        "The upstreams' models that answer, tried in the order of their `priority`, then of the list.",
-    ),
-    setting(
-        "timeouts",
-        Kind::Section(TIMEOUTS),
-        "The deadlines of this model.",
-    ),
-    setting(
-        "continue",
-        Kind::Switch,
-        "Whether a stream that broke is continued on another target. Default: off.",
-    ),
-    setting(
-        "reserve_tokens",
-        COUNT,
-        "Output tokens that are reserved from a key's limit if a request does not bound them. Default: 1024.",
-    ),
-    setting(
-        "max_tokens",
-        COUNT,
-        "The bound on an answer, in tokens, where the client gives none and the upstream's protocol requires one. Default: the model's own bound if the gateway knows it, otherwise 4096.",
-    ),
-];
-
-pub const TARGET: &[Setting] = &[
-    setting("upstream", Kind::Text, "The name of an upstream."),
-    setting(
-        "model",
-        Kind::Text,
-        "The upstream's name for the model; `*` stands for the text that the name's `*` matched.",
-    ),
-    setting(
-        "priority",
-        COUNT,
-        "Lower values are tried first. Default: 0.",
-    ),
-    setting(
-        "weight",
-        COUNT,
-        "The share among targets of equal priority. Default: 1.",
-    ),
-    setting(
-        "reasoning",
-        Kind::Words(&["adaptive", "budget", "effort", "none"]),
-        "How the model takes a setting of its reasoning. Default: its name decides.",
     ),
 ];
 

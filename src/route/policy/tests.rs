@@ -1,0 +1,454 @@
+//! The policy against plain expectations, and the breaker against a slow description of itself.
+
+use std::time::{Duration, Instant};
+
+use proptest::prelude::{Just, any, prop, prop_assert_eq, prop_oneof, proptest};
+use proptest::strategy::Strategy as Generator;
+
+use super::*;
+
+const BREAKER: BreakerSettings = BreakerSettings {
+    failures: 3,
+    window: Duration::from_secs(30),
+    open: Duration::from_secs(15),
+};
+const RETRY: RetrySettings = RetrySettings {
+    attempts: 2,
+    backoff: Duration::from_millis(250),
+    max_backoff: Duration::from_secs(4),
+};
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+fn candidate(index: usize, priority: u32, weight: u32) -> Candidate {
+    Candidate {
+        index,
+        priority,
+        weight,
+        id: mix(index as u64 + 1),
+        availability: Availability::Available,
+        first_token: None,
+        open_attempts: 0,
+        last_asked: None,
+    }
+}
+
+fn policy(strategy: Strategy) -> Policy {
+    Policy::new(strategy, RETRY, 8, 1)
+}
+
+fn fail(health: &mut Health, now: Instant) {
+    let ticket = health.begin(now);
+    health.end(ticket, AttemptResult::Failure, Some(&BREAKER), now);
+}
+
+fn succeed(health: &mut Health, now: Instant) {
+    let ticket = health.begin(now);
+    health.end(ticket, AttemptResult::Success, Some(&BREAKER), now);
+}
+
+#[test]
+fn a_breaker_opens_lets_one_request_through_and_closes() {
+    let now = Instant::now();
+    let mut health = Health::default();
+    fail(&mut health, now);
+    fail(&mut health, now);
+    assert_eq!(health.availability(now), Availability::Available);
+    fail(&mut health, now);
+    assert_eq!(health.breaker(), BreakerState::Open);
+    assert_eq!(health.availability(now + seconds(14)), Availability::Open);
+
+    let later = now + seconds(15);
+    assert_eq!(health.availability(later), Availability::Available);
+    let probe = health.begin(later);
+    assert_eq!(health.breaker(), BreakerState::HalfOpen);
+    assert_eq!(health.availability(later), Availability::Open);
+    // The probe fails: it is open for another time.
+    health.end(probe, AttemptResult::Failure, Some(&BREAKER), later);
+    assert_eq!(health.availability(later + seconds(14)), Availability::Open);
+
+    let last = later + seconds(15);
+    let probe = health.begin(last);
+    health.record_first_content(probe, last);
+    assert_eq!(health.breaker(), BreakerState::Closed);
+    // Old failures do not count any more.
+    fail(&mut health, last);
+    assert_eq!(health.breaker(), BreakerState::Closed);
+}
+
+#[test]
+fn a_probe_whose_answer_breaks_off_opens_the_breaker_again() {
+    let now = Instant::now();
+    let mut health = Health::default();
+    (0..3).for_each(|_| fail(&mut health, now));
+    let later = now + seconds(20);
+    let probe = health.begin(later);
+    health.record_first_content(probe, later);
+    health.end(probe, AttemptResult::Failure, Some(&BREAKER), later);
+    assert_eq!(health.availability(later), Availability::Open);
+}
+
+#[test]
+fn a_probe_that_says_nothing_leaves_its_turn_to_the_next_request() {
+    let now = Instant::now();
+    for result in [AttemptResult::Neutral, AttemptResult::Outrun] {
+        let mut health = Health::default();
+        (0..3).for_each(|_| fail(&mut health, now));
+        let later = now + seconds(15);
+        let probe = health.begin(later);
+        health.end(probe, result, Some(&BREAKER), later);
+        assert_eq!(health.breaker(), BreakerState::Open);
+        assert_eq!(health.availability(later), Availability::Available);
+    }
+}
+
+#[test]
+fn failures_among_many_successes_do_not_open_a_breaker() {
+    let now = Instant::now();
+    let mut health = Health::default();
+    for _ in 0..10 {
+        succeed(&mut health, now);
+        succeed(&mut health, now);
+        fail(&mut health, now);
+    }
+    assert_eq!(health.breaker(), BreakerState::Closed);
+    // In a row they do, whatever came before.
+    (0..3).for_each(|_| fail(&mut health, now));
+    assert_eq!(health.breaker(), BreakerState::Open);
+}
+
+#[test]
+fn failures_outside_the_window_do_not_count() {
+    let now = Instant::now();
+    let mut health = Health::default();
+    for turn in 0..10 {
+        fail(&mut health, now + seconds(16) * turn);
+    }
+    assert_eq!(health.breaker(), BreakerState::Closed);
+}
+
+#[test]
+fn a_rate_limit_rests_the_target_and_does_not_open_its_breaker() {
+    let now = Instant::now();
+    let mut health = Health::default();
+    for _ in 0..10 {
+        let ticket = health.begin(now);
+        let rest = AttemptResult::Rest(seconds(7));
+        health.end(ticket, rest, Some(&BREAKER), now);
+    }
+    assert_eq!(health.breaker(), BreakerState::Closed);
+    assert_eq!(health.availability(now + seconds(6)), Availability::Resting);
+    assert_eq!(
+        health.availability(now + seconds(7)),
+        Availability::Available
+    );
+}
+
+#[test]
+fn without_a_breaker_nothing_opens() {
+    let now = Instant::now();
+    let mut health = Health::default();
+    for _ in 0..200 {
+        let ticket = health.begin(now);
+        health.end(ticket, AttemptResult::Failure, None, now);
+    }
+    assert_eq!(health.availability(now), Availability::Available);
+}
+
+#[test]
+fn weights_share_smoothly() {
+    let candidates = [candidate(0, 0, 3), candidate(1, 0, 1), candidate(2, 1, 9)];
+    let mut policy = policy(Strategy::Weighted);
+    let now = Instant::now();
+    let order: Vec<_> = (0..8)
+        .map(|_| policy.order(&candidates, None, now))
+        .collect();
+    let first: Vec<_> = order.iter().map(|order| order[0]).collect();
+    assert_eq!(first, [0, 0, 1, 0, 0, 0, 1, 0]);
+    assert!(order.iter().all(|order| order[2] == 2), "{order:?}");
+}
+
+#[test]
+fn an_unavailable_target_gives_its_share_to_the_others() {
+    let mut candidates = [candidate(0, 0, 5), candidate(1, 0, 2), candidate(2, 0, 1)];
+    candidates[0].availability = Availability::Open;
+    let mut policy = policy(Strategy::Weighted);
+    let mut counts = [0; 3];
+    for _ in 0..300 {
+        let order = policy.order(&candidates, None, Instant::now());
+        assert_eq!(order[0], 0, "it is passed over first");
+        counts[order[1]] += 1;
+    }
+    assert_eq!(counts, [0, 200, 100]);
+}
+
+#[test]
+fn the_fastest_target_gets_most_and_every_other_one_is_explored() {
+    let mut policy = policy(Strategy::Fastest);
+    let mut now = Instant::now();
+    let mut candidates = [candidate(0, 0, 1), candidate(1, 0, 1), candidate(2, 0, 1)];
+    for (candidate, first_token) in candidates.iter_mut().zip([0.5, 0.1, 2.0]) {
+        candidate.first_token = Some(first_token);
+    }
+    let mut counts = [0; 3];
+    for _ in 0..600 {
+        let chosen = policy.order(&candidates, None, now)[0];
+        counts[chosen] += 1;
+        candidates[chosen].last_asked = Some(now);
+        now += Duration::from_millis(100);
+    }
+    // Two of three are compared: the slowest is only explored, once in ten seconds of this minute.
+    assert_eq!(counts[2], 6, "{counts:?}");
+    assert!(counts[1] > 330, "{counts:?}");
+    // Open attempts make a fast target slow.
+    candidates[1].open_attempts = 9;
+    let places = (0..100).map(|_| policy.order(&candidates, None, now)[0]);
+    assert!(places.filter(|&place| place == 1).count() < 50);
+}
+
+#[test]
+fn a_session_keeps_its_target_and_returns_to_it() {
+    let mut policy = policy(Strategy::Weighted);
+    let now = Instant::now();
+    let all = [candidate(0, 0, 2), candidate(1, 0, 1), candidate(2, 0, 1)];
+    let home = |policy: &mut Policy, session: u64, without: Option<usize>| {
+        let mut candidates = all.to_vec();
+        candidates.retain(|candidate| Some(candidate.index) != without);
+        let order = policy.order(&candidates, Some(mix(session)), now);
+        candidates[order[0]].index
+    };
+    let mut counts = [0; 3];
+    for session in 0..4000 {
+        let target = home(&mut policy, session, None);
+        assert_eq!(home(&mut policy, session, None), target);
+        counts[target] += 1;
+        // Another target that leaves moves nothing; its own moves it, and no further.
+        let other = (target + 1) % 3;
+        assert_eq!(home(&mut policy, session, Some(other)), target);
+        assert_ne!(home(&mut policy, session, Some(target)), target);
+    }
+    assert!((1900..2100).contains(&counts[0]), "{counts:?}");
+    assert!((900..1100).contains(&counts[1]), "{counts:?}");
+}
+
+#[test]
+fn a_plan_retries_only_what_may_be_retried() {
+    let mut policy = policy(Strategy::Weighted);
+    let all = |_| Availability::Available;
+    let mut plan = Plan::new(3, Vec::new());
+    let mut asked = Vec::new();
+    loop {
+        match plan.next(&mut policy, all) {
+            Step::Ask(target) => {
+                asked.push(target);
+                plan.record_failure(target, target != 1, None);
+            }
+            Step::Wait(pause) => assert!(pause <= RETRY.backoff, "{pause:?}"),
+            Step::PassOver(..) => panic!("all are available"),
+            Step::Stop => break,
+        }
+    }
+    assert_eq!(asked, [0, 1, 2, 0, 2]);
+}
+
+#[test]
+fn a_plan_waits_as_long_as_a_target_asks_if_that_is_not_too_long() {
+    for (asked, expected) in [(2, Step::Wait(seconds(2))), (5, Step::Stop)] {
+        let mut policy = policy(Strategy::Weighted);
+        let mut plan = Plan::new(1, Vec::new());
+        let all = |_| Availability::Available;
+        assert_eq!(plan.next(&mut policy, all), Step::Ask(0));
+        plan.record_failure(0, true, Some(seconds(asked)));
+        assert_eq!(plan.next(&mut policy, all), expected);
+    }
+}
+
+#[test]
+fn a_plan_passes_over_what_is_not_available_unless_nothing_is() {
+    let steps = |availability: [Availability; 3]| {
+        let mut policy = policy(Strategy::Weighted);
+        let mut plan = Plan::new(3, Vec::new());
+        let mut steps = Vec::new();
+        loop {
+            let step = plan.next(&mut policy, |target| availability[target]);
+            if step == Step::Stop {
+                return steps;
+            }
+            steps.push(step);
+            if let Step::Ask(target) = step {
+                plan.record_failure(target, false, None);
+            }
+        }
+    };
+    use Availability::{Available, Open, Resting};
+    assert_eq!(
+        steps([Open, Available, Resting]),
+        [
+            Step::PassOver(0, Open),
+            Step::Ask(1),
+            Step::PassOver(2, Resting)
+        ]
+    );
+    assert_eq!(
+        steps([Open, Resting, Resting]),
+        [Step::PassOver(0, Open), Step::Ask(1), Step::Ask(2)]
+    );
+    assert_eq!(steps([Open, Open, Open]), [Step::Ask(0)]);
+}
+
+#[test]
+fn a_target_that_becomes_unavailable_between_order_and_turn_is_asked_if_nothing_else_is() {
+    let mut policy = policy(Strategy::Weighted);
+    let mut plan = Plan::new(1, Vec::new());
+    let calls = std::cell::Cell::new(0);
+    let step = plan.next(&mut policy, |_| {
+        calls.set(calls.get() + 1);
+        match calls.get() {
+            1 => Availability::Available,
+            _ => Availability::Open,
+        }
+    });
+    assert!(matches!(step, Step::PassOver(..)), "{step:?}");
+    assert_eq!(plan.next(&mut policy, |_| Availability::Open), Step::Ask(0));
+}
+
+#[test]
+fn retries_and_hedges_are_a_fifth_of_the_requests() {
+    let mut policy = policy(Strategy::Weighted);
+    let mut added = 0;
+    for _ in 0..1000 {
+        policy.begin_request();
+        let mut plan = Plan::new(2, Vec::new());
+        let all = |_| Availability::Available;
+        assert_eq!(plan.next(&mut policy, all), Step::Ask(0));
+        added += usize::from(plan.hedge(&mut policy, all).is_some());
+        plan.record_failure(0, true, None);
+        plan.record_failure(1, true, None);
+        let mut is_retry = false;
+        while let step @ (Step::Ask(_) | Step::Wait(_)) = plan.next(&mut policy, all) {
+            // What comes before the pause is the failover.
+            added += usize::from(is_retry && matches!(step, Step::Ask(_)));
+            is_retry |= matches!(step, Step::Wait(_));
+        }
+    }
+    assert!((200..=210).contains(&added), "{added}");
+}
+
+#[test]
+fn the_time_to_the_first_content_forgets() {
+    let mut health = Health::default();
+    let mut now = Instant::now();
+    let mut answer = |health: &mut Health, waited: Duration, pause: Duration| {
+        let ticket = health.begin(now);
+        health.record_first_content(ticket, now + waited);
+        health.end(ticket, AttemptResult::Success, None, now + waited);
+        now += pause;
+        health.first_token().unwrap_or_default()
+    };
+    let mut average = 0.0;
+    for _ in 0..5 {
+        average = answer(&mut health, seconds(2), seconds(1));
+    }
+    assert!((1.99..2.01).contains(&average), "{average}");
+    // Two answers, ten seconds apart, are enough to find that it has recovered.
+    answer(&mut health, Duration::from_millis(20), seconds(10));
+    average = answer(&mut health, Duration::from_millis(20), seconds(10));
+    assert!(average < 0.7, "{average}");
+    assert_eq!(health.first_token_p95(), None, "there are too few");
+    for _ in 0..MAX_FAILURES {
+        answer(&mut health, Duration::from_millis(20), seconds(1));
+    }
+    let p95 = health.first_token_p95().unwrap_or_default();
+    assert!(p95 < Duration::from_millis(21), "{p95:?}");
+}
+
+/// What may happen to one target.
+#[derive(Debug, Clone, Copy)]
+enum Happening {
+    Wait(u16),
+    Begin,
+    End(usize, AttemptResult),
+    FirstContent(usize),
+}
+
+fn happening() -> impl Generator<Value = Happening> {
+    let result = prop_oneof![
+        4 => Just(AttemptResult::Failure),
+        2 => Just(AttemptResult::Success),
+        1 => Just(AttemptResult::Neutral),
+        1 => (0_u64..40).prop_map(|pause| AttemptResult::Rest(seconds(pause))),
+    ];
+    prop_oneof![
+        2 => (0_u16..20).prop_map(Happening::Wait),
+        3 => Just(Happening::Begin),
+        3 => (any::<usize>(), result).prop_map(|(which, result)| Happening::End(which, result)),
+        1 => any::<usize>().prop_map(Happening::FirstContent),
+    ]
+}
+
+proptest! {
+    /// Whatever happens: a closed breaker with three new failures in a row is open, an open one lets
+    /// exactly one request through, and open attempts are counted.
+    #[test]
+    fn a_breaker_keeps_its_promises(happenings in prop::collection::vec(happening(), 1..200)) {
+        let mut now = Instant::now();
+        let mut health = Health::default();
+        let mut tickets: Vec<(Ticket, Instant)> = Vec::new();
+        let mut opened: Option<Instant> = None;
+        for happening in happenings {
+            let before = health.breaker();
+            match happening {
+                Happening::Wait(count) => now += seconds(count.into()),
+                Happening::Begin => {
+                    let was_available = health.availability(now) != Availability::Open;
+                    tickets.push((health.begin(now), now));
+                    if before == BreakerState::Open && was_available {
+                        prop_assert_eq!(health.breaker(), BreakerState::HalfOpen);
+                    } else {
+                        prop_assert_eq!(health.breaker(), before);
+                    }
+                }
+                Happening::End(which, result) if !tickets.is_empty() => {
+                    let (ticket, begun) = tickets.swap_remove(which % tickets.len());
+                    health.end(ticket, result, Some(&BREAKER), now);
+                    if result == AttemptResult::Success && opened.is_none_or(|opened| opened <= begun) {
+                        prop_assert_eq!(health.breaker(), BreakerState::Closed);
+                    }
+                    if before == BreakerState::Closed && result != AttemptResult::Failure {
+                        prop_assert_eq!(health.breaker(), BreakerState::Closed);
+                    }
+                }
+                Happening::FirstContent(which) if !tickets.is_empty() => {
+                    let (ticket, begun) = tickets[which % tickets.len()];
+                    health.record_first_content(ticket, now);
+                    let closes = opened.is_none_or(|opened| opened <= begun);
+                    let expected = if closes { BreakerState::Closed } else { before };
+                    prop_assert_eq!(health.breaker(), expected);
+                }
+                Happening::End(..) | Happening::FirstContent(_) => {}
+            }
+            prop_assert_eq!(health.open_attempts() as usize, tickets.len());
+            match (before, health.breaker()) {
+                (BreakerState::Closed | BreakerState::HalfOpen, BreakerState::Open)
+                    if health.availability(now) == Availability::Open =>
+                {
+                    opened = Some(now);
+                }
+                (_, BreakerState::Closed) => opened = None,
+                _ => {}
+            }
+            // Nothing keeps a breaker open for longer than it is configured, but a probe under way.
+            if let (Some(at), BreakerState::Open) = (opened, health.breaker())
+                && before == BreakerState::Open
+                && now < at + BREAKER.open
+            {
+                prop_assert_eq!(health.availability(now), Availability::Open);
+            }
+            let probing = health.breaker() == BreakerState::HalfOpen;
+            let end = now + seconds(60);
+            prop_assert_eq!(health.availability(end) == Availability::Open, probing);
+        }
+    }
+}
