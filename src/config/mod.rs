@@ -10,7 +10,7 @@
 //! | `preset` | vendors as data |
 //! | `upstream`, `credential`, `connection`, `models`, `keys`, `tls`, `settings` | the sections: their types and how they are read |
 //! | `schema` | every setting with its description; the JSON Schema |
-//! | `pending` | settings that are accepted but have no effect yet |
+//! | `routing` | how a model's targets are chosen |
 //! | `effective` | writes a config as YAML, secrets redacted |
 //!
 //! Serde's derived structs would stop at the first unknown key or bad value; that is why sections
@@ -26,7 +26,6 @@ mod glob;
 mod keys;
 mod mask;
 mod models;
-mod pending;
 pub mod preset;
 mod problem;
 mod read;
@@ -184,7 +183,6 @@ impl Config {
             &mut reader.problems,
             &mut reader.warnings,
         );
-        pending::warn(&root, source, &mut reader.warnings);
         let config = read_config(&mut reader, &Field::root(&root), env, overrides);
         reader.problems.sort_by_key(|problem| problem.line);
         reader.warnings.sort_by_key(|warning| warning.line);

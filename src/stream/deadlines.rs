@@ -39,6 +39,16 @@ impl Deadlines {
         })
     }
 
+    /// Whether the answer has taken too long at `now`.
+    pub(super) fn has_passed_end(&self, now: Instant) -> bool {
+        self.end.is_some_and(|end| end <= now)
+    }
+
+    /// Whether any deadline of an active answer has passed at `now`.
+    pub(super) fn have_passed(&self, now: Instant) -> bool {
+        self.last_read + self.idle <= now || self.has_passed_end(now)
+    }
+
     /// Whether the timer is armed, so that polling can wait until something happens.
     pub(super) fn are_awaited(&self, now: Instant) -> bool {
         self.alarm.is_set(now)

@@ -4,6 +4,7 @@ use std::sync::TryLockError;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::log::Dropped;
 use super::open_streams::ListedStream;
@@ -28,6 +29,21 @@ impl ListedStream for Stream {
 
     fn cancel(&self) {
         Self::cancel(self);
+    }
+
+    fn enforce_deadlines(&self, now: Instant) {
+        let Some(Ok(mut pump)) = self.pump.get().map(|pump| pump.try_lock()) else {
+            // A viewer drives right now.
+            return;
+        };
+        if pump.is_overdue(now) {
+            self.poll(&mut pump, BACKGROUND);
+        }
+        drop(pump);
+        // A viewer that found the pump locked meanwhile waits to be woken by the holder of the lock.
+        if self.state.is_due() {
+            self.state.wake_all();
+        }
     }
 }
 

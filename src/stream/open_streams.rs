@@ -4,13 +4,18 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::record::Progress;
 use crate::model::StreamId;
 
 /// How many entries there are before ended ones are removed for the first time.
 const SWEEP_AT_LEAST: usize = 64;
+
+/// How often deadlines are enforced.
+const DEADLINE_INTERVAL: Duration = Duration::from_secs(1);
+/// How many streams are looked at before other tasks get their turn.
+const STREAMS_PER_TURN: usize = 256;
 
 /// What the list needs of a stream.
 pub(super) trait ListedStream: Send + Sync {
@@ -23,6 +28,9 @@ pub(super) trait ListedStream: Send + Sync {
     fn log_bytes(&self) -> usize;
 
     fn cancel(&self);
+
+    /// Ends the stream if a deadline has passed at `now`.
+    fn enforce_deadlines(&self, now: Instant);
 }
 
 /// Every stream of a dialect that this replica produces.
@@ -89,6 +97,24 @@ impl OpenStreams {
         let mut open = self.lock().entries.clone();
         open.retain(|entry| entry.is_open());
         open
+    }
+
+    /// Ends streams whose deadlines have passed. A stream is driven by its readers, so one whose client
+    /// stopped reading does not look at its deadlines itself. Runs until it is dropped.
+    pub async fn run_deadlines(&self) {
+        let mut interval = tokio::time::interval(DEADLINE_INTERVAL);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let now = interval.tick().await;
+            for (number, entry) in self.all().iter().enumerate() {
+                if let Some(stream) = entry.stream.upgrade() {
+                    stream.enforce_deadlines(now);
+                }
+                if (number + 1).is_multiple_of(STREAMS_PER_TURN) {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
     }
 
     /// The stream whose id begins with `prefix`.

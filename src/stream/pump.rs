@@ -294,6 +294,15 @@ impl Pump {
         }
     }
 
+    /// Whether a deadline has passed, which the next poll finds.
+    pub(super) fn is_overdue(&self, now: Instant) -> bool {
+        match &self.state {
+            State::Opening(_) => self.deadlines.has_passed_end(now),
+            State::Active(_) => self.deadlines.have_passed(now),
+            State::Ended(_) => false,
+        }
+    }
+
     pub(super) fn is_ended(&self) -> bool {
         matches!(self.state, State::Ended(_))
     }

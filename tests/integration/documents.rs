@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sluicegate::config::{Config, Overrides};
-use sluicegate::metrics::{Metrics, StoreFailure, StreamEnd, Takeover};
+use sluicegate::metrics::{Affinity, HedgeWinner, Metrics, StoreFailure, StreamEnd, Takeover};
 use sluicegate::model::Usage;
 
 fn root() -> &'static Path {
@@ -134,6 +134,11 @@ fn metrics() -> String {
     metrics.record_broken_answer("openai", "stream_interrupted");
     metrics.record_attempt("openai", "ok");
     metrics.record_failover("fast");
+    metrics.record_retry("fast");
+    metrics.record_hedge("fast", HedgeWinner::Second);
+    metrics.record_hedged_input("fast", 1);
+    metrics.record_affinity("fast", Affinity::Hit);
+    metrics.set_breaker("openai", "gpt", 0);
     metrics.record_overhead(Duration::ZERO);
     metrics.record_skipped_frames("openai", 1);
     metrics.record_image("native");

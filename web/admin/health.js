@@ -26,7 +26,9 @@ export function upstreamState(samples, name) {
   const attempts = samples.inLastMinute((sample) => sample.upstreams?.[name]?.attempts_per_second);
   const errors = samples.countsInLastMinute((sample) => sample.upstreams?.[name]?.errors_per_second);
   const failed = sum(errors.map(([, count]) => count));
-  return { attempts, errors, failed, ...judged(failed, Math.max(attempts, failed)) };
+  const breakers = Object.keys(samples.last.upstreams?.[name]?.breakers ?? {});
+  const found = { attempts, errors, failed, breakers, ...judged(failed, Math.max(attempts, failed)) };
+  return breakers.length ? { ...found, level: "bad", word: "breaker open" } : found;
 }
 
 /** How a model's answers ended in the last minute. */
@@ -55,8 +57,9 @@ export function problems(samples) {
   if (now.draining) add("warn", "This replica drains: it refuses new requests and stops when its open streams have ended.");
   if (!now.store_up) add("bad", "The shared state (Redis) does not answer: replicas count limits alone, and streams of other replicas cannot be read.");
   for (const name of Object.keys(now.upstreams ?? {})) {
-    const { attempts, errors, failed, level } = upstreamState(samples, name);
-    if (level === "bad" || level === "warn") add(level, `Upstream ${name}: ${number(failed)} of ${plural(Math.max(attempts, failed), "request")} failed in the last minute, ${causes(errors)}.`);
+    const { attempts, errors, failed, breakers, level } = upstreamState(samples, name);
+    if (breakers.length) add("bad", `Upstream ${name}: it is not asked for ${breakers.join(", ")}, because it failed too often (breaker open).`);
+    else if (level === "bad" || level === "warn") add(level, `Upstream ${name}: ${number(failed)} of ${plural(Math.max(attempts, failed), "request")} failed in the last minute, ${causes(errors)}.`);
   }
   for (const name of Object.keys(now.models ?? {})) {
     const { errors, requests, level } = modelState(samples, name);

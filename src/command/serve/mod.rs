@@ -140,6 +140,8 @@ impl Serve {
         let registry = Arc::clone(&gateway.registry);
         let mut housekeeping = JoinSet::new();
         housekeeping.spawn(async move { registry.run_cleanup().await });
+        let open_streams = Arc::clone(&gateway.open_streams);
+        housekeeping.spawn(async move { open_streams.run_deadlines().await });
         housekeeping.spawn(server::run_takeovers(Arc::clone(&gateway)));
         tracing::info!(clients = %client_addr, admin = %admin_addr, "serving");
         if demo.is_some() {

@@ -86,6 +86,7 @@ impl Sample {
             let upstream = json!({
                 "attempts_per_second": rate(old.attempts, counts.attempts),
                 "errors_per_second": rates(&old.errors, &counts.errors, seconds),
+                "breakers": counts.breakers.iter().map(breaker).collect::<Map<_, _>>(),
             });
             (name.clone(), upstream)
         });
@@ -134,6 +135,12 @@ fn limits(gateway: &Gateway) -> Value {
         "memory": limits.memory,
         "listeners": limits.listeners,
     })
+}
+
+/// The state of a breaker that is not closed, for its model.
+fn breaker((model, state): (&String, &f64)) -> (String, Value) {
+    let state = if *state > 1.0 { "open" } else { "half_open" };
+    (model.clone(), state.into())
 }
 
 /// What grew, as rates.

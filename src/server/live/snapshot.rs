@@ -46,6 +46,8 @@ pub(super) struct ModelCounts {
 pub(super) struct UpstreamCounts {
     pub(super) attempts: f64,
     pub(super) errors: Counts,
+    /// The states of the breakers that are not closed, by the upstream's model.
+    pub(super) breakers: Counts,
 }
 
 /// Counts of the values up to each bound, in seconds.
@@ -113,6 +115,12 @@ impl Snapshot {
                         .entry(label("upstream"))
                         .or_default()
                         .attempts += value;
+                }
+                "breaker_state" => {
+                    let upstream = self.upstreams.entry(label("upstream")).or_default();
+                    if value > 0.0 {
+                        upstream.breakers.insert(label("model"), value);
+                    }
                 }
                 "upstream_errors_total" => {
                     let upstream = self.upstreams.entry(label("upstream")).or_default();

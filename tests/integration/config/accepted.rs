@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use sluicegate::config::{
-    AllowedOrigins, Config, OnStoreFailure, Overrides, StateConfig, TimeoutsConfig, UpstreamConfig,
-    preset,
+    AffinityConfig, AllowedOrigins, Config, HedgeConfig, OnStoreFailure, Overrides, StateConfig,
+    StrategyConfig, TimeoutsConfig, UpstreamConfig, preset,
 };
 use sluicegate::model::{Credential, Rate};
 
@@ -52,7 +52,11 @@ fn the_example_config_is_accepted() {
         .iter()
         .map(|target| (target.upstream.name.as_str(), target.pattern()))
         .collect();
-    let expected = [("openai", "gpt-4o-mini"), ("claude", "claude-haiku-4-5")];
+    let expected = [
+        ("openai", "gpt-4o-mini"),
+        ("claude", "claude-haiku-4-5"),
+        ("local", "qwen3"),
+    ];
     assert_eq!(targets, expected);
     assert_eq!(fast.timeouts.first_token, Duration::from_secs(20));
     assert_eq!(fast.timeouts.connect, Duration::from_secs(5));
@@ -378,22 +382,36 @@ fn bodies_that_are_always_refused_give_a_warning() {
 }
 
 #[test]
-fn settings_without_effect_give_a_warning() {
-    let text = "\
-upstreams: { ollama: {} }
-models:
-  m:
-    targets:
-      - { upstream: ollama, model: a, weight: 3 }
-      - { upstream: ollama, model: b, weight: 1 }
-    continue: on
-state: redis://localhost
-";
-    let expected = ["gateway.yaml:5: models.m.targets[0].weight: "];
-    let warnings = warnings(text);
-    assert_eq!(warnings.len(), expected.len(), "{warnings:#?}");
-    for (warning, expected) in warnings.iter().zip(expected) {
-        assert!(warning.starts_with(expected), "{warning}");
-        assert!(warning.contains("in this version"), "{warning}");
-    }
+fn routing_has_defaults_and_takes_every_setting() {
+    let routing = |settings: &str| {
+        let text = format!(
+            "upstreams: {{ ollama: {{}} }}\nmodels: {{ m: {{ targets: [ {{ upstream: ollama, model: a }} ]{settings} }} }}\n"
+        );
+        let config = good(&text);
+        let (model, _) = config.models.find("m").unwrap();
+        model.routing.clone()
+    };
+    let plain = routing("");
+    assert_eq!(plain.strategy, StrategyConfig::Weighted);
+    assert_eq!(plain.affinity, AffinityConfig::Auto);
+    assert_eq!((plain.retry.attempts, plain.hedge), (2, None));
+    assert_eq!(plain.breaker.unwrap().failures, 5);
+
+    let all = routing(
+        ", strategy: fastest, affinity: 'header:X-Tenant', retry: off, breaker: { failures: 2, open: 1s }, hedge: { after: p95 }",
+    );
+    assert_eq!(all.strategy, StrategyConfig::Fastest);
+    assert_eq!(
+        all.affinity,
+        AffinityConfig::Header("x-tenant".parse().unwrap())
+    );
+    assert_eq!(all.retry.attempts, 1);
+    let breaker = all.breaker.unwrap();
+    assert_eq!(
+        (breaker.failures, breaker.window),
+        (2, Duration::from_secs(30))
+    );
+    assert_eq!(breaker.open, Duration::from_secs(1));
+    assert_eq!(all.hedge, Some(HedgeConfig::P95));
+    assert_eq!(routing(", breaker: off").breaker, None);
 }

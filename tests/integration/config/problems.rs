@@ -338,3 +338,36 @@ fn an_unreadable_file_is_a_problem() {
     let found = load(&std::env::temp_dir());
     assert!(found.contains("cannot be read"), "{found}");
 }
+
+#[test]
+fn routing_that_cannot_be_is_reported() {
+    let text = "\
+upstreams: { ollama: {} }
+models:
+  m:
+    targets: [ { upstream: ollama, model: a } ]
+    strategy: random
+    affinity: header
+    retry: { attempts: 11, backoff: 5s }
+    breaker: { failures: 101, window: 0s }
+    hedge: {}
+";
+    let expected = [
+        "5: models.m.strategy: `random` is not `weighted` or `fastest`",
+        "6: models.m.affinity: `header` is not `auto`, `off` or `header:`",
+        "7: models.m.retry.attempts: `11` is not a whole number from 1 to 10",
+        "7: models.m.retry: has a `backoff` that is longer than `max_backoff`",
+        "8: models.m.breaker.failures: `101` is not a whole number from 1 to 100",
+        "8: models.m.breaker.window: `0s` is not a duration above zero",
+        "9: models.m.hedge.after: is missing",
+    ];
+    let found = problems(text);
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for expected in expected {
+        let line = format!("gateway.yaml:{expected}");
+        assert!(
+            found.iter().any(|problem| problem.starts_with(&line)),
+            "{expected}: {found:#?}"
+        );
+    }
+}

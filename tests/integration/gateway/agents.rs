@@ -12,7 +12,7 @@ fn gateway(wire: &str, upstream: &ScriptedUpstream, settings: &str) -> TestGatew
     let addr = upstream.addr();
     TestGateway::start(&format!(
         "upstreams:\n  u: {{ wire: {wire}, base_url: 'http://{addr}' }}\n\
-         models:\n  m: {{ targets: [ {{ upstream: u, model: theirs }} ] }}\n{settings}\n"
+         models:\n  m: {{ targets: [ {{ upstream: u, model: theirs }} ], retry: off }}\n{settings}\n"
     ))
 }
 
@@ -345,13 +345,13 @@ async fn signature(presets: &[&str]) -> (String, Value) {
     let addr = upstream.addr();
     let mut declared = String::new();
     let mut targets = String::new();
-    for preset in presets {
+    for (at, preset) in presets.iter().enumerate() {
         declared.push_str(&format!(
             "  {preset}: {{ preset: {preset}, base_url: 'http://{addr}', api_key: k, fidelity: repaired{} }}\n",
             if *preset == "bedrock" { ", region: eu-west-1" } else { "" }
         ));
         targets.push_str(&format!(
-            "{{ upstream: {preset}, model: anthropic.claude-x }}, "
+            "{{ upstream: {preset}, model: anthropic.claude-x, priority: {at} }}, "
         ));
     }
     let running = TestGateway::start(&format!(

@@ -14,7 +14,7 @@ fn config(upstreams: [&ScriptedUpstream; 2], preset: &str, continues: &str) -> S
         "upstreams:\n  a: {{ {preset}, base_url: 'http://{a}/v1' }}\n  \
          b: {{ {preset}, base_url: 'http://{b}/v1' }}\n\
          models:\n  m:\n    continue: {continues}\n    targets:\n    \
-         - {{ upstream: a, model: one }}\n    - {{ upstream: b, model: two }}\n\
+         - {{ upstream: a, model: one }}\n    - {{ upstream: b, model: two, priority: 1 }}\n    retry: off\n\
          resume: {{ window: 1h }}\n"
     )
 }

@@ -25,11 +25,11 @@ fn gateway(targets: &[(&str, SocketAddr)], settings: &str) -> TestGateway {
         })
         .collect();
     let targets: Vec<String> = numbered()
-        .map(|(at, _)| format!("{{ upstream: u{at}, model: real }}"))
+        .map(|(at, _)| format!("{{ upstream: u{at}, model: real, priority: {at} }}"))
         .collect();
     let targets = targets.join(", ");
     TestGateway::start(&format!(
-        "upstreams:\n{upstreams}models:\n  m: {{ targets: [ {targets} ] }}\n{settings}\n"
+        "upstreams:\n{upstreams}models:\n  m: {{ targets: [ {targets} ], retry: off }}\n{settings}\n"
     ))
 }
 

@@ -114,7 +114,7 @@ async fn held_back_events_are_emitted_before_a_stream_fails() {
     let config = |addr, settings: &str| {
         format!(
             "upstreams: {{ a: {{ wire: openai-responses, base_url: 'http://{addr}/v1' }} }}\n\
-             models: {{ m: {{ targets: [ {{ upstream: a, model: x }} ] }} }}\n{settings}"
+             models: {{ m: {{ targets: [ {{ upstream: a, model: x }} ], retry: off }} }}\n{settings}"
         )
     };
     for (settings, code) in [

@@ -11,7 +11,7 @@ use super::scripted::ScriptedUpstream;
 fn before(upstream: &ScriptedUpstream, settings: &str) -> TestGateway {
     TestGateway::start(&format!(
         "upstreams:\n  a: {{ wire: anthropic-messages, base_url: 'http://{}', api_key: k, fidelity: repaired }}\n\
-         models:\n  m: {{ targets: [ {{ upstream: a, model: theirs }} ] }}\n{settings}\n",
+         models:\n  m: {{ targets: [ {{ upstream: a, model: theirs }} ], retry: off }}\n{settings}\n",
         upstream.addr()
     ))
 }

@@ -14,7 +14,7 @@ const KEY: &str = "upstreams-own-key-4711";
 fn config(base_url: &str) -> TemporaryFile {
     TemporaryFile::new(&format!(
         "upstreams: {{ up: {{ wire: openai-chat, base_url: '{base_url}', api_key: {KEY} }} }}\n\
-         models: {{ m: {{ targets: [ {{ upstream: up, model: gpt-1 }} ] }} }}\n\
+         models: {{ m: {{ targets: [ {{ upstream: up, model: gpt-1 }} ], retry: off }} }}\n\
          timeouts: {{ connect: 5s }}\n"
     ))
 }

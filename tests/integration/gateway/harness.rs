@@ -120,7 +120,7 @@ pub fn targets(upstreams: &[SocketAddr], settings: &str) -> String {
     resumable_targets(upstreams, "{ window: 0s }", settings)
 }
 
-/// A config's text for [`TestGateway::with_resume`].
+/// A config's text for [`TestGateway::with_resume`]. A target is asked once, so that a script needs one answer.
 pub fn resumable_targets(upstreams: &[SocketAddr], resume: &str, settings: &str) -> String {
     let named = || (b'a'..).map(char::from).zip(upstreams);
     let declared: String = named()
@@ -129,10 +129,11 @@ pub fn resumable_targets(upstreams: &[SocketAddr], resume: &str, settings: &str)
         })
         .collect();
     let targets: Vec<String> = named()
-        .map(|(name, _)| format!("{{ upstream: {name}, model: text }}"))
+        .zip(0..)
+        .map(|((name, _), at)| format!("{{ upstream: {name}, model: text, priority: {at} }}"))
         .collect();
     format!(
-        "upstreams:\n{declared}models:\n  m: {{ targets: [ {} ] }}\nresume: {resume}\n\
+        "upstreams:\n{declared}models:\n  m: {{ targets: [ {} ], retry: off }}\nresume: {resume}\n\
          {settings}\n",
         targets.join(", ")
     )

@@ -123,7 +123,7 @@ async fn ask_two(first: &[&str], second: &[&str]) -> (String, String) {
     let running = TestGateway::start(&format!(
         "upstreams:\n  a: {{ wire: openai-chat, base_url: 'http://{a}/v1' }}\n  \
          b: {{ wire: openai-chat, base_url: 'http://{b}/v1' }}\n\
-         models:\n  m: {{ targets: [ {{ upstream: a, model: x }}, {{ upstream: b, model: y }} ] }}\n"
+         models:\n  m: {{ targets: [ {{ upstream: a, model: x }}, {{ upstream: b, model: y, priority: 1 }} ] }}\n"
     ));
     let body =
         json!({"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": true});

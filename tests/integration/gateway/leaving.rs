@@ -257,7 +257,7 @@ async fn everything_is_given_back_however_a_stream_ends() {
     });
     let running = TestGateway::start(&format!(
         "upstreams:\n  a: {{ wire: openai-chat, base_url: 'http://{}' }}\n\
-         models:\n  '*': {{ targets: [ {{ upstream: a, model: '*' }} ] }}\n\
+         models:\n  '*': {{ targets: [ {{ upstream: a, model: '*' }} ], retry: off }}\n\
          resume: {{ window: 0s }}\nlimits: {{ streams: 1 }}\n",
         upstream.addr()
     ));
@@ -331,7 +331,7 @@ async fn many_clients_that_come_and_go_leave_nothing_behind() {
     });
     let running = Arc::new(TestGateway::start(&format!(
         "upstreams:\n  a: {{ wire: openai-chat, base_url: 'http://{}' }}\n\
-         models:\n  '*': {{ targets: [ {{ upstream: a, model: '*' }} ] }}\n\
+         models:\n  '*': {{ targets: [ {{ upstream: a, model: '*' }} ], retry: off }}\n\
          resume: {{ window: 0s }}\n",
         upstream.addr()
     )));

@@ -29,11 +29,11 @@ fn gateway(targets: &[(&str, SocketAddr)], settings: &str) -> TestGateway {
         })
         .collect();
     let targets: Vec<String> = numbered()
-        .map(|(at, _)| format!("{{ upstream: u{at}, model: real }}"))
+        .map(|(at, _)| format!("{{ upstream: u{at}, model: real, priority: {at} }}"))
         .collect();
     let targets = targets.join(", ");
     TestGateway::start(&format!(
-        "upstreams:\n{upstreams}models:\n  m: {{ targets: [ {targets} ] }}\n{settings}\n"
+        "upstreams:\n{upstreams}models:\n  m: {{ targets: [ {targets} ], retry: off }}\n{settings}\n"
     ))
 }
 
@@ -293,8 +293,9 @@ async fn the_next_target_is_tried_before_the_first_byte() {
         ("gemini", other.addr()),
         ("openai-chat", second.addr()),
     ];
-    let running = gateway(&targets, "timeouts: { first_token: 200ms }");
     for fault in ["500", "429", "401", "404", "empty", "cut", "silent"] {
+        // A target that fails rests, or is not asked any more.
+        let running = gateway(&targets, "timeouts: { first_token: 200ms }");
         let asked = embeddings();
         let (mut answer, _open) = tokio::join!(running.ask(&asked), async {
             let mut exchange = first.request().await;

@@ -134,7 +134,7 @@ async fn control_characters_in_names_are_refused() {
     let upstream = serve(&fast());
     let running = TestGateway::start(&format!(
         "upstreams:\n  a: {{ wire: openai-chat, base_url: 'http://{}' }}\n\
-         models:\n  '*': {{ targets: [ {{ upstream: a, model: '*' }} ] }}\n",
+         models:\n  '*': {{ targets: [ {{ upstream: a, model: '*' }} ], retry: off }}\n",
         upstream.addr()
     ));
     let tool = |name: &str| json!([{"type": "function", "function": {"name": name}}]);

@@ -18,7 +18,7 @@ fn config(upstream: &ScriptedUpstream) -> TemporaryFile {
     TemporaryFile::new(&format!(
         "upstreams:\n  a:\n    wire: openai-chat\n    base_url: 'http://{}/v1'\n    \
          api_key: {UPSTREAMS_KEY}\n    headers: {{ x-second: {HEADER_KEY} }}\n\
-         models: {{ m: {{ targets: [ {{ upstream: a, model: text }} ] }} }}\n\
+         models: {{ m: {{ targets: [ {{ upstream: a, model: text }} ], retry: off }} }}\n\
          resume: {{ window: 0s }}\nkeys:\n{}",
         upstream.addr(),
         key("one", CALLERS_KEY, ""),

@@ -20,10 +20,10 @@ fn config(upstreams: &[&ScriptedUpstream], settings: &str) -> TemporaryFile {
     for (at, upstream) in upstreams.iter().enumerate() {
         let addr = upstream.addr();
         declared += &format!("  u{at}: {{ wire: openai-chat, base_url: 'http://{addr}/v1' }}\n");
-        targets += &format!("{{ upstream: u{at}, model: m{at} }}, ");
+        targets += &format!("{{ upstream: u{at}, model: m{at}, priority: {at} }}, ");
     }
     TemporaryFile::new(&format!(
-        "upstreams:\n{declared}models:\n  m: {{ targets: [ {targets} ] }}\n{settings}\n"
+        "upstreams:\n{declared}models:\n  m: {{ targets: [ {targets} ], retry: off }}\n{settings}\n"
     ))
 }
 

@@ -200,7 +200,7 @@ async fn every_vendors_refusal_is_classified() {
         let upstream = ScriptedUpstream::bind().await;
         let running = TestGateway::start(&format!(
             "upstreams: {{ a: {{ preset: {}, base_url: 'http://{}', api_key: own-key-4711 }} }}\n\
-             models: {{ m: {{ targets: [ {{ upstream: a, model: x }} ] }} }}\n",
+             models: {{ m: {{ targets: [ {{ upstream: a, model: x }} ], retry: off }} }}\n",
             refused.preset,
             upstream.addr()
         ));

@@ -15,10 +15,12 @@ fn gateway(upstreams: &[&ScriptedUpstream], upstream: &str, settings: &str) -> T
         declared.push_str(&format!(
             "  u{at}: {{ {upstream}, base_url: 'http://{addr}/v1', api_key: k-{at}-secret }}\n"
         ));
-        targets.push_str(&format!("{{ upstream: u{at}, model: theirs }}, "));
+        targets.push_str(&format!(
+            "{{ upstream: u{at}, model: theirs, priority: {at} }}, "
+        ));
     }
     TestGateway::start(&format!(
-        "upstreams:\n{declared}models:\n  m: {{ targets: [ {targets} ] }}\n{settings}\n"
+        "upstreams:\n{declared}models:\n  m: {{ targets: [ {targets} ], retry: off }}\n{settings}\n"
     ))
 }
 
