@@ -87,13 +87,15 @@ impl<'a> Attempt<'a> {
         })
     }
 
-    /// Reads what the target has sent. Ready with its answer once `receiver` has the first content.
+    /// Reads what the target has sent. Ready with its answer once `receiver` has the first content. With
+    /// `may_begin`, a client that waits for it gets what comes before the content.
     pub(super) fn poll(
         &mut self,
         context: &mut Context<'_>,
         receiver: &mut dyn Receiver,
+        may_begin: bool,
     ) -> Poll<Result<RoutedAnswer, Failure>> {
-        let polled = self.poll_answer(context, receiver);
+        let polled = self.poll_answer(context, receiver, may_begin);
         Poll::Ready(match ready!(polled) {
             Ok(answer) => Ok(self.succeed(answer)),
             Err(error) => Err(self.fail(error)),
@@ -118,6 +120,7 @@ impl<'a> Attempt<'a> {
         &mut self,
         context: &mut Context<'_>,
         receiver: &mut dyn Receiver,
+        may_begin: bool,
     ) -> Poll<Result<Box<Answer>, Error>> {
         if let Stage::Opening(opening) = &mut self.stage {
             let mut answer = ready!(opening.as_mut().poll(context))?;
@@ -137,7 +140,9 @@ impl<'a> Attempt<'a> {
         };
         let mut sink = self.held.sink(target, receiver);
         loop {
-            sink.begin_if_awaited();
+            if may_begin {
+                sink.begin_if_awaited();
+            }
             if sink.is_committed() {
                 break;
             }

@@ -124,7 +124,7 @@ struct Race<'a> {
 }
 
 /// What ended the wait for a target.
-enum Event {
+enum RaceEvent {
     Answer(usize, RoutedAnswer),
     Failed(usize, Failure),
     /// The first target is silent for so long that another is to be asked.
@@ -191,17 +191,17 @@ impl<'a> Opening<'a> {
         while race.is_running() {
             let wait = poll_fn(|context| race.poll(context, timer.as_mut(), receiver));
             match wait.await {
-                Event::Answer(place, answer) => {
+                RaceEvent::Answer(place, answer) => {
                     self.metrics
                         .record_attempt(&self.route.targets[place].upstream.name, "ok");
                     self.end_race(race, Some(place));
                     return Ok(Some((place, answer)));
                 }
-                Event::Failed(_, failure) if failure.committed => {
+                RaceEvent::Failed(_, failure) if failure.committed => {
                     self.end_race(race, None);
                     return Err(failure.error);
                 }
-                Event::Failed(place, failure) => {
+                RaceEvent::Failed(place, failure) => {
                     self.route.targets[place].report_failure(
                         &failure.error,
                         self.trace,
@@ -212,7 +212,7 @@ impl<'a> Opening<'a> {
                         return Err(error);
                     }
                 }
-                Event::Hedge => {
+                RaceEvent::Hedge => {
                     race.second = self.begin_hedge();
                     race.hedge = race.second.as_ref().map(|(place, _)| *place);
                 }
@@ -268,17 +268,19 @@ impl Race<'_> {
         context: &mut Context<'_>,
         mut timer: std::pin::Pin<&mut Sleep>,
         receiver: &mut dyn Receiver,
-    ) -> Poll<Event> {
+    ) -> Poll<RaceEvent> {
+        // While another target may still be faster, only content decides.
+        let may_begin = self.hedge_at.is_none() && (self.first.is_none() || self.second.is_none());
         for slot in [&mut self.first, &mut self.second] {
             let Some((place, attempt)) = slot else {
                 continue;
             };
             let place = *place;
-            if let Poll::Ready(polled) = attempt.poll(context, receiver) {
+            if let Poll::Ready(polled) = attempt.poll(context, receiver, may_begin) {
                 *slot = None;
                 return Poll::Ready(match polled {
-                    Ok(answer) => Event::Answer(place, answer),
-                    Err(failure) => Event::Failed(place, failure),
+                    Ok(answer) => RaceEvent::Answer(place, answer),
+                    Err(failure) => RaceEvent::Failed(place, failure),
                 });
             }
         }
@@ -306,15 +308,15 @@ impl Race<'_> {
         deadlines.into_iter().flatten().min().unwrap_or(now)
     }
 
-    fn take_timeout(&mut self, now: Instant) -> Option<Event> {
+    fn take_timeout(&mut self, now: Instant) -> Option<RaceEvent> {
         for slot in [&mut self.first, &mut self.second] {
             if let Some((place, mut attempt)) = slot.take_if(|(_, attempt)| attempt.deadline <= now)
             {
-                return Some(Event::Failed(place, attempt.time_out()));
+                return Some(RaceEvent::Failed(place, attempt.time_out()));
             }
         }
         let is_due = |at: &mut Instant| *at <= now;
-        self.hedge_at.take_if(is_due).map(|_| Event::Hedge)
+        self.hedge_at.take_if(is_due).map(|_| RaceEvent::Hedge)
     }
 }
 

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName};
 use serde_json::Value;
 
 use crate::config::AffinityConfig;
-use crate::model::{Part, Request, Role};
+use crate::model::{Message, Part, Request, Role};
 use crate::route::stable_hash;
 
 /// The headers in which clients name their session; the first that is present counts.
@@ -21,8 +21,8 @@ const HEADERS: [HeaderName; 6] = [
 /// The member of a body by which clients of OpenAI's protocols say which requests share a prompt cache.
 const CACHE_KEY: &str = "prompt_cache_key";
 
-/// How much of a text counts, in bytes: conversations that differ later share the cache up to there.
-const MAX_TEXT: usize = 16 * 1024;
+/// How much of the system prompt, and how much of the first message counts, in bytes.
+const MAX_TEXT: usize = 64 * 1024;
 
 /// A hash of the session that a request belongs to. `None` if the model ignores sessions, or the request
 /// has none.
@@ -79,12 +79,22 @@ fn beginning(request: &Request) -> impl Iterator<Item = &str> {
     let messages = request.messages.iter();
     let first_user = messages.clone().find(|message| message.role == Role::User);
     let system = messages.filter(|message| message.role == Role::System);
-    let parts = system
-        .chain(first_user)
-        .flat_map(|message| &message.content);
-    parts.filter_map(|part| match part {
-        Part::Text(text) => Some(&text[..text.floor_char_boundary(MAX_TEXT)]),
+    texts(system).chain(texts(first_user.into_iter()))
+}
+
+/// The texts of messages, [`MAX_TEXT`] bytes in all.
+fn texts<'a>(messages: impl Iterator<Item = &'a Message>) -> impl Iterator<Item = &'a str> {
+    let mut left = MAX_TEXT;
+    let parts = messages.flat_map(|message| &message.content);
+    let texts = parts.filter_map(|part| match part {
+        Part::Text(text) => Some(text.as_str()),
         _ => None,
+    });
+    texts.map_while(move |text| {
+        let counted = &text[..text.floor_char_boundary(left)];
+        let is_counted = left > 0;
+        left -= counted.len();
+        is_counted.then_some(counted)
     })
 }
 
@@ -93,7 +103,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::Message;
 
     fn request(system: &str, user: &str) -> Request {
         let message = |role, text: &str| Message {
