@@ -114,7 +114,7 @@ async fn a_model_sets_the_reservation_if_the_client_sets_no_bound() {
     // 1024 and the prompt are more than the limit, so all of it is reserved.
     let answer = running.ask(&unbounded).await;
     assert_eq!((answer.status(), left(&answer)), (200, 0));
-    let text = targets(&[upstream.addr()], "").replace("] }\n", "], reserve_tokens: 100 }\n");
+    let text = targets(&[upstream.addr()], "").replace("retry: off", "reserve_tokens: 100");
     let limits = key("one", "key-one", ", limits: { tokens: 1k/day }");
     let running = TestGateway::start(&format!("{text}keys:\n{limits}"));
     assert_eq!(left(&running.ask(&unbounded).await), 894);
