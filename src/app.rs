@@ -7,7 +7,6 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use rustls::ClientConfig;
-use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -429,22 +428,20 @@ fn shared_relay(
     )
 }
 
-/// The store that the configuration names; the same connection as before if the URL is the same.
+/// The store that the configuration names; the same connection as before if nothing of it changed.
 fn shared_store(
     config: &Config,
     before: Option<&App>,
     metrics: &Arc<Metrics>,
 ) -> Option<Arc<Store>> {
-    let StateConfig::Redis { url, server } = &config.state else {
+    let StateConfig::Shared(shared) = &config.state else {
         return None;
     };
     let kept = before.and_then(|before| match &before.config.state {
-        StateConfig::Redis { url: old, .. } if old.expose_secret() == url.expose_secret() => {
-            before.store.clone()
-        }
-        StateConfig::Redis { .. } | StateConfig::Memory => None,
+        StateConfig::Shared(old) if old == shared => before.store.clone(),
+        StateConfig::Shared(_) | StateConfig::Memory => None,
     });
-    let connect = || Store::new(server.as_ref().clone(), Arc::clone(metrics));
+    let connect = || Store::new(shared.servers.clone(), Arc::clone(metrics));
     Some(kept.unwrap_or_else(|| Arc::new(connect())))
 }
 

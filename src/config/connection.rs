@@ -144,7 +144,7 @@ fn parse_proxy(text: &str) -> Result<ProxyConfig, &'static str> {
     })
 }
 
-fn read_ca(reader: &mut Reader, field: &Field<'_>) -> Option<Arc<CaConfig>> {
+pub(super) fn read_ca(reader: &mut Reader, field: &Field<'_>) -> Option<Arc<CaConfig>> {
     let path = reader.text(field)?;
     let certificates = read_certificates(reader, field, path)?;
     Some(Arc::new(CaConfig {
@@ -153,7 +153,10 @@ fn read_ca(reader: &mut Reader, field: &Field<'_>) -> Option<Arc<CaConfig>> {
     }))
 }
 
-fn read_client_cert(reader: &mut Reader, field: &Field<'_>) -> Option<Arc<ClientCertConfig>> {
+pub(super) fn read_client_cert(
+    reader: &mut Reader,
+    field: &Field<'_>,
+) -> Option<Arc<ClientCertConfig>> {
     let section = reader.section(field, schema::CLIENT_CERT);
     let mut file = |name: &str| match section.get(name) {
         Some(field) => Some((field, reader.text(field)?)),

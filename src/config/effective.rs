@@ -60,7 +60,7 @@ pub fn write(config: &Config) -> String {
     );
     set("metrics", json!({ "key": config.metrics.key }));
     set("drain", json!(write_duration(config.drain)));
-    set("state", text(&config.state.redacted()));
+    set("state", escaped(config.state.redacted(REDACTED)));
     let on_store_failure = match config.on_store_failure {
         OnStoreFailure::Local => "local",
         OnStoreFailure::Deny => "deny",
@@ -93,6 +93,19 @@ pub fn key_entry(name: &str, sha256: &[u8; 32]) -> String {
 fn to_yaml(value: &Value) -> String {
     // Writing such a tree to a string cannot fail.
     serde_saphyr::to_string(value).unwrap_or_default()
+}
+
+/// The value with all of its strings as [`text`].
+fn escaped(value: Value) -> Value {
+    match value {
+        Value::String(string) => text(&string),
+        Value::Array(items) => items.into_iter().map(escaped).collect(),
+        Value::Object(map) => {
+            let map = map.into_iter();
+            Value::Object(map.map(|(key, value)| (key, escaped(value))).collect())
+        }
+        other => other,
+    }
 }
 
 /// Escapes `$`, which has a meaning in a config, so that the string reads back as itself.

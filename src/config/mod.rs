@@ -8,7 +8,7 @@
 //! | `read` | reads settings from the tree and collects every problem with its line and path |
 //! | `unit`, `glob` | notations: durations, sizes, rates, patterns |
 //! | `preset` | vendors as data |
-//! | `upstream`, `credential`, `connection`, `models`, `keys`, `tls`, `settings` | the sections: their types and how they are read |
+//! | `upstream`, `credential`, `connection`, `models`, `keys`, `tls`, `state`, `settings` | the sections: their types and how they are read |
 //! | `schema` | every setting with its description; the JSON Schema |
 //! | `routing` | how a model's targets are chosen |
 //! | `effective` | writes a config as YAML, secrets redacted |
@@ -32,6 +32,7 @@ mod read;
 mod routing;
 pub mod schema;
 mod settings;
+mod state;
 mod telemetry;
 mod tls;
 mod tree;
@@ -62,9 +63,9 @@ pub use routing::{
     AffinityConfig, BreakerConfig, HedgeConfig, RetryConfig, RoutingConfig, StrategyConfig,
 };
 pub use settings::{
-    AllowedOrigins, ConnectionLimits, LimitsConfig, OnStoreFailure, ResumeConfig, StateConfig,
-    TimeoutsConfig,
+    AllowedOrigins, ConnectionLimits, LimitsConfig, OnStoreFailure, ResumeConfig, TimeoutsConfig,
 };
+pub use state::{SentinelServers, ServerTemplate, Servers, SharedStateConfig, StateConfig};
 pub use telemetry::{MetricsConfig, SpanNames, TracingConfig};
 pub use tls::TlsConfig;
 pub use unit::parse_address;
@@ -262,7 +263,7 @@ fn read_config(
         resume: settings::read_resume(reader, section.get("resume")),
         metrics: telemetry::read_metrics(reader, section.get("metrics")),
         drain: reader.setting(&section, "drain", DRAIN, unit::parse_duration),
-        state: settings::read_state(reader, &section),
+        state: state::read(reader, &section),
         on_store_failure: settings::read_on_store_failure(reader, &section),
         origins: settings::read_cors(reader, section.get("cors")),
         hosts: settings::read_hosts(reader, &section),

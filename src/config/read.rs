@@ -74,6 +74,11 @@ impl<'a> Field<'a> {
         }
     }
 
+    /// Whether the value is a string or a number, and neither a list nor a map.
+    pub fn is_scalar(&self) -> bool {
+        matches!(self.node.value, Value::Scalar(_))
+    }
+
     /// The text as written in the file, if this is a scalar.
     fn source(&self) -> &'a str {
         match &self.node.value {

@@ -4,7 +4,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
 use super::read::{Field, Reader, Section};
@@ -58,20 +57,6 @@ pub struct ResumeConfig {
     pub window: Duration,
     /// In bytes, for each stream.
     pub buffer: usize,
-}
-
-/// Where limits and resumable streams are kept.
-#[derive(Debug, Clone)]
-pub enum StateConfig {
-    /// In this process.
-    Memory,
-    /// In a Redis or Valkey that all replicas share.
-    Redis {
-        /// As in the config; it may contain a password.
-        url: SecretString,
-        /// The parsed URL. Nothing is connected yet.
-        server: Box<redis::Client>,
-    },
 }
 
 /// What happens to a request while the shared state cannot be reached.
@@ -259,38 +244,6 @@ pub fn read_address(
     reader.setting(section, key, default, unit::parse_address)
 }
 
-/// Reads `state`.
-pub fn read_state(reader: &mut Reader, section: &Section<'_>) -> StateConfig {
-    let Some(field) = section.get("state") else {
-        return StateConfig::Memory;
-    };
-    let Some(text) = reader.text(field) else {
-        return StateConfig::Memory;
-    };
-    if text == "memory" {
-        return StateConfig::Memory;
-    }
-    // A fragment could be `#insecure`, which disables certificate checks.
-    let server = Url::parse(text)
-        .ok()
-        .filter(|url| matches!(url.scheme(), "redis" | "rediss"))
-        .filter(|url| url.has_host() && url.fragment().is_none())
-        .and_then(|url| redis::Client::open(url).ok())
-        .map(Box::new);
-    let Some(server) = server else {
-        // The value is not quoted in messages, because it may contain a password.
-        reader.add_problem(
-            field,
-            "is neither `memory` nor a URL such as `redis://host:6379/0`",
-        );
-        return StateConfig::Memory;
-    };
-    StateConfig::Redis {
-        url: SecretString::from(text),
-        server,
-    }
-}
-
 /// Reads `on_store_failure`.
 pub fn read_on_store_failure(reader: &mut Reader, section: &Section<'_>) -> OnStoreFailure {
     reader.setting(
@@ -366,25 +319,6 @@ pub fn read_trusted_proxies(reader: &mut Reader, section: &Section<'_>) -> Vec<I
         .iter()
         .filter_map(|item| reader.parse(item, network))
         .collect()
-}
-
-impl StateConfig {
-    /// The setting as in the config, with its password redacted.
-    pub fn redacted(&self) -> String {
-        match self {
-            Self::Memory => "memory".to_owned(),
-            Self::Redis { url, .. } => match Url::parse(url.expose_secret()) {
-                Ok(mut url) if url.password().is_some() => {
-                    // This cannot fail: a URL with a password has a host.
-                    let _ = url.set_password(Some("redacted"));
-                    url.into()
-                }
-                Ok(url) => url.into(),
-                // Unreachable for a validated config; nothing of the value is printed.
-                Err(_) => "<redacted>".to_owned(),
-            },
-        }
-    }
 }
 
 /// Parses an origin as browsers send it: scheme, host, and a port that is not the scheme's default.

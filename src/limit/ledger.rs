@@ -165,7 +165,7 @@ impl LedgerTask {
     }
 
     async fn write(&self, batch: &mut Vec<LedgerEntry>) {
-        let mut steps = Steps::new((self.time)());
+        let mut steps = Steps::new((self.time)(), &self.store);
         let mut count = 0;
         let mut waiting = Vec::new();
         for entry in batch.drain(..) {
@@ -209,7 +209,7 @@ impl LedgerTask {
                 .collect()
         };
         for some in open.chunks(BATCH) {
-            let mut steps = Steps::new((self.time)());
+            let mut steps = Steps::new((self.time)(), &self.store);
             for (name, key) in some {
                 steps.renew(key, name);
             }

@@ -129,7 +129,7 @@ impl<'a, 'c> Round<'a, 'c> {
     /// `failed` says that a check failed already: nothing is taken, and `taken` is given back in
     /// any case, not only if the script refuses.
     fn new(limits: &RedisLimits, checks: &'a [Check<'c>], taken: &[Taken], failed: bool) -> Self {
-        let mut steps = Steps::new((limits.time)());
+        let mut steps = Steps::new((limits.time)(), &limits.store);
         let place = |check: &Check<'c>, steps: &mut Steps| match &check.limit.redis {
             RedisCounter::Local => None,
             RedisCounter::Streams(key, limit) => (!failed).then(|| {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use redis::{Script, ScriptInvocation};
 
-use crate::store::{Store, StoreError};
+use crate::store::{PREFIX, Store, StoreError};
 
 /// The time in microseconds; `None` for the server's own, which all replicas share.
 pub(super) type Time = Arc<dyn Fn() -> Option<u64> + Send + Sync>;
@@ -14,12 +14,18 @@ pub(super) type Time = Arc<dyn Fn() -> Option<u64> + Send + Sync>;
 /// How long a stream counts as open after its replica last renewed it.
 pub(super) const LEASE: Duration = Duration::from_secs(20);
 
+/// The beginning of every key of a limit in a cluster. One request's limits are checked together, so all limits
+/// are on one server.
+const TAG: &str = "sluicegate:{limits}";
+
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("limits.lua")));
 
 /// Steps in the order in which they run. Amounts are microseconds.
 pub(super) struct Steps {
     call: ScriptInvocation<'static>,
     count: usize,
+    /// Whether the keys get one hash tag: a script's keys must be on one server of a cluster.
+    has_tag: bool,
 }
 
 /// Whether a step runs in any case, or only if another one refused.
@@ -39,11 +45,15 @@ pub(super) struct Reply {
 
 impl Steps {
     /// `now` is the server's own time where it is `None`.
-    pub(super) fn new(now: Option<u64>) -> Self {
+    pub(super) fn new(now: Option<u64>, store: &Store) -> Self {
         let mut call = SCRIPT.prepare_invoke();
         call.arg(now.map_or_else(String::new, |now| now.to_string()));
         call.arg(LEASE.as_micros() as u64);
-        Self { call, count: 0 }
+        Self {
+            call,
+            count: 0,
+            has_tag: store.is_cluster(),
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -97,19 +107,21 @@ impl Steps {
             Condition::Always => "",
             Condition::IfRefused => "refused",
         };
-        self.call
-            .key(key)
-            .arg(kind)
-            .arg(first)
-            .arg(second)
-            .arg(condition);
+        match key.strip_prefix(PREFIX).filter(|_| self.has_tag) {
+            Some(rest) => self.call.key(format!("{TAG}:{rest}")),
+            None => self.call.key(key),
+        }
+        .arg(kind)
+        .arg(first)
+        .arg(second)
+        .arg(condition);
         self.count += 1;
         self.count - 1
     }
 
     pub(super) async fn run(&self, store: &Store) -> Result<Reply, StoreError> {
         let (refused, by, buckets): (usize, f64, Vec<(f64, String)>) =
-            store.script(&self.call).await?;
+            store.script(TAG, &self.call).await?;
         Ok(Reply {
             refused: refused.checked_sub(1).map(|step| (step, micros(by))),
             buckets,

@@ -124,7 +124,7 @@ impl Inner {
 
     /// Reads until the connection breaks. `last` is the last entry that was read.
     async fn follow(&self, last: &mut Option<SharedId>) -> Result<Infallible, StoreError> {
-        let mut connection = self.store.dedicated().await?;
+        let mut connection = self.store.dedicated(&self.key).await?;
         let mut after = match *last {
             Some(last) => last,
             None => self.read_old(&mut connection).await?,

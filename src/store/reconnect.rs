@@ -4,26 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, RedisError};
+use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, ServerErrorKind};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{DEADLINE, PREFIX};
-use crate::metrics::Metrics;
-
-/// The connection, if there is one.
-pub(super) enum ConnectionState {
-    /// The first one is being made.
-    Connecting,
-    /// With its number, so that a failure on an old connection does not close a new one.
-    Up(MultiplexedConnection, u64),
-    Down,
-}
+use super::DEADLINE;
+use super::connection::{ConnectionState, Health, Link};
+use crate::config::{SentinelServers, Servers};
 
 pub(super) struct ReconnectTask {
-    pub(super) client: Client,
+    pub(super) servers: Servers,
     pub(super) state: Arc<watch::Sender<ConnectionState>>,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) probe_key: String,
+    pub(super) health: Arc<Health>,
 }
 
 /// How long connecting may take, TLS and login included. Only this task waits for it.
@@ -40,17 +33,20 @@ impl ReconnectTask {
     pub(super) async fn run(self) {
         for number in 0.. {
             let attempt = Instant::now();
-            match connect_writable(&self.client).await {
-                Ok(connection) => {
-                    tracing::info!("the shared state is up");
-                    self.metrics.set_store_up(true);
-                    self.state
-                        .send_replace(ConnectionState::Up(connection.clone(), number));
-                    self.run_probes(connection, number).await;
+            match connect_any(&self.servers, &self.probe_key).await {
+                Ok((client, connection)) => {
+                    let server = client.get_connection_info().addr().to_string();
+                    tracing::info!(server, "the shared state is up");
+                    let link = Link {
+                        client: Arc::new(client),
+                        connection: connection.clone(),
+                        number,
+                    };
+                    self.health.replace(&self.state, ConnectionState::Up(link));
+                    self.run_probes(connection).await;
                 }
                 Err(error) => {
-                    self.metrics.set_store_up(false);
-                    let before = self.state.send_replace(ConnectionState::Down);
+                    let before = self.health.replace(&self.state, ConnectionState::Down);
                     // A connection that broke was logged when it broke.
                     if matches!(before, ConnectionState::Connecting) {
                         tracing::warn!(%error, "the shared state is down; connecting again once a second");
@@ -62,7 +58,7 @@ impl ReconnectTask {
     }
 
     /// Returns when the connection is broken.
-    async fn run_probes(&self, connection: MultiplexedConnection, number: u64) {
+    async fn run_probes(&self, connection: MultiplexedConnection) {
         let mut state = self.state.subscribe();
         loop {
             let down = state.wait_for(|state| matches!(state, ConnectionState::Down));
@@ -70,10 +66,11 @@ impl ReconnectTask {
             if timeout(PROBE, down).await.is_ok() {
                 return;
             }
-            if let Err(error) = probe(&connection).await {
-                self.state.send_replace(ConnectionState::Down);
-                self.metrics.set_store_up(false);
-                tracing::warn!(%error, number, "the shared state is down; connecting again once a second");
+            if let Err(error) = probe(&connection, &self.probe_key).await {
+                let before = self.health.replace(&self.state, ConnectionState::Down);
+                if before.is_up() {
+                    tracing::warn!(%error, "the shared state is down; connecting again once a second");
+                }
                 return;
             }
         }
@@ -91,25 +88,100 @@ pub(super) async fn connect(client: &Client) -> Result<MultiplexedConnection, Re
         .await
 }
 
+/// A connection to the server that takes writes. The Sentinels are asked in turn, because one that is cut
+/// off may still name a server that was replaced.
+async fn connect_any(
+    servers: &Servers,
+    probe_key: &str,
+) -> Result<(Client, MultiplexedConnection), RedisError> {
+    let servers = match servers {
+        Servers::One(client) => {
+            return Ok((
+                client.as_ref().clone(),
+                connect_writable(client, probe_key).await?,
+            ));
+        }
+        Servers::Sentinel(servers) => servers,
+        // Each server of a cluster has a connection of its own.
+        Servers::Cluster(seed) => {
+            let client = seed.client().clone();
+            return Ok((client.clone(), connect_writable(&client, probe_key).await?));
+        }
+    };
+    let mut failure = None;
+    for sentinel in &servers.sentinels {
+        let connected = async {
+            let client = find_master(servers, sentinel).await?;
+            let connection = connect_writable(&client, probe_key).await?;
+            Ok((client, connection))
+        };
+        match connected.await {
+            Ok(connected) => return Ok(connected),
+            Err(error) => failure = Some(error),
+        }
+    }
+    // The config has at least one Sentinel.
+    Err(failure.unwrap_or_else(|| std::io::Error::other("no Sentinel is configured").into()))
+}
+
+/// The server that this Sentinel names.
+async fn find_master(servers: &SentinelServers, sentinel: &Client) -> Result<Client, RedisError> {
+    let mut connection = connect(sentinel).await?;
+    let mut command = redis::cmd("SENTINEL");
+    command.arg("get-master-addr-by-name").arg(&servers.master);
+    let named = command.query_async::<Option<(String, u16)>>(&mut connection);
+    let named = match timeout(DEADLINE, named).await {
+        Ok(named) => named?,
+        Err(_) => return Err(timed_out()),
+    };
+    let (host, port) = named.ok_or_else(|| {
+        std::io::Error::other(format!(
+            "the Sentinel at {} does not know the master `{}`",
+            sentinel.get_connection_info().addr(),
+            servers.master
+        ))
+    })?;
+    servers.template.at(host, port)
+}
+
+fn timed_out() -> RedisError {
+    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
+}
+
 /// A connection to a server that takes writes.
-async fn connect_writable(client: &Client) -> Result<MultiplexedConnection, RedisError> {
+async fn connect_writable(
+    client: &Client,
+    probe_key: &str,
+) -> Result<MultiplexedConnection, RedisError> {
     let connection = connect(client).await?;
-    probe(&connection).await?;
+    probe(&connection, probe_key).await?;
     Ok(connection)
 }
 
 /// A write, because a server that is full, or a read-only replica, still answers `PING`.
-async fn probe(connection: &MultiplexedConnection) -> Result<(), RedisError> {
+async fn probe(connection: &MultiplexedConnection, key: &str) -> Result<(), RedisError> {
     let mut command = redis::cmd("SET");
     command
-        .arg(format!("{PREFIX}probe"))
+        .arg(key)
         .arg(1)
         .arg("PX")
         .arg((2 * PROBE).as_millis() as u64);
     let mut connection = connection.clone();
     let answer = command.exec_async(&mut connection);
     match timeout(DEADLINE, answer).await {
+        // The slot has moved to another server of the cluster; this one is alive.
+        Ok(Err(error)) if is_redirect(&error) => Ok(()),
         Ok(answer) => answer,
-        Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+        Err(_) => Err(timed_out()),
     }
+}
+
+/// Whether another server of the cluster has the key, or will have it soon.
+pub(super) fn is_redirect(error: &RedisError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Server(
+            ServerErrorKind::Moved | ServerErrorKind::Ask | ServerErrorKind::TryAgain
+        )
+    )
 }

@@ -146,6 +146,7 @@ impl Stream {
     /// another producer would write differently.
     pub(super) fn must_hold_back(&self, state: &State, replicas: &dyn Replication) -> bool {
         let needed = !state.registered || state.ended || self.can_be_taken_over();
-        needed && !state.superseded && replicas.is_store_up()
+        let stream = self.retention().map(|retention| retention.stream);
+        needed && !state.superseded && stream.is_some_and(|stream| replicas.is_store_up(stream))
     }
 }

@@ -52,7 +52,7 @@ pub trait Lifecycle: Send + Sync {
 /// The store through which other replicas can read streams.
 pub trait Replication: Lifecycle {
     /// Whether the store answers, so that writes are stored soon.
-    fn is_store_up(&self) -> bool;
+    fn is_store_up(&self, stream: StreamId) -> bool;
 
     /// The stream has new bytes for the store; with `sync_now`, a viewer waits for them.
     fn queue_write(&self, stream: StreamId, sync_now: bool);

@@ -44,7 +44,7 @@ async fn all_commands_share_one_connection() {
     assert_eq!(two, 2);
     let script = Script::new("return redis.call('INCRBY', KEYS[1], ARGV[1])");
     for sum in [7, 12] {
-        let answer: u64 = store.script(script.key("a").arg(5)).await.unwrap();
+        let answer: u64 = store.script("a", script.key("a").arg(5)).await.unwrap();
         assert_eq!(answer, sum);
     }
     let asked = (0..100).map(|_| ping(&store));
@@ -66,7 +66,7 @@ async fn a_dedicated_connection_may_block() {
     let valkey = Valkey::start();
     let (store, _) = store(&valkey);
     up(&store).await;
-    let mut own = store.dedicated().await.unwrap();
+    let mut own = store.dedicated("list").await.unwrap();
     let blocked = tokio::spawn(async move {
         let popped: (String, String) = cmd("BLPOP")
             .arg(&["list", "0"])
@@ -154,7 +154,7 @@ async fn a_restarted_server_is_connected_again() {
     up(&store).await;
     valkey.kill();
     assert!(matches!(ping(&store).await, Err(StoreError::Unavailable)));
-    assert!(store.dedicated().await.is_err());
+    assert!(store.dedicated("list").await.is_err());
     valkey.restart();
     up(&store).await;
     assert_eq!(ping(&store).await.unwrap(), "PONG");

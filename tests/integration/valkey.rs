@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 pub struct Valkey {
     port: u16,
     child: Child,
+    arguments: Vec<String>,
 }
 
 /// Far longer than a start takes.
@@ -18,13 +19,98 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Valkey {
     pub fn start() -> Self {
+        Self::start_with(|_| Vec::new())
+    }
+
+    /// With more arguments, for the server at this port.
+    pub fn start_with(more: impl Fn(u16) -> Vec<String>) -> Self {
+        Self::launch_any(|port| {
+            let words = format!("--port {port} --bind 127.0.0.1 --appendonly no --dir /tmp --save");
+            let words = words.split(' ').map(String::from);
+            words.chain([String::new()]).chain(more(port)).collect()
+        })
+    }
+
+    /// A Sentinel that watches `master` under the name `main`, and replaces it at once.
+    pub fn sentinel(master: &Self) -> Self {
+        let watched = master.port;
+        let file = |port: u16| std::env::temp_dir().join(format!("sluicegate-sentinel-{port}"));
+        let sentinel = Self::launch_any(|port| {
+            let config = format!(
+                "port {port}\nbind 127.0.0.1\ndir /tmp\n\
+                 sentinel monitor main 127.0.0.1 {watched} 1\n\
+                 sentinel down-after-milliseconds main 300\n\
+                 sentinel failover-timeout main 2000\n"
+            );
+            std::fs::write(file(port), config).unwrap();
+            vec![file(port).display().to_string(), "--sentinel".to_owned()]
+        });
+        // It has read its file, and would only write to it.
+        let _ = std::fs::remove_file(file(sentinel.port));
+        sentinel
+    }
+
+    /// Three servers that share the slots evenly. A lost server takes only its own slots along.
+    pub async fn cluster() -> Vec<Self> {
+        let member = |port: u16| {
+            let bus = free_port();
+            let file = format!("/tmp/sluicegate-cluster-{port}");
+            let _ = std::fs::remove_file(&file);
+            let words = format!(
+                "--cluster-enabled yes --cluster-node-timeout 1000 --cluster-port {bus} \
+                 --cluster-require-full-coverage no --cluster-config-file {file}"
+            );
+            words.split(' ').map(String::from).collect()
+        };
+        let servers: Vec<Self> = (0..3).map(|_| Self::start_with(member)).collect();
+        let ranges = [(0, 5460), (5461, 10922), (10923, 16383)];
+        for (server, (first, last)) in servers.iter().zip(ranges) {
+            let mut connection = server.connect().await;
+            let add = format!("CLUSTER ADDSLOTSRANGE {first} {last}");
+            command(&add).exec_async(&mut connection).await.unwrap();
+            for other in &servers[1..] {
+                let bus = other.bus_port().await;
+                let meet = format!("CLUSTER MEET 127.0.0.1 {} {bus}", other.port);
+                command(&meet).exec_async(&mut connection).await.unwrap();
+            }
+        }
+        for server in &servers {
+            let mut connection = server.connect().await;
+            loop {
+                let ask = command("CLUSTER INFO");
+                let info: String = ask.query_async(&mut connection).await.unwrap();
+                let slots: redis::Value = command("CLUSTER SLOTS")
+                    .query_async(&mut connection)
+                    .await
+                    .unwrap();
+                let known = matches!(&slots, redis::Value::Array(slots) if slots.len() == 3);
+                if known && info.contains("cluster_state:ok") {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        servers
+    }
+
+    async fn bus_port(&self) -> u16 {
+        let mut connection = self.connect().await;
+        let ask = command("CONFIG GET cluster-port");
+        let answer: Vec<String> = ask.query_async(&mut connection).await.unwrap();
+        answer[1].parse().unwrap()
+    }
+
+    fn launch_any(arguments: impl Fn(u16) -> Vec<String>) -> Self {
         // Another process may take the port first: then the server ends, and another port is tried.
         for _ in 0..10 {
-            let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-            let port = free.local_addr().unwrap().port();
-            drop(free);
-            if let Some(child) = launch(port) {
-                return Self { port, child };
+            let port = free_port();
+            let arguments = arguments(port);
+            if let Some(child) = launch(port, &arguments) {
+                return Self {
+                    port,
+                    child,
+                    arguments,
+                };
             }
         }
         panic!("no server starts");
@@ -65,7 +151,7 @@ impl Valkey {
 
     /// Starts it again on the same port after it was killed.
     pub fn restart(&mut self) {
-        self.child = launch(self.port).expect("somebody took the port");
+        self.child = launch(self.port, &self.arguments).expect("somebody took the port");
     }
 
     fn signal(&self, signal: Signal) {
@@ -80,11 +166,25 @@ impl Drop for Valkey {
     }
 }
 
+/// A command from its words.
+pub fn command(words: &str) -> redis::Cmd {
+    let mut words = words.split(' ');
+    let mut command = redis::cmd(words.next().unwrap_or_default());
+    words.for_each(|word| {
+        command.arg(word);
+    });
+    command
+}
+
+fn free_port() -> u16 {
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    free.local_addr().unwrap().port()
+}
+
 /// `None` if the server ends instead of serving.
-fn launch(port: u16) -> Option<Child> {
+fn launch(port: u16, arguments: &[String]) -> Option<Child> {
     let mut child = Command::new(program())
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-        .args(["--save", "", "--appendonly", "no", "--dir", "/tmp"])
+        .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()

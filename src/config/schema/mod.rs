@@ -33,6 +33,8 @@ pub enum Kind {
     Sections(&'static [Setting]),
     /// A map from names to sections.
     Named(&'static [Setting]),
+    /// A section, or a string.
+    TextOr(&'static [Setting]),
     /// A section, or this word.
     SectionOr(&'static str, &'static [Setting]),
 }
@@ -112,8 +114,8 @@ pub const ROOT: &[Setting] = &[
     ),
     setting(
         "state",
-        Kind::Text,
-        "Where limits and resumable streams are kept: `memory`, or the URL of a Redis that all replicas share, such as `redis://host:6379/0`.",
+        Kind::TextOr(STATE),
+        "Where limits and resumable streams are kept: `memory`, or the URL of a Redis or Valkey that all replicas share, such as `redis://host:6379/0`; a section adds Sentinels and certificates.",
     ),
     setting(
         "on_store_failure",
@@ -379,6 +381,39 @@ pub const TRACING: &[Setting] = &[
     ),
 ];
 
+pub const STATE: &[Setting] = &[
+    setting(
+        "url",
+        Kind::Text,
+        "The server, such as `redis://user:password@host:6379/0`; `rediss://` for TLS. Beside `sentinels`, the host is the name of the master that they watch.",
+    ),
+    setting(
+        "sentinels",
+        Kind::Texts,
+        "The addresses of the Sentinels, such as `sentinel-0:26379`. Every connection goes to the master that they name.",
+    ),
+    setting(
+        "sentinel_password",
+        Kind::Text,
+        "The password of the Sentinels, if they have one.",
+    ),
+    setting(
+        "cluster",
+        Kind::Switch,
+        "Whether the server is part of a cluster. Default: off.",
+    ),
+    setting(
+        "ca",
+        Kind::Text,
+        "A PEM file of the certificates that are trusted instead of the system's.",
+    ),
+    setting(
+        "client_cert",
+        Kind::Section(CLIENT_CERT),
+        "The certificate that the gateway presents to the server.",
+    ),
+];
+
 pub const CORS: &[Setting] = &[setting(
     "origins",
     Kind::Texts,
@@ -439,6 +474,9 @@ impl Kind {
             }
             Self::Named(settings) => {
                 object(json!({ "type": "object", "additionalProperties": section(settings) }))
+            }
+            Self::TextOr(settings) => {
+                object(json!({ "anyOf": [{ "type": "string" }, section(settings)] }))
             }
             Self::SectionOr(word, settings) => {
                 object(json!({ "anyOf": [{ "const": word }, section(settings)] }))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use redis::{Cmd, Pipeline, Value, from_redis_value};
+use redis::{Cmd, Value, from_redis_value};
 
 use super::millis;
 use crate::model::StreamId;
@@ -14,14 +14,17 @@ const MAX_COMMANDS: usize = 64;
 const MAX_ENTRIES: usize = 256;
 
 /// The commands of one round trip to the store.
+#[derive(Default)]
 pub(super) struct Batch {
-    pipeline: Pipeline,
+    commands: Vec<Cmd>,
     pending: Vec<PendingReply>,
 }
 
 /// What a command's reply is for.
 pub(super) enum PendingReply {
     Ignored,
+    /// This replica's key is renewed.
+    LeaseRenewal,
     Commands,
     /// The store has the stream's first entry.
     Registered(StreamId),
@@ -35,8 +38,12 @@ pub(super) enum PendingReply {
         stream: StreamId,
         position: u64,
     },
-    /// Whether the stream's producer is alive, and whether the stream has ended.
+    /// The terminal events of a stream whose producer is gone.
+    Ending(StreamId),
+    /// Whether the stream's producer is alive.
     Liveness(StreamId),
+    /// Whether the stream has ended.
+    Ended(StreamId),
     /// New entries of a followed stream.
     Entries(StreamId),
 }
@@ -67,18 +74,8 @@ pub(super) enum AppendOutcome {
 type Fields = Vec<(String, Vec<u8>)>;
 
 impl Batch {
-    pub(super) fn new() -> Self {
-        let mut pipeline = redis::pipe();
-        // A failed command must not hide the replies to the others.
-        pipeline.ignore_errors();
-        Self {
-            pipeline,
-            pending: Vec::new(),
-        }
-    }
-
     pub(super) fn add(&mut self, command: Cmd, reply: PendingReply) {
-        self.pipeline.add_command(command);
+        self.commands.push(command);
         self.pending.push(reply);
     }
 
@@ -86,7 +83,7 @@ impl Batch {
     pub(super) fn add_lease_renewal(&mut self, key: String, lease: Duration) {
         let mut command = redis::cmd("SET");
         command.arg(key).arg(1).arg("PX").arg(millis(lease));
-        self.add(command, PendingReply::Ignored);
+        self.add(command, PendingReply::LeaseRenewal);
     }
 
     pub(super) fn add_command_fetch(&mut self, key: String) {
@@ -108,12 +105,9 @@ impl Batch {
         self.add(command, PendingReply::Entries(stream));
     }
 
-    pub(super) fn pipeline(&self) -> &Pipeline {
-        &self.pipeline
-    }
-
-    pub(super) fn into_pending(self) -> Vec<PendingReply> {
-        self.pending
+    /// The commands, and what their replies are for.
+    pub(super) fn into_parts(self) -> (Vec<Cmd>, Vec<PendingReply>) {
+        (self.commands, self.pending)
     }
 }
 
@@ -126,9 +120,11 @@ impl LogEntry {
 }
 
 /// What the store did with an entry. It accepts only growing ids.
-pub(super) fn append_outcome(answer: &Value) -> AppendOutcome {
-    let Value::ServerError(error) = answer else {
-        return AppendOutcome::Stored;
+pub(super) fn append_outcome(answer: Option<&Value>) -> AppendOutcome {
+    let error = match answer {
+        Some(Value::ServerError(error)) => error,
+        Some(_) => return AppendOutcome::Stored,
+        None => return AppendOutcome::Failed,
     };
     let outdated = "equal or smaller than the target stream top item";
     match error.details() {

@@ -150,6 +150,14 @@ impl FollowedStream {
         }
     }
 
+    /// The store did not answer. Readers wait for it for a bounded time.
+    fn handle_store_failure(&mut self) {
+        let since = *self.store_down_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= STORE_TIMEOUT {
+            self.disconnect_readers("the shared state cannot be reached");
+        }
+    }
+
     /// The entry that takes the stream over, once its producer has been missing for too long.
     fn next_claim(&mut self) -> Option<String> {
         let producer_missing_since = self.producer_missing_since?;
@@ -189,11 +197,17 @@ impl Inner {
                 batch.add(command, PendingReply::Ignored);
             }
             // Fetched before the log: once a stream has ended, its log is complete.
-            let mut status = redis::cmd("MGET");
-            status
-                .arg(self.keys.alive(&followed.producer))
-                .arg(self.keys.ended(id));
-            batch.add(status, PendingReply::Liveness(id));
+            for (key, reply) in [
+                (
+                    self.keys.alive(&followed.producer),
+                    PendingReply::Liveness(id),
+                ),
+                (self.keys.ended(id), PendingReply::Ended(id)),
+            ] {
+                let mut status = redis::cmd("GET");
+                status.arg(key);
+                batch.add(status, reply);
+            }
             batch.add_log_fetch(id, self.keys.log(id), &followed.last_entry);
             let due = followed
                 .reported_viewed
@@ -270,10 +284,14 @@ impl Inner {
     /// The store did not answer.
     pub(super) fn handle_store_failure(&self) {
         for followed in self.work().followed.values_mut() {
-            let since = *followed.store_down_since.get_or_insert_with(Instant::now);
-            if since.elapsed() >= STORE_TIMEOUT {
-                followed.disconnect_readers("the shared state cannot be reached");
-            }
+            followed.handle_store_failure();
+        }
+    }
+
+    /// The server that has this stream did not answer.
+    pub(super) fn handle_unreachable(&self, id: StreamId) {
+        if let Some(followed) = self.work().followed.get_mut(&id) {
+            followed.handle_store_failure();
         }
     }
 }

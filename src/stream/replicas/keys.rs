@@ -6,14 +6,18 @@ use crate::store::PREFIX;
 /// The keys of one replica.
 pub(super) struct Keys {
     replica: String,
+    /// Whether a stream's id is a hash tag, so that all keys of a stream are on one server of a cluster. Elsewhere
+    /// the keys are those of version 0.1.
+    has_tags: bool,
 }
 
 impl Keys {
     /// For a replica with a new random name.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(has_tags: bool) -> Self {
         let random = RequestId::random();
         Self {
             replica: random.as_str().trim_start_matches("req_").to_owned(),
+            has_tags,
         }
     }
 
@@ -40,15 +44,18 @@ impl Keys {
     }
 
     pub(super) fn log(&self, id: StreamId) -> String {
-        format!("{PREFIX}stream:{id}")
+        match self.has_tags {
+            true => format!("{PREFIX}stream:{{{id}}}"),
+            false => format!("{PREFIX}stream:{id}"),
+        }
     }
 
     pub(super) fn ended(&self, id: StreamId) -> String {
-        format!("{PREFIX}stream:{id}:past")
+        self.log(id) + ":past"
     }
 
     pub(super) fn viewed(&self, id: StreamId) -> String {
-        format!("{PREFIX}stream:{id}:viewed")
+        self.log(id) + ":viewed"
     }
 
     /// The key that says that this replica is alive.

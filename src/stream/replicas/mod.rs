@@ -129,12 +129,13 @@ impl Replicas {
         buffer: usize,
         window: Duration,
     ) -> Self {
+        let keys = Keys::new(store.is_cluster());
         let inner = Arc::new(Inner {
             store,
             registry,
             orphans,
             metrics,
-            keys: Keys::new(),
+            keys,
             buffer,
             window,
             work: Mutex::default(),
@@ -326,8 +327,9 @@ impl Lifecycle for Replicas {
 }
 
 impl Replication for Replicas {
-    fn is_store_up(&self) -> bool {
-        self.inner.store.is_up()
+    fn is_store_up(&self, stream: StreamId) -> bool {
+        let inner = &self.inner;
+        inner.store.is_up_for(|| inner.keys.log(stream))
     }
 
     fn queue_write(&self, stream: StreamId, sync_now: bool) {

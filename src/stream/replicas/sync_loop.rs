@@ -21,6 +21,14 @@ const REQUESTED_DELAY: Duration = Duration::from_millis(10);
 /// The pause after a round trip that failed.
 pub(super) const FAILURE_DELAY: Duration = Duration::from_millis(250);
 
+/// What one round trip has done.
+pub(super) struct Synced {
+    /// Whether there is more to write than one round trip takes.
+    pub(super) more: bool,
+    /// Whether this replica's key was renewed.
+    renewed: bool,
+}
+
 impl Inner {
     /// Synchronises until it is dropped.
     pub(super) async fn run(&self) {
@@ -31,7 +39,8 @@ impl Inner {
             let synced = self.sync_once(renews.then_some(LEASE)).await;
             // A store that was down may have lost the key.
             renewed = match synced {
-                Ok(_) if renews => Some(Instant::now()),
+                Ok(Synced { renewed: true, .. }) => Some(Instant::now()),
+                Ok(_) if renews => None,
                 Ok(_) => renewed,
                 Err(_) => None,
             };
@@ -41,9 +50,9 @@ impl Inner {
                     continue;
                 }
                 // There is more than one round trip takes.
-                Ok(true) => continue,
-                Ok(false) if self.work().followed.is_empty() => IDLE_INTERVAL,
-                Ok(false) => FOLLOW_INTERVAL,
+                Ok(Synced { more: true, .. }) => continue,
+                Ok(_) if self.work().followed.is_empty() => IDLE_INTERVAL,
+                Ok(_) => FOLLOW_INTERVAL,
             };
             if timeout(pause, self.sync_requested.notified()).await.is_ok() {
                 sleep(REQUESTED_DELAY).await;
@@ -51,18 +60,19 @@ impl Inner {
         }
     }
 
-    /// One round trip. Returns whether there is more to write than one takes.
-    pub(super) async fn sync_once(&self, lease: Option<Duration>) -> Result<bool, StoreError> {
+    /// One round trip.
+    pub(super) async fn sync_once(&self, lease: Option<Duration>) -> Result<Synced, StoreError> {
         let _round_trip = self.round_trip.lock().await;
-        let mut batch = Batch::new();
+        let mut batch = Batch::default();
         if let Some(lease) = lease {
             batch.add_lease_renewal(self.keys.own_alive(), lease);
         }
         batch.add_command_fetch(self.keys.own_commands());
-        let unconfirmed = self.add_ownership_checks(&mut batch);
-        let (taken, more) = self.add_writes(&mut batch);
+        let mut unconfirmed = self.add_ownership_checks(&mut batch);
+        let (mut taken, more) = self.add_writes(&mut batch);
         self.add_follow_reads(&mut batch);
-        let answers = match self.store.pipeline::<Vec<Value>>(batch.pipeline()).await {
+        let (commands, pending) = batch.into_parts();
+        let answers = match self.store.batch(commands).await {
             Ok(answers) => answers,
             Err(error) => {
                 self.work().unconfirmed.extend(unconfirmed);
@@ -71,40 +81,67 @@ impl Inner {
                 return Err(error);
             }
         };
+        let mut synced = Synced {
+            more,
+            renewed: lease.is_some(),
+        };
         let mut liveness = HashMap::new();
-        for (reply, answer) in batch.into_pending().into_iter().zip(answers) {
-            match reply {
-                PendingReply::Ignored => {}
-                PendingReply::Commands => {
+        for (reply, answer) in pending.into_iter().zip(answers) {
+            match (reply, answer) {
+                (PendingReply::Ignored, _) | (PendingReply::Ending(_), Some(_)) => {}
+                (PendingReply::LeaseRenewal, answer) => synced.renewed = is_success(&answer),
+                (PendingReply::Commands, Some(answer)) => {
                     self.run_commands(&from_redis_value::<Vec<String>>(answer).unwrap_or_default())
                 }
+                (PendingReply::Commands, None) => {}
+                (PendingReply::Ending(stream), None) => self.requeue_ending(&mut taken, stream),
                 // Viewers do not wait longer for an entry that the store refused.
-                PendingReply::Registered(stream) => self.mark_registered(stream),
-                PendingReply::Append { stream, position } => match batch::append_outcome(&answer) {
-                    AppendOutcome::Stored => self.mark_stored(stream, position),
-                    AppendOutcome::Outdated => {
-                        self.work().unconfirmed.insert(stream, position);
-                    }
-                    AppendOutcome::Failed => {
-                        self.release_held_back(stream);
-                        self.requeue(vec![stream]);
-                    }
-                },
-                PendingReply::Newest { stream, position } => {
+                (PendingReply::Registered(stream), Some(_)) => self.mark_registered(stream),
+                (PendingReply::Registered(stream), None) => {
+                    self.requeue_registration(&mut taken, stream);
+                }
+                (PendingReply::Append { stream, position }, answer) => {
+                    self.apply_append(stream, position, batch::append_outcome(answer.as_ref()));
+                }
+                (PendingReply::Newest { stream, position }, Some(answer)) => {
                     self.resolve_ownership(stream, position, &batch::parse_entries(answer));
                 }
-                PendingReply::Liveness(stream) => {
-                    let status: (Option<Value>, Option<String>) =
-                        from_redis_value(answer).unwrap_or_default();
-                    liveness.insert(stream, (status.0.is_some(), status.1.is_some()));
+                (PendingReply::Newest { stream, .. }, None) => {
+                    let position = unconfirmed.remove(&stream);
+                    self.work()
+                        .unconfirmed
+                        .extend(position.map(|position| (stream, position)));
                 }
-                PendingReply::Entries(stream) => {
+                (PendingReply::Liveness(stream), answer) => {
+                    // A producer that cannot be asked about counts as alive.
+                    let alive = !is_success(&answer) || !matches!(answer, Some(Value::Nil));
+                    liveness.insert(stream, (alive, false));
+                }
+                (PendingReply::Ended(stream), answer) => {
+                    let ended = is_success(&answer) && !matches!(answer, Some(Value::Nil));
+                    liveness.entry(stream).or_insert((true, false)).1 = ended;
+                }
+                (PendingReply::Entries(stream), Some(answer)) => {
                     let (alive, ended) = liveness.remove(&stream).unwrap_or((true, false));
                     self.apply_followed(stream, batch::parse_entries(answer), alive, ended);
                 }
+                (PendingReply::Entries(stream), None) => self.handle_unreachable(stream),
             }
         }
-        Ok(more)
+        Ok(synced)
+    }
+
+    fn apply_append(&self, stream: StreamId, position: u64, outcome: AppendOutcome) {
+        match outcome {
+            AppendOutcome::Stored => self.mark_stored(stream, position),
+            AppendOutcome::Outdated => {
+                self.work().unconfirmed.insert(stream, position);
+            }
+            AppendOutcome::Failed => {
+                self.release_held_back(stream);
+                self.requeue(vec![stream]);
+            }
+        }
     }
 
     /// Carries out what other replicas have asked of this one.
@@ -115,4 +152,9 @@ impl Inner {
             }
         }
     }
+}
+
+/// Whether the server answered a command without an error.
+fn is_success(answer: &Option<Value>) -> bool {
+    !matches!(answer, None | Some(Value::ServerError(_)))
 }

@@ -150,6 +150,21 @@ impl Inner {
         work.endings.extend(taken.endings);
     }
 
+    /// The server that should have the beginning of this stream did not answer.
+    pub(super) fn requeue_registration(&self, taken: &mut TakenWrites, id: StreamId) {
+        self.release_held_back(id);
+        let mut taken = taken
+            .new_streams
+            .extract_if(.., |new_stream| new_stream.id == id);
+        self.work().new_streams.extend(taken.by_ref());
+    }
+
+    /// The server that should have the end of this stream did not answer.
+    pub(super) fn requeue_ending(&self, taken: &mut TakenWrites, id: StreamId) {
+        let mut taken = taken.endings.extract_if(.., |ending| ending.id == id);
+        self.work().endings.extend(taken.by_ref());
+    }
+
     /// Lets viewers read what is not stored.
     pub(super) fn release_held_back(&self, id: StreamId) {
         if let Some(Lookup::Stream(stream)) = self.registry.find(id) {
@@ -303,7 +318,7 @@ impl Inner {
             .arg(ending.events.as_ref());
         command.arg("owner").arg(&ending.owner);
         command.arg("replica").arg(self.keys.replica_name());
-        batch.add(command, PendingReply::Ignored);
+        batch.add(command, PendingReply::Ending(id));
         batch.add(self.expire_command(id, self.window), PendingReply::Ignored);
         let last = at.to_string();
         batch.add(

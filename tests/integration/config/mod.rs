@@ -7,6 +7,7 @@ mod effective;
 mod expansion;
 mod lookup;
 mod problems;
+mod state;
 
 use sluicegate::config::{Config, LoadedConfig, Overrides, Problems};
 

@@ -49,6 +49,7 @@ mod resuming;
 pub mod scripted;
 mod secrets;
 mod slow_reader;
+mod state_servers;
 mod stopping;
 mod superseded;
 mod takeover;
