@@ -99,9 +99,10 @@ clippy: prepare ## lint; a warning is an error
 deny: $(DENY) ## check licenses, sources and banned crates of all dependencies
 	PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" $(CARGO) deny check --hide-inclusion-graph licenses bans sources
 
-kubernetes: prepare kubectl promtool $(KUBERNETES)/venv/installed ## check the chart, the manifests and the Dockerfile; needs no cluster
+kubernetes: prepare kubectl promtool $(KUBERNETES)/venv/installed $(KUBERNETES)/checkov/installed $(VALKEY) ## check the chart, the manifests and the Dockerfile; needs no cluster
 	$(CARGO) build $(CARGO_FLAGS)
-	$(KUBERNETES)/venv/bin/python -B tests/kubernetes --binary $(BINARY) --work $(KUBERNETES)/work
+	$(KUBERNETES)/venv/bin/python -B tests/kubernetes --binary $(BINARY) --work $(KUBERNETES)/work \
+		--checkov $(KUBERNETES)/checkov/bin/checkov --valkey $(VALKEY)
 
 manifests: $(KUBERNETES)/venv/installed ## render the manifests for kustomize from the chart
 	$(KUBERNETES)/venv/bin/python -B tests/kubernetes/manifests.py
@@ -133,9 +134,11 @@ $(CONFORMANCE)/installed: tests/conformance/requirements.txt | venv
 	@touch $@
 
 $(KUBERNETES)/venv/installed: tests/kubernetes/requirements.txt | venv
-	@echo "kubernetes: installing into $(KUBERNETES)/venv:"; grep -v '^#' $<
-	@python3 -m venv $(KUBERNETES)/venv
-	@$(KUBERNETES)/venv/bin/pip install --quiet --no-deps --only-binary :all: --no-compile --requirement $<
+$(KUBERNETES)/checkov/installed: tests/kubernetes/checkov.txt | venv
+$(KUBERNETES)/venv/installed $(KUBERNETES)/checkov/installed:
+	@echo "kubernetes: installing into $(@D):"; grep -v '^#' $< | head -n 3
+	@python3 -m venv $(@D)
+	@$(@D)/bin/pip install --quiet --no-deps --only-binary :all: --no-compile --requirement $<
 	@touch $@
 
 $(CLIENTS)/venv/installed: tests/clients/requirements.txt | venv

@@ -18,12 +18,14 @@ import yaml
 import chart
 import custom
 import packages
+import valkey
 import wiring
 from program import Program
 from variations import REFUSALS, VARIATIONS
 
 # The oldest that the chart's kubeVersion admits, and the newest that the schemas know.
 VERSIONS = ("1.30", "1.37")
+HERE = pathlib.Path(__file__).parent
 METRIC = re.compile(r"\bsluicegate_[a-z_]+")
 
 
@@ -184,10 +186,25 @@ def hadolint():
         yield done.stdout + done.stderr
 
 
+def checkov(options):
+    """Checkov's opinion of everything that the chart can write, and of the Dockerfile."""
+    folder = options.work / "checkov"
+    folder.mkdir()
+    shutil.copy(chart.ROOT / "Dockerfile", folder)
+    objects = chart.objects(chart.render(VARIATIONS["all together"]))
+    (folder / "all.yaml").write_text(yaml.safe_dump_all(objects))
+    command = [options.checkov, "--directory", folder, "--config-file", HERE / "checkov.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        yield done.stdout + done.stderr
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--binary", type=pathlib.Path, required=True)
     parser.add_argument("--work", type=pathlib.Path, required=True)
+    parser.add_argument("--checkov", type=pathlib.Path, help="its program, in an environment of its own")
+    parser.add_argument("--valkey", type=pathlib.Path, help="the program of a server")
     options = parser.parse_args()
     options.work = options.work.resolve()
     shutil.rmtree(options.work, ignore_errors=True)
@@ -209,6 +226,10 @@ def main():
         checks.run(name, checks.rendering(objects))
         checks.run(f"kustomize {name}", kustomize(folder))
     checks.run("Dockerfile", hadolint())
+    if options.checkov:
+        checks.run("Checkov", checkov(options))
+    if options.valkey:
+        checks.run("Valkey", valkey.problems(options.valkey.resolve(), options.work))
     print(f"kubernetes: {checks.passed} passed, {checks.failed} failed")
     sys.exit(bool(checks.failed))
 
