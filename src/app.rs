@@ -95,6 +95,13 @@ struct Outlasting<'a> {
     health: &'a Arc<HealthTable>,
 }
 
+impl Model {
+    /// Whether its policy, with its budget, can be kept for a new configuration.
+    fn fits(&self, settings: ModelSettings, targets: usize) -> bool {
+        self.policy.settings() == settings && self.targets.len() == targets
+    }
+}
+
 impl Gateway {
     /// # Errors
     /// If the system's certificates cannot be read, so that no upstream can be reached.
@@ -209,8 +216,11 @@ impl App {
                 });
             }
             let settings = model_settings(&model.routing);
+            let old = before.and_then(|before| before.models.get(&model.name));
+            let old = old.filter(|old| old.fits(settings, targets.len()));
+            let new = || RoutedModel::new(settings, targets.len(), rand::random());
             let model_routes = Model {
-                policy: Arc::new(RoutedModel::new(settings, targets.len(), rand::random())),
+                policy: old.map_or_else(|| Arc::new(new()), |old| Arc::clone(&old.policy)),
                 breaker: settings.breaker,
                 targets,
             };
@@ -297,7 +307,7 @@ impl App {
             },
             policy: Arc::clone(&routed.policy),
             session: None,
-            may_hedge: true,
+            is_continuation: false,
         };
         Ok((model, route))
     }

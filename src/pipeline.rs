@@ -15,6 +15,7 @@ use crate::model::{
 };
 use crate::route::{AnsweringTarget, HeldAnswer, Receiver};
 use crate::stream::AnswerEncoder;
+use crate::upstream::Trace;
 use crate::upstream::ingest::Ingest;
 use crate::wire::Wire;
 
@@ -59,7 +60,7 @@ pub fn run<'a>(
     let mut client = Client::new(dialect, request);
     let signer =
         ReasoningSigner::new(wire.name(), UPSTREAM.0).with_members(wire.signature_members());
-    let mut held = HeldAnswer::new(FRAME_CAP);
+    let mut held = HeldAnswer::new(FRAME_CAP, Trace::default());
     let mut commit = held.sink(answering(&signer, false), &mut client);
     let ingest = ingest(wire, request);
     let (repaired, outcome) = read_all(ingest, chunks, &mut |event: Event<'_>| {
@@ -158,7 +159,7 @@ fn client_bytes<'a>(
     let mut client = Client::new(dialect, request);
     let signer =
         ReasoningSigner::new(wire.name(), UPSTREAM.0).with_members(wire.signature_members());
-    let mut held = HeldAnswer::new(FRAME_CAP);
+    let mut held = HeldAnswer::new(FRAME_CAP, Trace::default());
     let mut commit = held.sink(answering(&signer, verbatim), &mut client);
     let mut ingest = ingest(wire, request);
     if verbatim {

@@ -30,9 +30,25 @@ pub(super) struct Attempt<'a> {
     signer: Option<ReasoningSigner>,
     /// When the first content must have come.
     pub(super) deadline: Instant,
-    timeout: Duration,
+    deadlines: AttemptDeadlines,
     trace: Trace,
     health: Option<TrackedAttempt>,
+}
+
+/// When the first content must have come.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AttemptDeadlines {
+    /// Counted from the attempt's beginning.
+    pub(super) first_token: Duration,
+    /// The end of the request's `timeouts.total`.
+    pub(super) end: Option<Instant>,
+}
+
+impl AttemptDeadlines {
+    fn first(&self, begun: Instant) -> Instant {
+        let first_token = begun + self.first_token;
+        self.end.map_or(first_token, |end| end.min(first_token))
+    }
 }
 
 enum Stage {
@@ -58,7 +74,7 @@ impl<'a> Attempt<'a> {
         target: &'a Target,
         request: &Request,
         accepts_untagged: bool,
-        timeout: Duration,
+        deadlines: AttemptDeadlines,
         trace: &Trace,
     ) -> Result<Self, Error> {
         let upstream = &target.upstream;
@@ -75,12 +91,12 @@ impl<'a> Attempt<'a> {
         };
         Ok(Self {
             stage: Stage::Opening(Box::pin(opening)),
-            held: HeldAnswer::new(upstream.frame_cap),
+            held: HeldAnswer::new(upstream.frame_cap, trace.clone()),
             verbatim,
             changes,
             signer: accepts_untagged.then(ReasoningSigner::without_tag),
-            deadline: begun + timeout,
-            timeout,
+            deadline: deadlines.first(begun),
+            deadlines,
             trace,
             health: Some(target.begin_attempt(begun)),
             target,
@@ -104,7 +120,11 @@ impl<'a> Attempt<'a> {
 
     /// Fails an attempt whose deadline has passed.
     pub(super) fn time_out(&mut self) -> Failure {
-        self.fail(first_token_timeout(self.timeout))
+        let error = match self.deadlines.end {
+            Some(end) if end <= self.deadline => total_timeout(),
+            _ => first_token_timeout(self.deadlines.first_token),
+        };
+        self.fail(error)
     }
 
     /// Gives up an attempt because another target was faster.
@@ -162,8 +182,7 @@ impl<'a> Attempt<'a> {
     }
 
     fn succeed(&mut self, answer: Box<Answer>) -> RoutedAnswer {
-        self.trace.end_attempt("ok");
-        if let Some(health) = &self.health {
+        if let (true, Some(health)) = (self.held.has_content(), &mut self.health) {
             health.record_first_content(now());
         }
         RoutedAnswer {
@@ -189,7 +208,7 @@ impl TrackedAttempt {
     /// The answer ended: with an error, or complete.
     pub fn record_end(&mut self, error: Option<&Error>) {
         match error {
-            None => self.end(AttemptResult::Success, "", now()),
+            None => self.succeed(now()),
             Some(error) => self.end(attempt_result(error), error.code().as_str(), now()),
         }
     }
@@ -200,6 +219,15 @@ pub fn first_token_timeout(limit: Duration) -> Error {
     Error::new(
         ErrorCode::UpstreamTimeout,
         format!("the upstream sent no token within {limit:?} (timeouts.first_token)"),
+    )
+    .with_no_answer()
+}
+
+/// The error of a request for which no target began its answer within `timeouts.total`.
+pub fn total_timeout() -> Error {
+    Error::new(
+        ErrorCode::UpstreamTimeout,
+        "no upstream sent a token within `timeouts.total`",
     )
     .with_no_answer()
 }

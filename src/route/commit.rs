@@ -4,12 +4,16 @@ use http::HeaderMap;
 
 use super::{AnsweringTarget, Receiver};
 use crate::model::{Event, Sink, Usage};
+use crate::upstream::Trace;
 
 /// What a target sent before its first content. It is held back, so that a target that fails before it
 /// leaves no trace.
 pub struct HeldAnswer {
+    /// The attempt whose answer this is.
+    trace: Trace,
     rate_limits: HeaderMap,
     committed: bool,
+    has_content: bool,
     identity: Option<[String; 3]>,
     usage: Option<Usage>,
     /// Names and data.
@@ -31,8 +35,10 @@ pub struct CommitSink<'a> {
 
 impl HeldAnswer {
     /// Frames beyond `max_frames` bytes are not held back: they begin the answer.
-    pub fn new(max_frames: usize) -> Self {
+    pub fn new(max_frames: usize, trace: Trace) -> Self {
         Self {
+            trace,
+            has_content: false,
             rate_limits: HeaderMap::new(),
             committed: false,
             identity: None,
@@ -46,6 +52,11 @@ impl HeldAnswer {
     /// Whether the answer has begun, so that no other target can answer.
     pub fn is_committed(&self) -> bool {
         self.committed
+    }
+
+    /// Whether the answer has content.
+    pub fn has_content(&self) -> bool {
+        self.has_content
     }
 
     /// The headers in which the target states its rate limits.
@@ -84,6 +95,8 @@ impl CommitSink<'_> {
     fn commit(&mut self) {
         let held = &mut *self.held;
         held.committed = true;
+        // The answer may end with these events, and its end names the attempts.
+        held.trace.end_attempt("ok");
         let rate_limits = std::mem::take(&mut held.rate_limits);
         self.receiver.rate_limits(rate_limits);
         if let Some(document) = held.document.take() {
@@ -122,7 +135,10 @@ impl Sink for CommitSink<'_> {
                     self.held.usage = Some(usage);
                     return;
                 }
-                _ => self.commit(),
+                _ => {
+                    self.held.has_content = true;
+                    self.commit();
+                }
             }
         }
         self.receiver.event(event);

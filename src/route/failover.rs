@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use http::StatusCode;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-use super::attempt::{Attempt, Failure, now};
+use super::attempt::{Attempt, AttemptDeadlines, Failure, now};
 use super::policy::{Plan, Step};
 use super::{Receiver, Route, RoutedAnswer};
 use crate::limit::Estimate;
@@ -19,7 +19,8 @@ impl Route {
     /// Tries the targets in the order of the model's policy and returns the answer whose first content
     /// `receiver` got. That answer may already be finished.
     ///
-    /// A request that was sent and not answered is never sent again to the same target.
+    /// A request that was sent and not answered is never sent again to the same target. Nothing is sent
+    /// after `end`.
     ///
     /// # Errors
     /// If `receiver` already got content, the error that ended that answer. Otherwise the last
@@ -31,9 +32,11 @@ impl Route {
         trace: &Trace,
         receiver: &mut dyn Receiver,
         metrics: &Metrics,
+        end: Option<Instant>,
     ) -> Result<RoutedAnswer, Error> {
         let mut opening = Opening {
             route: self,
+            end,
             request,
             trace,
             metrics,
@@ -51,6 +54,8 @@ impl Route {
                     self.record_affinity(&opening.plan, place, metrics);
                     return Ok(answer);
                 }
+                // Nothing would come in time.
+                Ok(None) if end.is_some_and(|end| end <= Instant::now()) => break,
                 Ok(None) => {}
                 Err(error) => return Err(error),
             }
@@ -75,7 +80,7 @@ impl Route {
 
     /// Counts whether the target of the request's session answered. Models with one target have no choice.
     pub(super) fn record_affinity(&self, plan: &Plan, place: usize, metrics: &Metrics) {
-        if self.targets.len() < 2 {
+        if self.targets.len() < 2 || self.is_continuation {
             return;
         }
         let affinity = match self.session {
@@ -107,6 +112,7 @@ struct Opening<'a> {
     request: &'a Request,
     trace: &'a Trace,
     metrics: &'a Metrics,
+    end: Option<Instant>,
     plan: Plan,
     accepts_untagged: bool,
     /// Of the targets that were asked.
@@ -150,12 +156,15 @@ impl<'a> Opening<'a> {
     /// If no other target could be asked either.
     fn begin(&mut self, place: usize) -> Result<Option<Attempt<'a>>, Error> {
         let target = &self.route.targets[place];
-        let timeout = self.route.timeouts.first_token;
+        let deadlines = AttemptDeadlines {
+            first_token: self.route.timeouts.first_token,
+            end: self.end,
+        };
         let begun = Attempt::begin(
             target,
             self.request,
             self.accepts_untagged,
-            timeout,
+            deadlines,
             self.trace,
         );
         match begun {

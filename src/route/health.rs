@@ -43,6 +43,7 @@ pub struct TrackedAttempt {
     health: Arc<TargetHealth>,
     ticket: Ticket,
     breaker: Option<BreakerSettings>,
+    has_content: bool,
     has_ended: bool,
 }
 
@@ -126,6 +127,7 @@ impl TargetHealth {
             health: Arc::clone(self),
             ticket,
             breaker,
+            has_content: false,
             has_ended: false,
         }
     }
@@ -136,7 +138,7 @@ impl TargetHealth {
         let before = health.breaker();
         let result = change(&mut health);
         let after = health.breaker();
-        drop(health);
+        // Reported under the lock, so that the reports have the order of the changes.
         if before != after && !self.is_retired.load(Ordering::Relaxed) {
             self.report(before, after, reason);
         }
@@ -179,9 +181,19 @@ impl TargetHealth {
 
 impl TrackedAttempt {
     /// The target sent its first content.
-    pub fn record_first_content(&self, now: Instant) {
+    pub fn record_first_content(&mut self, now: Instant) {
+        self.has_content = true;
         let record = |health: &mut Health| health.record_first_content(self.ticket, now);
         self.health.change("", record);
+    }
+
+    /// The answer is complete.
+    pub fn succeed(&mut self, now: Instant) {
+        let result = match self.has_content {
+            true => AttemptResult::Neutral,
+            false => AttemptResult::Success,
+        };
+        self.end(result, "", now);
     }
 
     /// The attempt has ended; `reason` says why, for a failure. Only the first end counts.

@@ -29,7 +29,9 @@ use crate::model::{Error, ReasoningSigner, Request, Sink};
 use crate::upstream::{Answer, Trace, Upstream};
 use crate::wire::TargetSettings;
 
-pub use attempt::first_token_timeout;
+use policy::Availability;
+
+pub use attempt::{first_token_timeout, total_timeout};
 pub use commit::{CommitSink, HeldAnswer};
 pub use health::{HealthTable, TargetHealth, TrackedAttempt, stable_hash};
 pub use model::{ModelSettings, RoutedModel};
@@ -46,8 +48,8 @@ pub struct Route {
     pub policy: Arc<RoutedModel>,
     /// A hash of the session that the request belongs to.
     pub session: Option<u64>,
-    /// Whether a second target may be asked while the first is silent.
-    pub may_hedge: bool,
+    /// Whether it continues an answer of which the client has a part.
+    pub is_continuation: bool,
 }
 
 /// An answer that has begun, and the attempt that it is the answer to.
@@ -96,8 +98,7 @@ impl Route {
         }
         (!targets.is_empty()).then(|| Self {
             targets,
-            // A target that begins anew would repeat what the client has.
-            may_hedge: false,
+            is_continuation: true,
             ..self.clone()
         })
     }
@@ -132,6 +133,18 @@ impl Target {
             reason = error.explanation(),
             "target failed"
         );
+    }
+
+    fn availability(&self, now: std::time::Instant) -> Availability {
+        self.ignore_breaker(self.health.availability(now))
+    }
+
+    /// For a model without a breaker, an open one of other models does not count.
+    fn ignore_breaker(&self, availability: Availability) -> Availability {
+        match (self.breaker, availability) {
+            (None, Availability::Open) => Availability::Available,
+            _ => availability,
+        }
     }
 
     fn begin_attempt(&self, now: Instant) -> TrackedAttempt {

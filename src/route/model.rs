@@ -36,6 +36,10 @@ impl RoutedModel {
         }
     }
 
+    pub fn settings(&self) -> ModelSettings {
+        self.settings
+    }
+
     fn policy(&self) -> MutexGuard<'_, Policy> {
         self.policy.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -45,7 +49,9 @@ impl Route {
     /// The plan of a request that comes in now.
     pub(super) fn begin_plan(&self, now: Instant) -> Plan {
         let mut policy = self.policy.policy();
-        policy.begin_request();
+        if !self.is_continuation {
+            policy.begin_request();
+        }
         let order = match self.targets.len() {
             1 => Vec::new(),
             _ => policy.order(&self.candidates(now), self.session, now),
@@ -68,7 +74,8 @@ impl Route {
 
     /// After which silence of the target another one is asked too.
     pub(super) fn hedge_after(&self, place: usize) -> Option<Duration> {
-        if !self.may_hedge || self.targets.len() < 2 {
+        // A target that begins anew would repeat what the client has.
+        if self.is_continuation || self.targets.len() < 2 {
             return None;
         }
         match self.policy.settings.hedge? {
@@ -80,7 +87,7 @@ impl Route {
     }
 
     fn availability(&self, place: usize, now: Instant) -> Availability {
-        self.targets[place].health.availability(now)
+        self.targets[place].availability(now)
     }
 
     fn candidates(&self, now: Instant) -> Vec<Candidate> {
@@ -91,7 +98,7 @@ impl Route {
                 priority: target.priority,
                 weight: target.weight,
                 id: target.health.id(),
-                availability: health.availability(now),
+                availability: target.ignore_breaker(health.availability(now)),
                 first_token: health.first_token(),
                 open_attempts: health.open_attempts(),
                 last_asked: health.last_asked(),

@@ -39,14 +39,11 @@ impl Deadlines {
         })
     }
 
-    /// Whether the answer has taken too long at `now`.
-    pub(super) fn has_passed_end(&self, now: Instant) -> bool {
-        self.end.is_some_and(|end| end <= now)
-    }
-
-    /// Whether any deadline of an active answer has passed at `now`.
-    pub(super) fn have_passed(&self, now: Instant) -> bool {
-        self.last_read + self.idle <= now || self.has_passed_end(now)
+    /// Whether a deadline of an active answer has passed at `now`. The upstream may have sent something
+    /// that was not read yet: only with `may_read` its silence counts.
+    pub(super) fn have_passed(&self, now: Instant, may_read: bool) -> bool {
+        let stalls = self.last_read + self.idle;
+        (may_read && stalls <= now) || self.end.is_some_and(|end| end <= now)
     }
 
     /// Whether the timer is armed, so that polling can wait until something happens.

@@ -14,6 +14,10 @@ use super::state::{BACKGROUND, State, ViewerId};
 use super::stream::{ReadOutcome, Retention, Stream};
 use crate::dialect::native::log_codec::last_event;
 
+/// How many bytes of its log a stream may have for its upstream to be read although its client does not
+/// read.
+const MAX_UNREAD: usize = 256 * 1024;
+
 impl ListedStream for Stream {
     fn is_open(&self) -> bool {
         !self.is_ended()
@@ -32,11 +36,22 @@ impl ListedStream for Stream {
     }
 
     fn enforce_deadlines(&self, now: Instant) {
-        let Some(Ok(mut pump)) = self.pump.get().map(|pump| pump.try_lock()) else {
-            // A viewer drives right now.
+        let Some(pump) = self.pump.get() else {
             return;
         };
-        if pump.is_overdue(now) {
+        let mut pump = match pump.try_lock() {
+            Ok(pump) => pump,
+            // A viewer drives right now.
+            Err(TryLockError::WouldBlock) => return,
+            Err(TryLockError::Poisoned(poisoned)) => {
+                let mut pump = poisoned.into_inner();
+                pump.fail_after_panic();
+                pump
+            }
+        };
+        // What is read for a client that does not read stays in the log.
+        let may_read = self.held_bytes() < MAX_UNREAD;
+        if pump.may_be_overdue(now, may_read) {
             self.poll(&mut pump, BACKGROUND);
         }
         drop(pump);

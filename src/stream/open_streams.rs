@@ -1,6 +1,7 @@
 //! The streams that are open on this replica, for its operator. A stream does nothing for this list
 //! while it runs: the list looks into the streams when the operator asks.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -108,7 +109,9 @@ impl OpenStreams {
             let now = interval.tick().await;
             for (number, entry) in self.all().iter().enumerate() {
                 if let Some(stream) = entry.stream.upgrade() {
-                    stream.enforce_deadlines(now);
+                    // A panic in one stream must not end the deadlines of all others.
+                    let enforce = AssertUnwindSafe(|| stream.enforce_deadlines(now));
+                    let _ = catch_unwind(enforce);
                 }
                 if (number + 1).is_multiple_of(STREAMS_PER_TURN) {
                     tokio::task::yield_now().await;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::active_answer::{ActiveAnswer, UpstreamAnswer};
 use super::client_sink::ClientSink;
-use super::deadlines::{Deadlines, too_long};
+use super::deadlines::Deadlines;
 use super::open_streams::OpenStreams;
 use super::record::{EndedOutput, Progress};
 use super::timers::CancelWaiter;
@@ -21,7 +21,7 @@ use crate::dialect::OpeningHeartbeat;
 use crate::limit::MemoryReservation;
 use crate::metrics::Metrics;
 use crate::model::{Error, ErrorCode, Request};
-use crate::route::{Route, RoutedAnswer};
+use crate::route::{Route, RoutedAnswer, total_timeout};
 use crate::upstream::{Recycler, Trace};
 
 /// The settings of one stream, beside its request.
@@ -294,11 +294,13 @@ impl Pump {
         }
     }
 
-    /// Whether a deadline has passed, which the next poll finds.
-    pub(super) fn is_overdue(&self, now: Instant) -> bool {
+    /// Whether a deadline may have passed, which the next poll finds. With `may_read`, that poll may read
+    /// the upstream, to see whether it is silent.
+    pub(super) fn may_be_overdue(&self, now: Instant, may_read: bool) -> bool {
         match &self.state {
-            State::Opening(_) => self.deadlines.has_passed_end(now),
-            State::Active(_) => self.deadlines.have_passed(now),
+            // Its targets have deadlines of their own.
+            State::Opening(_) => true,
+            State::Active(_) => self.deadlines.have_passed(now, may_read),
             State::Ended(_) => false,
         }
     }
@@ -419,10 +421,11 @@ async fn open_route(
         biased;
         () = cancelled => OpenOutcome::Cancelled,
         () = settings.shutdown.cancelled() => OpenOutcome::Failed(Error::draining()),
-        () = ended => OpenOutcome::Failed(too_long()),
-        answer = route.open(&request, &trace, &mut sink, &settings.metrics) => {
+        // Before `ended`, so that the targets that were asked until then count as failed.
+        answer = route.open(&request, &trace, &mut sink, &settings.metrics, end) => {
             answer.map_or_else(OpenOutcome::Failed, OpenOutcome::Answer)
         }
+        () = ended => OpenOutcome::Failed(total_timeout()),
     };
     if let OpenOutcome::Failed(error) = &outcome {
         // The target that was being asked, if there was one.

@@ -170,6 +170,9 @@ impl Observation {
         let mut facts = self.facts();
         if number + 1 == facts.attempts.len() {
             facts.attempts.pop_if(|attempt| attempt.outcome.is_none());
+            if let Some(mut spans) = self.0.spans() {
+                spans.discard_attempt(number);
+            }
         }
     }
 
@@ -187,8 +190,17 @@ impl Observation {
     /// The tries in their order, if there was more than one.
     pub fn several_attempts(&self) -> Vec<String> {
         let facts = self.facts();
-        let attempts = facts.attempts.iter().filter(|_| facts.attempts.len() > 1);
-        attempts.map(Attempt::to_string).collect()
+        if facts.attempts.len() < 2 {
+            return Vec::new();
+        }
+        let is_answered = facts.attempts.iter().any(Attempt::is_answering);
+        let attempts = facts.attempts.iter();
+        let attempts = attempts.map(|attempt| match (&attempt.outcome, is_answered) {
+            // It loses to the one that answers.
+            (None, true) => format!("{}/{}=hedged", attempt.upstream, attempt.model),
+            _ => attempt.to_string(),
+        });
+        attempts.collect()
     }
 
     pub fn set_stream(&self, stream: StreamFacts) {
@@ -211,8 +223,11 @@ impl Facts {
     }
 
     fn break_attempt(&mut self, outcome: &str) {
-        let is_ok = |attempt: &&mut Attempt| attempt.outcome.as_deref() == Some("ok");
-        if let Some(attempt) = self.attempts.iter_mut().rfind(is_ok) {
+        if let Some(attempt) = self
+            .attempts
+            .iter_mut()
+            .rfind(|attempt| attempt.is_answering())
+        {
             attempt.outcome = Some(outcome.to_owned());
         }
     }
@@ -225,7 +240,7 @@ impl Facts {
 
     /// The attempt that answered; without one, the last.
     fn answering(&self) -> Option<&Attempt> {
-        let answered = |attempt: &&Attempt| attempt.outcome.as_deref() == Some("ok");
+        let answered = |attempt: &&Attempt| attempt.is_answering();
         let asked = |attempt: &&Attempt| {
             let outcome = attempt.outcome.as_deref();
             !matches!(outcome, Some("open" | "resting" | "hedged"))
@@ -244,6 +259,12 @@ impl Facts {
             (None, None) if self.status.is_none() => "cancelled",
             (None, None) => "complete",
         }
+    }
+}
+
+impl Attempt {
+    fn is_answering(&self) -> bool {
+        self.outcome.as_deref() == Some("ok")
     }
 }
 

@@ -119,6 +119,11 @@ impl RequestSpans {
         span.end();
     }
 
+    /// The attempt's target was not asked after all.
+    pub(super) fn discard_attempt(&mut self, number: usize) {
+        self.attempts.retain(|(known, _)| *known != number);
+    }
+
     /// Ends the spans. The tokens are those of the attempt that answered, so that they are counted once in
     /// a trace.
     pub(super) fn end(&mut self, facts: &RequestFacts<'_>) {

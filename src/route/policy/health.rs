@@ -60,8 +60,8 @@ pub enum AttemptResult {
 /// An attempt that has begun; its end is reported with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket {
-    /// Whether it is the one request that a half-open breaker lets through.
-    is_probe: bool,
+    /// The number of the probe, if it is the one request that a half-open breaker lets through.
+    probe: Option<u64>,
     begun: Instant,
 }
 
@@ -75,6 +75,8 @@ pub struct Health {
     first_token: FirstToken,
     last_asked: Option<Instant>,
     open_attempts: u32,
+    /// How many probes there were.
+    probes: u64,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -88,6 +90,7 @@ enum Breaker {
     /// A probe is under way.
     HalfOpen {
         since: Instant,
+        probe: u64,
     },
 }
 
@@ -122,19 +125,18 @@ impl Health {
 
     /// The target is asked, whether it is available or not.
     pub fn begin(&mut self, now: Instant) -> Ticket {
-        let is_probe = match self.breaker {
+        let probe = match self.breaker {
             Breaker::Open { since, until } if until <= now => {
-                self.breaker = Breaker::HalfOpen { since };
-                true
+                self.probes += 1;
+                let probe = self.probes;
+                self.breaker = Breaker::HalfOpen { since, probe };
+                Some(probe)
             }
-            _ => false,
+            _ => None,
         };
         self.last_asked = Some(now);
         self.open_attempts += 1;
-        Ticket {
-            is_probe,
-            begun: now,
-        }
+        Ticket { probe, begun: now }
     }
 
     /// The target sent its first content. That closes the breaker, unless it opened since the attempt
@@ -142,10 +144,10 @@ impl Health {
     pub fn record_first_content(&mut self, ticket: Ticket, now: Instant) {
         let waited = now.saturating_duration_since(ticket.begun);
         self.first_token.record(waited, now);
-        self.close(ticket);
+        self.succeed(ticket, now);
     }
 
-    /// An attempt has ended.
+    /// An attempt has ended. [`AttemptResult::Success`] is for one whose first content was not recorded.
     pub fn end(
         &mut self,
         ticket: Ticket,
@@ -155,14 +157,12 @@ impl Health {
     ) {
         self.open_attempts = self.open_attempts.saturating_sub(1);
         match result {
-            AttemptResult::Success => {
-                self.close(ticket);
-                self.push(now, true);
-            }
+            AttemptResult::Success => self.succeed(ticket, now),
             AttemptResult::Failure => {
                 self.push(now, false);
-                if let Some(settings) = settings {
-                    self.fail(ticket, settings, now);
+                match settings {
+                    Some(settings) => self.fail(ticket, settings, now),
+                    None => self.release(ticket, now),
                 }
             }
             AttemptResult::Rest(pause) => {
@@ -173,13 +173,15 @@ impl Health {
             AttemptResult::Outrun => {
                 // It would have taken at least so long.
                 let waited = now.saturating_duration_since(ticket.begun);
-                self.first_token.record(waited, now);
+                if self
+                    .first_token()
+                    .is_some_and(|usual| usual < waited.as_secs_f64())
+                {
+                    self.first_token.record(waited, now);
+                }
                 self.release(ticket, now);
             }
             AttemptResult::Neutral => self.release(ticket, now),
-        }
-        if settings.is_none() {
-            self.breaker = Breaker::Closed;
         }
     }
 
@@ -205,8 +207,8 @@ impl Health {
     fn fail(&mut self, ticket: Ticket, settings: &BreakerSettings, now: Instant) {
         // Only the probe of a half-open breaker decides: attempts that began before it opened end later.
         let opens = match self.breaker {
-            Breaker::Closed => ticket.is_probe || self.failed_too_often(settings, now),
-            Breaker::HalfOpen { .. } => ticket.is_probe,
+            Breaker::Closed => self.is_only_probe(ticket) || self.failed_too_often(settings, now),
+            Breaker::HalfOpen { probe, .. } => ticket.probe == Some(probe),
             Breaker::Open { .. } => false,
         };
         if opens {
@@ -215,6 +217,12 @@ impl Health {
                 until: now.checked_add(settings.open).unwrap_or(now),
             };
         }
+    }
+
+    /// Whether the breaker closed for this attempt alone: no other has succeeded since.
+    fn is_only_probe(&self, ticket: Ticket) -> bool {
+        let successes = self.outcomes.iter().filter(|(_, success)| *success);
+        ticket.probe == Some(self.probes) && successes.count() <= 1
     }
 
     fn failed_too_often(&self, settings: &BreakerSettings, now: Instant) -> bool {
@@ -231,20 +239,26 @@ impl Health {
 
     /// The probe says nothing: the next request is one.
     fn release(&mut self, ticket: Ticket, now: Instant) {
-        if let (true, Breaker::HalfOpen { since }) = (ticket.is_probe, self.breaker) {
+        if let Breaker::HalfOpen { since, probe } = self.breaker
+            && ticket.probe == Some(probe)
+        {
             self.breaker = Breaker::Open { since, until: now };
         }
     }
 
-    fn close(&mut self, ticket: Ticket) {
-        let since = match self.breaker {
-            Breaker::Closed => return,
-            Breaker::Open { since, .. } | Breaker::HalfOpen { since } => since,
-        };
-        if since <= ticket.begun {
-            self.breaker = Breaker::Closed;
-            self.outcomes.clear();
+    /// The target answers. That closes the breaker, unless it opened since the attempt began.
+    fn succeed(&mut self, ticket: Ticket, now: Instant) {
+        self.rests_until = None;
+        match self.breaker {
+            Breaker::Open { since, .. } | Breaker::HalfOpen { since, .. }
+                if since <= ticket.begun =>
+            {
+                self.breaker = Breaker::Closed;
+                self.outcomes.clear();
+            }
+            _ => {}
         }
+        self.push(now, true);
     }
 
     fn push(&mut self, now: Instant, success: bool) {

@@ -33,7 +33,7 @@ pub struct Candidate {
 }
 
 /// With [`Strategy::Fastest`], a target that was not asked for so long is asked, whatever is known of it.
-pub const EXPLORE_AFTER: Duration = Duration::from_secs(10);
+pub const EXPLORE_AFTER: Duration = Duration::from_secs(8);
 
 /// What is assumed of a target that has not answered yet, in seconds.
 const UNKNOWN_FIRST_TOKEN: f64 = 1.0;

@@ -35,23 +35,12 @@ pub struct Plan {
     failed: u64,
     /// The longest pause that a target asked for in this pass.
     longest_pause: Duration,
-    /// What happens to targets that are not available, in this pass.
-    fallback: Fallback,
+    /// Bits of the targets that were asked in this pass.
+    asked: u64,
+    /// Whether a target was asked in this pass although its breaker is open.
+    has_asked_open: bool,
     /// Whether the budget was charged for the next target.
     is_paid: bool,
-    /// Whether a target was asked.
-    has_asked: bool,
-}
-
-/// Which of the unavailable targets are asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fallback {
-    /// None: another target is available.
-    None,
-    /// Those that rest.
-    Resting,
-    /// The first: all breakers are open.
-    First,
 }
 
 impl Plan {
@@ -69,9 +58,9 @@ impl Plan {
             retryable: 0,
             failed: 0,
             longest_pause: Duration::ZERO,
-            fallback: Fallback::None,
+            asked: 0,
+            has_asked_open: false,
             is_paid: false,
-            has_asked: false,
         }
     }
 
@@ -91,34 +80,26 @@ impl Plan {
         policy: &mut Policy,
         availability: impl Fn(usize) -> Availability,
     ) -> Step {
-        if self.next == 0 {
-            self.fallback = self.choose_fallback(&availability);
-        }
         while self.next < self.targets {
-            let target = self.target(self.next);
+            let place = self.next;
             self.next += 1;
-            if self.is_excluded(target) {
+            let target = self.target(place);
+            if !self.may_ask(target) {
                 continue;
             }
             let found = availability(target);
-            match (self.fallback, found) {
-                (_, Availability::Available) => {}
-                (Fallback::Resting, Availability::Resting) => {}
-                (Fallback::First, _) => self.next = self.targets,
-                _ => return Step::PassOver(target, found),
+            if found == Availability::Available {
+                return self.ask(target, policy);
             }
-            if self.passes > 0 && !std::mem::take(&mut self.is_paid) && !policy.budget.take() {
-                return Step::Stop;
+            let mut later = (self.next..self.targets).map(|place| self.target(place));
+            if later.any(|target| self.may_ask(target) && is_available(target, &availability)) {
+                return Step::PassOver(target, found);
             }
-            self.has_asked = true;
-            return Step::Ask(target);
         }
-        if !self.has_asked && self.targets > 0 {
-            // Every target that was available has become unavailable since.
-            self.has_asked = true;
-            return Step::Ask(self.preferred());
+        match self.choose_unavailable(&availability) {
+            Some(target) => self.ask(target, policy),
+            None => self.begin_pass(policy),
         }
-        self.begin_pass(policy)
     }
 
     /// Another target to ask beside the one that is asked now. `None` if none is available, or the budget
@@ -130,14 +111,15 @@ impl Plan {
     ) -> Option<usize> {
         let is_free = |&place: &usize| {
             let target = self.target(place);
-            !self.is_excluded(target) && availability(target) == Availability::Available
+            self.may_ask(target) && is_available(target, &availability)
         };
         let place = (self.next..self.targets).find(is_free)?;
         if !policy.budget.take() {
             return None;
         }
-        self.next = place + 1;
-        Some(self.target(place))
+        let target = self.target(place);
+        self.asked |= bit(target);
+        Some(target)
     }
 
     /// The target failed. `may_retry` tells whether it may be asked again, and `pause` what it asked for
@@ -171,30 +153,49 @@ impl Plan {
             .max(self.longest_pause);
         self.passes += 1;
         self.next = 0;
+        self.asked = 0;
+        self.has_asked_open = false;
         self.retryable = 0;
         self.longest_pause = Duration::ZERO;
         Step::Wait(pause)
     }
 
-    fn choose_fallback(&self, availability: impl Fn(usize) -> Availability) -> Fallback {
-        let mut fallback = Fallback::First;
-        for target in (0..self.targets).filter(|&target| !self.is_excluded(target)) {
-            match availability(target) {
-                Availability::Available => return Fallback::None,
-                Availability::Resting => fallback = Fallback::Resting,
-                Availability::Open => {}
-            }
+    /// Every target that was available has failed: the next of those that rest, then one whose breaker is
+    /// open. The least bad is asked rather than none.
+    fn choose_unavailable(
+        &mut self,
+        availability: impl Fn(usize) -> Availability,
+    ) -> Option<usize> {
+        let targets = (0..self.targets).map(|place| self.target(place));
+        let left: Vec<_> = targets.filter(|&target| self.may_ask(target)).collect();
+        let is_open = |target: &&usize| availability(**target) == Availability::Open;
+        if let Some(target) = left.iter().find(|target| !is_open(target)) {
+            return Some(*target);
         }
-        fallback
+        let is_first = !std::mem::replace(&mut self.has_asked_open, true);
+        left.first().copied().filter(|_| is_first)
+    }
+
+    fn ask(&mut self, target: usize, policy: &mut Policy) -> Step {
+        if self.passes > 0 && !std::mem::take(&mut self.is_paid) && !policy.budget.take() {
+            return Step::Stop;
+        }
+        self.asked |= bit(target);
+        Step::Ask(target)
+    }
+
+    /// Whether the target may be asked in this pass.
+    fn may_ask(&self, target: usize) -> bool {
+        (self.asked | self.excluded) & bit(target) == 0
     }
 
     fn target(&self, place: usize) -> usize {
         self.order.get(place).copied().unwrap_or(place)
     }
+}
 
-    fn is_excluded(&self, target: usize) -> bool {
-        self.excluded & bit(target) != 0
-    }
+fn is_available(target: usize, availability: impl Fn(usize) -> Availability) -> bool {
+    availability(target) == Availability::Available
 }
 
 fn bit(target: usize) -> u64 {

@@ -147,6 +147,42 @@ fn a_rate_limit_rests_the_target_and_does_not_open_its_breaker() {
 }
 
 #[test]
+fn an_old_probe_does_not_decide_for_a_new_one() {
+    let now = Instant::now();
+    let mut health = Health::default();
+    (0..3).for_each(|_| fail(&mut health, now));
+    let first = health.begin(now + seconds(15));
+    health.record_first_content(first, now + seconds(15));
+    (0..3).for_each(|_| fail(&mut health, now + seconds(20)));
+    let later = now + seconds(40);
+    let second = health.begin(later);
+    // The first one's client leaves: the second is still the only one.
+    health.end(first, AttemptResult::Neutral, Some(&BREAKER), later);
+    assert_eq!(health.availability(later), Availability::Open);
+    health.record_first_content(second, later);
+    succeed(&mut health, later);
+    // Its answer breaks off long after others have succeeded.
+    health.end(second, AttemptResult::Failure, Some(&BREAKER), later);
+    assert_eq!(health.breaker(), BreakerState::Closed);
+}
+
+#[test]
+fn an_attempt_that_lost_makes_its_target_only_slower() {
+    let now = Instant::now();
+    let mut health = Health::default();
+    for (waited, expected) in [(500, 0.5), (10, 0.5), (2000, 2.0)] {
+        let ticket = health.begin(now);
+        let then = now + Duration::from_millis(waited);
+        if expected == 0.5 && waited == 500 {
+            health.record_first_content(ticket, then);
+        }
+        health.end(ticket, AttemptResult::Outrun, Some(&BREAKER), then);
+        let average = health.first_token().unwrap_or_default();
+        assert!(average >= 0.5 && average <= expected, "{waited}: {average}");
+    }
+}
+
+#[test]
 fn without_a_breaker_nothing_opens() {
     let now = Instant::now();
     let mut health = Health::default();
@@ -199,8 +235,8 @@ fn the_fastest_target_gets_most_and_every_other_one_is_explored() {
         candidates[chosen].last_asked = Some(now);
         now += Duration::from_millis(100);
     }
-    // Two of three are compared: the slowest is only explored, once in ten seconds of this minute.
-    assert_eq!(counts[2], 6, "{counts:?}");
+    // Two of three are compared: the slowest is only explored, once in eight seconds of this minute.
+    assert!((7..=8).contains(&counts[2]), "{counts:?}");
     assert!(counts[1] > 330, "{counts:?}");
     // Open attempts make a fast target slow.
     candidates[1].open_attempts = 9;
@@ -288,30 +324,16 @@ fn a_plan_passes_over_what_is_not_available_unless_nothing_is() {
         [
             Step::PassOver(0, Open),
             Step::Ask(1),
-            Step::PassOver(2, Resting)
+            Step::Ask(2),
+            Step::Ask(0)
         ]
     );
     assert_eq!(
         steps([Open, Resting, Resting]),
-        [Step::PassOver(0, Open), Step::Ask(1), Step::Ask(2)]
+        [Step::Ask(1), Step::Ask(2), Step::Ask(0)]
     );
     assert_eq!(steps([Open, Open, Open]), [Step::Ask(0)]);
-}
-
-#[test]
-fn a_target_that_becomes_unavailable_between_order_and_turn_is_asked_if_nothing_else_is() {
-    let mut policy = policy(Strategy::Weighted);
-    let mut plan = Plan::new(1, Vec::new());
-    let calls = std::cell::Cell::new(0);
-    let step = plan.next(&mut policy, |_| {
-        calls.set(calls.get() + 1);
-        match calls.get() {
-            1 => Availability::Available,
-            _ => Availability::Open,
-        }
-    });
-    assert!(matches!(step, Step::PassOver(..)), "{step:?}");
-    assert_eq!(plan.next(&mut policy, |_| Availability::Open), Step::Ask(0));
+    assert_eq!(steps([Available, Open, Open]), [Step::Ask(0), Step::Ask(1)]);
 }
 
 #[test]

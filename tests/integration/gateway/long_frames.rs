@@ -58,7 +58,7 @@ async fn other_tasks_run_while_a_long_frame_is_read() {
         let mut observer = Observer::default();
         let metrics = &running.gateway.metrics;
         let trace = Trace::default();
-        let opened = route.open(&request, &trace, &mut observer, metrics);
+        let opened = route.open(&request, &trace, &mut observer, metrics, None);
         let mut answer = opened.await.unwrap();
         while !poll_fn(|context| answer.answer.poll_read(context, &mut observer))
             .await
