@@ -79,7 +79,8 @@ fn check_prints_the_effective_config() {
     let (status, _, err) = check("warned", "upstreams: { ollama: {} }\n");
     assert_eq!(status, 0);
     assert!(
-        err.starts_with("warning: ") && err.contains("warned.yaml: models: no models are defined"),
+        err.starts_with("warning: ")
+            && err.contains("warned.yaml:1: models: no models are defined"),
         "{err}"
     );
 }

@@ -245,7 +245,7 @@ async fn the_total_counts_from_the_request() {
     });
     let running = TestGateway::with_upstreams(&[upstream.addr()], "timeouts: { total: 200ms }");
     let mut answer = running.prompt().await;
-    assert_eq!(code(&mut answer, 502).await, "stream_too_long");
+    assert_eq!(code(&mut answer, 504).await, "upstream_timeout");
 }
 
 #[tokio::test]
