@@ -47,7 +47,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::Value;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -75,12 +75,16 @@ const LEASE_RENEWAL: Duration = Duration::from_secs(1);
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the last writes of a replica may take when it leaves.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+/// How many streams are looked up at once. When a replica leaves, all of its readers come back together, and their
+/// whole streams must not keep other commands from being answered in time.
+const MAX_LOOKUPS: usize = 16;
 /// When a client should try again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// This replica's part of the shared streams.
 pub struct Replicas {
     inner: Arc<Inner>,
+    lookups: Semaphore,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -145,6 +149,7 @@ impl Replicas {
         let syncing = Arc::clone(&inner);
         Self {
             inner,
+            lookups: Semaphore::new(MAX_LOOKUPS),
             _task: AbortOnDropHandle::new(tokio::spawn(async move { syncing.run().await })),
         }
     }
@@ -169,6 +174,8 @@ impl Replicas {
             return Ok(Some(Lookup::Stream(stream)));
         }
         let keys = &self.inner.keys;
+        // The semaphore is never closed.
+        let _lookup = self.lookups.acquire().await;
         let mut pipeline = redis::pipe();
         pipeline.cmd("GET").arg(keys.ended(id));
         pipeline.cmd("XRANGE").arg(keys.log(id)).arg("-").arg("+");
