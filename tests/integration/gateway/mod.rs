@@ -51,6 +51,7 @@ mod secrets;
 mod slow_reader;
 mod state_servers;
 mod stopping;
+mod stored_form;
 mod superseded;
 mod takeover;
 mod tls;
