@@ -62,7 +62,7 @@ rolling: prepare haproxy nginx $(VALKEY) ## replace and kill replicas behind HAP
 # In `make test`: a minute.
 rolling-short: prepare haproxy $(VALKEY)
 	$(CARGO) build $(CARGO_FLAGS)
-	$(ROLLING) --short --balancers haproxy --trials rollout,short-drain,sigkill
+	$(ROLLING) --short --balancers haproxy --trials rollout,short-drain,sigkill,evicting-state
 
 conformance: prepare $(CONFORMANCE)/installed ## compare with the vendors' own SDKs; DIR= another folder of answers
 	$(CARGO) build $(CARGO_FLAGS)

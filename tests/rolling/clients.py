@@ -69,7 +69,7 @@ class Clients:
                     code = await _code(response)
                     outcome.refusals.append((response.status, code))
                     if response.status < 500 and response.status != 429:
-                        outcome.detail = f"{response.status} {code}"
+                        outcome.end, outcome.detail = "error", f"{response.status} {code}"
                         break
                     await asyncio.sleep(response.retry_after(1.0))
                     continue

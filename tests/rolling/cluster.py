@@ -52,6 +52,28 @@ class Valkey:
             await asyncio.sleep(0.05)
         raise RuntimeError(f"the Valkey server did not start: see {self._folder}")
 
+    async def limit_memory(self, more):
+        """Allows so many bytes more than there are now, and drops keys at random beyond."""
+        used = await self._figure("memory", "used_memory")
+        await self._command("CONFIG SET maxmemory-policy allkeys-random")
+        await self._command(f"CONFIG SET maxmemory {used + more}")
+
+    async def evicted(self):
+        """How many keys were dropped."""
+        return await self._figure("stats", "evicted_keys")
+
+    async def _figure(self, section, name):
+        text = await self._command(f"INFO {section}")
+        return int(re.search(rf"^{name}:(\d+)", text, re.MULTILINE)[1])
+
+    async def _command(self, words):
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        # The server closes the connection after the answer.
+        writer.write(f"{words}\r\nQUIT\r\n".encode())
+        answer = (await reader.read()).decode()
+        writer.close()
+        return answer
+
     async def stop(self):
         if self._process and self._process.returncode is None:
             self._process.kill()

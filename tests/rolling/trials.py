@@ -127,10 +127,10 @@ async def rollout(name, options, folder, balancer, upstream, old_binary=None):
     return verdict
 
 
-async def short_grace(name, options, folder, balancer, upstream, _=None):
+async def short_grace(name, options, folder, balancer, upstream, old_binary=None):
     """The drain ends before the streams do: what can be continued goes on at another pod, the rest gets an error."""
     short = Times(options.times.endpoints, options.times.pre_stop, options.shortest / 2, options.times.grace)
-    cluster = Cluster(options, folder, balancer, upstream.port, short)
+    cluster = Cluster(options, folder, balancer, upstream.port, short, old_binary)
     verdict = await _try(name, options, cluster, cluster.roll())
     verdict.expect_no_lie()
     verdict.expect_exact(("continued", "whole"))
@@ -141,11 +141,11 @@ async def short_grace(name, options, folder, balancer, upstream, _=None):
     return verdict
 
 
-async def kill_at_grace(name, options, folder, balancer, upstream, _=None):
+async def kill_at_grace(name, options, folder, balancer, upstream, old_binary=None):
     """The grace ends before the drain does, so Kubernetes kills pods that still have streams."""
     times = options.times
     short = Times(times.endpoints, times.pre_stop, times.drain, times.pre_stop + options.shortest / 3)
-    cluster = Cluster(options, folder, balancer, upstream.port, short)
+    cluster = Cluster(options, folder, balancer, upstream.port, short, old_binary)
     verdict = await _try(name, options, cluster, cluster.roll())
     verdict.expect_no_lie()
     verdict.expect_exact(("continued", "whole"))
@@ -153,9 +153,9 @@ async def kill_at_grace(name, options, folder, balancer, upstream, _=None):
     return verdict
 
 
-async def sigkill(name, options, folder, balancer, upstream, _=None):
+async def sigkill(name, options, folder, balancer, upstream, old_binary=None):
     """A pod is killed without any notice."""
-    cluster = Cluster(options, folder, balancer, upstream.port, options.times)
+    cluster = Cluster(options, folder, balancer, upstream.port, options.times, old_binary)
 
     async def trouble():
         await cluster.lose()
@@ -168,9 +168,9 @@ async def sigkill(name, options, folder, balancer, upstream, _=None):
     return verdict
 
 
-async def valkey_restart(name, options, folder, balancer, upstream, _=None):
+async def valkey_restart(name, options, folder, balancer, upstream, old_binary=None):
     """The shared state loses everything and comes back. Streams continue on the replicas that produce them."""
-    cluster = Cluster(options, folder, balancer, upstream.port, options.times)
+    cluster = Cluster(options, folder, balancer, upstream.port, options.times, old_binary)
 
     async def trouble():
         await cluster.restart_valkey(2)
@@ -179,6 +179,24 @@ async def valkey_restart(name, options, folder, balancer, upstream, _=None):
     verdict = await _try(name, options, cluster, trouble())
     verdict.expect_no_lie()
     verdict.expect_exact(("chat", "whole"))
+    return verdict
+
+
+async def evicting_state(name, options, folder, balancer, upstream, old_binary=None):
+    """The shared state is full and drops keys at random. Every client gets its whole answer, or an error."""
+    cluster = Cluster(options, folder, balancer, upstream.port, options.times, old_binary)
+    evicted = 0
+
+    async def trouble():
+        nonlocal evicted
+        await cluster.valkey.limit_memory(options.streams * 400)
+        await asyncio.sleep(2 * options.longest)
+        evicted = await cluster.valkey.evicted()
+
+    verdict = await _try(name, options, cluster, trouble())
+    verdict.expect_no_lie()
+    verdict.expect_exact(("chat", "whole"))
+    verdict.expect(evicted > 0, "nothing was dropped")
     return verdict
 
 
@@ -198,4 +216,5 @@ TRIALS = {
     "short-grace": kill_at_grace,
     "sigkill": sigkill,
     "valkey-restart": valkey_restart,
+    "evicting-state": evicting_state,
 }
