@@ -11,7 +11,7 @@ VALKEY := $(TOOLS)/valkey-server
 # Python with the vendors' SDKs, for `make conformance`.
 CONFORMANCE := target/conformance/venv
 DIR ?= proto-fixtures
-MINUTES ?= 10
+MINUTES ?= 20
 # The SDKs and frameworks that apps use, for `make clients`.
 CLIENTS := target/clients
 # Chromium's driver and the pictures, for `make browser`.
@@ -20,12 +20,13 @@ BROWSER := target/browser
 RECITE := $(wildcard $(SLUICEGATE_SHARED)/tools/recite.py)
 # The output of `cargo build`.
 BINARY := $(or $(CARGO_TARGET_DIR),target)/debug/sluicegate
+RELEASE := $(or $(CARGO_TARGET_DIR),target)/release/sluicegate
 ROLLING = python3 -B tests/rolling --binary $(BINARY) --valkey $(VALKEY) --work target/rolling
 # Helm's engine and Kubernetes' schemas, for `make kubernetes`.
 KUBERNETES := target/kubernetes
 
 .DEFAULT_GOAL := help
-.PHONY: help build test clients agents browser rolling rolling-short conformance soak bench micro instructions check fmt clippy deny kubernetes manifests image release prepare venv node \
+.PHONY: help build test clients agents browser rolling rolling-short conformance soak soak-short replicas bench micro instructions check fmt clippy deny kubernetes manifests image release prepare venv node \
 	nginx haproxy valgrind chromium kubectl promtool tools
 
 help: ## list these commands
@@ -42,6 +43,7 @@ test: tools $(VALKEY) ## run every test, with real clients too; installs what th
 	$(MAKE) agents
 	$(MAKE) browser
 	$(MAKE) rolling-short
+	$(MAKE) soak-short
 
 clients: prepare $(CLIENTS)/venv/installed $(CLIENTS)/node/installed $(CLIENTS)/ai7/installed $(if $(RECITE),$(CLIENTS)/recite/installed) ## run the tests with real clients; ARGS="--only name" picks some
 	$(CARGO) build $(CARGO_FLAGS)
@@ -69,7 +71,15 @@ conformance: prepare $(CONFORMANCE)/installed ## compare with the vendors' own S
 	$(CONFORMANCE)/bin/python tests/conformance "$(DIR)" \
 		--binary $(BINARY) --work target/conformance $(ARGS)
 
-soak: prepare $(VALKEY) ## kill, cut off and stall replicas for MINUTES (10) and count what readers miss
+soak: prepare ## hold 500 streams with all faults and policies for MINUTES (20), then look for what is left; ARGS="--seed 1"
+	$(CARGO) build --release $(CARGO_FLAGS)
+	python3 -B tests/soak --binary $(RELEASE) --minutes $(MINUTES) $(ARGS)
+
+soak-short: prepare
+	$(CARGO) build $(CARGO_FLAGS)
+	python3 -B tests/soak --binary $(BINARY) --short $(ARGS)
+
+replicas: prepare $(VALKEY) ## kill, cut off and stall replicas for MINUTES (20) and count what readers miss
 	SLUICEGATE_SOAK=$(MINUTES) $(CARGO) test --release $(CARGO_FLAGS) --test integration -- \
 		--ignored --exact gateway::trials::soak
 

@@ -14,12 +14,15 @@ import time
 
 import soak
 
+LONG = {"minutes": 20, "streams": 500, "warm": 60, "reload": 60}
+SHORT = {"minutes": 0.25, "streams": 60, "warm": 5, "reload": 4}
+
 
 def main():
     options = arguments()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    print(f"soak: seed {options.seed}, {options.streams} streams, {options.minutes} minutes", flush=True)
+    print(f"soak: seed {options.seed}, {options.streams} streams, {options.minutes:g} minutes", flush=True)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="sluicegate-soak-") as folder:
         problems = asyncio.run(soak.run(options, pathlib.Path(folder)))
@@ -32,13 +35,17 @@ def main():
 def arguments():
     parser = argparse.ArgumentParser(prog="soak", description=__doc__)
     parser.add_argument("--binary", required=True, type=pathlib.Path, help="the gateway")
-    parser.add_argument("--minutes", default=20.0, type=float, help="how long the load is held after the warm-up")
-    parser.add_argument("--streams", default=500, type=int, help="how many are open at once")
-    parser.add_argument("--warm", default=60.0, type=float, help="seconds of load before memory is compared")
-    parser.add_argument("--reload", default=60.0, type=float, help="seconds between two reloads")
-    parser.add_argument("--short", action="store_true", help="do not wait for idle connections, nor compare memory")
+    parser.add_argument("--short", action="store_true",
+                        help="20 s with 60 streams; no wait for idle connections, no check of the memory")
+    parser.add_argument("--minutes", type=float, help="how long the load is held after the warm-up (20)")
+    parser.add_argument("--streams", type=int, help="how many are open at once (500)")
+    parser.add_argument("--warm", type=float, help="seconds of load before anything is compared (60)")
+    parser.add_argument("--reload", type=float, help="seconds between two reloads (60)")
     parser.add_argument("--seed", default=random.randrange(1 << 32), type=int)
     options = parser.parse_args()
+    for name, value in (SHORT if options.short else LONG).items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
     options.binary = options.binary.resolve()
     return options
 

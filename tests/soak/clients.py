@@ -19,8 +19,11 @@ CLIENT_WAYS = {"read": 50, "leave": 14, "pause": 8, "resume": 12, "cancel": 6, "
 class Clients:
     """What all clients have in common."""
 
-    def __init__(self, gateway, ledger, random):
+    def __init__(self, gateway, ledger, random, short):
         self.gateway = gateway
+        # How many words an answer has at most, and the milliseconds between two.
+        self.words, self.paces = (20, [20, 50, 200]) if short else (60, [20, 200, 400, 800])
+        self.longest_pause = 1 if short else 4
         self.ledger = ledger
         self.random = random
         self.outcomes = collections.Counter()
@@ -79,9 +82,9 @@ class Session:
         self.model = model
         self.whole = self.dialect.has_whole and (random.random() < 0.2 if whole is None else whole)
         self.number = clients.begin(model)
-        words, pace, filler = random.randint(1, 60), random.choice([5, 100, 250, 400]), 0
+        words, pace, filler = random.randint(1, clients.words), random.choice(clients.paces), 0
         if way == "flood":
-            words, pace, filler = 200, 0, 16_000
+            words, pace, filler, self.whole = 200, 0, 16_000, False
         self.prompt = f"soak-{self.number}-n{words}-p{pace}-f{filler}."
         self.title = f"request {self.number} ({way}, {self.dialect.name}, {model}, whole: {self.whole})"
         self.events = Events(self.dialect)
@@ -171,6 +174,8 @@ class Session:
         async with connected(self.clients.gateway) as (reader, writer):
             send(writer, self.clients.gateway, "GET", path, {})
             first, head = await read_head(reader)
+            if int(first.split()[1]) == 410:
+                return self.count("gone")
             if int(first.split()[1]) != 200:
                 return self.report(f"a viewer was answered with {first}")
             await own.read_answer((reader, head))
@@ -223,7 +228,7 @@ class Session:
             if stop_after is not None and self.events.count >= stop_after and not self.events.end:
                 return self.check_part()
             if pauses and self.random.random() < 0.03:
-                await asyncio.sleep(self.random.uniform(0.5, 4))
+                await asyncio.sleep(self.random.uniform(0, self.clients.longest_pause))
         self.check_end()
 
     def check_whole(self, answer):

@@ -18,7 +18,10 @@ REFUSALS = {
 BEFORE = ["reset-before-head", "close-before-head", "silent", "no-head-but-garbage", "error-first", "html", "empty",
           "head-without-body"]
 # What happens at a random word.
-MIDWAY = ["reset", "cut", "end-without-marker", "stall", "garbage-line", "oversize-frame", "error", "error-at-once"]
+MIDWAY = ["reset", "cut", "end-without-marker", "stall", "garbage-line", "oversize-frame", "error", "error-with-word"]
+
+# An error that comes together with the first word.
+HASTY = {"error-with-first-word": 1, "none": 1}
 
 MOODS = {
     # mood: (how likely it is, {fault: weight})
@@ -39,5 +42,5 @@ def choose_mood(random):
 
 
 def choose_fault(mood, random):
-    faults = MOODS[mood][1]
+    faults = HASTY if mood == "hasty" else MOODS[mood][1]
     return random.choices(list(faults), list(faults.values()))[0] if faults else "none"

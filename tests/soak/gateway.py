@@ -71,6 +71,14 @@ class Gateway:
     def descriptors(self):
         return len(list(pathlib.Path(f"/proc/{self._process.pid}/fd").iterdir()))
 
+    def connections(self, addresses):
+        """How many connections to these it has open, with those that the other side has closed."""
+        ports = {f":{int(address.rsplit(':', 1)[1]):04X}" for address in addresses}
+        _, *lines = pathlib.Path("/proc/net/tcp").read_text().splitlines()
+        rows = (line.split() for line in lines)
+        # The last one is the socket's file; 0 where the program has none any more.
+        return sum(row[2][-5:] in ports and row[9] != "0" for row in rows)
+
     def cpu_seconds(self):
         fields = pathlib.Path(f"/proc/{self._process.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / 100

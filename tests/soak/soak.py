@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import statistics
 import time
 
 import faults
@@ -16,6 +17,8 @@ from words import Ledger
 QUIET = 45
 # An idle connection to an upstream is closed after 30 s.
 IDLE = 30
+# How many clients there are for each stream at the most.
+MOST_CLIENTS = 3
 # Gauges that are 0 where nothing is open.
 GAUGES = ["open_streams", "connections", "request_memory_bytes", "stream_buffer_bytes", "readers"]
 
@@ -25,12 +28,10 @@ async def run(options, folder):
     soak = Soak(options, folder)
     await soak.start()
     try:
-        await soak.warm_up()
-        await soak.hold()
-        await soak.recover()
-        await soak.count_attempts()
-        await soak.settle()
-        await soak.check_end()
+        for part in [soak.warm_up, soak.hold, soak.recover, soak.count_attempts, soak.settle, soak.check_end]:
+            began = time.monotonic()
+            await part()
+            print(f"soak: {part.__name__} took {time.monotonic() - began:.1f} s", flush=True)
     finally:
         await soak.stop()
     return soak.problems
@@ -46,9 +47,10 @@ class Soak:
             for name, wire in settings.UPSTREAMS.items()
         }
         self.gateway = Gateway(options.binary, folder)
-        self.clients = Clients(self.gateway, self.ledger, random.Random(f"{options.seed}/clients"))
+        self.clients = Clients(self.gateway, self.ledger, random.Random(f"{options.seed}/clients"), options.short)
         self.own_problems = []
         self.opened = []
+        self.resident = []
         self.base = None
 
     @property
@@ -71,28 +73,32 @@ class Soak:
 
     async def warm_up(self):
         await self.load(self.options.warm)
+        self.warm = max(self.resident)
         await self.settle()
         self.base = self.measure()
 
     async def hold(self):
+        self.resident.clear()
+        self.opened.clear()
         await self.load(self.options.minutes * 60)
 
     async def load(self, seconds):
         stopped = asyncio.Event()
-        # Clients pause between requests and are refused at times, so there are some more than streams.
-        count = self.options.streams * 6 // 5
-        clients = [asyncio.create_task(self.clients.run_until(stopped)) for _ in range(count)]
-        others = [asyncio.create_task(task) for task in [self.reload(), self.sample(seconds)]]
+        clients = []
+        self.begin_clients(clients, self.options.streams, stopped)
+        others = [asyncio.create_task(task) for task in [self.reload(), self.sample(clients, stopped)]]
         others += [asyncio.create_task(self.change_moods(upstream)) for upstream in self.upstreams.values()]
-        await asyncio.wait([*clients, *others], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(others, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         stopped.set()
         for task in others:
             task.cancel()
-        ended = await asyncio.gather(*others, return_exceptions=True)
-        for error in ended:
-            if isinstance(error, Exception) and not isinstance(error, asyncio.CancelledError):
-                raise error
         await asyncio.gather(*clients)
+        for task in done:
+            task.result()
+
+    def begin_clients(self, clients, count, stopped):
+        count = min(count, MOST_CLIENTS * self.options.streams - len(clients))
+        clients += [asyncio.create_task(self.clients.run_until(stopped)) for _ in range(count)]
 
     async def change_moods(self, upstream):
         scale = 0.2 if self.options.short else 1.0
@@ -105,18 +111,20 @@ class Soak:
             await asyncio.sleep(self.options.reload)
             await self.gateway.reload(self.config())
 
-    async def sample(self, seconds):
+    async def sample(self, clients, stopped):
         began, reported = time.monotonic(), 0
         while True:
             await asyncio.sleep(2)
             opened = (await self.gateway.metrics()).sum("open_streams")
-            if time.monotonic() - began > min(10, seconds / 2):
-                self.opened.append(opened)
+            self.resident.append(self.gateway.memory())
+            self.opened.append(opened)
+            # Clients pause, come back to streams or are refused, so more of them than streams are needed.
+            missing = self.options.streams - int(opened)
+            self.begin_clients(clients, max(missing, 0) // 4, stopped)
             if time.monotonic() - reported > 30:
                 reported = time.monotonic()
-                connections = sum(len(upstream.connections) for upstream in self.upstreams.values())
                 print(f"soak: {reported - began:5.0f} s: {opened:.0f} open streams, {self.clients.active} clients, "
-                      f"{connections} upstream connections, {self.gateway.descriptors()} descriptors, "
+                      f"{self.upstream_connections()} upstream connections, {self.gateway.descriptors()} descriptors, "
                       f"{self.gateway.memory() / 1024:.1f} MiB, {self.gateway.cpu_seconds():.0f} s CPU, "
                       f"{self.clients.number} requests, {self.clients.outcomes['PROBLEM']} problems", flush=True)
 
@@ -137,9 +145,10 @@ class Soak:
     async def count_attempts(self):
         """Without clients that leave, every attempt is counted that an upstream saw, and every answer."""
         await self.settle()
+        self.upstreams["birch"].set_mood("hasty")
         before, seen, outcomes = await self.gateway.metrics(), self.seen(), self.clients.outcomes.copy()
-        rounds = [self.clients.run_once("read", model) for model in settings.MODELS for _ in range(6)]
-        await asyncio.gather(*rounds)
+        models = [*settings.MODELS, *(f"only-{name}" for name in self.upstreams)]
+        await asyncio.gather(*(self.clients.run_once("read", model) for model in models for _ in range(5)))
         await self.settle()
         after = await self.gateway.metrics()
         for name, count in self.seen().items():
@@ -174,26 +183,29 @@ class Soak:
 
     async def wait_for_idle_connections(self):
         deadline = time.monotonic() + IDLE + 15
-        while any(upstream.connections for upstream in self.upstreams.values()):
+        while opened := self.upstream_connections():
             if time.monotonic() > deadline:
-                opened = {name: len(upstream.connections) for name, upstream in self.upstreams.items()}
-                self.check(False, f"connections to upstreams are open {IDLE + 15} s after the last request: {opened}")
+                self.check(False, f"{opened} connections to upstreams are open {IDLE + 15} s after the last request")
                 break
             await asyncio.sleep(0.2)
 
+    def upstream_connections(self):
+        return self.gateway.connections(upstream.address for upstream in self.upstreams.values())
+
     def measure(self):
         """Descriptors without those of idle connections, and memory in KiB."""
-        idle = sum(len(upstream.connections) for upstream in self.upstreams.values())
-        return self.gateway.descriptors() - idle, self.gateway.memory()
+        return self.gateway.descriptors() - self.upstream_connections(), self.gateway.memory()
 
     async def check_end(self):
+        most = self.base[0] * 1.1
+        # The gateway closes the last request for its metrics a little later.
+        deadline = time.monotonic() + QUIET
+        while self.measure()[0] > most and time.monotonic() < deadline:
+            await asyncio.sleep(0.1)
         descriptors, memory = self.measure()
-        before = self.base
-        self.check(descriptors <= before[0] * 1.1,
-                   f"{descriptors} descriptors, {before[0]} after the warm-up")
+        self.check(descriptors <= most, f"{descriptors} descriptors, {self.base[0]} after the warm-up")
         if not self.options.short:
-            self.check(memory <= before[1] * 1.1,
-                       f"{memory / 1024:.1f} MiB with nothing open, {before[1] / 1024:.1f} MiB after the warm-up")
+            self.check_memory(memory)
         metrics = await self.gateway.metrics()
         self.check_budgets(metrics)
         refusals = {tuple(labels.values()): value for labels, value in metrics.all("limit_refusals_total") if value}
@@ -204,6 +216,17 @@ class Soak:
         self.check(reloads >= self.gateway.reloads, f"{reloads:.0f} of {self.gateway.reloads} reloads were accepted")
         self.check(not metrics.sum("config_reloads_total", outcome="refused"), "a reload was refused")
         self.report(metrics, descriptors, memory)
+
+    def check_memory(self, memory):
+        """The allocator keeps freed memory for a while, so the level without load is compared with the highest one
+        of the warm-up, and the level under load with itself."""
+        self.check(memory <= self.warm * 1.1,
+                   f"{memory / 1024:.1f} MiB with nothing open, {self.warm / 1024:.1f} MiB at the most in the warm-up")
+        quarter = len(self.resident) // 4
+        early, late = (statistics.median(part) for part in (self.resident[quarter:2 * quarter], self.resident[-quarter:]))
+        self.check(late <= early * 1.1, f"{early / 1024:.1f} MiB under load grew to {late / 1024:.1f} MiB")
+        print(f"soak: MiB under load: {self.warm / 1024:.1f} at the most in the warm-up; then {early / 1024:.1f} in the second "
+              f"quarter, {late / 1024:.1f} in the last, {max(self.resident) / 1024:.1f} at the most", flush=True)
 
     def check_budgets(self, metrics):
         for model in settings.MODELS:

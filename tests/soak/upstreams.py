@@ -126,6 +126,8 @@ class Connection(asyncio.StreamReaderProtocol):
         # Some content must be left to the continuation of an answer.
         words = max(words, first + 1)
         at = self.random.randrange(first, words) if fault in faults.MIDWAY else None
+        if fault == "error-with-first-word":
+            at = first
         return await self._answer(words, pace / 1000, filler, fault, at)
 
     async def _answer(self, words, pace, filler, fault, at):
@@ -141,8 +143,8 @@ class Connection(asyncio.StreamReaderProtocol):
             await self.drain()
             await self.pause(pace * self.random.uniform(0.5, 1.5))
         attempt.has_ended = True
-        self._send(wire.end(words))
-        if fault == "junk-behind-end":
+        self._send(wire.end(words, attempt.text))
+        if fault == "junk-behind-end" and wire.has_marker:
             self._send(wire.word("no client may see this"))
             await self.pause(self.random.uniform(0, 2))
         self.writer.write(b"0\r\n\r\n")
@@ -152,8 +154,8 @@ class Connection(asyncio.StreamReaderProtocol):
     async def _fail_midway(self, fault, filler):
         """Whether the answer goes on."""
         wire = self.upstream.wire
-        if fault == "error-at-once":
-            # A word and the error in one write, which the gateway reads at once.
+        if fault.startswith("error-with"):
+            # In one write, so that the gateway reads both at once.
             self._send(wire.word(self.attempt.word(filler)) + wire.error())
             self.writer.write(b"0\r\n\r\n")
             return False

@@ -8,6 +8,8 @@ from words import WORD
 class Wire:
     content_type = "text/event-stream"
     base = ""
+    # Whether something in the answer ends it, before its body ends.
+    has_marker = True
 
     def prefill(self, body):
         """How many words of the answer the request has already."""
@@ -43,7 +45,7 @@ class OpenAiChat(Wire):
     def word(self, text):
         return self._chunk({"content": text})
 
-    def end(self, words):
+    def end(self, words, text):
         usage = {"prompt_tokens": 9, "completion_tokens": words, "total_tokens": 9 + words}
         return self._chunk({}, "stop") + sse({"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1,
                                               "model": "soak", "choices": [], "usage": usage}) + b"data: [DONE]\n\n"
@@ -65,7 +67,7 @@ class Anthropic(Wire):
         return sse({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}},
                    "content_block_delta")
 
-    def end(self, words):
+    def end(self, words, text):
         return (sse({"type": "content_block_stop", "index": 0}, "content_block_stop")
                 + sse({"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None},
                        "usage": {"output_tokens": words}}, "message_delta")
@@ -93,9 +95,12 @@ class Responses(Wire):
     def word(self, text):
         return self._event("response.output_text.delta", item_id="msg_1", output_index=0, content_index=0, delta=text)
 
-    def end(self, words):
+    def end(self, words, text):
         usage = {"input_tokens": 9, "output_tokens": words, "total_tokens": 9 + words}
-        return self._event("response.completed", response={**self._response, "status": "completed", "usage": usage})
+        item = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed",
+                "content": [{"type": "output_text", "text": text, "annotations": []}]}
+        completed = {**self._response, "status": "completed", "usage": usage, "output": [item] if text else []}
+        return self._event("response.completed", response=completed)
 
     def error(self):
         failed = {**self._response, "status": "failed", "error": {"code": "server_error", "message": "it failed"}}
@@ -104,6 +109,7 @@ class Responses(Wire):
 
 class Gemini(Wire):
     name = "gemini"
+    has_marker = False
 
     def _answer(self, text, words, finish=None):
         candidate = {"content": {"parts": [{"text": text}], "role": "model"}, "index": 0}
@@ -118,7 +124,7 @@ class Gemini(Wire):
     def word(self, text):
         return self._answer(text, 1)
 
-    def end(self, words):
+    def end(self, words, text):
         return self._answer("", words, "STOP")
 
     def error(self):
@@ -137,7 +143,7 @@ class Ollama(Wire):
     def word(self, text):
         return self._line(text)
 
-    def end(self, words):
+    def end(self, words, text):
         return self._line("", done=True, done_reason="stop", prompt_eval_count=9, eval_count=words)
 
     def error(self):

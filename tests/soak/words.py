@@ -24,6 +24,7 @@ class Attempt:
         # The place of its first word, and of the one after its last.
         self.first = self.next = first
         self.has_ended = False
+        self.text = ""
 
     def word(self, filler):
         place = self.next
@@ -31,7 +32,10 @@ class Attempt:
         more = SPICE if place % 7 == 3 else ""
         if filler:
             more += "~" + "x" * filler
-        return f"{place}:{self.number}:{self.upstream}.{self.serial}{more};"
+        word = f"{place}:{self.number}:{self.upstream}.{self.serial}{more};"
+        # Long texts are only streamed.
+        self.text += "" if filler else word
+        return word
 
 
 class Ledger:

@@ -10,7 +10,7 @@
 //! | `reader` | a client that comes back |
 //! | `site` | the gateways, their links, the store and the upstream |
 //!
-//! `SLUICEGATE_SEED` repeats the random choices of a run; `make soak` runs the same for longer.
+//! `SLUICEGATE_SEED` repeats the random choices of a run; `make replicas` runs the same for longer.
 
 mod continuer;
 pub mod proxy;
@@ -117,7 +117,7 @@ async fn a_replica_that_is_cut_off_sends_no_reader_a_mixture() {
     assert!(counts.resumes > counts.trials);
 }
 
-/// `make soak`.
+/// `make replicas`.
 #[ignore = "runs for SLUICEGATE_SOAK minutes"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn soak() {
