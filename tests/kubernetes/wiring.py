@@ -124,8 +124,10 @@ def security(objects):
             own = container["securityContext"]
             if own != {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}:
                 yield f"{container['name']}: {own}"
-            if not {"cpu", "memory"} <= container["resources"]["requests"].keys() or "memory" not in container["resources"]["limits"]:
-                yield f"{container['name']}: resources {container['resources']}"
+            # Users may take them away; Checkov asks for the limit of memory.
+            resources = container["resources"]
+            if resources and not {"cpu", "memory"} <= resources["requests"].keys():
+                yield f"{container['name']}: resources {resources}"
 
 
 def config(objects):

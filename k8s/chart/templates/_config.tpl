@@ -39,7 +39,7 @@
 {{- $values := .root.Values -}}
 {{- $set := list -}}
 {{- range $values.extraEnv }}{{ $set = append $set .name }}{{ end -}}
-{{- if not (or $values.secretAsEnv $values.extraEnvFrom) -}}
+{{- if not (or (and $values.secretAsEnv $values.existingSecret) $values.extraEnvFrom) -}}
   {{- /* `$$` is a dollar sign, so what follows it is no reference. */ -}}
   {{- range regexFindAll "\\$\\{[A-Za-z_][A-Za-z0-9_]*\\}" (.text | replace "$$" "") -1 -}}
     {{- $name := . | trimPrefix "${" | trimSuffix "}" -}}
