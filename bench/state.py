@@ -30,7 +30,7 @@ class Valkey:
         self.address = run.free_address()
         host, port = self.address.split(":")
         words = ["taskset", "--cpu-list", str(cores[0]), program, "--port", port, "--bind", host, "--save", "",
-                 "--appendonly", "no", "--dir", "/tmp", "--maxclients", "9000"]
+                 "--appendonly", "no", "--dir", "/tmp", "--dbfilename", f"state-{port}.rdb", "--maxclients", "9000"]
         self._process = subprocess.Popen(list(map(str, words)), stdout=subprocess.DEVNULL)
         run.wait_for(self.address)
 

@@ -25,7 +25,11 @@ impl Valkey {
     /// With more arguments, for the server at this port.
     pub fn start_with(more: impl Fn(u16) -> Vec<String>) -> Self {
         Self::launch_any(|port| {
-            let words = format!("--port {port} --bind 127.0.0.1 --appendonly no --dir /tmp --save");
+            // No server reads another one's file, and a replica writes none.
+            let words = format!(
+                "--port {port} --bind 127.0.0.1 --appendonly no --dir /tmp --dbfilename sluicegate-{port}.rdb \
+                 --repl-diskless-load swapdb --save"
+            );
             let words = words.split(' ').map(String::from);
             words.chain([String::new()]).chain(more(port)).collect()
         })
@@ -34,27 +38,23 @@ impl Valkey {
     /// A Sentinel that watches `master` under the name `main`, and replaces it at once.
     pub fn sentinel(master: &Self) -> Self {
         let watched = master.port;
-        let file = |port: u16| std::env::temp_dir().join(format!("sluicegate-sentinel-{port}"));
-        let sentinel = Self::launch_any(|port| {
+        Self::launch_any(|port| {
             let config = format!(
                 "port {port}\nbind 127.0.0.1\ndir /tmp\n\
                  sentinel monitor main 127.0.0.1 {watched} 1\n\
                  sentinel down-after-milliseconds main 300\n\
                  sentinel failover-timeout main 2000\n"
             );
-            std::fs::write(file(port), config).unwrap();
-            vec![file(port).display().to_string(), "--sentinel".to_owned()]
-        });
-        // It has read its file, and would only write to it.
-        let _ = std::fs::remove_file(file(sentinel.port));
-        sentinel
+            std::fs::write(sentinel_file(port), config).unwrap();
+            vec![sentinel_file(port), "--sentinel".to_owned()]
+        })
     }
 
     /// Three servers that share the slots evenly. A lost server takes only its own slots along.
     pub async fn cluster() -> Vec<Self> {
         let member = |port: u16| {
             let bus = free_port();
-            let file = format!("/tmp/sluicegate-cluster-{port}");
+            let file = cluster_file(port);
             let _ = std::fs::remove_file(&file);
             let words = format!(
                 "--cluster-enabled yes --cluster-node-timeout 1000 --cluster-port {bus} \
@@ -163,6 +163,10 @@ impl Drop for Valkey {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        for file in [cluster_file(self.port), sentinel_file(self.port)] {
+            // Most servers have none.
+            let _ = std::fs::remove_file(file);
+        }
     }
 }
 
@@ -174,6 +178,16 @@ pub fn command(words: &str) -> redis::Cmd {
         command.arg(word);
     });
     command
+}
+
+/// Where a server of a cluster keeps what it knows of the others.
+fn cluster_file(port: u16) -> String {
+    format!("/tmp/sluicegate-cluster-{port}")
+}
+
+/// The config of a Sentinel, which writes to it.
+fn sentinel_file(port: u16) -> String {
+    format!("/tmp/sluicegate-sentinel-{port}")
 }
 
 fn free_port() -> u16 {
