@@ -96,7 +96,7 @@ impl CommitSink<'_> {
         let held = &mut *self.held;
         held.committed = true;
         // The answer may end with these events, and its end names the attempts.
-        held.trace.end_attempt("ok");
+        held.trace.win_attempt();
         let rate_limits = std::mem::take(&mut held.rate_limits);
         self.receiver.rate_limits(rate_limits);
         if let Some(document) = held.document.take() {

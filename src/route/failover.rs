@@ -206,8 +206,11 @@ impl<'a> Opening<'a> {
                     self.end_race(race, Some(place));
                     return Ok(Some((place, answer)));
                 }
-                RaceEvent::Failed(_, failure) if failure.committed => {
-                    self.end_race(race, None);
+                RaceEvent::Failed(place, failure) if failure.committed => {
+                    // The answer had begun; how it broke is counted at its end.
+                    self.metrics
+                        .record_attempt(&self.route.targets[place].upstream.name, "ok");
+                    self.end_race(race, Some(place));
                     return Err(failure.error);
                 }
                 RaceEvent::Failed(place, failure) => {

@@ -37,6 +37,8 @@ struct Facts {
     /// The model's name in the config.
     model: Option<String>,
     attempts: Vec<Attempt>,
+    /// Whether a target has answered.
+    is_answered: bool,
     status: Option<u16>,
     /// Why the request was refused.
     refusal: Option<ErrorCode>,
@@ -146,6 +148,7 @@ impl Observation {
             && attempt.outcome.is_none()
         {
             attempt.outcome = Some(outcome.to_owned());
+            facts.is_answered |= outcome == "ok";
             if let (true, Some(mut spans)) = (outcome != "ok", self.0.spans()) {
                 spans.end_attempt(number, outcome);
             }
@@ -176,14 +179,11 @@ impl Observation {
         }
     }
 
-    /// All tries in their order, such as `a/model=429,b/other=ok`. `None` if no target was asked, or one
-    /// has not answered yet.
+    /// All tries in their order, such as `a/model=429,b/other=ok`. `None` if no target was asked, or
+    /// others may still be: the request is not refused and no target has answered.
     pub fn attempts(&self) -> Option<String> {
         let facts = self.facts();
-        let is_known = facts
-            .attempts
-            .iter()
-            .all(|attempt| attempt.outcome.is_some());
+        let is_known = facts.is_answered || facts.refusal.is_some();
         facts.attempts().filter(|_| is_known)
     }
 

@@ -60,6 +60,12 @@ impl Trace {
         }
     }
 
+    /// This attempt's target answers. Others that are under way lost to it.
+    pub fn win_attempt(&self) {
+        self.end_attempt("ok");
+        self.end_open_attempts("hedged");
+    }
+
     /// See [`Observation::pass_over`].
     pub fn pass_over(&self, upstream: &str, model: &str, why: &'static str) {
         if let Some(observation) = &self.observation {
