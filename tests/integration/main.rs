@@ -8,6 +8,7 @@ mod dialects;
 mod documents;
 mod event_stream;
 mod exchange;
+mod faults;
 mod fixture_faults;
 mod fixture_library;
 mod fixture_server;

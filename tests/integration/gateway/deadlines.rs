@@ -16,7 +16,7 @@ use crate::fixture_server::{ANY_PORT, fast, serve};
 const KEEP_ALIVE: &str = "keep-alive";
 
 /// An address that neither accepts nor refuses connections: its queue is full.
-fn blackhole() -> (std::net::SocketAddr, Vec<Socket>) {
+pub fn blackhole() -> (std::net::SocketAddr, Vec<Socket>) {
     let socket = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let listener = socket();
     listener.bind(&ANY_PORT.into()).unwrap();

@@ -75,6 +75,14 @@ impl Program {
         Self::run(command, &[], Stdio::null())
     }
 
+    /// Starts the program with another file in place of `/etc/hosts`, in a mount namespace of its own.
+    fn start_with_hosts(arguments: &[&str], hosts: &TemporaryFile) -> Self {
+        let mut command = with_hosts();
+        command.args([hosts.path(), env!("CARGO_BIN_EXE_sluicegate")]);
+        command.args(arguments);
+        Self::run(command, &[], Stdio::null())
+    }
+
     fn spawn(arguments: &[&str], environment: &[(&str, &str)], stdin: Stdio) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
         command.args(arguments);
@@ -156,6 +164,12 @@ impl Program {
         self.status("VmHWM:")
     }
 
+    /// How many files it has open, sockets included.
+    pub fn open_files(&self) -> usize {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", self.child.id()));
+        files.unwrap().count()
+    }
+
     fn status(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
         let status = status.unwrap();
@@ -201,6 +215,11 @@ impl GatewayProcess {
     /// As [`GatewayProcess::start`], in a process that may open `files` files.
     pub async fn start_with_files(config: &TemporaryFile, files: u32) -> Self {
         Self::serving(Program::start_with_files(&Self::arguments(config), files)).await
+    }
+
+    /// As [`GatewayProcess::start`], with another file in place of `/etc/hosts`.
+    pub async fn start_with_hosts(config: &TemporaryFile, hosts: &TemporaryFile) -> Self {
+        Self::serving(Program::start_with_hosts(&Self::arguments(config), hosts)).await
     }
 
     fn arguments(config: &TemporaryFile) -> [&str; 6] {
@@ -267,6 +286,20 @@ impl Drop for TemporaryFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }
+}
+
+/// Runs a program in a mount namespace, with the file that is its first argument as `/etc/hosts`.
+fn with_hosts() -> Command {
+    let mut command = Command::new("unshare");
+    let script = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]);
+    command
+}
+
+/// Whether the system allows that.
+pub fn can_replace_hosts() -> bool {
+    let tried = with_hosts().args(["/etc/hosts", "true"]).output();
+    tried.is_ok_and(|output| output.status.success())
 }
 
 /// The lines of a pipe, as they arrive.
