@@ -2,8 +2,7 @@
 # build.sh OUT: builds the static release binary for an image or a release: OUT/sluicegate, and its debug symbols
 # apart from it in OUT/sluicegate.debug. TARGET names another target (default: musl for this processor).
 #
-# Two builds of one commit with one toolchain give the same bytes: paths of this machine are replaced, and the
-# revision comes from the commit. SLUICEGATE_REVISION sets it where there is no repository.
+# Nothing of this machine is in the binary: its paths are replaced, and the revision comes from the commit. SLUICEGATE_REVISION sets it where there is no repository.
 set -euo pipefail
 out=$(mkdir -p "$1" && realpath "$1")
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# release.sh OUT: makes everything that a release consists of in OUT, for this processor. The same commit gives the
-# same bytes with the same toolchain and the same certificates of the system. CONTRIBUTING.md says who signs what.
+# release.sh OUT: makes everything that a release consists of in OUT, for this processor. The same binary
+# and the same certificates of the system give the same bytes. CONTRIBUTING.md says who signs what.
 set -euo pipefail
 out=$(rm -rf "$1" && mkdir -p "$1" && realpath "$1")
 here=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
