@@ -190,17 +190,8 @@ impl Observation {
     /// The tries in their order, if there was more than one.
     pub fn several_attempts(&self) -> Vec<String> {
         let facts = self.facts();
-        if facts.attempts.len() < 2 {
-            return Vec::new();
-        }
-        let is_answered = facts.attempts.iter().any(Attempt::is_answering);
-        let attempts = facts.attempts.iter();
-        let attempts = attempts.map(|attempt| match (&attempt.outcome, is_answered) {
-            // It loses to the one that answers.
-            (None, true) => format!("{}/{}=hedged", attempt.upstream, attempt.model),
-            _ => attempt.to_string(),
-        });
-        attempts.collect()
+        let attempts = facts.attempts.iter().filter(|_| facts.attempts.len() > 1);
+        attempts.map(Attempt::to_string).collect()
     }
 
     pub fn set_stream(&self, stream: StreamFacts) {
