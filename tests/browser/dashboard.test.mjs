@@ -24,7 +24,7 @@ let gateway;
 before(async () => {
   await new Promise((done) => upstream.listen(0, "127.0.0.1", done));
   const base_url = `http://127.0.0.1:${upstream.address().port}/v1`;
-  const targets = (model) => ({ targets: [{ upstream: model === "broken" ? "spare" : "main", model }] });
+  const targets = (model) => ({ targets: [{ upstream: model === "broken" ? "spare" : "main", model }], retry: "off" });
   gateway = await startGateway({
     upstreams: { main: { wire: "openai-chat", base_url }, spare: { wire: "openai-chat", base_url } },
     models: { slow: targets("slow"), broken: targets("broken") },
@@ -61,6 +61,8 @@ pageTest("the dashboard says that nothing is wrong, and what is", async ({ open 
   await page.getByText("Upstream spare: 3 of 3 requests failed in the last minute, upstream_unavailable 3 ×.").waitFor();
   assert.match(await page.getAttribute("#verdict", "class"), /bad/);
   assert.match(await page.title(), /^⚠/);
+  for (let n = 0; n < 2; n++) assert.equal((await prompt("broken")).status, 502);
+  await page.getByText("Upstream spare: it is not asked for broken, because it failed too often (breaker open).").waitFor();
   const more = await Promise.all([1, 2, 3, 4].map(() => prompt()));
   assert.equal((await prompt()).status, 503);
   await page.getByText("limits.streams", { exact: false }).first().waitFor();
