@@ -18,6 +18,8 @@ from upstream import Upstream
 
 def main():
     options = _options()
+    # The servers have working folders of their own.
+    options.work = options.work.resolve()
     options.work.mkdir(parents=True, exist_ok=True)
     failed = False
     for balancer in options.balancers:
