@@ -13,6 +13,7 @@ import { TurnView } from "./turn-view.js";
 
 const SAVE_MS = 1000;
 const FRAME_MS = 30; // drawn per frame before the browser gets its turn
+const NOT_KEPT = "The browser does not keep this chat: it is too large, or storage is forbidden. A reload will lose it.";
 const LARGEST_SHARE = 0.3; // of the time that drawing may take, so that the page stays usable with long answers
 
 const views = new Map(); // turn → view
@@ -128,8 +129,10 @@ function showState() {
 // ---- The field of the question ----
 
 function report(text, ...more) {
-  $("#problem").hidden = !text;
-  $("#problem").replaceChildren(h("span", {}, text ?? ""), ...more);
+  // What lasts is shown where there is nothing else to report.
+  const shown = text || (chat.notKept ? NOT_KEPT : "");
+  $("#problem").hidden = !shown;
+  $("#problem").replaceChildren(h("span", {}, shown), ...more);
 }
 
 function submit() {
@@ -265,11 +268,9 @@ function watch(id) {
 
 // ---- Start ----
 
-let warned = false;
 function saveOften() {
   chat.save();
-  if (chat.notKept && !warned) report("The browser does not keep this chat: it is too large, or storage is forbidden. A reload will lose it.");
-  warned = chat.notKept;
+  if (chat.notKept && $("#problem").hidden) report("");
 }
 
 function start() {
