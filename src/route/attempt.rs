@@ -58,13 +58,6 @@ enum Stage {
     Done,
 }
 
-/// Why a target gave no answer.
-pub(super) struct Failure {
-    pub(super) error: Error,
-    /// Whether the client has a part of this target's answer.
-    pub(super) committed: bool,
-}
-
 impl<'a> Attempt<'a> {
     /// Encodes the request. It is sent with the first poll.
     ///
@@ -110,7 +103,7 @@ impl<'a> Attempt<'a> {
         context: &mut Context<'_>,
         receiver: &mut dyn Receiver,
         may_begin: bool,
-    ) -> Poll<Result<RoutedAnswer, Failure>> {
+    ) -> Poll<Result<RoutedAnswer, Error>> {
         let polled = self.poll_answer(context, receiver, may_begin);
         Poll::Ready(match ready!(polled) {
             Ok(answer) => Ok(self.succeed(answer)),
@@ -119,7 +112,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// Fails an attempt whose deadline has passed.
-    pub(super) fn time_out(&mut self) -> Failure {
+    pub(super) fn time_out(&mut self) -> Error {
         let error = match self.deadlines.end {
             Some(end) if end <= self.deadline => total_timeout(),
             _ => first_token_timeout(self.deadlines.first_token),
@@ -166,13 +159,9 @@ impl<'a> Attempt<'a> {
             if sink.is_committed() {
                 break;
             }
-            match ready!(answer.poll_read(context, &mut sink)) {
-                Err(error) if !sink.is_committed() => {
-                    return Poll::Ready(Err(empty_answer_error(error)));
-                }
-                Err(error) => return Poll::Ready(Err(error)),
-                Ok(true) => break,
-                Ok(false) => {}
+            // An error comes with the read after the last events, so here nothing has begun.
+            if ready!(answer.poll_read(context, &mut sink)).map_err(empty_answer_error)? {
+                break;
             }
         }
         match std::mem::replace(&mut self.stage, Stage::Done) {
@@ -191,16 +180,13 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    fn fail(&mut self, error: Error) -> Failure {
+    fn fail(&mut self, error: Error) -> Error {
         self.stage = Stage::Done;
         if let Some(mut health) = self.health.take() {
             health.record_end(Some(&error));
         }
         self.trace.end_attempt(&error.attempt_outcome());
-        Failure {
-            error,
-            committed: self.held.is_committed(),
-        }
+        error
     }
 }
 

@@ -49,11 +49,6 @@ impl HeldAnswer {
         }
     }
 
-    /// Whether the answer has begun, so that no other target can answer.
-    pub fn is_committed(&self) -> bool {
-        self.committed
-    }
-
     /// Whether the answer has content.
     pub fn has_content(&self) -> bool {
         self.has_content
@@ -87,7 +82,7 @@ impl CommitSink<'_> {
         }
     }
 
-    /// See [`HeldAnswer::is_committed`].
+    /// Whether the answer has begun, so that no other target can answer.
     pub fn is_committed(&self) -> bool {
         self.held.committed
     }

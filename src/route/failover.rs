@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use http::StatusCode;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-use super::attempt::{Attempt, AttemptDeadlines, Failure, now};
+use super::attempt::{Attempt, AttemptDeadlines, now};
 use super::policy::{Plan, Step};
 use super::{Receiver, Route, RoutedAnswer};
 use crate::limit::Estimate;
@@ -23,9 +23,8 @@ impl Route {
     /// after `end`.
     ///
     /// # Errors
-    /// If `receiver` already got content, the error that ended that answer. Otherwise the last
-    /// target's error; if every target was rate limited, that, with the longest wait that one asked
-    /// for.
+    /// The last target's error, before `receiver` got anything; if every target was rate limited, that, with
+    /// the longest wait that one asked for.
     pub async fn open(
         &self,
         request: &Request,
@@ -132,7 +131,7 @@ struct Race<'a> {
 /// What ended the wait for a target.
 enum RaceEvent {
     Answer(usize, RoutedAnswer),
-    Failed(usize, Failure),
+    Failed(usize, Error),
     /// The first target is silent for so long that another is to be asked.
     Hedge,
 }
@@ -206,20 +205,10 @@ impl<'a> Opening<'a> {
                     self.end_race(race, Some(place));
                     return Ok(Some((place, answer)));
                 }
-                RaceEvent::Failed(place, failure) if failure.committed => {
-                    // The answer had begun; how it broke is counted at its end.
-                    self.metrics
-                        .record_attempt(&self.route.targets[place].upstream.name, "ok");
-                    self.end_race(race, Some(place));
-                    return Err(failure.error);
-                }
-                RaceEvent::Failed(place, failure) => {
-                    self.route.targets[place].report_failure(
-                        &failure.error,
-                        self.trace,
-                        self.metrics,
-                    );
-                    if let Err(error) = self.record_failure(place, failure.error) {
+                RaceEvent::Failed(place, error) => {
+                    let target = &self.route.targets[place];
+                    target.report_failure(&error, self.trace, self.metrics);
+                    if let Err(error) = self.record_failure(place, error) {
                         self.end_race(race, None);
                         return Err(error);
                     }
@@ -292,7 +281,7 @@ impl Race<'_> {
                 *slot = None;
                 return Poll::Ready(match polled {
                     Ok(answer) => RaceEvent::Answer(place, answer),
-                    Err(failure) => RaceEvent::Failed(place, failure),
+                    Err(error) => RaceEvent::Failed(place, error),
                 });
             }
         }

@@ -55,7 +55,7 @@ pub struct Route {
 /// An answer that has begun, and the attempt that it is the answer to.
 pub struct RoutedAnswer {
     pub answer: Box<Answer>,
-    /// `None` for an answer whose end nobody records.
+    /// Takes the end of the answer, for the target's health.
     pub attempt: Option<TrackedAttempt>,
 }
 

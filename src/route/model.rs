@@ -74,7 +74,7 @@ impl Route {
 
     /// After which silence of the target another one is asked too.
     pub(super) fn hedge_after(&self, place: usize) -> Option<Duration> {
-        // A target that begins anew would repeat what the client has.
+        // A second continuation of the same text would only be billed.
         if self.is_continuation || self.targets.len() < 2 {
             return None;
         }

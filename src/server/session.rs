@@ -160,7 +160,7 @@ mod tests {
         let mut one = request("", "one");
         let mut two = request("", "two");
         for request in [&mut one, &mut two] {
-            let key = json!("the same").as_str().map(Value::from).unwrap();
+            let key = json!("the same");
             request.extra.insert(CACHE_KEY.to_owned(), key);
         }
         assert_eq!(auto(&[], &one, "app"), auto(&[], &two, "app"));
