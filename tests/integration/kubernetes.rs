@@ -129,7 +129,7 @@ fn the_deployment_fits_the_image() {
     assert_eq!(dockerfile("EXPOSE"), ports);
 }
 
-/// A new version is set in Cargo.toml and in Chart.yaml; `make manifests` does the rest.
+/// CONTRIBUTING.md says where a new version is set.
 #[test]
 fn the_versions_are_one() {
     let version = env!("CARGO_PKG_VERSION");
@@ -138,4 +138,16 @@ fn the_versions_are_one() {
     assert_eq!(chart["appVersion"], version);
     let image = container(&deployment("k8s/base"))["image"].clone();
     assert_eq!(image, format!("sluicegate:{version}"));
+    let client: Value = serde_json::from_str(&read("clients/js/package.json")).unwrap();
+    assert_eq!(client["version"], version);
+    for (file, part) in [
+        ("README.md", format!("This is version {version}.")),
+        ("CHANGELOG.md", format!("\n## [{version}] - ")),
+        (
+            "fuzz/Cargo.lock",
+            format!("name = \"sluicegate\"\nversion = \"{version}\""),
+        ),
+    ] {
+        assert!(read(file).contains(&part), "{file} lacks `{part}`");
+    }
 }
