@@ -60,7 +60,7 @@ def main():
     counts, worse = {}, []
     for wire, path, form in ANSWERS:
         name = ", ".join([f"{wire} to {path}", *form])
-        short, long = (count(options, [wire, path, str(tokens), *form]) for tokens in (SHORT, LONG))
+        short, long = (count(options, ["alike", wire, path, str(tokens), *form]) for tokens in (SHORT, LONG))
         counts[name] = round((long - short) / (LONG - SHORT))
         stored = baseline["tokens"].get(name)
         share = f"{100 * counts[name] / stored - 100:+.1f} %" if stored else "new"

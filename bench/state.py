@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import pathlib
 import re
 import socket
@@ -18,21 +19,21 @@ import threading
 import time
 import urllib.request
 
-import run
-
-ROOT = run.ROOT
+import processes
+from processes import ROOT
+from tables import heading, table
 
 
 class Valkey:
     """A server without persistence, and its own figures."""
 
     def __init__(self, program, cores):
-        self.address = run.free_address()
+        self.address = processes.free_address()
         host, port = self.address.split(":")
         words = ["taskset", "--cpu-list", str(cores[0]), program, "--port", port, "--bind", host, "--save", "",
                  "--appendonly", "no", "--dir", "/tmp", "--dbfilename", f"state-{port}.rdb", "--maxclients", "9000"]
         self._process = subprocess.Popen(list(map(str, words)), stdout=subprocess.DEVNULL)
-        run.wait_for(self.address)
+        processes.wait_for(self.address)
 
     def stop(self):
         self._process.kill()
@@ -72,22 +73,20 @@ def read_reply(answers):
     return rest
 
 
-class StatefulBench(run.Bench):
+class StatefulBench(processes.Bench):
     """The bench whose gateway shares its state."""
 
     state = None
 
+    def gateway_config(self, *words):
+        state = f"state: redis://{self.state.address}/0\n" if self.state else ""
+        return super().gateway_config(*words) + state
+
     @contextlib.contextmanager
     def gateway(self, upstream, workers, window):
-        plain = run.gateway_config
-        if self.state:
-            run.gateway_config = lambda *words: plain(*words) + f"state: redis://{self.state.address}/0\n"
-        try:
-            with super().gateway(upstream, workers, window) as proxy:
-                self.proxy = proxy
-                yield proxy
-        finally:
-            run.gateway_config = plain
+        with super().gateway(upstream, workers, window) as proxy:
+            self.proxy = proxy
+            yield proxy
 
 
 def round_trips(admin):
@@ -127,8 +126,8 @@ def one_gateway(options, cores):
                     f"{rate('cpu') * 1e6 / tokens:.2f}", f"{rate('in') / 1e6:.2f}"]
             valkey.stop()
         rows.append(row + ["–"] * (8 - len(row)))
-    run.heading("One gateway: 200 streams, 50 tokens a second each")
-    run.table(["state", "gateway, CPU µs/token", "incomplete", "round trips/s", "commands/s", "Valkey's core",
+    heading("One gateway: 200 streams, 50 tokens a second each")
+    table(["state", "gateway, CPU µs/token", "incomplete", "round trips/s", "commands/s", "Valkey's core",
                "Valkey, CPU µs/token", "MB/s"], rows)
 
 
@@ -150,8 +149,8 @@ def stream_memory(options, cores):
         valkey.command("SET", f"sluicegate:stream:st_{number:026d}:past", "1234", "PX", 630000)
     rows.append(["only how it ended", "–", f"{(valkey.figures()['memory'] - before) / count / 1024:.2f}"])
     valkey.stop()
-    run.heading("Memory of a stream in the server")
-    run.table(["tokens", "tokens in an entry", "KiB"], rows)
+    heading("Memory of a stream in the server")
+    table(["tokens", "tokens in an entry", "KiB"], rows)
 
 
 def event(stream, number):
@@ -191,8 +190,8 @@ def fleet(options, cores):
         seen = asyncio.run(take_turns(valkey, replicas, streams, options.seconds * 10))
         valkey.stop()
         rows.append([replicas, streams, replicas * streams, *seen])
-    run.heading("A fleet: one turn every 100 ms, two tokens for each stream in a turn")
-    run.table(["replicas", "streams each", "streams", "turns/s", "commands/s", "Valkey's core", "CPU µs/turn",
+    heading("A fleet: one turn every 100 ms, two tokens for each stream in a turn")
+    table(["replicas", "streams each", "streams", "turns/s", "commands/s", "Valkey's core", "CPU µs/turn",
                "turn, ms: p50", "p99"], rows)
 
 
@@ -289,8 +288,8 @@ def limits(options, cores):
         cpu = valkey.figures()["cpu"] - before["cpu"]
         rows.append([name, f"{cpu / runs * 1e6:.1f}", f"{runs / cpu:.0f}"])
     valkey.stop()
-    run.heading("Limits: what the script costs the server")
-    run.table(["script", "CPU µs", "a core's worth per second"], rows)
+    heading("Limits: what the script costs the server")
+    table(["script", "CPU µs", "a core's worth per second"], rows)
 
 
 SECTIONS = {"gateway": one_gateway, "memory": stream_memory, "fleet": fleet, "limits": limits}
@@ -306,7 +305,7 @@ def main():
     parser.add_argument("--seconds", default=1.0, type=float)
     options = parser.parse_args()
     options.window, options.long = "30s", False
-    cores = sorted(run.os.sched_getaffinity(0))
+    cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         sys.exit("state: two cores are needed")
     for name in options.only or list(SECTIONS):

@@ -1,7 +1,7 @@
 //! Does one piece of work once, so that `bench/instructions.py` can count the instructions:
 //!
-//! - `instructions WIRE PATH TOKENS [verbatim]` decodes an answer from its wire and encodes it in a
-//!   client's dialect; `instructions line BYTES` does so for an answer with one long line, and
+//! - `instructions KIND WIRE PATH TOKENS [verbatim]` decodes an answer from its wire and encodes it in a
+//!   client's dialect; its texts are `alike` or `prose`; `instructions line BYTES` does so for an answer with one long line, and
 //!   `instructions answer WIRE PATH FILE` for the answer in a file;
 //! - `instructions request PATH FILE` parses the request in a file and encodes it in every wire;
 //! - `instructions head FILE` and `instructions chunks FILE` parse the head, or decode the chunked
@@ -15,6 +15,7 @@ mod answer;
 
 use std::io::Write as _;
 
+use answer::Kind;
 use sluicegate::model::{Event, Vendor};
 use sluicegate::upstream::exchange::decoder::Decoder;
 use sluicegate::upstream::exchange::head::{self, BodyLength};
@@ -77,8 +78,13 @@ fn do_work(words: &[&str]) -> usize {
             _ => panic!("the head does not parse"),
         },
         ["chunks", file, ..] => decoded(&read(file)),
-        [wire, path, tokens, ..] => {
-            let body = answer::body(wire, size(tokens) as u64);
+        [kind, wire, path, tokens, ..] => {
+            let kind = if kind == "prose" {
+                Kind::Prose
+            } else {
+                Kind::Alike
+            };
+            let body = answer::body(wire, kind, size(tokens) as u64);
             answered(wire, path, &body, is_verbatim)
         }
         _ => panic!("unknown work: {words:?}"),

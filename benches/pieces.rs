@@ -8,6 +8,7 @@ mod answer;
 
 use std::sync::LazyLock;
 
+use answer::Kind;
 use bytes::BytesMut;
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{AllocProfiler, Bencher, black_box};
@@ -31,7 +32,7 @@ fn main() {
 /// One wire for each framing; the other wires also use Server-Sent Events.
 #[divan::bench(args = ["openai-chat", "openai-responses", "ollama-chat", "bedrock-converse"])]
 fn framing(bencher: Bencher, name: &str) {
-    let (wire, body) = (wire_of(name), answer::body(name, TOKENS));
+    let (wire, body) = (wire_of(name), answer::body(name, Kind::Alike, TOKENS));
     bencher.counter(ItemsCount::new(TOKENS)).bench_local(|| {
         let mut framer = Framer::new(wire.framing(), pipeline::FRAME_CAP);
         for piece in body.chunks(PIECE) {
@@ -56,7 +57,7 @@ fn long_line(bencher: Bencher, mebibytes: usize) {
 
 #[divan::bench(args = wire::ALL.iter().map(|wire| wire.name()))]
 fn decoder(bencher: Bencher, name: &str) {
-    let (wire, body) = (wire_of(name), answer::body(name, TOKENS));
+    let (wire, body) = (wire_of(name), answer::body(name, Kind::Alike, TOKENS));
     let mut frames = Vec::new();
     let mut framer = Framer::new(wire.framing(), pipeline::FRAME_CAP);
     let read = framer.push(&body, &mut |frame| {
@@ -120,7 +121,7 @@ fn path_to(bencher: Bencher, name: &str) {
 }
 
 fn path(bencher: Bencher, wire: &str, dialect: &dyn Dialect) {
-    let (wire, body) = (wire_of(wire), answer::body(wire, TOKENS));
+    let (wire, body) = (wire_of(wire), answer::body(wire, Kind::Alike, TOKENS));
     bencher
         .counter(ItemsCount::new(TOKENS))
         .bench_local(|| pipeline::bytes(wire, dialect, &REQUEST, black_box(&body).chunks(PIECE)));

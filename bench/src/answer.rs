@@ -1,31 +1,59 @@
-//! Model answers of any length in every wire: the bytes before the tokens, one token, the bytes after
+//! Model answers of any length in every wire: the bytes before the tokens, the tokens, the bytes after
 //! them. All are prepared in advance; sending a token copies it and writes 15 digits.
 //!
-//! A token's text is `@` and the time at which it was sent, so that a reader can compute its latency.
-//! The bytes around it have the fields and sizes of the vendors' own.
+//! A token's text begins with `@` and the time at which it was sent, so that a reader can compute its
+//! latency. The bytes around it have the fields and sizes of the vendors' own. The tokens of an answer
+//! are alike or prose (see `texts`).
 
 use std::fmt::Write as _;
+
+#[path = "texts.rs"]
+mod texts;
+
+use texts::Part;
 
 /// How many digits a stamp has.
 pub const DIGITS: usize = 15;
 /// Stamps are counted modulo this.
 pub const WRAP: u64 = 1_000_000_000_000_000;
-/// A chunk of the OpenAI Chat wire, in bytes.
-const CHUNK: usize = 291;
 
-/// A text without a time, as long as one with a time.
-const TEXT: &str = "@000000000000000";
+/// The texts of an answer's tokens.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Kind {
+    /// They differ in nothing but their times.
+    Alike,
+    /// Words, line breaks and escapes as models write them, in messages of varied lengths.
+    Prose,
+}
+
+impl Kind {
+    pub const ALL: [Self; 2] = [Self::Alike, Self::Prose];
+
+    /// The beginning of the names of the models that write so.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Self::Alike => "bench-",
+            Self::Prose => "prose-",
+        }
+    }
+}
 
 /// An answer's parts.
 pub struct Answer {
     pub wire: &'static str,
+    pub kind: Kind,
     pub content_type: &'static str,
     opening: Vec<u8>,
-    token: Vec<u8>,
-    /// The position of the digits in `token`.
-    stamp: usize,
+    /// The tokens' messages, which repeat in this order.
+    tokens: Vec<Message>,
     /// Every message ends with a checksum of itself.
     checksummed: bool,
+}
+
+struct Message {
+    bytes: Vec<u8>,
+    /// The position of the digits.
+    stamp: usize,
 }
 
 /// The wires that answers exist for.
@@ -40,28 +68,34 @@ pub const WIRES: [&str; 7] = [
 ];
 
 impl Answer {
-    pub fn of(wire: &str) -> Option<Self> {
+    pub fn of(wire: &str, kind: Kind) -> Option<Self> {
         let wire = WIRES.into_iter().find(|known| *known == wire)?;
-        let (opening, token) = match wire {
-            "openai-chat" => (openai_chat(r#""role":"assistant","content":"""#), padded()),
+        let opening = match wire {
+            "openai-chat" => openai_chat(r#""role":"assistant","content":"""#),
             "anthropic-messages" => anthropic_messages(),
-            "bedrock-converse" => bedrock_converse(),
+            "bedrock-converse" => message(
+                "messageStart",
+                r#"{"role":"assistant","p":"abcdefghijklmnopqrstu"}"#,
+            ),
             "cohere-chat" => cohere_chat(),
-            "gemini" => (Vec::new(), gemini("", 1)),
-            "ollama-chat" => (Vec::new(), ollama_chat(TEXT, r#""done":false"#)),
-            _ => openai_responses(),
+            "openai-responses" => openai_responses(),
+            _ => Vec::new(),
         };
-        let stamp = token.iter().position(|byte| *byte == b'@')? + 1;
+        let tokens = texts::parts(wire, kind).into_iter().map(|part| {
+            let bytes = token(wire, &part);
+            let stamp = memchr::memmem::find(&bytes, texts::stamped("").as_bytes())? + 1;
+            Some(Message { bytes, stamp })
+        });
         Some(Self {
             wire,
+            kind,
             content_type: match wire {
                 "ollama-chat" => "application/x-ndjson",
                 "bedrock-converse" => "application/vnd.amazon.eventstream",
                 _ => "text/event-stream",
             },
             opening,
-            token,
-            stamp,
+            tokens: tokens.collect::<Option<_>>()?,
             checksummed: wire == "bedrock-converse",
         })
     }
@@ -70,29 +104,31 @@ impl Answer {
         &self.opening
     }
 
-    /// The length of one token's message, in bytes.
-    pub fn token_size(&self) -> usize {
-        self.token.len()
+    /// The length of `count` tokens' messages from the token `number` on, in bytes.
+    pub fn size(&self, number: u64, count: u64) -> usize {
+        let sizes = (number..number + count).map(|number| self.message(number).bytes.len());
+        sizes.sum()
     }
 
-    /// Appends one token that is sent at `now`, in nanoseconds.
-    pub fn token(&self, now: u64, out: &mut Vec<u8>) {
+    fn message(&self, number: u64) -> &Message {
+        &self.tokens[(number % self.tokens.len() as u64) as usize]
+    }
+
+    /// Appends the token `number`, counted from 0, that is sent at `now`, in nanoseconds.
+    pub fn token(&self, number: u64, now: u64, out: &mut Vec<u8>) {
         let at = out.len();
-        out.extend_from_slice(&self.token);
-        self.restamp(now, &mut out[at..]);
-    }
-
-    /// Writes another time into the token in `message`.
-    pub fn restamp(&self, now: u64, message: &mut [u8]) {
+        let message = self.message(number);
+        out.extend_from_slice(&message.bytes);
+        let out = &mut out[at..];
         let mut left = now % WRAP;
-        for digit in message[self.stamp..self.stamp + DIGITS].iter_mut().rev() {
+        for digit in out[message.stamp..message.stamp + DIGITS].iter_mut().rev() {
             *digit = b'0' + (left % 10) as u8;
             left /= 10;
         }
         if self.checksummed {
-            let end = message.len() - 4;
-            let sum = crc32fast::hash(&message[..end]);
-            message[end..].copy_from_slice(&sum.to_be_bytes());
+            let end = out.len() - 4;
+            let sum = crc32fast::hash(&out[..end]);
+            out[end..].copy_from_slice(&sum.to_be_bytes());
         }
     }
 
@@ -128,8 +164,8 @@ impl Answer {
                 ("message-end", format!(r#"{{"type":"message-end","delta":{{"finish_reason":"COMPLETE","usage":{{"billed_units":{{"input_tokens":14,"output_tokens":{tokens}}},"tokens":{{"input_tokens":22,"output_tokens":{tokens}}}}}}}}}"#)),
                 ("", "[DONE]".to_owned()),
             ]),
-            "gemini" => gemini(r#""finishReason":"STOP","#, tokens),
-            "ollama-chat" => ollama_chat("", &format!(r#""done":true,"done_reason":"stop","total_duration":482007750,"load_duration":52719542,"prompt_eval_count":19,"prompt_eval_duration":44457208,"eval_count":{tokens},"eval_duration":384438167"#)),
+            "gemini" => gemini("", r#""finishReason":"STOP","#, tokens),
+            "ollama-chat" => ollama_chat("", "421452", &format!(r#""done":true,"done_reason":"stop","total_duration":482007750,"load_duration":52719542,"prompt_eval_count":19,"prompt_eval_duration":44457208,"eval_count":{tokens},"eval_duration":384438167"#)),
             _ => events(&[
                 ("response.output_text.done", format!(r#"{{"type":"response.output_text.done","sequence_number":{},"item_id":"msg_bench01","output_index":0,"content_index":0,"text":"whole","logprobs":[]}}"#, tokens + 4)),
                 ("response.completed", format!(r#"{{"type":"response.completed","sequence_number":{},"response":{{"id":"resp_bench01","object":"response","created_at":1795000000,"status":"completed","error":null,"incomplete_details":null,"model":"sluice-large-2","output":[],"usage":{{"input_tokens":17,"output_tokens":{tokens},"total_tokens":{}}}}}}}"#, tokens + 5, 17 + tokens)),
@@ -139,11 +175,15 @@ impl Answer {
 }
 
 /// A whole OpenAI Chat answer that was not asked to stream.
-pub fn whole(now: u64, tokens: u64) -> Vec<u8> {
+pub fn whole(kind: Kind, now: u64, tokens: u64) -> Vec<u8> {
     let mut text = String::new();
-    for _ in 0..tokens {
+    for part in texts::parts("openai-chat", kind)
+        .iter()
+        .cycle()
+        .take(tokens as usize)
+    {
         // Writing to a string cannot fail.
-        let _ = write!(text, "@{:0DIGITS$}", now % WRAP);
+        let _ = write!(text, "@{:0DIGITS$}{}", now % WRAP, part.rest());
     }
     format!(
         r#"{{"id":"chatcmpl-Bench01","object":"chat.completion","created":1795000000,"model":"sluice-large-1","choices":[{{"index":0,"message":{{"role":"assistant","content":"{text}","refusal":null}},"logprobs":null,"finish_reason":"stop"}}],"usage":{{"prompt_tokens":17,"completion_tokens":{tokens},"total_tokens":{}}}}}"#,
@@ -153,13 +193,13 @@ pub fn whole(now: u64, tokens: u64) -> Vec<u8> {
 }
 
 /// The body of a whole streamed answer.
-pub fn body(wire: &str, tokens: u64) -> Vec<u8> {
-    let Some(answer) = Answer::of(wire) else {
+pub fn body(wire: &str, kind: Kind, tokens: u64) -> Vec<u8> {
+    let Some(answer) = Answer::of(wire, kind) else {
         panic!("{wire:?} is no wire");
     };
     let mut out = answer.opening().to_vec();
     for number in 0..tokens {
-        answer.token(number, &mut out);
+        answer.token(number, number, &mut out);
     }
     out.extend_from_slice(&answer.closing(tokens));
     out
@@ -181,55 +221,66 @@ fn openai_chat(delta: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// A token's chunk, filled up as OpenAI does it itself.
-fn padded() -> Vec<u8> {
-    let mut out = openai_chat(&format!(r#""content":"{TEXT}""#));
-    let (before, after) = (br#","obfuscation":""#, b"\"}\n\n");
-    out.truncate(out.len() - 3);
-    out.extend_from_slice(before);
-    let fill = CHUNK.saturating_sub(out.len() + after.len());
-    out.extend(std::iter::repeat_n(b'x', fill));
-    out.extend_from_slice(after);
-    out
+/// One token's message.
+fn token(wire: &str, part: &Part) -> Vec<u8> {
+    let Part {
+        text,
+        fill,
+        number,
+        created,
+    } = part;
+    match wire {
+        "openai-chat" => {
+            let mut out = openai_chat(&format!(r#""content":"{text}""#));
+            out.truncate(out.len() - "}\n\n".len());
+            out.extend_from_slice(format!(",\"obfuscation\":\"{fill}\"}}\n\n").as_bytes());
+            out
+        }
+        "anthropic-messages" => events(&[(
+            "content_block_delta",
+            format!(
+                r#"{{"type":"content_block_delta","index":0,"delta":{{"type":"text_delta","text":"{text}"}}}}"#
+            ),
+        )]),
+        "bedrock-converse" => message(
+            "contentBlockDelta",
+            &format!(r#"{{"contentBlockIndex":0,"delta":{{"text":"{text}"}},"p":"{fill}"}}"#),
+        ),
+        "cohere-chat" => events(&[(
+            "content-delta",
+            format!(
+                r#"{{"type":"content-delta","index":0,"delta":{{"message":{{"content":{{"text":"{text}"}}}}}}}}"#
+            ),
+        )]),
+        "gemini" => gemini(text, "", *number),
+        "ollama-chat" => ollama_chat(text, created, r#""done":false"#),
+        _ => events(&[(
+            "response.output_text.delta",
+            format!(
+                r#"{{"type":"response.output_text.delta","sequence_number":{},"item_id":"msg_bench01","output_index":0,"content_index":0,"delta":"{text}","logprobs":[],"obfuscation":"{fill}"}}"#,
+                number + 2
+            ),
+        )]),
+    }
 }
 
-fn anthropic_messages() -> (Vec<u8>, Vec<u8>) {
-    let opening = events(&[
+fn anthropic_messages() -> Vec<u8> {
+    events(&[
         ("message_start", r#"{"type":"message_start","message":{"id":"msg_bench01","type":"message","role":"assistant","model":"sluice-opus-1","content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":18,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":1,"service_tier":"standard"}}}"#.to_owned()),
         ("content_block_start", r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#.to_owned()),
         ("ping", r#"{"type":"ping"}"#.to_owned()),
-    ]);
-    let token = format!(
-        r#"{{"type":"content_block_delta","index":0,"delta":{{"type":"text_delta","text":"{TEXT}"}}}}"#
-    );
-    (opening, events(&[("content_block_delta", token)]))
+    ])
 }
 
-fn bedrock_converse() -> (Vec<u8>, Vec<u8>) {
-    let opening = message(
-        "messageStart",
-        r#"{"role":"assistant","p":"abcdefghijklmnopqrstu"}"#,
-    );
-    let token = format!(
-        r#"{{"contentBlockIndex":0,"delta":{{"text":"{TEXT}"}},"p":"abcdefghijklmnopqrstuvwxyz"}}"#
-    );
-    (opening, message("contentBlockDelta", &token))
-}
-
-fn cohere_chat() -> (Vec<u8>, Vec<u8>) {
-    let opening = events(&[
+fn cohere_chat() -> Vec<u8> {
+    events(&[
         ("message-start", r#"{"id":"c0he5e00-0000-4000-8000-000000000001","type":"message-start","delta":{"message":{"role":"assistant","content":[],"tool_plan":"","tool_calls":[],"citations":[]}}}"#.to_owned()),
         ("content-start", r#"{"type":"content-start","index":0,"delta":{"message":{"content":{"type":"text","text":""}}}}"#.to_owned()),
-    ]);
-    let token = format!(
-        r#"{{"type":"content-delta","index":0,"delta":{{"message":{{"content":{{"text":"{TEXT}"}}}}}}}}"#
-    );
-    (opening, events(&[("content-delta", token)]))
+    ])
 }
 
 /// Gemini states the counts with every piece, and its last piece is an empty one here.
-fn gemini(finish: &str, tokens: u64) -> Vec<u8> {
-    let text = if finish.is_empty() { TEXT } else { "" };
+fn gemini(text: &str, finish: &str, tokens: u64) -> Vec<u8> {
     format!(
         "data: {{\"candidates\":[{{\"content\":{{\"parts\":[{{\"text\":\"{text}\"}}],\"role\":\"model\"}},{finish}\"index\":0}}],\"usageMetadata\":{{\"promptTokenCount\":12,\"candidatesTokenCount\":{tokens},\"totalTokenCount\":{},\"promptTokensDetails\":[{{\"modality\":\"TEXT\",\"tokenCount\":12}}]}},\"modelVersion\":\"sluice-flash-3\",\"responseId\":\"bench01\"}}\r\n\r\n",
         12 + tokens
@@ -237,23 +288,19 @@ fn gemini(finish: &str, tokens: u64) -> Vec<u8> {
     .into_bytes()
 }
 
-fn ollama_chat(text: &str, done: &str) -> Vec<u8> {
+fn ollama_chat(text: &str, created: &str, done: &str) -> Vec<u8> {
     format!(
-        "{{\"model\":\"sluice:1b\",\"created_at\":\"2026-11-22T21:00:00.037417Z\",\"message\":{{\"role\":\"assistant\",\"content\":\"{text}\"}},{done}}}\n"
+        "{{\"model\":\"sluice:1b\",\"created_at\":\"2026-11-22T21:00:00.{created}Z\",\"message\":{{\"role\":\"assistant\",\"content\":\"{text}\"}},{done}}}\n"
     )
     .into_bytes()
 }
 
-fn openai_responses() -> (Vec<u8>, Vec<u8>) {
-    let opening = events(&[
+fn openai_responses() -> Vec<u8> {
+    events(&[
         ("response.created", r#"{"type":"response.created","sequence_number":0,"response":{"id":"resp_bench01","object":"response","created_at":1795000000,"status":"in_progress","error":null,"incomplete_details":null,"model":"sluice-large-2","output":[],"usage":null}}"#.to_owned()),
         ("response.output_item.added", r#"{"type":"response.output_item.added","sequence_number":1,"output_index":0,"item":{"id":"msg_bench01","type":"message","status":"in_progress","content":[],"role":"assistant"}}"#.to_owned()),
         ("response.content_part.added", r#"{"type":"response.content_part.added","sequence_number":2,"item_id":"msg_bench01","output_index":0,"content_index":0,"part":{"type":"output_text","annotations":[],"logprobs":[],"text":""}}"#.to_owned()),
-    ]);
-    let token = format!(
-        r#"{{"type":"response.output_text.delta","sequence_number":3,"item_id":"msg_bench01","output_index":0,"content_index":0,"delta":"{TEXT}","logprobs":[],"obfuscation":"xxxxxxxx"}}"#
-    );
-    (opening, events(&[("response.output_text.delta", token)]))
+    ])
 }
 
 /// Server-Sent Events, each with its name where it has one.

@@ -6,7 +6,7 @@
 
 use std::error::Error;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use crate::arguments::Arguments;
 use crate::clock;
 use crate::histogram::Histogram;
+use crate::plan::{Plan, SECOND};
 use crate::process;
-use crate::reader::{Looks, Reader};
+use crate::reader::Reader;
 
-const SECOND: f64 = 1e9;
 /// How long a server may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How much is read at once, in bytes.
@@ -39,6 +39,7 @@ pub fn run(arguments: &mut Arguments) -> Result<(), Box<dyn Error>> {
         for index in 0..plan.connections {
             clients.connect(index);
         }
+        std::thread::sleep(Duration::from_nanos(plan.settle));
     }
     let start = clock::now();
     let opens = start + plan.ramp + plan.warm;
@@ -54,7 +55,7 @@ pub fn run(arguments: &mut Arguments) -> Result<(), Box<dyn Error>> {
     loop {
         let now = clock::now();
         while begun < plan.connections && start + plan.begins(begun) <= now {
-            clients.ask(begun);
+            clients.ask_again(begun);
             begun += 1;
         }
         if now >= sample {
@@ -73,7 +74,8 @@ pub fn run(arguments: &mut Arguments) -> Result<(), Box<dyn Error>> {
             open = clients.open();
         }
         let idle = begun == plan.connections && clients.open() == 0;
-        if (idle && (last.is_some() || plan.once)) || now >= gives_up {
+        let ends = last.is_some() || plan.once || clients.requests == plan.requests;
+        if (idle && ends) || now >= gives_up {
             break;
         }
         let next = if begun < plan.connections {
@@ -102,118 +104,6 @@ pub fn run(arguments: &mut Arguments) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The requests of a measurement: to which address, and when.
-struct Plan {
-    target: SocketAddr,
-    request: Vec<u8>,
-    looks: Looks,
-    tokens: u64,
-    connections: usize,
-    /// All of these in nanoseconds.
-    ramp: u64,
-    warm: u64,
-    window: u64,
-    grace: u64,
-    /// One answer per connection and no more.
-    once: bool,
-    /// All connections at once.
-    storm: bool,
-    /// The processes that are measured.
-    watched: Vec<u32>,
-    /// The processes of the upstream, which must not be the bottleneck.
-    upstream: Vec<u32>,
-}
-
-impl Plan {
-    fn new(arguments: &mut Arguments) -> Result<Self, Box<dyn Error>> {
-        let target: SocketAddr = arguments.need("target")?;
-        let dialect: String = arguments.need("dialect")?;
-        let model: String = arguments.need("model")?;
-        let key: String = arguments.take("key", String::new())?;
-        let streamed = !arguments.switch("whole");
-        let (path, looks) = protocol(&dialect, streamed)?;
-        let body = body(&dialect, &model, streamed);
-        let request = format!(
-            "POST {path} HTTP/1.1\r\nhost: {target}\r\nauthorization: Bearer {key}\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        let numbers = model.split('-').nth_back(2);
-        let tokens = numbers.and_then(|number| number.parse().ok());
-        let mut seconds = |name: &str, default: f64| {
-            let seconds = arguments.take(name, default);
-            seconds.map(|seconds| (seconds * SECOND) as u64)
-        };
-        Ok(Self {
-            target,
-            request: request.into_bytes(),
-            looks,
-            tokens: tokens.ok_or("a model is named like bench-500-64-0")?,
-            ramp: seconds("ramp", 0.5)?,
-            warm: seconds("warm", 0.5)?,
-            window: seconds("seconds", 5.0)?,
-            grace: seconds("grace", 60.0)?,
-            connections: arguments.need("connections")?,
-            once: arguments.switch("once"),
-            storm: arguments.switch("storm"),
-            watched: ids(&arguments.take("watch", String::new())?)?,
-            upstream: ids(&arguments.take("upstream", String::new())?)?,
-        })
-    }
-
-    /// When a connection's first request is sent, from the start.
-    fn begins(&self, connection: usize) -> u64 {
-        if self.storm {
-            return 0;
-        }
-        (u128::from(self.ramp) * connection as u128 / self.connections as u128) as u64
-    }
-}
-
-pub fn ids(list: &str) -> Result<Vec<u32>, Box<dyn Error>> {
-    let ids = list.split(',').filter(|id| !id.is_empty());
-    Ok(ids.map(str::parse).collect::<Result<_, _>>()?)
-}
-
-fn protocol(dialect: &str, streamed: bool) -> Result<(&'static str, Looks), Box<dyn Error>> {
-    let (path, before, terminal): (_, &[u8], &[u8]) = match dialect {
-        "native" => ("/v1/streams", b"text\":\"", b"event: complete"),
-        "openai-chat" => ("/v1/chat/completions", b"content\":\"", b"data: [DONE]"),
-        "anthropic" => ("/v1/messages", b"text\":\"", b"event: message_stop"),
-        "openai-responses" => ("/v1/responses", b"delta\":\"", b"event: response.completed"),
-        "ui-messages" => ("/v1/ui-messages", b"delta\":\"", b"data: [DONE]"),
-        _ => return Err(format!("{dialect:?} is no dialect").into()),
-    };
-    let looks = if streamed {
-        Looks { before, terminal }
-    } else {
-        Looks {
-            before: b"",
-            terminal: b"\"stop\"",
-        }
-    };
-    Ok((path, looks))
-}
-
-pub fn body(dialect: &str, model: &str, streamed: bool) -> String {
-    let text = "Tell me how a canal lock works, step by step, as if I had never seen one.";
-    match dialect {
-        "native" => format!(r#"{{"model":"{model}","prompt":"{text}"}}"#),
-        "openai-responses" => {
-            format!(r#"{{"model":"{model}","stream":{streamed},"input":"{text}"}}"#)
-        }
-        "ui-messages" => format!(
-            r#"{{"model":"{model}","id":"chat","trigger":"submit-message","messages":[{{"id":"m1","role":"user","parts":[{{"type":"text","text":"{text}"}}]}}]}}"#
-        ),
-        "anthropic" => format!(
-            r#"{{"model":"{model}","stream":{streamed},"max_tokens":200000,"messages":[{{"role":"user","content":"{text}"}}]}}"#
-        ),
-        _ => format!(
-            r#"{{"model":"{model}","stream":{streamed},"messages":[{{"role":"user","content":"{text}"}}]}}"#
-        ),
-    }
-}
-
 struct Client {
     stream: Option<TcpStream>,
     reader: Option<Reader>,
@@ -230,6 +120,7 @@ struct Clients<'a> {
     measuring: bool,
     stopping: bool,
     open: usize,
+    requests: u64,
     tokens: u64,
     answers: u64,
     incomplete: u64,
@@ -257,6 +148,7 @@ impl<'a> Clients<'a> {
             measuring: false,
             stopping: false,
             open: 0,
+            requests: 0,
             tokens: 0,
             answers: 0,
             incomplete: 0,
@@ -292,6 +184,14 @@ impl<'a> Clients<'a> {
                 self.failed(format!("no connection: {error}"));
                 false
             }
+        }
+    }
+
+    /// Sends a request if there may be another one.
+    fn ask_again(&mut self, index: usize) {
+        if self.requests < self.plan.requests {
+            self.requests += 1;
+            self.ask(index);
         }
     }
 
@@ -379,7 +279,7 @@ impl<'a> Clients<'a> {
                     reader.tokens, self.plan.tokens, reader.terminal
                 )
             });
-            if reader.closes {
+            if reader.closes || self.plan.fresh {
                 client.stream = None;
             }
             self.end(index, wrong);
@@ -398,7 +298,7 @@ impl<'a> Clients<'a> {
             }
         }
         if !self.stopping && !self.plan.once {
-            self.ask(index);
+            self.ask_again(index);
         }
     }
 

@@ -5,12 +5,15 @@
 
 #[allow(dead_code, reason = "the micro-benchmarks need more of it")]
 mod answer;
+#[cfg(test)]
+mod answer_tests;
 mod arguments;
 mod clock;
 mod histogram;
 mod listeners;
 mod load;
 mod multiplexed;
+mod plan;
 mod process;
 mod reader;
 mod upstream;

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::arguments::Arguments;
 use crate::clock;
 use crate::histogram::Histogram;
-use crate::load::{body, ids};
+use crate::plan::{body, ids};
 use crate::process;
 
 /// The windows of one answer and of a connection, in bytes.

@@ -1,5 +1,6 @@
 //! A model API whose answer the model's name describes: `bench-500-64-20000` is 500 tokens, 64 in
-//! a chunk, a chunk every 20,000 µs; 0 is as fast as they are taken. The path says in which wire.
+//! a chunk, a chunk every 20,000 µs; 0 is as fast as they are taken. `prose-500-64-20000` has other texts. The
+//! path says in which wire.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -12,7 +13,7 @@ use memchr::memmem;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
-use crate::answer::{Answer, WIRES, whole};
+use crate::answer::{Answer, Kind, WIRES, whole};
 use crate::arguments::Arguments;
 use crate::clock;
 
@@ -31,7 +32,9 @@ pub fn run(arguments: &mut Arguments) -> Result<(), Box<dyn Error>> {
     // Again, with room for a storm.
     rustix::net::listen(&listener, BACKLOG)?;
     listener.set_nonblocking(true)?;
-    let answers = WIRES.iter().filter_map(|wire| Answer::of(wire));
+    let answers = Kind::ALL
+        .iter()
+        .flat_map(|kind| WIRES.iter().filter_map(|wire| Answer::of(wire, *kind)));
     let mut site = Site {
         events: epoll::create(CreateFlags::CLOEXEC)?,
         listener,
@@ -193,7 +196,7 @@ impl Site {
         };
         let now = clock::now();
         if !asked.streamed {
-            let body = whole(now, asked.tokens);
+            let body = whole(self.answers[asked.answer].kind, now, asked.tokens);
             connection.pending = format!(
                 "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
                 body.len()
@@ -246,7 +249,7 @@ impl Site {
         out.clear();
         out.append(&mut connection.pending);
         let answer = &self.answers[job.answer];
-        let (now, size) = (clock::now(), answer.token_size());
+        let now = clock::now();
         let mut budget = if fast {
             BATCH.max(job.per_chunk)
         } else {
@@ -254,9 +257,10 @@ impl Site {
         };
         while budget > 0 && job.left > 0 {
             let count = job.per_chunk.min(job.left).min(budget);
-            chunk(out, count as usize * size, |out| {
-                for _ in 0..count {
-                    answer.token(now, out);
+            let first = job.tokens - job.left;
+            chunk(out, answer.size(first, count), |out| {
+                for number in first..first + count {
+                    answer.token(number, now, out);
                 }
             });
             job.left -= count;
@@ -340,12 +344,17 @@ fn asked(request: &[u8]) -> Option<Asked> {
     } else {
         return None;
     };
-    let model = &request[memmem::find(request, b"bench-")? + 6..];
+    let mut kinds = Kind::ALL.iter().enumerate();
+    let (kind, name) = kinds.find_map(|(at, kind)| {
+        let name = memmem::find(request, kind.prefix().as_bytes())?;
+        Some((at, name + kind.prefix().len()))
+    })?;
+    let model = &request[name..];
     let mut numbers = model
         .split(|byte| !byte.is_ascii_digit())
         .map(|digits| std::str::from_utf8(digits).ok()?.parse::<u64>().ok());
     Some(Asked {
-        answer: WIRES.iter().position(|known| *known == wire)?,
+        answer: kind * WIRES.len() + WIRES.iter().position(|known| *known == wire)?,
         streamed: wire != "openai-chat" || memmem::find(request, b"\"stream\":true").is_some(),
         tokens: numbers.next()??,
         per_chunk: numbers.next()??.max(1),
