@@ -35,9 +35,8 @@ impl Valkey {
         })
     }
 
-    /// A Sentinel that watches `master` under the name `main`, and replaces it at once.
-    pub fn sentinel(master: &Self) -> Self {
-        let watched = master.port;
+    /// A Sentinel that watches the master at this port under the name `main`, and replaces it at once.
+    pub fn sentinel(watched: u16) -> Self {
         Self::launch_any(|port| {
             let config = format!(
                 "port {port}\nbind 127.0.0.1\ndir /tmp\n\

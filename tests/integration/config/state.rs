@@ -59,6 +59,26 @@ fn sentinels_name_the_server() {
 }
 
 #[test]
+fn certificates_are_for_the_sentinels_and_for_the_server_they_name() {
+    let state = format!("{{ url: 'rediss://main/0', sentinels: [a], ca: {CERTIFICATE} }}");
+    let Servers::Sentinel(servers) = shared(&state).servers else {
+        panic!("{state}");
+    };
+    let named = servers.template.at("there".to_owned(), 7).unwrap();
+    for (client, name) in [(&servers.sentinels[0], "a"), (&named, "there")] {
+        match client.get_connection_info().addr() {
+            redis::ConnectionAddr::TcpTls {
+                host,
+                insecure: false,
+                tls_params: Some(_),
+                ..
+            } => assert_eq!(host, name),
+            other => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
 fn a_section_is_written_with_its_passwords_redacted() {
     for state in [
         format!("{{ url: 'rediss://u:pw5ecret@h/0', ca: {CERTIFICATE} }}"),

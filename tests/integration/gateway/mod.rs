@@ -50,6 +50,7 @@ pub mod scripted;
 mod secrets;
 mod slow_reader;
 mod state_servers;
+mod state_tls;
 mod stopping;
 mod stored_form;
 mod superseded;

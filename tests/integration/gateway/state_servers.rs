@@ -1,13 +1,6 @@
-//! Where the shared state is: behind Sentinel, in a cluster, behind TLS.
+//! Where the shared state is: behind Sentinel, in a cluster.
 
 use std::collections::HashSet;
-use std::sync::Arc;
-
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 
 use super::client::{Answer, ClientRequest, text};
 use super::harness::{TestGateway, resumable_targets};
@@ -16,14 +9,13 @@ use super::scripted::{Exchange, ScriptedUpstream};
 use super::within_timeout;
 use crate::valkey::{Valkey, command};
 
-const WINDOW: &str = "{ window: 1h }";
-const CERTIFICATES: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/tests/integration/exchange/certificates"
-);
+pub(super) const WINDOW: &str = "{ window: 1h }";
 
 /// Two replicas that share a state. `state` is the value of that setting.
-async fn sharing(upstream: &ScriptedUpstream, state: &str) -> (TestGateway, TestGateway) {
+pub(super) async fn sharing(
+    upstream: &ScriptedUpstream,
+    state: &str,
+) -> (TestGateway, TestGateway) {
     let config = resumable_targets(&[upstream.addr()], WINDOW, &format!("state: {state}"));
     let (one, other) = (TestGateway::start(&config), TestGateway::start(&config));
     for gateway in [&one, &other] {
@@ -32,13 +24,13 @@ async fn sharing(upstream: &ScriptedUpstream, state: &str) -> (TestGateway, Test
     (one, other)
 }
 
-async fn wait_until_up(gateway: &TestGateway) {
+pub(super) async fn wait_until_up(gateway: &TestGateway) {
     let app = gateway.gateway.app();
     within_timeout(app.store.as_ref().unwrap().wait_until_up()).await;
 }
 
 /// Waits until a reader has an event with this text.
-async fn read_text(reader: &mut Answer, expected: &str) {
+pub(super) async fn read_text(reader: &mut Answer, expected: &str) {
     within_timeout(async {
         loop {
             let event = reader.event().await.unwrap();
@@ -52,7 +44,7 @@ async fn read_text(reader: &mut Answer, expected: &str) {
 }
 
 /// The Sentinel has found the master's replica, so that it can replace the master.
-async fn wait_until_watched(sentinel: &Valkey) {
+pub(super) async fn wait_until_watched(sentinel: &Valkey) {
     let mut connection = sentinel.connect().await;
     within_timeout(async {
         loop {
@@ -71,6 +63,22 @@ async fn wait_until_watched(sentinel: &Valkey) {
     .await;
 }
 
+/// The Sentinel names the server at this port as the master.
+pub(super) async fn wait_until_named(sentinel: &Valkey, master: u16) {
+    let mut connection = sentinel.connect().await;
+    within_timeout(async {
+        let ask = command("SENTINEL get-master-addr-by-name main");
+        loop {
+            let (_, port): (String, u16) = ask.query_async(&mut connection).await.unwrap();
+            if port == master {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn the_master_that_sentinel_names_is_used_after_a_failover() {
     let upstream = ScriptedUpstream::bind().await;
@@ -80,7 +88,7 @@ async fn the_master_that_sentinel_names_is_used_after_a_failover() {
     let mut connection = replica.connect().await;
     let follow = format!("REPLICAOF 127.0.0.1 {}", master.addr().port());
     command(&follow).exec_async(&mut connection).await.unwrap();
-    let sentinel = Valkey::sentinel(&master);
+    let sentinel = Valkey::sentinel(master.addr().port());
     wait_until_watched(&sentinel).await;
     // The first Sentinel of the list does not answer.
     let state = format!(
@@ -91,18 +99,7 @@ async fn the_master_that_sentinel_names_is_used_after_a_failover() {
     let (mut own, mut exchange, stream) = started(&here, &upstream).await;
     viewed(&there, &stream).await;
     master.kill();
-    let mut asking = sentinel.connect().await;
-    within_timeout(async {
-        let ask = command("SENTINEL get-master-addr-by-name main");
-        loop {
-            let (_, port): (String, u16) = ask.query_async(&mut asking).await.unwrap();
-            if port == replica.addr().port() {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    })
-    .await;
+    wait_until_named(&sentinel, replica.addr().port()).await;
     for gateway in [&here, &there] {
         wait_until_up(gateway).await;
     }
@@ -250,50 +247,4 @@ async fn a_lost_server_takes_only_its_own_streams_along() {
     assert_eq!(text(&reader.rest().await), "one two");
     let missing = ClientRequest::new("GET", format!("/v1/streams/{}/events", lost.2));
     within_timeout(async { while there.ask(&missing).await.status() != 503 {} }).await;
-}
-
-/// Terminates TLS before a server, with a certificate for `localhost`.
-async fn tls_before(valkey: &Valkey) -> u16 {
-    let read = |name: &str| std::fs::read(format!("{CERTIFICATES}/{name}")).unwrap();
-    let certificate = CertificateDer::from_pem_slice(&read("test-local.pem")).unwrap();
-    let key = PrivateKeyDer::from_pem_slice(&read("test-key.pem")).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .unwrap();
-    let (acceptor, target) = (TlsAcceptor::from(Arc::new(config)), valkey.addr());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        while let Ok((client, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                let mut client = acceptor.accept(client).await?;
-                let mut server = TcpStream::connect(target).await?;
-                tokio::io::copy_bidirectional(&mut client, &mut server).await
-            });
-        }
-    });
-    port
-}
-
-#[tokio::test]
-async fn a_private_certificate_authority_is_trusted_where_the_config_names_it() {
-    let (upstream, valkey) = (ScriptedUpstream::bind().await, Valkey::start());
-    let port = tls_before(&valkey).await;
-    let ca = format!("{CERTIFICATES}/test-local.pem");
-    let trusting = format!("{{ url: 'rediss://localhost:{port}/0', ca: {ca} }}");
-    let (here, there) = sharing(&upstream, &trusting).await;
-    let (_own, _exchange, stream) = started(&here, &upstream).await;
-    viewed(&there, &stream).await;
-    let plain = format!("state: rediss://localhost:{port}/0");
-    let strict = TestGateway::with_resume(&[upstream.addr()], WINDOW, &plain);
-    let store = Arc::clone(strict.gateway.app().store.as_ref().unwrap());
-    // The first attempt has failed once commands fail at once.
-    within_timeout(async { while strict.metric("sluicegate_store_up").await > 0.0 {} }).await;
-    assert!(store.query::<()>(&command("PING")).await.is_err());
-    assert!(!store.is_up());
 }
