@@ -12,7 +12,8 @@ import sys
 
 from balancers import BALANCERS
 from cluster import Times
-from trials import TRIALS
+from states import STATES
+from trials import TRIALS, trials_for
 from upstream import Upstream
 
 
@@ -57,12 +58,17 @@ def _options():
     parser.add_argument("--work", required=True, type=pathlib.Path, help="a folder for configs and logs")
     parser.add_argument("--old", type=pathlib.Path, help="the binary that `rollout` replaces; default: the same one")
     parser.add_argument("--balancers", type=_names(BALANCERS), default=list(BALANCERS))
-    parser.add_argument("--trials", type=_names(TRIALS), default=list(TRIALS))
+    parser.add_argument("--state", choices=STATES, default="server", help="what the gateways share")
+    parser.add_argument("--tls", action="store_true", help="reach the state by TLS; the server must be built with it")
+    parser.add_argument("--trials", type=_names(TRIALS), help="default: all that fit the state")
     parser.add_argument("--short", action="store_true", help="30 streams of 3 to 6 s, and one rollout")
     parser.add_argument("--streams", type=int)
     parser.add_argument("--rate", type=float, default=5.0, help="words per second of a stream")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    options.trials = options.trials or trials_for(options.state)
+    if unfit := set(options.trials) - set(trials_for(options.state)):
+        parser.error(f"with --state {options.state} there is no {', '.join(sorted(unfit))}")
     if options.short:
         options.shortest, options.longest, options.rounds = 3, 6, 1
         options.times = Times(endpoints=0.7, pre_stop=2, drain=15, grace=24)

@@ -1,4 +1,4 @@
-"""Gateways as pods of a Deployment, the way Kubernetes replaces them, and the server that they share."""
+"""Gateways as pods of a Deployment, the way Kubernetes replaces them."""
 
 import asyncio
 import hashlib
@@ -7,7 +7,7 @@ import os
 import re
 import signal
 
-from balancers import free_port
+from states import STATES
 from wire import Broken, Connection
 
 STARTING = 20
@@ -24,60 +24,6 @@ class Times:
         self.drain = drain
         # From the beginning of the termination to SIGKILL.
         self.grace = grace
-
-
-class Valkey:
-    """A server that stores nothing on disk."""
-
-    def __init__(self, program, folder):
-        self._program = program
-        self._folder = folder
-        self.port = free_port()
-        self._process = None
-
-    async def start(self):
-        words = [self._program, "--port", self.port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        words += ["--dir", self._folder, "--logfile", self._folder / "valkey.log"]
-        self._process = await asyncio.create_subprocess_exec(*map(str, words))
-        for _ in range(200):
-            try:
-                reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-                writer.write(b"PING\r\n")
-                answer = await reader.readline()
-                writer.close()
-                if answer == b"+PONG\r\n":
-                    return
-            except OSError:
-                pass
-            await asyncio.sleep(0.05)
-        raise RuntimeError(f"the Valkey server did not start: see {self._folder}")
-
-    async def limit_memory(self, more):
-        """Allows so many bytes more than there are now, and drops keys at random beyond."""
-        used = await self._figure("memory", "used_memory")
-        await self._command("CONFIG SET maxmemory-policy allkeys-random")
-        await self._command(f"CONFIG SET maxmemory {used + more}")
-
-    async def evicted(self):
-        """How many keys were dropped."""
-        return await self._figure("stats", "evicted_keys")
-
-    async def _figure(self, section, name):
-        text = await self._command(f"INFO {section}")
-        return int(re.search(rf"^{name}:(\d+)", text, re.MULTILINE)[1])
-
-    async def _command(self, words):
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        # The server closes the connection after the answer.
-        writer.write(f"{words}\r\nQUIT\r\n".encode())
-        answer = (await reader.read()).decode()
-        writer.close()
-        return answer
-
-    async def stop(self):
-        if self._process and self._process.returncode is None:
-            self._process.kill()
-            await self._process.wait()
 
 
 class Pod:
@@ -158,7 +104,7 @@ class Cluster:
 
     def __init__(self, options, folder, balancer, upstream_port, times, old_binary=None):
         self.balancer = balancer
-        self.valkey = Valkey(options.valkey, folder)
+        self.state = STATES[options.state](options.valkey, folder, options.tls)
         self.pods = []
         self.gone = []
         self.times = times
@@ -170,7 +116,7 @@ class Cluster:
         self._count = 0
 
     async def start(self, replicas=3):
-        await self.valkey.start()
+        await self.state.start()
         await self.balancer.start()
         for _ in range(replicas):
             await self._add(self._old_binary or self._binary)
@@ -179,7 +125,7 @@ class Cluster:
         for pod in self.pods + self.gone:
             await pod.kill()
         await self.balancer.stop()
-        await self.valkey.stop()
+        await self.state.stop()
 
     async def _add(self, binary):
         self._count += 1
@@ -217,11 +163,6 @@ class Cluster:
         self.balancer.forget(pod)
         await self._add(self._binary)
 
-    async def restart_valkey(self, down):
-        await self.valkey.stop()
-        await asyncio.sleep(down)
-        await self.valkey.start()
-
     def _config(self):
         config = {
             "upstreams": {"a": {"wire": "openai-chat", "base_url": f"http://127.0.0.1:{self._upstream_port}/v1"}},
@@ -239,7 +180,7 @@ class Cluster:
             "trusted_proxies": ["127.0.0.1/32"],
             "resume": {"window": "60s"},
             "drain": f"{self.times.drain}s",
-            "state": f"redis://127.0.0.1:{self.valkey.port}/0",
+            "state": self.state.setting(),
         }
         path = self._folder / "gateway.yaml"
         # JSON is YAML.

@@ -62,6 +62,8 @@ class Verdict:
         self.outcomes = outcomes
         self.pods = pods
         self.problems = []
+        # Figures of one trial.
+        self.more = {}
 
     def count(self, test):
         return sum(1 for outcome in self.outcomes if test(outcome))
@@ -84,7 +86,7 @@ class Verdict:
             "refusals before a retry": seen,
             "longest termination (s)": round(max(drains), 1) if drains else None,
             "pods that had to be killed": sum(pod.was_killed for pod in self.pods),
-        }
+        } | self.more
 
     def expect(self, holds, what):
         if not holds:
@@ -173,7 +175,7 @@ async def valkey_restart(name, options, folder, balancer, upstream, old_binary=N
     cluster = Cluster(options, folder, balancer, upstream.port, options.times, old_binary)
 
     async def trouble():
-        await cluster.restart_valkey(2)
+        await cluster.state.restart(2)
         await asyncio.sleep(options.shortest / 2)
 
     verdict = await _try(name, options, cluster, trouble())
@@ -189,14 +191,39 @@ async def evicting_state(name, options, folder, balancer, upstream, old_binary=N
 
     async def trouble():
         nonlocal evicted
-        await cluster.valkey.limit_memory(options.streams * 400)
+        await cluster.state.server.limit_memory(options.streams * 400)
         await asyncio.sleep(2 * options.longest)
-        evicted = await cluster.valkey.evicted()
+        evicted = await cluster.state.server.evicted()
 
     verdict = await _try(name, options, cluster, trouble())
     verdict.expect_no_lie()
     verdict.expect_exact(("chat", "whole"))
     verdict.expect(evicted > 0, "nothing was dropped")
+    return verdict
+
+
+async def state_failover(name, options, folder, balancer, upstream, old_binary=None):
+    """A server of the shared state fails in the middle of a rollout, and another one takes its place."""
+    cluster = Cluster(options, folder, balancer, upstream.port, options.times, old_binary)
+    took = 0
+
+    async def trouble():
+        nonlocal took
+        rollout = asyncio.create_task(cluster.roll())
+        # The first pods have begun to drain.
+        await asyncio.sleep(options.times.pre_stop + 1)
+        clock = asyncio.get_running_loop()
+        failed = clock.time()
+        await cluster.state.fail_over()
+        took = clock.time() - failed
+        await rollout
+
+    verdict = await _try(name, options, cluster, trouble())
+    verdict.more["state without its server (s)"] = round(took, 1)
+    verdict.expect_no_lie()
+    verdict.expect_exact(("chat", "whole"))
+    for pod in cluster.gone:
+        verdict.expect(not pod.was_killed, f"{pod.name} had to be killed")
     return verdict
 
 
@@ -217,4 +244,12 @@ TRIALS = {
     "sigkill": sigkill,
     "valkey-restart": valkey_restart,
     "evicting-state": evicting_state,
+    "state-failover": state_failover,
 }
+# Those that need one server, and those that need another one beside it.
+SINGLE = {"valkey-restart", "evicting-state"}
+REPLICATED = {"state-failover"}
+
+
+def trials_for(state):
+    return [name for name in TRIALS if name not in (REPLICATED if state == "server" else SINGLE)]
