@@ -2,13 +2,14 @@
 //! tokens of an answer are such frames.
 //!
 //! The result is exact and not a guess. Both frames are the same JSON text up to the opening quote
-//! of a string and from its closing quote on. The bytes between end no string, escape nothing and
-//! are no control characters (RFC 8259, section 7). So they are that string, and everything else is
-//! unchanged. The values of [keys that no decoder reads](crate::wire::Decoder::ignored_keys) may
+//! of a string and from its closing quote on. The bytes between end no string and are no control
+//! characters (RFC 8259, section 7). So they are that string, and everything else is unchanged. A text
+//! with escapes is unescaped by the JSON reader that the decoders use. The values of [keys that no decoder reads](crate::wire::Decoder::ignored_keys) may
 //! differ in the same way, or as whole numbers (section 6). The decoder must then emit the same
 //! event; that is the law of [`crate::wire::Decoder`].
 
-use memchr::memchr;
+use memchr::{memchr, memchr2};
+use serde::Deserialize as _;
 
 use crate::framing::Frame;
 use crate::model::Event;
@@ -31,6 +32,8 @@ pub(super) struct Template {
     variables: Vec<(usize, Variable)>,
     /// Frames since the last repetition.
     misses: u8,
+    /// The last text that had escapes.
+    unescaped: String,
 }
 
 /// What may differ between two fixed parts.
@@ -61,13 +64,21 @@ pub(super) enum TextKind {
 
 impl Template {
     /// Decodes `frame` if it repeats the template.
-    pub(super) fn decode<'a>(&mut self, frame: &Frame<'a>) -> Option<Event<'a>> {
+    pub(super) fn decode<'a>(&'a mut self, frame: &Frame<'a>) -> Option<Event<'a>> {
         let kind = self.kind?;
         let (mut rest, mut begin, mut content) = (frame.data, 0, "");
+        let mut has_escapes = false;
         for &(end, gap) in &self.variables {
             rest = rest.strip_prefix(&self.constant[begin..end])?;
             begin = end;
-            let length = gap.length(rest)?;
+            let length = match (gap.length(rest), gap) {
+                (Some(length), _) => length,
+                (None, Variable::Text) => {
+                    has_escapes = true;
+                    escaped_length(rest)?
+                }
+                (None, _) => return None,
+            };
             if gap == Variable::Text {
                 content = &rest[..length];
             }
@@ -75,6 +86,9 @@ impl Template {
         }
         if rest != &self.constant[begin..] || !is_named(frame, &self.name) || frame.failure {
             return None;
+        }
+        if has_escapes {
+            content = unescape(frame.data, content, &mut self.unescaped)?;
         }
         self.misses = 0;
         Some(match kind {
@@ -140,6 +154,32 @@ impl Variable {
         let some = self == Self::String || length > 0;
         (some && is_plain(&bytes[..length])).then_some(length)
     }
+}
+
+/// The length of a string's content up to its closing quote, if it has escapes.
+fn escaped_length(rest: &str) -> Option<usize> {
+    let bytes = rest.as_bytes();
+    let mut at = 0;
+    loop {
+        at += memchr2(b'"', b'\\', &bytes[at..])?;
+        if bytes[at] == b'"' {
+            // A decoder emits no event for an empty text.
+            return (at > 0).then_some(at);
+        }
+        // The byte behind a backslash ends no string.
+        at = bytes.len().min(at + 2);
+    }
+}
+
+/// Reads `content`, a part of `data` between two quotes. `None` if it is not the content of a string, or if
+/// it needs a repair, which is the decoder's work.
+fn unescape<'a>(data: &str, content: &str, unescaped: &'a mut String) -> Option<&'a str> {
+    let begin = content.as_ptr().addr() - data.as_ptr().addr();
+    let quoted = data.get(begin.checked_sub(1)?..begin + content.len() + 1)?;
+    let mut reader = serde_json::Deserializer::from_str(quoted);
+    String::deserialize_in_place(&mut reader, unescaped).ok()?;
+    reader.end().ok()?;
+    Some(unescaped)
 }
 
 /// The range of the value of the first key with this name. A quote within a string has a backslash
@@ -220,12 +260,32 @@ mod tests {
             let frame = Frame::new("delta", &data);
             assert_eq!(template.decode(&frame), Some(Event::Text(text)));
         }
+        for (written, text) in [
+            (r"\n\n", "\n\n"),
+            (r#"\""#, "\""),
+            (r#"say \"hi\""#, "say \"hi\""),
+            (r"\\", "\\"),
+            (r"\/\b\f\r\t", "/\u{8}\u{c}\r\t"),
+            (r"caf\u00e9 \ud83d\ude80", "café 🚀"),
+            (r"\u0000", "\0"),
+        ] {
+            let data = data.replace("one", written);
+            let frame = Frame::new("delta", &data);
+            assert_eq!(template.decode(&frame), Some(Event::Text(text)));
+        }
         for other in [
             r#"{"n":2,"text":"two","more":null}"#,
             r#"{"n":1,"text":"two","more":0}"#,
             r#"{"n":1,"text":"","more":null}"#,
-            r#"{"n":1,"text":"a\n","more":null}"#,
             r#"{"n":1,"text":"a","text":"b","more":null}"#,
+            r#"{"n":1,"text":"a\","text":"b","more":null}"#,
+            r#"{"n":1,"text":"a\\","text":"b","more":null}"#,
+            r#"{"n":1,"text":"a\x","more":null}"#,
+            r#"{"n":1,"text":"a\u12","more":null}"#,
+            r#"{"n":1,"text":"\ud83d","more":null}"#,
+            r#"{"n":1,"text":"\ude80\ud83d","more":null}"#,
+            "{\"n\":1,\"text\":\"a\\n\tb\",\"more\":null}",
+            r#"{"n":1,"text":"a\"#,
             r#"{"n":1,"text":"\","more":null}"#,
             "{\"n\":1,\"text\":\"a\tb\",\"more\":null}",
             r#"{"n":1,"text":","more":null}"#,
