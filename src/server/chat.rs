@@ -86,9 +86,12 @@ pub(super) async fn answer(
         observation,
         headers,
     };
-    let mut prepared = context.prepare(admitted, model, route, request, body, memory);
-    prepared.trace.arrived = Some(arrived);
-    let mut response = prepared.answer().await.map_err(refused)?;
+    let answer = {
+        let mut prepared = context.prepare(admitted, model, route, request, body, memory);
+        prepared.trace.arrived = Some(arrived);
+        prepared.answer()
+    };
+    let mut response = answer.await.map_err(refused)?;
     write_limit_headers(limits, dialect, response.headers_mut());
     Ok(response)
 }
@@ -178,38 +181,53 @@ impl RequestContext<'_> {
     }
 }
 
+/// An answer that has begun.
+enum BegunAnswer<W, S> {
+    Whole(W),
+    Stream(S),
+    InBackground(StreamId),
+}
+
 impl PreparedAnswer {
-    async fn answer(self) -> Result<Response, Error> {
+    /// Begins the answer with the call, so that the future does not hold all that the answer is made from.
+    fn answer(self) -> impl Future<Output = Result<Response, Error>> + Send {
         let Self {
             request,
             trace,
             sink,
             settings,
             retention,
-            ..
+            in_background,
+            headers,
         } = self;
-        let headers = self.headers;
         let report = Arc::clone(sink.report());
-        let body = match retention {
-            _ if !request.stream => collect(request, trace, sink, settings).await?.into(),
+        let begun = match retention {
+            _ if !request.stream => BegunAnswer::Whole(collect(request, trace, sink, settings)),
             // Without a window nobody could read the stream later, so the answer is the stream.
-            Some(retention) if self.in_background && !retention.window.is_zero() => {
+            Some(retention) if in_background && !retention.window.is_zero() => {
                 let stream = retention.stream;
                 open_in_background(request, trace, sink, settings, retention);
-                return Ok(accepted_response(stream));
+                BegunAnswer::InBackground(stream)
             }
-            retention => Body::new(open(request, trace, sink, settings, retention).await?),
+            retention => BegunAnswer::Stream(open(request, trace, sink, settings, retention)),
         };
-        let mut response = Response::new(body);
-        *response.headers_mut() = headers;
-        // The gateway's own limits replace the vendor's of the same name.
-        if let Some(limits) = report.rate_limits() {
-            response.headers_mut().extend(limits.clone());
+        async move {
+            let body = match begun {
+                BegunAnswer::Whole(whole) => whole.await?.into(),
+                BegunAnswer::Stream(stream) => Body::new(stream.await?),
+                BegunAnswer::InBackground(stream) => return Ok(accepted_response(stream)),
+            };
+            let mut response = Response::new(body);
+            *response.headers_mut() = headers;
+            // The gateway's own limits replace the vendor's of the same name.
+            if let Some(limits) = report.rate_limits() {
+                response.headers_mut().extend(limits.clone());
+            }
+            if let Some(changes) = adapted_header(report.changes()) {
+                response.headers_mut().insert(ADAPTED, changes);
+            }
+            Ok(response)
         }
-        if let Some(changes) = adapted_header(report.changes()) {
-            response.headers_mut().insert(ADAPTED, changes);
-        }
-        Ok(response)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The routes of the client listener.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -109,14 +110,15 @@ async fn check_head(gateway: State<Arc<Gateway>>, request: Request<Body>, next: 
     }
 }
 
-async fn post_prompt(
+/// The router moves a handler's future several times, so this one is in a box.
+fn post_prompt(
     dialect: &'static dyn Dialect,
     State(gateway): State<Arc<Gateway>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     request: Request<Body>,
-) -> Response {
+) -> Pin<Box<dyn Future<Output = Response> + Send>> {
     let (headers, prompt) = split(request);
-    answer_prompt(dialect, &gateway, &peer, headers, prompt).await
+    Box::pin(async move { answer_prompt(dialect, &gateway, &peer, headers, prompt).await })
 }
 
 /// For `EventSource`, which can only send `GET`.

@@ -68,27 +68,31 @@ pub enum JoinOutcome {
 /// Opens the route and waits for its first content, but not longer than one heartbeat. After that the
 /// response begins anyway, and later failures are events of the stream.
 ///
+/// The stream begins with the call, so that the future holds the stream and not all that it is made from.
+///
 /// # Errors
 /// Why no target answers, if that is known before the response began.
-pub async fn open(
+pub fn open(
     request: Request,
     trace: Trace,
     sink: ClientSink,
     settings: StreamSettings,
     retention: Option<Retention>,
-) -> Result<Viewer, Error> {
+) -> impl Future<Output = Result<Viewer, Error>> + Send {
     let heartbeat = Heartbeat::new(settings.heartbeat, settings.heartbeat_bytes);
     let period = settings.heartbeat;
     let reader = Reader::new(begin_stream(request, trace, sink, settings, retention));
-    let stream = &reader.stream;
-    let first = poll_fn(|context| stream.poll_ready(context, reader.id, 0));
-    // The response has begun, so a later failure is an event.
-    if tokio::time::timeout(period, first).await.is_err() {
-        stream.mark_response_started();
-    }
-    match stream.failure_before_start() {
-        Some(error) => Err(error),
-        None => Ok(Viewer::new(reader, heartbeat)),
+    async move {
+        let stream = &reader.stream;
+        let first = poll_fn(|context| stream.poll_ready(context, reader.id, 0));
+        // The response has begun, so a later failure is an event.
+        if tokio::time::timeout(period, first).await.is_err() {
+            stream.mark_response_started();
+        }
+        match stream.failure_before_start() {
+            Some(error) => Err(error),
+            None => Ok(Viewer::new(reader, heartbeat)),
+        }
     }
 }
 
@@ -111,20 +115,22 @@ pub fn open_in_background(
 ///
 /// # Errors
 /// Every end other than a finish; the client gets no part of the answer then.
-pub async fn collect(
+pub fn collect(
     request: Request,
     trace: Trace,
     sink: ClientSink,
     settings: StreamSettings,
-) -> Result<Bytes, Error> {
+) -> impl Future<Output = Result<Bytes, Error>> + Send {
     let mut reader = Reader::new(begin_stream(request, trace, sink, settings, None));
-    let mut whole = BytesMut::new();
-    while let Some(Ok(bytes)) = poll_fn(|context| reader.poll_bytes(context)).await {
-        whole.extend_from_slice(&bytes);
-    }
-    match reader.stream.failure() {
-        Some(error) => Err(error),
-        None => Ok(whole.freeze()),
+    async move {
+        let mut whole = BytesMut::new();
+        while let Some(Ok(bytes)) = poll_fn(|context| reader.poll_bytes(context)).await {
+            whole.extend_from_slice(&bytes);
+        }
+        match reader.stream.failure() {
+            Some(error) => Err(error),
+            None => Ok(whole.freeze()),
+        }
     }
 }
 
