@@ -89,14 +89,6 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 #[derive(Debug, Default)]
 pub(super) struct Members<'a>(pub(super) Vec<(Cow<'a, str>, &'a RawValue)>);
 
-impl<'a> Members<'a> {
-    /// The first member of that name.
-    pub(super) fn get(&self, name: &str) -> Option<&'a RawValue> {
-        let mut members = self.0.iter();
-        members.find(|(key, _)| key == name).map(|(_, raw)| *raw)
-    }
-}
-
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_map(MembersVisitor)
@@ -256,6 +248,8 @@ macro_rules! ignore_scalars {
         }
     };
 }
+
+pub(super) use ignore_scalars;
 
 impl<'de, T: Deserialize<'de>> Visitor<'de> for ShortListVisitor<T> {
     type Value = ShortList<T>;

@@ -1,63 +1,13 @@
 //! Members of chunks that no event expresses, for clients of the same protocol.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 
-use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::member_reader::{CallMembers, ChoiceMembers, ChunkMembers, one_line};
 use crate::model::{Event, MemberPlace, Sink, is_empty};
-use crate::wire::json::{Index, Members, Text, list};
+use crate::wire::json::{Object, list};
 use crate::wire::parse::parse;
-
-/// Members that the decoder reads or the gateway writes itself.
-const KNOWN_IN_CHUNK: &[&str] = &[
-    "choices",
-    "created",
-    "error",
-    "id",
-    "model",
-    "obfuscation",
-    "object",
-    "system_fingerprint",
-    "usage",
-];
-const KNOWN_IN_CHOICE: &[&str] = &[
-    "delta",
-    "finish_reason",
-    "index",
-    "logprobs",
-    "message",
-    "messages",
-    "usage",
-];
-const KNOWN_IN_DELTA: &[&str] = &[
-    "annotations",
-    "content",
-    "extra_content",
-    "function_call",
-    "images",
-    "provider_specific_fields",
-    "reasoning",
-    "reasoning_content",
-    "reasoning_details",
-    "reasoning_opaque",
-    "refusal",
-    "role",
-    "thinking_blocks",
-    "thought_signature",
-    "tool_calls",
-];
-
-const KNOWN_IN_CALL: &[&str] = &[
-    "extra_content",
-    "function",
-    "id",
-    "index",
-    "provider_specific_fields",
-    "thought_signature",
-    "type",
-];
 
 /// How many bytes of members are held back at most, and the overhead of each entry.
 const MAX_HELD: usize = 256 * 1024;
@@ -91,45 +41,46 @@ impl MemberCollector {
     /// Reads the members of a chunk, or of a whole answer. `answer_of` maps the index of a choice to the
     /// one of its answer.
     pub(super) fn read(&mut self, json: &str, answer_of: impl Fn(Option<i64>) -> u32) {
-        let chunk = members(json);
-        let unknown = others(&chunk, KNOWN_IN_CHUNK);
+        let chunk: ChunkMembers<'_> = parse(json).unwrap_or_default();
+        let unknown = chunk.unknown;
         if unknown.len() > MAX_REPEATED {
             self.hold(0, MemberPlace::AnswerPiece, unknown);
         } else if unknown != self.answer {
             self.answer.clone_from(&unknown);
             self.hold(0, MemberPlace::Answer, unknown);
         }
-        if let Some(usage) = chunk.get("usage")
+        if let Some(usage) = chunk.usage
             && usage.get().starts_with('{')
         {
             self.usage = Some(one_line(usage.get()).into_owned());
         }
-        let choices = chunk.get("choices").map(list::<&RawValue>);
-        for choice in choices.unwrap_or_default() {
-            let choice = members(choice.get());
-            let index = choice
-                .get("index")
-                .and_then(|raw| parse::<Index>(raw.get()).ok());
-            let index = answer_of(index.and_then(|index| index.0));
-            if index >= MAX_CHOICES {
-                continue;
-            }
-            let unknown = others(&choice, KNOWN_IN_CHOICE);
-            // Lists, such as the ids of tokens, are pieces as the text is.
-            if unknown.contains('[') || unknown.len() > MAX_REPEATED {
-                self.hold(index, MemberPlace::ChoicePiece, unknown);
-            } else if self.choices.get(&index).map_or("", String::as_str) != unknown {
-                self.choices.insert(index, unknown.clone());
-                self.hold(index, MemberPlace::Choice, unknown);
-            }
-            let delta = choice.get("delta").or_else(|| choice.get("message"));
-            if let Some(delta) = delta {
-                self.read_calls(delta);
-            }
-            let delta = delta.map(|delta| others(&members(delta.get()), KNOWN_IN_DELTA));
-            if let Some(delta) = delta.filter(|delta| !delta.is_empty()) {
-                self.hold(index, MemberPlace::Message, delta);
-            }
+        for choice in chunk.choices.into_iter().flat_map(|list| list.0) {
+            self.read_choice(choice, &answer_of);
+        }
+    }
+
+    fn read_choice(&mut self, choice: ChoiceMembers<'_>, answer_of: &impl Fn(Option<i64>) -> u32) {
+        let index = answer_of(choice.index.and_then(|index| index.0));
+        if index >= MAX_CHOICES {
+            return;
+        }
+        let unknown = choice.unknown;
+        // Lists, such as the ids of tokens, are pieces as the text is.
+        if unknown.contains('[') || unknown.len() > MAX_REPEATED {
+            self.hold(index, MemberPlace::ChoicePiece, unknown);
+        } else if self.choices.get(&index).map_or("", String::as_str) != unknown {
+            self.choices.insert(index, unknown.clone());
+            self.hold(index, MemberPlace::Choice, unknown);
+        }
+        let delta = choice.delta.or(choice.message);
+        let Some(Object(Some(delta))) = delta else {
+            return;
+        };
+        if let Some(calls) = delta.calls {
+            self.read_calls(calls);
+        }
+        if !delta.unknown.is_empty() {
+            self.hold(index, MemberPlace::Message, delta.unknown);
         }
     }
 
@@ -158,18 +109,17 @@ impl MemberCollector {
     }
 
     /// Reads the members of the calls that a piece of a message begins.
-    fn read_calls(&mut self, delta: &RawValue) {
-        let delta = members(delta.get());
-        let calls = delta.get("tool_calls").map(list::<&RawValue>);
-        for call in calls.unwrap_or_default() {
-            let call = members(call.get());
-            let unknown = others(&call, KNOWN_IN_CALL);
-            let id = call
-                .get("id")
-                .and_then(|id| parse::<Text<'_>>(id.get()).ok());
+    fn read_calls(&mut self, calls: &RawValue) {
+        for Object(call) in list::<Object<CallMembers<'_>>>(calls) {
+            let Some(CallMembers {
+                id: Some(id),
+                unknown,
+            }) = call
+            else {
+                continue;
+            };
             let is_short = unknown.len() <= MAX_HELD / MAX_CALLS;
-            let is_held = !unknown.is_empty() && is_short && self.calls.len() < MAX_CALLS;
-            if let Some(id) = id.filter(|_| is_held) {
+            if !unknown.is_empty() && is_short && self.calls.len() < MAX_CALLS {
                 self.calls.insert(id.as_str().to_owned(), unknown);
             }
         }
@@ -214,34 +164,6 @@ impl Sink for MemberSink<'_> {
             let (place, json) = (MemberPlace::Call(index), json.as_str());
             self.sink.event(Event::NativeMembers { place, json });
         }
-    }
-}
-
-/// No members for JSON that is not an object.
-fn members(json: &str) -> Members<'_> {
-    parse(json).unwrap_or_default()
-}
-
-/// The members with names that are not known, as JSON on one line, without the braces.
-fn others(members: &Members<'_>, known: &[&str]) -> String {
-    let mut json = String::new();
-    let others = members.0.iter();
-    for (name, value) in others.filter(|(name, _)| !known.contains(&&**name)) {
-        if !json.is_empty() {
-            json.push(',');
-        }
-        json.push_str(&Value::from(&**name).to_string());
-        json.push(':');
-        json.push_str(&one_line(value.get()));
-    }
-    json
-}
-
-/// JSON has line ends only between its tokens.
-fn one_line(json: &str) -> Cow<'_, str> {
-    match json.contains(['\n', '\r']) {
-        true => Cow::Owned(json.replace(['\n', '\r'], " ")),
-        false => Cow::Borrowed(json),
     }
 }
 

@@ -6,6 +6,7 @@
 mod choice;
 mod chunk;
 mod decode;
+mod member_reader;
 mod members;
 mod request;
 mod signatures;
