@@ -35,15 +35,19 @@ pub(super) enum Sampling {
 pub(super) fn rule(model: &str) -> ModelRule {
     // Some clouds write versions with a point.
     let model = model.to_ascii_lowercase().replace('.', "-");
-    let found = RULES.iter().find(|rule| occurs(rule.name, &model));
-    found.copied().unwrap_or(ModelRule::UNKNOWN)
+    find(RULES, &model).copied().unwrap_or(ModelRule::UNKNOWN)
 }
 
-fn occurs(name: &str, model: &str) -> bool {
-    model.match_indices(name).any(|(at, _)| {
-        let before = model[..at].chars().next_back();
+/// The first of `rules` that matches. Only where a word of `model` begins can a rule's name stand.
+fn find<'a>(rules: &'a [ModelRule], model: &str) -> Option<&'a ModelRule> {
+    let begins = |at: &usize| {
+        let before = model[..*at].chars().next_back();
         before.is_none_or(|c| !c.is_ascii_alphanumeric())
-    })
+    };
+    let places = model.char_indices().map(|(at, _)| at).filter(begins);
+    let words: Vec<&str> = places.map(|at| &model[at..]).collect();
+    let mut rules = rules.iter();
+    rules.find(|rule| words.iter().any(|word| word.starts_with(rule.name)))
 }
 
 impl ModelRule {
@@ -186,10 +190,7 @@ mod tests {
     #[test]
     fn no_rule_hides_a_later_one() {
         for (at, later) in RULES.iter().enumerate() {
-            let hidden = RULES[..at]
-                .iter()
-                .find(|rule| occurs(rule.name, later.name));
-            assert_eq!(hidden, None, "{}", later.name);
+            assert_eq!(find(&RULES[..at], later.name), None, "{}", later.name);
         }
     }
 }
