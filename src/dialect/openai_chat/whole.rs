@@ -1,6 +1,7 @@
 //! Encodes events as one `chat.completion`, written when the answer is complete.
 
 use bytes::BytesMut;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::shape::{
@@ -139,69 +140,118 @@ impl Choice {
     }
 
     /// None for a choice that the upstream did not give.
-    fn choice(&mut self, index: usize, legacy: bool) -> Option<Value> {
+    fn json(&self, index: usize, legacy: bool) -> Option<ChoiceJson<'_>> {
         let called = !self.calls.is_empty();
-        let reason = finish_reason(self.finish?, !self.refusal.is_empty(), called, legacy);
-        let mut choice = json!({
-            "index": index,
-            "message": self.message(legacy),
-            "logprobs": self.logprobs.take(),
-            "finish_reason": reason,
-        });
-        if let Some(choice) = choice.as_object_mut() {
-            choice.append(&mut self.choice_members);
-        }
-        Some(choice)
+        Some(ChoiceJson {
+            index,
+            message: self.message(legacy),
+            logprobs: self.logprobs.as_ref(),
+            finish_reason: finish_reason(self.finish?, !self.refusal.is_empty(), called, legacy),
+            members: &self.choice_members,
+        })
     }
 
-    fn message(&mut self, legacy: bool) -> Value {
-        let take_text = |text: &mut String| match std::mem::take(text) {
-            text if text.is_empty() => Value::Null,
-            text => Value::String(text),
-        };
+    fn message(&self, legacy: bool) -> MessageJson<'_> {
         let is_empty = self.refusal.is_empty() && self.calls.is_empty();
-        let mut message = Map::new();
-        message.insert("role".into(), "assistant".into());
-        let content = match take_text(&mut self.content) {
+        MessageJson {
+            role: "assistant",
             // An answer without any text is still an answer.
-            Value::Null if is_empty => Value::from(""),
-            content => content,
-        };
-        message.insert("content".into(), content);
-        message.insert("refusal".into(), take_text(&mut self.refusal));
-        let annotations = std::mem::take(&mut self.annotations);
-        message.insert("annotations".into(), annotations.into());
-        if !self.reasoning.is_empty() {
-            message.insert("reasoning_content".into(), take_text(&mut self.reasoning));
-        }
-        if !self.images.is_empty() {
-            message.insert("images".into(), std::mem::take(&mut self.images).into());
-        }
-        message.append(&mut self.members);
-        let mut calls = self.calls.drain(..).peekable();
-        if legacy {
+            content: non_empty(&self.content).or(is_empty.then_some("")),
+            refusal: non_empty(&self.refusal),
+            annotations: &self.annotations,
+            reasoning_content: non_empty(&self.reasoning),
+            images: &self.images,
+            members: &self.members,
             // `function_call` holds one, as in a stream.
-            if let Some(Call {
-                name, arguments, ..
-            }) = calls.next()
-            {
-                let call = json!({ "name": name, "arguments": arguments });
-                message.insert("function_call".into(), call);
-            }
-        } else if calls.peek().is_some() {
-            let calls = calls.map(|call| {
-                let mut value = Map::new();
-                value.insert("id".into(), call.id.into());
-                value.insert("type".into(), "function".into());
-                let function = json!({ "name": call.name, "arguments": call.arguments });
-                value.insert("function".into(), function);
-                value.extend(call.members);
-                Value::Object(value)
-            });
-            message.insert("tool_calls".into(), calls.collect());
+            function_call: self.calls.first().filter(|_| legacy).map(Call::function),
+            tool_calls: match legacy {
+                true => Vec::new(),
+                false => self.calls.iter().map(Call::json).collect(),
+            },
         }
-        Value::Object(message)
     }
+}
+
+impl Call {
+    fn function(&self) -> FunctionJson<'_> {
+        FunctionJson {
+            name: &self.name,
+            arguments: &self.arguments,
+        }
+    }
+
+    fn json(&self) -> CallJson<'_> {
+        CallJson {
+            id: &self.id,
+            kind: "function",
+            function: self.function(),
+            members: &self.members,
+        }
+    }
+}
+
+fn non_empty(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// The whole answer. The vendor's own members have other names than the API's.
+#[derive(Serialize)]
+struct AnswerJson<'a> {
+    id: String,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    choices: Vec<ChoiceJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Value>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    system_fingerprint: &'a str,
+    #[serde(flatten)]
+    members: &'a Map<String, Value>,
+}
+
+#[derive(Serialize)]
+struct ChoiceJson<'a> {
+    index: usize,
+    message: MessageJson<'a>,
+    logprobs: Option<&'a Map<String, Value>>,
+    finish_reason: &'static str,
+    #[serde(flatten)]
+    members: &'a Map<String, Value>,
+}
+
+#[derive(Serialize)]
+struct MessageJson<'a> {
+    role: &'static str,
+    content: Option<&'a str>,
+    refusal: Option<&'a str>,
+    annotations: &'a [Value],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    images: &'a [Value],
+    #[serde(flatten)]
+    members: &'a Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    function_call: Option<FunctionJson<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<CallJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct CallJson<'a> {
+    id: &'a str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    function: FunctionJson<'a>,
+    #[serde(flatten)]
+    members: &'a Map<String, Value>,
+}
+
+#[derive(Serialize)]
+struct FunctionJson<'a> {
+    name: &'a str,
+    arguments: &'a str,
 }
 
 impl Encoder for WholeEncoder {
@@ -234,25 +284,19 @@ impl Encoder for WholeEncoder {
 
     fn complete(&mut self, completion: &Completion, out: &mut BytesMut) {
         self.event(&Event::Finish(completion.finish), out);
-        let choices = self.choices.iter_mut().enumerate();
-        let choices = choices.filter_map(|(index, choice)| choice.choice(index, self.legacy));
-        let mut choice = json!({
-            "id": id(&self.info),
-            "object": "chat.completion",
-            "created": self.info.created,
-            "model": self.info.model,
-            "choices": choices.collect::<Value>(),
-        });
-        if let Some(counts) = completion.usage {
-            choice["usage"] = usage(counts, &self.usage_members);
-        }
-        if !self.fingerprint.is_empty() {
-            choice["system_fingerprint"] = self.fingerprint.as_str().into();
-        }
-        if let Some(choice) = choice.as_object_mut() {
-            choice.append(&mut self.members);
-        }
-        put_json(&choice, out);
+        let choices = self.choices.iter().enumerate();
+        let choices = choices.filter_map(|(index, choice)| choice.json(index, self.legacy));
+        let answer = AnswerJson {
+            id: id(&self.info),
+            object: "chat.completion",
+            created: self.info.created,
+            model: &self.info.model,
+            choices: choices.collect(),
+            usage: (completion.usage).map(|counts| usage(counts, &self.usage_members)),
+            system_fingerprint: &self.fingerprint,
+            members: &self.members,
+        };
+        put_json(&answer, out);
     }
 
     /// The client gets the error as an HTTP error.
