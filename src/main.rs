@@ -11,7 +11,7 @@ use sluicegate::command::{
     ShutdownSignals, ask, check, completions, connect, healthcheck, keys, record, replay, schema,
     serve,
 };
-use sluicegate::telemetry::log_level;
+use sluicegate::telemetry::{JsonLines, log_level};
 use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -124,7 +124,7 @@ fn init_logging() {
     if io::stderr().is_terminal() {
         registry.with(lines).init();
     } else {
-        registry.with(lines.json().flatten_event(true)).init();
+        registry.with(lines.event_format(JsonLines)).init();
     }
     let current = handle.clone();
     log_level::register(
