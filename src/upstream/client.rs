@@ -7,13 +7,13 @@ use std::time::SystemTime;
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
-use url::Url;
 
 use super::answer::Answer;
 use super::exchange::{Endpoint, ExchangeError, Response};
 use super::ingest::Ingest;
 use super::rate_limits::rate_limits;
 use super::refused_answer;
+use super::request_url::{join_url, target};
 use super::scrub::sensitive_value;
 use super::sigv4;
 use super::trace::Trace;
@@ -233,8 +233,6 @@ impl Upstream {
             }
         }
         headers.extend(self.headers.clone());
-        let url = join_url(&self.base_url, &path)
-            .map_err(|_| Error::new(ErrorCode::Internal, "the upstream's address is not a URL"))?;
         match &self.credential {
             None => {}
             Some(Credential::Bearer(secret)) => {
@@ -246,11 +244,12 @@ impl Upstream {
             }
             // This is last because the signature covers the headers that were set before.
             Some(Credential::SigV4(key)) => {
+                let url = join_url(&self.base_url, &path)?;
                 sigv4::sign(&mut headers, &url, &body, key, SystemTime::now())?;
             }
         }
-        let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
-        let request = self.endpoint.post(target, &headers, body);
+        let target = target(&self.base_url, &path)?;
+        let request = self.endpoint.post(&target, &headers, body);
         let sent = self.endpoint.send(&request).await;
         sent.map_err(connection_error)
     }
@@ -306,15 +305,6 @@ pub(super) fn check_encoding(headers: &HeaderMap) -> Result<(), Error> {
     }
 }
 
-/// Appends `path` to `base_url`; either may have a query.
-fn join_url(base_url: &str, path: &str) -> Result<Url, url::ParseError> {
-    let Some((base, query)) = base_url.split_once('?') else {
-        return Url::parse(&format!("{base_url}{path}"));
-    };
-    let separator = if path.contains('?') { '&' } else { '?' };
-    Url::parse(&format!("{base}{path}{separator}{query}"))
-}
-
 /// The error for a request that got no answer. Its message does not contain the failure's own words,
 /// because they may show the address.
 fn connection_error(failure: ExchangeError) -> Error {
@@ -335,31 +325,5 @@ fn connection_error(failure: ExchangeError) -> Error {
     match is_unanswered {
         true => error.with_no_answer(),
         false => error,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::join_url;
-
-    #[test]
-    fn a_query_is_appended_after_the_path() {
-        for (base_url, path, expected) in [
-            ("http://h/v1", "/x", "http://h/v1/x"),
-            ("http://h", "/x?alt=sse", "http://h/x?alt=sse"),
-            (
-                "http://h/d?api-version=1",
-                "/x",
-                "http://h/d/x?api-version=1",
-            ),
-            (
-                "http://h/d?api-version=1",
-                "/x?alt=sse",
-                "http://h/d/x?alt=sse&api-version=1",
-            ),
-        ] {
-            let url = join_url(base_url, path);
-            assert_eq!(url.as_ref().map(url::Url::as_str), Ok(expected));
-        }
     }
 }

@@ -8,6 +8,7 @@
 //! | `count` | asks an upstream how many tokens a prompt has |
 //! | `exchange` | the HTTP/1.1 client: connections, heads, bodies |
 //! | `pass` | sends a client's body as it is, but for the model |
+//! | `request_url` | the URL of a request, from the base URL and the path |
 //! | `recycle` | reads the last bytes of a finished answer, so that its connection can be reused |
 //! | `refusal`, `retry_after` | classifies a non-2xx answer, for every wire in one place; how long it asks to wait |
 //! | `rate_limits` | the headers in which a vendor states its rate limits |
@@ -36,6 +37,7 @@ mod recycle;
 mod refusal;
 mod refused_answer;
 mod repair;
+mod request_url;
 mod restore_names;
 mod retry_after;
 mod scrub;
