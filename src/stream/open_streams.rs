@@ -15,8 +15,9 @@ const SWEEP_AT_LEAST: usize = 64;
 
 /// How often deadlines are enforced.
 const DEADLINE_INTERVAL: Duration = Duration::from_secs(1);
-/// How many streams are looked at before other tasks get their turn.
-const STREAMS_PER_TURN: usize = 256;
+/// How many streams are looked at before other tasks get their turn: of ten thousand at once, a new
+/// stream would see it.
+const STREAMS_PER_TURN: usize = 64;
 
 /// What the list needs of a stream.
 pub(super) trait ListedStream: Send + Sync {
@@ -107,17 +108,31 @@ impl OpenStreams {
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let now = interval.tick().await;
-            for (number, entry) in self.all().iter().enumerate() {
-                if let Some(stream) = entry.stream.upgrade() {
-                    // A panic in one stream must not end the deadlines of all others.
-                    let enforce = AssertUnwindSafe(|| stream.enforce_deadlines(now));
-                    let _ = catch_unwind(enforce);
+            let mut begin = 0;
+            loop {
+                let turn = self.turn(begin);
+                if turn.is_empty() {
+                    break;
                 }
-                if (number + 1).is_multiple_of(STREAMS_PER_TURN) {
-                    tokio::task::yield_now().await;
+                begin += turn.len();
+                for entry in turn {
+                    if let Some(stream) = entry.stream.upgrade() {
+                        // A panic in one stream must not end the deadlines of all others.
+                        let enforce = AssertUnwindSafe(|| stream.enforce_deadlines(now));
+                        let _ = catch_unwind(enforce);
+                    }
                 }
+                tokio::task::yield_now().await;
             }
         }
+    }
+
+    /// Some entries, from a place in the list on. An entry that moves between two turns because ended ones
+    /// are removed may be missed; its next turn is a second later.
+    fn turn(&self, begin: usize) -> Vec<Arc<OpenStream>> {
+        let table = self.lock();
+        let rest = table.entries.get(begin..).unwrap_or_default();
+        rest.iter().take(STREAMS_PER_TURN).cloned().collect()
     }
 
     /// The stream whose id begins with `prefix`.
