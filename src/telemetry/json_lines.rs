@@ -90,8 +90,12 @@ impl Visit for Fields<'_> {
 
 /// Appends `text` as a JSON string.
 fn push_text(line: &mut String, text: &str) {
-    let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
-    if text.bytes().all(is_plain) {
+    let is_escaped = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
+    // A loop without an early exit lets the compiler test many bytes at a time.
+    let is_plain = !text
+        .bytes()
+        .fold(false, |found, byte| found | is_escaped(byte));
+    if is_plain {
         line.push('"');
         line.push_str(text);
         line.push('"');
