@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 
 use serde_json::{Map, Value, json};
 
+use super::connection::Connection;
 use super::table::{Ask, Expected};
-use crate::gateway::within_timeout;
-use crate::raw_client::{Head, RawClient};
+use crate::raw_client::Head;
 
 /// A request that was sent, and what was read of its answer.
 pub struct Asked {
-    client: RawClient,
+    connection: Connection,
     dialect: String,
     head: Option<Head>,
     body: String,
@@ -46,11 +46,9 @@ impl Asked {
         let headers: Vec<_> = headers
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect();
-        let mut client = RawClient::connect(clients).await.unwrap();
-        let sent = client.send_with(method, &path, &headers, body.as_bytes());
-        sent.await.unwrap();
+        let connection = Connection::send(clients, ask.http2, method, &path, &headers, body);
         Self {
-            client,
+            connection: connection.await,
             dialect,
             head: None,
             body: String::new(),
@@ -60,7 +58,7 @@ impl Asked {
 
     async fn read_head(&mut self) {
         if self.head.is_none() {
-            self.head = Some(within_timeout(self.client.head()).await.unwrap());
+            self.head = Some(self.connection.head().await);
         }
     }
 
@@ -68,7 +66,7 @@ impl Asked {
     pub async fn read_until(&mut self, text: &str) {
         self.read_head().await;
         while !self.body.contains(text) {
-            let chunk = within_timeout(self.client.chunk()).await.unwrap();
+            let chunk = self.connection.chunk().await;
             let chunk = chunk.unwrap_or_else(|| panic!("no `{text}` in {}", self.body));
             self.body.push_str(&String::from_utf8(chunk).unwrap());
         }
@@ -78,7 +76,7 @@ impl Asked {
     pub async fn read(&mut self) -> Said {
         self.read_head().await;
         let head = self.head.as_ref().unwrap();
-        let rest = within_timeout(self.client.body(head)).await.unwrap();
+        let rest = self.connection.body(head).await;
         self.body.push_str(&String::from_utf8(rest).unwrap());
         self.ended = true;
         let is_stream = self
@@ -183,6 +181,7 @@ fn request(dialect: &str, model: &str, prompt: &str) -> (&'static str, String, M
             ("/v1/ui-messages", json!({"messages": [message]}))
         }
         "embeddings" => ("/v1/embeddings", json!({"input": prompt})),
+        "completions" => ("/v1/completions", json!({"prompt": prompt, "stream": true})),
         _ => panic!("unknown dialect `{dialect}`"),
     };
     let Value::Object(mut body) = body else {

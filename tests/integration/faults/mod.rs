@@ -6,12 +6,14 @@
 //! | `table` | the form of the data |
 //! | `upstream` | follows a script for each request |
 //! | `client` | asks in each dialect and checks the answer |
+//! | `connection` | the client's connection, over HTTP/1.1 or HTTP/2 |
 //! | `process` | the program, its config, metrics and notifications |
 //! | `case` | one row in one dialect |
 //! | `run` | runs the rows of one file |
 
 mod case;
 mod client;
+mod connection;
 mod process;
 mod run;
 mod table;
@@ -22,14 +24,16 @@ use std::collections::HashSet;
 use crate::gateway::program::can_replace_hosts;
 
 /// The files of the table; each has a test here.
-const GROUPS: [&str; 10] = [
+const GROUPS: [&str; 12] = [
     "affinity",
     "breaker",
     "deadlines",
     "dns",
     "early",
     "failover",
+    "fastest",
     "hedge",
+    "http2",
     "leaks",
     "leaving",
     "retry",
@@ -45,6 +49,11 @@ async fn failover() {
 }
 
 #[tokio::test]
+async fn fastest() {
+    run("fastest").await;
+}
+
+#[tokio::test]
 async fn retry() {
     run("retry").await;
 }
@@ -57,6 +66,11 @@ async fn breaker() {
 #[tokio::test]
 async fn hedge() {
     run("hedge").await;
+}
+
+#[tokio::test]
+async fn http2() {
+    run("http2").await;
 }
 
 #[tokio::test]

@@ -136,6 +136,8 @@ pub struct Ask {
     /// `native` where it is not set.
     pub dialect: Option<String>,
     pub whole: bool,
+    /// Whether it is sent over HTTP/2.
+    pub http2: bool,
     pub headers: BTreeMap<String, String>,
     /// `{n}` in it is the number of the request.
     pub prompt: Option<String>,
