@@ -8,7 +8,7 @@ import socket
 
 import settings
 from dialects import COMPLETE, DIALECTS, ERROR, NATIVE, Events
-from http1 import Cut, read_body, read_head, read_whole
+from http1 import Cut, read_answer_head, read_body, read_head, read_whole
 
 # Longer than every deadline of the config together.
 PATIENCE = 150
@@ -104,9 +104,9 @@ class Session:
             # Anything from a request that nobody waits for to a late one that ends before.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.random.choice([0, 0.05, 0.5, 3]) * self.random.random()):
-                    head = await read_head(reader)
-                    async for piece in read_body(reader, head[1]):
-                        pass
+                    if head := await read_head(reader):
+                        async for piece in read_body(reader, head[1]):
+                            pass
             self.clients.gone_early += 1
             if self.random.random() < 0.3:
                 writer.transport.abort()
@@ -135,7 +135,7 @@ class Session:
         path = f"/v1/streams/{self.events.last_id.split('.')[0]}/events"
         async with connected(self.clients.gateway) as (reader, writer):
             send(writer, self.clients.gateway, "GET", path, headers)
-            first, head = await read_head(reader)
+            first, head = await read_answer_head(reader)
             status = int(first.split()[1])
             if status == 410:
                 self.way = "gone"
@@ -154,7 +154,7 @@ class Session:
             stream = self.events.last_id.split(".")[0]
             async with connected(self.clients.gateway) as (reader, writer):
                 send(writer, self.clients.gateway, "DELETE", f"/v1/streams/{stream}", {})
-                first, head = await read_head(reader)
+                first, head = await read_answer_head(reader)
                 await read_whole(reader, head)
                 if int(first.split()[1]) not in (200, 202, 204, 410):
                     self.report(f"cancelling was answered with {first}")
@@ -173,7 +173,7 @@ class Session:
         own.__dict__.update(self.__dict__, events=Events(NATIVE))
         async with connected(self.clients.gateway) as (reader, writer):
             send(writer, self.clients.gateway, "GET", path, {})
-            first, head = await read_head(reader)
+            first, head = await read_answer_head(reader)
             if int(first.split()[1]) == 410:
                 return self.count("gone")
             if int(first.split()[1]) != 200:
@@ -199,11 +199,8 @@ class Session:
             if not waits:
                 yield reader, writer
                 return
-            head = await read_head(reader)
-            if head is None:
-                self.report("no answer")
-                yield None
-            elif int(head[0].split()[1]) != status:
+            head = await read_answer_head(reader)
+            if int(head[0].split()[1]) != status:
                 await self.record_refusal(reader, *head)
                 yield None
             else:

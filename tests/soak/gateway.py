@@ -7,7 +7,7 @@ import pathlib
 import re
 import signal
 
-from http1 import read_head, read_whole
+from http1 import read_answer_head, read_whole
 
 STARTING = 30
 METRIC = re.compile(r"^(\w+?)(?:\{(.*)\})? (\S+)$")
@@ -135,7 +135,7 @@ async def get(address, path):
     reader, writer = await asyncio.open_connection(host, int(port), limit=1 << 22)
     try:
         writer.write(f"GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n".encode())
-        first, headers = await read_head(reader)
+        first, headers = await read_answer_head(reader)
         return int(first.split()[1]), (await read_whole(reader, headers)).decode()
     finally:
         writer.close()

@@ -18,6 +18,14 @@ async def read_head(reader):
     return first, {name.lower(): value.strip() for name, value in fields}
 
 
+async def read_answer_head(reader):
+    """As `read_head`. Raises `Cut` if there is no answer."""
+    head = await read_head(reader)
+    if head is None:
+        raise Cut("no answer")
+    return head
+
+
 async def read_body(reader, headers):
     """Yields the body in pieces. Raises `Cut` if it is not whole."""
     try:
