@@ -114,9 +114,12 @@ class Cluster:
         self._folder = folder
         self._upstream_port = upstream_port
         self._count = 0
+        self._config = None
 
     async def start(self, replicas=3):
         await self.state.start()
+        # Once: a pod that reads the file again while it is written would load half of it.
+        self._config = self._write_config()
         await self.balancer.start()
         for _ in range(replicas):
             await self._add(self._old_binary or self._binary)
@@ -129,7 +132,7 @@ class Cluster:
 
     async def _add(self, binary):
         self._count += 1
-        pod = Pod(f"pod{self._count}", binary, self._folder, self._config())
+        pod = Pod(f"pod{self._count}", binary, self._folder, self._config)
         await pod.start()
         self.pods.append(pod)
         await self.balancer.add(pod)
@@ -163,7 +166,7 @@ class Cluster:
         self.balancer.forget(pod)
         await self._add(self._binary)
 
-    def _config(self):
+    def _write_config(self):
         config = {
             "upstreams": {"a": {"wire": "openai-chat", "base_url": f"http://127.0.0.1:{self._upstream_port}/v1"}},
             "models": {
