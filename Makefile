@@ -90,10 +90,11 @@ bench: build nginx ## measure nginx and the gateway under load, about 6 minutes;
 micro: prepare ## time framing, decoders and encoders and count their allocations; ARGS=decoder
 	$(CARGO) bench $(CARGO_FLAGS) --bench pieces -- $(ARGS)
 
-instructions: prepare valgrind ## hold the instructions per token to bench/instructions.json; ARGS=--update, --top, --growth
+instructions: prepare valgrind ## hold the instructions per token and request to bench/instructions.json; ARGS=--update, --top, --growth
 	@mkdir -p target/bench
 	$(CARGO) bench --no-run $(CARGO_FLAGS) --bench instructions --message-format json-render-diagnostics \
 		>target/bench/built.json
+	cd bench && $(CARGO) build $(CARGO_FLAGS)
 	python3 -B bench/instructions.py --built target/bench/built.json $(ARGS)
 
 check: fmt clippy deny ## run all checks that read the code without running it

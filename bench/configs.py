@@ -50,7 +50,7 @@ def nginx(address, upstream, folder, tls=None):
     listen, certificate = f"{address} backlog=4096", ""
     if tls:
         listen += " ssl"
-        certificate = f"ssl_certificate {tls / 'cert.pem'}; ssl_certificate_key {tls / 'key.pem'};"
+        certificate = f"ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate {tls / 'cert.pem'}; ssl_certificate_key {tls / 'key.pem'};"
     return NGINX.format(listen=listen, certificate=certificate, upstream=upstream, folder=folder)
 
 

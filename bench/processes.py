@@ -22,10 +22,14 @@ MODEL = "{}-{}-{}-{}"
 
 
 class Running:
-    def __init__(self, address, id, admin=None):
+    """A process that is asked: where, under which names of models, and with which headers of its own."""
+
+    def __init__(self, address, id, admin=None, prefix="", headers=""):
         self.address = address
         self.id = id
         self.admin = admin
+        self.prefix = prefix
+        self.headers = headers
 
 
 class Bench:
@@ -40,37 +44,34 @@ class Bench:
         print(f"bench: {machine()}; the gateway has core {cores[1]}, all else core {cores[0]}", flush=True)
 
     def measure(self, workload, subject, tokens, per_chunk=1, pace_us=0, kind="bench", dialect="native",
-                wire="openai-chat", loaded=False, repeat=1, window=None, workers=1, **load):
+                wire="openai-chat", loaded=False, repeat=1, window=None, workers=1, options=None, **load):
         """One load on one subject (`direct`, `nginx` or `gateway`): a dict, which is kept too.
 
         `kind` is `bench` for tokens that are alike and `prose` for realistic ones. With `loaded` the subject was
-        under full load before; `repeat` repeats the load with the same processes and gives all of them. Nobody but
-        the gateway changes the protocol: a client of the others speaks the wire's.
+        under full load before; `repeat` repeats the load with the same processes and gives all of them. `options` are
+        those of the subject's config. Nobody but the gateway changes the protocol: a client of the others speaks the
+        wire's.
         """
         load["seconds"] = load.get("seconds", 4.0) * self.options.seconds
         model = MODEL.format(kind, tokens, per_chunk, pace_us)
-        window = window or self.options.window
-        with contextlib.ExitStack() as stack:
-            upstream = stack.enter_context(self.upstream())
-            target, ids = upstream.address, []
-            if subject == "nginx":
-                proxy = stack.enter_context(self.nginx(upstream.address))
-                target, ids = proxy.address, family(proxy.id)
-            prefix = f"{wire}/" if subject == "gateway" else ""
-            if subject == "gateway":
-                proxy = stack.enter_context(self.gateway(upstream.address, workers, window))
-                target, ids = proxy.address, [proxy.id]
-            else:
-                dialect = configs.SHARED.get(wire, "openai-chat")
+        window, options = window or self.options.window, options or {}
+        if "tls" in options:
+            load["tls"] = options["tls"] / "cert.pem"
+        if subject != "gateway":
+            dialect = configs.SHARED.get(wire, "openai-chat")
+        with self.upstream() as upstream, self.subject(subject, upstream, wire, workers, window, **options) as asked:
+            measured = {"target": asked.address, "dialect": dialect, "headers": asked.headers, "upstream": upstream.id,
+                        "watch": ",".join(map(str, family(asked.id) if asked.id else []))}
             if loaded:
-                full = prefix + MODEL.format(kind, 500, 64, 0)
-                self.load(target, dialect, full, ids, upstream.id, connections=64, seconds=4.0 * self.options.seconds)
-            rounds = [self.load(target, dialect, prefix + model, ids, upstream.id, **load) for _ in range(repeat)]
+                full = asked.prefix + MODEL.format(kind, 500, 64, 0)
+                self.load(full, **measured, connections=64, seconds=4.0 * self.options.seconds)
+            rounds = [self.load(asked.prefix + model, **measured, **load) for _ in range(repeat)]
         about = {
             "workload": workload, "subject": subject, "dialect": dialect, "wire": wire, "kind": kind,
             "tokens_per_stream": tokens, "tokens_per_chunk": per_chunk, "pace_us": pace_us, "workers": workers,
-            "window": window, "loaded": loaded, **load,
+            "window": window, "loaded": loaded, "options": sorted(options), **load,
         }
+        about.pop("tls", None)
         seen = [self.keep({**about, **figures}) for figures in rounds]
         return seen if repeat > 1 else seen[0]
 
@@ -92,20 +93,23 @@ class Bench:
                   flush=True)
         return seen
 
-    def load(self, target, dialect, model, watched, upstream, **load):
-        return self.drive("load", target=target, dialect=dialect, model=model, key=configs.KEY, upstream=upstream,
-                          watch=",".join(map(str, watched)), **load)
+    @contextlib.contextmanager
+    def subject(self, name, upstream, wire, workers, window, **options):
+        if name == "nginx":
+            with self.nginx(upstream.address, **options) as proxy:
+                yield proxy
+        elif name == "gateway":
+            with self.gateway(upstream.address, workers, window, **options) as proxy:
+                proxy.prefix = f"{wire}/"
+                yield proxy
+        else:
+            yield Running(upstream.address, None)
+
+    def load(self, model, **arguments):
+        return self.drive("load", model=model, key=configs.KEY, **arguments)
 
     def drive(self, command, **arguments):
-        """What the load generator prints."""
-        words = [self.options.driver, command]
-        for name, value in arguments.items():
-            if value is True:
-                words.append(f"--{name}")
-            elif value is not False:
-                words += [f"--{name}", str(value)]
-        done = subprocess.run(words, stdout=subprocess.PIPE, check=True, timeout=1800)
-        return json.loads(done.stdout)
+        return drive(self.options.driver, command, **arguments)
 
     def multiplexed(self, workload, tokens, pace_us, streams, connections, ramp):
         """Streams of the native dialect over HTTP/2, many to a connection; kept as the others are."""
@@ -131,26 +135,29 @@ class Bench:
             yield Running(address, process.pid)
 
     @contextlib.contextmanager
-    def nginx(self, upstream):
+    def nginx(self, upstream, **options):
         address = free_address()
         folder = self.work / "nginx"
         folder.mkdir(exist_ok=True)
-        (folder / "nginx.conf").write_text(configs.nginx(address, upstream, folder))
+        (folder / "nginx.conf").write_text(configs.nginx(address, upstream, folder, **options))
         words = ["nginx", "-p", folder, "-c", folder / "nginx.conf", "-e", folder / "error.log"]
         with self.process(words, "nginx", 1) as process:
             wait_for(address)
             yield Running(address, process.pid)
 
-    def gateway_config(self, address, admin, upstream, window):
-        return configs.gateway(address, admin, upstream, window)
+    def gateway_config(self, *words, **options):
+        return configs.gateway(*words, **options)
 
     @contextlib.contextmanager
-    def gateway(self, upstream, workers, window):
+    def gateway(self, upstream, workers, window, traces=None, **options):
+        """With `traces`, the address of an OTLP receiver; the other options are those of the config."""
         address, admin = free_address(), free_address()
         config = self.work / "gateway.yaml"
-        config.write_text(self.gateway_config(address, admin, upstream, window))
+        config.write_text(self.gateway_config(address, admin, upstream, window, **options))
         words = [self.options.gateway, "--config", config]
         environment = {"TOKIO_WORKER_THREADS": str(workers), "RUST_LOG": "info"}
+        if traces:
+            environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = traces
         with self.process(words, "gateway", workers, environment) as process:
             wait_for(address)
             with urllib.request.urlopen(f"http://{admin}/readyz", timeout=5):
@@ -190,6 +197,18 @@ class Bench:
             sys.exit(1)
 
 
+def drive(driver, command, **arguments):
+    """What the load generator prints."""
+    words = [driver, command]
+    for name, value in arguments.items():
+        if value is True:
+            words.append(f"--{name}")
+        elif value is not False:
+            words += [f"--{name}", str(value)]
+    done = subprocess.run(words, stdout=subprocess.PIPE, check=True, timeout=1800)
+    return json.loads(done.stdout)
+
+
 def free_address():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -197,8 +216,9 @@ def free_address():
 
 
 def wait_for(address):
+    """Waits for a minute at most: callgrind and some peers start slowly."""
     host, port = address.rsplit(":", 1)
-    for _ in range(200):
+    for _ in range(1200):
         with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 1):
             return
         time.sleep(0.05)
@@ -206,9 +226,9 @@ def wait_for(address):
 
 
 def family(id):
-    """A process and its children."""
+    """A process and its children, and theirs."""
     children = pathlib.Path(f"/proc/{id}/task/{id}/children").read_text()
-    return [id, *map(int, children.split())]
+    return [id, *(member for child in children.split() for member in family(int(child)))]
 
 
 def text_of(words):

@@ -11,11 +11,12 @@ import resource
 import shutil
 import sys
 
+import everything
 import growing
 import workloads
 from processes import ROOT, Bench
 
-SECTIONS = {**workloads.SECTIONS, **growing.SECTIONS}
+SECTIONS = {**workloads.SECTIONS, **everything.SECTIONS, **growing.SECTIONS}
 
 
 def main():

@@ -78,13 +78,13 @@ class StatefulBench(processes.Bench):
 
     state = None
 
-    def gateway_config(self, *words):
+    def gateway_config(self, *words, **options):
         state = f"state: redis://{self.state.address}/0\n" if self.state else ""
-        return super().gateway_config(*words) + state
+        return super().gateway_config(*words, **options) + state
 
     @contextlib.contextmanager
-    def gateway(self, upstream, workers, window):
-        with super().gateway(upstream, workers, window) as proxy:
+    def gateway(self, *words, **options):
+        with super().gateway(*words, **options) as proxy:
             self.proxy = proxy
             yield proxy
 

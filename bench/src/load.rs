@@ -5,8 +5,7 @@
 //! under way when it closes are read to their end, since one that is not whole is a failure.
 
 use std::error::Error;
-use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -19,9 +18,8 @@ use crate::histogram::Histogram;
 use crate::plan::{Plan, SECOND};
 use crate::process;
 use crate::reader::Reader;
+use crate::transport::Transport;
 
-/// How long a server may take to accept a connection.
-const CONNECT: Duration = Duration::from_secs(10);
 /// How much is read at once, in bytes.
 const READ: usize = 256 * 1024;
 
@@ -105,7 +103,7 @@ pub fn run(arguments: &mut Arguments) -> Result<(), Box<dyn Error>> {
 }
 
 struct Client {
-    stream: Option<TcpStream>,
+    stream: Option<Transport>,
     reader: Option<Reader>,
     asked: u64,
 }
@@ -164,9 +162,7 @@ impl<'a> Clients<'a> {
     }
 
     fn connect(&mut self, index: usize) -> bool {
-        let connected = TcpStream::connect_timeout(&self.plan.target, CONNECT).and_then(|stream| {
-            stream.set_nonblocking(true)?;
-            stream.set_nodelay(true)?;
+        let connected = self.plan.connector.connect().and_then(|stream| {
             epoll::add(
                 &self.events,
                 &stream,

@@ -16,6 +16,7 @@ mod multiplexed;
 mod plan;
 mod process;
 mod reader;
+mod transport;
 mod upstream;
 
 use std::error::Error;

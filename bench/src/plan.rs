@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 
 use crate::arguments::Arguments;
 use crate::reader::Looks;
+use crate::transport::Connector;
 
 pub const SECOND: f64 = 1e9;
 
 /// The requests of a measurement: to which address, and when.
 pub struct Plan {
-    pub target: SocketAddr,
+    pub connector: Connector,
     pub request: Vec<u8>,
     pub looks: Looks,
     pub tokens: u64,
@@ -48,19 +49,26 @@ impl Plan {
         let body = body(&dialect, &model, streamed);
         let fresh = arguments.switch("fresh");
         let connection = if fresh { "connection: close\r\n" } else { "" };
+        let headers: String = arguments.take("headers", String::new())?;
+        let headers: String = headers
+            .split('|')
+            .filter(|header| !header.is_empty())
+            .map(|header| format!("{header}\r\n"))
+            .collect();
         let request = format!(
-            "POST {path} HTTP/1.1\r\nhost: {target}\r\nauthorization: Bearer {key}\r\n{connection}\
+            "POST {path} HTTP/1.1\r\nhost: {target}\r\nauthorization: Bearer {key}\r\n{connection}{headers}\
              content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );
         let numbers = model.split('-').nth_back(2);
         let tokens = numbers.and_then(|number| number.parse().ok());
+        let connector = Connector::new(target, &arguments.take("tls", String::new())?)?;
         let mut seconds = |name: &str, default: f64| {
             let seconds = arguments.take(name, default);
             seconds.map(|seconds| (seconds * SECOND) as u64)
         };
         Ok(Self {
-            target,
+            connector,
             request: request.into_bytes(),
             looks,
             tokens: tokens.ok_or("a model is named like bench-500-64-0")?,
