@@ -215,10 +215,9 @@ def free_address():
         return "127.0.0.1:{}".format(listener.getsockname()[1])
 
 
-def wait_for(address):
-    """Waits for a minute at most: callgrind and some peers start slowly."""
+def wait_for(address, seconds=60):
     host, port = address.rsplit(":", 1)
-    for _ in range(1200):
+    for _ in range(seconds * 20):
         with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 1):
             return
         time.sleep(0.05)

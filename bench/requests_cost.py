@@ -1,8 +1,9 @@
 """How many instructions and allocations a small request costs in the gateway, for `bench/instructions.py`.
 
 The gateway runs under callgrind, with a config as in production, and is asked by the benchmark's load generator. Two
-runs with different numbers of requests have everything in common but these requests, so the difference is theirs. The
-kernel's instructions are not in it.
+runs with different numbers of requests have everything in common but these requests and their time, so the difference is
+theirs, less what the gateway does in this time by itself; a run that only waits longer shows that. The kernel's
+instructions are not in it.
 """
 
 import concurrent.futures
@@ -10,6 +11,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 
 import configs
 import processes
@@ -24,6 +26,8 @@ FORMS = {
 # How many requests every run has of each form, and how many one run has of its form in addition.
 FEW, MORE = 50, 200
 CONNECTIONS = 4
+# How long one run only waits, in seconds.
+IDLE = 6
 # What the program allocates with: mimalloc's functions.
 ALLOCATORS = re.compile(r"mi_(?:heap_)?(?:m|z|c|re)alloc(?:_\w+)?$")
 
@@ -35,18 +39,24 @@ def measure(options):
     try:
         processes.wait_for(address)
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            base, *runs = pool.map(lambda form: run(options, address, form), [None, *FORMS])
+            idle, base, *runs = pool.map(lambda name: run(options, address, name), ["idle", "base", *FORMS])
     finally:
         upstream.kill()
         upstream.wait()
+    *by_itself, seconds = difference(idle, base)
     for form, found in zip(FORMS, runs):
-        instructions, allocations = ((after - before) / MORE for after, before in zip(found, base))
+        *costs, longer = difference(found, base)
+        instructions, allocations = ((cost - other * longer / seconds) / MORE for cost, other in zip(costs, by_itself))
         yield form, round(instructions), allocations
 
 
+def difference(one, other):
+    return [left - right for left, right in zip(one, other)]
+
+
 def run(options, upstream, longest):
-    """The instructions and allocations of a gateway's life in which one form is asked for more often."""
-    name = (longest or "all").replace(", ", "-")
+    """The instructions, allocations and seconds of a gateway's life in which one form is asked for more often."""
+    name = longest.replace(", ", "-")
     address, admin = processes.free_address(), processes.free_address()
     config, out = options.work / f"requests-{name}.yaml", options.work / f"requests-{name}.counts"
     config.write_text(configs.gateway(address, admin, upstream))
@@ -56,8 +66,12 @@ def run(options, upstream, longest):
         gateway = subprocess.Popen(list(map(str, words)), stdout=log, stderr=log, env=environment)
         try:
             processes.wait_for(address)
+            began = time.monotonic()
             for form, how in FORMS.items():
                 ask(options, address, FEW + (MORE if form == longest else 0), how)
+            if longest == "idle":
+                time.sleep(IDLE)
+            seconds = time.monotonic() - began
             gateway.send_signal(signal.SIGTERM)
             gateway.wait(60)
         finally:
@@ -65,7 +79,7 @@ def run(options, upstream, longest):
             gateway.wait()
     text = out.read_text()
     out.unlink()
-    return int(re.search(r"^(?:summary|totals): (\d+)", text, re.MULTILINE)[1]), allocations(text)
+    return int(re.search(r"^(?:summary|totals): (\d+)", text, re.MULTILINE)[1]), allocations(text), seconds
 
 
 def ask(options, address, requests, how):

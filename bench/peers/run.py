@@ -24,7 +24,8 @@ from workloads import by_turns, row
 
 # What follows the command; `$FOLDER` has the config. `models` goes before the names of models.
 KNOWN = {
-    "litellm": {"words": "--config $FOLDER/config.yaml --host 127.0.0.1 --port $PORT --num_workers 1"},
+    "litellm": {"words": "--config $FOLDER/config.yaml --host 127.0.0.1 --port $PORT --num_workers 1",
+                "environment": {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}},
     "portkey": {"words": "--headless --port=$PORT",
                 "headers": "x-portkey-provider: openai|x-portkey-custom-host: http://$UPSTREAM/v1"},
     "bifrost": {"words": "-app-dir $FOLDER -host 127.0.0.1 -port $PORT -log-level info -log-style json",
@@ -65,7 +66,8 @@ class PeerBench(Bench):
         words = shlex.split(self.options.command) + shlex.split(fill(peer["words"]))
         environment = {key: fill(value) for key, value in peer.get("environment", {}).items()}
         with self.process(words, name, 1, environment) as process:
-            wait_for(address)
+            # Some take minutes on a busy machine.
+            wait_for(address, seconds=300)
             yield Running(address, process.pid, prefix=peer.get("models", ""), headers=fill(peer.get("headers", "")))
 
 
