@@ -32,8 +32,8 @@ pub fn run(arguments: &mut Arguments) -> Result<(), Box<dyn Error>> {
     let mut clients = Clients::new(&plan)?;
     let before = Mark::now(&plan, &clients);
     let memory_before = process::memory(&plan.watched);
-    if plan.storm {
-        // The connections first, so that all requests come at once.
+    if plan.storm || plan.connector.uses_tls() {
+        // The connections first, so that all requests come at once, and no handshake keeps the clients from reading.
         for index in 0..plan.connections {
             clients.connect(index);
         }

@@ -41,6 +41,10 @@ impl Connector {
         Ok(Self { target, tls })
     }
 
+    pub fn uses_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// A connection that does not block. The handshake does.
     ///
     /// # Errors
