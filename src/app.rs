@@ -21,7 +21,7 @@ use crate::model::{Error, ErrorCode, ReasoningSigner};
 use crate::notify::{Notification, Notifications, Relay};
 use crate::route::policy::{BreakerSettings, HedgeAfter, RetrySettings, Strategy};
 use crate::route::{
-    HealthTable, ModelSettings, Route, RoutedModel, Target, TargetHealth, Timeouts,
+    HealthTable, ModelSettings, Route, RoutedModel, Target, TargetHealth, Timeouts, stable_hash,
 };
 use crate::store::Store;
 use crate::stream::{OpenStreams, OrphanQueue, Readers, Registry, Replicas};
@@ -83,7 +83,10 @@ struct Model {
 struct ModelTarget {
     upstream: Arc<Upstream>,
     config: TargetConfig,
+    id: u64,
     health: Arc<TargetHealth>,
+    /// If its name is a pattern: has the health of each model that has answered.
+    learned: Option<Arc<HealthTable>>,
 }
 
 /// What the objects of every configuration share.
@@ -99,6 +102,47 @@ impl Model {
     /// Whether its policy, with its budget, can be kept for a new configuration.
     fn fits(&self, settings: ModelSettings, targets: usize) -> bool {
         self.policy.settings() == settings && self.targets.len() == targets
+    }
+}
+
+impl ModelTarget {
+    fn new(config: &TargetConfig, upstream: Arc<Upstream>, table: &Arc<HealthTable>) -> Self {
+        let pattern = config.pattern();
+        Self {
+            id: stable_hash([upstream.name.as_str(), pattern]),
+            health: table.target(&upstream.name, pattern),
+            learned: pattern.contains('*').then(|| Arc::clone(table)),
+            config: config.clone(),
+            upstream,
+        }
+    }
+
+    /// The target for a request whose model's `*` matched `captured`.
+    fn target(
+        &self,
+        captured: &str,
+        max_tokens: Option<u64>,
+        breaker: Option<BreakerSettings>,
+        index: usize,
+    ) -> Target {
+        let model = self.config.model(captured).into_owned();
+        let learned = self.learned.as_ref();
+        let own = learned.and_then(|table| table.find(&self.upstream.name, &model));
+        Target {
+            upstream: Arc::clone(&self.upstream),
+            settings: TargetSettings {
+                reasoning: self.config.reasoning,
+                max_tokens,
+            },
+            index,
+            priority: self.config.priority,
+            weight: self.config.weight,
+            id: self.id,
+            unlearned: learned.filter(|_| own.is_none()).cloned(),
+            health: own.unwrap_or_else(|| Arc::clone(&self.health)),
+            breaker,
+            model,
+        }
     }
 }
 
@@ -207,13 +251,8 @@ impl App {
                         new.insert(build_upstream(&target.upstream, &connector, cap))
                     }
                 };
-                targets.push(ModelTarget {
-                    upstream: Arc::clone(upstream),
-                    config: target.clone(),
-                    health: outlasting
-                        .health
-                        .target(&target.upstream.name, target.pattern()),
-                });
+                let upstream = Arc::clone(upstream);
+                targets.push(ModelTarget::new(target, upstream, outlasting.health));
             }
             let settings = model_settings(&model.routing);
             let old = before.and_then(|before| before.models.get(&model.name));
@@ -284,18 +323,8 @@ impl App {
             return Err(Error::new(ErrorCode::Internal, "the model has no targets"));
         };
         let targets = routed.targets.iter().enumerate();
-        let targets = targets.map(|(index, target)| Target {
-            upstream: Arc::clone(&target.upstream),
-            model: target.config.model(captured).into_owned(),
-            settings: TargetSettings {
-                reasoning: target.config.reasoning,
-                max_tokens: model.max_tokens,
-            },
-            index,
-            priority: target.config.priority,
-            weight: target.config.weight,
-            health: Arc::clone(&target.health),
-            breaker: routed.breaker,
+        let targets = targets.map(|(index, target)| {
+            target.target(captured, model.max_tokens, routed.breaker, index)
         });
         let route = Route {
             model: model.name.clone(),

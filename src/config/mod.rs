@@ -130,11 +130,12 @@ pub struct LoadedConfig {
 }
 
 impl Config {
-    /// Whether a model has this upstream's model, a name or a pattern, as a target.
+    /// Whether a model has this upstream's model as a target: by its name or pattern, or by a pattern that
+    /// stands for it.
     pub fn has_target(&self, upstream: &str, model: &str) -> bool {
         let targets = self.models.iter().flat_map(|model| &model.targets);
-        let mut targets = targets.map(|target| (target.upstream.name.as_str(), target.pattern()));
-        targets.any(|target| target == (upstream, model))
+        let mut targets = targets.filter(|target| target.upstream.name == upstream);
+        targets.any(|target| target.stands_for(model))
     }
 
     /// Loads the file at `path`, of at most 1 MiB.

@@ -68,6 +68,12 @@ impl TargetConfig {
         }
     }
 
+    /// Whether it has this name or pattern, or a pattern that matches this name.
+    pub(super) fn stands_for(&self, model: &str) -> bool {
+        let is_name = !model.contains('*');
+        self.model == model || (is_name && capture(&self.model, model).is_some())
+    }
+
     /// The name as in the config, with its `*`.
     pub fn pattern(&self) -> &str {
         &self.model

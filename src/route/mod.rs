@@ -74,6 +74,17 @@ impl Route {
         self.targets.len() > 1
     }
 
+    /// The targets that are asked for something without which the gateway can answer too, such as a count:
+    /// those that rest come last, and those whose breaker is open are not asked.
+    pub fn available_targets(&self, now: Instant) -> impl Iterator<Item = &Target> {
+        let now = now.into_std();
+        let with = move |wanted| {
+            let targets = self.targets.iter();
+            targets.filter(move |target| target.availability(now) == wanted)
+        };
+        with(Availability::Available).chain(with(Availability::Resting))
+    }
+
     /// Whether a target exists whose answer to `request` would be passed on verbatim.
     pub fn may_be_verbatim(&self, request: &Request) -> bool {
         let mut targets = self.targets.iter();
@@ -114,7 +125,11 @@ pub struct Target {
     pub index: usize,
     pub priority: u32,
     pub weight: u32,
+    /// The same for the same target of the config on every replica.
+    pub id: u64,
     pub health: Arc<TargetHealth>,
+    /// Where the model gets a health of its own once it has answered; `health` is that of its pattern.
+    pub unlearned: Option<Arc<HealthTable>>,
     pub breaker: Option<policy::BreakerSettings>,
 }
 
@@ -148,7 +163,11 @@ impl Target {
     }
 
     fn begin_attempt(&self, now: Instant) -> TrackedAttempt {
-        self.health.begin_attempt(self.breaker, now.into_std())
+        let attempt = self.health.begin_attempt(self.breaker, now.into_std());
+        match &self.unlearned {
+            Some(table) => attempt.learning(table, &self.model),
+            None => attempt,
+        }
     }
 }
 

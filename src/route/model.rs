@@ -97,7 +97,7 @@ impl Route {
                 index: target.index,
                 priority: target.priority,
                 weight: target.weight,
-                id: target.health.id(),
+                id: target.id,
                 availability: target.ignore_breaker(health.availability(now)),
                 first_token: health.first_token(),
                 open_attempts: health.open_attempts(),

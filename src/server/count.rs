@@ -4,7 +4,7 @@ use axum::Json;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::admission::Admitted;
 use super::body::Prompt;
@@ -78,7 +78,7 @@ async fn count(
     })
 }
 
-/// Asks the targets in order; `None` if none of them counts.
+/// Asks the targets in order, without those that do not answer anyway; `None` if none of them counts.
 ///
 /// # Errors
 /// The refusal of an upstream that speaks the client's protocol: the request itself is wrong.
@@ -89,7 +89,7 @@ async fn ask_upstreams(
     trace: &Trace,
 ) -> Result<Option<u64>, Error> {
     let limit = route.timeouts.first_token;
-    for target in &route.targets {
+    for target in route.available_targets(Instant::now()) {
         let asking = trace.begin_attempt(
             &target.upstream.name,
             target.upstream.provider,

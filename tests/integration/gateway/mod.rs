@@ -23,6 +23,7 @@ mod dialects;
 mod failover;
 mod failure_log;
 pub mod harness;
+mod health;
 mod http2;
 mod http_forms;
 mod kept_members;
