@@ -13,7 +13,7 @@ use crate::model::{Error, Ordinal, StreamId};
 
 /// How long a stream is remembered after it became unreadable.
 const MEMORY_TIME: Duration = Duration::from_secs(10 * 60);
-/// How many of them are remembered at most, some 100 bytes each; the oldest are forgotten first.
+/// How many of them are remembered at most, some 150 bytes each; the oldest are forgotten first.
 const MAX_REMEMBERED: usize = 500_000;
 /// How much memory ended streams may hold together, in bytes; beyond it, the oldest are dropped before
 /// their window has passed.
@@ -22,6 +22,11 @@ const MAX_HELD_BYTES: usize = 512 << 20;
 const STREAM_OVERHEAD: usize = 8 << 10;
 /// How many entries one call removes: more than it adds, and few enough to be quick.
 const CLEANUP_BATCH: usize = 8;
+/// A table gives its memory back when it has fewer entries than this part of its room. It has had more than
+/// twice as many by then, so that this is rare.
+const SPARSE: usize = 8;
+/// The room that a table keeps.
+const LEAST_ROOM: usize = 1024;
 /// How often expired entries are removed while no request does it.
 const CLEANUP_PERIOD: Duration = Duration::from_secs(1);
 
@@ -47,7 +52,9 @@ struct Table {
     streams: HashMap<StreamId, RegistryEntry>,
     /// Ended streams that can be read, oldest first.
     readable: VecDeque<(Instant, StreamId)>,
-    /// Streams that cannot be read any more, oldest first, with the time when they are forgotten.
+    /// How those ended that cannot be read any more. There are many more of them than of all others.
+    ends: HashMap<StreamId, End>,
+    /// The same, oldest first, with the time when they are forgotten.
     unreadable: VecDeque<(Instant, StreamId)>,
     /// The memory of the readable ones together, in bytes.
     held_bytes: usize,
@@ -63,17 +70,32 @@ enum RegistryEntry {
         held_bytes: usize,
         last: Option<Ordinal>,
     },
-    Ended {
-        last: Option<Ordinal>,
-    },
+}
+
+/// How a stream ended that cannot be read any more.
+#[derive(Clone, Copy)]
+enum End {
+    Ended { last: Option<Ordinal> },
     Abandoned,
+}
+
+impl From<End> for Lookup {
+    fn from(end: End) -> Self {
+        match end {
+            End::Ended { last } => Self::Ended { last },
+            End::Abandoned => Self::Abandoned,
+        }
+    }
 }
 
 impl Registry {
     pub fn find(&self, stream: StreamId) -> Option<Lookup> {
         let mut table = self.lock();
         table.remove_expired();
-        Some(match table.streams.get(&stream)? {
+        let Some(entry) = table.streams.get(&stream) else {
+            return table.ends.get(&stream).copied().map(Lookup::from);
+        };
+        Some(match entry {
             RegistryEntry::Unretained(weak) => match weak.upgrade() {
                 Some(stream) => Lookup::Stream(stream),
                 None => Lookup::Abandoned,
@@ -83,8 +105,6 @@ impl Registry {
                 Lookup::Ended { last: *last }
             }
             RegistryEntry::Readable { stream, .. } => Lookup::Stream(Arc::clone(stream)),
-            RegistryEntry::Ended { last } => Lookup::Ended { last: *last },
-            RegistryEntry::Abandoned => Lookup::Abandoned,
         })
     }
 
@@ -162,14 +182,14 @@ impl Lifecycle for Registry {
                 };
                 table.streams.insert(retention.stream, entry);
             }
-            _ => table.mark_unreadable(retention.stream, RegistryEntry::Ended { last }),
+            _ => table.mark_unreadable(retention.stream, End::Ended { last }),
         }
         table.remove_expired();
     }
 
     fn abandon(&self, retention: &Retention) {
         self.lock()
-            .mark_unreadable(retention.stream, RegistryEntry::Abandoned);
+            .mark_unreadable(retention.stream, End::Abandoned);
     }
 
     fn release(&self, retention: &Retention) {
@@ -184,8 +204,9 @@ impl Lifecycle for Registry {
 
 impl Table {
     /// Keeps only how the stream ended.
-    fn mark_unreadable(&mut self, stream: StreamId, entry: RegistryEntry) {
-        self.streams.insert(stream, entry);
+    fn mark_unreadable(&mut self, stream: StreamId, end: End) {
+        self.streams.remove(&stream);
+        self.ends.insert(stream, end);
         self.unreadable
             .push_back((Instant::now() + MEMORY_TIME, stream));
     }
@@ -203,7 +224,7 @@ impl Table {
                 .unreadable
                 .pop_front_if(|(until, _)| full || *until <= now);
             if let Some((_, stream)) = forgets {
-                self.streams.remove(&stream);
+                self.ends.remove(&stream);
             }
             if let Some((_, stream)) = drops
                 && let Some(&RegistryEntry::Readable {
@@ -211,11 +232,57 @@ impl Table {
                 }) = self.streams.get(&stream)
             {
                 self.held_bytes -= held_bytes;
-                self.mark_unreadable(stream, RegistryEntry::Ended { last });
+                self.mark_unreadable(stream, End::Ended { last });
             } else if forgets.is_none() {
+                self.shrink();
                 return false;
             }
         }
         true
+    }
+
+    /// Gives back the memory of what was removed.
+    fn shrink(&mut self) {
+        if is_sparse(self.ends.len(), self.ends.capacity()) {
+            self.ends.shrink_to(2 * self.ends.len());
+            self.unreadable.shrink_to(2 * self.unreadable.len());
+        }
+        if is_sparse(self.streams.len(), self.streams.capacity()) {
+            self.streams.shrink_to(2 * self.streams.len());
+            self.readable.shrink_to(2 * self.readable.len());
+        }
+    }
+}
+
+fn is_sparse(entries: usize, room: usize) -> bool {
+    room > LEAST_ROOM && entries < room / SPARSE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_table_that_forgets_gives_its_memory_back() {
+        let registry = Registry::default();
+        let ids: Vec<_> = std::iter::repeat_with(StreamId::random)
+            .take(20 * LEAST_ROOM)
+            .collect();
+        for (number, id) in ids.iter().enumerate() {
+            let last = Some(Ordinal {
+                epoch: 0,
+                number: number as u64,
+            });
+            registry.lock().mark_unreadable(*id, End::Ended { last });
+        }
+        let is_known = |id: &StreamId| registry.find(*id).is_some();
+        assert!(ids.iter().all(is_known));
+        assert!(registry.lock().ends.capacity() >= ids.len());
+        tokio::time::advance(MEMORY_TIME).await;
+        while registry.lock().remove_expired() {}
+        assert!(!ids.iter().any(is_known));
+        let table = registry.lock();
+        assert!(table.ends.capacity() <= LEAST_ROOM);
+        assert!(table.unreadable.capacity() <= LEAST_ROOM);
     }
 }

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
-use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -32,10 +31,11 @@ pub(in crate::server) struct Sampler {
 #[derive(Default)]
 struct State {
     viewers: Vec<mpsc::Sender<Bytes>>,
-    /// Oldest first: the last minute whole, the time before without details.
-    history: VecDeque<Value>,
+    /// As JSON, oldest first: the last minute whole, the time before without details. Each is one allocation:
+    /// many small ones that live for minutes would hold the memory in which short-lived ones lay beside them.
+    history: VecDeque<Box<str>>,
     /// The short form of the whole ones, oldest first.
-    short: VecDeque<Value>,
+    short: VecDeque<Box<str>>,
     closed: bool,
 }
 
@@ -75,9 +75,10 @@ impl Sampler {
         if state.history.len() == HISTORY {
             state.history.pop_front();
         }
-        let event = Bytes::from(format!("event: metrics\ndata: {}\n\n", sample.whole));
-        state.history.push_back(sample.whole);
-        state.short.push_back(sample.short);
+        let whole = sample.whole.to_string();
+        let event = Bytes::from(format!("event: metrics\ndata: {whole}\n\n"));
+        state.history.push_back(whole.into());
+        state.short.push_back(sample.short.to_string().into());
         if state.short.len() > WINDOW_SECONDS {
             let index = state.history.len() - state.short.len();
             if let Some(short) = state.short.pop_front() {
@@ -112,8 +113,9 @@ impl Sampler {
         state.viewers.push(viewer);
         let mut greeting = "retry: 1000\n: sampling\n\n".to_owned();
         if history {
-            let samples = Value::Array(state.history.iter().cloned().collect());
-            greeting.push_str(&format!("event: history\ndata: {samples}\n\n"));
+            let samples: Vec<_> = state.history.iter().map(|sample| &**sample).collect();
+            let samples = samples.join(",");
+            greeting.push_str(&format!("event: history\ndata: [{samples}]\n\n"));
         }
         Some(SampleBody {
             greeting: Some(greeting.into()),
