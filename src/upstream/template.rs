@@ -12,7 +12,7 @@ use memchr::{memchr, memchr2};
 use serde::Deserialize as _;
 
 use crate::framing::Frame;
-use crate::model::{Event, MemberPlace};
+use crate::model::Event;
 
 /// After this many frames in a row that were no repetition, no template is kept any more.
 const MAX_MISSES: u8 = 8;
@@ -207,12 +207,6 @@ impl Emitted {
         let (kind, text) = match *event {
             Event::Text(text) => (TextKind::Text, text),
             Event::Reasoning(text) => (TextKind::Reasoning, text),
-            // A frame like it emits none again: these are emitted once, or when they change.
-            Event::Identity { .. }
-            | Event::NativeMembers {
-                place: MemberPlace::Answer | MemberPlace::Choice,
-                ..
-            } => return,
             _ => return *self = Self::More,
         };
         // A text that was unescaped is not part of the frame's data.

@@ -171,8 +171,7 @@ pub struct Outgoing {
 ///
 /// The law of the template: after a frame that emitted one text and nothing else, the same frame with
 /// another text emits that text and nothing else, and changes nothing in the decoder but what
-/// [`Decoder::repeated`] changes. Such frames are not handed to the decoder. An identity beside the text does
-/// not count, nor do members of the answer or of a choice: a decoder emits them once, or when they change.
+/// [`Decoder::repeated`] changes. Such frames are not handed to the decoder.
 pub trait Decoder: Send {
     /// The request asked for several answers. Called before anything is read, if at all.
     fn expect_alternatives(&mut self) {}
