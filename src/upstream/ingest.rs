@@ -244,3 +244,46 @@ impl Sink for HoldFinish<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire;
+
+    fn events(mut ingest: Ingest, frames: &[&str]) -> Vec<String> {
+        let mut events = Vec::new();
+        for frame in frames {
+            let body = format!("data: {frame}\n\n");
+            let read = ingest.push(body.as_bytes(), &mut |event: Event<'_>| {
+                events.push(format!("{event:?}"));
+            });
+            read.unwrap();
+        }
+        events
+    }
+
+    /// Each message has all the text so far, or only its own part.
+    #[test]
+    fn messages_in_place_of_deltas_are_read_one_by_one() {
+        let wire = wire::by_name("openai-chat").unwrap();
+        let cumulative = ["He", "Hello", "Hello you"];
+        let parts = ["He", "llo", " you"];
+        for member in ["content", "reasoning_content"] {
+            for texts in [cumulative, parts] {
+                let frames = texts.map(|text| {
+                    format!(r#"{{"choices":[{{"index":0,"message":{{"{member}":"{text}"}}}}]}}"#)
+                });
+                let frames: Vec<&str> = frames.iter().map(String::as_str).collect();
+                let ingest = || Ingest::new(wire, 1024);
+                let plain = events(ingest().without_template(), &frames);
+                assert_eq!(events(ingest(), &frames), plain, "{frames:?}");
+                if member == "content" {
+                    assert_eq!(
+                        plain,
+                        [r#"Text("He")"#, r#"Text("llo")"#, r#"Text(" you")"#]
+                    );
+                }
+            }
+        }
+    }
+}

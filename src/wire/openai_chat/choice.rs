@@ -139,6 +139,7 @@ impl ChoiceDecoder {
     /// A message in place of a delta: mostly all that came before once more, at some servers a delta
     /// by another name.
     fn message(&mut self, message: &Delta<'_>, sink: &mut dyn Sink) {
+        let sink = &mut CopiedTexts(sink);
         if !self.has_content() {
             return self.delta(message, sink);
         }
@@ -245,6 +246,31 @@ impl ChoiceDecoder {
                 }
             }
         }
+    }
+}
+
+/// Passes texts on as copies. How a `message` is read depends on what came before it, so the same frame with
+/// another text may mean something else; a frame is remembered only by a text of its own.
+struct CopiedTexts<'a>(&'a mut dyn Sink);
+
+impl Sink for CopiedTexts<'_> {
+    fn event(&mut self, event: Event<'_>) {
+        let copy;
+        self.0.event(match event {
+            Event::Text(text) => {
+                copy = text.to_owned();
+                Event::Text(&copy)
+            }
+            Event::Reasoning(text) => {
+                copy = text.to_owned();
+                Event::Reasoning(&copy)
+            }
+            event => event,
+        });
+    }
+
+    fn free_text_call(&mut self, index: u32) {
+        self.0.free_text_call(index);
     }
 }
 
