@@ -14,8 +14,8 @@ const USUAL_LENGTH: usize = 1024;
 
 /// One object a line: `timestamp`, `level`, the event's fields and `target`, as
 /// [`tracing_subscriber::fmt::format::Json`] writes it with flattened fields. The access log has a line for
-/// every request, and that form took a tenth of what a small request costs. There are no spans, because this
-/// program has none.
+/// every request, and that form took a tenth of what a small request costs. Spans are left out: only
+/// dependencies have some, at the level `debug`.
 #[derive(Debug, Clone, Copy)]
 pub struct JsonLines;
 
