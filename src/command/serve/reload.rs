@@ -16,6 +16,11 @@ use crate::config::Overrides;
 /// How often the file is read. Comparing its bytes notices what file events miss: Kubernetes swaps
 /// a symbolic link two folders up.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
+/// How long a changed file must stay the same before it is loaded. A part of a file that is still being
+/// written can be a valid config, without the keys that come later.
+const SETTLE_TIME: Duration = Duration::from_millis(200);
+/// How often a file that keeps changing is read. The next look tries again.
+const MAX_SETTLE_READS: usize = 10;
 
 /// The content of a config file; `None` if it cannot be read.
 pub(super) fn read_file(path: &Path) -> Option<Vec<u8>> {
@@ -61,7 +66,14 @@ impl Reloader {
                 Some(()) = hangup.recv() => true,
                 _ = look.tick() => false,
             };
-            let bytes = tokio::fs::read(&self.path).await.ok();
+            let read = async || tokio::fs::read(&self.path).await.ok();
+            let mut bytes = read().await;
+            if !asked && bytes != self.bytes {
+                match settle(bytes, read).await {
+                    Some(settled) => bytes = settled,
+                    None => continue,
+                }
+            }
             let tls = self.tls_digest().await;
             if asked || bytes != self.bytes || tls != self.tls {
                 self.bytes = bytes;
@@ -108,5 +120,55 @@ impl Reloader {
         self.gateway
             .reload(loaded.config)
             .map_err(|error| error.to_string())
+    }
+}
+
+/// The content once two reads are the same. `None` if it keeps changing.
+async fn settle<T: PartialEq>(first: T, read: impl AsyncFn() -> T) -> Option<T> {
+    let mut last = first;
+    for _ in 0..MAX_SETTLE_READS {
+        tokio::time::sleep(SETTLE_TIME).await;
+        let next = read().await;
+        if next == last {
+            return Some(next);
+        }
+        last = next;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_is_being_written_is_not_loaded() {
+        let written = [
+            "",
+            "lis",
+            "listen: x",
+            "listen: x\nkeys: []",
+            "listen: x\nkeys: []",
+        ];
+        let reads = Cell::new(0);
+        let read = async || {
+            reads.set(reads.get() + 1);
+            written[reads.get()]
+        };
+        assert_eq!(settle(written[0], read).await, Some(written[4]));
+        assert_eq!(reads.get(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_keeps_changing_waits_for_the_next_look() {
+        let reads = Cell::new(0);
+        let read = async || {
+            reads.set(reads.get() + 1);
+            reads.get()
+        };
+        assert_eq!(settle(0, read).await, None);
+        assert_eq!(reads.get(), MAX_SETTLE_READS);
     }
 }
