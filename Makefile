@@ -83,7 +83,7 @@ replicas: prepare $(VALKEY) ## kill, cut off and stall replicas for MINUTES (20)
 	SLUICEGATE_SOAK=$(MINUTES) $(CARGO) test --release $(CARGO_FLAGS) --test integration -- \
 		--ignored --exact gateway::trials::soak
 
-bench: build nginx ## measure nginx and the gateway under load, about 6 minutes; ARGS="--only W1 W2"
+bench: build nginx ## measure nginx and the gateway under load, about 15 minutes; ARGS="--only W1 W2"
 	cd bench && $(CARGO) build --release $(CARGO_FLAGS)
 	python3 -B bench/run.py $(ARGS)
 
