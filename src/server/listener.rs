@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -90,9 +91,20 @@ async fn serve(stream: TcpStream, peer: SocketAddr, service: &Service, slot: Slo
     if stream.set_nodelay(true).is_err() {
         return; // The client has left already.
     }
-    let Some(tls) = (service.tls)() else {
-        return connection::serve(stream, peer, service, slot).await;
-    };
+    match (service.tls)() {
+        None => connection::serve(stream, peer, service, slot).await,
+        // In a box, so that a connection without TLS does not take the room of one with it.
+        Some(tls) => Box::pin(serve_tls(stream, tls, peer, service, slot)).await,
+    }
+}
+
+async fn serve_tls(
+    stream: TcpStream,
+    tls: Arc<ServerConfig>,
+    peer: SocketAddr,
+    service: &Service,
+    slot: Slot,
+) {
     let handshake = TlsAcceptor::from(tls).accept(stream);
     let accepted = tokio::select! {
         accepted = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake) => accepted,
@@ -112,6 +124,17 @@ mod tests {
 
     use super::*;
     use socket2::SockRef;
+
+    fn size_of_future<F>(_: fn(TcpStream, SocketAddr, &'static Service, Slot) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Every open stream holds the task of its connection.
+    #[test]
+    fn the_task_of_a_connection_without_tls_is_small() {
+        let size = size_of_future(serve);
+        assert!(size < 4 * 1024, "{size} bytes");
+    }
 
     #[tokio::test]
     async fn accepted_connections_inherit_their_bounds() {
