@@ -1,5 +1,7 @@
 //! The gateway's metrics. Label values come only from the configuration and from fixed lists, so
-//! the number of series is bounded: no label holds a key, a user, or a client's text.
+//! the number of series is bounded: no label holds a key, a user, or a client's text. There is one exception:
+//! `breaker_state` names the models that clients asked for by a target with a `*`, once an upstream has
+//! answered for them, and at most 1,024 of them (`route/health`).
 
 mod labels;
 mod register;

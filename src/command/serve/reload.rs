@@ -19,7 +19,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a changed file must stay the same before it is loaded. A part of a file that is still being
 /// written can be a valid config, without the keys that come later.
 const SETTLE_TIME: Duration = Duration::from_millis(200);
-/// How often a file that keeps changing is read. The next look tries again.
+/// How many times a file that keeps changing is read before it is left to the next look.
 const MAX_SETTLE_READS: usize = 10;
 
 /// The content of a config file; `None` if it cannot be read.
